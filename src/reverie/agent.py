@@ -1,0 +1,236 @@
+"""The agent: acts in batches of environments, and learns from batches of sequences."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from reverie.behavior import Behavior
+from reverie.config import Config
+from reverie.errors import ConfigError
+from reverie.networks.distributions import noisy_action
+from reverie.networks.layers import initialize
+from reverie.networks.optimizer import Optimizer
+from reverie.spaces import Array, EnvSpec
+from reverie.world_model import State, WorldModel
+
+ACT_KEYS = ("is_first",)
+
+
+class ActState(NamedTuple):
+    """What the agent remembers between two decisions in N environments."""
+
+    latent: State
+    """[N, …]"""
+    action: Tensor
+    """[N, A], the previous actions."""
+
+
+def resolve_device(name: str) -> torch.device:
+    """`auto` is CUDA where there is a device.
+
+    Raises:
+        ConfigError: if CUDA is asked for and absent.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise ConfigError(
+            "device is 'cuda', but PyTorch finds no CUDA device here; use --device cpu, or install a CUDA build of "
+            "PyTorch and check the driver with nvidia-smi."
+        )
+    return torch.device(name)
+
+
+class Dreamer(nn.Module):
+    """DreamerV2.
+
+    Owns the world model, the behavior, their three optimizers and the random generators: everything that learning
+    needs to go on, and nothing else.
+    """
+
+    def __init__(self, config: Config, spec: EnvSpec, seed: int | None = None, device: str | None = None) -> None:
+        """Build an untrained agent.
+
+        Args:
+            config: all settings.
+            spec: the environment's observations and actions.
+            seed: of weights and samples; None takes `config.training.seed`.
+            device: None takes `config.training.device`.
+        """
+        super().__init__()
+        self.config = config
+        self.spec = spec
+        self.device = resolve_device(device or config.training.device)
+        weights_seed, learn_seed, act_seed = (
+            int(child.generate_state(1)[0])
+            for child in np.random.SeedSequence(config.training.seed if seed is None else seed).spawn(3)
+        )
+        self.world_model = WorldModel(config.world_model, spec)
+        self.behavior = Behavior(config.behavior, self.world_model.rssm.feat_size, spec.action)
+        initialize(self, torch.Generator().manual_seed(weights_seed))
+        self.to(self.device)
+        self.model_optimizer = Optimizer([self.world_model], config.world_model.optimizer)
+        self.actor_optimizer = Optimizer([self.behavior.actor], config.behavior.actor.optimizer)
+        self.critic_optimizer = Optimizer([self.behavior.critic], config.behavior.critic.optimizer)
+        self.generator = torch.Generator(self.device).manual_seed(learn_seed)
+        """Source of all samples drawn while learning."""
+        self.act_generator = torch.Generator(self.device).manual_seed(act_seed)
+        """Source of all samples drawn while acting, unless `act` is given another one."""
+        self.carry: State | None = None
+        """Last posterior of the previous batch, where the next one starts; steps with is_first ignore it (SPEC 22)."""
+        self.updates = 0
+        """Calls of `train_step` so far."""
+        self.agent_steps = 0
+        """Steps taken in environments so far; the position in all schedules. Set by whoever collects."""
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        bf16 = self.config.training.precision == "bf16"
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=bf16)
+
+    def to_tensors(self, steps: Mapping[str, Array | Tensor]) -> dict[str, Tensor]:
+        """Arrays to tensors on the agent's device; dtypes stay."""
+        return {
+            key: (value if isinstance(value, Tensor) else torch.from_numpy(np.ascontiguousarray(value))).to(
+                self.device, non_blocking=True
+            )
+            for key, value in steps.items()
+        }
+
+    @torch.no_grad()
+    def act(
+        self,
+        observation: Mapping[str, Array | Tensor],
+        state: ActState | None = None,
+        deterministic: bool = False,
+        *,
+        sample: bool = True,
+        generator: torch.Generator | None = None,
+    ) -> tuple[np.ndarray[Any, np.dtype[np.float32]], ActState]:
+        """Choose actions in N environments (SPEC 38; golden files 14).
+
+        Args:
+            observation: latest step of each environment, [N, …]: the environment's keys, and `is_first` where an
+                episode begins, which resets that row of the state. Without `is_first` no row is reset.
+            state: returned by the previous call; None at the start.
+            deterministic: take the actor's mode, as in evaluation. The latent state is sampled all the same.
+            sample: False takes the mode of the latent state, and of the action, too.
+            generator: source of the samples; None is the agent's own.
+
+        Returns:
+            Actions [N, A], one-hot or in [-1, 1], and the new state.
+        """
+        generator = generator or self.act_generator
+        model, actor = self.world_model, self.behavior.actor
+        keys = [*self.spec.observations, *ACT_KEYS]
+        steps = model.preprocess(self.to_tensors({key: observation[key] for key in keys if key in observation}))
+        count = next(iter(steps.values())).shape[0]
+        is_first = steps.get("is_first", torch.zeros(count, dtype=torch.bool, device=self.device))
+        if state is None:
+            latent = model.rssm.initial((count,))
+            state = ActState(latent, latent.deter.new_zeros((count, self.spec.action.size)))
+        with self._autocast():
+            noise = model.rssm.latents.draw_noise((count,), generator) if sample else None
+            latent = model.rssm.observe_step(state.latent, state.action, model.encoder(steps), is_first, noise)
+            policy = actor(latent.feat)
+        if deterministic or not sample:
+            action = policy.sample(None)
+        else:
+            action = policy.sample(actor.draw_noise((count,), generator))
+            sizes = self.spec.action.sizes if self.spec.action.kind == "discrete" else None
+            action = noisy_action(action, self.config.behavior.actor.exploration_noise, sizes, generator)
+        return action.float().cpu().numpy(), ActState(latent, action)
+
+    def train_step(self, batch: Mapping[str, Array | Tensor], *, sample: bool = True) -> dict[str, Tensor]:
+        """One update of world model, actor and critic (SPEC 23; golden files 13).
+
+        First the world model learns from the batch. Then actor and critic learn from rollouts that start at every
+        posterior of the batch, as computed before that update, and run in the world model after it.
+
+        Args:
+            batch: sequences of raw steps, [T, B, …].
+            sample: False takes the mode of every latent state and action; for comparisons.
+
+        Returns:
+            Metrics as scalar tensors on the agent's device, by name.
+        """
+        model, behavior = self.world_model, self.behavior
+        data = model.preprocess(self.to_tensors(batch))
+        length, size = data["is_first"].shape
+        carry = self.carry if self.carry is not None and self.carry.deter.shape[0] == size else None
+        with self._autocast():
+            noise = model.rssm.latents.draw_noise((length, size), self.generator) if sample else None
+            model_loss = model.loss(data, carry, noise, self.agent_steps)
+        model_norm = self.model_optimizer.step(model_loss.loss, self.agent_steps)
+        posterior = model_loss.posterior.map(torch.Tensor.detach)
+        self.carry = posterior.map(lambda part: part[-1])
+
+        start = posterior.map(lambda part: part.flatten(0, 1))
+        with self._autocast():
+            rollout_noise = behavior.draw_noise(model, length * size, self.generator) if sample else None
+            losses = behavior.loss(model, start, data["is_terminal"].flatten(), rollout_noise, self.agent_steps)
+        actor_norm = self.actor_optimizer.step(losses.actor, self.agent_steps)
+        critic_norm = self.critic_optimizer.step(losses.critic, self.agent_steps)
+        behavior.update_target(self.updates)
+        self.updates += 1
+        return {
+            **model_loss.metrics,
+            **losses.metrics,
+            "model/gradient_norm": model_norm,
+            "behavior/actor_gradient_norm": actor_norm,
+            "behavior/critic_gradient_norm": critic_norm,
+        }
+
+    @torch.no_grad()
+    def open_loop(
+        self,
+        batch: Mapping[str, Array | Tensor],
+        context: int,
+        generator: torch.Generator | None = None,
+    ) -> dict[str, Tensor]:
+        """Images that the model predicts: filtered for `context` steps, then imagined without looking.
+
+        Args:
+            batch: sequences of raw steps, [T, B, …], T above `context`.
+            context: steps for which the model sees the images.
+            generator: source of the samples; None is the agent's acting generator.
+
+        Returns:
+            By image key, float images [T, B, 64, 64, C] in [0, 1].
+        """
+        generator = generator or self.act_generator
+        rssm = self.world_model.rssm
+        data = self.world_model.preprocess(self.to_tensors(batch))
+        length, size = data["is_first"].shape
+        with self._autocast():
+            seen = {key: value[:context] for key, value in data.items()}
+            noise = rssm.latents.draw_noise((length, size), generator)
+            embed = self.world_model.encoder(seen)
+            posterior, _ = rssm.observe(embed, seen["action"], seen["is_first"], noise=noise[:context])
+            last = posterior.map(lambda part: part[-1])
+            prior = rssm.imagine(data["action"][context:], last, noise[context:])
+            feat = torch.cat([posterior.feat, prior.feat])
+            images = self.world_model.decoder.images(feat)
+        return {key: (image + 0.5).clamp(0, 1) for key, image in images.items()}
+
+    def parameter_counts(self) -> dict[str, int]:
+        """Trained parameters by module, their sum as `trained`, and the target critic's."""
+        modules: dict[str, nn.Module] = {
+            "encoder": self.world_model.encoder,
+            "rssm": self.world_model.rssm,
+            "decoder": self.world_model.decoder,
+            "reward_head": self.world_model.reward_head,
+            "actor": self.behavior.actor,
+            "critic": self.behavior.critic,
+        }
+        if self.config.world_model.predict_discount:
+            modules["discount_head"] = self.world_model.discount_head
+        counts = {name: sum(p.numel() for p in module.parameters()) for name, module in modules.items()}
+        counts["trained"] = sum(counts.values())
+        counts["target_critic"] = sum(p.numel() for p in self.behavior.target_critic.parameters())
+        return counts

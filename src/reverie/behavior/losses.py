@@ -1,0 +1,65 @@
+"""Actor and critic losses on imagined trajectories (golden file 11)."""
+
+from jaxtyping import Float
+from torch import Tensor
+
+from reverie.behavior.imagination import Trajectory
+from reverie.behavior.networks import Actor, Critic
+from reverie.behavior.returns import lambda_return
+from reverie.networks.distributions import unit_normal_log_prob
+
+
+def value_targets(trajectory: Trajectory, value: Float[Tensor, "H1 N"], lambda_: float) -> Float[Tensor, "H N"]:
+    """Lambda-returns of all states but the last, which is bootstrapped from (SPEC 28).
+
+    Args:
+        trajectory: supplies rewards and discounts.
+        value: the target critic's values of all H+1 states.
+        lambda_: of the lambda-return.
+    """
+    return lambda_return(trajectory.reward[:-1], value[:-1], trajectory.discount[:-1], value[-1], lambda_)
+
+
+def actor_loss(
+    actor: Actor,
+    trajectory: Trajectory,
+    target: Float[Tensor, "H N"],
+    value: Float[Tensor, "H1 N"],
+    *,
+    dynamics_weight: float,
+    reinforce_weight: float,
+    entropy_weight: float,
+) -> tuple[Float[Tensor, ""], Float[Tensor, "H-1 N"]]:
+    """Raise the return of the imagined actions (article, actor loss; SPEC 29, 30).
+
+        loss = -mean(weight * (eta_s log pi(a_t|z_t) sg(V_{t+1} - v_t) + eta_d V_{t+1} + eta_e H(pi)))
+
+    for t = 0 .. H-2. V_{t+1} is the return from the state that a_t leads into; v_t contains the reward and discount of
+    z_t itself, an offset that the release leaves in the baseline.
+
+    Returns:
+        The loss, and the policy's entropy in each state.
+    """
+    policy = actor(trajectory.feat[:-2].detach())
+    objective = entropy_weight * policy.entropy()
+    if reinforce_weight:
+        advantage = (target[1:] - value[:-2]).detach()
+        # Where returns are differentiated too, so are actions (one-hot distributions stop that gradient themselves).
+        action = trajectory.action[1:-1] if dynamics_weight else trajectory.action[1:-1].detach()
+        objective = objective + reinforce_weight * policy.log_prob(action) * advantage
+    if dynamics_weight:
+        objective = objective + dynamics_weight * target[1:]
+    return -(trajectory.weight[:-2] * objective).mean(), policy.entropy()
+
+
+def critic_loss(
+    critic: Critic, trajectory: Trajectory, target: Float[Tensor, "H N"]
+) -> tuple[Float[Tensor, ""], Float[Tensor, "H N"]]:
+    """Regress the values onto the returns: 1/2 (v - sg(V))^2, plus a constant (article, critic loss; SPEC 31).
+
+    Returns:
+        The loss, and the critic's values.
+    """
+    value = critic(trajectory.feat[:-1].detach())
+    log_prob = unit_normal_log_prob(value, target.detach(), 0)
+    return -(trajectory.weight[:-1] * log_prob).mean(), value

@@ -1,0 +1,84 @@
+"""Actor, critic and the normalisation of imagined rewards."""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from reverie.config import ActorConfig, CriticConfig, RewardNormConfig
+from reverie.networks.distributions import (
+    ActionDistribution,
+    OneHot,
+    TanhNormal,
+    TruncatedNormal,
+    draw_normal,
+    draw_uniform,
+)
+from reverie.networks.layers import MLP
+from reverie.spaces import ActionSpec
+
+
+class Actor(nn.Module):
+    """pi(a | s): one-hot categoricals for discrete actions, a bounded normal for continuous ones (SPEC 33)."""
+
+    def __init__(self, feat_size: int, action: ActionSpec, config: ActorConfig) -> None:
+        super().__init__()
+        self.spec = action
+        self.config = config
+        self.body = MLP(feat_size, config)
+        self.head = nn.Linear(self.body.output_size, action.size)
+        if action.kind == "continuous":
+            self.std_head = nn.Linear(self.body.output_size, action.size)
+
+    def forward(self, feat: Float[Tensor, "*N F"]) -> ActionDistribution:
+        """The policy's distribution in each state, in float32."""
+        hidden = self.body(feat)
+        out = self.head(hidden).float()
+        if self.spec.kind == "discrete":
+            return OneHot(out, self.spec.sizes)
+        raw_std = self.std_head(hidden).float()
+        if self.config.distribution == "tanh_normal":
+            return TanhNormal(5 * torch.tanh(out / 5), F.softplus(raw_std) + self.config.min_std)
+        return TruncatedNormal(torch.tanh(out), 2 * torch.sigmoid(raw_std / 2) + self.config.min_std)
+
+    def draw_noise(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+        """Standard noise for actions of leading shape `shape`."""
+        if self.spec.kind == "discrete":
+            return draw_uniform((*shape, len(self.spec.sizes)), generator)
+        draw = draw_normal if self.config.distribution == "tanh_normal" else draw_uniform
+        return draw((*shape, self.spec.size), generator)
+
+
+class Critic(nn.Module):
+    """v(s): the mean of a normal of unit variance."""
+
+    def __init__(self, feat_size: int, config: CriticConfig) -> None:
+        super().__init__()
+        self.mlp = MLP(feat_size, config, outputs=1)
+
+    def forward(self, feat: Float[Tensor, "*N F"]) -> Float[Tensor, "*N"]:
+        """Expected lambda-return, in float32."""
+        value: Tensor = self.mlp(feat).squeeze(-1).float()
+        return value
+
+
+class RewardNorm(nn.Module):
+    """Division by a running mean of magnitudes (release: StreamNorm; SPEC 27; golden file 16).
+
+    With the default momentum of 1 the mean stays 1, and rewards stay as they are.
+    """
+
+    magnitude: Tensor
+
+    def __init__(self, config: RewardNormConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.register_buffer("magnitude", torch.ones((), dtype=torch.float64))
+
+    def forward(self, reward: Float[Tensor, "*N"]) -> Float[Tensor, "*N"]:
+        """Update the running mean with these rewards, then divide by it."""
+        momentum = self.config.momentum
+        if momentum < 1:
+            mean = reward.detach().abs().mean().double()
+            self.magnitude.mul_(momentum).add_((1 - momentum) * mean)
+        return reward / (self.magnitude.float() + self.config.eps) * self.config.scale

@@ -1,0 +1,47 @@
+"""`reverie dream`: draw what the world model expects, beside what happened."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from reverie.cli.options import UsageError, console, parse
+
+FORMATS = (".gif", ".mp4", ".png")
+
+
+@dataclass(frozen=True)
+class Dream:
+    """Draw an open-loop prediction: truth, model, error.
+
+    The model sees the first steps of a recorded episode, then imagines the rest from its actions alone.
+    """
+
+    run: Annotated[Path, tyro.conf.arg(metavar="RUN")]
+    """Folder of a run or of one of its checkpoints."""
+    context: int = 5
+    """Steps that the model sees."""
+    horizon: int = 50
+    """Steps that it imagines."""
+    out: Path | None = None
+    """File to write: .gif or .mp4 for a video, .png for a strip of stills. None is dream.gif in the run's videos."""
+
+
+def run(argv: list[str]) -> None:
+    """Draw and name the file."""
+    command, _ = parse("dream", Dream, argv)
+    for name in ("context", "horizon"):
+        if getattr(command, name) < 1:
+            raise UsageError(f"--{name} is {getattr(command, name)}, but at least 1 is needed.")
+    out = command.out or default_out(command.run)
+    if out.suffix.lower() not in FORMATS:
+        raise UsageError(f"--out is {out}, but its name must end in .gif, .mp4 or .png.")
+
+    from reverie.analysis.dream import dream_run
+
+    console().print(f"Wrote {dream_run(command.run, command.context, command.horizon, out)}", markup=False)
+
+
+def default_out(run: Path) -> Path:
+    """In the videos of the run, if the path is that of a run; otherwise in the current folder."""
+    return run / "videos" / "dream.gif" if (run / "videos").is_dir() else Path("dream.gif")

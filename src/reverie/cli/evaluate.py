@@ -1,0 +1,48 @@
+"""`reverie eval`: score a trained agent."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from rich.table import Table
+
+import tyro
+from reverie.cli.options import UsageError, console, parse
+
+
+@dataclass(frozen=True)
+class Eval:
+    """Score a trained agent: episodes in new environments, with the actor's most likely actions."""
+
+    run: Annotated[Path, tyro.conf.arg(metavar="RUN")]
+    """Folder of a run, of one of its checkpoints, or of a saved agent."""
+    episodes: int = 10
+    """Episodes to play."""
+    seed: int | None = None
+    """Of the environments and the latent states; None takes the run's."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where the agent runs."""
+    json: bool = False
+    """Print one JSON object instead of a table."""
+
+
+def run(argv: list[str]) -> None:
+    """Evaluate and print."""
+    command, _ = parse("eval", Eval, argv)
+    if command.episodes < 1:
+        raise UsageError(f"--episodes is {command.episodes}, but at least 1 is needed.")
+
+    from reverie.training import evaluate_run
+
+    result = evaluate_run(command.run, command.episodes, command.seed, command.device)
+    if command.json:
+        print(json.dumps(result))
+        return
+    table = Table("episode", "return", "length")
+    for column in table.columns:
+        column.justify = "right"
+    for number, episode in enumerate(result["episodes"], 1):
+        table.add_row(str(number), f"{episode['return']:,.2f}", f"{episode['length']:,}")
+    console().print(table)
+    console().print(f"mean return {result['mean']:,.2f}, standard deviation {result['std']:,.2f}")

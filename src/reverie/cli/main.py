@@ -1,0 +1,108 @@
+"""The `reverie` command: finds the subcommand, and turns errors into one sentence and an exit status."""
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from reverie.errors import ReverieError
+
+
+class Entry(NamedTuple):
+    """A command: the module whose `run(argv)` does it, and what it is for."""
+
+    module: str
+    usage: str
+    summary: str
+
+
+COMMANDS: dict[str, Entry] = {
+    "train": Entry("train", "ENV [options]", "Train an agent in an environment."),
+    "eval": Entry("evaluate", "RUN [options]", "Score a trained agent."),
+    "dream": Entry("dream", "RUN [options]", "Draw what the world model expects, beside what happened."),
+    "plot": Entry("plot", "RUN... [options]", "Draw the learning curves of runs."),
+    "demo": Entry("demo", "[options]", "Train on an Atari game for some minutes, then show what was learned."),
+    "bench": Entry("bench", "train-step [options]", "Measure the time of a train step."),
+    "config": Entry("config", "PRESET [options]", "Print a preset's configuration."),
+    "presets": Entry("presets", "", "List the presets."),
+    "envs": Entry("envs", "", "List the environments that can be trained on here."),
+}
+"""In the order of the help. Modules are imported when they are needed: PyTorch alone takes seconds."""
+
+OK, FAILED, MISUSED, INTERRUPTED = 0, 1, 2, 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command line.
+
+    Args:
+        argv: arguments without the program's name; None takes those of the process.
+
+    Returns:
+        Exit status: 0, 1 after an error, 2 if the command line was wrong, 130 if interrupted.
+    """
+    try:
+        return _dispatch(list(sys.argv[1:] if argv is None else argv))
+    except ReverieError as error:
+        from reverie.cli.options import UsageError, say_error
+
+        say_error(str(error))
+        return MISUSED if isinstance(error, UsageError) else FAILED
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader of a pipe has gone (`| head`). Nothing can be written any more, not even at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else OK if stop.code is None else FAILED
+
+
+def _dispatch(argv: list[str]) -> int:
+    first = argv[0] if argv else ""
+    if first in ("", "-h", "--help", "help"):
+        _print_help()
+        return OK if first else MISUSED
+    if first in ("-V", "--version", "version"):
+        from importlib.metadata import version
+
+        print(f"reverie {version('reverie')}")
+        return OK
+    if first not in COMMANDS:
+        from reverie.cli.options import nearest, unknown
+
+        what = "There is no option" if first.startswith("-") else "There is no command"
+        near = nearest(first, ["--help", "--version"] if first.startswith("-") else COMMANDS, 1)
+        unknown(what, first, near, f"; the commands are {', '.join(COMMANDS)}.")
+    module = importlib.import_module(f"reverie.cli.{COMMANDS[first].module}")
+    module.run(argv[1:])
+    return OK
+
+
+def _print_help() -> None:
+    from rich.table import Table
+
+    from reverie.cli.options import console
+
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    table.add_column(style="bold cyan", no_wrap=True)
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column()
+    for name, (_, usage, summary) in COMMANDS.items():
+        table.add_row(f"  {name}", usage.replace("[", r"\["), summary)
+    out = console()
+    out.print("[bold]reverie[/bold]: DreamerV2 for PyTorch\n\nusage: reverie COMMAND ...\n")
+    out.print(table)
+    out.print(
+        "\nStart with:\n"
+        "  reverie demo\n"
+        "  reverie train ALE/Pong-v5 --preset atari-small\n"
+        "\n`reverie COMMAND --help` says more; `reverie train --help` lists every setting.",
+        markup=False,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

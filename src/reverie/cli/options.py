@@ -1,0 +1,197 @@
+"""How the arguments of a command are read.
+
+A command is a dataclass: fields without a default are positional, the others are options. tyro parses these and
+writes the help. A command may also take every setting of the configuration by its path (`--world-model.kl.scale 0.1`,
+`--steps 2e4`). Those are taken out first and go through `config_io`, so that all of them are checked together, and
+the same names, texts and messages hold here and in Python.
+"""
+
+import difflib
+import re
+import typing
+from collections.abc import Callable, Iterable
+from dataclasses import MISSING, asdict, dataclass, field, fields, make_dataclass
+from typing import Annotated, Any, NoReturn, TypeVar
+
+import tyro
+from rich.console import Console
+from rich.text import Text
+
+from reverie import config_io
+from reverie.config import Config, EnvConfig
+from reverie.config_io import did_you_mean, nearest
+from reverie.errors import ConfigError, ReverieError
+
+Command = TypeVar("Command")
+
+_STYLE = (tyro.conf.PositionalRequiredArgs, tyro.conf.FlagCreatePairsOff)
+
+
+class UsageError(ReverieError):
+    """The command line itself is wrong: an unknown command or option. Exit status 2."""
+
+
+def parse(
+    name: str, command: type[Command], argv: list[str], base: Callable[[list[str]], Config] | None = None
+) -> tuple[Command, dict[str, Any]]:
+    """Read a command's arguments.
+
+    Args:
+        name: as typed, for example `bench train-step`.
+        command: dataclass of its arguments.
+        argv: what was typed after the name.
+        base: given by commands that take settings: the configuration that they change, found from the other
+            arguments. It is asked when help is wanted.
+
+    Returns:
+        The command, and the settings by path, as text.
+
+    Raises:
+        UsageError: if an option is unknown or has no value.
+        SystemExit: after help (0), or if tyro finds an argument missing or of the wrong type (2).
+    """
+    own = [f"--{f.name.replace('_', '-')}" for f in fields(command) if not _required(f)]  # type: ignore[arg-type]
+    rest, settings = _split(name, argv, own, takes_settings=base is not None)
+    if {"-h", "--help"} & set(rest):
+        rest = [argument for argument in rest if argument not in ("-h", "--help")]
+        config = config_io.set_fields(base(rest), settings) if base else None
+        _help(name, command, config)
+    return tyro.cli(command, prog=f"reverie {name}", args=rest, config=_STYLE), settings
+
+
+def option(path: str) -> str:
+    """The option that sets the setting of this path."""
+    return "--" + re.sub(r"_(?=\w)", "-", path.removeprefix(f"{config_io.SHORT}."))
+
+
+def given(argv: list[str], name: str) -> str | None:
+    """The value of one option, before the others are looked at."""
+    for index, argument in enumerate(argv):
+        if argument.startswith(f"{name}="):
+            return argument.partition("=")[2]
+        if argument == name and index + 1 < len(argv):
+            return argv[index + 1]
+    return None
+
+
+def unknown(what: str, name: str, near: list[str], otherwise: str) -> NoReturn:
+    """Refuse a name with the nearest valid ones, or else with `otherwise` as the end of the sentence.
+
+    Raises:
+        UsageError: always.
+    """
+    raise UsageError(f"{what} '{name}'{did_you_mean(near) if near else otherwise}")
+
+
+def console(stderr: bool = False) -> Console:
+    """Where commands print. Lines are only wrapped on a terminal, so that what is piped stays whole."""
+    found = Console(stderr=stderr, highlight=False)
+    return found if found.is_terminal else Console(stderr=stderr, highlight=False, width=max(found.width, 160))
+
+
+def say_error(message: str) -> None:
+    """One sentence on standard error."""
+    console(stderr=True).print(Text.assemble(("error: ", "bold red"), message), soft_wrap=True)
+
+
+def _required(one: Any) -> bool:
+    return one.default is MISSING and one.default_factory is MISSING
+
+
+def _split(name: str, argv: list[str], own: list[str], takes_settings: bool) -> tuple[list[str], dict[str, Any]]:
+    """Take the settings out of the arguments; what is left is for tyro."""
+    hints = dict(config_io.field_types())
+    rest: list[str] = []
+    settings: dict[str, Any] = {}
+    waiting = list(argv)
+    while waiting:
+        argument = waiting.pop(0)
+        flag, equals, value = argument.partition("=")
+        plain = flag.replace("_", "-")
+        if not argument.startswith("-") or argument == "-" or plain in (*own, "-h", "--help") or _is_number(argument):
+            rest.append(argument)
+            continue
+        path = _setting(name, flag, own, hints, takes_settings)
+        if path in settings:
+            raise UsageError(f"{flag} is given twice.")
+        settings[path] = value if equals else _take(flag, hints[path], waiting)
+    return rest, settings
+
+
+def _setting(name: str, flag: str, own: list[str], hints: dict[str, Any], takes_settings: bool) -> str:
+    """Path of the setting that an option names."""
+    try:
+        path = config_io.resolve(flag.removeprefix("--")) if takes_settings and flag.startswith("--") else ""
+    except ConfigError:
+        path = ""
+    if path in hints:
+        return path
+    if path:
+        members = [option(member) for member in hints if member.startswith(f"{path}.")]
+        raise UsageError(f"{flag} is a group of settings; set one of them, such as {members[0]}.")
+    settings = [option(near) for near in config_io.nearest_settings(flag.lstrip("-"))] if takes_settings else []
+    near = [*nearest(flag, own, 1), *settings]
+    best = sorted(near, key=lambda match: -difflib.SequenceMatcher(None, flag, match).ratio())
+    # Several settings may end in the same word: then all of them are worth naming.
+    shown = best if best and best[0] in settings else best[:1]
+    unknown(f"reverie {name} has no option", flag, shown, f"; see reverie {name} --help.")
+
+
+def _take(flag: str, hint: Any, waiting: list[str]) -> Any:
+    """The value of a setting from the arguments that follow it."""
+    values = _until_option(waiting)
+    if hint is bool:
+        # A bare flag switches on.
+        count = 1 if values and values[0].lower() in config_io.TRUTH else 0
+        return waiting.pop(0) if count else "true"
+    if typing.get_origin(hint) is tuple and not (values and "," in values[0]):
+        items = typing.get_args(hint)
+        count = len(values) if items[-1] is Ellipsis else len(items)
+    else:
+        count = 1
+    if len(values) < max(count, 1):
+        raise UsageError(f"{flag} needs {'a value' if count < 2 else f'{count} values'}.")
+    taken = [waiting.pop(0) for _ in range(count)]
+    return taken[0] if len(taken) == 1 else taken
+
+
+def _until_option(arguments: Iterable[str]) -> list[str]:
+    values = []
+    for argument in arguments:
+        if argument.startswith("-") and not _is_number(argument):
+            break
+        values.append(argument)
+    return values
+
+
+def _is_number(text: str) -> bool:
+    return re.fullmatch(r"-?[\d.][\d._]*(e[+-]?\d+)?", text, re.IGNORECASE) is not None
+
+
+@dataclass(frozen=True)
+class _EnvOptions(EnvConfig):
+    """The environment, and how steps are taken in it."""
+
+    name: Annotated[str, tyro.conf.Suppress] = ""
+
+
+def _help(name: str, command: type, config: Config | None) -> NoReturn:
+    """Print a command's help; with all settings and their values, where it takes settings."""
+    shown = command
+    if config is not None:
+        parts = {part.name: getattr(config, part.name) for part in fields(config)}
+        parts["env"] = _EnvOptions(**asdict(config.env))
+        members = [
+            (part, _part_type(part, type(value)), field(default=value))
+            for part, value in parts.items()
+        ]  # fmt: skip
+        shown = make_dataclass(command.__name__, members, bases=(command,), frozen=True)
+        shown.__doc__ = command.__doc__
+    tyro.cli(shown, prog=f"reverie {name}", args=["--help"], config=_STYLE)
+    raise SystemExit(0)
+
+
+def _part_type(part: str, kind: type) -> Any:
+    """A part of the configuration as tyro shows it: booleans take a value, and `training` has no prefix."""
+    prefix = "" if part == config_io.SHORT else part
+    return Annotated[kind, tyro.conf.FlagConversionOff, tyro.conf.arg(name=prefix)]

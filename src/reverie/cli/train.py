@@ -1,0 +1,122 @@
+"""`reverie train`: train an agent in an environment."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from rich.markup import escape
+
+from reverie import config_io
+from reverie.cli.options import UsageError, console, given, parse
+from reverie.config import Config, EnvConfig
+from reverie.presets import default_preset, preset
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train an agent in an environment.
+
+    Every setting of the configuration is an option: its path with hyphens, for example --world-model.kl.scale 0.1.
+    The values below are those of the preset; the resolved configuration is saved with the run.
+    """
+
+    environment: Annotated[str, tyro.conf.arg(metavar="ENV")]
+    """Gymnasium id, for example ALE/Pong-v5; reverie envs lists what is installed."""
+    preset: str | None = None
+    """Where settings start from; reverie presets lists them. None chooses by the environment: atari for ALE/...,
+    vector without images, crafter or dmc-vision with images and discrete or continuous actions."""
+    logdir: Path | None = None
+    """Folder of the run. None is a new one: runs/ENV-PRESET-NUMBER."""
+    resume: bool = False
+    """Go on with the run in --logdir, with its own configuration."""
+
+
+def run(argv: list[str]) -> None:
+    """Train."""
+    command, settings = parse("train", Train, argv, _base_for_help)
+    if "env.name" in settings:
+        raise UsageError("The environment is the first argument of reverie train, not --env.name.")
+    if command.resume and command.logdir is None:
+        raise UsageError("--resume needs the folder of the run: --logdir DIR.")
+    name, base = _base(command)
+    config = config_io.set_fields(base, settings | {"env.name": command.environment})
+    logdir = command.logdir or new_folder(Path("runs"), f"{_slug(command.environment)}-{name or 'run'}")
+    announce(command.environment, name, logdir, config, base)
+
+    from reverie.training import train
+
+    train(config, logdir, resume=command.resume, preset_name=name)
+    console().print(f"\nNext: reverie eval {logdir}, reverie dream {logdir}, or reverie plot {logdir}", markup=False)
+
+
+def choose_preset(environment: str) -> str:
+    """Preset for an environment when none is named; see `presets.default_preset`.
+
+    Raises:
+        EnvError: if the environment is unknown or unsupported.
+    """
+    by_name = default_preset(environment)
+    if by_name != "vector":
+        return by_name
+
+    from reverie.envs import make_env
+
+    env = make_env(EnvConfig(name=environment, parallel=False), seed=0)
+    try:
+        return default_preset(environment, env.spec)
+    finally:
+        env.close()
+
+
+def new_folder(parent: Path, stem: str) -> Path:
+    """The first of `parent/stem-1`, `-2`, ... that does not exist."""
+    number = 1
+    while (folder := parent / f"{stem}-{number}").exists():
+        number += 1
+    return folder
+
+
+def announce(environment: str, name: str | None, logdir: Path, config: Config, base: Config) -> None:
+    """Print what is about to be trained, and every setting that was changed from the preset."""
+    out = console()
+    of_preset = f" with preset [cyan]{escape(name)}[/cyan]" if name else ""
+    where = f"[bold]{escape(str(logdir))}[/bold]"
+    out.print(f"Training on [bold]{escape(environment)}[/bold]{of_preset}; the run folder is {where}")
+    for path, before, now in config_io.diff(config, base):
+        if path != "env.name":
+            out.print(f"  {path}: {show(now)} (was {show(before)})", markup=False)
+
+
+def show(value: Any) -> str:
+    """A setting's value as it is typed."""
+    if isinstance(value, tuple):
+        return " ".join(show(item) for item in value) or "(all)"
+    if isinstance(value, bool) or value is None:
+        return str(value).lower()
+    if isinstance(value, int) and abs(value) >= 10_000:
+        return f"{value:_}"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _base(command: Train) -> tuple[str | None, Config]:
+    """What settings are added to: a preset, or the configuration of the run that goes on."""
+    saved = command.logdir / "config.json" if command.logdir else None
+    if command.resume and command.preset is None and saved is not None and saved.is_file():
+        return None, config_io.load(saved)
+    name = command.preset or choose_preset(command.environment)
+    return name.replace("_", "-"), preset(name)
+
+
+def _base_for_help(argv: list[str]) -> Config:
+    name = given(argv, "--preset")
+    if name is None:
+        values = {given(argv, "--logdir")}
+        names = [argument for argument in argv if not argument.startswith("-") and argument not in values]
+        name = default_preset(names[0]) if names else "atari"
+    return preset(name)
+
+
+def _slug(environment: str) -> str:
+    return re.sub(r"[^\w.-]+", "-", environment.split("/")[-1]).strip("-") or "env"

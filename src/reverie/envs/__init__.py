@@ -1,0 +1,7 @@
+"""Gymnasium environments in, batched numpy steps out."""
+
+from reverie.envs.batched import BatchedEnv
+from reverie.envs.catalog import EnvListing, list_envs
+from reverie.envs.make import EnvFactory, as_factory, make_env
+
+__all__ = ["BatchedEnv", "EnvFactory", "EnvListing", "as_factory", "list_envs", "make_env"]

@@ -1,0 +1,155 @@
+"""Several environments stepped together, in this process or in worker processes."""
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reverie.envs.adapt import check_actions
+from reverie.envs.runner import EnvRunner
+from reverie.spaces import STEP_KEYS, Array, EnvSpec, Step
+
+RunnerFactory = Callable[[], EnvRunner]
+"""Creates one environment; sent to workers by cloudpickle."""
+
+
+class Group(Protocol):
+    """Some of the environments of a `BatchedEnv`. Each `send_…` is followed by one `receive`."""
+
+    spec: EnvSpec
+
+    def send_reset(self, mask: Array) -> None:
+        """Begin to reset the environments in the mask."""
+
+    def send_step(self, action: Array) -> None:
+        """Begin to step all environments."""
+
+    def receive(self) -> Step:
+        """Wait for the result."""
+
+    def close(self) -> None:
+        """Close the environments."""
+
+
+class LocalGroup:
+    """Environments stepped one after the other in this process; also what each worker process holds."""
+
+    def __init__(self, factories: Sequence[RunnerFactory]) -> None:
+        self._runners: list[EnvRunner] = []
+        try:
+            for factory in factories:
+                self._runners.append(factory())
+        except BaseException:
+            self.close()
+            raise
+        self.spec = self._runners[0].spec
+        self._latest: list[Step] = [{} for _ in factories]
+        self._work: Callable[[], None] = lambda: None
+
+    def send_reset(self, mask: Array) -> None:
+        """Begin to reset the environments in the mask `[n]`."""
+
+        def work() -> None:
+            for index in np.flatnonzero(mask):
+                self._latest[index] = self._runners[index].reset()
+
+        self._work = work
+
+    def send_step(self, action: Array) -> None:
+        """Begin to step all environments with the actions `[n, A]`."""
+
+        def work() -> None:
+            for index, runner in enumerate(self._runners):
+                self._latest[index] = runner.step(action[index])
+
+        self._work = work
+
+    def receive(self) -> Step:
+        """The latest step of every environment `[n, …]`, in new arrays."""
+        self._work()
+        return {key: np.stack([step[key] for step in self._latest]) for key in _keys(self.spec)}
+
+    def close(self) -> None:
+        """Close the environments."""
+        for runner in self._runners:
+            runner.close()
+
+
+class BatchedEnv:
+    """N environments of one kind that are stepped together.
+
+    Finished environments are not reset on their own: pass them to `reset` before the next `step`.
+
+    Attributes:
+        num_envs: N.
+        spec: observations and actions of each environment.
+        frames_per_step: environment frames per agent step (the action repeat).
+    """
+
+    def __init__(self, groups: Sequence[Group], sizes: Sequence[int], frames_per_step: int) -> None:
+        self._groups = groups
+        borders = np.cumsum([0, *sizes])
+        self._slices = [slice(start, stop) for start, stop in zip(borders[:-1], borders[1:], strict=True)]
+        self.num_envs = int(borders[-1])
+        self.spec = groups[0].spec
+        self.frames_per_step = frames_per_step
+        self._started = np.zeros(self.num_envs, bool)
+        self._closed = False
+
+    def reset(self, mask: NDArray[np.bool_]) -> Step:
+        """Start new episodes where `mask` `[N]` is true.
+
+        Returns:
+            Every observation key, reward, is_first, is_last, is_terminal, each `[N, …]`, in new arrays: the first step
+            of the new episodes, and the latest step of the environments that are not in the mask.
+
+        Raises:
+            EnvError: if an environment fails, or returns what does not fit its spaces.
+        """
+        mask = np.asarray(mask)
+        if mask.shape != (self.num_envs,) or mask.dtype != np.bool_:
+            raise ValueError(f"mask must be a bool array of shape {(self.num_envs,)}, not {mask!r}.")
+        self._started |= mask
+        if not self._started.all():
+            raise ValueError("The first reset must include every environment.")
+        for group, part in zip(self._groups, self._slices, strict=True):
+            group.send_reset(mask[part])
+        return self._receive()
+
+    def step(self, action: NDArray[np.float32]) -> Step:
+        """Step every environment with the agent's actions `[N, A]` (see `ActionSpec`).
+
+        Returns:
+            As `reset`: the steps that the actions led to.
+
+        Raises:
+            EnvError: as `reset`; also if an action is invalid, or an episode is over and was not reset.
+        """
+        actions = check_actions(action, self.spec.action, self.num_envs)
+        for group, part in zip(self._groups, self._slices, strict=True):
+            group.send_step(actions[part])
+        return self._receive()
+
+    def close(self) -> None:
+        """Close all environments and end their processes; a second call does nothing."""
+        if not self._closed:
+            self._closed = True
+            for group in self._groups:
+                group.close()
+
+    def __enter__(self) -> "BatchedEnv":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _receive(self) -> Step:
+        parts = [group.receive() for group in self._groups]
+        if len(parts) == 1:
+            return parts[0]
+        return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+
+
+def _keys(spec: EnvSpec) -> list[str]:
+    return [*spec.observations, *STEP_KEYS]

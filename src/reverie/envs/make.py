@@ -1,0 +1,188 @@
+"""Environments by name, instance or function."""
+
+import copy
+import functools
+import os
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import cv2
+import gymnasium
+import numpy as np
+
+from reverie.config import EnvConfig
+from reverie.envs.adapt import env_name
+from reverie.envs.atari import ENTRY_POINT, Atari
+from reverie.envs.batched import BatchedEnv, Group, LocalGroup
+from reverie.envs.catalog import find_spec, install_hint
+from reverie.envs.runner import EnvRunner
+from reverie.envs.workers import SUPPORTED, RemoteGroup
+from reverie.errors import EnvError
+
+EnvFactory = Callable[[], gymnasium.Env[Any, Any]]
+"""A function, or class, that creates a new environment at every call."""
+
+
+def make_env(config: EnvConfig, seed: int, factory: EnvFactory | None = None) -> BatchedEnv:
+    """Create `config.num_envs` environments that are stepped together.
+
+    Environment i is seeded with `SeedSequence((seed, i))` at its first reset; everything after follows from that, and
+    is the same in worker processes (`config.parallel`) as without them.
+
+    OpenCV is told to use one thread: its threads would take the cores from the learner.
+
+    Args:
+        config: which environment, how many, and the settings of an agent step.
+        seed: of all environments; not negative.
+        factory: creates the environment in place of `config.name`. Sent to worker processes by cloudpickle.
+
+    Raises:
+        EnvError: if the environment is unknown, cannot be created, or has unsupported spaces.
+    """
+    cv2.setNumThreads(0)
+    if isinstance(factory, InstanceFactory) and config.num_envs > 1:
+        raise EnvError(
+            f"env.num_envs is {config.num_envs}, but one instance of {factory.name} was passed; pass a function that "
+            "creates the environment instead."
+        )
+    builders = [functools.partial(_build, config, _env_seed(seed, i), i, factory) for i in range(config.num_envs)]
+    if config.num_envs == 1 or not config.parallel or not SUPPORTED:
+        local = LocalGroup(builders)
+        return BatchedEnv([local], [config.num_envs], config.action_repeat)
+    workers = min(config.num_envs, _cores())
+    chunks = [chunk.tolist() for chunk in np.array_split(np.arange(config.num_envs), workers)]
+    groups: list[RemoteGroup] = []
+    try:
+        for chunk in chunks:
+            label = f"environments {chunk[0]} to {chunk[-1]}" if len(chunk) > 1 else f"environment {chunk[0]}"
+            groups.append(RemoteGroup([builders[i] for i in chunk], label))
+        for group in groups:
+            group.wait_ready()
+    except BaseException:
+        for group in groups:
+            group.close()
+        raise
+    as_groups: list[Group] = list(groups)
+    return BatchedEnv(as_groups, [len(chunk) for chunk in chunks], config.action_repeat)
+
+
+def as_factory(env: "str | gymnasium.Env[Any, Any] | EnvFactory") -> tuple[str, EnvFactory | None]:
+    """Name of an environment, and the function for `make_env`, from whatever a user passes.
+
+    A string is a Gymnasium id and needs no function. An instance is used as it is once; where a second environment is
+    needed (evaluation), it is copied. A function or class is called for every environment.
+
+    Raises:
+        EnvError: if it is something else.
+    """
+    if isinstance(env, str):
+        return env, None
+    if isinstance(env, gymnasium.Env):
+        return env_name(env), InstanceFactory(env)
+    if callable(env):
+        name = getattr(env, "__qualname__", None) or type(env).__name__
+        return name.rsplit(".", 1)[-1], env
+    raise EnvError(
+        f"An environment must be a Gymnasium id, a gymnasium.Env, or a function that creates one, "
+        f"not {type(env).__name__}."
+    )
+
+
+class InstanceFactory:
+    """Hands out an instance, then copies of it."""
+
+    def __init__(self, env: gymnasium.Env[Any, Any]) -> None:
+        self._env = env
+        self._used = False
+        self.name = env_name(env)
+
+    def __call__(self) -> gymnasium.Env[Any, Any]:
+        """The instance at the first call, a deep copy at every further one.
+
+        Raises:
+            EnvError: if it cannot be copied.
+        """
+        if not self._used:
+            self._used = True
+            return self._env
+        try:
+            return copy.deepcopy(self._env)
+        except Exception as error:
+            raise EnvError(
+                f"Training and evaluation need separate environments, but {self.name} cannot be copied ({error}); "
+                "pass a function that creates the environment instead."
+            ) from error
+
+
+def _build(config: EnvConfig, seed: int, index: int, factory: EnvFactory | None) -> EnvRunner:
+    """One environment of a batch."""
+    if factory is not None:
+        env, repeat = _from_factory(factory), config.action_repeat
+    else:
+        env, repeat = _from_name(config)
+    label = f" ({index + 1} of {config.num_envs})" if config.num_envs > 1 else ""
+    return EnvRunner(env, seed, repeat, config.time_limit, config.image_size, label)
+
+
+def _from_factory(factory: EnvFactory) -> gymnasium.Env[Any, Any]:
+    name = getattr(factory, "name", None) or getattr(factory, "__qualname__", type(factory).__name__)
+    try:
+        env = factory()
+    except EnvError:
+        raise
+    except Exception as error:
+        raise EnvError(f"{name} could not create the environment: {type(error).__name__}: {error}.") from error
+    if not isinstance(env, gymnasium.Env):
+        raise EnvError(
+            f"{name} created a {type(env).__module__}.{type(env).__name__}, which is no gymnasium.Env; environments "
+            "of the older Gym can be wrapped with the package shimmy."
+        )
+    return env
+
+
+def _from_name(config: EnvConfig) -> tuple[gymnasium.Env[Any, Any], int]:
+    """The environment of an id, and how often a runner must repeat actions (Atari games do that themselves)."""
+    spec = find_spec(config.name)
+    if spec.entry_point == ENTRY_POINT:
+        return _atari(config, spec), 1
+    # A time limit of ours replaces the registered one; -1 removes that.
+    limit = -1 if config.time_limit else None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            # Returned values are checked by the runner, with better messages.
+            env = gymnasium.make(spec, max_episode_steps=limit, disable_env_checker=True)
+    except Exception as error:
+        hint = install_hint(spec)
+        advice = f" Type: {hint}" if hint else ""
+        raise EnvError(f"{config.name} could not be created: {error}.{advice}") from error
+    return env, config.action_repeat
+
+
+def _atari(config: EnvConfig, spec: gymnasium.envs.registration.EnvSpec) -> Atari:
+    if spec.namespace != "ALE" and spec.version in (0, 4):
+        game = spec.name.removesuffix("NoFrameskip")
+        raise EnvError(
+            f"{config.name} fixes frame skip and stickiness itself; use ALE/{game}-v5, where env.action_repeat and "
+            "env.sticky_actions set them."
+        )
+    return Atari(
+        spec.kwargs["game"],
+        action_repeat=config.action_repeat,
+        sticky_actions=config.sticky_actions,
+        noops=config.noops,
+        grayscale=config.grayscale,
+        full_action_space=config.full_action_space,
+        image_size=config.image_size,
+        mode=spec.kwargs.get("mode"),
+        difficulty=spec.kwargs.get("difficulty"),
+    )
+
+
+def _env_seed(seed: int, index: int) -> int:
+    return int(np.random.SeedSequence((seed, index)).generate_state(1)[0])
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

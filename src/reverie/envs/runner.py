@@ -1,0 +1,121 @@
+"""One environment, stepped by an agent: Gymnasium in, steps as in `spaces.py` out."""
+
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from reverie.envs.adapt import ActionAdapter, ObservationAdapter, env_name
+from reverie.envs.checks import Complaint, check_reset_result, check_step_result
+from reverie.errors import EnvError
+from reverie.spaces import Array, EnvSpec, Step
+
+
+class EnvRunner:
+    """Steps one environment: converts spaces, repeats actions, limits time, checks what comes back.
+
+    Args:
+        env: the environment; the runner closes it.
+        seed: given to the environment's first reset, and only there.
+        action_repeat: environment steps per agent step, with rewards summed; fewer where an episode ends.
+        time_limit: agent steps after which an episode is truncated; 0 for none.
+        image_size: height and width of images.
+        label: appended to the environment's name in messages, for example " (1 of 4)".
+
+    Raises:
+        EnvError: if a space of the environment is not supported.
+    """
+
+    def __init__(
+        self,
+        env: gymnasium.Env[Any, Any],
+        seed: int,
+        action_repeat: int = 1,
+        time_limit: int = 0,
+        image_size: tuple[int, int] = (64, 64),
+        label: str = "",
+    ) -> None:
+        self._env = env
+        self._name = env_name(env) + label
+        self._seed: int | None = seed
+        self._action_repeat = action_repeat
+        self._time_limit = time_limit
+        self._observe = ObservationAdapter(env.observation_space, self._name, image_size)
+        self._act = ActionAdapter(env.action_space, self._name)
+        self.spec = EnvSpec(self._observe.specs, self._act.spec)
+        self._episode = 0
+        self._step = 0
+        self._running = False
+
+    def reset(self) -> Step:
+        """Start an episode; its first step, without a leading axis.
+
+        Raises:
+            EnvError: if the environment fails, or returns what does not fit its spaces.
+        """
+        self._episode += 1
+        self._step = 0
+        seed, self._seed = self._seed, None
+        result = self._guard(lambda: self._env.reset(seed=seed))
+        try:
+            observation = self._observe(check_reset_result(result))
+        except Complaint as complaint:
+            raise self._error(str(complaint)) from None
+        self._running = True
+        return _step(observation, 0.0, first=True, last=False, terminal=False)
+
+    def step(self, action: Array) -> Step:
+        """Take one agent action `[A]`.
+
+        Raises:
+            EnvError: as `reset`, and if the episode is over.
+        """
+        if not self._running:
+            raise self._error("the episode is over (or none was started): reset before the next step")
+        self._step += 1
+        native = self._act(action)
+        total = 0.0
+        for _ in range(self._action_repeat):
+            result = self._guard(lambda: self._env.step(native))
+            try:
+                observation, reward, terminated, truncated = check_step_result(result)
+            except Complaint as complaint:
+                raise self._error(str(complaint)) from None
+            total += reward
+            if terminated or truncated:
+                break
+        try:
+            converted = self._observe(observation)
+        except Complaint as complaint:
+            raise self._error(str(complaint)) from None
+        last = terminated or truncated or 0 < self._time_limit <= self._step
+        self._running = not last
+        return _step(converted, total, first=False, last=last, terminal=terminated)
+
+    def close(self) -> None:
+        """Close the environment."""
+        self._env.close()
+
+    def _guard(self, call: Callable[[], Any]) -> Any:
+        try:
+            return call()
+        except Exception as error:
+            frame = traceback.extract_tb(error.__traceback__)[-1]
+            place = f"{frame.filename}:{frame.lineno}"
+            raise self._error(f"it raised {type(error).__name__}: {error} ({place})") from error
+
+    def _error(self, what: str) -> EnvError:
+        when = f"episode {self._episode}, " + (f"step {self._step}" if self._step else "reset")
+        return EnvError(f"Environment {self._name}, {when}: {what}.")
+
+
+def _step(observation: dict[str, Array], reward: float, first: bool, last: bool, terminal: bool) -> Step:
+    return {
+        **observation,
+        "reward": np.array(reward, np.float32),
+        "is_first": np.array(first),
+        "is_last": np.array(last),
+        "is_terminal": np.array(terminal),
+    }

@@ -1,0 +1,1 @@
+"""Layers, distributions and the optimizer: everything that knows nothing of reinforcement learning."""

@@ -1,0 +1,66 @@
+"""Dense layers, layer norm and initialisation with the conventions of the release (Keras defaults)."""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from reverie.config import MLPConfig
+
+LAYER_NORM_EPS = 1e-3
+"""Keras' default, a hundred times PyTorch's (SPEC 12)."""
+
+
+class LayerNorm(nn.LayerNorm):
+    """Layer norm over the last axis, computed in float32 whatever the precision around it (SPEC 12, 37)."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size, eps=LAYER_NORM_EPS)
+
+    def forward(self, input: Float[Tensor, "*N D"]) -> Float[Tensor, "*N D"]:
+        """Normalise over D; the result has the input's dtype."""
+        return super().forward(input.float()).to(input.dtype)
+
+
+class ChannelNorm(LayerNorm):
+    """Layer norm over the channels of an image in PyTorch's layout."""
+
+    def forward(self, input: Float[Tensor, "N C Hi Wi"]) -> Float[Tensor, "N C Hi Wi"]:
+        """Normalise over C at each pixel."""
+        return super().forward(input.movedim(1, -1)).movedim(-1, 1)
+
+
+class Dense(nn.Module):
+    """Linear, then layer norm if asked for, then ELU: the hidden layer used everywhere (SPEC 12, 16)."""
+
+    def __init__(self, inputs: int, units: int, layer_norm: bool) -> None:
+        super().__init__()
+        self.linear = nn.Linear(inputs, units)
+        self.norm = LayerNorm(units) if layer_norm else nn.Identity()
+
+    def forward(self, x: Float[Tensor, "*N I"]) -> Float[Tensor, "*N O"]:
+        """Apply the layer to the last axis."""
+        return F.elu(self.norm(self.linear(x)))
+
+
+class MLP(nn.Sequential):
+    """Hidden layers, and a linear output of `outputs` entries if it is not 0 (SPEC 15)."""
+
+    def __init__(self, inputs: int, config: MLPConfig, outputs: int = 0) -> None:
+        sizes = [inputs] + [config.units] * config.layers
+        hidden = [Dense(i, o, config.layer_norm) for i, o in zip(sizes[:-1], sizes[1:], strict=True)]
+        super().__init__(*hidden, *([nn.Linear(sizes[-1], outputs)] if outputs else []))
+        self.output_size = outputs or sizes[-1]
+
+
+def initialize(module: nn.Module, generator: torch.Generator) -> None:
+    """Keras' initialisation: glorot-uniform kernels, output layers included, and zero biases (SPEC 17).
+
+    Layer norms keep gamma 1 and beta 0. Parameters are visited in a fixed order, so that a generator's seed
+    determines all of them.
+    """
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
+            nn.init.xavier_uniform_(layer.weight, generator=generator)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)

@@ -1,0 +1,206 @@
+"""Named configurations: one line of description, and the settings that differ from the release's defaults.
+
+Settings are written by their path, as on the command line. Numbers are those of the authors' release
+(`configs.yaml`) unless the description says otherwise.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from reverie.config import Config
+from reverie.config_io import did_you_mean, nearest, set_fields
+from reverie.errors import ConfigError
+from reverie.spaces import EnvSpec
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A configuration with a name."""
+
+    name: str
+    description: str
+    """One line."""
+    config: Config
+
+
+_MLPS = (
+    "world_model.encoder.mlp",
+    "world_model.decoder.mlp",
+    "world_model.reward_head",
+    "world_model.discount_head",
+    "behavior.actor",
+    "behavior.critic",
+)
+_CNNS = ("world_model.encoder", "world_model.decoder")
+
+
+def _sizes(recurrent: int, units: int = 400, layers: int = 4, depth: int = 48) -> dict[str, Any]:
+    """Settings of every width that the presets scale together; the defaults are the release's."""
+    sizes: dict[str, Any] = {"world_model.rssm.deter": recurrent, "world_model.rssm.hidden": recurrent}
+    sizes |= {f"{mlp}.units": units for mlp in _MLPS}
+    sizes |= {f"{mlp}.layers": layers for mlp in _MLPS}
+    return sizes | {f"{cnn}.cnn_depth": depth for cnn in _CNNS}
+
+
+def _learning_rates(model: float, actor: float, critic: float) -> dict[str, Any]:
+    return {
+        "world_model.optimizer.lr": model,
+        "behavior.actor.optimizer.lr": actor,
+        "behavior.critic.optimizer.lr": critic,
+    }
+
+
+_ATARI: dict[str, Any] = {
+    "env.action_repeat": 4,
+    "env.time_limit": 27_000,
+    "training.steps": 50_000_000,
+    "training.prefill": 50_000,
+    "training.train_every": 16,
+    "training.eval_every": 250_000,
+    "world_model.discount": 0.999,
+    "world_model.kl.scale": 0.1,
+    "world_model.scales.discount": 5.0,
+    "behavior.actor.entropy": 1e-3,
+    **_sizes(recurrent=600),
+    **_learning_rates(2e-4, 4e-5, 1e-4),
+}
+
+# 10M frames of the article are 2.5M agent steps at action repeat 4.
+_ATARI_PAPER: dict[str, Any] = {
+    **_ATARI,
+    "env.full_action_space": True,
+    "replay.batch_size": 50,
+    "training.train_every": 4,
+    "world_model.discount": 0.995,
+    "behavior.actor.gradient": "both",
+    "behavior.actor.dynamics_weight": "linear(0.1,0,2500000)",
+    "behavior.actor.reinforce_weight": 0.9,
+    "behavior.actor.entropy": "linear(3e-3,3e-4,2500000)",
+}
+
+_ATARI_SMALL: dict[str, Any] = {
+    **_ATARI,
+    **_sizes(recurrent=200, units=200, depth=16),
+    "training.steps": 250_000,
+    "training.prefill": 5_000,
+    "training.eval_every": 25_000,
+    "training.video_every": 25_000,
+}
+
+_DEMO: dict[str, Any] = {
+    **_ATARI_SMALL,
+    "env.name": "ALE/Boxing-v5",
+    "replay.batch_length": 32,
+    "training.steps": 6_000,
+    "training.prefill": 2_000,
+    "training.pretrain": 50,
+    "training.train_every": 10,
+    "training.eval_every": 2_000,
+    "training.video_every": 2_000,
+    "training.checkpoint_every": 2_000,
+    "training.log_every": 200,
+}
+
+_CRAFTER: dict[str, Any] = {
+    "world_model.discount": 0.999,
+    **{f"{part}.layer_norm": True for part in ("world_model.rssm", *_CNNS, *_MLPS)},
+    "behavior.actor.entropy": 3e-3,
+    **_learning_rates(1e-4, 1e-4, 1e-4),
+}
+
+_DMC: dict[str, Any] = {
+    "env.action_repeat": 2,
+    "training.eval_every": 10_000,
+    "training.video_every": 10_000,
+    "training.prefill": 1_000,
+    "training.pretrain": 101,
+    "replay.prioritize_ends": False,
+    "world_model.predict_discount": False,
+    "world_model.reward_transform": "identity",
+    "world_model.kl.free_nats": 1.0,
+    "behavior.actor.entropy": 1e-4,
+    **_sizes(recurrent=200),
+    **_learning_rates(3e-4, 8e-5, 8e-5),
+}
+
+_VECTOR: dict[str, Any] = {
+    "training.steps": 100_000,
+    "training.prefill": 1_000,
+    "training.train_every": 4,
+    "training.eval_every": 5_000,
+    "training.checkpoint_every": 10_000,
+    "training.video_every": 0,
+    "replay.batch_length": 32,
+    "replay.sampling": "steps",
+    "world_model.rssm.variables": 16,
+    "world_model.rssm.classes": 16,
+    "world_model.reward_transform": "identity",
+    "world_model.kl.free_nats": 1.0,
+    "behavior.actor.entropy": 1e-3,
+    **_sizes(recurrent=128, units=128, layers=2),
+    **_learning_rates(3e-4, 1e-4, 1e-4),
+}
+
+_DEBUG: dict[str, Any] = {
+    "env.time_limit": 100,
+    "training.steps": 1_000,
+    "training.prefill": 200,
+    "training.eval_every": 500,
+    "training.log_every": 100,
+    "training.checkpoint_every": 500,
+    "training.video_every": 500,
+    "replay.batch_size": 4,
+    "replay.batch_length": 10,
+    "replay.sampling": "steps",
+    "world_model.rssm.variables": 4,
+    "world_model.rssm.classes": 4,
+    "behavior.horizon": 4,
+    **_sizes(recurrent=16, units=16, layers=1, depth=4),
+}
+
+_DEFINITIONS: tuple[tuple[str, str, dict[str, Any]], ...] = (
+    ("atari", "The release's Atari settings: 22M parameters, 200M frames.", _ATARI),
+    ("atari-paper", "The article's: batch 50, discount 0.995, its update ratio and actor schedules.", _ATARI_PAPER),
+    ("atari-small", "Atari on a CPU: 4.2M parameters, otherwise as atari.", _ATARI_SMALL),
+    ("crafter", "The release's settings for Crafter: larger, layer norm everywhere.", _CRAFTER),
+    ("dmc-vision", "The release's settings for continuous control from images.", _DMC),
+    ("dmc-proprio", "The same from joint positions and velocities.", _DMC),
+    ("vector", "Classic control from vectors: small, minutes on a CPU.", _VECTOR),
+    ("demo", "What `reverie demo` trains: Boxing, for minutes on two cores.", _DEMO),
+    ("debug", "Tiny, for trying things out: runs in seconds and learns nothing.", _DEBUG),
+)
+
+PRESETS: dict[str, Preset] = {
+    name: Preset(name, description, set_fields(Config(), settings)) for name, description, settings in _DEFINITIONS
+}
+"""By name, in the order in which they are listed."""
+
+
+def preset(name: str) -> Config:
+    """The configuration of a preset.
+
+    Raises:
+        ConfigError: if there is none of that name; the nearest ones are given.
+    """
+    found = PRESETS.get(name.replace("_", "-"))
+    if found is None:
+        near = nearest(name, PRESETS, 1)
+        ending = did_you_mean(near) if near else f"; the presets are {', '.join(PRESETS)}."
+        raise ConfigError(f"There is no preset '{name}'{ending}")
+    return found.config
+
+
+def default_preset(env_name: str, spec: EnvSpec | None = None) -> str:
+    """Name of the preset for an environment when the user gives none.
+
+    Names decide where they can: `ALE/` is atari, Crafter is crafter. Otherwise what the environment offers does:
+    without images it is vector; images are dmc-vision with continuous actions and crafter with discrete ones.
+    Without a `spec` only the name is looked at, and what is not known is vector.
+    """
+    if env_name.startswith("ALE/"):
+        return "atari"
+    if "crafter" in env_name.lower():
+        return "crafter"
+    if spec is None or not any(observation.is_image for observation in spec.observations.values()):
+        return "vector"
+    return "dmc-vision" if spec.action.kind == "continuous" else "crafter"

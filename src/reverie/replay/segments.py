@@ -1,0 +1,209 @@
+"""Rows of steps in files: each stream of experience is cut into segments, each a safetensors file of fixed size.
+
+A segment is created at its full size with its header, and rows are then written in place. Space on disk is used only
+for the rows written, where the file system supports sparse files. Files are read and written by position rather than
+mapped: pages of a map count as the process's own memory, and a full disk would kill it instead of raising an error.
+"""
+
+import errno
+import json
+import os
+import struct
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reverie.errors import ReplayError
+from reverie.spaces import ArraySpec
+
+SAFETENSORS_DTYPES = {
+    "bool": "BOOL",
+    "uint8": "U8",
+    "int8": "I8",
+    "uint16": "U16",
+    "int16": "I16",
+    "uint32": "U32",
+    "int32": "I32",
+    "uint64": "U64",
+    "int64": "I64",
+    "float16": "F16",
+    "float32": "F32",
+    "float64": "F64",
+}
+_ALIGNMENT = 4096  # Where the data begin: rows of one page, such as a 64x64 image, then touch one page each.
+_OPEN_FILES = 128  # Well below the usual limit of 1024 per process.
+
+Bytes = NDArray[np.uint8]
+
+
+def segment_steps(capacity: int, num_streams: int) -> int:
+    """Rows per segment of a new replay, a power of two from 256 to 16384.
+
+    Few enough that the segments in which the streams begin, of which a part is forgotten, waste a small share.
+    """
+    wanted = max(capacity // (16 * num_streams), 1)
+    return min(max(1 << (wanted.bit_length() - 1), 256), 16384)
+
+
+def _write_all(descriptor: int, data: memoryview | bytes, position: int) -> None:
+    done = 0
+    while done < len(data):  # A disk that fills up takes part of the bytes first, and fails at the next attempt.
+        done += os.pwrite(descriptor, data[done:], position + done)
+
+
+@contextmanager
+def disk_errors(directory: Path) -> Iterator[None]:
+    """Turn an operating system's error into one sentence.
+
+    Raises:
+        ReplayError: instead of OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise ReplayError(
+                f"The disk is full: the replay in {directory} cannot grow, but what it held before is intact; "
+                "free some space or lower replay.capacity, then resume."
+            ) from error
+        raise ReplayError(f"The replay in {directory} cannot be read or written: {error}.") from error
+
+
+class SegmentLayout:
+    """Where each row of each array lies in a segment of `steps` rows.
+
+    Attributes:
+        widths: bytes of one row, by key.
+        offsets: position of an array's first row in the file, by key.
+        header: the bytes before the data.
+        size: bytes of the whole file.
+    """
+
+    def __init__(self, specs: Mapping[str, ArraySpec], steps: int) -> None:
+        self.widths = {key: np.dtype(spec.dtype).itemsize * spec.size for key, spec in specs.items()}
+        tensors: dict[str, object] = {}
+        begins: dict[str, int] = {}
+        position = 0
+        # Widest first, so that every array starts at a multiple of its item size.
+        for key in sorted(specs, key=lambda key: -self.widths[key]):
+            begins[key], end = position, position + steps * self.widths[key]
+            tensors[key] = {
+                "dtype": SAFETENSORS_DTYPES[specs[key].dtype],
+                "shape": [steps, *specs[key].shape],
+                "data_offsets": [position, end],
+            }
+            position = end
+        text = json.dumps(tensors).encode()
+        text += b" " * (-(8 + len(text)) % _ALIGNMENT)
+        self.header = struct.pack("<Q", len(text)) + text
+        self.offsets = {key: len(self.header) + begin for key, begin in begins.items()}
+        self.size = len(self.header) + position
+
+
+class SegmentStore:
+    """Rows of all streams: row r of stream s stands in segment r // steps of that stream.
+
+    Args:
+        directory: folder of the files, which must exist.
+        specs: shape and dtype of each key.
+        steps: rows per segment.
+    """
+
+    def __init__(self, directory: Path, specs: Mapping[str, ArraySpec], steps: int) -> None:
+        self.directory = directory
+        self.steps = steps
+        self.layout = SegmentLayout(specs, steps)
+        self._readers: dict[tuple[int, int], int] = {}  # Oldest use first.
+        self._writers: dict[tuple[int, int], int] = {}  # Written to since the last flush.
+
+    def path(self, stream: int, segment: int) -> Path:
+        """File of one segment."""
+        return self.directory / f"stream-{stream:04d}-{segment:08d}.safetensors"
+
+    def write(self, stream: int, row: int, key: str, data: Bytes) -> None:
+        """Write one entry of one row; its segment is created where needed.
+
+        Raises:
+            OSError: the row is then undefined, all others are untouched.
+        """
+        segment, line = divmod(row, self.steps)
+        descriptor = self._writers.get((stream, segment))
+        if descriptor is None:
+            descriptor = self._writers[stream, segment] = self._create(self.path(stream, segment))
+        _write_all(descriptor, data.data, self.layout.offsets[key] + line * self.layout.widths[key])
+
+    def read(self, stream: int, row: int, out: Mapping[str, Bytes]) -> None:
+        """Read consecutive rows of one stream.
+
+        Args:
+            stream: which.
+            row: the first.
+            out: by key, C-contiguous uint8 [rows, bytes of one row]; filled in place.
+
+        Raises:
+            ReplayError: if a segment is missing or too short.
+        """
+        count, done = len(next(iter(out.values()))), 0
+        while done < count:
+            segment, line = divmod(row + done, self.steps)
+            until = min(count, done + self.steps - line)
+            descriptor = self._reader(stream, segment)
+            for key, rows in out.items():
+                target = rows[done:until]
+                position = self.layout.offsets[key] + line * self.layout.widths[key]
+                if target.size and os.preadv(descriptor, [target.data], position) != target.nbytes:
+                    raise ReplayError(
+                        f"{self.path(stream, segment)} is damaged: it is shorter than it should be; "
+                        "delete the replay folder to start with an empty one."
+                    )
+            done = until
+
+    def flush(self) -> None:
+        """Force everything written onto the disk."""
+        for descriptor in self._writers.values():
+            os.fsync(descriptor)
+        self._release(self._writers)
+
+    def keep_only(self, stream: int, first: int, stop: int) -> None:
+        """Delete the segments of a stream that hold none of its rows from `first` to `stop` - 1."""
+        live = range(first // self.steps, -(-stop // self.steps)) if stop > first else range(0)
+        for path in self.directory.glob(f"stream-{stream:04d}-*.safetensors"):
+            segment = int(path.stem.rsplit("-", 1)[1])
+            if segment not in live:
+                for descriptors in (self._readers, self._writers):
+                    if (descriptor := descriptors.pop((stream, segment), None)) is not None:
+                        os.close(descriptor)
+                path.unlink()
+
+    def close(self) -> None:
+        """Close all files."""
+        self._release(self._writers)
+        self._release(self._readers)
+
+    def _create(self, path: Path) -> int:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            os.ftruncate(descriptor, self.layout.size)
+            # Again and again, since a full disk may have kept an earlier attempt from writing it.
+            _write_all(descriptor, self.layout.header, 0)
+        except OSError:
+            os.close(descriptor)
+            raise
+        return descriptor
+
+    def _reader(self, stream: int, segment: int) -> int:
+        descriptor = self._readers.pop((stream, segment), None)
+        if descriptor is None:
+            while len(self._readers) >= _OPEN_FILES:
+                os.close(self._readers.pop(next(iter(self._readers))))
+            descriptor = os.open(self.path(stream, segment), os.O_RDONLY)
+        self._readers[stream, segment] = descriptor
+        return descriptor
+
+    @staticmethod
+    def _release(descriptors: dict[tuple[int, int], int]) -> None:
+        while descriptors:
+            os.close(descriptors.popitem()[1])

@@ -1,0 +1,318 @@
+"""What a run measures: averages between two rows, and the files they are written to.
+
+Names are grouped by their first part, which is also TensorBoard's grouping:
+
+- `model/…`: losses, KL, entropies and gradient norm of the world model, for example `model/image_loss`
+- `behavior/…`: actor, critic and imagination, for example `behavior/actor_entropy`
+- `train/…`, `eval/…`: `return` and `length` of episodes
+- `speed/…`: `frames_per_second`, `updates_per_second`
+- `time/…`: seconds in each phase since the last row, and `…_share`, the same as a part of all that time
+"""
+
+import json
+import math
+import os
+import struct
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from reverie.errors import RunError
+
+METRICS_FILE = "metrics.jsonl"
+TENSORBOARD_FOLDER = "tensorboard"
+COUNTERS = ("step", "frames", "time", "updates")
+"""Present in every row: agent steps, environment frames, wall seconds of the run, updates."""
+
+
+class Metrics:
+    """Averages of scalars, rates and phase times since the last flush.
+
+    Nothing here waits for a GPU before `mean` or `flush`: tensors are added up on their own device. They are also
+    copied at once, so a metric may live in memory that the next step overwrites (CUDA graphs do that).
+
+    Args:
+        clock: seconds, rising.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._clock = clock
+        self._phases: list[str] = []
+        self._reset()
+
+    def _reset(self) -> None:
+        self._sums: dict[str, tuple[float, int]] = {}
+        self._tensor_sums: dict[tuple[tuple[str, ...], torch.device], tuple[Tensor, int]] = {}
+        self._amounts: dict[str, float] = {}
+        self._seconds: dict[str, float] = {}
+        self._start = self._last = self._clock()
+
+    def add(self, values: Mapping[str, float | Tensor]) -> None:
+        """Add one observation of each metric.
+
+        Args:
+            values: numbers or tensors of one element, by name.
+
+        Raises:
+            ValueError: if a tensor has more than one element.
+        """
+        by_device: dict[torch.device, dict[str, Tensor]] = {}
+        for name, value in values.items():
+            if isinstance(value, Tensor):
+                if value.numel() != 1:
+                    raise ValueError(f"Metric '{name}' has shape {tuple(value.shape)}, but must be one number.")
+                by_device.setdefault(value.device, {})[name] = value.detach().reshape(())
+            else:
+                total, count = self._sums.get(name, (0.0, 0))
+                self._sums[name] = (total + float(value), count + 1)
+        for device, tensors in by_device.items():
+            self._add_tensors(device, tensors)
+
+    def _add_tensors(self, device: torch.device, tensors: dict[str, Tensor]) -> None:
+        # One stacked vector for all of them: two small kernels per call instead of one per metric.
+        vector = torch.stack([tensor.float() for tensor in tensors.values()])
+        key = (tuple(tensors), device)
+        if key in self._tensor_sums:
+            total, count = self._tensor_sums[key]
+            total += vector
+            self._tensor_sums[key] = (total, count + 1)
+        else:
+            # Apple's GPUs have no float64.
+            wide = vector if device.type == "mps" else vector.double()
+            self._tensor_sums[key] = (wide, 1)
+
+    def count(self, name: str, amount: float = 1) -> None:
+        """Count things that happen; `count("frames", 4)` becomes `speed/frames_per_second`."""
+        self._amounts[name] = self._amounts.get(name, 0.0) + amount
+
+    @contextmanager
+    def timer(self, name: str) -> Iterator[None]:
+        """Charge the time inside to a phase. Within a nested phase the outer one's clock stands still.
+
+        This is the host's time: work that was only queued on a GPU is charged to the phase that waits for it.
+        """
+        self._charge()
+        self._phases.append(name)
+        try:
+            yield
+        finally:
+            self._charge()
+            self._phases.pop()
+
+    def _charge(self) -> None:
+        now = self._clock()
+        if self._phases:
+            name = self._phases[-1]
+            self._seconds[name] = self._seconds.get(name, 0.0) + now - self._last
+        self._last = now
+
+    def mean(self) -> dict[str, float]:
+        """Averages, rates and times since the last flush. This is where a GPU is waited for, once per device."""
+        self._charge()
+        sums = dict(self._sums)
+        for (names, _), (vector, count) in self._tensor_sums.items():
+            for name, value in zip(names, vector.tolist(), strict=True):
+                total, before = sums.get(name, (0.0, 0))
+                sums[name] = (total + value, before + count)
+        result = {name: total / count for name, (total, count) in sums.items()}
+        elapsed = self._last - self._start
+        if elapsed > 0:
+            result |= {f"speed/{name}_per_second": amount / elapsed for name, amount in self._amounts.items()}
+        for name, seconds in self._seconds.items():
+            result[f"time/{name}"] = seconds
+            result[f"time/{name}_share"] = seconds / elapsed if elapsed > 0 else 0.0
+        return result
+
+    def flush(self) -> dict[str, float]:
+        """Same as `mean`, and start anew. Phases that are running go on."""
+        result = self.mean()
+        self._reset()
+        return result
+
+
+def _number(value: float) -> float | None:
+    # Seven digits are all that float32 has.
+    return float(f"{value:.7g}") if math.isfinite(value) else None
+
+
+def _parse(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each line of a metrics file, as it is and parsed; a last line that was cut short is left out."""
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    for index, line in enumerate(lines):
+        try:
+            row = json.loads(line)
+            if not isinstance(row, dict) or "step" not in row:
+                raise ValueError("not a row")
+        except ValueError:
+            if index == len(lines) - 1:
+                return
+            raise RunError(
+                f"{path}, line {index + 1} is damaged: it is not a row of metrics; remove that line and try again."
+            ) from None
+        yield line, row
+
+
+def read_metrics(path: Path) -> list[dict[str, float]]:
+    """Rows of a `metrics.jsonl`, oldest first; what was written as null is nan.
+
+    A last line that was cut short (the run was killed, or is writing it now) is left out.
+
+    Args:
+        path: the file, or the run folder that holds it.
+
+    Raises:
+        RunError: if there is no such file, or a line before the last is damaged.
+    """
+    path = Path(path)
+    path = path / METRICS_FILE if path.is_dir() else path
+    if not path.is_file():
+        raise RunError(f"There are no metrics at {path}; give the folder of a run that has written {METRICS_FILE}.")
+    return [{name: math.nan if value is None else value for name, value in row.items()} for _, row in _parse(path)]
+
+
+class MetricsWriter:
+    """Writes rows to `metrics.jsonl` and to TensorBoard events, in one run folder.
+
+    A row is a JSON object: the four `COUNTERS`, then the scalars. JSON knows neither nan nor inf, so a number that is
+    not finite is written as null. TensorBoard's horizontal axis is agent steps.
+
+    Args:
+        directory: the run folder; it is created if missing.
+        tensorboard: also write TensorBoard events.
+    """
+
+    def __init__(self, directory: Path, tensorboard: bool = True) -> None:
+        self.directory = Path(directory)
+        self.path = self.directory / METRICS_FILE
+        self._tensorboard = tensorboard
+        self._file: Any = None
+        self._board: Any = None
+
+    def open(self, resume_at_step: int | None = None) -> "MetricsWriter":
+        """Start writing.
+
+        Args:
+            resume_at_step: agent steps of the checkpoint that the run goes on from; later rows are dropped, so that
+                no step is written twice. None starts a new file.
+
+        Raises:
+            RunError: if a new file would overwrite metrics, or nothing can be written.
+        """
+        with self._explained():
+            self.directory.mkdir(parents=True, exist_ok=True)
+            if resume_at_step is not None:
+                self._drop_after(resume_at_step)
+            elif self.path.exists() and self.path.stat().st_size:
+                raise RunError(f"{self.path} already holds metrics; go on with --resume or choose another folder.")
+            self._file = self.path.open("a", encoding="utf-8")
+            if self._tensorboard:
+                # Imported late: it takes a second, which `reverie --help` need not wait for.
+                from torch.utils.tensorboard import SummaryWriter
+
+                self._board = SummaryWriter(
+                    str(self.directory / TENSORBOARD_FOLDER),
+                    purge_step=None if resume_at_step is None else resume_at_step + 1,
+                    flush_secs=30,
+                )
+        return self
+
+    def _drop_after(self, step: int) -> None:
+        if not self.path.exists():
+            return
+        kept = [line + "\n" for line, row in _parse(self.path) if row["step"] <= step]
+        temporary = self.path.with_suffix(".tmp")
+        with temporary.open("w", encoding="utf-8") as file:
+            file.writelines(kept)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(self.path)
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise RunError(
+                f"Cannot write metrics in {self.directory} ({reason}); make room or give access there, "
+                "then go on with --resume."
+            ) from error
+
+    def write(self, step: int, frames: int, time: float, updates: int, scalars: Mapping[str, float]) -> None:
+        """Append one row, and hand it to the operating system at once.
+
+        Args:
+            step: agent steps so far.
+            frames: environment frames so far.
+            time: wall seconds of the run so far, over all its parts.
+            updates: training steps so far.
+            scalars: metrics by name.
+
+        Raises:
+            RunError: if it cannot be written, for example on a full disk.
+        """
+        clash = set(scalars) & set(COUNTERS)
+        if clash:
+            raise ValueError(f"Metrics cannot be named {sorted(clash)}: every row has counters of that name.")
+        row = {"step": step, "frames": frames, "time": round(time, 3), "updates": updates}
+        line = json.dumps({**row, **{name: _number(float(value)) for name, value in scalars.items()}})
+        with self._explained():
+            self._file.write(line + "\n")
+            self._file.flush()
+            if self._board is not None:
+                for name, value in scalars.items():
+                    self._board.add_scalar(name, float(value), step)
+
+    def add_image(self, name: str, image: NDArray[np.uint8], step: int) -> None:
+        """Show a picture in TensorBoard, for example the dream strip.
+
+        Args:
+            name: for example `eval/dream`.
+            image: uint8 [H, W, 3].
+            step: agent steps.
+        """
+        with self._explained():
+            if self._board is not None:
+                self._board.add_image(name, image, step, dataformats="HWC")
+
+    def add_gif(self, name: str, gif: bytes, step: int) -> None:
+        """Show an animation in TensorBoard: the content of a GIF file, for example of the dream that was just saved.
+
+        `SummaryWriter.add_video` would encode the frames a second time, and needs one more package for that.
+        """
+        if gif[:3] != b"GIF":
+            raise ValueError("These bytes are not a GIF file.")
+        if self._board is None:
+            return
+        from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[import-untyped]
+
+        width, height = struct.unpack("<HH", gif[6:10])
+        picture = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=gif)
+        with self._explained():
+            self._board.file_writer.add_summary(Summary(value=[Summary.Value(tag=name, image=picture)]), step)
+
+    def close(self) -> None:
+        """Write out what is pending."""
+        with self._explained():
+            if self._file is not None:
+                self._file.close()
+                self._file = None
+            if self._board is not None:
+                self._board.close()
+                self._board = None
+
+    def __enter__(self) -> "MetricsWriter":
+        return self if self._file is not None else self.open()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

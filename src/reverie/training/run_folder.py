@@ -1,0 +1,227 @@
+"""The folder of a run: what lies where, who may write, and how a path from the command line is understood.
+
+RUN/
+    config.json       the resolved configuration
+    metrics.jsonl     one row of metrics a line
+    tensorboard/      the same for TensorBoard
+    checkpoints/      see checkpoints.py
+    replay/           see reverie.replay
+    videos/           open-loop predictions
+    lock.json         who writes: process, host, time; the lock itself is the system's and dies with the process
+"""
+
+import errno
+import fcntl
+import json
+import os
+import shlex
+import socket
+import warnings
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple
+
+from reverie import config_io
+from reverie.config import Config
+from reverie.errors import CheckpointError, RunError
+from reverie.training.checkpoints import MANIFEST, Checkpoints, is_checkpoint
+
+CONFIG = "config.json"
+_FOLDERS = ("tensorboard", "checkpoints", "replay", "videos")
+_RESULTS = ("metrics.jsonl", "checkpoints", "replay", "videos")
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
+
+_held: set[int] = set()  # file descriptors of the locks that this process holds
+
+
+def _drop_locks() -> None:
+    # A lock belongs to every process that shares its descriptor: without this, a worker that outlives the killed
+    # learner would keep the folder locked.
+    for descriptor in _held:
+        os.close(descriptor)
+    _held.clear()
+
+
+os.register_at_fork(after_in_child=_drop_locks)
+
+
+class RunFolder:
+    """Paths of a run. `RunFolder(path)` only reads and needs no lock; `RunFolder.create` is for the one that writes.
+
+    A created folder is locked until `close`, the end of a `with` block, or the end of the process, however it ends.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        """Nothing is read or written yet."""
+        self.path = Path(path)
+        self.config_path = self.path / CONFIG
+        self.metrics = self.path / "metrics.jsonl"
+        self.tensorboard = self.path / "tensorboard"
+        self.checkpoints = self.path / "checkpoints"
+        self.replay = self.path / "replay"
+        self.videos = self.path / "videos"
+        self.resumed = False
+        """Whether there is a checkpoint to go on from."""
+        self._lock: int | None = None
+
+    @classmethod
+    def create(cls, path: Path | str, config: Config, resume: bool = False) -> "RunFolder":
+        """Lock a folder for training, and lay it out.
+
+        With `resume`, a run that has a checkpoint is kept as it is: `resumed` is true then, and its own configuration
+        is `saved_config()`. A run that stopped before it produced anything is started afresh, as is a new folder.
+
+        Args:
+            path: the folder; it and its parents are created.
+            config: saved as `config.json`, unless the run is resumed.
+            resume: go on with the run in the folder.
+
+        Raises:
+            RunError: if the folder is in use, cannot be written, or holds a run and `resume` is false; or if it is
+                to be resumed and has results but no checkpoint.
+        """
+        folder = cls(path)
+        try:
+            folder.path.mkdir(parents=True, exist_ok=True)
+            folder._take_lock()
+            folder._prepare(config, resume)
+        except OSError as error:
+            folder.close()
+            raise RunError(
+                f"The run folder {folder.path} cannot be written ({error.strerror or error}); "
+                "choose another --logdir or check the disk and its permissions."
+            ) from error
+        except BaseException:
+            folder.close()
+            raise
+        return folder
+
+    def saved_config(self) -> Config:
+        """The configuration that the run was started with.
+
+        Raises:
+            ConfigError: if it is missing or damaged.
+        """
+        return config_io.load(self.config_path)
+
+    def close(self) -> None:
+        """Give the lock back."""
+        if self._lock is not None:
+            _held.discard(self._lock)
+            os.close(self._lock)
+            self._lock = None
+
+    def __enter__(self) -> "RunFolder":
+        """The folder itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Give the lock back."""
+        self.close()
+
+    def _prepare(self, config: Config, resume: bool) -> None:
+        if (self.path / MANIFEST).exists():
+            raise RunError(f"{self.path} holds a saved agent and not a run; choose another --logdir.")
+        results = [name for name in _RESULTS if _has_content(self.path / name)]
+        if not resume and (results or self.config_path.exists()):
+            raise RunError(
+                f"{self.path} already holds a run; type --resume to go on with it, or choose another --logdir."
+            )
+        self.resumed = Checkpoints(self.checkpoints).latest() is not None
+        if self.resumed and not self.config_path.exists():
+            raise RunError(f"{self.path} cannot be resumed, since its {CONFIG} is missing; choose another --logdir.")
+        if results and not self.resumed:
+            raise RunError(
+                f"{self.path} cannot be resumed: it has {' and '.join(results)} but no checkpoint, since it stopped "
+                f"before the first one; type `rm -r {shlex.quote(str(self.path))}` to start afresh, or choose another "
+                "--logdir."
+            )
+        for name in _FOLDERS:
+            (self.path / name).mkdir(exist_ok=True)
+        if not self.resumed:
+            config_io.save(config, self.config_path)
+
+    def _take_lock(self) -> None:
+        path = self.path / "lock.json"
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            raise RunError(
+                f"{self.path} is in use by {_owner(path)}; stop that process first, or choose another --logdir."
+            ) from None
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                os.close(descriptor)
+                raise
+            message = f"The file system of {self.path} has no locks; see to it that no other process trains there."
+            warnings.warn(message, stacklevel=3)
+        self._lock = descriptor
+        _held.add(descriptor)
+        started = datetime.now().astimezone().isoformat(timespec="seconds")
+        owner = {"pid": os.getpid(), "host": socket.gethostname(), "started": started}
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, (json.dumps(owner) + "\n").encode(), 0)
+
+
+class Found(NamedTuple):
+    """What a path from the command line stands for."""
+
+    config: Path
+    checkpoint: Path
+
+
+def find_run(path: Path | str) -> Found:
+    """Find the configuration and the checkpoint that a path means.
+
+    Args:
+        path: a run folder (its newest checkpoint), a checkpoint folder in it (`RUN/checkpoints/best`, too), the
+            folder of a saved agent, or a file in one of them.
+
+    Raises:
+        RunError: if there is nothing, or something else.
+        CheckpointError: if the run has no checkpoint.
+    """
+    given, path = path, Path(os.path.abspath(path))
+    if not path.exists():
+        raise RunError(f"There is nothing at {given}; give the folder of a run, of a checkpoint or of a saved agent.")
+    if path.is_file():
+        path = path.parent
+    if is_checkpoint(path):
+        for config in (path / CONFIG, path.parent.parent / CONFIG):
+            if config.is_file():
+                return Found(config, path)
+        raise RunError(f"The checkpoint {given} has no {CONFIG} with it, neither inside nor in its run's folder.")
+    folder = RunFolder(path.parent if path.name == "checkpoints" else path)
+    if not folder.config_path.is_file():
+        raise RunError(f"{given} is not the folder of a run, of a checkpoint or of a saved agent: no {CONFIG} in it.")
+    checkpoint = Checkpoints(folder.checkpoints).latest()
+    if checkpoint is None:
+        raise CheckpointError(
+            f"The run {given} has no checkpoint yet: there is no {folder.checkpoints / 'step-*'}; let it train longer."
+        )
+    return Found(folder.config_path, checkpoint)
+
+
+def config_changes(saved: Config, given: Config) -> dict[str, tuple[Any, Any]]:
+    """What a resumed run would change: path of each setting that differs, with its saved and its given value."""
+    return {path: (old, new) for path, old, new in config_io.diff(given, saved)}
+
+
+def _has_content(path: Path) -> bool:
+    if path.is_dir():
+        return any(path.iterdir())
+    return path.exists() and path.stat().st_size > 0
+
+
+def _owner(lock: Path) -> str:
+    """Who holds a lock, in words; a lock that was just taken may not say it yet."""
+    try:
+        owner = json.loads(lock.read_text())
+        return f"process {int(owner['pid'])} on {owner['host']} since {owner['started']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "another process"

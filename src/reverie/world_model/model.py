@@ -1,0 +1,142 @@
+"""The world model: encoder, RSSM and heads, and the loss that trains them together."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from reverie.config import WorldModelConfig
+from reverie.networks.distributions import bernoulli_log_prob, unit_normal_log_prob
+from reverie.networks.layers import MLP
+from reverie.schedules import parse_schedule
+from reverie.spaces import EnvSpec
+from reverie.world_model.objective import balanced_kl, transform_reward
+from reverie.world_model.observations import Decoder, Encoder
+from reverie.world_model.rssm import RSSM, State
+
+Batch = dict[str, Tensor]
+"""Steps [T, B, …] as tensors, after `WorldModel.preprocess`."""
+
+
+class ModelLoss(NamedTuple):
+    """What `WorldModel.loss` returns."""
+
+    loss: Float[Tensor, ""]
+    posterior: State
+    """[T, B, …], with gradients."""
+    prior: Tensor
+    """The prior's statistics, [T, B, …]."""
+    log_likelihoods: dict[str, Float[Tensor, "T B"]]
+    metrics: dict[str, Tensor]
+
+
+class WorldModel(nn.Module):
+    """p(x, r, g | a), learned as in the article's world model section."""
+
+    def __init__(self, config: WorldModelConfig, spec: EnvSpec) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = Encoder(spec.observations, config.encoder)
+        self.rssm = RSSM(config.rssm, self.encoder.output_size, spec.action.size)
+        self.decoder = Decoder(spec.observations, self.rssm.feat_size, config.decoder)
+        self.reward_head = MLP(self.rssm.feat_size, config.reward_head, outputs=1)
+        if config.predict_discount:
+            self.discount_head = MLP(self.rssm.feat_size, config.discount_head, outputs=1)
+        self._kl_scale = parse_schedule(config.kl.scale)
+        self._free_nats = parse_schedule(config.kl.free_nats)
+
+    def preprocess(self, steps: Mapping[str, Tensor]) -> Batch:
+        """Raw steps to what the networks read and predict (SPEC 3; golden file 10).
+
+        uint8 becomes float in [-0.5, 0.5], rewards are transformed, booleans stay, and `discount` is added where
+        `is_terminal` is present: gamma * (1 - is_terminal), the discount head's soft label.
+        """
+        batch = {
+            key: value.float() / 255 - 0.5
+            if value.dtype == torch.uint8
+            else (value if value.dtype == torch.bool else value.float())
+            for key, value in steps.items()
+        }
+        if "reward" in batch:
+            batch["reward"] = transform_reward(batch["reward"], self.config.reward_transform)
+        if "is_terminal" in batch:
+            batch["discount"] = self.config.discount * (1 - batch["is_terminal"].float())
+        return batch
+
+    def reward(self, feat: Float[Tensor, "*N F"]) -> Float[Tensor, "*N"]:
+        """Mode of the predicted reward on arriving in a state, in the space of `reward_transform`."""
+        return self.reward_head(feat).squeeze(-1).float()
+
+    def discount_logits(self, feat: Float[Tensor, "*N F"]) -> Float[Tensor, "*N"]:
+        """Logits of the discount on arriving in a state; only where `predict_discount` is on."""
+        return self.discount_head(feat).squeeze(-1).float()
+
+    def discount(self, feat: Float[Tensor, "*N F"]) -> Float[Tensor, "*N"]:
+        """Mean discount factor, gamma included; a constant where `predict_discount` is off (SPEC 19)."""
+        if self.config.predict_discount:
+            return self.discount_logits(feat).sigmoid()
+        return torch.full(feat.shape[:-1], self.config.discount, device=feat.device)
+
+    def log_likelihoods(self, feat: Float[Tensor, "T B F"], batch: Batch) -> dict[str, Float[Tensor, "T B"]]:
+        """Log-likelihood of each target under its head, summed over the target's own axes (SPEC 18).
+
+        Heads whose gradient is stopped read features that are cut off from the representation (SPEC 21).
+        """
+        through = self.config.gradients
+        images = self.decoder.images(feat if through.image else feat.detach())
+        vectors = self.decoder.vectors(feat if through.vector else feat.detach())
+        result = {key: unit_normal_log_prob(mean, batch[key], 3) for key, mean in images.items()}
+        result |= {key: unit_normal_log_prob(mean, batch[key], 1) for key, mean in vectors.items()}
+        result["reward"] = unit_normal_log_prob(self.reward(feat if through.reward else feat.detach()), batch["reward"], 0)
+        if self.config.predict_discount:
+            logits = self.discount_logits(feat if through.discount else feat.detach())
+            result["discount"] = bernoulli_log_prob(logits, batch["discount"])
+        return result
+
+    def loss(self, batch: Batch, state: State | None, noise: Tensor | None, agent_step: float = 0) -> ModelLoss:
+        """The world model's objective on a batch of sequences (SPEC 18 to 22; golden files 09).
+
+            loss = beta * KL + sum over heads of eta * mean(-log p)
+
+        Args:
+            batch: from `preprocess`, [T, B, …].
+            state: before the first step; None is zeros. Steps with `is_first` ignore it.
+            noise: for the posterior samples; None takes modes.
+            agent_step: position in the schedules.
+        """
+        kl = self.config.kl
+        embed = self.encoder(batch)
+        posterior, prior = self.rssm.observe(embed, batch["action"], batch["is_first"], state, noise)
+        kl_loss, kl_value = balanced_kl(
+            self.rssm.latents,
+            posterior.stats,
+            prior,
+            balance=kl.balance,
+            free_nats=self._free_nats(agent_step),
+            free_average=kl.free_average,
+            forward=kl.forward,
+        )
+        likelihoods = self.log_likelihoods(posterior.feat, batch)
+        losses = {key: -value.mean() for key, value in likelihoods.items()}
+        loss = self._kl_scale(agent_step) * kl_loss
+        for key, value in losses.items():
+            loss = loss + self._scale(key) * value
+        metrics = {f"model/{key}_loss": value for key, value in losses.items()}
+        metrics |= {
+            "model/loss": loss,
+            "model/kl_loss": kl_loss,
+            "model/kl": kl_value.mean(),
+            "model/prior_entropy": self.rssm.latents.entropy(prior).mean(),
+            "model/posterior_entropy": self.rssm.latents.entropy(posterior.stats).mean(),
+        }
+        return ModelLoss(loss, posterior, prior, likelihoods, {k: v.detach() for k, v in metrics.items()})
+
+    def _scale(self, key: str) -> float:
+        scales = self.config.scales
+        if key in self.decoder.keys.images:
+            return scales.image
+        if key in self.decoder.keys.vectors:
+            return scales.vector
+        return {"reward": scales.reward, "discount": scales.discount}[key]

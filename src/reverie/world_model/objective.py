@@ -1,0 +1,52 @@
+"""The KL term of the world model's objective."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from reverie.world_model.latents import LatentKind
+
+
+def balanced_kl(
+    latents: LatentKind,
+    posterior: Tensor,
+    prior: Tensor,
+    *,
+    balance: float,
+    free_nats: float,
+    free_average: bool = True,
+    forward: bool = False,
+) -> tuple[Float[Tensor, ""], Float[Tensor, "*N"]]:
+    """KL balancing: train the prior towards the posterior faster than the reverse (paper, eq. 2; SPEC 20).
+
+        loss = alpha * max(KL(sg(q) || p), free) + (1 - alpha) * max(KL(q || sg(p)), free)
+
+    Args:
+        latents: the kind of state whose statistics follow.
+        posterior: statistics of q, [..., *stats_shape].
+        prior: statistics of p.
+        balance: alpha. At exactly 0.5 the release takes the plain KL instead, with free nats per step.
+        free_nats: KL below this costs nothing, and moves neither side.
+        free_average: compare the mean over all steps with `free_nats`, instead of each step.
+        forward: KL(p || q) in place of KL(q || p), with alpha on the other term.
+
+    Returns:
+        The loss in nats, and the KL of each step.
+    """
+
+    def free(value: Tensor) -> Tensor:
+        return value.mean().clamp(min=free_nats) if free_average else value.clamp(min=free_nats).mean()
+
+    left, right = (prior, posterior) if forward else (posterior, prior)
+    if balance == 0.5:
+        value = latents.kl(left, right)
+        return value.clamp(min=free_nats).mean(), value
+    to_left = latents.kl(left, right.detach())
+    to_right = latents.kl(left.detach(), right)
+    mix = balance if forward else 1 - balance
+    return mix * free(to_left) + (1 - mix) * free(to_right), to_left
+
+
+def transform_reward(reward: Tensor, name: str) -> Tensor:
+    """What the reward head learns in place of the raw reward (SPEC 3)."""
+    return {"tanh": torch.tanh, "sign": torch.sign, "identity": torch.clone}[name](reward)

@@ -1,0 +1,248 @@
+"""Run folders: one writer at a time, nothing overwritten, every refusal with the words to type."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+
+from reverie import config_io
+from reverie.config import Config
+from reverie.errors import CheckpointError, RunError
+from reverie.training.checkpoints import Checkpoints, Snapshot, write_checkpoint
+from reverie.training.run_folder import RunFolder, config_changes, find_run
+
+SOURCE = Path(__file__).parents[2] / "src"
+CONFIG = Config().for_env("CartPole-v1")
+SNAPSHOT = Snapshot({"agent": {"w": torch.ones(2)}}, {"updates": 1})
+
+
+def run_with_checkpoint(path: Path, steps: tuple[int, ...] = (5,)) -> Checkpoints:
+    with RunFolder.create(path, CONFIG):
+        store = Checkpoints(path / "checkpoints", 3)
+        for step in steps:
+            store.save(step, SNAPSHOT)
+        return store
+
+
+# Starting and resuming
+
+
+def test_a_new_folder(tmp_path: Path) -> None:
+    with RunFolder.create(tmp_path / "runs" / "pong", CONFIG) as run:
+        assert not run.resumed
+        assert run.saved_config() == CONFIG
+        for folder in (run.tensorboard, run.checkpoints, run.replay, run.videos):
+            assert folder.is_dir()
+        owner = json.loads((run.path / "lock.json").read_text())
+        assert (owner["pid"], owner["host"]) == (os.getpid(), socket.gethostname())
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_folder_with_only_foreign_files_can_be_used(tmp_path: Path, resume: bool) -> None:
+    (tmp_path / "slurm.log").write_text("x")
+    with RunFolder.create(tmp_path, CONFIG, resume) as run:
+        assert not run.resumed
+
+
+def test_a_used_folder_is_refused_with_the_words_to_type(tmp_path: Path) -> None:
+    run_with_checkpoint(tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file() and path.name != "lock.json"}
+    with pytest.raises(RunError, match=r"already holds a run; type --resume .* or choose another --logdir"):
+        RunFolder.create(tmp_path, CONFIG.override(seed=3))
+    after = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file() and path.name != "lock.json"}
+    assert before == after
+    with RunFolder.create(tmp_path, CONFIG, resume=True):  # the refusal gave the lock back
+        pass
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "replay/0.safetensors", "videos/1.gif", "config.json"])
+def test_any_result_makes_a_folder_used(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("{}")
+    with pytest.raises(RunError, match="already holds a run"):
+        RunFolder.create(tmp_path, CONFIG)
+
+
+def test_resume_keeps_the_run(tmp_path: Path) -> None:
+    run_with_checkpoint(tmp_path)
+    given = CONFIG.override(steps=7, **{"world_model.kl.scale": 0.5})
+    with RunFolder.create(tmp_path, given, resume=True) as run:
+        assert run.resumed
+        assert run.saved_config() == CONFIG
+        changes = config_changes(run.saved_config(), given)
+    assert changes == {
+        "training.steps": (CONFIG.training.steps, 7),
+        "world_model.kl.scale": (CONFIG.world_model.kl.scale, 0.5),
+    }
+    assert config_changes(CONFIG, CONFIG) == {}
+
+
+def test_resume_of_a_run_that_never_got_anywhere_starts_afresh(tmp_path: Path) -> None:
+    RunFolder.create(tmp_path, CONFIG).close()
+    (tmp_path / "metrics.jsonl").touch()
+    given = CONFIG.override(seed=3)
+    with RunFolder.create(tmp_path, given, resume=True) as run:
+        assert not run.resumed
+        assert run.saved_config() == given
+
+
+def test_resume_without_checkpoint_is_explained(tmp_path: Path) -> None:
+    path = tmp_path / "my run"
+    RunFolder.create(path, CONFIG).close()
+    (path / "metrics.jsonl").write_text("{}\n")
+    (path / "replay" / "0.safetensors").write_bytes(b"x")
+    with pytest.raises(RunError) as caught:
+        RunFolder.create(path, CONFIG, resume=True)
+    assert "it has metrics.jsonl and replay but no checkpoint" in str(caught.value)
+    assert f"type `rm -r '{path}'` to start afresh" in str(caught.value)
+    assert (path / "metrics.jsonl").read_text() == "{}\n"
+
+
+def test_resume_without_config_is_explained(tmp_path: Path) -> None:
+    run_with_checkpoint(tmp_path)
+    (tmp_path / "config.json").unlink()
+    with pytest.raises(RunError, match=r"config\.json is missing"):
+        RunFolder.create(tmp_path, CONFIG, resume=True)
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_saved_agent_is_not_trained_over(tmp_path: Path, resume: bool) -> None:
+    write_checkpoint(tmp_path / "agent", 5, SNAPSHOT, texts={"config.json": "{}"})
+    with pytest.raises(RunError, match="saved agent"):
+        RunFolder.create(tmp_path / "agent", CONFIG, resume)
+
+
+def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "file", tmp_path / "file" / "run"):
+        with pytest.raises(RunError, match="cannot be written .*choose another --logdir"):
+            RunFolder.create(path, CONFIG)
+
+
+# The lock
+
+
+@contextmanager
+def other_process(path: Path, after: str = "") -> Iterator[subprocess.Popen[str]]:
+    """A process that opens a run and holds it until its input ends."""
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from reverie.config import Config; from reverie.training.run_folder import RunFolder\n"
+        f"run = RunFolder.create(Path({str(path)!r}), Config(), resume=True)\n{after}\n"
+        "print('ready', flush=True); sys.stdin.read()"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(SOURCE)}
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], env=environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_two_processes_are_kept_apart_and_a_killed_one_does_not_block(tmp_path: Path) -> None:
+    with other_process(tmp_path) as process:
+        for resume in (False, True):
+            with pytest.raises(RunError) as caught:
+                RunFolder.create(tmp_path, CONFIG, resume)
+            assert f"in use by process {process.pid} on {socket.gethostname()} since 2" in str(caught.value)
+        RunFolder(tmp_path).saved_config()  # reading needs no lock
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert json.loads((tmp_path / "lock.json").read_text())["pid"] == process.pid
+        with RunFolder.create(tmp_path, CONFIG, resume=True):
+            assert json.loads((tmp_path / "lock.json").read_text())["pid"] == os.getpid()
+
+
+def test_a_worker_that_outlives_its_killed_parent_does_not_block(tmp_path: Path) -> None:
+    fork = "import os, time\nchild = os.fork()\nif not child: print(os.getpid(), flush=True), time.sleep(60)\n"
+    (tmp_path / "run").mkdir()
+    fork = fork.replace("print(os.getpid(), flush=True)", f"Path({str(tmp_path / 'child')!r}).write_text('x')")
+    fork += f"while not Path({str(tmp_path / 'child')!r}).exists(): time.sleep(0.01)\n"
+    fork += f"Path({str(tmp_path / 'pid')!r}).write_text(str(child))"
+    with other_process(tmp_path / "run", fork) as process:
+        child = int((tmp_path / "pid").read_text())
+        try:
+            with pytest.raises(RunError, match=f"process {process.pid} "):  # closing in the child freed nothing
+                RunFolder.create(tmp_path / "run", CONFIG, resume=True)
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            os.kill(child, 0)  # it lives
+            RunFolder.create(tmp_path / "run", CONFIG, resume=True).close()
+        finally:
+            os.kill(child, signal.SIGKILL)
+
+
+def test_one_process_cannot_open_a_run_twice(tmp_path: Path) -> None:
+    with (
+        RunFolder.create(tmp_path, CONFIG),
+        pytest.raises(RunError, match=f"in use by process {os.getpid()}"),
+    ):
+        RunFolder.create(tmp_path, CONFIG, resume=True)
+
+
+@pytest.mark.parametrize("text", ["", "nonsense", "[]", '{"pid": "x"}', '{"pid": 3}'])
+def test_an_owner_that_cannot_be_read(tmp_path: Path, text: str) -> None:
+    with RunFolder.create(tmp_path, CONFIG):
+        (tmp_path / "lock.json").write_text(text)
+        with pytest.raises(RunError, match="in use by another process"):
+            RunFolder.create(tmp_path, CONFIG, resume=True)
+
+
+# Finding
+
+
+def test_find_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = run_with_checkpoint(tmp_path / "run", (5, 6))
+    store.save(7, SNAPSHOT, score=1.0)
+    run, (five, _, seven) = tmp_path / "run", store.list()
+    expected = {
+        run: seven,
+        run / "config.json": seven,
+        run / "checkpoints": seven,
+        five: five,
+        five / "agent.safetensors": five,
+        run / "checkpoints" / "best": run / "checkpoints" / "best",
+    }
+    for path, checkpoint in expected.items():
+        assert find_run(path) == (run / "config.json", checkpoint)
+    monkeypatch.chdir(five)
+    assert find_run(".") == find_run("../" + five.name) == (run / "config.json", five)
+    agent = tmp_path / "agent"
+    write_checkpoint(agent, 5, SNAPSHOT, texts={"config.json": "{}"})
+    assert find_run(agent) == find_run(agent / "manifest.json") == (agent / "config.json", agent)
+
+
+def test_find_run_leaves_damage_to_the_reader(tmp_path: Path) -> None:
+    store = run_with_checkpoint(tmp_path, (5, 6))
+    (store.list()[1] / "manifest.json").unlink()
+    for path in (tmp_path, store.list()[1]):
+        found = find_run(path)
+        assert found.checkpoint == store.list()[1]
+        with pytest.raises(CheckpointError, match=r"manifest\.json is missing; the newest sound one is step-000000005"):
+            store.load(found.checkpoint)
+
+
+def test_find_run_says_what_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="There is nothing at"):
+        find_run(tmp_path / "nowhere")
+    with pytest.raises(RunError, match=r"not the folder of a run.*no config\.json"):
+        find_run(tmp_path)
+    config_io.save(CONFIG, tmp_path / "config.json")
+    with pytest.raises(CheckpointError, match=r"has no checkpoint yet: there is no .*checkpoints/step-\*"):
+        find_run(tmp_path)
+    write_checkpoint(tmp_path / "a" / "b" / "agent", 5, SNAPSHOT)
+    with pytest.raises(RunError, match=r"has no config\.json with it"):
+        find_run(tmp_path / "a" / "b" / "agent")
