@@ -4,7 +4,7 @@
 of 64x64 pixels, and their random and best scores are known in closed form.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium
 import numpy as np
@@ -29,7 +29,6 @@ class Catch(gymnasium.Env[Observation, int]):
     is symmetric); balls fall independently of it, so each is caught with probability 1/5: 1/5 - 4/5 = -3/5.
     """
 
-    metadata = {"render_modes": []}
     columns, rows = 5, 6
     ball_brightness, paddle_brightness = 255, 120
 
@@ -106,8 +105,6 @@ class Recall(gymnasium.Env[Observation, int]):
     Random actions are such an agent, so they score 0 too.
     """
 
-    metadata = {"render_modes": []}
-
     def __init__(self, trials: int = 8, cue: int = 2, delay: int = 3) -> None:
         self.trials = trials
         self.phases = ["cue"] * cue + ["delay"] * delay + ["go", "outcome"]
@@ -173,8 +170,6 @@ class Counting(gymnasium.Env[Observation, Any]):
     Ends after `length` steps, by termination or by truncation; 0 never ends.
     """
 
-    metadata = {"render_modes": []}
-
     def __init__(self, length: int = 0, terminates: bool = True) -> None:
         self.length, self.terminates = length, terminates
         self.observation_space = spaces.Box(0, np.inf, (2,), np.float32)
@@ -208,8 +203,7 @@ class Counting(gymnasium.Env[Observation, Any]):
 class Everything(gymnasium.Env[Observation, Any]):
     """Random observations of every supported kind; `action` chooses the action space. Remembers the last action."""
 
-    metadata = {"render_modes": []}
-    actions: dict[str, spaces.Space[Any]] = {
+    actions: ClassVar[dict[str, spaces.Space[Any]]] = {
         "discrete": spaces.Discrete(3, start=-1),
         "multidiscrete": spaces.MultiDiscrete([2, 3, 4]),
         "box": spaces.Box(np.array([-2, 0], np.float32), np.array([2, 10], np.float32)),
@@ -262,7 +256,6 @@ class Faulty(gymnasium.Env[Observation, int]):
         "old api",
         "dies",
     )
-    metadata = {"render_modes": []}
 
     def __init__(self, fault: str, at: int = 3) -> None:
         assert fault in self.FAULTS, fault
@@ -316,8 +309,6 @@ class Faulty(gymnasium.Env[Observation, int]):
 
 class Spaces(gymnasium.Env[Observation, Any]):
     """Any two spaces, sampled; for what is not supported, and for single conversions."""
-
-    metadata = {"render_modes": []}
 
     def __init__(self, observation: spaces.Space[Any] | None = None, action: spaces.Space[Any] | None = None) -> None:
         self.observation_space = observation or spaces.Box(-1, 1, (2,), np.float32)

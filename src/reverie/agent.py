@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,8 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from reverie.behavior import Behavior
+from reverie.checkpoints import Snapshot, read_checkpoint, restore_torch, torch_state, write_checkpoint
 from reverie.config import Config
-from reverie.errors import ConfigError
+from reverie.config_io import from_dict, to_dict
+from reverie.errors import CheckpointError, ConfigError
 from reverie.networks.distributions import noisy_action
 from reverie.networks.layers import initialize
 from reverie.networks.optimizer import Optimizer
@@ -217,6 +220,78 @@ class Dreamer(nn.Module):
             feat = torch.cat([posterior.feat, prior.feat])
             images = self.world_model.decoder.images(feat)
         return {key: (image + 0.5).clamp(0, 1) for key, image in images.items()}
+
+    def snapshot(self) -> Snapshot:
+        """Everything that the agent is: weights, optimizers, generators, counters, configuration."""
+        tensors = {
+            "weights": dict(self.state_dict()),
+            "generators": {name: torch_state(generator) for name, generator in self._generators().items()},
+            "carry": {} if self.carry is None else self.carry._asdict(),
+        }
+        tensors |= {f"{name}_optimizer": optimizer.state_dict() for name, optimizer in self._optimizers().items()}
+        state = {
+            "config": to_dict(self.config),
+            "spec": self.spec.to_json(),
+            "updates": self.updates,
+            "agent_steps": self.agent_steps,
+            "optimizer_updates": {name: optimizer.updates for name, optimizer in self._optimizers().items()},
+        }
+        return Snapshot(tensors, state)
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Become what `snapshot` describes; the agent must have the same sizes.
+
+        Raises:
+            CheckpointError: if it has not.
+        """
+        try:
+            self.load_state_dict(snapshot.tensors["weights"])
+        except RuntimeError as error:
+            raise CheckpointError(
+                "The checkpoint's weights do not fit this agent; train it with the settings of the checkpoint's own "
+                "configuration, or start a new run."
+            ) from error
+        for name, optimizer in self._optimizers().items():
+            optimizer.load_state_dict(
+                snapshot.tensors[f"{name}_optimizer"], snapshot.state["optimizer_updates"][name]
+            )
+        for name, generator in self._generators().items():
+            restore_torch(generator, snapshot.tensors["generators"][name])
+        carry = {name: part.to(self.device) for name, part in snapshot.tensors["carry"].items()}
+        self.carry = State(**carry) if carry else None
+        self.updates = snapshot.state["updates"]
+        self.agent_steps = snapshot.state["agent_steps"]
+
+    def save(self, folder: Path | str) -> None:
+        """Write the agent to a folder of its own, from which `Dreamer.load` and `reverie.load` read it.
+
+        Raises:
+            CheckpointError: if it cannot be written, or the folder holds something else.
+        """
+        write_checkpoint(Path(folder), self.agent_steps, self.snapshot())
+
+    @classmethod
+    def load(cls, folder: Path | str, device: str | None = None) -> Dreamer:
+        """Read an agent from what `save` wrote, or from a checkpoint of a run.
+
+        Args:
+            folder: with `manifest.json` in it.
+            device: where the agent goes; None takes what its configuration says.
+
+        Raises:
+            CheckpointError: if the folder is missing or damaged.
+        """
+        _, snapshot = read_checkpoint(Path(folder))
+        config, spec = from_dict(snapshot.state["config"]), EnvSpec.from_json(snapshot.state["spec"])
+        agent = cls(config, spec, device=device)
+        agent.restore(snapshot)
+        return agent
+
+    def _optimizers(self) -> dict[str, Optimizer]:
+        return {"model": self.model_optimizer, "actor": self.actor_optimizer, "critic": self.critic_optimizer}
+
+    def _generators(self) -> dict[str, torch.Generator]:
+        return {"learn": self.generator, "act": self.act_generator}
 
     def parameter_counts(self) -> dict[str, int]:
         """Trained parameters by module, their sum as `trained`, and the target critic's."""

@@ -8,7 +8,7 @@ It describes the arrival in a state: `action[t]` is the action that led INTO `im
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,6 +66,20 @@ class EnvSpec:
     def step(self) -> dict[str, ArraySpec]:
         """Every entry of a stored step."""
         return {**self.observations, "action": ArraySpec((self.action.size,), "float32"), **STEP_KEYS}
+
+    def to_json(self) -> dict[str, Any]:
+        """As values that JSON can hold; the order of observations is kept in a list."""
+        return {
+            "observations": [[key, list(spec.shape), spec.dtype] for key, spec in self.observations.items()],
+            "action": [self.action.kind, list(self.action.sizes)],
+        }
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> "EnvSpec":
+        """What `to_json` returned."""
+        observations = {key: ArraySpec(tuple(shape), dtype) for key, shape, dtype in data["observations"]}
+        kind, sizes = data["action"]
+        return cls(observations, ActionSpec(kind, tuple(sizes)))
 
 
 STEP_KEYS: dict[str, ArraySpec] = {

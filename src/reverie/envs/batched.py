@@ -1,7 +1,8 @@
 """Several environments stepped together, in this process or in worker processes."""
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from itertools import pairwise
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ RunnerFactory = Callable[[], EnvRunner]
 """Creates one environment; sent to workers by cloudpickle."""
 
 
+@runtime_checkable
 class Group(Protocol):
     """Some of the environments of a `BatchedEnv`. Each `send_…` is followed by one `receive`."""
 
@@ -90,7 +92,7 @@ class BatchedEnv:
     def __init__(self, groups: Sequence[Group], sizes: Sequence[int], frames_per_step: int) -> None:
         self._groups = groups
         borders = np.cumsum([0, *sizes])
-        self._slices = [slice(start, stop) for start, stop in zip(borders[:-1], borders[1:], strict=True)]
+        self._slices = [slice(start, stop) for start, stop in pairwise(borders)]
         self.num_envs = int(borders[-1])
         self.spec = groups[0].spec
         self.frames_per_step = frames_per_step

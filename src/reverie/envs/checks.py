@@ -7,12 +7,15 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 
+_LARGEST = float(np.finfo(np.float32).max)
+
+
 class Complaint(Exception):
     """Something is wrong with a value; whoever knows environment and step turns it into an `EnvError`."""
 
 
 def check_array(value: Any, space: spaces.Space[Any]) -> NDArray[Any]:
-    """Return `value` as an array, if shape and dtype fit the space and every number is finite.
+    """Return `value` as an array, if shape and dtype fit the space and every number is finite as float32.
 
     Floats of any width pass for floats, integers and bools of any width for integers of a vector; images (uint8)
     must be uint8, since a conversion would hide values that do not fit.
@@ -28,8 +31,8 @@ def check_array(value: Any, space: spaces.Space[Any]) -> NDArray[Any]:
         raise Complaint(f"has shape {array.shape}, but the space says {space.shape}")
     if not _dtype_fits(array.dtype, np.dtype(space.dtype)):
         raise Complaint(f"has dtype {array.dtype}, but the space says {space.dtype}")
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise Complaint("contains NaN" if np.isnan(array).any() else "contains infinity")
+    if array.dtype.kind == "f" and not (np.abs(array) <= _LARGEST).all():
+        raise Complaint("contains NaN" if np.isnan(array).any() else "contains infinity, or numbers near it")
     return array
 
 
@@ -44,7 +47,7 @@ def _dtype_fits(actual: np.dtype[Any], declared: np.dtype[Any]) -> bool:
 
 
 def check_reward(reward: Any) -> float:
-    """Return the reward as a finite float.
+    """Return the reward as a float that is finite as float32, too.
 
     Raises:
         Complaint: if it is something else.
@@ -53,7 +56,7 @@ def check_reward(reward: Any) -> float:
         number = float(reward)
     except (TypeError, ValueError):
         raise Complaint(f"the reward is {reward!r}, which is no number") from None
-    if not np.isfinite(number):
+    if not abs(number) <= _LARGEST:
         raise Complaint(f"the reward is {number}")
     return number
 

@@ -5,7 +5,7 @@ with `draw_noise(shape, generator)`. `sample(None)` takes the mode in place of a
 """
 
 import math
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +16,7 @@ LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
 _SQRT_HALF = math.sqrt(0.5)
 
 
+@runtime_checkable
 class ActionDistribution(Protocol):
     """What the actor's distributions have in common; events are vectors of A entries."""
 

@@ -23,7 +23,7 @@ def window_start(total: ArrayLike, length: ArrayLike, end_bonus: int, rng: np.ra
         Starts between 0 and total - length, in the common shape of `total` and `length`.
     """
     last = np.asarray(total, np.int64) - np.asarray(length, np.int64)
-    return np.minimum(rng.integers(0, last + 1 + end_bonus), last)
+    return np.asarray(np.minimum(rng.integers(0, last + 1 + end_bonus), last))
 
 
 def window_in_streams(

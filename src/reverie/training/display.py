@@ -18,6 +18,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from reverie.training.metrics import observation_losses
 from reverie.training.progress import (
     Progress,
     format_count,
@@ -30,9 +31,9 @@ from reverie.training.progress import (
 
 MAX_WIDTH = 80
 
+OBSERVATION_ROWS = 3
+"""Reconstruction losses shown at most, of environments with many observation keys."""
 MODEL_ROWS = {
-    "model/image_loss": "image",
-    "model/vector_loss": "vector",
     "model/reward_loss": "reward",
     "model/discount_loss": "discount",
     "model/kl": "KL",
@@ -44,12 +45,12 @@ BEHAVIOR_ROWS = {
     "behavior/critic_loss": "critic",
     "behavior/actor_entropy": "entropy",
     "behavior/value": "value",
-    "behavior/return": "imagined return",
+    "behavior/return_mean": "imagined return",
 }
 
 # The terminal's own palette, without its white, black and yellow: readable on light and on dark grounds.
 ACCENT, SCORE, DREAM, ALARM = "cyan", "green", "magenta", "bold red"
-PHASE_STYLES = {"prefill": "blue", "training": ACCENT, "evaluating": DREAM, "finished": SCORE}
+PHASE_STYLES = {"prefill": "blue", "pretraining": "blue", "training": ACCENT, "evaluating": DREAM, "finished": SCORE}
 
 
 class Display:
@@ -184,12 +185,16 @@ def plain_line(progress: Progress) -> str:
         parts.append(f"return {format_score(progress.mean_return)}")
     if progress.evaluations:
         parts.append(f"eval {format_score(progress.evaluations[-1])}")
-    for name, label in (("model/image_loss", "image"), ("model/vector_loss", "vector"), ("model/kl", "kl")):
+    for name in [*observation_losses(progress.metrics)[:1], "model/kl"]:
         if name in progress.metrics:
-            parts.append(f"{label} {format_number(progress.metrics[name])}")
+            parts.append(f"{_label(name)} {format_number(progress.metrics[name])}")
     if progress.frames_per_second is not None:
         parts.append(f"{format_rate(progress.frames_per_second)} f/s")
     return "  ".join(parts)
+
+
+def _label(name: str) -> str:
+    return name.split("/", 1)[-1].removesuffix("_loss").replace("_", " ")
 
 
 def render(progress: Progress, env: str, facts: list[str], options: ConsoleOptions) -> RenderableType:
@@ -231,7 +236,7 @@ def _bar(progress: Progress, width: int) -> RenderableType:
     bar = ProgressBar(progress.total_frames, progress.frames, style="dim", complete_style=style)
     bar.finished_style = SCORE
     # As wide as the longest phase, so that the bar stays where it is.
-    name = progress.phase.ljust(10) if width >= 50 else progress.phase
+    name = progress.phase.ljust(11) if width >= 50 else progress.phase
     grid.add_row(Text(name, style=f"bold {style}"), bar, Text(f"{progress.fraction:.0%}", style="bold"))
     return grid
 
@@ -255,8 +260,9 @@ def _pace(progress: Progress, width: int) -> RenderableType:
 
 def _sections(progress: Progress, width: int, height: int) -> RenderableType | None:
     """Scores, world model and behaviour: side by side, in two columns, or one below the other."""
+    observations = {name: _label(name) for name in observation_losses(progress.metrics)[:OBSERVATION_ROWS]}
     scores = _section("scores", SCORE, _scores(progress), format_score)
-    model = _section("world model", ACCENT, _named(progress, MODEL_ROWS), format_number)
+    model = _section("world model", ACCENT, _named(progress, observations | MODEL_ROWS), format_number)
     behavior = _section("behaviour", DREAM, _named(progress, BEHAVIOR_ROWS), format_number)
     if width >= 68:
         columns = [[scores], [model], [behavior]]

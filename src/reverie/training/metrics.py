@@ -14,7 +14,7 @@ import math
 import os
 import struct
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -31,6 +31,13 @@ METRICS_FILE = "metrics.jsonl"
 TENSORBOARD_FOLDER = "tensorboard"
 COUNTERS = ("step", "frames", "time", "updates")
 """Present in every row: agent steps, environment frames, wall seconds of the run, updates."""
+
+
+def observation_losses(names: Iterable[str]) -> list[str]:
+    """Those of these metrics that say how well observations are reconstructed, `model/KEY_loss`; `image` first."""
+    others = {"model/reward_loss", "model/discount_loss", "model/kl_loss"}
+    losses = {name for name in names if name.startswith("model/") and name.endswith("_loss")} - others
+    return sorted(losses, key=lambda name: (name != "model/image_loss", name))
 
 
 class Metrics:

@@ -5,10 +5,16 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 
+from reverie.training.metrics import observation_losses
+
 BLOCKS = "▁▂▃▄▅▆▇█"
 RECENT_EPISODES = 10
 RATE_WINDOW = 300.0
 """Seconds that the estimate of the remaining time looks back on."""
+SAMPLE_EVERY = 1.0
+"""Seconds between the samples that it is made from."""
+UNTIMED = {"starting", "prefill", "pretraining"}
+"""Phases whose pace says nothing about the time that is left."""
 
 
 def format_number(value: float) -> str:
@@ -121,16 +127,17 @@ class Progress:
 
     def update(self, step: int, frames: int, phase: str, metrics: Mapping[str, float] | None) -> None:
         """Take over where the run stands; metrics that are not given keep their last value."""
-        if phase != self.phase and {phase, self.phase} & {"prefill", "starting"}:
-            # Prefill is many times faster than training: it says nothing about the time that is left.
+        if phase != self.phase and {phase, self.phase} & UNTIMED:
             self._samples.clear()
         self.step, self.frames, self.phase = step, frames, phase
         if metrics:
             self.metrics.update(metrics)
-            loss = metrics.get("model/image_loss", metrics.get("model/vector_loss"))
-            if loss is not None:
-                self.losses.add(loss)
+            for name in observation_losses(metrics)[:1]:
+                self.losses.add(metrics[name])
         now = self._clock()
+        if len(self._samples) > 1 and now - self._samples[-2][0] < SAMPLE_EVERY:
+            # The last sample is always the latest; the others are at least so far apart.
+            self._samples.pop()
         self._samples.append((now, frames))
         while len(self._samples) > 2 and now - self._samples[1][0] > RATE_WINDOW:
             self._samples.popleft()
@@ -155,7 +162,7 @@ class Progress:
     def eta(self) -> float | None:
         """Seconds left at the pace of the last minutes; None before there is one."""
         rate = self.frames_per_second
-        if rate is None or self.phase in ("prefill", "starting"):
+        if rate is None or self.phase in UNTIMED:
             return None
         # Between two updates the clock goes on, so that the number falls evenly.
         since = self._clock() - self._samples[-1][0]

@@ -4,7 +4,7 @@ A kind has no parameters of its own. Its statistics are one float32 tensor, so t
 logits [S, K] for categoricals, mean and standard deviation [2, S] for Gaussians.
 """
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +21,7 @@ from reverie.networks.distributions import (
 )
 
 
+@runtime_checkable
 class LatentKind(Protocol):
     """One kind of stochastic state."""
 

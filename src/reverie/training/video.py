@@ -32,7 +32,7 @@ DREAMT: Color = (230, 159, 0)
 ROWS = ("truth", "model", "error")
 BORDER = 3
 GAP = 8
-GUTTER = 52
+GUTTER = 58
 """Pixels left of the tiles, for the names of the rows."""
 HEADER = 30
 FONT_SIZE = 14
@@ -155,7 +155,7 @@ def _columns(length: int, context: int, every: int | None) -> list[int]:
 
 
 def dream_strip(
-    truth: NDArray[np.uint8], model: NDArray[Any], context: int, every: int | None = None, scale: int = 1
+    truth: NDArray[np.uint8], model: NDArray[Any], context: int, every: int | None = None, scale: int = 2
 ) -> Frames:
     """The open-loop prediction as one picture: rows truth, model and error, time from left to right.
 
@@ -250,26 +250,33 @@ def _save_png(frames: Frames, path: Path, fps: float) -> None:
     Image.fromarray(frames[0]).save(path, optimize=True)
 
 
+def _codes(frame: Frames) -> NDArray[np.uint32]:
+    red, green, blue = (frame[..., channel].astype(np.uint32) for channel in range(3))
+    return np.bitwise_or(red << 16 | green << 8, blue, dtype=np.uint32)
+
+
 def _index_colors(frames: Frames) -> tuple[Frames, bytes]:
     """Indices [T, H, W] into one palette of at most 256 colours: exact if that many are enough, else the nearest.
 
     Pillow compares every pixel with the palette. Here every colour that occurs is, once, which is far less work.
     """
-    codes = (frames.astype(np.uint32) * np.array([1 << 16, 1 << 8, 1], np.uint32)).sum(-1, dtype=np.uint32)
     occurs = np.zeros(1 << 24, bool)
-    occurs[codes] = True
+    for frame in frames:
+        occurs[_codes(frame)] = True
     used = np.flatnonzero(occurs)
     colors = np.stack([used >> 16, used >> 8 & 255, used & 255], axis=-1).astype(np.uint8)
     index = np.zeros(1 << 24, np.uint8)
     if len(used) <= 256:
         index[used] = np.arange(len(used))
-        return index[codes], colors.tobytes()
-    # The palette must know how often each colour occurs. Dithering would flicker, and cost bytes.
-    sample = frames[np.linspace(0, len(frames) - 1, min(len(frames), 16)).astype(int)]
-    palette = Image.fromarray(np.concatenate(sample)).quantize(256, dither=Image.Dither.NONE)
-    nearest = Image.fromarray(colors[None]).quantize(palette=palette, dither=Image.Dither.NONE)
-    index[used] = np.asarray(nearest)[0]
-    return index[codes], bytes(palette.getpalette() or b"")
+        palette = colors.tobytes()
+    else:
+        # From frames, because how often a colour occurs matters. Dithering would flicker, and cost bytes.
+        sample = frames[np.linspace(0, len(frames) - 1, min(len(frames), 16)).astype(int)]
+        chosen = Image.fromarray(np.concatenate(sample)).quantize(256, dither=Image.Dither.NONE)
+        nearest = Image.fromarray(colors[None]).quantize(palette=chosen, dither=Image.Dither.NONE)
+        index[used] = np.asarray(nearest)[0]
+        palette = bytes(chosen.getpalette() or b"")
+    return np.stack([index[_codes(frame)] for frame in frames]), palette
 
 
 def _save_gif(frames: Frames, path: Path, fps: float) -> None:

@@ -1,0 +1,47 @@
+"""Open-loop videos of what the world model expects."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from reverie.agent import Dreamer
+from reverie.spaces import Step
+from reverie.video import dream_frames, dream_strip, save_video
+
+SHOWN = 4
+"""Sequences side by side in a video."""
+
+Frames = NDArray[np.uint8]
+
+
+def draw_dream(agent: Dreamer, batch: Step, context: int, generator: torch.Generator) -> tuple[Frames, Frames]:
+    """Draw truth, model and error of an open-loop prediction.
+
+    Args:
+        agent: imagines.
+        batch: sequences of raw steps, [T, B, …], with at least one image key, of which the first is drawn.
+        context: steps that the model sees.
+        generator: of the samples.
+
+    Returns:
+        A video [T, H, W, 3], and a strip of stills [H, W, 3] of the first sequence.
+    """
+    context = min(context, len(batch["is_first"]) - 1)
+    sequences = {key: value[:, :SHOWN] for key, value in batch.items()}
+    key, predicted = next(iter(agent.open_loop(sequences, context, generator).items()))
+    truth = sequences[key].swapaxes(0, 1)
+    model = np.rint(predicted.float().cpu().numpy() * 255).astype(np.uint8).swapaxes(0, 1)
+    return dream_frames(truth, model, context), dream_strip(truth[0], model[0], context)
+
+
+def save_dream(agent: Dreamer, batch: Step, context: int, stem: Path, generator: torch.Generator) -> bytes:
+    """Save `draw_dream` as `stem`.gif and `stem`.png.
+
+    Returns:
+        The content of the GIF file.
+    """
+    video, strip = draw_dream(agent, batch, context, generator)
+    save_video(strip, stem.with_suffix(".png"))
+    return save_video(video, stem.with_suffix(".gif")).read_bytes()

@@ -1,0 +1,85 @@
+"""Scores: whole episodes in fresh environments, with the actor's mode (SPEC 38, 43)."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from reverie.agent import Dreamer
+from reverie.config import EnvConfig
+from reverie.envs import EnvFactory, make_env
+from reverie.errors import EnvError
+from reverie.training.collection import AgentPolicy, Collector, Episode
+
+MAX_ENVS = 8
+"""Episodes that are played side by side."""
+
+
+def evaluate(
+    agent: Dreamer, config: EnvConfig, episodes: int, seed: int, factory: EnvFactory | None = None
+) -> list[Episode]:
+    """Play episodes to their end with the actor's mode; latent states are sampled.
+
+    Environments and samples are seeded by `seed` alone, so that an evaluation neither depends on what was collected
+    before nor disturbs it. Each environment plays a fixed number of episodes: taking those that end first would
+    prefer short ones.
+
+    Args:
+        agent: plays.
+        config: of the environment; the number of environments is chosen here.
+        episodes: how many.
+        seed: of environments and samples.
+        factory: creates the environment in place of `config.name`.
+    """
+    count = 1 if getattr(factory, "single", False) else min(episodes, MAX_ENVS)
+    quota = [len(part) for part in np.array_split(np.arange(episodes), count)]
+    generator = torch.Generator(agent.device).manual_seed(seed)
+    policy = AgentPolicy(agent, deterministic=True, generator=generator)
+    finished: list[list[Episode]] = [[] for _ in range(count)]
+    parallel = config.parallel and config.num_envs > 1
+    with make_env(replace(config, num_envs=count, parallel=parallel), seed, factory) as env:
+        if env.spec != agent.spec:
+            raise EnvError(
+                f"The agent was trained with {agent.spec.action} and observations {dict(agent.spec.observations)}, "
+                f"but {config.name} has {env.spec.action} and {dict(env.spec.observations)}."
+            )
+        collector = Collector(env, lambda step, rows: None)
+        while any(len(done) < wanted for done, wanted in zip(finished, quota, strict=True)):
+            for index, episode in collector.collect(policy):
+                finished[index].append(episode)
+    return [episode for done, wanted in zip(finished, quota, strict=True) for episode in done[:wanted]]
+
+
+def evaluate_run(path: Path, episodes: int, seed: int | None = None, device: str = "auto") -> dict[str, Any]:
+    """Score a run, one of its checkpoints, or a saved agent.
+
+    Args:
+        path: its folder.
+        episodes: to play.
+        seed: of environments and samples; None derives one from the run's, away from those of training.
+        device: where the agent runs.
+
+    Returns:
+        `mean`, `std` and `episodes`, a list of {return, length}, of raw rewards; and `env`, `agent_steps`, `seed`.
+    """
+    from reverie.training.loading import load
+
+    agent = load(path, device)
+    seed = evaluation_seed(agent.config.training.seed, 0) if seed is None else seed
+    played = evaluate(agent, agent.config.env, episodes, seed)
+    returns = np.array([episode.return_ for episode in played])
+    return {
+        "env": agent.config.env.name,
+        "agent_steps": agent.agent_steps,
+        "seed": seed,
+        "mean": float(returns.mean()),
+        "std": float(returns.std()),
+        "episodes": [{"return": episode.return_, "length": episode.length} for episode in played],
+    }
+
+
+def evaluation_seed(seed: int, number: int) -> int:
+    """Seed of the number-th evaluation of a run, unrelated to those of its training environments."""
+    return int(np.random.SeedSequence((seed, 0xE7A1, number)).generate_state(1)[0])

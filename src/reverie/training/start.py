@@ -1,0 +1,70 @@
+"""Start a training run, or go on with one."""
+
+from pathlib import Path
+from typing import Any
+
+from reverie.agent import Dreamer
+from reverie.config import Config, EnvConfig
+from reverie.envs import EnvFactory, as_factory, make_env
+from reverie.presets import default_preset
+from reverie.presets import preset as preset_config
+from reverie.training.run_folder import RunFolder
+from reverie.training.trainer import Trainer
+
+
+def train_config(
+    config: Config,
+    logdir: Path | str,
+    resume: bool = False,
+    env_factory: EnvFactory | None = None,
+    preset_name: str | None = None,
+) -> Dreamer:
+    """Train with a complete configuration.
+
+    Args:
+        config: all settings. A resumed run may be given others than it was started with, for example more steps; the
+            folder's `config.json` keeps those of the start.
+        logdir: the run's folder.
+        resume: go on with the run in `logdir`, or start it if there is none.
+        env_factory: creates the environment in place of `config.env.name`.
+        preset_name: shown to the user.
+
+    Returns:
+        The trained agent.
+
+    Raises:
+        Stopped: on Ctrl-C or SIGTERM, after a checkpoint.
+        ReverieError: for what a user can mend.
+    """
+    with RunFolder.create(logdir, config, resume) as run:
+        return Trainer(config, run, env_factory, preset_name).run()
+
+
+def train(
+    env: Any, preset: str | None = None, *, logdir: Path | str, resume: bool = False, **settings: Any
+) -> Dreamer:
+    """Train an agent.
+
+    `train("ALE/Pong-v5", preset="atari-small", logdir="runs/pong", steps=20_000)`
+
+    Args:
+        env: a Gymnasium id, a function or class that creates a `gymnasium.Env`, or one instance (which is copied for
+            evaluations).
+        preset: name of the settings to start from; None chooses by the environment, see `default_preset`.
+        logdir: folder of the run.
+        resume: go on with the run in `logdir`, or start it if there is none.
+        settings: whatever differs from the preset: fields of `TrainingConfig` by name, others by their path, as in
+            `**{"world_model.kl.scale": 0.1}`.
+
+    Returns:
+        The trained agent; `reverie.load(logdir)` gives it again.
+
+    Raises:
+        ReverieError: for what a user can mend; one sentence says what and how.
+    """
+    name, factory = as_factory(env)
+    if preset is None:
+        with make_env(EnvConfig(name=name, parallel=False), 0, factory) as probe:
+            preset = default_preset(name, probe.spec)
+    config = preset_config(preset).for_env(name).override(**settings)
+    return train_config(config, logdir, resume, factory, preset)

@@ -1,0 +1,276 @@
+"""The training loop: collect, learn, evaluate, save (SPEC 40 to 44)."""
+
+import math
+import time
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from reverie.agent import Dreamer
+from reverie.checkpoints import Checkpoints, Snapshot, numpy_state, restore_numpy
+from reverie.config import Config
+from reverie.envs import EnvFactory, make_env
+from reverie.errors import ReverieError, RunError
+from reverie.replay import Replay
+from reverie.spaces import Step
+from reverie.training.collection import AgentPolicy, Collector, Policy, RandomPolicy
+from reverie.training.display import Display
+from reverie.training.dreams import save_dream
+from reverie.training.evaluation import evaluate, evaluation_seed
+from reverie.training.every import Every
+from reverie.training.interrupts import Stopped, StopRequest
+from reverie.training.metrics import Metrics, MetricsWriter
+from reverie.training.run_folder import RunFolder
+
+CONTEXT = 5
+"""Steps that the model sees before it imagines, in videos."""
+
+
+@dataclass
+class LoopState:
+    """Where the loop stands: everything of it that a checkpoint holds, besides agent, replay and generators."""
+
+    steps: int = 0
+    """Agent steps in all environments together; resets are not counted (SPEC 40)."""
+    episodes: int = 0
+    evaluations: int = 0
+    seconds: float = 0.0
+    """Wall time of the run, over all its parts."""
+    best_score: float | None = None
+    pretrained: bool = False
+    last_due: dict[str, int | None] = field(default_factory=dict)
+    """State of each `Every`, by name."""
+
+
+class Trainer:
+    """Trains an agent in a run folder.
+
+    Args:
+        config: all settings.
+        run: an open run folder; if it was resumed, its newest checkpoint is loaded.
+        factory: creates the environment in place of `config.env.name`.
+        preset_name: shown to the user.
+    """
+
+    def __init__(
+        self, config: Config, run: RunFolder, factory: EnvFactory | None = None, preset_name: str | None = None
+    ) -> None:
+        self.config = config
+        self.run_folder = run
+        self._factory = factory
+        self._preset = preset_name or ""
+        settings = config.training
+        if settings.threads:
+            torch.set_num_threads(settings.threads)
+        self.state = LoopState()
+        self.checkpoints = Checkpoints(run.checkpoints, settings.keep_checkpoints)
+        resumed = self.checkpoints.load() if run.resumed else None
+        # Environments start afresh in a resumed run, and not with the episodes that they have already played.
+        env_seed, sample_seed, prefill_seed = np.random.SeedSequence((settings.seed, resumed[0] if resumed else 0)).spawn(3)
+        self.env = make_env(config.env, int(env_seed.generate_state(1)[0]), factory)
+        self.agent = Dreamer(config, self.env.spec)
+        self.replay = Replay(run.replay, self.env.spec.step, config.replay, self.env.num_envs)
+        self.collector = Collector(self.env, self._store)
+        self._sample_rng = np.random.default_rng(sample_seed)
+        self._prefill_rng = np.random.default_rng(prefill_seed)
+        self._due = {
+            "train": Every(settings.train_every),
+            "evaluate": Every(settings.eval_every),
+            "log": Every(settings.log_every, last=0),
+            "video": Every(settings.video_every if self._has_images else 0, last=0),
+            "checkpoint": Every(settings.checkpoint_every, last=0),
+        }
+        self.metrics = Metrics()
+        if resumed:
+            self._restore(resumed[1])
+        self._writer = MetricsWriter(run.path)
+        self._resumed_at = resumed[0] if resumed else None
+        self._display = Display(
+            config.env.name,
+            settings.steps * self.env.frames_per_step,
+            preset=self._preset,
+            parameters=self.agent.parameter_counts()["trained"],
+            device=str(self.agent.device),
+            frames=self.frames,
+            elapsed=self.state.seconds,
+        )
+
+    @property
+    def frames(self) -> int:
+        """Environment frames so far: agent steps times the action repeat."""
+        return self.state.steps * self.env.frames_per_step
+
+    @property
+    def _has_images(self) -> bool:
+        return bool(self.agent.world_model.decoder.keys.images)
+
+    def run(self) -> Dreamer:
+        """Train until `config.training.steps`.
+
+        Returns:
+            The trained agent.
+
+        Raises:
+            Stopped: on Ctrl-C or SIGTERM, after a checkpoint.
+            ReverieError: for what a user can mend; what was learned so far is saved.
+        """
+        started = time.monotonic() - self.state.seconds
+        try:
+            with self._display, self._writer.open(self._resumed_at), StopRequest(self._announce_stop) as stop:
+                try:
+                    self._loop(stop, started)
+                except Exception:
+                    with suppress(ReverieError):
+                        self._checkpoint()
+                    raise
+        finally:
+            self.env.close()
+            self.replay.close()
+        return self.agent
+
+    def _loop(self, stop: StopRequest, started: float) -> None:
+        steps = self.config.training.steps
+        random_policy = RandomPolicy(self.env.spec.action, self._prefill_rng)
+        agent_policy = AgentPolicy(self.agent)
+        while self.state.steps < steps and not stop.requested:
+            if not self._prefilled():
+                self._collect(random_policy, "prefill")
+            else:
+                if not self.state.pretrained:
+                    self._pretrain(stop)
+                if self._is_due("evaluate"):
+                    self._evaluate()
+                self._collect(agent_policy, "training")
+                for _ in range(self._is_due("train") * self.config.training.train_steps):
+                    self._learn()
+                if self._is_due("video"):
+                    self._video()
+            self.state.seconds = time.monotonic() - started
+            if self._is_due("log"):
+                self._log()
+            if self.state.pretrained and self._is_due("checkpoint"):
+                self._checkpoint()
+        if stop.requested:
+            folder = self._checkpoint()
+            raise Stopped(f"Stopped at step {self.state.steps:,} and saved {folder}; go on with --resume.")
+        self._finish()
+
+    def _prefilled(self) -> bool:
+        """Enough random steps, and at least one episode if whole episodes are sampled (SPEC 41)."""
+        if self.state.steps < self.config.training.prefill:
+            return False
+        return self.state.episodes > 0 or self.config.replay.sampling == "steps"
+
+    def _is_due(self, name: str) -> int:
+        return self._due[name](self.state.steps)
+
+    def _store(self, step: Step, rows: NDArray[np.bool_]) -> None:
+        with self.metrics.timer("replay"):
+            self.replay.add(step, rows)
+
+    def _collect(self, policy: Policy, phase: str) -> None:
+        with self.metrics.timer("collect"):
+            ended = self.collector.collect(policy)
+        self.state.steps += self.env.num_envs
+        self.agent.agent_steps = self.state.steps
+        self.metrics.count("frames", self.env.num_envs * self.env.frames_per_step)
+        for _, episode in ended:
+            self.state.episodes += 1
+            self.metrics.add({"train/return": episode.return_, "train/length": episode.length})
+            self._display.episode(episode.return_, episode.length)
+        self._display.update(step=self.state.steps, frames=self.frames, phase=phase)
+
+    def _learn(self) -> None:
+        with self.metrics.timer("sample"):
+            batch = self.replay.sample(self._sample_rng)
+        with self.metrics.timer("learn"):
+            self.metrics.add(self.agent.train_step(batch))
+        self.metrics.count("updates")
+
+    def _pretrain(self, stop: StopRequest) -> None:
+        self.replay.check_sampleable()
+        for _ in range(self.config.training.pretrain):
+            if stop.requested:
+                return
+            self._learn()
+            self._display.update(step=self.state.steps, frames=self.frames, phase="pretraining")
+        self.state.pretrained = True
+
+    def _evaluate(self) -> None:
+        settings = self.config.training
+        self._display.update(step=self.state.steps, frames=self.frames, phase="evaluating")
+        with self.metrics.timer("evaluate"):
+            seed = evaluation_seed(settings.seed, self.state.evaluations + 1)
+            played = evaluate(self.agent, self.config.env, settings.eval_episodes, seed, self._factory)
+        self.state.evaluations += 1
+        score = float(np.mean([episode.return_ for episode in played]))
+        self.metrics.add({"eval/return": score, "eval/length": float(np.mean([e.length for e in played]))})
+        self._display.evaluation(score)
+        if self.state.best_score is None or score > self.state.best_score:
+            self.state.best_score = score
+            self._checkpoint(score)
+
+    def _video(self) -> None:
+        with self.metrics.timer("video"):
+            rng = np.random.default_rng(self.state.steps)
+            generator = torch.Generator(self.agent.device).manual_seed(self.state.steps)
+            stem = self.run_folder.videos / f"dream-{self.state.steps:09d}"
+            gif = save_dream(self.agent, self.replay.sample(rng), CONTEXT, stem, generator)
+            self._writer.add_gif("model/dream", gif, self.state.steps)
+
+    def _log(self) -> None:
+        scalars = self.metrics.flush()
+        self._writer.write(self.state.steps, self.frames, self.state.seconds, self.agent.updates, scalars)
+        self._display.update(step=self.state.steps, frames=self.frames, phase=self._phase(), metrics=scalars)
+        broken = [name for name, value in scalars.items() if not math.isfinite(value)]
+        if broken:
+            raise RunError(
+                f"{broken[0]} is not finite at step {self.state.steps}; lower the learning rates, or go back to an "
+                f"earlier checkpoint in {self.run_folder.checkpoints}."
+            )
+
+    def _phase(self) -> str:
+        return "training" if self.state.pretrained else "prefill"
+
+    def _finish(self) -> None:
+        self.replay.check_sampleable()
+        if self.config.training.eval_every:
+            self._evaluate()
+        if self._has_images and self.config.training.video_every:
+            self._video()
+        self._log()
+        self._checkpoint()
+        self._display.update(step=self.state.steps, frames=self.frames, phase="finished")
+
+    def _announce_stop(self) -> None:
+        self._display.log("Stopping after this step, with a checkpoint; press Ctrl-C again to stop at once.")
+
+    def _checkpoint(self, score: float | None = None) -> Any:
+        with self.metrics.timer("checkpoint"):
+            snapshot = self.agent.snapshot()
+            self.state.last_due = {name: every.last for name, every in self._due.items()}
+            loop = {
+                "state": asdict(self.state),
+                "sample_rng": numpy_state(self._sample_rng),
+                "prefill_rng": numpy_state(self._prefill_rng),
+                "replay": self.replay.commit(),
+            }
+            return self.checkpoints.save(
+                self.state.steps, Snapshot(snapshot.tensors, {**snapshot.state, "loop": loop}), score
+            )
+
+    def _restore(self, snapshot: Snapshot) -> None:
+        loop = snapshot.state["loop"]
+        self.agent.restore(snapshot)
+        self.state = LoopState(**loop["state"])
+        for name, every in self._due.items():
+            every.last = self.state.last_due.get(name)
+        restore_numpy(self._sample_rng, loop["sample_rng"])
+        restore_numpy(self._prefill_rng, loop["prefill_rng"])
+        self.replay.rewind(loop["replay"])
+        # The environments start afresh: what they were doing ends here, truncated.
+        self.replay.end_streams()
