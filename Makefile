@@ -41,10 +41,9 @@ test: $(STAMP)  ## Run all tests, the learning ones too (ARGS="-k rssm", ARGS="-
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --maxschedchunk 1 $(ARGS)
 
 lint: $(STAMP)  ## Check style, format, types and import directions
-	@$(BIN)/ruff check .
-	@$(BIN)/ruff format --check .
-	@$(BIN)/mypy
-	@$(BIN)/lint-imports
+	@status=0; for check in "ruff check ." "ruff format --check ." mypy "lint-imports --no-logo"; do \
+	  echo "$$check"; $(BIN)/$$check || status=1; \
+	done; exit $$status
 
 format: $(STAMP)  ## Rewrite the code in the project's format
 	@$(BIN)/ruff check --fix-only --quiet .

@@ -252,9 +252,7 @@ class Dreamer(nn.Module):
                 "configuration, or start a new run."
             ) from error
         for name, optimizer in self._optimizers().items():
-            optimizer.load_state_dict(
-                snapshot.tensors[f"{name}_optimizer"], snapshot.state["optimizer_updates"][name]
-            )
+            optimizer.load_state_dict(snapshot.tensors[f"{name}_optimizer"], snapshot.state["optimizer_updates"][name])
         for name, generator in self._generators().items():
             restore_torch(generator, snapshot.tensors["generators"][name])
         carry = {name: part.to(self.device) for name, part in snapshot.tensors["carry"].items()}

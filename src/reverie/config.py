@@ -86,7 +86,7 @@ class EnvConfig:
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """Adam as in the release: clip by global norm, decay weights, then step (SPEC 34, 35)."""
+    """Adam as in the release: clip by global norm, decay weights, then step."""
 
     lr: Schedule = 1e-4
     """Learning rate; a number or a schedule over agent steps."""

@@ -13,6 +13,7 @@ import types
 import typing
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union
 
@@ -37,9 +38,10 @@ def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
     return values
 
 
-def paths() -> list[str]:
+@cache
+def paths() -> tuple[str, ...]:
     """The path of every setting."""
-    return list(flatten(Config()))
+    return tuple(flatten(Config()))
 
 
 def resolve(name: str) -> str:

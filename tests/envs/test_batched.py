@@ -70,11 +70,13 @@ def assert_same(one: list[Step], other: list[Step]) -> None:
 def test_processes_change_nothing(name: str, factory: Any, repeat: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("reverie.envs.make._cores", lambda: 2)  # one worker with two environments, and one with one
     config = EnvConfig(name=name, num_envs=3, action_repeat=repeat, time_limit=17)
-    inline = record(make_env(EnvConfig(**{**vars(config), "parallel": False}), 7, factory), 60)
-    remote = record(make_env(config, 7, factory), 60)
+    inline = record(make_env(EnvConfig(**{**vars(config), "parallel": False}), 7, factory), 40)
+    remote = record(make_env(config, 7, factory), 40)
     assert_same(inline, remote)
-    assert sum(step["is_last"].any() for step in inline) >= 3
-    other = record(make_env(EnvConfig(**{**vars(config), "parallel": False}), 8, factory), 60)
+    assert sum(step["is_last"].any() for step in inline) >= 2
+    if name.startswith("ALE"):
+        return
+    other = record(make_env(EnvConfig(**{**vars(config), "parallel": False}), 8, factory), 10)
     observed = next(iter(inline[0]))
     assert any((a[observed] != b[observed]).any() for a, b in zip(inline, other, strict=False))
 
@@ -139,6 +141,8 @@ def run_into(fault: str, parallel: bool) -> EnvError:
                 env.reset(both)
                 for _ in range(5):
                     env.step(left)
+        with pytest.raises(EnvError, match="cannot go on"):
+            env.reset(both)
     return caught.value
 
 
@@ -196,14 +200,13 @@ PROGRAM = """
     # No `if __name__ == "__main__"`: a script that a newcomer writes.
     env = make_env(EnvConfig(num_envs=2), 0, Local)
     env.reset(np.ones(2, bool))
-    print("ready", flush=True)
     left = np.array([[1, 0], [1, 0]], np.float32)
-    while True:
-        try:
+    try:
+        print("ready", flush=True)
+        while True:
             env.step(left)
-        except KeyboardInterrupt:
-            break
-    env.close()
+    except KeyboardInterrupt:
+        env.close()
     print("closed", flush=True)
 """
 

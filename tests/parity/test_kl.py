@@ -12,11 +12,9 @@ from tests.parity.compare import FORWARD, GRADIENT, LoadGolden, close, leaf_grad
 
 @pytest.mark.parametrize(
     ("inputs", "forward", "balance", "free", "average"),
-    product(("set0", "set1"), (0, 1), (0.8, 0.5), (0.0, 1.0), (1, 0)),
+    list(product(("set0", "set1"), (0, 1), (0.8, 0.5), (0.0, 1.0), (1, 0))),
 )
-def test_categorical(
-    golden: LoadGolden, inputs: str, forward: int, balance: float, free: float, average: int
-) -> None:
+def test_categorical(golden: LoadGolden, inputs: str, forward: int, balance: float, free: float, average: int) -> None:
     arrays = golden("04_kl_loss")
     posterior, prior = (tensor(arrays[f"{inputs}/{side}_logit"], grad=True) for side in ("post", "prior"))
     loss, value = balanced_kl(
@@ -37,9 +35,7 @@ def test_categorical(
 
 def test_gaussian(golden: LoadGolden) -> None:
     arrays = golden("04_kl_loss")
-    stats = [
-        np.stack([arrays[f"gauss/{side}_mean"], arrays[f"gauss/{side}_std"]], -2) for side in ("post", "prior")
-    ]
+    stats = [np.stack([arrays[f"gauss/{side}_mean"], arrays[f"gauss/{side}_std"]], -2) for side in ("post", "prior")]
     posterior, prior = (tensor(part, grad=True) for part in stats)
     loss, value = balanced_kl(Gaussian(4, "sigmoid2", 0.1), posterior, prior, balance=0.8, free_nats=1.0)
     close(loss, arrays["gauss/loss"], FORWARD)

@@ -8,10 +8,11 @@ weight, so the same translation serves both.
 import re
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tests.parity.compare import WEIGHT, Array, Golden, close, tensor
+from tests.parity.compare import WEIGHT, Array, Golden, Tolerance, close, tensor
 
 # Layer of the release -> module of `Dreamer`; `{n}` is the number of the layer.
 LAYERS = {
@@ -112,21 +113,28 @@ def load(module: nn.Module, weights: Golden, root: str = "", unset: Sequence[str
     for name, array in theirs.items():
         assert ours[name].shape == array.shape, f"{name}: {tuple(ours[name].shape)} here, {array.shape} there"
         ours[name].copy_(tensor(array))
-    module.to(tensor(next(iter(theirs.values()))).device)
 
 
-def close_weights(module: nn.Module, weights: Golden, root: str = "", unset: Sequence[str] = ()) -> None:
-    """Compare parameters after optimizer steps; `unset` as in `load`."""
-    theirs = translate(weights, root)
-    ours = {name: value for name, value in parameters(module).items() if not (unset and name.startswith(tuple(unset)))}
+def close_weights(module: nn.Module, weights: Golden, root: str = "", outliers: float = 0.0) -> None:
+    """Compare parameters after optimizer steps.
+
+    Args:
+        module: see `load`.
+        weights: see `translate`.
+        root: see `translate`.
+        outliers: share of all entries that may miss the tolerance, by at most a factor of five.
+    """
+    ours, theirs = parameters(module), translate(weights, root)
     assert ours.keys() == theirs.keys()
+    limits = WEIGHT | {"atol": 5 * WEIGHT["atol"]} if outliers else WEIGHT
+    missed = 0
     for name, value in ours.items():
-        close(value, theirs[name], WEIGHT, name)
+        close(value, theirs[name], limits, name)
+        missed += int((np.abs(value.detach().cpu().numpy() - theirs[name]) > WEIGHT["atol"]).sum())
+    assert missed <= outliers * sum(value.numel() for value in ours.values())
 
 
-def close_gradients(
-    gradients: dict[str, Tensor], expected: Golden, tolerance: dict[str, float], root: str = ""
-) -> None:
+def close_gradients(gradients: dict[str, Tensor], expected: Golden, tolerance: Tolerance, root: str = "") -> None:
     """Compare gradients by name: every one of ours with every one of theirs."""
     theirs = translate(expected, root)
     assert gradients.keys() == theirs.keys()

@@ -12,7 +12,9 @@ from reverie.replay.sampling import window_in_streams
 P_VALUE = 1e-6
 
 
-@pytest.mark.parametrize(("total", "length", "end_bonus"), [(13, 6, 0), (13, 6, 6), (7, 6, 6), (201, 50, 50), (9, 9, 4)])
+@pytest.mark.parametrize(
+    ("total", "length", "end_bonus"), [(13, 6, 0), (13, 6, 6), (7, 6, 6), (201, 50, 50), (9, 9, 4)]
+)
 def test_starts_follow_the_closed_form(total: int, length: int, end_bonus: int) -> None:
     count = 100_000
     starts = window_start(np.full(count, total), length, end_bonus, np.random.default_rng(0))
@@ -42,9 +44,7 @@ def test_a_single_integer_gives_a_single_start() -> None:
 def test_windows_in_streams_are_all_those_that_fit(spans: list[tuple[int, int]], length: int, seed: int) -> None:
     first = np.array([begin for begin, _ in spans])
     stop = first + [steps for _, steps in spans]
-    allowed = {
-        (s, row) for s in range(len(spans)) for row in range(first[s], stop[s]) if row + length <= stop[s]
-    }
+    allowed = {(s, row) for s in range(len(spans)) for row in range(first[s], stop[s]) if row + length <= stop[s]}
     if not allowed:
         return
     streams, rows = window_in_streams(first, stop, length, 400, np.random.default_rng(seed))

@@ -95,9 +95,8 @@ def test_segments_suit_the_capacity(capacity: int, streams: int, steps: int) -> 
 
 
 def test_errors_of_the_disk_are_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(ReplayError, match=r"The disk is full: .* free some space or lower replay.capacity"):
-        with disk_errors(tmp_path):
-            raise OSError(errno.ENOSPC, "No space left on device")
-    with pytest.raises(ReplayError, match="cannot be read or written"):
-        with disk_errors(tmp_path):
-            raise PermissionError(errno.EACCES, "Permission denied")
+    full = r"The disk is full: .* free some space or lower replay.capacity"
+    with pytest.raises(ReplayError, match=full), disk_errors(tmp_path):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    with pytest.raises(ReplayError, match="cannot be read or written"), disk_errors(tmp_path):
+        raise PermissionError(errno.EACCES, "Permission denied")

@@ -14,9 +14,9 @@ import pytest
 import torch
 
 from reverie import config_io
+from reverie.checkpoints import Checkpoints, Snapshot, write_checkpoint
 from reverie.config import Config
 from reverie.errors import CheckpointError, RunError
-from reverie.training.checkpoints import Checkpoints, Snapshot, write_checkpoint
 from reverie.training.run_folder import RunFolder, config_changes, find_run
 
 SOURCE = Path(__file__).parents[2] / "src"
@@ -223,6 +223,10 @@ def test_find_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     agent = tmp_path / "agent"
     write_checkpoint(agent, 5, SNAPSHOT, texts={"config.json": "{}"})
     assert find_run(agent) == find_run(agent / "manifest.json") == (agent / "config.json", agent)
+    write_checkpoint(run / "mine" / "agent", 5, SNAPSHOT)  # in the run's folder, but not one of its checkpoints
+    assert find_run(run / "mine" / "agent") == (None, run / "mine" / "agent")
+    (run / "config.json").unlink()
+    assert find_run(run) == (None, seven)
 
 
 def test_find_run_leaves_damage_to_the_reader(tmp_path: Path) -> None:
@@ -243,6 +247,3 @@ def test_find_run_says_what_is_missing(tmp_path: Path) -> None:
     config_io.save(CONFIG, tmp_path / "config.json")
     with pytest.raises(CheckpointError, match=r"has no checkpoint yet: there is no .*checkpoints/step-\*"):
         find_run(tmp_path)
-    write_checkpoint(tmp_path / "a" / "b" / "agent", 5, SNAPSHOT)
-    with pytest.raises(RunError, match=r"has no config\.json with it"):
-        find_run(tmp_path / "a" / "b" / "agent")

@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 
 from reverie.errors import ReverieError, RunError
 from reverie.training.metrics import observation_losses, read_metrics
+from reverie.video import replacing
 
 Floats = NDArray[np.float64]
 
@@ -202,16 +202,6 @@ def _dress(axes: Axes, unit: str, title: str) -> None:
 
 def _save(figure: Figure, out: Path) -> None:
     """Write the figure under another name and rename it; the same figure gives the same bytes."""
-    temporary = out.with_name(f".{out.stem}.{os.getpid()}{out.suffix}")
     metadata = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(out.suffix.lower())
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with matplotlib.rc_context({"svg.hashsalt": "reverie"}):
-            figure.savefig(temporary, dpi=160, metadata=metadata)
-        temporary.replace(out)
-    except OSError as error:
-        raise ReverieError(
-            f"Cannot write '{out}' ({error.strerror or error}); make room there or choose another place."
-        ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(out) as temporary, matplotlib.rc_context({"svg.hashsalt": "reverie"}):
+        figure.savefig(temporary, dpi=160, metadata=metadata)

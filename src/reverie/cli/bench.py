@@ -4,38 +4,38 @@ import json
 import statistics
 import time
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any
 
 import numpy as np
+import tyro
 from rich.table import Table
 
 from reverie import config_io
-from reverie.cli.options import UsageError, console, given, nearest, parse, unknown
+from reverie.cli.options import UsageError, console, given, parse, unknown
 from reverie.config import Config
+from reverie.config_io import nearest
 from reverie.presets import preset as named_preset
 from reverie.spaces import ActionSpec, Array, ArraySpec, EnvSpec
 
 WARM_UP = 2
 """Steps before measuring: the first ones allocate memory and choose kernels."""
 
+_OF_PRESET = "(default: the preset's)"
+
 
 @dataclass(frozen=True)
 class TrainStep:
     """Measure the time of one update of world model, actor and critic, on random data.
 
-    Other settings may be given as for reverie train, for example --threads 4.
+    Every setting may be given as for reverie train, for example --precision bf16, --device cuda or --threads 4.
     """
 
     preset: str = "atari"
     """Sizes and settings of the agent."""
-    batch: int | None = None
-    """Sequences per update; None is the preset's."""
-    length: int | None = None
-    """Steps per sequence; None is the preset's."""
-    precision: Literal["fp32", "bf16"] | None = None
-    """Of the large products; None is the preset's."""
-    device: Literal["auto", "cpu", "cuda"] | None = None
-    """None is the preset's."""
+    batch: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint=_OF_PRESET)] = None
+    """Sequences per update."""
+    length: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint=_OF_PRESET)] = None
+    """Steps per sequence."""
     repeats: int = 5
     """Updates that are timed, after two that are not."""
     json: bool = False
@@ -44,7 +44,7 @@ class TrainStep:
 
 def run(argv: list[str]) -> None:
     """Measure and print."""
-    if not argv or argv[0].startswith("-") and argv[0] not in ("-h", "--help"):
+    if not argv or (argv[0].startswith("-") and argv[0] not in ("-h", "--help")):
         raise UsageError("Say what to measure: reverie bench train-step.")
     if argv[0] in ("-h", "--help"):
         argv = ["train-step", *argv]
@@ -146,8 +146,6 @@ def _overrides(command: TrainStep) -> dict[str, Any]:
     chosen = {
         "replay.batch_size": command.batch,
         "replay.batch_length": command.length,
-        "training.precision": command.precision,
-        "training.device": command.device,
     }
     return {path: value for path, value in chosen.items() if value is not None}
 

@@ -34,16 +34,17 @@ def run(argv: list[str]) -> None:
         return
     out = console()
     changed = {path: before for path, before, _ in config_io.diff(config, Config())}
-    group = ""
+    groups: dict[str, list[Text]] = {}
     for path, value in config_io.flatten(config).items():
         owner, leaf = path.rsplit(".", 1)
-        if owner != group:
-            out.print(Text(f"{'' if not group else chr(10)}{owner}", "bold"))
-            group = owner
         line = Text(f"  {leaf:<20} {show(value)}")
         if path in changed:
             line.append(f"   (default: {show(changed[path])})", "dim")
-        out.print(line)
+        groups.setdefault(owner, []).append(line)
+    for owner, lines in groups.items():
+        out.print(Text(owner, "bold"))
+        for line in lines:
+            out.print(line)
 
 
 def _base_for_help(argv: list[str]) -> Config:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
+
 from reverie.cli.options import UsageError, console, parse
 
 FORMATS = (".gif", ".mp4", ".png")

@@ -6,7 +6,8 @@ from itertools import islice
 
 from rich.table import Table
 
-from reverie.cli.options import console, nearest, parse, unknown
+from reverie.cli.options import console, parse, unknown
+from reverie.config_io import nearest
 
 SHOWN = 6
 """Ids of a family in the overview."""

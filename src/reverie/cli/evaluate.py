@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
+import tyro
 from rich.table import Table
 
-import tyro
 from reverie.cli.options import UsageError, console, parse
 
 

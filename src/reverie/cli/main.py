@@ -49,8 +49,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         say_error(str(error))
         return MISUSED if isinstance(error, UsageError) else FAILED
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+    except KeyboardInterrupt as error:
+        # A trainer that was stopped says where it saved.
+        print(str(error) or "Interrupted.", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
         # The reader of a pipe has gone (`| head`). Nothing can be written any more, not even at exit.
@@ -66,12 +67,11 @@ def _dispatch(argv: list[str]) -> int:
         _print_help()
         return OK if first else MISUSED
     if first in ("-V", "--version", "version"):
-        from importlib.metadata import version
-
-        print(f"reverie {version('reverie')}")
+        print(f"reverie {_version()}")
         return OK
     if first not in COMMANDS:
-        from reverie.cli.options import nearest, unknown
+        from reverie.cli.options import unknown
+        from reverie.config_io import nearest
 
         what = "There is no option" if first.startswith("-") else "There is no command"
         near = nearest(first, ["--help", "--version"] if first.startswith("-") else COMMANDS, 1)
@@ -79,6 +79,15 @@ def _dispatch(argv: list[str]) -> int:
     module = importlib.import_module(f"reverie.cli.{COMMANDS[first].module}")
     module.run(argv[1:])
     return OK
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("reverie")
+    except PackageNotFoundError:
+        return "(version unknown: not installed)"
 
 
 def _print_help() -> None:

@@ -130,11 +130,12 @@ def _setting(name: str, flag: str, own: list[str], hints: dict[str, Any], takes_
         members = [option(member) for member in hints if member.startswith(f"{path}.")]
         raise UsageError(f"{flag} is a group of settings; set one of them, such as {members[0]}.")
     settings = [option(near) for near in config_io.nearest_settings(flag.lstrip("-"))] if takes_settings else []
+    # Several settings may end in just these words: then all of them are worth naming.
+    word = flag.lstrip("-").replace("_", "-")
+    exact = [near for near in settings if near.endswith(f".{word}")]
     near = [*nearest(flag, own, 1), *settings]
-    best = sorted(near, key=lambda match: -difflib.SequenceMatcher(None, flag, match).ratio())
-    # Several settings may end in the same word: then all of them are worth naming.
-    shown = best if best and best[0] in settings else best[:1]
-    unknown(f"reverie {name} has no option", flag, shown, f"; see reverie {name} --help.")
+    closest = sorted(near, key=lambda match: -difflib.SequenceMatcher(None, flag, match).ratio())[:1]
+    unknown(f"reverie {name} has no option", flag, exact or closest, f"; see reverie {name} --help.")
 
 
 def _take(flag: str, hint: Any, waiting: list[str]) -> Any:

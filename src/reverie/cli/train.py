@@ -13,6 +13,12 @@ from reverie.cli.options import UsageError, console, given, parse
 from reverie.config import Config, EnvConfig
 from reverie.presets import default_preset, preset
 
+_BY_ENV = (
+    "(default: by the environment: atari for ALE/..., vector without images, crafter or dmc-vision with images and "
+    "discrete or continuous actions)"
+)
+_NEW_FOLDER = "(default: a new one, runs/ENV-PRESET-NUMBER)"
+
 
 @dataclass(frozen=True)
 class Train:
@@ -24,11 +30,10 @@ class Train:
 
     environment: Annotated[str, tyro.conf.arg(metavar="ENV")]
     """Gymnasium id, for example ALE/Pong-v5; reverie envs lists what is installed."""
-    preset: str | None = None
-    """Where settings start from; reverie presets lists them. None chooses by the environment: atari for ALE/...,
-    vector without images, crafter or dmc-vision with images and discrete or continuous actions."""
-    logdir: Path | None = None
-    """Folder of the run. None is a new one: runs/ENV-PRESET-NUMBER."""
+    preset: Annotated[str | None, tyro.conf.arg(metavar="PRESET", help_behavior_hint=_BY_ENV)] = None
+    """Where settings start from; reverie presets lists them."""
+    logdir: Annotated[Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint=_NEW_FOLDER)] = None
+    """Folder of the run."""
     resume: bool = False
     """Go on with the run in --logdir, with its own configuration."""
 
@@ -45,9 +50,9 @@ def run(argv: list[str]) -> None:
     logdir = command.logdir or new_folder(Path("runs"), f"{_slug(command.environment)}-{name or 'run'}")
     announce(command.environment, name, logdir, config, base)
 
-    from reverie.training import train
+    from reverie.training import train_config
 
-    train(config, logdir, resume=command.resume, preset_name=name)
+    train_config(config, logdir, resume=command.resume, preset_name=name)
     console().print(f"\nNext: reverie eval {logdir}, reverie dream {logdir}, or reverie plot {logdir}", markup=False)
 
 
@@ -63,11 +68,8 @@ def choose_preset(environment: str) -> str:
 
     from reverie.envs import make_env
 
-    env = make_env(EnvConfig(name=environment, parallel=False), seed=0)
-    try:
+    with make_env(EnvConfig(name=environment, parallel=False), seed=0) as env:
         return default_preset(environment, env.spec)
-    finally:
-        env.close()
 
 
 def new_folder(parent: Path, stem: str) -> Path:
@@ -93,6 +95,8 @@ def show(value: Any) -> str:
     """A setting's value as it is typed."""
     if isinstance(value, tuple):
         return " ".join(show(item) for item in value) or "(all)"
+    if value == "":
+        return "(none)"
     if isinstance(value, bool) or value is None:
         return str(value).lower()
     if isinstance(value, int) and abs(value) >= 10_000:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from reverie.envs.adapt import check_actions
 from reverie.envs.runner import EnvRunner
+from reverie.errors import EnvError
 from reverie.spaces import STEP_KEYS, Array, EnvSpec, Step
 
 RunnerFactory = Callable[[], EnvRunner]
@@ -98,6 +99,7 @@ class BatchedEnv:
         self.frames_per_step = frames_per_step
         self._started = np.zeros(self.num_envs, bool)
         self._closed = False
+        self._broken = False
 
     def reset(self, mask: NDArray[np.bool_]) -> Step:
         """Start new episodes where `mask` `[N]` is true.
@@ -115,9 +117,7 @@ class BatchedEnv:
         self._started |= mask
         if not self._started.all():
             raise ValueError("The first reset must include every environment.")
-        for group, part in zip(self._groups, self._slices, strict=True):
-            group.send_reset(mask[part])
-        return self._receive()
+        return self._exchange(lambda group, part: group.send_reset(mask[part]))
 
     def step(self, action: NDArray[np.float32]) -> Step:
         """Step every environment with the agent's actions `[N, A]` (see `ActionSpec`).
@@ -129,9 +129,7 @@ class BatchedEnv:
             EnvError: as `reset`; also if an action is invalid, or an episode is over and was not reset.
         """
         actions = check_actions(action, self.spec.action, self.num_envs)
-        for group, part in zip(self._groups, self._slices, strict=True):
-            group.send_step(actions[part])
-        return self._receive()
+        return self._exchange(lambda group, part: group.send_step(actions[part]))
 
     def close(self) -> None:
         """Close all environments and end their processes; a second call does nothing."""
@@ -146,8 +144,17 @@ class BatchedEnv:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _receive(self) -> Step:
+    def _exchange(self, send: Callable[[Group, slice], None]) -> Step:
+        if self._broken or self._closed:
+            raise EnvError(
+                "The environments cannot go on: they were closed, or an earlier step failed or was interrupted. "
+                "Create them again."
+            )
+        self._broken = True  # until every answer has arrived; one that is left over would pass for the next
+        for group, part in zip(self._groups, self._slices, strict=True):
+            send(group, part)
         parts = [group.receive() for group in self._groups]
+        self._broken = False
         if len(parts) == 1:
             return parts[0]
         return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}

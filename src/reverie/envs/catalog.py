@@ -5,6 +5,7 @@ import difflib
 import importlib
 import importlib.util
 import re
+import warnings
 from dataclasses import dataclass
 from functools import cache
 
@@ -74,8 +75,11 @@ def list_envs() -> list[EnvListing]:
         found = _family_of(spec)
         if found is not None:
             by_family[found.title].append(spec.id)
-        elif isinstance(spec.entry_point, str) and not spec.id.startswith("Gym"):
-            others.setdefault(spec.entry_point.split(".")[0].split(":")[0], []).append(spec.id)
+            continue
+        home = spec.entry_point if isinstance(spec.entry_point, str) else getattr(spec.entry_point, "__module__", "?")
+        package = re.split("[.:]", home)[0]
+        if package != "gymnasium":  # what is left there only says that it has moved
+            others.setdefault(package, []).append(spec.id)
     listings = [
         EnvListing(family.title, tuple(sorted(by_family[family.title])), "" if _installed(family) else family.install)
         for family in FAMILIES
@@ -91,20 +95,23 @@ def find_spec(name: str) -> GymnasiumSpec:
     """
     if not name:
         raise EnvError("No environment was named; give a Gymnasium id, for example ALE/Pong-v5 (see: reverie envs).")
-    family = next((family for family in FAMILIES if name.startswith(family.prefixes or ("\0",))), None)
-    if family is not None:
-        if not _installed(family):
-            raise EnvError(f"{name} needs a package that is not installed; type: {family.install}")
-        try:
-            _register(family)
-        except Exception as error:
-            raise EnvError(f"{name}: the package '{family.requires}' cannot be imported ({error}).") from error
+    module, _, identifier = name.rpartition(":")
+    family = next((family for family in FAMILIES if identifier.startswith(family.prefixes)), None)
+    if family is not None and not _installed(family):
+        raise EnvError(f"{name} needs a package that is not installed; type: {family.install}")
     try:
-        return gymnasium.spec(name)
-    except ModuleNotFoundError as error:
-        raise EnvError(f"{name}: there is no module '{error.name}' to import it from.") from None
-    except gymnasium.error.Error:
-        pass
+        if family is not None:
+            _register(family)
+        if module:
+            importlib.import_module(module)
+    except Exception as error:
+        missing = module or (family and family.requires)
+        raise EnvError(
+            f"{name}: the module '{missing}' cannot be imported ({error}); install it, or set PYTHONPATH to its folder."
+        ) from error
+    with contextlib.suppress(gymnasium.error.Error), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about versions
+        return gymnasium.spec(identifier)
     _register_all()
     near = _nearest(name)
     advice = f"did you mean {' or '.join(near)}?" if near else "`reverie envs` lists what there is."

@@ -6,7 +6,6 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-
 _LARGEST = float(np.finfo(np.float32).max)
 
 

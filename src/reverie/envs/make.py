@@ -41,7 +41,7 @@ def make_env(config: EnvConfig, seed: int, factory: EnvFactory | None = None) ->
         EnvError: if the environment is unknown, cannot be created, or has unsupported spaces.
     """
     cv2.setNumThreads(0)
-    if isinstance(factory, InstanceFactory) and config.num_envs > 1:
+    if getattr(factory, "single", False) and config.num_envs > 1:
         raise EnvError(
             f"env.num_envs is {config.num_envs}, but one instance of {factory.name} was passed; pass a function that "
             "creates the environment instead."
@@ -67,11 +67,12 @@ def make_env(config: EnvConfig, seed: int, factory: EnvFactory | None = None) ->
     return BatchedEnv(as_groups, [len(chunk) for chunk in chunks], config.action_repeat)
 
 
-def as_factory(env: "str | gymnasium.Env[Any, Any] | EnvFactory") -> tuple[str, EnvFactory | None]:
+def as_factory(env: Any) -> tuple[str, EnvFactory | None]:
     """Name of an environment, and the function for `make_env`, from whatever a user passes.
 
-    A string is a Gymnasium id and needs no function. An instance is used as it is once; where a second environment is
-    needed (evaluation), it is copied. A function or class is called for every environment.
+    Args:
+        env: a Gymnasium id, which needs no function; or an instance, which is used as it is once, and copied where a
+            second environment is needed (evaluation); or a function or class, called for every environment.
 
     Raises:
         EnvError: if it is something else.
@@ -90,7 +91,9 @@ def as_factory(env: "str | gymnasium.Env[Any, Any] | EnvFactory") -> tuple[str, 
 
 
 class InstanceFactory:
-    """Hands out an instance, then copies of it."""
+    """Hands out an instance, then copies of it; one at a time, so that batches of several are refused."""
+
+    single = True
 
     def __init__(self, env: gymnasium.Env[Any, Any]) -> None:
         self._env = env

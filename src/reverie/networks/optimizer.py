@@ -53,7 +53,9 @@ class Optimizer:
         group["lr"] = self._lr(agent_step)
         group["eps"] = self._config.eps / (1 - BETAS[1] ** self.updates) ** 0.5
         for parameter, gradient in zip(self.parameters, gradients, strict=True):
-            parameter.grad = gradient
+            # Fused Adam walks through memory: a gradient in another layout, such as channels-last, would be permuted.
+            same_layout = gradient.stride() == parameter.stride()
+            parameter.grad = gradient if same_layout else torch.empty_like(parameter).copy_(gradient)
         self._adam.step()
         self._adam.zero_grad()
 

@@ -1,7 +1,7 @@
 """From environments to the replay: policies that act in them, and the collector that stores what happens."""
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from reverie.spaces import ActionSpec, Step
 Actions = NDArray[np.float32]
 
 
+@runtime_checkable
 class Policy(Protocol):
     """Chooses actions [N, A] from the latest steps [N, …]."""
 

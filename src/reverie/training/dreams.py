@@ -32,7 +32,7 @@ def draw_dream(agent: Dreamer, batch: Step, context: int, generator: torch.Gener
     sequences = {key: value[:, :SHOWN] for key, value in batch.items()}
     key, predicted = next(iter(agent.open_loop(sequences, context, generator).items()))
     truth = sequences[key].swapaxes(0, 1)
-    model = np.rint(predicted.float().cpu().numpy() * 255).astype(np.uint8).swapaxes(0, 1)
+    model = predicted.float().cpu().numpy().swapaxes(0, 1)
     return dream_frames(truth, model, context), dream_strip(truth[0], model[0], context)
 
 

@@ -47,7 +47,7 @@ def format_duration(seconds: float | None) -> str:
     """`4:07`, `3:04:07`, or `2d 03:04`; `--:--` if unknown."""
     if seconds is None or not math.isfinite(seconds):
         return "--:--"
-    minutes, rest = divmod(int(max(seconds, 0)), 60)
+    minutes, rest = divmod(round(max(seconds, 0)), 60)
     hours, minutes = divmod(minutes, 60)
     days, hours_left = divmod(hours, 24)
     if days:
@@ -62,6 +62,11 @@ def format_count(value: int) -> str:
             text = f"{value / size:.1f}" if value < 100 * size else f"{value / size:.0f}"
             return text.removesuffix(".0") + unit
     return str(value)
+
+
+def short_name(metric: str) -> str:
+    """`model/image_loss` is `image`."""
+    return metric.split("/", 1)[-1].removesuffix("_loss").replace("_", " ")
 
 
 def sparkline(values: Sequence[float], width: int) -> str:
@@ -136,7 +141,7 @@ class Progress:
                 self.losses.add(metrics[name])
         now = self._clock()
         if len(self._samples) > 1 and now - self._samples[-2][0] < SAMPLE_EVERY:
-            # The last sample is always the latest; the others are at least so far apart.
+            # The last sample is always the latest; the others are about so far apart.
             self._samples.pop()
         self._samples.append((now, frames))
         while len(self._samples) > 2 and now - self._samples[1][0] > RATE_WINDOW:

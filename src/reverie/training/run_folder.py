@@ -4,7 +4,7 @@ RUN/
     config.json       the resolved configuration
     metrics.jsonl     one row of metrics a line
     tensorboard/      the same for TensorBoard
-    checkpoints/      see checkpoints.py
+    checkpoints/      see reverie.checkpoints
     replay/           see reverie.replay
     videos/           open-loop predictions
     lock.json         who writes: process, host, time; the lock itself is the system's and dies with the process
@@ -23,9 +23,9 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 from reverie import config_io
+from reverie.checkpoints import MANIFEST, Checkpoints, is_checkpoint
 from reverie.config import Config
 from reverie.errors import CheckpointError, RunError
-from reverie.training.checkpoints import MANIFEST, Checkpoints, is_checkpoint
 
 CONFIG = "config.json"
 _FOLDERS = ("tensorboard", "checkpoints", "replay", "videos")
@@ -171,12 +171,13 @@ class RunFolder:
 class Found(NamedTuple):
     """What a path from the command line stands for."""
 
-    config: Path
+    config: Path | None
+    """The `config.json` that lies with it; None if there is none, as for a saved agent."""
     checkpoint: Path
 
 
 def find_run(path: Path | str) -> Found:
-    """Find the configuration and the checkpoint that a path means.
+    """Find the checkpoint that a path means, and the configuration that lies with it.
 
     Args:
         path: a run folder (its newest checkpoint), a checkpoint folder in it (`RUN/checkpoints/best`, too), the
@@ -192,19 +193,19 @@ def find_run(path: Path | str) -> Found:
     if path.is_file():
         path = path.parent
     if is_checkpoint(path):
-        for config in (path / CONFIG, path.parent.parent / CONFIG):
-            if config.is_file():
-                return Found(config, path)
-        raise RunError(f"The checkpoint {given} has no {CONFIG} with it, neither inside nor in its run's folder.")
+        in_run = path.parent.name == "checkpoints"
+        configs = [path / CONFIG, *([path.parent.parent / CONFIG] if in_run else [])]
+        return Found(next((config for config in configs if config.is_file()), None), path)
     folder = RunFolder(path.parent if path.name == "checkpoints" else path)
-    if not folder.config_path.is_file():
-        raise RunError(f"{given} is not the folder of a run, of a checkpoint or of a saved agent: no {CONFIG} in it.")
+    config = folder.config_path if folder.config_path.is_file() else None
     checkpoint = Checkpoints(folder.checkpoints).latest()
-    if checkpoint is None:
-        raise CheckpointError(
-            f"The run {given} has no checkpoint yet: there is no {folder.checkpoints / 'step-*'}; let it train longer."
-        )
-    return Found(folder.config_path, checkpoint)
+    if checkpoint is not None:
+        return Found(config, checkpoint)
+    if config is None:
+        raise RunError(f"{given} is not the folder of a run, of a checkpoint or of a saved agent: no {CONFIG} in it.")
+    raise CheckpointError(
+        f"The run {given} has no checkpoint yet: there is no {folder.checkpoints / 'step-*'}; let it train longer."
+    )
 
 
 def config_changes(saved: Config, given: Config) -> dict[str, tuple[Any, Any]]:

@@ -40,9 +40,7 @@ def train_config(
         return Trainer(config, run, env_factory, preset_name).run()
 
 
-def train(
-    env: Any, preset: str | None = None, *, logdir: Path | str, resume: bool = False, **settings: Any
-) -> Dreamer:
+def train(env: Any, preset: str | None = None, *, logdir: Path | str, resume: bool = False, **settings: Any) -> Dreamer:
     """Train an agent.
 
     `train("ALE/Pong-v5", preset="atari-small", logdir="runs/pong", steps=20_000)`

@@ -70,7 +70,9 @@ class Trainer:
         self.checkpoints = Checkpoints(run.checkpoints, settings.keep_checkpoints)
         resumed = self.checkpoints.load() if run.resumed else None
         # Environments start afresh in a resumed run, and not with the episodes that they have already played.
-        env_seed, sample_seed, prefill_seed = np.random.SeedSequence((settings.seed, resumed[0] if resumed else 0)).spawn(3)
+        env_seed, sample_seed, prefill_seed = np.random.SeedSequence(
+            (settings.seed, resumed[0] if resumed else 0)
+        ).spawn(3)
         self.env = make_env(config.env, int(env_seed.generate_state(1)[0]), factory)
         self.agent = Dreamer(config, self.env.spec)
         self.replay = Replay(run.replay, self.env.spec.step, config.replay, self.env.num_envs)
@@ -134,6 +136,8 @@ class Trainer:
 
     def _loop(self, stop: StopRequest, started: float) -> None:
         steps = self.config.training.steps
+        if not self._resumed_at:
+            self._checkpoint()  # From here on there is something to resume.
         random_policy = RandomPolicy(self.env.spec.action, self._prefill_rng)
         agent_policy = AgentPolicy(self.agent)
         while self.state.steps < steps and not stop.requested:

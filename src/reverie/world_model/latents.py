@@ -66,7 +66,7 @@ class Categorical:
         return straight_through(stats, noise).flatten(-2)
 
     def kl(self, left: Float[Tensor, "*N S K"], right: Float[Tensor, "*N S K"]) -> Float[Tensor, "*N"]:
-        """sum p (log p - log q)."""
+        """Sum p (log p - log q)."""
         log_left, log_right = left.log_softmax(-1), right.log_softmax(-1)
         return (log_left.exp() * (log_left - log_right)).sum((-2, -1))
 
@@ -95,7 +95,7 @@ class Gaussian:
         return draw_normal((*shape, self.size), generator)
 
     def sample(self, stats: Float[Tensor, "*N 2 S"], noise: Float[Tensor, "*N S"] | None) -> Float[Tensor, "*N S"]:
-        """mean + std * noise."""
+        """Mean + std * noise."""
         mean, std = stats.unbind(-2)
         return mean if noise is None else mean + std * noise
 

@@ -89,7 +89,9 @@ class WorldModel(nn.Module):
         vectors = self.decoder.vectors(feat if through.vector else feat.detach())
         result = {key: unit_normal_log_prob(mean, batch[key], 3) for key, mean in images.items()}
         result |= {key: unit_normal_log_prob(mean, batch[key], 1) for key, mean in vectors.items()}
-        result["reward"] = unit_normal_log_prob(self.reward(feat if through.reward else feat.detach()), batch["reward"], 0)
+        result["reward"] = unit_normal_log_prob(
+            self.reward(feat if through.reward else feat.detach()), batch["reward"], 0
+        )
         if self.config.predict_discount:
             logits = self.discount_logits(feat if through.discount else feat.detach())
             result["discount"] = bernoulli_log_prob(logits, batch["discount"])

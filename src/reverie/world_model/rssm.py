@@ -1,8 +1,8 @@
 """The recurrent state-space model: how the latent state moves, with and without looking (paper, eq. 1).
 
-    h_t = f(h_{t-1}, s_{t-1}, a_{t-1})      `_recur`
-    s_t ~ q(s_t | h_t, x_t)                 posterior: `observe_step`
-    s_t ~ p(s_t | h_t)                      prior:     `imagine_step`
+h_t = f(h_{t-1}, s_{t-1}, a_{t-1})      `_recur`
+s_t ~ q(s_t | h_t, x_t)                 posterior: `observe_step`
+s_t ~ p(s_t | h_t)                      prior:     `imagine_step`
 """
 
 from collections.abc import Callable

@@ -1,0 +1,1 @@
+"""Scores, plots and dreams: reads run folders, never trains."""

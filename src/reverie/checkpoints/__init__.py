@@ -1,0 +1,28 @@
+"""Checkpoints: folders of safetensors and JSON, whole or absent, never pickled."""
+
+from reverie.checkpoints.format import (
+    MANIFEST,
+    Json,
+    Snapshot,
+    is_checkpoint,
+    is_sound,
+    read_checkpoint,
+    write_checkpoint,
+)
+from reverie.checkpoints.generators import numpy_state, restore_numpy, restore_torch, torch_state
+from reverie.checkpoints.keeping import Checkpoints
+
+__all__ = [
+    "MANIFEST",
+    "Checkpoints",
+    "Json",
+    "Snapshot",
+    "is_checkpoint",
+    "is_sound",
+    "numpy_state",
+    "read_checkpoint",
+    "restore_numpy",
+    "restore_torch",
+    "torch_state",
+    "write_checkpoint",
+]

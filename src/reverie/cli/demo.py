@@ -1,0 +1,92 @@
+"""`reverie demo`: from nothing to a trained agent, its score, its learning curve and its dreams, in minutes.
+
+Everything here is done with the same functions that the other commands and a user's program call.
+"""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.panel import Panel
+from rich.table import Table
+
+from reverie import config_io
+from reverie.cli.options import console, parse
+from reverie.cli.plot import print_returns
+from reverie.cli.train import announce, new_folder
+from reverie.config import Config
+from reverie.presets import preset
+
+PRESET = "demo"
+CONTEXT, HORIZON = 5, 45
+"""Of the dream: steps that the model sees, and that it imagines."""
+
+
+@dataclass(frozen=True)
+class Demo:
+    """Train on an Atari game for some minutes, then show what was learned.
+
+    It evaluates the agent, draws its learning curve, and lets the world model dream on from what it has seen.
+    """
+
+    logdir: Annotated[Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="(default: runs/demo)")] = None
+    """Folder of the run."""
+    episodes: int = 2
+    """Episodes of the evaluation at the end."""
+
+
+def run(argv: list[str]) -> None:
+    """Train, evaluate, draw, sum up."""
+    command, settings = parse("demo", Demo, argv, lambda rest: preset(PRESET))
+    base = preset(PRESET)
+    config = config_io.set_fields(base, settings)
+    folder = command.logdir or _free_folder(Path("runs"))
+    announce(config.env.name, PRESET, folder, config, base)
+    started = time.monotonic()
+
+    from reverie.training import evaluate_run, train_config
+
+    train_config(config, folder, preset_name=PRESET)
+    console().print("Evaluating the trained agent ...")
+    scores = evaluate_run(folder, command.episodes)
+    console().print("Drawing ...")
+    pictures = _draw(folder)
+    print_returns(folder)
+    console().print(_summary(config, folder, scores["mean"], pictures, time.monotonic() - started))
+
+
+def _draw(folder: Path) -> dict[str, Path]:
+    """Pictures by what they show."""
+    from reverie.analysis.curves import plot_learning_curve
+    from reverie.analysis.dream import dream_run
+
+    return {
+        "learning curve": plot_learning_curve([folder], folder / "learning-curve.png"),
+        "dream, video": dream_run(folder, CONTEXT, HORIZON, folder / "videos" / "dream.gif"),
+        "dream, stills": dream_run(folder, CONTEXT, HORIZON, folder / "videos" / "dream.png"),
+    }
+
+
+def _summary(config: Config, folder: Path, score: float, pictures: dict[str, Path], seconds: float) -> Panel:
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    steps = config.training.steps
+    frames = steps * config.env.action_repeat
+    table.add_row("trained", f"{steps:,} agent steps ({frames:,} frames) in {seconds / 60:.1f} minutes")
+    table.add_row("mean return", f"[green]{score:,.1f}[/]")
+    for what, path in pictures.items():
+        table.add_row(what, str(path))
+    table.add_row("", "")
+    table.add_row("look", "The dream shows what happened, what the model imagined, and the error, row by row.")
+    table.add_row("go on", f"reverie train {config.env.name} --logdir {folder} --resume --steps {4 * steps}")
+    table.add_row("another game", "reverie train ALE/Pong-v5 --preset atari-small")
+    table.add_row("in full", f"tensorboard --logdir {folder}")
+    return Panel(table, title="What was learned", title_align="left", border_style="cyan", expand=False)
+
+
+def _free_folder(parent: Path) -> Path:
+    first = parent / "demo"
+    return new_folder(parent, "demo") if first.exists() else first

@@ -1,0 +1,259 @@
+"""Each command: what it makes of its arguments, and that it does its job."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import pytest
+
+from reverie import config_io, training
+from reverie.cli import demo
+from reverie.cli import main as cli
+from reverie.cli.options import option
+from reverie.cli.train import show
+from reverie.config import Config
+from reverie.config_io import flatten, set_fields, to_dict
+from reverie.presets import PRESETS, preset
+from tests.environments import Catch
+
+Run = Callable[..., str]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
+    """Run a command line that must succeed, in an empty folder; gives its standard output."""
+    monkeypatch.chdir(tmp_path)
+
+    def _run(line: str) -> str:
+        status = cli.main(line.split())
+        captured = capsys.readouterr()
+        assert status == 0, captured.err
+        return captured.out
+
+    return _run
+
+
+class Calls(list[dict[str, Any]]):
+    """What training was asked for."""
+
+    def __call__(
+        self,
+        config: Config,
+        logdir: Path,
+        resume: bool = False,
+        env_factory: None = None,
+        preset_name: str | None = None,
+    ) -> None:
+        self.append({"config": config, "logdir": logdir, "resume": resume, "preset": preset_name})
+        logdir.mkdir(parents=True, exist_ok=True)
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
+    """Nothing is trained, and the calls are noted."""
+    noted = Calls()
+    monkeypatch.setattr(training, "train_config", noted)
+    return noted
+
+
+# train
+
+
+@pytest.mark.parametrize(
+    ("arguments", "settings"),
+    [
+        ("", {}),
+        ("--world-model.kl.scale 0.1", {"world_model.kl.scale": 0.1}),
+        ("--world_model.kl.scale=0.1", {"world_model.kl.scale": 0.1}),
+        ("--env.num-envs 4", {"env.num_envs": 4}),
+        ("--steps 2e4 --train-every 8", {"training.steps": 20_000, "training.train_every": 8}),
+        ("--training.steps 20_000", {"training.steps": 20_000}),
+        ("--behavior.actor.entropy linear(3e-3,3e-4,2500000)", {"behavior.actor.entropy": "linear(3e-3,3e-4,2500000)"}),
+        ("--env.parallel false", {"env.parallel": False}),
+        ("--world-model.kl.forward --steps 400", {"world_model.kl.forward": True, "training.steps": 400}),
+        ("--env.image-size 64 64", {"env.image_size": (64, 64)}),
+        ("--env.image-size 64,64", {"env.image_size": (64, 64)}),
+        ("--world-model.encoder.keys image state", {"world_model.encoder.keys": ("image", "state")}),
+        ("--behavior.lambda 0.9", {"behavior.lambda_": 0.9}),
+        (
+            "--behavior.actor.reinforce-weight 0.9 --behavior.actor.gradient both",
+            {"behavior.actor.reinforce_weight": 0.9, "behavior.actor.gradient": "both"},
+        ),
+        ("--seed 3 --device cpu --precision bf16", {"seed": 3, "device": "cpu", "precision": "bf16"}),
+    ],
+)
+def test_settings_reach_training(run: Run, calls: Calls, arguments: str, settings: dict[str, Any]) -> None:
+    run(f"train My-v0 --preset debug {arguments}")
+    assert calls[0]["config"] == set_fields(preset("debug").for_env("My-v0"), settings)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "train ALE/Pong-v5 --preset debug --steps 400 --logdir there",
+        "train --preset debug --steps 400 --logdir there ALE/Pong-v5",
+        "train --steps 400 ALE/Pong-v5 --logdir=there --preset=debug",
+        "train --logdir there --world-model.kl.forward false ALE/Pong-v5 --preset debug --training.steps=400",
+    ],
+)
+def test_arguments_come_in_any_order(run: Run, calls: Calls, line: str) -> None:
+    run(line)
+    wanted = preset("debug").for_env("ALE/Pong-v5").override(steps=400)
+    assert calls == [{"config": wanted, "logdir": Path("there"), "resume": False, "preset": "debug"}]
+
+
+def test_a_flag_before_the_environment_does_not_take_it_for_its_value(run: Run, calls: Calls) -> None:
+    run("train --preset debug --world-model.kl.forward My-v0")
+    assert calls[0]["config"].world_model.kl.forward
+    assert calls[0]["config"].env.name == "My-v0"
+
+
+@pytest.mark.parametrize("path", [path for path in config_io.paths() if path != "env.name"])
+def test_every_setting_is_an_option(run: Run, calls: Calls, path: str) -> None:
+    base = preset("atari-paper")
+    value = flatten(base)[path]
+    text = "image" if value == () else show(value)
+    run(f"train My-v0 --preset atari-paper {option(path)} {text}")
+    expected = {"env.name": "My-v0"} | ({path: ("image",)} if value == () else {})
+    assert calls[0]["config"] == set_fields(base, expected)
+
+
+def test_run_folders_are_numbered_and_flat(run: Run, calls: Calls) -> None:
+    outputs = [run("train ALE/Pong-v5 --preset debug") for _ in range(2)]
+    assert [call["logdir"] for call in calls] == [Path("runs/Pong-v5-debug-1"), Path("runs/Pong-v5-debug-2")]
+    assert "runs/Pong-v5-debug-2" in outputs[1]
+
+
+def test_what_differs_from_the_preset_is_printed(run: Run, calls: Calls) -> None:
+    out = run("train My-v0 --preset atari --world-model.kl.scale 0.2 --steps 60000")
+    assert re.findall(r"^ +(.*: .* \(was .*\))$", out, re.MULTILINE) == [
+        "world_model.kl.scale: 0.2 (was 0.1)",
+        "training.steps: 60_000 (was 50_000_000)",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("environment", "name"), [("ALE/Pong-v5", "atari"), ("CartPole-v1", "vector"), ("CliCatch-v0", "crafter")]
+)
+def test_the_environment_chooses_the_preset(run: Run, calls: Calls, environment: str, name: str) -> None:
+    run(f"train {environment}")
+    assert calls[0]["preset"] == name
+    assert calls[0]["config"] == preset(name).for_env(environment)
+
+
+def test_a_resumed_run_keeps_its_configuration(run: Run, calls: Calls, tmp_path: Path) -> None:
+    saved = preset("debug").for_env("My-v0").override(seed=7)
+    config_io.save(saved, tmp_path / "config.json")
+    run(f"train My-v0 --logdir {tmp_path} --resume --steps 5000")
+    assert calls[0] == {"config": saved.override(steps=5000), "logdir": tmp_path, "resume": True, "preset": None}
+    run(f"train My-v0 --logdir {tmp_path} --resume --preset vector")
+    assert calls[1]["config"] == preset("vector").for_env("My-v0")
+
+
+# config, presets, envs
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_config_as_json(run: Run, name: str) -> None:
+    assert json.loads(run(f"config {name} --json")) == to_dict(preset(name))
+
+
+def test_config_takes_settings(run: Run) -> None:
+    found = json.loads(run("config atari --json --world-model.kl.scale 0.5"))
+    assert found == to_dict(preset("atari").override(**{"world_model.kl.scale": 0.5}))
+
+
+def test_config_for_reading(run: Run) -> None:
+    out = run("config atari")
+    assert re.search(r"^world_model\.kl\n  scale +0\.1 +\(default: 1\)\n  balance +0\.8$", out, re.MULTILINE)
+    for path in config_io.paths():
+        assert re.search(rf"^  {path.rsplit('.', 1)[-1]} ", out, re.MULTILINE)
+
+
+def test_presets(run: Run) -> None:
+    out = run("presets")
+    for entry in PRESETS.values():
+        assert re.search(rf"{entry.name} .*{re.escape(entry.description)}", out)
+    assert set(json.loads(run("presets --json"))) == set(PRESETS)
+
+
+def test_envs(run: Run) -> None:
+    out = run("envs")
+    assert "CartPole-v1" in out
+    assert "ALE/" in out
+    assert "ALE/Boxing-v5" in run("envs --family atari").split()
+    assert "CartPole-v1" in json.loads(run("envs --json"))["Classic control"]
+
+
+# The whole way, once
+
+
+@pytest.fixture(scope="module", autouse=True)
+def catch() -> None:
+    """A small environment with images, under a name."""
+    gymnasium.register("CliCatch-v0", entry_point=Catch, kwargs={"balls": 6})
+
+
+@pytest.fixture(scope="module")
+def trained(catch: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder, from the command line."""
+    folder = tmp_path_factory.mktemp("cli") / "run"
+    line = "train CliCatch-v0 --preset debug --steps 140 --prefill 100 --train-every 20 --log-every 20 --logdir"
+    assert cli.main([*line.split(), str(folder)]) == 0
+    return folder
+
+
+def test_train(trained: Path) -> None:
+    assert config_io.load(trained / "config.json") == preset("debug").for_env("CliCatch-v0").override(
+        steps=140, prefill=100, train_every=20, log_every=20
+    )
+    assert (trained / "metrics.jsonl").stat().st_size > 0
+
+
+def test_a_used_folder_is_refused(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["train", "CliCatch-v0", "--preset", "debug", "--logdir", str(trained)]) == 1
+    assert "--resume" in capsys.readouterr().err
+
+
+def test_eval(run: Run, trained: Path) -> None:
+    result = json.loads(run(f"eval {trained} --episodes 2 --seed 1 --json"))
+    returns = [episode["return"] for episode in result["episodes"]]
+    assert len(returns) == 2
+    assert result["mean"] == pytest.approx(sum(returns) / 2)
+    out = run(f"eval {trained} --episodes 2 --seed 1")
+    assert f"mean return {result['mean']:,.2f}" in out
+
+
+def test_plot(run: Run, trained: Path) -> None:
+    out = run(f"plot {trained} --out curves.svg")
+    assert "Wrote curves.svg" in out
+    assert "return of training episodes" in out
+    assert Path("curves.svg").read_text().lstrip().startswith("<?xml")
+
+
+def test_dream(run: Run, trained: Path) -> None:
+    assert f"Wrote {trained}/videos/dream.gif" in run(f"dream {trained} --context 3 --horizon 8")
+    assert (trained / "videos" / "dream.gif").read_bytes()[:4] == b"GIF8"
+    run(f"dream {trained} --context 3 --horizon 8 --out strip.png")
+    assert Path("strip.png").read_bytes()[1:4] == b"PNG"
+
+
+def test_demo(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demo, "PRESET", "debug")
+    monkeypatch.setattr(demo, "HORIZON", 8)
+    out = run("demo --episodes 1 --env.name CliCatch-v0 --steps 120 --prefill 100 --train-every 20 --log-every 20")
+    assert "runs/demo" in out
+    assert "What was learned" in out
+    for path in ("learning-curve.png", "videos/dream.gif", "videos/dream.png"):
+        assert (Path("runs/demo") / path).is_file()
+        assert path in out
+    assert demo._free_folder(Path("runs")) == Path("runs/demo-1")
+
+
+def test_the_demo_is_what_it_says() -> None:
+    config = preset("demo")
+    assert config.env.name == "ALE/Boxing-v5"
+    assert config.training.steps <= 10_000

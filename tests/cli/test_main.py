@@ -1,0 +1,237 @@
+"""What the command line refuses and how, its help, and that it starts without PyTorch."""
+
+import importlib
+import importlib.metadata
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reverie import config_io, training
+from reverie.cli import main as cli
+from reverie.cli.options import option
+from reverie.errors import EnvError
+from reverie.presets import PRESETS
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run a command line: exit status, standard output, standard error."""
+    monkeypatch.setenv("COLUMNS", "100")
+
+    def _run(*argv: str) -> tuple[int, str, str]:
+        status = cli.main(list(argv))
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return _run
+
+
+@pytest.fixture
+def no_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise AssertionError("nothing was to be trained")
+
+    monkeypatch.setattr(training, "train_config", refuse)
+
+
+MISUSES = {
+    "tran": "There is no command 'tran'; did you mean train?",
+    "xyz": "There is no command 'xyz'; the commands are train, eval, ",
+    "--verson": "There is no option '--verson'; did you mean --version?",
+    "train X --stepz 3": "reverie train has no option '--stepz'; did you mean --steps?",
+    "train X --prest atari": "reverie train has no option '--prest'; did you mean --preset?",
+    "train X --logdri a": "reverie train has no option '--logdri'; did you mean --logdir?",
+    "train X --world-model.kl.scal 3": "has no option '--world-model.kl.scal'; did you mean --world-model.kl.scale?",
+    "train X --kl.scale 3": "has no option '--kl.scale'; did you mean --world-model.kl.scale",
+    "train X --lr=3": "optimizer.lr or --",
+    "train X --qqqq 3": "reverie train has no option '--qqqq'; see reverie train --help.",
+    "train X -s 3": "reverie train has no option '-s'",
+    "train X --world-model.kl 3": "--world-model.kl is a group of settings; set one of them, such as --world-model.kl.",
+    "train X --steps": "--steps needs a value.",
+    "train X --steps --seed 1": "--steps needs a value.",
+    "train X --env.image-size 64": "--env.image-size needs 2 values.",
+    "train X --steps 3 --training.steps 4": "--training.steps is given twice.",
+    "train X --env.name Y": "The environment is the first argument of reverie train, not --env.name.",
+    "train X --resume": "--resume needs the folder of the run: --logdir DIR.",
+    "eval x --epsiodes 3": "reverie eval has no option '--epsiodes'; did you mean --episodes?",
+    "eval x --world-model.kl.scale 3": "reverie eval has no option '--world-model.kl.scale'",
+    "eval x --episodes 0": "--episodes is 0, but at least 1 is needed.",
+    "dream x --context 0": "--context is 0, but at least 1 is needed.",
+    "dream x --out a.jpg": "--out is a.jpg, but its name must end in .gif, .mp4 or .png.",
+    "plot": "Say what to draw: reverie plot RUN...",
+    "bench": "Say what to measure: reverie bench train-step.",
+    "bench --json": "Say what to measure: reverie bench train-step.",
+    "bench trainstep": "There is no benchmark 'trainstep'; did you mean train-step?",
+    "bench train-step --repeats 0": "--repeats is 0, but at least 1 is needed.",
+    "envs --family atri": "There is no family 'atri'; did you mean Atari?",
+}
+
+
+@pytest.mark.parametrize("line", MISUSES)
+@pytest.mark.usefixtures("no_training")
+def test_a_wrong_command_line_is_one_sentence_and_status_2(run: Run, line: str) -> None:
+    status, out, err = run(*line.split())
+    assert (status, out) == (2, "")
+    assert err.count("\n") == 1
+    assert err.startswith("error: ")
+    assert MISUSES[line] in err
+
+
+@pytest.mark.parametrize("line", ["train", "eval", "config", "eval x --episodes many", "eval a b", "train X --device"])
+@pytest.mark.usefixtures("no_training")
+def test_missing_and_unfitting_arguments_have_status_2(run: Run, line: str) -> None:
+    status, out, err = run(*line.split())
+    assert (status, out) == (2, "")
+    assert err
+    assert "Traceback" not in err
+
+
+MISTAKES = {
+    "train X --preset atrai": "There is no preset 'atrai'; did you mean atari?",
+    "train X --preset debug --steps many": "training.steps is 'many', but it must be a whole number.",
+    "train X --preset debug --steps 10": "training.steps is 10, but training.prefill alone takes 200",
+    "train X --preset debug --world-model.kl.scale linear(1": "world_model.kl.scale: 'linear(1' is not a schedule",
+    "train X --preset debug --behavior.actor.optimizer.lr -1": "behavior.actor.optimizer.lr is -1.0, but",
+    "train CartPol-v1": "did you mean CartPole-v1",
+    "config atari --precision fp16": "training.precision is 'fp16', but it must be one of fp32, bf16.",
+    "bench train-step --preset atrai": "There is no preset 'atrai'; did you mean atari?",
+    "eval /nowhere": "There is nothing at /nowhere",
+    "dream /nowhere": "There is nothing at /nowhere",
+    "plot /nowhere": "/nowhere",
+}
+
+
+@pytest.mark.parametrize("line", MISTAKES)
+@pytest.mark.usefixtures("no_training")
+def test_a_users_mistake_is_one_sentence_and_status_1(run: Run, line: str) -> None:
+    status, out, err = run(*line.split())
+    assert (status, out) == (1, "")
+    assert err.count("\n") == 1
+    assert err.startswith("error: ")
+    assert MISTAKES[line] in err
+
+
+def test_errors_of_the_library_have_no_stack_trace(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise EnvError("The environment [broke] down.")
+
+    monkeypatch.setattr(training, "train_config", fail)
+    status, _, err = run("train", "X", "--preset", "debug", "--logdir", "somewhere")
+    assert (status, err) == (1, "error: The environment [broke] down.\n")
+
+
+def test_interruption(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    for error, words in ((KeyboardInterrupt(), "Interrupted."), (KeyboardInterrupt("Saved there."), "Saved there.")):
+
+        def stop(*_: Any, problem: BaseException = error, **__: Any) -> None:
+            raise problem
+
+        monkeypatch.setattr(training, "train_config", stop)
+        status, _, err = run("train", "X", "--preset", "debug", "--logdir", "somewhere")
+        assert (status, err) == (130, f"{words}\n")
+
+
+def test_a_program_error_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(training, "train_config", fail)
+    with pytest.raises(ZeroDivisionError):
+        cli.main(["train", "X", "--preset", "debug", "--logdir", "somewhere"])
+
+
+# Help
+
+
+def test_help_lists_every_command(run: Run) -> None:
+    for argv in (["--help"], ["-h"], ["help"]):
+        status, out, err = run(*argv)
+        assert (status, err) == (0, "")
+        for name, entry in cli.COMMANDS.items():
+            assert re.search(rf"^ +{name} .*{re.escape(entry.summary)}", out, re.MULTILINE)
+    assert run()[0] == 2
+
+
+def test_version(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run("--version")[1] in {"reverie (version unknown: not installed)\n", f"reverie {installed_version()}\n"}
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: f"1.2.3 of {name}")
+    assert run("--version") == (0, "reverie 1.2.3 of reverie\n", "")
+
+
+def installed_version() -> str | None:
+    try:
+        return importlib.metadata.version("reverie")
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_help_of_each_command(run: Run, name: str) -> None:
+    status, out, err = run(name, "--help")
+    assert (status, err) == (0, "")
+    assert out.startswith(f"usage: reverie {name}")
+    assert (Path(cli.__file__).parent / f"{cli.COMMANDS[name].module}.py").is_file()
+    assert importlib.import_module(f"reverie.cli.{cli.COMMANDS[name].module}").run
+
+
+def flat(text: str) -> str:
+    """Help without its frames and line ends."""
+    return re.sub(r"[\s│]+", " ", text)
+
+
+@pytest.mark.parametrize("name", ["debug", "atari-paper"])
+def test_help_of_train_has_every_setting_with_the_presets_value(run: Run, name: str) -> None:
+    help_text = flat(run("train", "X", "--preset", name, "--help")[1]).partition("show this help")[2]
+    for path, value in config_io.flatten(PRESETS[name].config).items():
+        if path == "env.name":
+            assert "--env.name" not in help_text
+            continue
+        shown = " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+        # Up to the next option: the setting's own text, which ends in its value.
+        text = re.search(rf" {re.escape(option(path))} ((?! --\w).)*", help_text)
+        assert text, path
+        assert re.search(rf"\(default: '?{re.escape(shown)}'?\)", text.group()), path
+
+
+def test_help_shows_what_was_set_on_the_same_line(run: Run) -> None:
+    for line in ("train --steps 77_000 --preset=atari --help", "train -h X --steps 77_000 --logdir b"):
+        assert "(default: 77000)" in flat(run(*line.split())[1])
+
+
+def test_help_without_a_preset_takes_that_of_the_environment(run: Run) -> None:
+    for line, steps in (("train --help", 50_000_000), ("train --logdir d CartPole-v1 -h", 100_000)):
+        assert f"(default: {steps})" in flat(run(*line.split())[1])
+
+
+def test_summaries_are_the_commands_own_first_lines(run: Run) -> None:
+    for name, entry in cli.COMMANDS.items():
+        words = flat(run(name, "--help")[1])
+        assert entry.summary.split(",")[0].rstrip(".").split(" ")[0] in words
+
+
+# Cost
+
+
+@pytest.mark.parametrize("line", ["--help", "--version", "tran", "presets", "config atari", "train --help"])
+def test_pytorch_is_not_imported_for_nothing(line: str) -> None:
+    code = (
+        "import sys; from reverie.cli.main import main; main(sys.argv[1:]); "
+        "sys.exit(len({'torch', 'gymnasium', 'matplotlib'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *line.split()], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_closed_pipe_is_no_error() -> None:
+    code = "import sys; from reverie.cli.main import main; sys.exit(main(['train', '--help']))"
+    program = f'{sys.executable} -c "{code}" | head -n 1'
+    done = subprocess.run(program, shell=True, capture_output=True, text=True, check=False)
+    assert done.stdout.startswith("usage: reverie train")
+    assert done.stderr == ""

@@ -1,0 +1,165 @@
+"""Environments by name, instance and function; unknown ones; what there is."""
+
+import subprocess
+import sys
+import threading
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+
+from reverie.config import EnvConfig
+from reverie.envs import as_factory, list_envs, make_env
+from reverie.envs.catalog import FAMILIES, find_spec
+from reverie.errors import EnvError
+from tests.environments import Catch, Counting, Spaces
+
+ONE = np.array([True])
+
+
+def message(name: str, **settings: Any) -> str:
+    with pytest.raises(EnvError) as caught:
+        make_env(EnvConfig(name=name, **settings), 0)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_unknown_ids_get_the_nearest_ones() -> None:
+    assert "did you mean CartPole-v1" in message("CartPol-v1")
+    assert "did you mean CartPole-v1" in message("cartpole")
+    assert "did you mean CartPole-v1" in message("CartPole-v7")
+    assert "`reverie envs`" in message("xyzzy")
+    assert "for example ALE/Pong-v5" in message("")
+    assert "the module 'nowhere' cannot be imported" in message("nowhere:Thing-v0")
+    for strange in ("a b", "a//b", ":", "-v1"):
+        assert strange in message(strange)
+
+
+def test_unknown_games() -> None:
+    pytest.importorskip("ale_py")
+    assert "ALE/Breakout-v5" in message("ALE/Brekout-v5")
+    for name in ("Pong-v5", "pong", "PongDeterministic-v4"):
+        assert "did you mean ALE/Pong-v5" in message(name)
+
+
+def test_missing_packages_say_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reverie.envs.catalog._installed", lambda family: family.requires is None)
+    assert "pip install 'reverie[atari]'" in message("ALE/Pong-v5")
+    assert "pip install minigrid" in message("MiniGrid-Empty-5x5-v0")
+    assert "pip install minatar" in message("MinAtar/Breakout-v1")
+    assert "pip install 'shimmy[dm-control]'" in message("dm_control/walker-walk-v0")
+    listing = {entry.title: entry for entry in list_envs()}
+    assert listing["Atari"].install == "pip install 'reverie[atari]'"
+    assert listing["Classic control"].install == ""
+
+
+@pytest.mark.parametrize(("name", "package"), [("LunarLander-v3", "box2d"), ("HalfCheetah-v5", "mujoco")])
+def test_registered_but_not_installed(name: str, package: str) -> None:
+    family = next(family for family in FAMILIES if family.title.lower() == package)
+    try:
+        __import__(str(family.requires))
+    except ImportError:
+        assert f"gymnasium[{package}]" in message(name)
+    else:
+        pytest.skip(f"{package} is installed")
+
+
+def test_listing() -> None:
+    listing = {entry.title: entry for entry in list_envs()}
+    assert {"CartPole-v1", "Pendulum-v1"} <= set(listing["Classic control"].ids)
+    assert "CartPole-v0" not in listing["Classic control"].ids  # the newest version only
+    pytest.importorskip("ale_py")
+    assert len(listing["Atari"].ids) >= 57
+    assert {"ALE/Pong-v5", "ALE/Boxing-v5"} <= set(listing["Atari"].ids)
+    assert all(name.startswith("ALE/") for name in listing["Atari"].ids)
+    for entry in listing.values():
+        for name in entry.ids[:3]:
+            find_spec(name)
+
+
+def test_an_id_of_ones_own() -> None:
+    gymnasium.register("Mine-v0", Catch, max_episode_steps=4, kwargs={"balls": 3})
+    try:
+        for limit, expected in ((0, 4), (6, 6)):  # ours replaces the registered limit, also by a longer one
+            with make_env(EnvConfig(name="Mine-v0", time_limit=limit), 0) as env:
+                env.reset(ONE)
+                lasts = [env.step(np.array([[0, 1, 0]], np.float32))["is_last"][0] for _ in range(expected)]
+            assert lasts == [False] * (expected - 1) + [True]
+        assert "Mine-v0" in [name for entry in list_envs() for name in entry.ids]
+        assert "did you mean Mine-v0" in message("Mne-v0")
+        make_env(EnvConfig(name="tests.environments:Mine-v0"), 0).close()
+    finally:
+        del gymnasium.registry["Mine-v0"]
+
+
+def test_an_environment_that_cannot_be_created() -> None:
+    def broken() -> Any:
+        raise OSError("no display")
+
+    gymnasium.register("Broken-v0", broken)
+    try:
+        assert "Broken-v0 could not be created: no display" in message("Broken-v0")
+    finally:
+        del gymnasium.registry["Broken-v0"]
+    with pytest.raises(EnvError, match="broken could not create the environment: OSError: no display"):
+        make_env(EnvConfig(), 0, broken)
+    with pytest.raises(EnvError, match=r"created a builtins\.int, which is no gymnasium\.Env"):
+        make_env(EnvConfig(), 0, lambda: 3)  # type: ignore[arg-type, return-value]
+
+
+def test_unsupported_spaces_name_the_environment() -> None:
+    with pytest.raises(EnvError, match="Spaces: the observation space Text"):
+        make_env(EnvConfig(), 0, lambda: Spaces(observation=gymnasium.spaces.Text(3)))
+    with pytest.raises(EnvError, match=r"Spaces: the action space Box.*finite bounds"):
+        make_env(EnvConfig(), 0, lambda: Spaces(action=gymnasium.spaces.Box(-np.inf, np.inf, (2,))))
+
+
+def test_names_of_what_users_pass() -> None:
+    assert as_factory("CartPole-v1") == ("CartPole-v1", None)
+    assert as_factory(Catch) == ("Catch", Catch)
+    assert as_factory(Catch())[0] == "Catch"
+    assert as_factory(gymnasium.make("CartPole-v1"))[0] == "CartPole-v1"
+
+    def my_env() -> Catch:
+        return Catch(2)
+
+    assert as_factory(my_env) == ("my_env", my_env)
+    with pytest.raises(EnvError, match="not int"):
+        as_factory(3)
+
+
+def test_an_instance_is_used_once_and_then_copied() -> None:
+    instance = Counting(3)
+    _, factory = as_factory(instance)
+    train, evaluation = make_env(EnvConfig(), 0, factory), make_env(EnvConfig(), 1, factory)
+    train.reset(ONE)
+    assert len(instance.seeds) == 1
+    evaluation.reset(ONE)
+    evaluation.step(np.array([[1, 0]], np.float32))
+    assert (len(instance.seeds), instance.steps) == (1, 0)
+    with pytest.raises(EnvError, match="one instance of Counting was passed; pass a function"):
+        make_env(EnvConfig(num_envs=2), 0, factory)
+
+
+def test_an_instance_that_cannot_be_copied() -> None:
+    instance = Counting(3)
+    instance.lock = threading.Lock()  # type: ignore[attr-defined]
+    _, factory = as_factory(instance)
+    make_env(EnvConfig(), 0, factory)
+    with pytest.raises(EnvError, match=r"Counting cannot be copied .*; pass a function"):
+        make_env(EnvConfig(), 1, factory)
+
+
+def test_closing_closes_the_environment() -> None:
+    instance = Counting(3)
+    make_env(EnvConfig(), 0, lambda: instance).close()
+    assert instance.closed
+
+
+@pytest.mark.parametrize("module", ["torch", "ale_py"])
+def test_environments_are_imported_without(module: str) -> None:
+    """Worker processes stay small, and Atari stays optional."""
+    program = f"import sys, reverie.envs.workers, reverie.envs; sys.exit({module!r} in sys.modules)"
+    path = {"PYTHONPATH": ":".join(entry for entry in sys.path if entry)}
+    assert subprocess.run([sys.executable, "-c", program], env=path, check=False).returncode == 0

@@ -1,0 +1,259 @@
+"""File 05: distributions, their gradients, and the output layers that parametrise them.
+
+Not compared, because nothing here has them: `layer_normal` (a normal whose raw, possibly negative, output is taken for
+its standard deviation; no setting of the release uses it), the mean of the truncated normal and of the tanh-normal,
+and the shape of several samples at once.
+"""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy import integrate, special, stats
+from torch import Tensor
+
+from reverie.behavior.networks import Actor
+from reverie.config import ActorConfig, MLPConfig
+from reverie.networks.distributions import (
+    OneHot,
+    TanhNormal,
+    TruncatedNormal,
+    bernoulli_log_prob,
+    noisy_action,
+    unit_normal_log_prob,
+)
+from reverie.networks.layers import MLP
+from reverie.spaces import ActionSpec
+from reverie.world_model.latents import Categorical
+from tests.parity.compare import (
+    DEVICE,
+    FORWARD,
+    GRADIENT,
+    Golden,
+    LoadGolden,
+    categorical_noise,
+    close,
+    group,
+    leaf_gradients,
+    tensor,
+)
+from tests.parity.weights import load
+
+
+def _onehot(arrays: Golden) -> tuple[OneHot, Tensor]:
+    logits = tensor(arrays["logits"], grad=True)
+    return OneHot(logits, (logits.shape[-1],)), logits
+
+
+def _even_draws(count: int) -> Tensor:
+    """Evenly spaced noise: frequencies of draws are then probabilities, up to 1 / count."""
+    return (torch.arange(count, device=DEVICE) + 0.5) / count
+
+
+def test_onehot_values_and_gradients(golden: LoadGolden) -> None:
+    arrays = group(golden("05_dists"), "onehot/")
+    dist, logits = _onehot(arrays)
+    rows = tensor(arrays["const"][:, 0])
+    log_prob = dist.log_prob(tensor(arrays["x"]))
+    close(dist.mode(), arrays["mode"], FORWARD)
+    close(log_prob, arrays["log_prob"], FORWARD)
+    close(leaf_gradients((log_prob * rows).sum(), [logits])[0], arrays["grad_log_prob_logits"], GRADIENT)
+    close(dist.entropy(), arrays["entropy"], FORWARD)
+    close(leaf_gradients((dist.entropy() * rows).sum(), [logits])[0], arrays["grad_entropy_logits"], GRADIENT)
+
+
+def test_onehot_log_prob_has_no_gradient_for_the_action(golden: LoadGolden) -> None:
+    arrays = group(golden("05_dists"), "onehot/")
+    dist, _ = _onehot(arrays)
+    action = tensor(arrays["x"], grad=True)
+    gradient = torch.autograd.grad(dist.log_prob(action).sum(), action, allow_unused=True)[0]
+    assert (gradient is None) == bool(arrays["grad_log_prob_x_is_none"])
+
+
+def test_onehot_sample_is_straight_through(golden: LoadGolden) -> None:
+    arrays = group(golden("05_dists"), "onehot/")
+    dist, logits = _onehot(arrays)
+    noise = categorical_noise(arrays["logits"], arrays["sample"])[:, None]
+    sample = dist.sample(noise)
+    close(sample, arrays["sample"], FORWARD)
+    for draw in (sample, dist.sample(None)):  # the gradient does not depend on what was drawn
+        gradient = leaf_gradients((draw * tensor(arrays["const"])).sum(), [logits])[0]
+        close(gradient, arrays["grad_sample_logits"], GRADIENT)
+
+
+def test_onehot_draws_with_its_probabilities(golden: LoadGolden) -> None:
+    arrays = group(golden("05_dists"), "onehot/")
+    count = 10_000
+    logits = tensor(arrays["logits"]).expand(count, -1, -1)
+    noise = _even_draws(count)[:, None, None].expand(-1, logits.shape[1], 1)
+    frequencies = OneHot(logits, (logits.shape[-1],)).sample(noise).mean(0)
+    close(frequencies, arrays["probs"], {"rtol": 0, "atol": 2 / count})
+
+
+def test_entropy_of_several_categoricals(golden: LoadGolden) -> None:
+    arrays = group(golden("05_dists"), "onehot_independent/")
+    variables, classes = arrays["logits"].shape[-2:]
+    close(Categorical(variables, classes).entropy(tensor(arrays["logits"])), arrays["entropy"], FORWARD)
+
+
+def test_action_noise(golden: LoadGolden) -> None:
+    arrays = group(golden("05_dists"), "action_noise/")
+    count, classes = 20_000, arrays["action"].shape[-1]
+    actions = tensor(arrays["action"]).repeat(count, 1)
+    drawn = noisy_action(actions, 0.3, (classes,), torch.Generator(DEVICE).manual_seed(0))
+    frequencies = drawn.unflatten(0, (count, -1)).mean(0)
+    # Six standard errors of a frequency.
+    deviation = np.sqrt(arrays["probs"] * (1 - arrays["probs"]) / count).max()
+    close(frequencies, arrays["probs"], {"rtol": 0, "atol": 6 * deviation})
+
+
+def _trunc_normal(arrays: Golden) -> tuple[TruncatedNormal, list[Tensor]]:
+    parameters = [tensor(arrays[key], grad=True) for key in ("loc", "scale")]
+    return TruncatedNormal(*parameters), parameters
+
+
+def test_truncated_normal_values_and_gradients(golden: LoadGolden) -> None:
+    arrays = group(golden("05_dists"), "trunc_normal/")
+    dist, parameters = _trunc_normal(arrays)
+    rows = tensor(arrays["const"][:, 0])
+    x = tensor(arrays["x"], grad=True)
+    close(dist.mode(), arrays["mode"], FORWARD)
+    log_prob, entropy = dist.log_prob(x), dist.entropy()
+    close(log_prob, arrays["log_prob"], FORWARD)
+    close(entropy, arrays["entropy"], FORWARD)
+    gradients = leaf_gradients((log_prob * rows).sum(), [*parameters, x])
+    for gradient, name in zip(gradients, ("loc", "scale", "x"), strict=True):
+        close(gradient, arrays[f"grad_log_prob_{name}"], GRADIENT, name)
+    gradients = leaf_gradients((entropy * rows).sum(), parameters)
+    for gradient, name in zip(gradients, ("loc", "scale"), strict=True):
+        close(gradient, arrays[f"grad_entropy_{name}"], GRADIENT, name)
+
+
+def test_truncated_normal_sample_has_tensorflows_gradient(golden: LoadGolden) -> None:
+    """As if the bounds did not move; the exact gradient, which the file has for comparison, is another."""
+    arrays = group(golden("05_dists"), "trunc_normal/")
+    dist, parameters = _trunc_normal(arrays)
+    loc, scale, drawn = (arrays[key].astype(np.float64) for key in ("loc", "scale", "sample"))
+    low, high, here = (special.ndtr((edge - loc) / scale) for edge in (-1.0, 1.0, drawn))
+    sample = dist.sample(tensor(((here - low) / (high - low)).astype(np.float32)))
+    close(sample, arrays["sample"], FORWARD)
+    gradients = leaf_gradients((sample * tensor(arrays["const"])).sum(), parameters)
+    for gradient, name in zip(gradients, ("loc", "scale"), strict=True):
+        close(gradient, arrays[f"grad_sample_{name}"], GRADIENT, name)
+
+
+def test_truncated_normal_draws_from_its_distribution(golden: LoadGolden) -> None:
+    """Samples at evenly spaced noise against SciPy's quantiles."""
+    arrays = group(golden("05_dists"), "trunc_normal/")
+    loc, scale = (arrays[key].astype(np.float64) for key in ("loc", "scale"))
+    noise = _even_draws(99)[:, None, None].expand(-1, *loc.shape)
+    expanded = [tensor(arrays[key]).expand(noise.shape) for key in ("loc", "scale")]
+    sample = TruncatedNormal(*expanded).sample(noise)
+    expected = stats.truncnorm.ppf(noise.cpu().double(), (-1 - loc) / scale, (1 - loc) / scale, loc, scale)
+    close(sample, expected, {"rtol": 0, "atol": 2e-5})
+    assert sample.abs().max() < 1
+
+
+def _actor(arrays: Golden, action: ActionSpec, **settings: object) -> Actor:
+    """The release's output layer alone is an actor without hidden layers."""
+    actor = Actor(arrays["inputs"].shape[-1], action, ActorConfig(layers=0, **settings)).to(DEVICE)
+    load(actor, {f"actor/out/{name}": array for name, array in group(arrays, "param/").items()}, "behavior.actor")
+    return actor
+
+
+def _linear(arrays: Golden) -> Tensor:
+    """Output of the release's output layer, as that of an MLP without hidden layers."""
+    mlp = MLP(arrays["inputs"].shape[-1], MLPConfig(layers=0), arrays["param/out/bias"].size).to(DEVICE)
+    root = "world_model.reward_head"
+    load(mlp, {f"reward/out/{name}": array for name, array in group(arrays, "param/").items()}, root)
+    return mlp(tensor(arrays["inputs"]))
+
+
+def test_truncated_normal_layer(golden: LoadGolden) -> None:
+    arrays = group(golden("05_dists"), "layer_trunc_normal/")
+    dist = _actor(arrays, ActionSpec("continuous", (3,)), min_std=0.1)(tensor(arrays["inputs"]))
+    close(dist.loc, arrays["loc"], FORWARD)
+    close(dist.scale, arrays["scale"], FORWARD)
+    close(dist.mode(), arrays["mode"], FORWARD)
+    close(dist.entropy(), arrays["entropy"], FORWARD)
+    close(dist.log_prob(tensor(arrays["x"])), arrays["log_prob"], FORWARD)
+
+
+def _tanh_normal(arrays: Golden) -> TanhNormal:
+    actor = _actor(arrays, ActionSpec("continuous", (3,)), min_std=0.1, distribution="tanh_normal")
+    return actor(tensor(arrays["inputs"]))
+
+
+def test_tanh_normal_layer(golden: LoadGolden) -> None:
+    arrays = group(golden("05_dists"), "layer_tanh_normal/")
+    dist = _tanh_normal(arrays)
+    close(dist.loc, arrays["loc"], FORWARD)
+    close(dist.scale, arrays["scale"], FORWARD)
+    close(dist.log_prob(tensor(arrays["x"])), arrays["log_prob"], FORWARD)
+
+
+def test_tanh_normal_entropy_is_what_the_release_estimates(golden: LoadGolden) -> None:
+    """The release averages over 100 samples; ours is a quadrature. The samples' log-probabilities agree exactly."""
+    arrays = group(golden("05_dists"), "layer_tanh_normal/")
+    dist = _tanh_normal(arrays)
+    first = TanhNormal(dist.loc[:1, :1], dist.scale[:1, :1])
+    samples = arrays["samples100"]
+    log_probs = first.log_prob(tensor(samples)).detach().cpu().numpy()
+    # The release keeps the value before tanh; from a rounded sample it is known only up to eps / (1 - tanh^2).
+    standard = (np.arctanh(samples.astype(np.float64)) - arrays["loc"][:1, :1]) / arrays["scale"][:1, :1]
+    slope = np.abs(standard) / arrays["scale"][:1, :1] + 2
+    rounding = (np.finfo(np.float32).eps * slope / (1 - samples.astype(np.float64) ** 2)).sum(-1).mean()
+    close(-log_probs.mean(0), arrays["entropy"], {"rtol": 1e-5, "atol": 1e-5 + rounding})
+    error = log_probs.std(0) / math.sqrt(len(samples))
+    assert (np.abs(first.entropy().detach().cpu().numpy() - arrays["entropy"]) < 6 * error).all()
+
+
+@pytest.mark.parametrize(("loc", "scale"), [(0.0, 0.1), (0.3, 0.8), (-2.0, 1.5), (4.5, 0.5), (-4.9, 0.12)])
+def test_tanh_normal_entropy_is_exact(loc: float, scale: float) -> None:
+    """Against adaptive quadrature of -log p, and against our own samples and log-probabilities."""
+
+    def integrand(x: float) -> float:
+        log_slope = -2 * np.logaddexp(x, -x) + 2 * math.log(2)
+        return stats.norm.pdf(x, loc, scale) * (log_slope - stats.norm.logpdf(x, loc, scale))
+
+    # log p(tanh x) = log N(x) - log slope, so the entropy is that of x plus the mean of log slope.
+    exact, _ = integrate.quad(integrand, loc - 9 * scale, loc + 9 * scale)
+    dist = TanhNormal(torch.tensor([loc]), torch.tensor([scale]))
+    assert dist.entropy().item() == pytest.approx(exact, rel=1e-4, abs=1e-4)
+    if abs(loc) + 4 * scale < 5:  # beyond, samples round to 1 in float32
+        noise = torch.randn(100_000, 1, generator=torch.Generator().manual_seed(0))
+        many = TanhNormal(dist.loc.expand(noise.shape), dist.scale.expand(noise.shape))
+        log_prob = many.log_prob(many.sample(noise))
+        error = log_prob.std().item() / math.sqrt(len(noise))
+        assert -log_prob.mean().item() == pytest.approx(exact, abs=5 * error + 1e-4)
+
+
+def test_binary_layer(golden: LoadGolden) -> None:
+    arrays = group(golden("05_dists"), "layer_binary/")
+    logits = _linear(arrays).squeeze(-1)
+    close(logits, arrays["logits"], FORWARD)
+    close(logits.sigmoid(), arrays["mean"], FORWARD)
+    close((logits > 0).float(), arrays["mode"].astype(np.float32), FORWARD)
+    close(bernoulli_log_prob(logits, tensor(arrays["x"])), arrays["log_prob"], FORWARD)
+
+
+def test_scalar_mse_layer(golden: LoadGolden) -> None:
+    arrays = group(golden("05_dists"), "layer_mse/")
+    mean = _linear(arrays).squeeze(-1)
+    close(mean, arrays["mode"], FORWARD)
+    close(unit_normal_log_prob(mean, tensor(arrays["x"]), 0), arrays["log_prob"], FORWARD)
+
+
+def test_vector_mse_layer(golden: LoadGolden) -> None:
+    arrays = group(golden("05_dists"), "layer_mse_vec/")
+    mean = _linear(arrays)
+    close(mean, arrays["mode"], FORWARD)
+    close(unit_normal_log_prob(mean, tensor(arrays["x"]), 1), arrays["log_prob"], FORWARD)
+
+
+def test_onehot_layer(golden: LoadGolden) -> None:
+    arrays = group(golden("05_dists"), "layer_onehot/")
+    dist = _actor(arrays, ActionSpec("discrete", (6,)))(tensor(arrays["inputs"]))
+    close(dist.logits, arrays["logits"], FORWARD)
+    close(dist.entropy(), arrays["entropy"], FORWARD)

@@ -1,0 +1,132 @@
+"""File 11: returns, actor loss and critic loss on given trajectories, and where their gradients go."""
+
+import pytest
+from torch import Tensor
+
+from reverie.behavior import Behavior, Trajectory
+from reverie.behavior.losses import actor_loss, critic_loss, value_targets
+from reverie.world_model import State
+from tests.parity.compare import (
+    DEVICE,
+    FORWARD,
+    GRADIENT,
+    Golden,
+    LoadGolden,
+    close,
+    group,
+    leaf_gradients,
+    named_gradients,
+    tensor,
+)
+from tests.parity.configs import CONTINUOUS, DISCRETE, config
+from tests.parity.weights import close_gradients, load
+
+CASES = [f"{kind}_{gradient}" for kind in ("discrete", "continuous") for gradient in ("reinforce", "dynamics", "both")]
+every_case = pytest.mark.parametrize("case", CASES)
+
+
+def _behavior(arrays: Golden, case: str) -> Behavior:
+    kind, gradient = case.split("_")
+    settings = {
+        "behavior__actor__gradient": gradient,
+        "behavior__actor__entropy": 0.03,
+        "behavior__actor__dynamics_weight": 0.1,
+    }
+    action = DISCRETE if kind == "discrete" else CONTINUOUS
+    behavior = Behavior(config("atari", **settings).behavior, arrays["seq/feat"].shape[-1], action).to(DEVICE)
+    load(behavior, group(arrays, "param/"), "behavior")
+    return behavior
+
+
+def _trajectory(arrays: Golden) -> tuple[Trajectory, dict[str, Tensor]]:
+    """The stored sequence, and those of its entries that can receive gradients."""
+    leaves = {key: tensor(arrays[f"seq/{key}"], grad=True) for key in ("feat", "action", "reward", "discount")}
+    stoch, deter = leaves["feat"].chunk(2, -1)  # losses look at features only, so any split will do
+    state = State(deter, stoch, stoch[..., None, :])
+    # `Trajectory` promises a weight without gradient; that `imagine` keeps the promise is tested with files 12.
+    weight = tensor(arrays["seq/weight"])
+    return Trajectory(state, leaves["action"], leaves["reward"], leaves["discount"], weight), leaves
+
+
+def _losses(behavior: Behavior, trajectory: Trajectory) -> dict[str, Tensor]:
+    value = behavior.target_critic(trajectory.feat)
+    target = value_targets(trajectory, value, behavior.config.lambda_)
+    dynamics_weight, reinforce_weight = behavior.gradient_weights(0)
+    loss_actor, entropy = actor_loss(
+        behavior.actor,
+        trajectory,
+        target,
+        value,
+        dynamics_weight=dynamics_weight,
+        reinforce_weight=reinforce_weight,
+        entropy_weight=float(behavior.config.actor.entropy),
+    )
+    loss_critic, predicted = critic_loss(behavior.critic, trajectory, target)
+    return {
+        "value": value,
+        "target": target,
+        "entropy": entropy,
+        "actor_loss": loss_actor,
+        "critic_loss": loss_critic,
+        "predicted": predicted,
+    }
+
+
+@every_case
+def test_values(golden: LoadGolden, case: str) -> None:
+    arrays = group(golden("11_actor_critic_synthetic"), f"{case}/")
+    behavior = _behavior(arrays, case)
+    trajectory, _ = _trajectory(arrays)
+    found = _losses(behavior, trajectory)
+    for key in ("value", "target", "entropy", "actor_loss", "critic_loss"):
+        close(found[key], arrays[key], FORWARD, key)
+    log_prob = behavior.actor(trajectory.feat[:-2]).log_prob(trajectory.action[1:-1])
+    close(log_prob, arrays["log_prob"], FORWARD)
+    metrics = {
+        "critic_slow": found["value"].mean(),
+        "critic_target": found["target"].mean(),
+        "actor_ent": found["entropy"].mean(),
+        "actor_ent_scale": float(behavior.config.actor.entropy),
+        "critic": found["predicted"].mean(),
+    }
+    if case.endswith("both"):
+        metrics["actor_grad_mix"] = behavior.gradient_weights(0)[0]
+    expected = group(arrays, "metric/")
+    assert metrics.keys() == expected.keys()
+    for key, value in metrics.items():
+        close(value, expected[key], FORWARD, key)
+
+
+@every_case
+def test_gradients_of_weights(golden: LoadGolden, case: str) -> None:
+    arrays = group(golden("11_actor_critic_synthetic"), f"{case}/")
+    behavior = _behavior(arrays, case)
+    trajectory, _ = _trajectory(arrays)
+    found = _losses(behavior, trajectory)
+    for part, module in (("actor", behavior.actor), ("critic", behavior.critic)):
+        gradients = named_gradients(found[f"{part}_loss"], module)
+        close_gradients(gradients, group(arrays, f"grad_{part}_loss/"), GRADIENT, f"behavior.{part}")
+
+
+@every_case
+def test_gradients_of_the_trajectory(golden: LoadGolden, case: str) -> None:
+    arrays = group(golden("11_actor_critic_synthetic"), f"{case}/")
+    behavior = _behavior(arrays, case)
+    trajectory, leaves = _trajectory(arrays)
+    loss = _losses(behavior, trajectory)["actor_loss"]
+    for key, gradient in zip(leaves, leaf_gradients(loss, leaves.values()), strict=True):
+        close(gradient, arrays[f"grad_actor_loss_seq/{key}"], GRADIENT, key)
+    assert not arrays["grad_actor_loss_seq/weight"].any()
+
+
+@every_case
+def test_losses_train_nothing_else(golden: LoadGolden, case: str) -> None:
+    """The critic's loss does not reach the trajectory, and neither loss the other's or the target's weights."""
+    arrays = group(golden("11_actor_critic_synthetic"), f"{case}/")
+    behavior = _behavior(arrays, case)
+    trajectory, leaves = _trajectory(arrays)
+    found = _losses(behavior, trajectory)
+    assert not any(gradient.any() for gradient in leaf_gradients(found["critic_loss"], leaves.values()))
+    for loss, other in (("actor_loss", behavior.critic), ("critic_loss", behavior.actor)):
+        assert not any(gradient.any() for gradient in named_gradients(found[loss], other).values())
+    assert not any(parameter.requires_grad for parameter in behavior.target_critic.parameters())

@@ -1,0 +1,478 @@
+"""Settings by name, their errors, their files, and the presets."""
+
+import json
+import re
+from dataclasses import FrozenInstanceError, replace
+from pathlib import Path
+from typing import Any, Literal, get_origin
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from reverie import config_io
+from reverie.config import (
+    ActorConfig,
+    Config,
+    EnvConfig,
+    FieldError,
+    KLConfig,
+    MLPConfig,
+    OptimizerConfig,
+    ReplayConfig,
+    TrainingConfig,
+)
+from reverie.config_io import diff, flatten, from_dict, load, nearest, save, set_field, set_fields, to_dict
+from reverie.errors import ConfigError
+from reverie.presets import PRESETS, default_preset, preset
+from reverie.spaces import ActionSpec, ArraySpec, EnvSpec
+
+PATHS = config_io.paths()
+
+
+def message(name: str, value: Any, base: Config | None = None) -> str:
+    """What is said when a setting is refused."""
+    with pytest.raises(ConfigError) as caught:
+        set_field(base or Config(), name, value)
+    return str(caught.value)
+
+
+# Names
+
+
+def test_every_path_leads_to_a_value() -> None:
+    for path in PATHS:
+        value: Any = Config()
+        for part in path.split("."):
+            value = getattr(value, part)
+        assert value == flatten(Config())[path]
+    assert {"world_model.kl.scale", "behavior.actor.optimizer.lr", "training.steps", "env.num_envs"} <= set(PATHS)
+
+
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [
+        ("world_model.kl.scale", "world_model.kl.scale"),
+        ("world-model.kl.free-nats", "world_model.kl.free_nats"),
+        ("steps", "training.steps"),
+        ("train-every", "training.train_every"),
+        ("training.steps", "training.steps"),
+        ("behavior.lambda", "behavior.lambda_"),
+        ("behavior.lambda_", "behavior.lambda_"),
+        ("world_model.kl", "world_model.kl"),
+    ],
+)
+def test_names(name: str, path: str) -> None:
+    assert config_io.resolve(name) == path
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("stepz", "training.steps"),
+        ("world_model.kl.scal", "world_model.kl.scale"),
+        ("world_modle.kl.scale", "world_model.kl.scale"),
+        ("horizon", "behavior.horizon"),
+        ("horizn", "behavior.horizon"),
+        ("batchsize", "replay.batch_size"),
+        ("kl.scale", "world_model.kl.scale"),
+        ("actor.entropy", "behavior.actor.entropy"),
+        ("critic.optimizer.lr", "behavior.critic.optimizer.lr"),
+        ("env.numenvs", "env.num_envs"),
+    ],
+)
+def test_an_unknown_name_gives_the_nearest(name: str, meant: str) -> None:
+    text = message(name, 1)
+    assert re.match(rf"There is no setting '{re.escape(name)}'; did you mean {re.escape(meant)}\b", text), text
+
+
+def test_a_name_that_several_settings_end_in_gives_them_all() -> None:
+    text = message("lr", 1e-3)
+    for path in ("world_model.optimizer.lr", "behavior.actor.optimizer.lr", "behavior.critic.optimizer.lr"):
+        assert path in text
+
+
+def test_a_name_like_nothing_is_refused_without_advice() -> None:
+    assert message("xyzzy", 1) == "There is no setting 'xyzzy'."
+
+
+def test_nearest_ignores_case() -> None:
+    assert nearest("ATRAI", ["atari", "crafter"]) == ["atari"]
+
+
+# Values
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("steps", 20_000, 20_000),
+        ("steps", 20_000.0, 20_000),
+        ("steps", "2e4", 20_000),
+        ("steps", "20_000", 20_000),
+        ("seed", 2**53 + 1, 2**53 + 1),
+        ("seed", str(2**53 + 1), 2**53 + 1),
+        ("world_model.discount", "0.9", 0.9),
+        ("world_model.discount", 1, 1.0),
+        ("env.parallel", "false", False),
+        ("env.parallel", "True", True),
+        ("env.parallel", False, False),
+        ("world_model.kl.scale", "0.1", 0.1),
+        ("world_model.kl.scale", 1, 1.0),
+        ("world_model.kl.scale", "linear(1,0.1,1000)", "linear(1,0.1,1000)"),
+        ("behavior.actor.reinforce_weight", None, None),
+        ("behavior.actor.reinforce_weight", "none", None),
+        ("world_model.encoder.keys", ["image", "state"], ("image", "state")),
+        ("world_model.encoder.keys", "image,state", ("image", "state")),
+        ("world_model.encoder.keys", (), ()),
+        ("env.image_size", [64, 64], (64, 64)),
+        ("env.image_size", "64 64", (64, 64)),
+        ("training.precision", "bf16", "bf16"),
+        ("env.name", "ALE/Pong-v5", "ALE/Pong-v5"),
+    ],
+)
+def test_values(name: str, value: Any, expected: Any) -> None:
+    found = flatten(set_field(Config(), name, value))[config_io.resolve(name)]
+    assert found == expected
+    assert type(found) is type(expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("steps", 1.5, "training.steps is 1.5, but it must be a whole number."),
+        ("steps", "many", "training.steps is 'many', but it must be a whole number."),
+        ("steps", True, "training.steps is True, but it must be a whole number."),
+        ("steps", None, "training.steps is None, but it must be a whole number."),
+        ("world_model.discount", "x", "world_model.discount is 'x', but it must be a number."),
+        ("world_model.discount", float("nan"), "world_model.discount is nan, but it must be a number."),
+        ("env.parallel", 1, "env.parallel is 1, but it must be true or false."),
+        ("env.parallel", "maybe", "env.parallel is 'maybe', but it must be true or false."),
+        ("precision", "fp16", "training.precision is 'fp16', but it must be one of fp32, bf16."),
+        ("replay.sampling", "step", "replay.sampling is 'step', but it must be one of episodes, steps."),
+        ("env.name", 3, "env.name is 3, but it must be text."),
+        ("env.image_size", [64], "env.image_size is [64], but it must have 2 items."),
+        ("env.image_size", 64, "env.image_size is 64, but it must be a list."),
+        ("world_model.encoder.keys", [1], "world_model.encoder.keys is 1, but it must be text."),
+        ("world_model.kl.scale", [1], "world_model.kl.scale is [1], but it must be a number or a schedule"),
+        ("world_model.kl", 3, "world_model.kl is a group of settings and cannot be 3"),
+    ],
+)
+def test_values_of_the_wrong_type(name: str, value: Any, words: str) -> None:
+    assert message(name, value).startswith(words)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("world_model.optimizer.lr", "fast"),
+        ("behavior.actor.optimizer.lr", -1),
+        ("behavior.critic.optimizer.lr", "linear(1,2)"),
+        ("behavior.critic.optimizer.eps", 0),
+        ("behavior.actor.optimizer.clip", -1),
+        ("behavior.actor.layers", -1),
+        ("behavior.critic.units", 0),
+        ("world_model.reward_head.units", 0),
+        ("world_model.encoder.mlp.units", 0),
+        ("world_model.decoder.cnn_depth", 0),
+        ("world_model.rssm.classes", 0),
+        ("world_model.kl.balance", 1.1),
+        ("world_model.kl.free_nats", "exp(1,0)"),
+        ("world_model.kl.scale", "linear(1,0,0)"),
+        ("world_model.scales.reward", -1),
+        ("world_model.discount", 1.1),
+        ("behavior.actor.entropy", "const"),
+        ("behavior.horizon", 1),
+        ("behavior.reward_norm.momentum", 2),
+        ("replay.batch_length", 1),
+        ("replay.capacity", 10),
+        ("training.seed", -1),
+        ("training.keep_checkpoints", 0),
+        ("env.num_envs", 0),
+        ("env.sticky_actions", 1.5),
+        ("env.image_size", [96, 96]),
+    ],
+)
+def test_values_out_of_range_name_the_full_path(name: str, value: Any) -> None:
+    assert re.match(rf"{re.escape(name)}( is |: )", message(name, value))
+
+
+def test_a_class_of_its_own_names_itself() -> None:
+    with pytest.raises(FieldError, match=r"^OptimizerConfig\.eps is 0\.0, but"):
+        OptimizerConfig(eps=0.0)
+    with pytest.raises(FieldError, match=r"^ActorConfig\.units is 0, but"):
+        ActorConfig(units=0)
+    with pytest.raises(FieldError, match=r"^KLConfig\.scale: 'x' is not a schedule"):
+        KLConfig(scale="x")
+
+
+def test_configurations_do_not_change() -> None:
+    with pytest.raises(FrozenInstanceError):
+        Config().training.steps = 3  # type: ignore[misc]
+    base = Config()
+    set_field(base, "steps", 20_000)
+    assert base == Config()
+
+
+# Several settings at once
+
+
+def test_settings_that_need_each_other_come_in_any_order() -> None:
+    wanted = {"behavior.actor.reinforce_weight": 0.9, "behavior.actor.gradient": "both"}
+    one = Config().override(**wanted)
+    other = Config().override(**dict(reversed(wanted.items())))
+    assert one == other
+    assert one.behavior.actor.reinforce_weight == 0.9
+    assert message("behavior.actor.reinforce_weight", 0.9).startswith("behavior.actor.reinforce_weight is 0.9, but it")
+
+
+def test_a_group_is_set_by_a_mapping_or_an_object() -> None:
+    by_mapping = set_field(Config(), "world_model.kl", {"scale": 0.1})
+    by_object = set_field(Config(), "world_model.kl", KLConfig(scale=0.1))
+    assert by_mapping == by_object == set_field(Config(), "world_model.kl.scale", 0.1)
+
+
+def test_setting_the_same_twice_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"training.steps is set twice"):
+        set_fields(Config(), {"steps": 20_000, "training.steps": 30_000})
+    with pytest.raises(ConfigError, match=r"set twice"):
+        set_fields(Config(), {"world_model.kl": KLConfig(), "world_model.kl.scale": 1})
+
+
+def test_override_keeps_everything_else() -> None:
+    changed = preset("atari").override(steps=60_000, **{"world_model.kl.scale": 0.2})
+    assert diff(changed, preset("atari")) == [
+        ("world_model.kl.scale", 0.1, 0.2),
+        ("training.steps", 50_000_000, 60_000),
+    ]
+    assert diff(changed, changed) == []
+
+
+def test_for_env() -> None:
+    assert diff(Config().for_env("CartPole-v1"), Config()) == [("env.name", "", "CartPole-v1")]
+
+
+# Contradictions
+
+
+def test_prefill_must_hold_a_sequence_of_every_environment() -> None:
+    base = preset("debug")  # sequences of 10
+    assert message("prefill", 9, base).startswith("training.prefill is 9, but at least 10 steps are needed")
+    assert set_field(base, "prefill", 10).training.prefill == 10
+    with pytest.raises(ConfigError, match=r"training\.prefill is 200, but at least 250 steps"):
+        base.override(**{"env.num_envs": 25})
+
+
+def test_steps_include_prefill() -> None:
+    assert "training.prefill alone takes 200" in message("steps", 199, preset("debug"))
+    assert set_field(preset("debug"), "steps", 200).training.steps == 200
+
+
+def test_episodes_must_be_as_long_as_sequences() -> None:
+    # An episode of 48 steps has 49 entries with its reset.
+    assert message("env.time_limit", 48).startswith("replay.batch_length is 50, but env.time_limit=48")
+    set_field(Config(), "env.time_limit", 49)
+    set_fields(Config(), {"env.time_limit": 20, "replay.sampling": "steps"})
+    set_field(Config(), "env.time_limit", 0)
+
+
+def test_contradictions_are_found_however_a_configuration_is_made() -> None:
+    with pytest.raises(ConfigError, match=r"training\.steps is 100"):
+        Config(training=TrainingConfig(steps=100))
+    with pytest.raises(ConfigError, match=r"batch_length"):
+        replace(Config(), env=EnvConfig(time_limit=10))
+    with pytest.raises(ConfigError, match=r"training\.prefill"):
+        from_dict({"replay": {"batch_length": 20_000}})
+
+
+# Files
+
+
+def test_dictionaries_are_plain_json() -> None:
+    data = to_dict(preset("atari-paper"))
+    assert json.loads(json.dumps(data)) == data
+    assert data["env"]["image_size"] == [64, 64]
+    assert data["behavior"]["actor"]["dynamics_weight"] == "linear(0.1,0,2500000)"
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_survive_a_file(name: str, tmp_path: Path) -> None:
+    config = preset(name).override(**{"world_model.encoder.keys": ("image",)})
+    save(config, tmp_path / "config.json")
+    assert load(tmp_path / "config.json") == config
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+
+
+@settings(max_examples=25)
+@given(
+    steps=st.integers(10_000, 2**60),
+    lr=st.one_of(st.floats(0, 1), st.just("warmup(1000,3e-4)")),
+    keys=st.lists(st.text(st.characters(categories=["L"]), min_size=1), max_size=3),
+    size=st.integers(1, 100),
+)
+def test_any_configuration_survives_a_dictionary(steps: int, lr: float | str, keys: list[str], size: int) -> None:
+    config = Config(
+        replay=ReplayConfig(batch_size=size),
+        training=TrainingConfig(steps=steps),
+        world_model=set_fields(
+            Config(), {"world_model.optimizer.lr": lr, "world_model.encoder.keys": keys}
+        ).world_model,
+    )
+    assert from_dict(json.loads(json.dumps(to_dict(config)))) == config
+
+
+def test_absent_settings_take_their_defaults() -> None:
+    assert from_dict({}) == Config()
+    # The default of the field, which is not that of the class.
+    assert from_dict({"behavior": {"actor": {"optimizer": {"eps": 1e-4}}}}).behavior.actor.optimizer.lr == 8e-5
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        ({"world_model": {"kl": {"scael": 1}}}, r"'world_model\.kl\.scael'; did you mean world_model\.kl\.scale\?"),
+        ({"trainig": {}}, r"'trainig'; did you mean training\?"),
+        ({"training": {"steps": "x"}}, r"training\.steps is 'x'"),
+        ({"behavior": {"critic": {"optimizer": {"eps": 0}}}}, r"behavior\.critic\.optimizer\.eps is 0"),
+        ({"training": 3}, r"training is a group"),
+    ],
+)
+def test_from_dict_is_strict(data: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        from_dict(data)
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    with pytest.raises(ConfigError, match=r"config\.json cannot be read: No such file"):
+        load(path)
+    path.write_text("{")
+    with pytest.raises(ConfigError, match=r"config\.json is not valid JSON"):
+        load(path)
+    path.write_text("[]")
+    with pytest.raises(ConfigError, match=r"does not hold a JSON object"):
+        load(path)
+    path.write_text('{"training": {"stepz": 1}}')
+    with pytest.raises(ConfigError, match=r"config\.json: There is no setting 'training\.stepz'; did you mean"):
+        load(path)
+
+
+def test_a_failed_save_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "config.json"
+    save(Config(), path)
+    before = path.read_bytes()
+
+    def fail(*_: Any) -> None:
+        raise OSError("no space")
+
+    monkeypatch.setattr(config_io.os, "fsync", fail)
+    with pytest.raises(OSError, match="no space"):
+        save(preset("atari"), path)
+    assert path.read_bytes() == before
+
+
+# Presets
+
+RELEASE: dict[str, dict[str, Any]] = {
+    # configs.yaml of the release, transcribed.
+    "atari": {
+        "env.time_limit": 27_000, "env.action_repeat": 4, "training.steps": 50_000_000, "training.prefill": 50_000,
+        "training.train_every": 16, "training.eval_every": 250_000, "training.pretrain": 2,
+        "world_model.reward_transform": "tanh", "world_model.rssm.hidden": 600, "world_model.rssm.deter": 600,
+        "world_model.optimizer.lr": 2e-4, "behavior.actor.optimizer.lr": 4e-5, "behavior.critic.optimizer.lr": 1e-4,
+        "behavior.actor.entropy": 1e-3, "world_model.discount": 0.999, "world_model.kl.scale": 0.1,
+        "world_model.scales.discount": 5.0, "replay.batch_size": 16, "replay.batch_length": 50,
+        "replay.capacity": 2_000_000, "replay.prioritize_ends": True, "env.full_action_space": False,
+        "behavior.actor.gradient": "auto", "world_model.encoder.cnn_depth": 48, "behavior.critic.units": 400,
+    },
+    "crafter": {
+        "world_model.rssm.hidden": 1024, "world_model.rssm.deter": 1024, "world_model.discount": 0.999,
+        "world_model.optimizer.lr": 1e-4, "behavior.actor.optimizer.lr": 1e-4, "behavior.critic.optimizer.lr": 1e-4,
+        "behavior.actor.entropy": 3e-3, "training.prefill": 10_000, "training.train_every": 5,
+        "world_model.kl.scale": 1.0,
+    },
+    "dmc-vision": {
+        "env.action_repeat": 2, "training.eval_every": 10_000, "training.prefill": 1_000, "training.pretrain": 101,
+        "world_model.reward_transform": "identity", "world_model.predict_discount": False,
+        "replay.prioritize_ends": False, "world_model.rssm.hidden": 200, "world_model.rssm.deter": 200,
+        "world_model.optimizer.lr": 3e-4, "behavior.actor.optimizer.lr": 8e-5, "behavior.critic.optimizer.lr": 8e-5,
+        "behavior.actor.entropy": 1e-4, "world_model.kl.free_nats": 1.0, "world_model.kl.scale": 1.0,
+        "world_model.discount": 0.99,
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RELEASE)
+def test_presets_are_the_release(name: str) -> None:
+    values = flatten(preset(name))
+    assert {path: values[path] for path in RELEASE[name]} == RELEASE[name]
+
+
+def test_defaults_are_the_release() -> None:
+    values = flatten(Config())
+    for part in ("world_model.optimizer", "behavior.actor.optimizer", "behavior.critic.optimizer"):
+        assert (values[f"{part}.eps"], values[f"{part}.clip"], values[f"{part}.weight_decay"]) == (1e-5, 100, 1e-6)
+    assert [values[f"{part}.optimizer.lr"] for part in ("world_model", "behavior.actor", "behavior.critic")] == [
+        1e-4, 8e-5, 2e-4,
+    ]  # fmt: skip
+    assert values["behavior.lambda_"] == 0.95
+    assert values["behavior.horizon"] == 15
+    assert values["training.steps"] == 100_000_000
+
+
+def test_the_paper_differs_from_the_release_in_what_it_says() -> None:
+    assert {path for path, _, _ in diff(preset("atari-paper"), preset("atari"))} == {
+        "env.full_action_space",
+        "replay.batch_size",
+        "training.train_every",
+        "world_model.discount",
+        "behavior.actor.gradient",
+        "behavior.actor.dynamics_weight",
+        "behavior.actor.reinforce_weight",
+        "behavior.actor.entropy",
+    }
+
+
+def test_crafter_has_layer_norm_everywhere() -> None:
+    norms = {path: value for path, value in flatten(preset("crafter")).items() if path.endswith("layer_norm")}
+    assert len(norms) >= 10
+    assert all(norms.values())
+
+
+def test_presets_say_what_they_are() -> None:
+    for name, entry in PRESETS.items():
+        assert entry.name == name
+        assert "\n" not in entry.description
+        assert entry.description.endswith(".")
+        assert preset(name.replace("-", "_")) is entry.config
+
+
+def test_an_unknown_preset() -> None:
+    with pytest.raises(ConfigError, match=r"^There is no preset 'atrai'; did you mean atari\?$"):
+        preset("atrai")
+    with pytest.raises(ConfigError, match=r"the presets are atari, .*debug\.$"):
+        preset("qqq")
+
+
+def test_the_preset_of_an_environment() -> None:
+    image, vector = ArraySpec((64, 64, 3), "uint8"), ArraySpec((4,), "float32")
+    discrete, continuous = ActionSpec("discrete", (3,)), ActionSpec("continuous", (2,))
+    assert default_preset("ALE/Pong-v5") == "atari"
+    assert default_preset("CrafterReward-v1") == "crafter"
+    assert default_preset("CartPole-v1") == "vector"
+    assert default_preset("My-v0", EnvSpec({"state": vector}, continuous)) == "vector"
+    assert default_preset("My-v0", EnvSpec({"state": vector, "image": image}, discrete)) == "crafter"
+    assert default_preset("My-v0", EnvSpec({"image": image}, continuous)) == "dmc-vision"
+
+
+def test_types_of_all_settings_are_understood() -> None:
+    for path, hint in config_io.field_types():
+        value = flatten(Config())[path]
+        assert config_io.convert(value, hint, path) == value
+        if get_origin(hint) is Literal:
+            with pytest.raises(ConfigError, match=path.replace(".", r"\.")):
+                config_io.convert("nothing", hint, path)
+
+
+def test_mlp_defaults() -> None:
+    assert MLPConfig() == MLPConfig(layers=4, units=400, layer_norm=False)

@@ -1,0 +1,57 @@
+"""What pyproject.toml and constraints.txt promise is what the package needs."""
+
+import ast
+import re
+import sys
+import tomllib
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+NEVER_IMPORTED = {"imageio-ffmpeg"}  # imageio finds it by itself and writes MP4 with it
+
+
+def distribution(requirement: str) -> str:
+    """`Some_Name>=1.0` to `some-name`."""
+    name = re.match(r"[\w.-]+", requirement)
+    assert name
+    return re.sub(r"[-_.]+", "-", name.group()).lower()
+
+
+def imported_distributions() -> set[str]:
+    """Distributions that some module of the package imports, anywhere in it."""
+    names = set()
+    for path in (ROOT / "src").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                names |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+                names.add(node.module.split(".")[0])
+    names -= set(sys.stdlib_module_names) | {"reverie"}
+    known = packages_distributions()
+    return {distribution(known[name][0]) if name in known else name for name in names}
+
+
+def test_imports_are_declared_and_declared_packages_are_imported() -> None:
+    declared = {distribution(requirement) for requirement in PROJECT["dependencies"]}
+    assert imported_distributions() == declared - NEVER_IMPORTED
+
+
+def test_every_requirement_is_pinned_to_one_version() -> None:
+    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if line and not line.startswith("#")]
+    assert not [line for line in lines if not re.fullmatch(r"[a-z0-9-]+==[0-9][\w.]*", line)]
+    pinned = [distribution(line) for line in lines]
+    assert len(set(pinned)) == len(pinned)
+    requirements = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["dev"]]
+    assert {distribution(requirement) for requirement in requirements} <= set(pinned)
+    assert not [name for name in pinned if name.startswith(("nvidia-", "cuda-", "triton"))]
+
+
+def test_version_has_its_part_of_the_changelog() -> None:
+    assert f"## {PROJECT['version']}" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_types_are_published() -> None:
+    assert (ROOT / "src" / "reverie" / "py.typed").exists()

@@ -1,0 +1,99 @@
+"""No dead settings: the program reads every field of the configuration.
+
+The classes are made to note who reads their fields. Two small runs and a look at an Atari game must read all of them;
+what reads fields of any class (comparing, saving, setting, checking a value's range) does not count.
+"""
+
+import sys
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reverie import config as config_module
+from reverie import config_io
+from reverie.config import Config, EnvConfig
+from reverie.config_io import flatten, from_dict, to_dict
+from reverie.envs import make_env
+from reverie.presets import preset
+from reverie.training import train_config
+from tests.environments import Catch
+
+PACKAGE = Path(config_module.__file__).parent
+IGNORED = {PACKAGE / "config.py", PACKAGE / "config_io.py", PACKAGE / "presets.py", PACKAGE / "cli"}
+
+
+class Reads:
+    """Paths that were read, of configurations that are watched."""
+
+    def __init__(self) -> None:
+        self.paths: set[str] = set()
+        self._owners: dict[int, str] = {}
+        self._kept: list[Any] = []
+
+    def watch(self, config: Config) -> Config:
+        """A copy whose parts are objects of their own, so that each is known by its path."""
+        copy = from_dict(to_dict(config))
+        self._note(copy, "")
+        return copy
+
+    def _note(self, node: Any, prefix: str) -> None:
+        self._owners[id(node)] = prefix
+        self._kept.append(node)
+        for field in fields(node):
+            value = object.__getattribute__(node, field.name)
+            if is_dataclass(value):
+                self._note(value, f"{prefix}{field.name}.")
+
+    def read(self, node: Any, name: str, reader: str) -> None:
+        # Changed copies of a part, such as the environment of an evaluation, are known by their class.
+        prefix = self._owners.get(id(node), "env." if type(node) is EnvConfig else None)
+        source = Path(reader)
+        if prefix is None or PACKAGE not in source.parents or {source, source.parent} & IGNORED:
+            return
+        self.paths.add(prefix + name)
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> Iterator[Reads]:
+    noted = Reads()
+
+    def noting(self: Any, name: str) -> Any:
+        if not name.startswith("__"):
+            noted.read(self, name, sys._getframe(1).f_code.co_filename)
+        return object.__getattribute__(self, name)
+
+    classes = [kind for kind in vars(config_module).values() if isinstance(kind, type) and is_dataclass(kind)]
+    for kind in classes:
+        monkeypatch.setattr(kind, "__getattribute__", noting)
+    yield noted
+
+
+def test_every_setting_is_read(reads: Reads, tmp_path: Path) -> None:
+    tiny = preset("debug").override(steps=120, prefill=100, pretrain=1, train_every=20, log_every=20, threads=1)
+    frequent = {"behavior.critic.target_every": 1}  # the first copy is always a full one
+    discrete = tiny.override(**{"env.num_envs": 2, "replay.sampling": "episodes", "env.time_limit": 20, **frequent})
+    train_config(reads.watch(discrete.for_env("Catch")), tmp_path / "discrete", env_factory=lambda: Catch(4))
+    continuous = tiny.for_env("Pendulum-v1").override(
+        **{
+            "world_model.rssm.latents": "gaussian",
+            "behavior.actor.gradient": "both",
+            "behavior.actor.reinforce_weight": 0.9,
+        }
+    )
+    train_config(reads.watch(continuous), tmp_path / "continuous")
+    atari = reads.watch(preset("atari").for_env("ALE/Pong-v5"))
+    make_env(atari.env, seed=0).close()
+    leaves = set(flatten(Config()))
+    assert sorted(leaves - reads.paths) == []
+
+
+def test_a_dead_setting_would_be_noticed(reads: Reads, tmp_path: Path) -> None:
+    config = reads.watch(replace(Config()))
+    assert config.world_model.kl.scale == 1.0  # read by a test, which is no part of the program
+    assert config_io.diff(config, Config()) == []
+    assert not reads.paths
+    exec(compile("config.training.steps", str(PACKAGE / "agent.py"), "eval"), {"config": config})
+    assert reads.paths == {"training", "training.steps"}

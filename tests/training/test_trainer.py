@@ -1,0 +1,207 @@
+"""Whole runs, tiny: they repeat, resume, stop, and keep their ratios."""
+
+import json
+import os
+import signal
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import reverie
+import reverie.errors
+from reverie.errors import CheckpointError, EnvError, ReplayError, RunError
+from reverie.training import evaluate_run
+from reverie.training.interrupts import Stopped
+from reverie.training.metrics import read_metrics
+from tests import environments
+
+TINY = {
+    "env.parallel": False,
+    "steps": 120,
+    "prefill": 40,
+    "eval_every": 60,
+    "log_every": 20,
+    "video_every": 60,
+    "checkpoint_every": 60,
+    "train_every": 8,
+}
+
+
+EXPECTED = {
+    *(f"model/{name}_loss" for name in ("image", "reward", "discount", "kl")),
+    *(f"model/{name}" for name in ("kl", "prior_entropy", "posterior_entropy", "gradient_norm")),
+    *(f"behavior/{name}" for name in ("actor_loss", "critic_loss", "actor_entropy", "value")),
+    *(f"behavior/{name}" for name in ("return_mean", "return_std", "actor_gradient_norm")),
+    *(f"train/{name}" for name in ("return", "length")),
+    *("eval/return", "speed/frames_per_second", "speed/updates_per_second", "time/learn", "time/collect"),
+}
+"""Metrics that every run on images writes."""
+
+
+def train(env: object, logdir: Path, **settings: object) -> reverie.Dreamer:
+    return reverie.train(env, preset="debug", logdir=logdir, **{**TINY, **settings})
+
+
+def weights(agent: reverie.Dreamer) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in agent.state_dict().items()}
+
+
+def same(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> bool:
+    return all(torch.equal(left[name], right[name]) for name in left)
+
+
+def learned(rows: list[dict[str, float]]) -> list[dict[str, float]]:
+    timed = ("time", "speed")
+    return [{k: v for k, v in row.items() if not k.startswith(timed)} for row in rows]
+
+
+@pytest.mark.parametrize("env", [environments.Catch, "CartPole-v1", "Pendulum-v1"])
+def test_same_seed_same_run(env: object, tmp_path: Path) -> None:
+    first, again, other = (
+        train(env, tmp_path / name, seed=seed) for name, seed in (("first", 3), ("again", 3), ("other", 4))
+    )
+    assert same(weights(first), weights(again))
+    assert not same(weights(first), weights(other))
+    rows = [learned(read_metrics(tmp_path / name)) for name in ("first", "again")]
+    assert json.dumps(rows[0]) == json.dumps(rows[1])
+
+
+def test_worker_processes_change_nothing(tmp_path: Path) -> None:
+    settings = {"env.num_envs": 2}
+    inline = train("CartPole-v1", tmp_path / "inline", **settings)
+    workers = train("CartPole-v1", tmp_path / "workers", **settings, **{"env.parallel": True})
+    assert same(weights(inline), weights(workers))
+
+
+@pytest.mark.parametrize("envs", [1, 2, 5])
+def test_ratio_of_updates_to_steps(envs: int, tmp_path: Path) -> None:
+    agent = train("CartPole-v1", tmp_path, **{"env.num_envs": envs, "pretrain": 3, "prefill": 60, "steps": 200})
+    after_prefill = (200 - 60) / 8
+    assert agent.agent_steps == 200
+    assert abs(agent.updates - 3 - after_prefill) <= 1
+
+
+def test_run_folder_and_what_it_holds(tmp_path: Path) -> None:
+    agent = train(environments.Catch, tmp_path)
+    names = {path.name for path in tmp_path.iterdir()}
+    assert {"config.json", "metrics.jsonl", "tensorboard", "checkpoints", "replay", "videos"} <= names
+    assert (tmp_path / "videos" / "dream-000000060.gif").stat().st_size > 0
+    rows = read_metrics(tmp_path)
+    assert [row["step"] for row in rows] == [20, 40, 60, 80, 100, 120, 120]
+    last = {key for row in rows for key in row}
+    assert last >= EXPECTED
+    loaded = reverie.load(tmp_path)
+    assert same(weights(agent), weights(loaded))
+    assert loaded.updates == agent.updates
+
+
+def test_resumed_run_goes_on_with_everything(tmp_path: Path) -> None:
+    first = train(environments.Catch, tmp_path)
+    second = train(environments.Catch, tmp_path, resume=True, steps=240)
+    assert second.agent_steps == 240
+    assert second.updates == first.updates + 15
+    moments = [state["step"].item() for state in second.model_optimizer._adam.state.values()]
+    assert set(moments) == {second.updates}
+    steps = [row["step"] for row in read_metrics(tmp_path)]
+    assert steps == sorted(steps)
+    assert steps[-1] == 240
+
+
+def test_resuming_a_finished_run_changes_nothing(tmp_path: Path) -> None:
+    first = train("CartPole-v1", tmp_path)
+    again = train("CartPole-v1", tmp_path, resume=True)
+    assert same(weights(first), weights(again))
+
+
+def test_saved_agent_acts_alike(tmp_path: Path) -> None:
+    agent = train(environments.Catch, tmp_path / "run")
+    agent.save(tmp_path / "agent")
+    obs = {"image": np.random.default_rng(0).integers(0, 255, (2, 64, 64, 1), dtype=np.uint8)}
+    loaded = reverie.load(tmp_path / "agent")
+    for which in (agent, loaded):
+        which.act_generator.manual_seed(0)
+    expected, state = agent.act(obs)
+    actual, loaded_state = loaded.act(obs)
+    np.testing.assert_array_equal(expected, actual)
+    np.testing.assert_array_equal(agent.act(obs, state)[0], loaded.act(obs, loaded_state)[0])
+
+
+def test_evaluating_twice_gives_the_same(tmp_path: Path) -> None:
+    train("CartPole-v1", tmp_path)
+    first, again = evaluate_run(tmp_path, 3), evaluate_run(tmp_path, 3)
+    assert first == again
+    assert len(first["episodes"]) == 3
+    assert first["mean"] == np.mean([episode["return"] for episode in first["episodes"]])
+
+
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
+def test_stop_saves_and_resumes(kind: signal.Signals, tmp_path: Path) -> None:
+    timer = threading.Timer(2.0, os.kill, (os.getpid(), kind))
+    timer.start()
+    try:
+        with pytest.raises(Stopped, match="go on with --resume"):
+            train("CartPole-v1", tmp_path, steps=1_000_000)
+    finally:
+        timer.cancel()
+    stopped = reverie.load(tmp_path)
+    assert 0 < stopped.agent_steps < 1_000_000
+    resumed = train("CartPole-v1", tmp_path, resume=True, steps=stopped.agent_steps + 16)
+    assert resumed.agent_steps == stopped.agent_steps + 16
+
+
+def test_used_folder_is_refused(tmp_path: Path) -> None:
+    train("CartPole-v1", tmp_path)
+    with pytest.raises(RunError, match="--resume"):
+        train("CartPole-v1", tmp_path)
+
+
+def test_batch_longer_than_any_episode(tmp_path: Path) -> None:
+    settings = {"replay.sampling": "episodes", "replay.batch_length": 50, "env.time_limit": 20, "prefill": 60}
+    with pytest.raises(ReplayError, match=r"batch_length"):
+        train("CartPole-v1", tmp_path, **settings)
+
+
+class Breaks(environments.Catch):
+    """Raises after a while."""
+
+    count = 0
+
+    def step(self, action: int) -> environments.Result:
+        """Break at the 100th step."""
+        Breaks.count += 1
+        if Breaks.count == 100:
+            raise ValueError("a wire came loose")
+        return super().step(action)
+
+
+def test_broken_environment_loses_nothing(tmp_path: Path) -> None:
+    Breaks.count = 0
+    with pytest.raises(EnvError, match="a wire came loose"):
+        train(Breaks, tmp_path, eval_every=0)
+    saved = reverie.load(tmp_path)
+    assert saved.agent_steps == 99
+    assert saved.updates > 0
+
+
+def test_damaged_checkpoint_offers_the_previous_one(tmp_path: Path) -> None:
+    train("CartPole-v1", tmp_path)
+    newest = max((tmp_path / "checkpoints").glob("step-*"))
+    file = newest / "weights.safetensors"
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(CheckpointError, match=r"newest sound one is step-"):
+        reverie.load(tmp_path)
+
+
+def test_loss_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
+    with pytest.raises((RunError, EnvError), match="not finite|diverged"):
+        train("CartPole-v1", tmp_path, **{"world_model.optimizer.lr": 1e30, "eval_every": 0})
+
+
+def test_cuda_asked_for_and_absent(tmp_path: Path) -> None:
+    if torch.cuda.is_available():
+        return
+    with pytest.raises(reverie.errors.ConfigError, match="no CUDA device"):
+        train("CartPole-v1", tmp_path, device="cuda")
