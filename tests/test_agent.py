@@ -295,7 +295,9 @@ def test_is_first_forgets_the_row() -> None:
     first, second = (random_steps(agent.spec, (3,), seed) for seed in (0, 1))
     first["is_first"][:] = True
     second["is_first"][:] = [True, False, False]
-    _, state = agent.act(first, sample=False)
+    state = None
+    for observation in (first, {**first, "is_first": np.zeros(3, bool)}):  # h is zero right after a reset, not later
+        _, state = agent.act(observation, state, sample=False)
     action, later = agent.act(second, state, sample=False)
     fresh_action, fresh = agent.act(second, None, sample=False)
     np.testing.assert_array_equal(action[0], fresh_action[0])

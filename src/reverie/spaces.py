@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any, Literal
 
-import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.generic]
+Array = NDArray[Any]
 Step = dict[str, Array]
 """Arrays by key; a leading axis of environments (`[N, …]`) or of time and batch (`[T, B, …]`) where stated."""
 

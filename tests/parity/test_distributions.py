@@ -152,7 +152,18 @@ def test_truncated_normal_draws_from_its_distribution(golden: LoadGolden) -> Non
     sample = TruncatedNormal(*expanded).sample(noise)
     expected = stats.truncnorm.ppf(noise.cpu().double(), (-1 - loc) / scale, (1 - loc) / scale, loc, scale)
     close(sample, expected, {"rtol": 0, "atol": 2e-5})
-    assert sample.abs().max() < 1
+
+
+def test_truncated_normal_sample_is_clipped_without_losing_its_gradient() -> None:
+    """At the outermost noise the sample keeps 1e-6 away from the bounds, where its log-density is finite."""
+    loc = torch.tensor([[-0.9, 0.0, 0.9]], requires_grad=True)
+    scale = torch.full_like(loc, 0.3)
+    for noise, bound in ((0.0, -1.0), (1.0, 1.0)):
+        dist = TruncatedNormal(loc, scale)
+        sample = dist.sample(torch.full_like(loc, noise))
+        assert (sample.abs() < 1).all() and dist.log_prob(sample).isfinite().all()
+        np.testing.assert_allclose(sample[0, [0 if bound < 0 else 2]].item(), bound * (1 - 1e-6), rtol=0, atol=1e-7)
+        np.testing.assert_array_equal(leaf_gradients(sample.sum(), [loc])[0], torch.ones_like(loc))
 
 
 def _actor(arrays: Golden, action: ActionSpec, **settings: object) -> Actor:

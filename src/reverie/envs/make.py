@@ -41,7 +41,7 @@ def make_env(config: EnvConfig, seed: int, factory: EnvFactory | None = None) ->
         EnvError: if the environment is unknown, cannot be created, or has unsupported spaces.
     """
     cv2.setNumThreads(0)
-    if getattr(factory, "single", False) and config.num_envs > 1:
+    if isinstance(factory, InstanceFactory) and config.num_envs > 1:
         raise EnvError(
             f"env.num_envs is {config.num_envs}, but one instance of {factory.name} was passed; pass a function that "
             "creates the environment instead."

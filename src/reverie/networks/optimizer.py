@@ -20,7 +20,7 @@ class Optimizer:
     """
 
     def __init__(self, modules: Iterable[nn.Module], config: OptimizerConfig) -> None:
-        self.parameters = [p for module in modules for p in module.parameters()]
+        self.parameters: list[Tensor] = [p for module in modules for p in module.parameters()]
         self._config = config
         self._lr = parse_schedule(config.lr)
         self._decayed = [p for p in self.parameters if config.decay == "all" or p.ndim > 1]

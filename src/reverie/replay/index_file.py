@@ -24,7 +24,7 @@ class IndexFile:
     segment_steps: int
     """Rows per segment, fixed when the replay was created."""
     commits: list[Position]
-    """The last two, oldest first."""
+    """The last two, oldest first; the creation of the replay counts as one."""
     first_episode: int
     """Number of the first episode below."""
     episodes: Integers
@@ -58,6 +58,8 @@ def read_index(directory: Path, specs: Mapping[str, ArraySpec]) -> IndexFile | N
                 f"The replay in {directory} holds steps of another environment ({'; '.join(text)}); "
                 "choose another folder, or the environment that it was recorded in."
             )
+        if not stored["commits"]:
+            raise ValueError("no commit")
         return IndexFile(
             int(stored["segment_steps"]),
             [Position.from_json(commit) for commit in stored["commits"]],

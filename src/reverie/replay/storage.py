@@ -44,7 +44,6 @@ class Replay:
         self._config = config
         self._num_streams = num_streams
         self._specs = dict(steps)
-        self._kept: list[Position] = []  # The last two commits.
         self._scratch: dict[str, Bytes] = {}
         unknown = {spec.dtype for spec in steps.values()} - set(SAFETENSORS_DTYPES)
         if unknown:
@@ -52,7 +51,7 @@ class Replay:
         with disk_errors(self.directory):
             self.directory.mkdir(parents=True, exist_ok=True)
             stored = read_index(self.directory, self._specs)
-        held = max((len(commit.streams) for commit in stored.commits), default=0) if stored else 0
+        held = max(len(commit.streams) for commit in stored.commits) if stored else 0
         # SPEC 45: an episode must have more steps than the sequence, its reset step included.
         self._index = EpisodeIndex(max(num_streams, held), config.capacity, config.batch_length + 1)
         rows = stored.segment_steps if stored else segment_steps(config.capacity, num_streams)
@@ -60,9 +59,10 @@ class Replay:
         self._cleaned: list[int] = []  # First segment of each stream that was kept when dead ones were last deleted.
         self._pristine = bool(stored)  # A reopened replay is not touched before it is first written to.
         if stored is None:
+            self._kept = [self._index.position()]  # The last two commits.
             with disk_errors(self.directory):
-                self._write_index([])
-        elif stored.commits:
+                self._write_index(self._kept)
+        else:
             self._kept = stored.commits
             self._index.restore(self._kept[-1], self._kept[0], stored.first_episode, stored.episodes)
             self._index.evict()
@@ -222,7 +222,7 @@ class Replay:
         target = Position.from_json(position)
         self._check_belongs(target)
         known = self._kept.index(target) if target in self._kept else None
-        self._index.restore(target, self._kept[0] if self._kept else self._index.position())
+        self._index.restore(target, self._kept[0])
         self._kept = [self._index.position()] if known is None else self._kept[: known + 1]
         self._pristine = True
         with disk_errors(self.directory):
@@ -235,7 +235,7 @@ class Replay:
     def close(self) -> None:
         """Commit, and close all files."""
         try:
-            if not self._pristine and self._kept[-1:] != [self._index.position()]:
+            if not self._pristine and self._kept[-1] != self._index.position():
                 self.commit()
         finally:
             self._segments.close()
