@@ -153,6 +153,16 @@ def test_the_last_episode_that_can_be_sampled_is_shortened_first(tmp_path: Path)
         replay.check_sampleable()
 
 
+def test_open_episodes_that_were_shortened_too_much_cannot_be_sampled(tmp_path: Path) -> None:
+    replay = open_replay(tmp_path, streams=2, capacity=8)
+    for i in range(20):
+        replay.add(make_step(i, 2, is_first=i == 0))
+    replay.end_streams()
+    assert replay.num_steps == 8 and replay.num_episodes == 0
+    with pytest.raises(ReplayError, match=r"all of the 2 finished episodes.* the longest has 4"):
+        replay.sample(np.random.default_rng(0))
+
+
 def test_rows_select_streams(tmp_path: Path) -> None:
     replay = open_replay(tmp_path, streams=3)
     replay.add(make_step(0, 3, is_first=True), np.array([True, False, True]))
@@ -241,6 +251,17 @@ def test_a_second_commit_of_the_same_steps_does_not_count(tmp_path: Path) -> Non
     assert replay.num_steps == 300
     rewards = replay.sample(np.random.default_rng(0))["reward"]
     assert rewards.max() < 1150 and (np.diff(rewards, axis=0) == 1).all()
+
+
+def test_rewinding_is_itself_a_commit(tmp_path: Path) -> None:
+    replay = open_replay(tmp_path)
+    add_episode(replay, 10)
+    position = replay.commit()
+    add_episode(replay, 20)
+    replay.commit()
+    replay.rewind(position)
+    again = open_replay(tmp_path)
+    assert again.num_steps == 10 and again.commit() == position
 
 
 def test_a_foreign_position_is_refused(tmp_path: Path) -> None:

@@ -159,7 +159,8 @@ def test_used_folder_is_refused(tmp_path: Path) -> None:
 
 
 def test_batch_longer_than_any_episode(tmp_path: Path) -> None:
-    settings = {"replay.sampling": "episodes", "replay.batch_length": 50, "env.time_limit": 20, "prefill": 60}
+    # Random actions never balance the pole for 200 steps.
+    settings = {"replay.sampling": "episodes", "replay.batch_length": 200, "prefill": 210, "steps": 300}
     with pytest.raises(ReplayError, match=r"batch_length"):
         train("CartPole-v1", tmp_path, **settings)
 

@@ -1,0 +1,35 @@
+"""Fetch the packages that a GPU machine with torch but without network lacks: `python benchmarks/gpu/wheels.py DIR`.
+
+Versions are those of constraints.txt; names that the machine has already can be left out with --without.
+"""
+
+import argparse
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_27_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
+NEEDED = (
+    *("gymnasium", "farama-notifications", "ale-py", "tyro", "docstring-parser", "typeguard", "cloudpickle"),
+    *("jaxtyping", "wadler-lindig", "beartype", "imageio", "pytest-xdist", "hypothesis"),
+)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder")
+    parser.add_argument("--python", default="3.12", help="version on the other machine")
+    parser.add_argument("--without", nargs="*", default=[], help="names to leave out")
+    options = parser.parse_args()
+    pins = dict(re.findall(r"^([\w.-]+)==(\S+)", (ROOT / "constraints.txt").read_text().lower(), re.M))
+    pins = {name.replace("_", "-"): version for name, version in pins.items()}
+    wanted = [f"{name}=={pins[name]}" for name in NEEDED if name in pins and name not in options.without]
+    command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--only-binary=:all:", "-d", options.folder]
+    command += ["--python-version", options.python, "--implementation", "cp"]
+    return subprocess.run([*command, *(f"--platform={name}" for name in PLATFORMS), *wanted], check=False).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())
