@@ -3,7 +3,7 @@
     python benchmarks/gpu --out results/gpu-NAME --minutes 8
 
 runs four stages and prints one JSON line for each: `parity` (the comparisons with the reference numbers, computed on
-the device), `train-step` (seconds of an update, every preset and precision), `learn` (a real game for the given minutes,
+the device), `train-step` (seconds of an update, by preset and precision), `learn` (a real game for the given minutes,
 resumed if the run folder exists) and `done`. Small result files go to `--out`: `measurements.jsonl`, `metrics.jsonl`,
 the learning curve and the dream.
 

@@ -87,5 +87,5 @@ STEP_KEYS: dict[str, ArraySpec] = {
     "is_last": ArraySpec((), "bool"),
     "is_terminal": ArraySpec((), "bool"),
 }
-"""Present in every step, besides observations and action. `is_last` ends an episode, `is_terminal` only a lost game:
-a time limit sets the first and not the second."""
+"""Present in every step, besides observations and action. `is_last` ends an episode; `is_terminal` says that the task
+itself ended it (Gymnasium's `terminated`): a time limit sets the first and not the second."""

@@ -197,7 +197,7 @@ def test_damaged_checkpoint_offers_the_previous_one(tmp_path: Path) -> None:
 
 
 def test_loss_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
-    with pytest.raises((RunError, EnvError), match="not finite|diverged"):
+    with pytest.raises((RunError, EnvError), match=r"not finite|diverged"):
         train("CartPole-v1", tmp_path, **{"world_model.optimizer.lr": 1e30, "eval_every": 0})
 
 

@@ -3,7 +3,7 @@
 A checkpoint is a folder
 
     step-000012000/
-        agent.safetensors ...   one file per group of tensors
+        weights.safetensors ... one file per group of tensors
         state.json              counters, numpy generators and whatever else JSON can hold
         manifest.json           format, package version, step, score; size and SHA-256 of every other file
 
@@ -51,7 +51,7 @@ class Snapshot:
     """Everything that learning needs to go on, in a form that can be written."""
 
     tensors: dict[str, dict[str, torch.Tensor]]
-    """File stem -> name -> tensor, for example {"agent": {...}, "optimizers": {...}, "generators": {...}}."""
+    """File stem -> name -> tensor, for example {"weights": {...}, "model_optimizer": {...}, "generators": {...}}."""
     state: dict[str, Json]
     """Counters, numpy generator states, replay position, ..."""
 

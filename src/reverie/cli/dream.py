@@ -15,7 +15,7 @@ FORMATS = (".gif", ".mp4", ".png")
 class Dream:
     """Draw an open-loop prediction: truth, model, error.
 
-    The model sees the first steps of a recorded episode, then imagines the rest from its actions alone.
+    The agent plays an episode. From its middle, the model sees some steps, then imagines more from the actions alone.
     """
 
     run: Annotated[Path, tyro.conf.arg(metavar="RUN")]

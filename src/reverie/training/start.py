@@ -50,7 +50,8 @@ def train(env: Any, preset: str | None = None, *, logdir: Path | str, resume: bo
             evaluations).
         preset: name of the settings to start from; None chooses by the environment, see `default_preset`.
         logdir: folder of the run.
-        resume: go on with the run in `logdir`, or start it if there is none.
+        resume: go on with the run in `logdir`, or start it if there is none. Preset and settings are those given here,
+            and not those of the folder's `config.json`.
         settings: whatever differs from the preset: fields of `TrainingConfig` by name, others by their path, as in
             `**{"world_model.kl.scale": 0.1}`.
 

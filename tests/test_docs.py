@@ -1,0 +1,155 @@
+"""What the documentation says exists: files, functions, commands, options, settings, and the values of the presets."""
+
+import ast
+import importlib
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reverie import config_io
+from reverie.cli import options
+from reverie.cli.main import COMMANDS
+from reverie.config_io import field_types, resolve, set_field
+from reverie.errors import ConfigError
+from reverie.presets import PRESETS
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([*ROOT.glob("README.md"), *(ROOT / "docs").glob("*.md")])
+NAMES = [page.relative_to(ROOT).as_posix() for page in PAGES]
+
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"!?\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)\s]+)\)")
+SPAN = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
+OTHERS = {"--index-url", "--extra-index-url", "--help", "--version"}
+"""Options of pip, and those of every command."""
+GROUPS = ("env", "world_model", "behavior", "replay", "training")
+
+
+def text(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def prose(name: str) -> str:
+    """The page without its fenced blocks."""
+    return FENCE.sub("", text(name))
+
+
+def shell_lines(name: str) -> Iterator[str]:
+    """Lines of code blocks, fenced without a language or indented."""
+    for language, block in FENCE.findall(text(name)):
+        if language in ("", "sh", "bash", "shell", "console"):
+            yield from block.splitlines()
+    yield from (line.strip() for line in prose(name).splitlines() if line.startswith("    "))
+
+
+def commands(name: str) -> list[list[str]]:
+    """Arguments of every `reverie ...` that stands complete in a code block or a code span."""
+    found = []
+    for line in [*shell_lines(name), *SPAN.findall(prose(name))]:
+        line = re.sub(r"^(\$ )?([A-Z_]+=\S+ )*", "", line)
+        if not line.startswith("reverie "):
+            continue
+        words = shlex.split(line, comments=True)[1:]
+        if words and words != ["COMMAND", "--help"] and "..." not in words:
+            found.append(words)
+    return found
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_links(name: str) -> None:
+    folder = (ROOT / name).parent
+    for label, target in LINK.findall(prose(name)):
+        if re.match(r"[a-z]+:", target) or target.startswith("#"):
+            continue
+        path = folder / target.partition("#")[0]
+        assert path.exists(), f"{name}: {target}"
+        code = re.fullmatch(r"`(?:\w+\.)*(\w+)`", label)
+        if code and path.suffix == ".py":
+            assert code[1] in definitions(path), f"{name}: {label} is not in {target}"
+
+
+def definitions(path: Path) -> set[str]:
+    nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+    return {node.name for node in nodes if isinstance(node, ast.ClassDef | ast.FunctionDef)}
+
+
+def stands_alone(command: str) -> bool:
+    return not COMMANDS[command].usage.startswith(("ENV", "RUN", "PRESET", "train-step"))
+
+
+class Parsed(Exception):
+    """The command line was understood."""
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_commands(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def parse(title: str, command: Any, argv: list[str], base: Any = None) -> Any:
+        _, settings = options.parse(title, command, argv, base)
+        if base:
+            config_io.set_fields(base(argv), settings)
+        raise Parsed
+
+    for command, *arguments in commands(name):
+        line = " ".join(["reverie", command, *arguments])
+        assert command in COMMANDS, f"{name}: {line}"
+        module = importlib.import_module(f"reverie.cli.{COMMANDS[command].module}")
+        monkeypatch.setattr(module, "parse", parse)
+        # Placeholders stand for a preset that exists.
+        words = ["atari" if word == "PRESET" else word for word in arguments if word != "--help"]
+        if not words and not stands_alone(command):
+            continue  # only mentioned
+        try:
+            module.run(words)
+        except Parsed:
+            continue
+        except (SystemExit, Exception) as error:
+            pytest.fail(f"{name}: {line}: {error}")
+        pytest.fail(f"{name}: {line} was not read")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_options_and_settings(name: str) -> None:
+    known = {path for path, _ in field_types()}
+    own = {f"--{field}" for field in ("preset", "logdir", "resume", "json", "out", "context", "horizon", "episodes")}
+    own |= OTHERS | {"--batch", "--length", "--repeats", "--family", "--seed", "--device"}
+    page = re.sub(r"pip install.*", "", text(name))
+    for flag in set(re.findall(r"(?<![\w-])--[a-z][\w.-]*[\w]", page)) - own:
+        assert config_path(flag.removeprefix("--")) in known, f"{name}: {flag}"
+    for span in SPAN.findall(prose(name)):
+        path = span.partition("=")[0].partition(" ")[0]
+        if re.fullmatch(rf"({'|'.join(GROUPS)})(\.[a-z_]+)+", path) and not path.endswith(".py"):
+            assert config_path(path), f"{name}: {span}"
+
+
+def config_path(name: str) -> str:
+    try:
+        return resolve(name)
+    except ConfigError:
+        return ""
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_python_is_valid(name: str) -> None:
+    for language, block in FENCE.findall(text(name)):
+        if language == "python":
+            ast.parse(block)
+
+
+def test_table_of_presets() -> None:
+    """Each cell of the table in docs/configuration.md is the preset's value."""
+    rows = [
+        [cell.strip().strip("`") for cell in line.strip("|").split("|")]
+        for line in text("docs/configuration.md").splitlines()
+        if re.match(r"\| (Setting|`[a-z_]+\.[a-z_.]+`) \|", line)
+    ]
+    header, *body = rows
+    assert header[1:] == list(PRESETS)
+    assert len(body) > 20
+    for path, *cells in body:
+        for preset, cell in zip(header[1:], cells, strict=True):
+            config = PRESETS[preset].config
+            assert set_field(config, path, cell) == config, f"{path} of {preset} is not {cell}"
