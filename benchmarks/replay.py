@@ -1,7 +1,7 @@
 """Time and memory of a full replay: `python benchmarks/replay.py --steps 2000000 --folder DIR`.
 
-Fills a replay with made-up Atari steps (images 64x64x1, 18 actions, episodes of 1000 steps), closes it, and measures in a
-fresh process: seconds to reopen, milliseconds for a 16x50 batch on the CPU as tensors, and resident memory after many.
+Fills a replay with made-up Atari steps (images 64x64x1, 18 actions, episodes of 1000 steps), closes it, and measures in
+a fresh process: seconds to reopen, milliseconds for a 16x50 batch as tensors, and resident memory after many batches.
 Prints one JSON line. 2,000,000 steps take 8.4 GB of disk.
 """
 

@@ -269,9 +269,9 @@ def test_steps_include_prefill() -> None:
 
 
 def test_episodes_must_be_as_long_as_sequences() -> None:
-    # An episode of 48 steps has 49 entries with its reset.
-    assert message("env.time_limit", 48).startswith("replay.batch_length is 50, but env.time_limit=48")
-    set_field(Config(), "env.time_limit", 49)
+    # An episode must have more entries than the sequence, its reset included (SPEC 45): 50 steps have 51.
+    assert message("env.time_limit", 49).startswith("replay.batch_length is 50, but env.time_limit=49")
+    set_field(Config(), "env.time_limit", 50)
     set_fields(Config(), {"env.time_limit": 20, "replay.sampling": "steps"})
     set_field(Config(), "env.time_limit", 0)
 

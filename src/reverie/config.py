@@ -418,7 +418,7 @@ class Config:
                 "give more steps or a smaller prefill."
             ))  # fmt: skip
         # An episode of n steps is stored with its reset: n + 1 entries.
-        if replay.sampling == "episodes" and 0 < env.time_limit < replay.batch_length - 1:
+        if replay.sampling == "episodes" and 0 < env.time_limit < replay.batch_length:
             raise FieldError("replay", "batch_length", (
                 f" is {replay.batch_length}, but env.time_limit={env.time_limit} leaves no episode that long; "
                 "shorten the sequences, raise the limit, or use replay.sampling=steps."

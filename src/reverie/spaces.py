@@ -89,3 +89,6 @@ STEP_KEYS: dict[str, ArraySpec] = {
 }
 """Present in every step, besides observations and action. `is_last` ends an episode; `is_terminal` says that the task
 itself ended it (Gymnasium's `terminated`): a time limit sets the first and not the second."""
+
+RESERVED_KEYS = frozenset({*STEP_KEYS, "action", "discount", "kl"})
+"""Names that no observation may have: a step's own entries, and what the world model adds to batches and losses."""

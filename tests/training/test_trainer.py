@@ -30,6 +30,18 @@ TINY = {
 }
 
 
+SMALL = {
+    "replay.sampling": "steps",
+    "replay.batch_size": 2,
+    "replay.batch_length": 4,
+    "behavior.horizon": 2,
+    "world_model.rssm.deter": 8,
+    "world_model.rssm.hidden": 8,
+    "world_model.encoder.cnn_depth": 2,
+    "world_model.decoder.cnn_depth": 2,
+}
+"""What makes any preset tiny."""
+
 EXPECTED = {
     *(f"model/{name}_loss" for name in ("image", "reward", "discount", "kl")),
     *(f"model/{name}" for name in ("kl", "prior_entropy", "posterior_entropy", "gradient_norm")),
@@ -90,7 +102,7 @@ def test_run_folder_and_what_it_holds(tmp_path: Path) -> None:
     assert {"config.json", "metrics.jsonl", "tensorboard", "checkpoints", "replay", "videos"} <= names
     assert (tmp_path / "videos" / "dream-000000060.gif").stat().st_size > 0
     rows = read_metrics(tmp_path)
-    assert [row["step"] for row in rows] == [20, 40, 60, 80, 100, 120, 120]
+    assert [row["step"] for row in rows] == [20, 40, 60, 80, 100, 120]
     last = {key for row in rows for key in row}
     assert last >= EXPECTED
     loaded = reverie.load(tmp_path)
@@ -160,7 +172,8 @@ def test_used_folder_is_refused(tmp_path: Path) -> None:
 
 def test_batch_longer_than_any_episode(tmp_path: Path) -> None:
     # Random actions never balance the pole for 200 steps.
-    settings = {"replay.sampling": "episodes", "replay.batch_length": 200, "prefill": 210, "steps": 300}
+    settings = {"replay.sampling": "episodes", "replay.batch_length": 200, "env.time_limit": 0}
+    settings |= {"prefill": 210, "steps": 300}
     with pytest.raises(ReplayError, match=r"batch_length"):
         train("CartPole-v1", tmp_path, **settings)
 
@@ -199,6 +212,18 @@ def test_damaged_checkpoint_offers_the_previous_one(tmp_path: Path) -> None:
 def test_loss_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
     with pytest.raises((RunError, EnvError), match=r"not finite|diverged"):
         train("CartPole-v1", tmp_path, **{"world_model.optimizer.lr": 1e30, "eval_every": 0})
+
+
+def test_an_instance_is_trained_on_and_left_open(tmp_path: Path) -> None:
+    env = environments.Catch(balls=2)
+    agent = reverie.train(env, logdir=tmp_path, **{**TINY, **SMALL})
+    assert agent.agent_steps == TINY["steps"]
+
+
+def test_resuming_without_a_preset_keeps_the_settings(tmp_path: Path) -> None:
+    first = train("CartPole-v1", tmp_path)
+    second = reverie.train("CartPole-v1", logdir=tmp_path, resume=True, steps=160)
+    assert second.config == first.config.override(steps=160)
 
 
 def test_cuda_asked_for_and_absent(tmp_path: Path) -> None:

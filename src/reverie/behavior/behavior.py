@@ -42,7 +42,8 @@ class Behavior(nn.Module):
             gradient = "reinforce" if action.kind == "discrete" else "dynamics"
         self.gradient = gradient
         self._dynamics_weight = parse_schedule(config.actor.dynamics_weight)
-        self._reinforce_weight = config.actor.reinforce_weight and parse_schedule(config.actor.reinforce_weight)
+        reinforce_weight = config.actor.reinforce_weight
+        self._reinforce_weight = None if reinforce_weight is None else parse_schedule(reinforce_weight)
         self._entropy = parse_schedule(config.actor.entropy)
 
     def gradient_weights(self, agent_step: float) -> tuple[float, float]:
@@ -52,7 +53,7 @@ class Behavior(nn.Module):
         if self.gradient == "dynamics":
             return 1.0, 0.0
         dynamics = self._dynamics_weight(agent_step)
-        return dynamics, self._reinforce_weight(agent_step) if self._reinforce_weight else 1 - dynamics
+        return dynamics, 1 - dynamics if self._reinforce_weight is None else self._reinforce_weight(agent_step)
 
     def draw_noise(self, model: WorldModel, rollouts: int, generator: torch.Generator) -> ImaginationNoise:
         """Noise for `loss`."""

@@ -326,7 +326,7 @@ def _alternative(folder: Path) -> str:
         if other.resolve() != damaged and is_sound(other):
             return (
                 f"the newest sound one is {other.name}: see its score with `reverie eval {shlex.quote(str(other))}`, "
-                f"or delete {damaged.name} and train on from it with --resume"
+                f"or type `rm -r {shlex.quote(str(damaged))}` and train on from it with --resume"
             )
     return "there is no sound checkpoint beside it"
 

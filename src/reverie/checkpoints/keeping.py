@@ -62,10 +62,12 @@ class Checkpoints:
             folder = self._name(step)
             write_folder(folder, step, snapshot, score, {})
         except OSError as error:
-            kept = f"{previous.name} is intact" if previous else "there is no earlier one"
+            kept, then = (
+                (f"{previous.name} is intact", "go on with --resume") if previous else ("it is the first", "try again")
+            )
             raise CheckpointError(
                 f"The checkpoint of step {step} could not be written to {self.directory} ({reason(error)}); "
-                f"{kept}: {remedy(error)}, then go on with --resume."
+                f"{kept}: {remedy(error)}, then {then}."
             ) from error
         try:
             self._link_best()

@@ -49,4 +49,4 @@ def run(argv: list[str]) -> None:
         count = str(len(listing.ids)) if listing.ids else ""
         table.add_row(f"[bold cyan]{title}[/]", count, few, listing.install.replace("[", r"\["))
     console().print(table)
-    console().print("reverie envs --family NAME prints all of a family; observations of type Discrete need a wrapper.")
+    console().print("reverie envs --family NAME prints all of a family.")

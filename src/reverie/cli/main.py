@@ -1,5 +1,6 @@
 """The `reverie` command: finds the subcommand, and turns errors into one sentence and an exit status."""
 
+import errno
 import importlib
 import os
 import sys
@@ -31,6 +32,7 @@ COMMANDS: dict[str, Entry] = {
 """In the order of the help. Modules are imported when they are needed: PyTorch alone takes seconds."""
 
 OK, FAILED, MISUSED, INTERRUPTED = 0, 1, 2, 130
+_OUTPUT_LOST = (errno.EPIPE, errno.ENOSPC, errno.EDQUOT)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -40,10 +42,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: arguments without the program's name; None takes those of the process.
 
     Returns:
-        Exit status: 0, 1 after an error, 2 if the command line was wrong, 130 if interrupted.
+        Exit status: 0, 1 after an error, 2 if the command line was wrong, 130 if interrupted (128 and the number of
+        the signal).
     """
     try:
-        return _dispatch(list(sys.argv[1:] if argv is None else argv))
+        status = _dispatch(list(sys.argv[1:] if argv is None else argv))
+        sys.stdout.flush()  # here, where a closed pipe or a full disk can still be told
+        return status
     except ReverieError as error:
         from reverie.cli.options import UsageError, say_error
 
@@ -52,10 +57,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as error:
         # A trainer that was stopped says where it saved.
         print(str(error) or "Interrupted.", file=sys.stderr)
-        return INTERRUPTED
-    except BrokenPipeError:
-        # The reader of a pipe has gone (`| head`). Nothing can be written any more, not even at exit.
+        return 128 + int(getattr(error, "signal", INTERRUPTED - 128))
+    except OSError as error:
+        if error.errno not in _OUTPUT_LOST:
+            raise
+        # Nothing can be written any more, not even at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if error.errno != errno.EPIPE:  # the reader of a pipe may go (`| head`)
+            from reverie.cli.options import say_error
+
+            say_error(f"The output could not be written ({error.strerror}); free some space.")
         return FAILED
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else OK if stop.code is None else FAILED

@@ -90,8 +90,8 @@ def console(stderr: bool = False) -> Console:
 
 
 def say_error(message: str) -> None:
-    """One sentence on standard error."""
-    console(stderr=True).print(Text.assemble(("error: ", "bold red"), message), soft_wrap=True)
+    """One line on standard error; what others wrote, such as an environment's own errors, may hold several."""
+    console(stderr=True).print(Text.assemble(("error: ", "bold red"), " ".join(message.split())), soft_wrap=True)
 
 
 def _required(one: Any) -> bool:

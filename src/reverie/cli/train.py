@@ -66,10 +66,9 @@ def choose_preset(environment: str) -> str:
     if by_name != "vector":
         return by_name
 
-    from reverie.envs import make_env
+    from reverie.envs import env_spec
 
-    with make_env(EnvConfig(name=environment, parallel=False), seed=0) as env:
-        return default_preset(environment, env.spec)
+    return default_preset(environment, env_spec(EnvConfig(name=environment)))
 
 
 def new_folder(parent: Path, stem: str) -> Path:

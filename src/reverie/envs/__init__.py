@@ -2,6 +2,6 @@
 
 from reverie.envs.batched import BatchedEnv
 from reverie.envs.catalog import EnvListing, list_envs
-from reverie.envs.make import EnvFactory, as_factory, make_env
+from reverie.envs.make import EnvFactory, as_factory, env_spec, make_env
 
-__all__ = ["BatchedEnv", "EnvFactory", "EnvListing", "as_factory", "list_envs", "make_env"]
+__all__ = ["BatchedEnv", "EnvFactory", "EnvListing", "as_factory", "env_spec", "list_envs", "make_env"]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from reverie.envs.checks import Complaint, check_array
 from reverie.errors import EnvError
-from reverie.spaces import STEP_KEYS, ActionSpec, Array, ArraySpec
+from reverie.spaces import RESERVED_KEYS, ActionSpec, Array, ArraySpec
 
 SUPPORTED_OBSERVATIONS = (
     "images (Box of uint8 or bool with 2 or 3 dimensions, or of floats in [0, 1] with 3), vectors (Box), Discrete, "
@@ -54,7 +54,7 @@ class ObservationAdapter:
                 )
             spec, convert = converter
             key = "/".join(path) or ("image" if spec.is_image else "vector")
-            if key in STEP_KEYS or key == "action" or key in self._entries:
+            if key in RESERVED_KEYS or key in self._entries:
                 raise EnvError(f"{env}: the observation key '{key}' is taken; rename it in the environment.")
             self._entries[key] = ObservationEntry(path, spec, convert)
         if not self._entries:

@@ -5,6 +5,7 @@ import functools
 import os
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import cv2
@@ -19,6 +20,7 @@ from reverie.envs.catalog import find_spec, install_hint
 from reverie.envs.runner import EnvRunner
 from reverie.envs.workers import SUPPORTED, RemoteGroup
 from reverie.errors import EnvError
+from reverie.spaces import EnvSpec
 
 EnvFactory = Callable[[], gymnasium.Env[Any, Any]]
 """A function, or class, that creates a new environment at every call."""
@@ -67,6 +69,18 @@ def make_env(config: EnvConfig, seed: int, factory: EnvFactory | None = None) ->
     return BatchedEnv(as_groups, [len(chunk) for chunk in chunks], config.action_repeat)
 
 
+def env_spec(config: EnvConfig, factory: EnvFactory | None = None) -> EnvSpec:
+    """What an environment offers, without using up an instance that a user passed.
+
+    Raises:
+        EnvError: as `make_env`.
+    """
+    if isinstance(factory, InstanceFactory):
+        return factory.spec
+    with make_env(replace(config, num_envs=1), 0, factory) as env:
+        return env.spec
+
+
 def as_factory(env: Any) -> tuple[str, EnvFactory | None]:
     """Name of an environment, and the function for `make_env`, from whatever a user passes.
 
@@ -99,6 +113,11 @@ class InstanceFactory:
         self._env = env
         self._used = False
         self.name = env_name(env)
+
+    @property
+    def spec(self) -> EnvSpec:
+        """Of the instance, which is neither reset nor closed for it."""
+        return EnvRunner(self._env, seed=0).spec
 
     def __call__(self) -> gymnasium.Env[Any, Any]:
         """The instance at the first call, a deep copy at every further one.

@@ -101,7 +101,7 @@ class EnvRunner:
     def _guard(self, call: Callable[[], Any]) -> Any:
         try:
             return call()
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # an environment that calls exit() would end the training unsaved
             frame = traceback.extract_tb(error.__traceback__)[-1]
             place = f"{frame.filename}:{frame.lineno}"
             raise self._error(f"it raised {type(error).__name__}: {error} ({place})") from error

@@ -12,13 +12,19 @@ from reverie.config import EnvConfig
 from reverie.envs import EnvFactory, make_env
 from reverie.errors import EnvError
 from reverie.training.collection import AgentPolicy, Collector, Episode
+from reverie.training.interrupts import StopRequest
 
 MAX_ENVS = 8
 """Episodes that are played side by side."""
 
 
 def evaluate(
-    agent: Dreamer, config: EnvConfig, episodes: int, seed: int, factory: EnvFactory | None = None
+    agent: Dreamer,
+    config: EnvConfig,
+    episodes: int,
+    seed: int,
+    factory: EnvFactory | None = None,
+    stop: StopRequest | None = None,
 ) -> list[Episode]:
     """Play episodes to their end with the actor's mode; latent states are sampled.
 
@@ -32,6 +38,7 @@ def evaluate(
         episodes: how many.
         seed: of environments and samples.
         factory: creates the environment in place of `config.name`.
+        stop: breaks the evaluation off; fewer episodes are returned then.
     """
     count = 1 if getattr(factory, "single", False) else min(episodes, MAX_ENVS)
     quota = [len(part) for part in np.array_split(np.arange(episodes), count)]
@@ -47,6 +54,8 @@ def evaluate(
             )
         collector = Collector(env, lambda step, rows: None)
         while any(len(done) < wanted for done, wanted in zip(finished, quota, strict=True)):
+            if stop is not None and stop.requested:
+                break
             for index, episode in collector.collect(policy):
                 finished[index].append(episode)
     return [episode for done, wanted in zip(finished, quota, strict=True) for episode in done[:wanted]]

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: finish the step, save, stop."""
+"""Ctrl-C, SIGTERM, and the end of the terminal: finish the step, save, stop."""
 
 import signal
 import threading
@@ -8,11 +8,22 @@ from typing import Any
 
 
 class Stopped(KeyboardInterrupt):
-    """Training was stopped from outside, after saving; `str()` says where and how to go on."""
+    """Training was stopped from outside, after saving.
+
+    Args:
+        words: where it was saved, and how to go on; `str()` gives them.
+        number: the signal that stopped it.
+    """
+
+    def __init__(self, words: str, number: int = signal.SIGINT) -> None:
+        super().__init__(words)
+        self.signal = number
 
 
 class StopRequest:
-    """While active, the first SIGINT or SIGTERM is only noted, and a second one stops at once.
+    """While active, the first SIGINT, SIGTERM or SIGHUP is only noted, and a second one stops at once.
+
+    `requested` says whether one has arrived, and `signal` which. SIGHUP stays ignored where it was (`nohup`).
 
     Args:
         notify: called when the first one arrives.
@@ -20,13 +31,16 @@ class StopRequest:
 
     def __init__(self, notify: Callable[[], None]) -> None:
         self.requested = False
+        self.signal: int = signal.SIGINT
         self._notify = notify
         self._previous: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> "StopRequest":
         # Python lets only the main thread handle signals.
         if threading.current_thread() is threading.main_thread():
-            for kind in (signal.SIGINT, signal.SIGTERM):
+            for kind in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                if kind == signal.SIGHUP and signal.getsignal(kind) == signal.SIG_IGN:
+                    continue
                 self._previous[kind] = signal.signal(kind, self._handle)
         return self
 
@@ -36,6 +50,7 @@ class StopRequest:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.requested:
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt("Stopped at once, without a checkpoint; --resume goes on from the last one.")
         self.requested = True
+        self.signal = number
         self._notify()

@@ -9,6 +9,7 @@ Names are grouped by their first part, which is also TensorBoard's grouping:
 - `time/…`: seconds in each phase since the last row, and `…_share`, the same as a part of all that time
 """
 
+import io
 import json
 import math
 import os
@@ -23,6 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
 from reverie.errors import RunError
@@ -221,14 +223,11 @@ class MetricsWriter:
                 raise RunError(f"{self.path} already holds metrics; go on with --resume or choose another folder.")
             self._file = self.path.open("a", encoding="utf-8")
             if self._tensorboard:
-                # Imported late: it takes a second, which `reverie --help` need not wait for.
-                from torch.utils.tensorboard import SummaryWriter
+                # Imported late: TensorBoard's packages take their time, and only a run needs them.
+                from reverie.training.events import EventFile
 
-                self._board = SummaryWriter(
-                    str(self.directory / TENSORBOARD_FOLDER),
-                    purge_step=None if resume_at_step is None else resume_at_step + 1,
-                    flush_secs=30,
-                )
+                purge = None if resume_at_step is None else resume_at_step + 1
+                self._board = EventFile(self.directory / TENSORBOARD_FOLDER, purge)
         return self
 
     def _drop_after(self, step: int) -> None:
@@ -275,8 +274,7 @@ class MetricsWriter:
             self._file.write(line + "\n")
             self._file.flush()
             if self._board is not None:
-                for name, value in scalars.items():
-                    self._board.add_scalar(name, float(value), step)
+                self._board.scalars({name: float(value) for name, value in scalars.items()}, step)
 
     def add_image(self, name: str, image: NDArray[np.uint8], step: int) -> None:
         """Show a picture in TensorBoard, for example the dream strip.
@@ -286,35 +284,30 @@ class MetricsWriter:
             image: uint8 [H, W, 3].
             step: agent steps.
         """
+        if self._board is None:
+            return
+        png = io.BytesIO()
+        Image.fromarray(image).save(png, "PNG")
         with self._explained():
-            if self._board is not None:
-                self._board.add_image(name, image, step, dataformats="HWC")
+            self._board.picture(name, png.getvalue(), *image.shape[:2], step)
 
     def add_gif(self, name: str, gif: bytes, step: int) -> None:
-        """Show an animation in TensorBoard: the content of a GIF file, for example of the dream that was just saved.
-
-        `SummaryWriter.add_video` would encode the frames a second time, and needs one more package for that.
-        """
+        """Show an animation in TensorBoard: the content of a GIF file, for example of the dream that was just saved."""
         if gif[:3] != b"GIF":
             raise ValueError("These bytes are not a GIF file.")
         if self._board is None:
             return
-        from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[import-untyped]
-
         width, height = struct.unpack("<HH", gif[6:10])
-        picture = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=gif)
         with self._explained():
-            self._board.file_writer.add_summary(Summary(value=[Summary.Value(tag=name, image=picture)]), step)
+            self._board.picture(name, gif, height, width, step)
 
     def close(self) -> None:
         """Write out what is pending."""
         with self._explained():
-            if self._file is not None:
-                self._file.close()
-                self._file = None
-            if self._board is not None:
-                self._board.close()
-                self._board = None
+            file, board, self._file, self._board = self._file, self._board, None, None
+            for each in (file, board):
+                if each is not None:
+                    each.close()
 
     def __enter__(self) -> "MetricsWriter":
         return self if self._file is not None else self.open()

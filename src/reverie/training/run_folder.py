@@ -15,8 +15,10 @@ import fcntl
 import json
 import os
 import shlex
+import shutil
 import socket
 import warnings
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -28,8 +30,10 @@ from reverie.config import Config
 from reverie.errors import CheckpointError, RunError
 
 CONFIG = "config.json"
+METRICS = "metrics.jsonl"
+LOCK = "lock.json"
 _FOLDERS = ("tensorboard", "checkpoints", "replay", "videos")
-_RESULTS = ("metrics.jsonl", "checkpoints", "replay", "videos")
+_RESULTS = (METRICS, "checkpoints", "replay", "videos")
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
 
 _held: set[int] = set()  # file descriptors of the locks that this process holds
@@ -56,7 +60,7 @@ class RunFolder:
         """Nothing is read or written yet."""
         self.path = Path(path)
         self.config_path = self.path / CONFIG
-        self.metrics = self.path / "metrics.jsonl"
+        self.metrics = self.path / METRICS
         self.tensorboard = self.path / "tensorboard"
         self.checkpoints = self.path / "checkpoints"
         self.replay = self.path / "replay"
@@ -64,6 +68,7 @@ class RunFolder:
         self.resumed = False
         """Whether there is a checkpoint to go on from."""
         self._lock: int | None = None
+        self._made: list[str] = []  # what `create` adds to the folder, and "" for the folder itself
 
     @classmethod
     def create(cls, path: Path | str, config: Config, resume: bool = False) -> "RunFolder":
@@ -83,16 +88,20 @@ class RunFolder:
         """
         folder = cls(path)
         try:
+            made = [name for name in (LOCK, "") if not (folder.path / name).exists()]
             folder.path.mkdir(parents=True, exist_ok=True)
             folder._take_lock()
+            folder._made = [name for name in (CONFIG, METRICS, *_FOLDERS) if not (folder.path / name).exists()] + made
             folder._prepare(config, resume)
         except OSError as error:
+            folder.discard()
             folder.close()
             raise RunError(
                 f"The run folder {folder.path} cannot be written ({error.strerror or error}); "
                 "choose another --logdir or check the disk and its permissions."
             ) from error
         except BaseException:
+            folder.discard()
             folder.close()
             raise
         return folder
@@ -104,6 +113,30 @@ class RunFolder:
             ConfigError: if it is missing or damaged.
         """
         return config_io.load(self.config_path)
+
+    def save_config(self, config: Config) -> None:
+        """Replace the configuration: a resumed run may have been given another one.
+
+        Raises:
+            RunError: if it cannot be written.
+        """
+        try:
+            config_io.save(config, self.config_path)
+        except OSError as error:
+            raise RunError(f"{self.config_path} cannot be written ({error.strerror}); check the disk.") from error
+
+    def discard(self) -> None:
+        """Remove what `create` laid out, unless there is a checkpoint by now; the folder is as unused as before."""
+        if self.resumed or self._lock is None or Checkpoints(self.checkpoints).latest() is not None:
+            return
+        with suppress(OSError):
+            for path in (self.path / name for name in self._made):
+                if path == self.path:
+                    path.rmdir()  # only if nobody else has put something there
+                elif path.is_dir():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Give the lock back."""
@@ -133,6 +166,11 @@ class RunFolder:
         self.resumed = Checkpoints(self.checkpoints).latest() is not None
         if self.resumed and not self.config_path.exists():
             raise RunError(f"{self.path} cannot be resumed, since its {CONFIG} is missing; choose another --logdir.")
+        if self.resumed and (there := self.saved_config().env.name) != config.env.name:
+            raise RunError(
+                f"The run in {self.path} is of {there} and cannot go on with {config.env.name}; name {there}, or choose "
+                "another --logdir."
+            )
         if results and not self.resumed:
             raise RunError(
                 f"{self.path} cannot be resumed: it has {' and '.join(results)} but no checkpoint, since it stopped "
@@ -145,10 +183,14 @@ class RunFolder:
             config_io.save(config, self.config_path)
 
     def _take_lock(self) -> None:
-        path = self.path / "lock.json"
+        path = self.path / LOCK
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not path.exists() or not os.path.samestat(os.fstat(descriptor), path.stat()):
+                os.close(descriptor)  # its former owner has just discarded the folder
+                self.path.mkdir(parents=True, exist_ok=True)
+                return self._take_lock()
         except BlockingIOError:
             os.close(descriptor)
             raise RunError(

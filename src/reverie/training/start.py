@@ -5,7 +5,8 @@ from typing import Any
 
 from reverie.agent import Dreamer
 from reverie.config import Config, EnvConfig
-from reverie.envs import EnvFactory, as_factory, make_env
+from reverie.config_io import load
+from reverie.envs import EnvFactory, as_factory, env_spec
 from reverie.presets import default_preset
 from reverie.presets import preset as preset_config
 from reverie.training.run_folder import RunFolder
@@ -22,8 +23,8 @@ def train_config(
     """Train with a complete configuration.
 
     Args:
-        config: all settings. A resumed run may be given others than it was started with, for example more steps; the
-            folder's `config.json` keeps those of the start.
+        config: all settings. A resumed run may be given others than it was started with, for example more steps; they
+            replace those in the folder's `config.json`.
         logdir: the run's folder.
         resume: go on with the run in `logdir`, or start it if there is none.
         env_factory: creates the environment in place of `config.env.name`.
@@ -37,7 +38,11 @@ def train_config(
         ReverieError: for what a user can mend.
     """
     with RunFolder.create(logdir, config, resume) as run:
-        return Trainer(config, run, env_factory, preset_name).run()
+        try:
+            return Trainer(config, run, env_factory, preset_name).run()
+        except BaseException:
+            run.discard()
+            raise
 
 
 def train(env: Any, preset: str | None = None, *, logdir: Path | str, resume: bool = False, **settings: Any) -> Dreamer:
@@ -50,8 +55,8 @@ def train(env: Any, preset: str | None = None, *, logdir: Path | str, resume: bo
             evaluations).
         preset: name of the settings to start from; None chooses by the environment, see `default_preset`.
         logdir: folder of the run.
-        resume: go on with the run in `logdir`, or start it if there is none. Preset and settings are those given here,
-            and not those of the folder's `config.json`.
+        resume: go on with the run in `logdir`, or start it if there is none. Without a preset, a run goes on with the
+            settings that it was started with.
         settings: whatever differs from the preset: fields of `TrainingConfig` by name, others by their path, as in
             `**{"world_model.kl.scale": 0.1}`.
 
@@ -62,8 +67,10 @@ def train(env: Any, preset: str | None = None, *, logdir: Path | str, resume: bo
         ReverieError: for what a user can mend; one sentence says what and how.
     """
     name, factory = as_factory(env)
-    if preset is None:
-        with make_env(EnvConfig(name=name, parallel=False), 0, factory) as probe:
-            preset = default_preset(name, probe.spec)
-    config = preset_config(preset).for_env(name).override(**settings)
-    return train_config(config, logdir, resume, factory, preset)
+    saved = RunFolder(logdir).config_path
+    if preset is None and resume and saved.is_file():
+        base = load(saved)
+    else:
+        preset = preset or default_preset(name, env_spec(EnvConfig(name=name), factory))
+        base = preset_config(preset)
+    return train_config(base.for_env(name).override(**settings), logdir, resume, factory, preset)

@@ -1,6 +1,7 @@
 """The training loop: collect, learn, evaluate, save (SPEC 40 to 44)."""
 
 import math
+import shlex
 import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -14,7 +15,7 @@ from reverie.agent import Dreamer
 from reverie.checkpoints import Checkpoints, Snapshot, numpy_state, restore_numpy
 from reverie.config import Config
 from reverie.envs import EnvFactory, make_env
-from reverie.errors import ReverieError, RunError
+from reverie.errors import CheckpointError, ReverieError, RunError
 from reverie.replay import Replay
 from reverie.spaces import Step
 from reverie.training.collection import AgentPolicy, Collector, Policy, RandomPolicy
@@ -24,8 +25,15 @@ from reverie.training.evaluation import evaluate, evaluation_seed
 from reverie.training.every import Every
 from reverie.training.interrupts import Stopped, StopRequest
 from reverie.training.metrics import Metrics, MetricsWriter
-from reverie.training.run_folder import RunFolder
+from reverie.training.run_folder import RunFolder, config_changes
 
+
+class Diverged(RunError):
+    """Losses are no longer finite; weights of this moment are not worth keeping."""
+
+
+AGENT = ("world_model.", "behavior.")
+"""Settings that the sizes of the networks depend on are among these."""
 CONTEXT = 5
 """Steps that the model sees before it imagines, in videos."""
 
@@ -74,6 +82,20 @@ class Trainer:
             (settings.seed, resumed[0] if resumed else 0)
         ).spawn(3)
         self.env = make_env(config.env, int(env_seed.generate_state(1)[0]), factory)
+        try:
+            self._set_up(run, resumed, sample_seed, prefill_seed)
+        except BaseException:
+            self.env.close()
+            raise
+
+    def _set_up(
+        self,
+        run: RunFolder,
+        resumed: tuple[int, Snapshot] | None,
+        sample_seed: np.random.SeedSequence,
+        prefill_seed: np.random.SeedSequence,
+    ) -> None:
+        config, settings = self.config, self.config.training
         self.agent = Dreamer(config, self.env.spec)
         self.replay = Replay(run.replay, self.env.spec.step, config.replay, self.env.num_envs)
         self.collector = Collector(self.env, self._store)
@@ -89,6 +111,7 @@ class Trainer:
         self.metrics = Metrics()
         if resumed:
             self._restore(resumed[1])
+            run.save_config(config)  # What it goes on with is what the next --resume goes on with.
         self._writer = MetricsWriter(run.path)
         self._resumed_at = resumed[0] if resumed else None
         self._display = Display(
@@ -125,9 +148,10 @@ class Trainer:
             with self._display, self._writer.open(self._resumed_at), StopRequest(self._announce_stop) as stop:
                 try:
                     self._loop(stop, started)
-                except Exception:
-                    with suppress(ReverieError):
-                        self._checkpoint()
+                except (Exception, SystemExit) as error:  # rich exits where the reader of a pipe has gone
+                    if not isinstance(error, Diverged):
+                        with suppress(ReverieError):
+                            self._checkpoint()
                     raise
         finally:
             self.env.close()
@@ -136,6 +160,9 @@ class Trainer:
 
     def _loop(self, stop: StopRequest, started: float) -> None:
         steps = self.config.training.steps
+        if self.state.steps >= steps:
+            self._display.log(f"This run has its {steps:,} steps; raise --steps to go on.")
+            return
         if not self._resumed_at:
             self._checkpoint()  # From here on there is something to resume.
         random_policy = RandomPolicy(self.env.spec.action, self._prefill_rng)
@@ -147,21 +174,31 @@ class Trainer:
                 if not self.state.pretrained:
                     self._pretrain(stop)
                 if self._is_due("evaluate"):
-                    self._evaluate()
+                    self._evaluate(stop)
+                if stop.requested:
+                    break
                 self._collect(agent_policy, "training")
                 for _ in range(self._is_due("train") * self.config.training.train_steps):
                     self._learn()
                 if self._is_due("video"):
                     self._video()
             self.state.seconds = time.monotonic() - started
-            if self._is_due("log"):
+            if self.state.steps < steps and self._is_due("log"):
                 self._log()
             if self.state.pretrained and self._is_due("checkpoint"):
                 self._checkpoint()
+        if not stop.requested:
+            self._finish(stop)
         if stop.requested:
             folder = self._checkpoint()
-            raise Stopped(f"Stopped at step {self.state.steps:,} and saved {folder}; go on with --resume.")
-        self._finish()
+            words = f"Stopped at step {self.state.steps:,} and saved {folder}; go on with {self._words_to_resume()}."
+            raise Stopped(words, stop.signal)
+
+    def _words_to_resume(self) -> str:
+        if self._factory is not None:
+            return "resume=True"
+        command = ["reverie", "train", self.config.env.name, "--logdir", str(self.run_folder.path), "--resume"]
+        return f"`{shlex.join(command)}`"
 
     def _prefilled(self) -> bool:
         """Enough random steps, and at least one episode if whole episodes are sampled (SPEC 41)."""
@@ -204,12 +241,14 @@ class Trainer:
             self._display.update(step=self.state.steps, frames=self.frames, phase="pretraining")
         self.state.pretrained = True
 
-    def _evaluate(self) -> None:
+    def _evaluate(self, stop: StopRequest) -> None:
         settings = self.config.training
         self._display.update(step=self.state.steps, frames=self.frames, phase="evaluating")
         with self.metrics.timer("evaluate"):
             seed = evaluation_seed(settings.seed, self.state.evaluations + 1)
-            played = evaluate(self.agent, self.config.env, settings.eval_episodes, seed, self._factory)
+            played = evaluate(self.agent, self.config.env, settings.eval_episodes, seed, self._factory, stop)
+        if stop.requested:
+            return  # It was broken off.
         self.state.evaluations += 1
         score = float(np.mean([episode.return_ for episode in played]))
         self.metrics.add({"eval/return": score, "eval/length": float(np.mean([e.length for e in played]))})
@@ -232,7 +271,7 @@ class Trainer:
         self._display.update(step=self.state.steps, frames=self.frames, phase=self._phase(), metrics=scalars)
         broken = [name for name, value in scalars.items() if not math.isfinite(value)]
         if broken:
-            raise RunError(
+            raise Diverged(
                 f"{broken[0]} is not finite at step {self.state.steps}; lower the learning rates, or go back to an "
                 f"earlier checkpoint in {self.run_folder.checkpoints}."
             )
@@ -240,10 +279,12 @@ class Trainer:
     def _phase(self) -> str:
         return "training" if self.state.pretrained else "prefill"
 
-    def _finish(self) -> None:
+    def _finish(self, stop: StopRequest) -> None:
         self.replay.check_sampleable()
         if self.config.training.eval_every:
-            self._evaluate()
+            self._evaluate(stop)
+        if stop.requested:
+            return
         if self._has_images and self.config.training.video_every:
             self._video()
         self._log()
@@ -255,6 +296,11 @@ class Trainer:
 
     def _checkpoint(self, score: float | None = None) -> Any:
         with self.metrics.timer("checkpoint"):
+            if not all(bool(weight.isfinite().all()) for weight in self.agent.parameters()):
+                raise Diverged(
+                    f"The weights are not finite at step {self.state.steps}, and were not saved; lower the learning "
+                    "rates, and go on with --resume from the checkpoint before."
+                )
             snapshot = self.agent.snapshot()
             self.state.last_due = {name: every.last for name, every in self._due.items()}
             loop = {
@@ -267,9 +313,24 @@ class Trainer:
                 self.state.steps, Snapshot(snapshot.tensors, {**snapshot.state, "loop": loop}), score
             )
 
+    def _misfit(self) -> str:
+        """Which settings are others than those of the run that is resumed; empty if none that sizes depend on."""
+        changes = config_changes(self.run_folder.saved_config(), self.config)
+        sizes = [f"{path} ({old} there)" for path, (old, _) in changes.items() if path.startswith(AGENT)]
+        if not sizes:
+            return ""
+        more = f" and {len(sizes) - 3} more" if len(sizes) > 3 else ""
+        return (
+            f"The run in {self.run_folder.path} has networks of other sizes: leave {', '.join(sizes[:3])}{more} as in "
+            "its config.json, or choose another --logdir."
+        )
+
     def _restore(self, snapshot: Snapshot) -> None:
         loop = snapshot.state["loop"]
-        self.agent.restore(snapshot)
+        try:
+            self.agent.restore(snapshot)
+        except CheckpointError as error:
+            raise CheckpointError(self._misfit() or str(error)) from error
         self.state = LoopState(**loop["state"])
         for name, every in self._due.items():
             every.last = self.state.last_due.get(name)
