@@ -4,6 +4,7 @@ The model sees the first `context` frames and imagines the rest from the actions
 seen, an orange one what it imagines.
 """
 
+import errno
 import math
 import os
 from collections.abc import Iterator, Sequence
@@ -38,6 +39,7 @@ GUTTER = 58
 HEADER = 30
 FONT_SIZE = 14
 SUFFIXES = (".gif", ".mp4", ".png")
+_ENCODER_FAILED = "the video encoder failed; the disk may be full"
 
 
 def _to_rgb(images: NDArray[Any]) -> NDArray[np.float64]:
@@ -317,8 +319,22 @@ def _save_gif(frames: Frames, path: Path, fps: float) -> None:
 
 def _save_mp4(frames: Frames, path: Path, fps: float) -> None:
     # Imported late: it looks for its encoder program, which other formats do not need.
-    import imageio.v3 as imageio
+    try:
+        import imageio.v3 as imageio
+        import imageio_ffmpeg  # noqa: F401
+    except ImportError as error:
+        raise ReverieError(
+            f"An .mp4 cannot be written here ({error}); type `pip install imageio-ffmpeg`, or choose .gif."
+        ) from error
 
+    path.touch()  # where this is not allowed, it says so in plainer words than the encoder does
     # H.264 wants even sides: the last row and column are repeated where they are odd.
     padded = np.pad(frames, ((0, 0), (0, frames.shape[1] % 2), (0, frames.shape[2] % 2), (0, 0)), mode="edge")
-    imageio.imwrite(path, padded, plugin="FFMPEG", fps=fps, codec="libx264", quality=8, macro_block_size=2)
+    options: dict[str, Any] = {"codec": "libx264", "quality": 8, "macro_block_size": 2, "ffmpeg_log_level": "quiet"}
+    try:
+        imageio.imwrite(path, padded, plugin="FFMPEG", fps=fps, **options)
+        whole = b"moov" in path.read_bytes()  # the encoder ends with its table, and says nothing if it could not
+    except OSError as error:
+        raise OSError(errno.EIO, _ENCODER_FAILED) from error
+    if not whole:
+        raise OSError(errno.EIO, _ENCODER_FAILED)

@@ -62,9 +62,8 @@ class Checkpoints:
             folder = self._name(step)
             write_folder(folder, step, snapshot, score, {})
         except OSError as error:
-            kept, then = (
-                (f"{previous.name} is intact", "go on with --resume") if previous else ("it is the first", "try again")
-            )
+            kept = f"{previous.name} is intact" if previous else "there is no earlier one"
+            then = "go on with --resume" if previous else "try again"
             raise CheckpointError(
                 f"The checkpoint of step {step} could not be written to {self.directory} ({reason(error)}); "
                 f"{kept}: {remedy(error)}, then {then}."

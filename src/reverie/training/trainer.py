@@ -75,6 +75,7 @@ class Trainer:
         if settings.threads:
             torch.set_num_threads(settings.threads)
         self.state = LoopState()
+        self._waits = False
         self.checkpoints = Checkpoints(run.checkpoints, settings.keep_checkpoints)
         resumed = self.checkpoints.load() if run.resumed else None
         # Environments start afresh in a resumed run, and not with the episodes that they have already played.
@@ -204,7 +205,15 @@ class Trainer:
         """Enough random steps, and at least one episode if whole episodes are sampled (SPEC 41)."""
         if self.state.steps < self.config.training.prefill:
             return False
-        return self.state.episodes > 0 or self.config.replay.sampling == "steps"
+        if self.state.episodes > 0 or self.config.replay.sampling == "steps":
+            return True
+        if not self._waits:
+            self._waits = True
+            self._display.log(
+                f"No episode has ended in {self.state.steps:,} steps, and learning waits for the first one; if none "
+                "will, set --env.time-limit, or --replay.sampling steps."
+            )
+        return False
 
     def _is_due(self, name: str) -> int:
         return self._due[name](self.state.steps)
