@@ -32,7 +32,7 @@ def main() -> int:
     options = parse()
     out = Path(options.out)
     out.mkdir(parents=True, exist_ok=True)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "4"}
+    environment = {"OMP_NUM_THREADS": "4", **os.environ, "PYTHONPATH": str(ROOT / "src"), "PYTHONUNBUFFERED": "1"}
     if options.wheels:
         install(Path(options.wheels), environment)
     results = out / "measurements.jsonl"
@@ -111,6 +111,7 @@ def learn(options: argparse.Namespace, environment: dict[str, str], out: Path) -
     preset = "debug" if options.tiny else options.preset
     command = [sys.executable, "-m", "reverie.cli.main", "train", options.env, "--preset", preset]
     command += ["--logdir", str(folder), "--resume", "--device", options.device]
+    command += ["--steps", "300"] if options.tiny else []
     started = time.monotonic()
     with (out / "train.log").open("a") as log:
         process = subprocess.Popen(command, env=environment, cwd=ROOT, stdout=log, stderr=log)

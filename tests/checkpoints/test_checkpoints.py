@@ -471,7 +471,7 @@ def test_all_damage_is_detected_and_the_sound_one_named(tmp_path: Path) -> None:
         assert str(directory / "step-000012000") in message, how
         assert how.split()[-1] in message, how
         assert f"reverie eval '{directory / 'step-000010000'}'" in message, how
-        assert "delete step-000012000 and train on from it with --resume" in message
+        assert f"`rm -r '{directory / 'step-000012000'}'` and train on from it with --resume" in message
         assert store.latest_sound() == directory / "step-000010000"
         assert_same(store.load(directory / "step-000010000")[1], snapshot(1))
         damage(directory / "step-000010000", rng)

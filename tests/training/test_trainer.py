@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import threading
 from pathlib import Path
 
 import numpy as np
@@ -149,19 +148,30 @@ def test_evaluating_twice_gives_the_same(tmp_path: Path) -> None:
     assert first["mean"] == np.mean([episode["return"] for episode in first["episodes"]])
 
 
+class Stops(environments.Catch):
+    """Sends a signal to this process at its 70th step."""
+
+    kind = signal.SIGINT
+    count = 0
+
+    def step(self, action: int) -> environments.Result:
+        """Send it, once."""
+        Stops.count += 1
+        if Stops.count == 70:
+            os.kill(os.getpid(), Stops.kind)
+        return super().step(action)
+
+
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
-def test_stop_saves_and_resumes(kind: signal.Signals, tmp_path: Path) -> None:
-    timer = threading.Timer(2.0, os.kill, (os.getpid(), kind))
-    timer.start()
-    try:
-        with pytest.raises(Stopped, match="go on with --resume"):
-            train("CartPole-v1", tmp_path, steps=1_000_000)
-    finally:
-        timer.cancel()
-    stopped = reverie.load(tmp_path)
-    assert 0 < stopped.agent_steps < 1_000_000
-    resumed = train("CartPole-v1", tmp_path, resume=True, steps=stopped.agent_steps + 16)
-    assert resumed.agent_steps == stopped.agent_steps + 16
+def test_stop_saves_and_resumes(kind: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Stops, "kind", kind)
+    monkeypatch.setattr(Stops, "count", 0)
+    with pytest.raises(Stopped, match=r"Stopped at step 70 and saved .*; go on with resume=True") as caught:
+        train(Stops, tmp_path, steps=1_000_000, eval_every=0)
+    assert caught.value.signal == kind
+    assert reverie.load(tmp_path).agent_steps == 70
+    resumed = train(Stops, tmp_path, resume=True, steps=86, eval_every=0)
+    assert resumed.agent_steps == 86
 
 
 def test_used_folder_is_refused(tmp_path: Path) -> None:

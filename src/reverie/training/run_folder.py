@@ -168,8 +168,8 @@ class RunFolder:
             raise RunError(f"{self.path} cannot be resumed, since its {CONFIG} is missing; choose another --logdir.")
         if self.resumed and (there := self.saved_config().env.name) != config.env.name:
             raise RunError(
-                f"The run in {self.path} is of {there} and cannot go on with {config.env.name}; name {there}, or choose "
-                "another --logdir."
+                f"The run in {self.path} is of {there} and cannot go on with {config.env.name}; name {there}, or "
+                "choose another --logdir."
             )
         if results and not self.resumed:
             raise RunError(

@@ -168,7 +168,7 @@ class Trainer:
             self._checkpoint()  # From here on there is something to resume.
         random_policy = RandomPolicy(self.env.spec.action, self._prefill_rng)
         agent_policy = AgentPolicy(self.agent)
-        while self.state.steps < steps and not stop.requested:
+        while self._goes_on(stop):
             if not self._prefilled():
                 self._collect(random_policy, "prefill")
             else:
@@ -176,7 +176,7 @@ class Trainer:
                     self._pretrain(stop)
                 if self._is_due("evaluate"):
                     self._evaluate(stop)
-                if stop.requested:
+                if not self._goes_on(stop):
                     break
                 self._collect(agent_policy, "training")
                 for _ in range(self._is_due("train") * self.config.training.train_steps):
@@ -194,6 +194,9 @@ class Trainer:
             folder = self._checkpoint()
             words = f"Stopped at step {self.state.steps:,} and saved {folder}; go on with {self._words_to_resume()}."
             raise Stopped(words, stop.signal)
+
+    def _goes_on(self, stop: StopRequest) -> bool:
+        return self.state.steps < self.config.training.steps and not stop.requested
 
     def _words_to_resume(self) -> str:
         if self._factory is not None:

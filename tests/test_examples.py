@@ -1,0 +1,33 @@
+"""The examples, run as they are."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+TINY = "--preset debug --steps 120 --prefill 60 --train-every 20 --eval-every 0 --log-every 60"
+
+
+def run(folder: Path, *command: str) -> str:
+    """Run Python in an empty folder; gives its standard output."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, *command], env=environment, cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_an_environment_of_ones_own(tmp_path: Path) -> None:
+    out = run(tmp_path, str(ROOT / "examples" / "custom_env.py"), "520")
+    assert re.fullmatch(r"[1-9]\d* updates, [\d,]+ parameters", out.splitlines()[-1])
+    assert list((tmp_path / "runs" / "corridor" / "checkpoints").glob("step-000000520*"))
+
+
+def test_a_trained_agent_acts(tmp_path: Path) -> None:
+    run(tmp_path, "-m", "reverie.cli.main", "train", "CartPole-v1", *TINY.split(), "--logdir", "runs/pole")
+    out = run(tmp_path, str(ROOT / "examples" / "use_agent.py"), "runs/pole")
+    # Every step of CartPole gives a reward of one; no policy fails before the eighth, and the preset stops at 100.
+    assert 8 <= float(out.removeprefix("score ")) <= 100
