@@ -10,8 +10,6 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
-NEVER_IMPORTED = {"imageio-ffmpeg"}  # imageio finds it by itself and writes MP4 with it
-
 
 def distribution(requirement: str) -> str:
     """`Some_Name>=1.0` to `some-name`."""
@@ -36,7 +34,7 @@ def imported_distributions() -> set[str]:
 
 def test_imports_are_declared_and_declared_packages_are_imported() -> None:
     declared = {distribution(requirement) for requirement in PROJECT["dependencies"]}
-    assert imported_distributions() == declared - NEVER_IMPORTED
+    assert imported_distributions() == declared
 
 
 def test_every_requirement_is_pinned_to_one_version() -> None:

@@ -182,7 +182,7 @@ def test_closing_ends_the_processes() -> None:
 
 
 PROGRAM = """
-    import os, sys, time
+    import os, signal, sys, time
     import gymnasium
     import numpy as np
     from reverie.config import EnvConfig
@@ -197,6 +197,8 @@ PROGRAM = """
             time.sleep(SLEEP)
             return np.zeros(1, np.float32), 0.0, False, False, {}
 
+    # A shell starts what runs in the background with SIGINT ignored, and the tests with it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     # No `if __name__ == "__main__"`: a script that a newcomer writes.
     env = make_env(EnvConfig(num_envs=2), 0, Local)
     env.reset(np.ones(2, bool))
@@ -248,7 +250,10 @@ def test_ctrl_c_reaches_the_parent_only(tmp_path: Path) -> None:
         assert program.stdout is not None
         assert program.stdout.readline() == "ready\n", program.communicate()
         os.killpg(program.pid, signal.SIGINT)  # what a terminal does: the whole group gets it
-        out, err = program.communicate(timeout=60)
+        try:
+            out, err = program.communicate(timeout=60)
+        finally:
+            program.kill()
         assert program.returncode == 0, err
         assert (out, err) == ("closed\n", "")
 
