@@ -163,7 +163,10 @@ class Dreamer(nn.Module):
             Metrics as scalar tensors on the agent's device, by name.
         """
         model, behavior = self.world_model, self.behavior
-        data = model.preprocess(self.to_tensors(batch))
+        steps = self.to_tensors(batch)
+        if model.vector_norm is not None:
+            model.vector_norm.update(steps)
+        data = model.preprocess(steps)
         length, size = data["is_first"].shape
         carry = self.carry if self.carry is not None and self.carry.deter.shape[0] == size else None
         with self._autocast():

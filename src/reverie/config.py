@@ -238,6 +238,8 @@ class WorldModelConfig:
     """gamma; 0.999 on Atari, 0.995 in the paper. The discount head's labels are gamma * (1 - is_terminal)."""
     reward_transform: Literal["tanh", "identity", "sign"] = "tanh"
     """Applied to rewards before the model learns them; scores are always raw."""
+    normalize_vectors: bool = False
+    """Standardise vector observations by their running mean and deviation. The release reads them as they are."""
     kl: KLConfig = KLConfig()
     scales: LossScales = LossScales()
     gradients: HeadGradients = HeadGradients()

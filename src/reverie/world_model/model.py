@@ -13,7 +13,7 @@ from reverie.networks.layers import MLP
 from reverie.schedules import parse_schedule
 from reverie.spaces import EnvSpec
 from reverie.world_model.objective import balanced_kl, transform_reward
-from reverie.world_model.observations import Decoder, Encoder
+from reverie.world_model.observations import Decoder, Encoder, VectorNorm
 from reverie.world_model.rssm import RSSM, State
 
 Batch = dict[str, Tensor]
@@ -38,6 +38,7 @@ class WorldModel(nn.Module):
     def __init__(self, config: WorldModelConfig, spec: EnvSpec) -> None:
         super().__init__()
         self.config = config
+        self.vector_norm = VectorNorm(spec.observations) if config.normalize_vectors else None
         self.encoder = Encoder(spec.observations, config.encoder)
         self.rssm = RSSM(config.rssm, self.encoder.output_size, spec.action.size)
         self.decoder = Decoder(spec.observations, self.rssm.feat_size, config.decoder)
@@ -50,8 +51,9 @@ class WorldModel(nn.Module):
     def preprocess(self, steps: Mapping[str, Tensor]) -> Batch:
         """Raw steps to what the networks read and predict (SPEC 3; golden file 10).
 
-        uint8 becomes float in [-0.5, 0.5], rewards are transformed, booleans stay, and `discount` is added where
-        `is_terminal` is present: gamma * (1 - is_terminal), the discount head's soft label.
+        uint8 becomes float in [-0.5, 0.5], vectors are standardised if `normalize_vectors` is on, rewards are
+        transformed, booleans stay, and `discount` is added where `is_terminal` is present: gamma * (1 - is_terminal),
+        the discount head's soft label.
         """
         batch = {
             key: value.float() / 255 - 0.5
@@ -59,6 +61,8 @@ class WorldModel(nn.Module):
             else (value if value.dtype == torch.bool else value.float())
             for key, value in steps.items()
         }
+        if self.vector_norm is not None:
+            batch |= self.vector_norm(batch)
         if "reward" in batch:
             batch["reward"] = transform_reward(batch["reward"], self.config.reward_transform)
         if "is_terminal" in batch:

@@ -1,9 +1,9 @@
-"""Encoder and decoder for dictionaries of images and vectors."""
+"""Encoder and decoder for dictionaries of images and vectors, and the scale of vectors."""
 
 from collections.abc import Mapping
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from reverie.config import DecoderConfig, EncoderConfig
@@ -35,6 +35,53 @@ class Keys:
     def width(self) -> int:
         """Of all vectors together."""
         return sum(self.vectors.values())
+
+
+class VectorNorm(nn.Module):
+    """Standardises vector observations by a running mean and variance (not in the release).
+
+    Entries of an observation may differ in size by orders of magnitude: in CartPole the cart moves by metres and the
+    pole by hundredths of a radian, which a decoder of unit variance has next to no reason to predict.
+    """
+
+    MEMORY = 1_000
+    """Batches over which the statistics are averaged: all of them equally up to here, exponentially afterwards."""
+    LIMIT = 10.0
+    """Largest magnitude of a result; what the statistics do not know yet may be far outside."""
+
+    mean: Float[Tensor, "V"]
+    variance: Float[Tensor, "V"]
+    batches: Int[Tensor, ""]
+
+    def __init__(self, observations: Mapping[str, ArraySpec]) -> None:
+        super().__init__()
+        self.keys = Keys(observations, (), "observations").vectors
+        width = sum(self.keys.values())
+        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("variance", torch.ones(width))
+        self.register_buffer("batches", torch.zeros((), dtype=torch.int64))
+
+    @torch.no_grad()
+    def update(self, observation: Mapping[str, Tensor]) -> None:
+        """Take a batch of raw observations [..., V] into the statistics, whatever its size."""
+        if not self.keys:
+            return
+        values = torch.cat([observation[key].float() for key in self.keys], -1).flatten(0, -2)
+        self.batches.add_(1)
+        share = (1 / self.batches).clamp(min=1 / self.MEMORY)
+        shift = values.mean(0) - self.mean
+        # Variance of the mixture of what was known and the batch.
+        self.variance.add_(share * (values.var(0, correction=0) - self.variance + (1 - share) * shift.square()))
+        self.mean.add_(share * shift)
+
+    def forward(self, observation: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The vectors among the observations [..., V], standardised; before the first update as they are."""
+        sizes = list(self.keys.values())
+        scale = (self.variance + 1e-8).sqrt()
+        parts = zip(self.keys, self.mean.split(sizes), scale.split(sizes), strict=True)
+        return {
+            key: ((observation[key] - mean) / deviation).clamp(-self.LIMIT, self.LIMIT) for key, mean, deviation in parts
+        }
 
 
 class Encoder(nn.Module):
