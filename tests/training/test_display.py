@@ -199,6 +199,21 @@ def test_the_pace_of_prefill_does_not_count() -> None:
     assert progress.eta == 785
 
 
+def test_an_evaluation_before_the_first_step_does_not_slow_the_pace() -> None:
+    clock = Clock()
+    progress = Progress(10_000, 0, clock, elapsed=0)
+    progress.update(0, 1000, "prefill", None)
+    for second, frames, phase in ((10, 1000, "evaluating"), (50, 1004, "training"), (52, 1024, "training")):
+        clock.now = second
+        progress.update(second, frames, phase, None)
+    assert progress.frames_per_second == 10
+    # Later ones are part of what takes time.
+    for second, frames, phase in ((60, 1024, "evaluating"), (70, 1184, "training")):
+        clock.now = second
+        progress.update(second, frames, phase, None)
+    assert progress.frames_per_second == 9
+
+
 def test_a_resumed_run_counts_its_earlier_time() -> None:
     clock = Clock()
     progress = Progress(10_000, 4000, clock, elapsed=100.0)

@@ -7,10 +7,10 @@ import math
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 
-from rich.console import Console, ConsoleOptions, RenderResult
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.live import Live
 
 from reverie.training.live_view import render
@@ -137,7 +137,7 @@ class Display:
     def _print_line(self) -> None:
         self.log(plain_line(self.progress))
 
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
         with self._lock:
             yield render(self.progress, self.env, self._facts(), options)
 

@@ -132,7 +132,9 @@ class Progress:
 
     def update(self, step: int, frames: int, phase: str, metrics: Mapping[str, float] | None) -> None:
         """Take over where the run stands; metrics that are not given keep their last value."""
-        if phase != self.phase and {phase, self.phase} & UNTIMED:
+        stood_still = bool(self._samples) and self._samples[0][1] == self.frames
+        if phase != self.phase and ({phase, self.phase} & UNTIMED or stood_still):
+            # Such as an evaluation before the first step of training.
             self._samples.clear()
         self.step, self.frames, self.phase = step, frames, phase
         if metrics:

@@ -80,7 +80,8 @@ class VectorNorm(nn.Module):
         scale = (self.variance + 1e-8).sqrt()
         parts = zip(self.keys, self.mean.split(sizes), scale.split(sizes), strict=True)
         return {
-            key: ((observation[key] - mean) / deviation).clamp(-self.LIMIT, self.LIMIT) for key, mean, deviation in parts
+            key: ((observation[key] - mean) / deviation).clamp(-self.LIMIT, self.LIMIT)
+            for key, mean, deviation in parts
         }
 
 
