@@ -206,8 +206,8 @@ def test_help_shows_what_was_set_on_the_same_line(run: Run) -> None:
 
 
 def test_help_without_a_preset_takes_that_of_the_environment(run: Run) -> None:
-    for line, steps in (("train --help", 50_000_000), ("train --logdir d CartPole-v1 -h", 100_000)):
-        assert f"(default: {steps})" in flat(run(*line.split())[1])
+    for line, name in (("train --help", "atari"), ("train --logdir d CartPole-v1 -h", "vector")):
+        assert f"(default: {PRESETS[name].config.training.steps})" in flat(run(*line.split())[1])
 
 
 def test_summaries_are_the_commands_own_first_lines(run: Run) -> None:
