@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src"
 
 PARTS = ("cli", "analysis", "training", "agent", "behavior", "world_model", "networks", "replay", "envs")
-PARTS += ("checkpoints", "video", "config", "config_io", "presets", "schedules", "spaces", "errors")
+PARTS += ("checkpoints", "video", "config", "config_io", "presets", "schedules", "spaces", "errors", "fast")
 PARTS += ("training/trainer", "training/start")
 
 

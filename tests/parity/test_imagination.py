@@ -6,7 +6,8 @@ from torch import Tensor
 
 from reverie.agent import Dreamer
 from reverie.behavior import BehaviorLoss
-from reverie.behavior.imagination import ImaginationNoise
+from reverie.behavior.imagination import ImaginationNoise, imagine_states
+from reverie.fast.features import Features
 from reverie.world_model import State
 from tests.parity.compare import (
     FORWARD,
@@ -93,14 +94,26 @@ def test_trajectory(golden: LoadGolden, name: str) -> None:
     arrays = golden(name)
     agent = _agent(arrays, name)
     trajectory = _loss(agent, arrays, name).trajectory
-    close_state(trajectory.state, arrays, "seq/")
-    for key in ("feat", "action", "discount", "weight", "reward"):
+    feat = trajectory.feat.dense() if isinstance(trajectory.feat, Features) else trajectory.feat
+    close(feat, arrays["seq/feat"], FORWARD, "feat")
+    for key in ("action", "discount", "weight", "reward"):
         close(getattr(trajectory, key), arrays[f"seq/{key}"], FORWARD, key)
     assert not trajectory.weight.requires_grad
     policy = agent.behavior.actor(trajectory.feat)
     for key in ("logits",) if agent.spec.action.kind == "discrete" else ("loc", "scale"):
         close(getattr(policy, key), arrays[f"actor_{key}"], FORWARD, key)
     close(policy.entropy()[:-2], arrays["entropy"], FORWARD)
+
+
+@every_file
+def test_states(golden: LoadGolden, name: str) -> None:
+    arrays = golden(name)
+    agent = _agent(arrays, name)
+    horizon, noise = agent.config.behavior.horizon, _noise(arrays, name)
+    start, _ = _start(arrays)
+    state, action = imagine_states(agent.world_model, agent.behavior.actor, start, horizon, noise)
+    close_state(state, arrays, "seq/")
+    close(action, arrays["seq/action"], FORWARD, "action")
 
 
 @every_file

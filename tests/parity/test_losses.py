@@ -5,7 +5,6 @@ from torch import Tensor
 
 from reverie.behavior import Behavior, Trajectory
 from reverie.behavior.losses import actor_loss, critic_loss, value_targets
-from reverie.world_model import State
 from tests.parity.compare import (
     DEVICE,
     FORWARD,
@@ -41,11 +40,9 @@ def _behavior(arrays: Golden, case: str) -> Behavior:
 def _trajectory(arrays: Golden) -> tuple[Trajectory, dict[str, Tensor]]:
     """The stored sequence, and those of its entries that can receive gradients."""
     leaves = {key: tensor(arrays[f"seq/{key}"], grad=True) for key in ("feat", "action", "reward", "discount")}
-    stoch, deter = leaves["feat"].chunk(2, -1)  # losses look at features only, so any split will do
-    state = State(deter, stoch, stoch[..., None, :])
     # `Trajectory` promises a weight without gradient; that `imagine` keeps the promise is tested with files 12.
     weight = tensor(arrays["seq/weight"])
-    return Trajectory(state, leaves["action"], leaves["reward"], leaves["discount"], weight), leaves
+    return Trajectory(leaves["feat"], leaves["action"], leaves["reward"], leaves["discount"], weight), leaves
 
 
 def _losses(behavior: Behavior, trajectory: Trajectory) -> dict[str, Tensor]:

@@ -6,7 +6,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from reverie.behavior import rollouts
 from reverie.behavior.networks import Actor
+from reverie.fast.features import Features
 from reverie.world_model import State, WorldModel
 from reverie.world_model.rssm import stack_states
 
@@ -14,8 +16,8 @@ from reverie.world_model.rssm import stack_states
 class Trajectory(NamedTuple):
     """N imagined rollouts of H steps; index 0 is where they start, so that there are H+1 entries."""
 
-    state: State
-    """[H+1, N, …]"""
+    feat: Float[Tensor, "H1 N F"] | Features
+    """Features of the states."""
     action: Float[Tensor, "H1 N A"]
     """`action[t]` led into state t; `action[0]` is zero."""
     reward: Float[Tensor, "H1 N"]
@@ -24,11 +26,6 @@ class Trajectory(NamedTuple):
     """Discount factor of state t, gamma included."""
     weight: Float[Tensor, "H1 N"]
     """Probability, with gamma, that the rollout is still going on before state t's own discount; no gradient."""
-
-    @property
-    def feat(self) -> Float[Tensor, "H1 N F"]:
-        """Features of the states."""
-        return self.state.feat
 
 
 class ImaginationNoise(NamedTuple):
@@ -70,16 +67,27 @@ def imagine(
         horizon: H.
         noise: None takes the mode of every state and action.
     """
-    states, actions = [start], [start.deter.new_zeros((is_terminal.shape[0], actor.spec.size))]
-    for t in range(horizon):
-        action = actor(states[-1].feat.detach()).sample(None if noise is None else noise.action[t])
-        states.append(model.rssm.imagine_step(states[-1], action, None if noise is None else noise.latent[t]))
-        actions.append(action)
-    state = stack_states(states)
-    feat = state.feat
+    feat: Tensor | Features
+    if rollouts.serve(model.rssm, actor, start.deter):
+        feat, action = rollouts.imagine(model.rssm, actor, start, horizon, *(noise or (None, None)))
+    else:
+        state, action = imagine_states(model, actor, start, horizon, noise)
+        feat = state.feat
     discount = model.discount(feat)
     if model.config.predict_discount:
         true_first = model.config.discount * (1 - is_terminal.float())
         discount = torch.cat([true_first[None], discount[1:]])
     weight = torch.cat([torch.ones_like(discount[:1]), discount[:-1]]).cumprod(0).detach()
-    return Trajectory(state, torch.stack(actions), model.reward(feat), discount, weight)
+    return Trajectory(feat, action, model.reward(feat), discount, weight)
+
+
+def imagine_states(
+    model: WorldModel, actor: Actor, start: State, horizon: int, noise: ImaginationNoise | None
+) -> tuple[State, Float[Tensor, "H1 N A"]]:
+    """States of `imagine` [H+1, N, …], and the actions that led into them; the first is zero."""
+    states, actions = [start], [start.deter.new_zeros((start.deter.shape[0], actor.spec.size))]
+    for t in range(horizon):
+        action = actor(states[-1].feat.detach()).sample(None if noise is None else noise.action[t])
+        states.append(model.rssm.imagine_step(states[-1], action, None if noise is None else noise.latent[t]))
+        actions.append(action)
+    return stack_states(states), torch.stack(actions)

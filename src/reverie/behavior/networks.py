@@ -6,6 +6,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from reverie.config import ActorConfig, CriticConfig, RewardNormConfig
+from reverie.fast.features import Features
 from reverie.networks.distributions import (
     ActionDistribution,
     OneHot,
@@ -30,7 +31,7 @@ class Actor(nn.Module):
         if action.kind == "continuous":
             self.std_head = nn.Linear(self.body.output_size, action.size)
 
-    def forward(self, feat: Float[Tensor, "*N F"]) -> ActionDistribution:
+    def forward(self, feat: Float[Tensor, "*N F"] | Features) -> ActionDistribution:
         """The policy's distribution in each state, in float32."""
         hidden = self.body(feat)
         out = self.head(hidden).float()
@@ -56,7 +57,7 @@ class Critic(nn.Module):
         super().__init__()
         self.mlp = MLP(feat_size, config, outputs=1)
 
-    def forward(self, feat: Float[Tensor, "*N F"]) -> Float[Tensor, "*N"]:
+    def forward(self, feat: Float[Tensor, "*N F"] | Features) -> Float[Tensor, "*N"]:
         """Expected lambda-return, in float32."""
         value: Tensor = self.mlp(feat).squeeze(-1).float()
         return value

@@ -8,6 +8,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from reverie.config import MLPConfig
+from reverie.fast.dense import dense_elu
+from reverie.fast.features import Features
 
 LAYER_NORM_EPS = 1e-3
 """Keras' default, a hundred times PyTorch's (SPEC 12)."""
@@ -24,14 +26,6 @@ class LayerNorm(nn.LayerNorm):
         return super().forward(input.float()).to(input.dtype)
 
 
-class ChannelNorm(LayerNorm):
-    """Layer norm over the channels of an image in PyTorch's layout."""
-
-    def forward(self, input: Float[Tensor, "N C Hi Wi"]) -> Float[Tensor, "N C Hi Wi"]:
-        """Normalise over C at each pixel."""
-        return super().forward(input.movedim(1, -1)).movedim(-1, 1)
-
-
 class Dense(nn.Module):
     """Linear, then layer norm if asked for, then ELU: the hidden layer used everywhere (SPEC 12, 16)."""
 
@@ -40,8 +34,10 @@ class Dense(nn.Module):
         self.linear = nn.Linear(inputs, units)
         self.norm = LayerNorm(units) if layer_norm else nn.Identity()
 
-    def forward(self, x: Float[Tensor, "*N I"]) -> Float[Tensor, "*N O"]:
+    def forward(self, x: Float[Tensor, "*N I"] | Features) -> Float[Tensor, "*N O"]:
         """Apply the layer to the last axis."""
+        if isinstance(self.norm, nn.Identity):
+            return dense_elu(x, self.linear)
         return F.elu(self.norm(self.linear(x)))
 
 
@@ -53,6 +49,15 @@ class MLP(nn.Sequential):
         hidden = [Dense(i, o, config.layer_norm) for i, o in itertools.pairwise(sizes)]
         super().__init__(*hidden, *([nn.Linear(sizes[-1], outputs)] if outputs else []))
         self.output_size = outputs or sizes[-1]
+        self.reads_features = config.layers > 0 and not config.layer_norm
+        """Whether the first layer can use that features are one-hot."""
+
+    def forward(self, input: Float[Tensor, "*N I"] | Features) -> Float[Tensor, "*N O"]:
+        """Apply the layers to the last axis."""
+        if isinstance(input, Features) and not self.reads_features:
+            input = input.dense()
+        result: Tensor = super().forward(input)  # type: ignore[no-untyped-call]
+        return result
 
 
 def initialize(module: nn.Module, generator: torch.Generator) -> None:

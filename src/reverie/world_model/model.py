@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from reverie.config import WorldModelConfig
+from reverie.fast.features import Features
 from reverie.networks.distributions import bernoulli_log_prob, unit_normal_log_prob
 from reverie.networks.layers import MLP
 from reverie.schedules import parse_schedule
@@ -69,19 +70,19 @@ class WorldModel(nn.Module):
             batch["discount"] = self.config.discount * (1 - batch["is_terminal"].float())
         return batch
 
-    def reward(self, feat: Float[Tensor, "*N F"]) -> Float[Tensor, "*N"]:
+    def reward(self, feat: Float[Tensor, "*N F"] | Features) -> Float[Tensor, "*N"]:
         """Mode of the predicted reward on arriving in a state, in the space of `reward_transform`."""
         return self.reward_head(feat).squeeze(-1).float()
 
-    def discount_logits(self, feat: Float[Tensor, "*N F"]) -> Float[Tensor, "*N"]:
+    def discount_logits(self, feat: Float[Tensor, "*N F"] | Features) -> Float[Tensor, "*N"]:
         """Logits of the discount on arriving in a state; only where `predict_discount` is on."""
         return self.discount_head(feat).squeeze(-1).float()
 
-    def discount(self, feat: Float[Tensor, "*N F"]) -> Float[Tensor, "*N"]:
+    def discount(self, feat: Float[Tensor, "*N F"] | Features) -> Float[Tensor, "*N"]:
         """Mean discount factor, gamma included; a constant where `predict_discount` is off (SPEC 19)."""
         if self.config.predict_discount:
             return self.discount_logits(feat).sigmoid()
-        return torch.full(feat.shape[:-1], self.config.discount, device=feat.device)
+        return torch.full(feat.shape[:-1], self.config.discount, device=self.rssm.prior_head.weight.device)
 
     def log_likelihoods(self, feat: Float[Tensor, "T B F"], batch: Batch) -> dict[str, Float[Tensor, "T B"]]:
         """Log-likelihood of each target under its head, summed over the target's own axes (SPEC 18).

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from reverie.config import RSSMConfig
 from reverie.networks.gru import GRUCell
 from reverie.networks.layers import Dense
+from reverie.world_model import filtering
 from reverie.world_model.latents import make_latents
 
 
@@ -122,6 +123,9 @@ class RSSM(nn.Module):
         """
         steps, batch = is_first.shape
         state = self.initial((batch,)) if state is None else state
+        if filtering.serves(self, embed, action, state):
+            posterior = State(*filtering.observe(self, embed, action, is_first, state, noise))
+            return posterior, self.prior(posterior.deter)
         posteriors = []
         for t in range(steps):
             state = self.observe_step(state, action[t], embed[t], is_first[t], None if noise is None else noise[t])

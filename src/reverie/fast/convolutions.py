@@ -1,0 +1,174 @@
+"""Strided convolutions of images with their bias and ELU as single functions, forward and backward.
+
+Images are laid out as height, width, channels, which is what the convolutions of a CPU like best.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from reverie.fast.dense import dense_elu_of
+from reverie.fast.operations import bias_elu_, bias_elu_backward, cast, compute_dtype, product, serves
+
+
+def conv_elu(x: Tensor, layer: nn.Module, norm: nn.Module) -> Tensor:
+    """`elu(norm(layer(x)))` for images [N, H, W, C]; layers of stride 2 without padding, norms over channels."""
+    if not serves(x) or not isinstance(norm, nn.Identity):
+        return F.elu(norm(layer(x.movedim(-1, 1)).movedim(1, -1)))
+    if isinstance(layer, nn.ConvTranspose2d):
+        function = _FirstDeconvolution if x.shape[1:3] == (1, 1) else _Deconvolution
+        return _apply(function, x, layer.weight, layer.bias)
+    assert isinstance(layer, nn.Conv2d) and layer.bias is not None
+    kernel = layer.kernel_size[0]
+    if x.shape[1] <= 2 * kernel:
+        # To a few pixels: oneDNN's gradient of the weights is four times slower than the product that it is.
+        weight = layer.weight.permute(0, 2, 3, 1).flatten(1)
+        return dense_elu_of(_apply(_Windows, x, kernel), weight, layer.bias)
+    return _apply(_Convolution, x, layer.weight, layer.bias)
+
+
+def deconv(x: Tensor, layer: nn.Module) -> Tensor:
+    """`layer(x)` for images [N, H, W, C], stride 2, an even kernel and few output channels."""
+    if not serves(x):
+        return layer(x.movedim(-1, 1)).movedim(1, -1)
+    return _apply(_LastDeconvolution, x, layer.weight, layer.bias)
+
+
+def _apply(function: Any, *inputs: Any) -> Tensor:
+    return function.apply(*inputs)
+
+
+class _Convolution(torch.autograd.Function):
+    """`elu(convolution + bias)`, stride 2."""
+
+    transposed = False
+
+    @classmethod
+    def forward(cls, ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        """Images [N, H, W, I]; the result is [N, H', W', O] in the compute dtype."""
+        dtype = compute_dtype(x)
+        image = x.detach().to(dtype).contiguous()
+        # Without its bias, which makes oneDNN take an implementation of the transposed kind that is four times slower.
+        convolve = F.conv_transpose2d if cls.transposed else F.conv2d
+        y = convolve(image.permute(0, 3, 1, 2), cast(weight, dtype), stride=2).permute(0, 2, 3, 1).contiguous()
+        bias_elu_(y, bias.detach())
+        ctx.save_for_backward(image, weight, y)
+        ctx.x_dtype = x.dtype
+        return y
+
+    @classmethod
+    @once_differentiable
+    def backward(cls, ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """For x, weight and bias."""
+        image, weight, y = ctx.saved_tensors
+        grad, bias_grad = bias_elu_backward(grad, y)
+        x_grad, weight_grad = _convolve_backward(grad, image, weight, cls.transposed, ctx.needs_input_grad[:2])
+        return None if x_grad is None else x_grad.to(ctx.x_dtype), weight_grad, bias_grad
+
+
+class _Deconvolution(_Convolution):
+    """`elu(transposed convolution + bias)`, stride 2."""
+
+    transposed = True
+
+
+class _FirstDeconvolution(torch.autograd.Function):
+    """`elu(transposed convolution + bias)` of one pixel, which is a matrix product."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        """Images [N, 1, 1, I]; the result is [N, H', W', O] in the compute dtype."""
+        dtype = compute_dtype(x)
+        rows = x.detach().to(dtype).flatten(1)
+        y = product(rows, cast(weight, dtype).flatten(1).T).unflatten(1, weight.shape[1:])
+        y = y.permute(0, 2, 3, 1).contiguous()
+        bias_elu_(y, bias.detach())
+        ctx.save_for_backward(rows, weight, y)
+        ctx.x_dtype = x.dtype
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """For x, weight and bias."""
+        rows, weight, y = ctx.saved_tensors
+        grad, bias_grad = bias_elu_backward(grad, y)
+        grad = grad.permute(0, 3, 1, 2).flatten(1)
+        x_grad = product(grad, cast(weight, rows.dtype).flatten(1))[:, None, None, :]
+        weight_grad = product(rows.T, grad.T).view(weight.shape)
+        return x_grad.to(ctx.x_dtype), weight_grad.to(weight.dtype), bias_grad
+
+
+class _Windows(torch.autograd.Function):
+    """What a convolution of stride 2 sees at each of its output pixels."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, kernel: int) -> Tensor:
+        """Images [N, H, W, I] to [N, H', W', kernel * kernel * I]."""
+        ctx.shape, ctx.kernel = x.shape, kernel
+        windows = x.detach().unfold(1, kernel, 2).unfold(2, kernel, 2).permute(0, 1, 2, 4, 5, 3)
+        return windows.flatten(3)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        """For the images."""
+        kernel, (_, height, width, _) = ctx.kernel, grad.shape
+        windows = grad.unflatten(3, (kernel, kernel, -1))
+        result = grad.new_zeros(ctx.shape)
+        for i in range(kernel):
+            for j in range(kernel):
+                result[:, i : i + 2 * height - 1 : 2, j : j + 2 * width - 1 : 2] += windows[:, :, :, i, j]
+        return result, None
+
+
+class _LastDeconvolution(torch.autograd.Function):
+    """A transposed convolution of stride 2 with an even kernel to few channels; forward as a convolution to phases.
+
+    With y[2i + p] = sum_j x[i - j] w[2j + p], the outputs of each phase p are an ordinary convolution with every second
+    weight. Forward that is three times as fast for few channels; backward it is slower than the transposed convolution.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        """Images [N, H, W, I]; the result is [N, H', W', O] in the compute dtype."""
+        dtype = compute_dtype(x)
+        image, half = x.detach().to(dtype), weight.shape[2] // 2
+        phases = cast(weight, dtype).unflatten(3, (half, 2)).unflatten(2, (half, 2)).permute(1, 3, 5, 0, 2, 4)
+        kernel = phases.flip(4, 5).flatten(0, 2)
+        pixels = F.pixel_shuffle(F.conv2d(image.permute(0, 3, 1, 2), kernel, padding=half - 1), 2)
+        ctx.save_for_backward(image, weight)
+        ctx.x_dtype = x.dtype
+        return pixels.permute(0, 2, 3, 1) + bias.detach().to(dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """For x, weight and bias."""
+        image, weight = ctx.saved_tensors
+        grad = grad.to(image.dtype)
+        x_grad, weight_grad = _convolve_backward(grad, image, weight, True, ctx.needs_input_grad[:2])
+        bias_grad = grad.sum((0, 1, 2), dtype=torch.float32)
+        return None if x_grad is None else x_grad.to(ctx.x_dtype), weight_grad, bias_grad
+
+
+def _convolve_backward(
+    grad: Tensor, image: Tensor, weight: Tensor, transposed: bool, needed: tuple[bool, ...]
+) -> tuple[Tensor | None, Tensor | None]:
+    x_grad, weight_grad, _ = torch.ops.aten.convolution_backward(
+        grad.permute(0, 3, 1, 2),
+        image.permute(0, 3, 1, 2),
+        cast(weight, image.dtype),
+        None,
+        *([2, 2], [0, 0], [1, 1]),  # stride, padding, dilation
+        transposed,
+        *([0, 0], 1),  # output padding, groups
+        [*needed, False],
+    )
+    return (
+        None if x_grad is None else x_grad.permute(0, 2, 3, 1),
+        None if weight_grad is None else weight_grad.to(weight.dtype),
+    )
