@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks.naive import PRESETS, Naive, Sizes, random_batch
+from benchmarks.naive import PRESETS, Naive, Sizes, draw, random_batch
 from reverie.agent import Dreamer
 from reverie.cli.bench import example_spec
 from reverie.presets import preset
@@ -87,14 +87,12 @@ def test_losses_gradients_and_weights_agree() -> None:
 
 
 def test_draws_follow_the_logits() -> None:
-    """With samples a loss differs from that of modes, and so do two draws."""
-    naive = Naive(SIZES)
-    batch = random_batch(6, 3, SIZES.actions)
-    with torch.random.fork_rng(), torch.no_grad():
+    logits = torch.tensor([[0.0, 1.0, -1.0, 2.0], [3.0, 0.0, 0.0, 0.0]])
+    with torch.random.fork_rng():
         torch.manual_seed(0)
-        kls = [naive.model.loss(batch, sample)[0]["kl"].item() for sample in (True, True, False, False)]
-    assert len(set(kls)) == 3
-    assert kls[2] == kls[3]
+        draws = draw(logits.expand(20_000, 2, 4), sample=True)
+    assert torch.equal(draws.sort(-1).values, torch.tensor([0.0, 0.0, 0.0, 1.0]).expand_as(draws))
+    torch.testing.assert_close(draws.mean(0), logits.softmax(-1), rtol=0.0, atol=0.02)
 
 
 @pytest.mark.parametrize("name", PRESETS)
