@@ -46,8 +46,10 @@ def ours(precision: str, options: argparse.Namespace) -> Contender:
     from benchmarks.naive import random_batch
     from reverie.agent import Dreamer
     from reverie.cli.bench import example_spec
+    from reverie.fast.memory import keep_freed_memory
     from reverie.presets import preset
 
+    keep_freed_memory()  # as `reverie train` does
     settings = {"precision": precision, "device": "cpu", "threads": options.threads}
     agent = Dreamer(preset(options.preset).override(**settings), example_spec(options.preset), seed=0)
     steps = random_batch(options.length, options.batch, ACTIONS)

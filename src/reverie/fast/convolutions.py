@@ -139,10 +139,11 @@ class _LastDeconvolution(torch.autograd.Function):
         image, half = x.detach().to(dtype), weight.shape[2] // 2
         phases = cast(weight, dtype).unflatten(3, (half, 2)).unflatten(2, (half, 2)).permute(1, 3, 5, 0, 2, 4)
         kernel = phases.flip(4, 5).flatten(0, 2)
-        pixels = F.pixel_shuffle(F.conv2d(image.permute(0, 3, 1, 2), kernel, padding=half - 1), 2)
+        phases = F.conv2d(image.permute(0, 3, 1, 2), kernel, padding=half - 1).unflatten(1, (-1, 2, 2))
+        pixels = phases.permute(0, 4, 2, 5, 3, 1).flatten(3, 4).flatten(1, 2)
         ctx.save_for_backward(image, weight)
         ctx.x_dtype = x.dtype
-        return pixels.permute(0, 2, 3, 1) + bias.detach().to(dtype)
+        return pixels + bias.detach().to(dtype)
 
     @staticmethod
     @once_differentiable

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -41,11 +40,14 @@ class Features:
 
 def one_hot(index: Tensor, size: int) -> Tensor:
     """Float vectors [*N, size] with ones at `index` [*N, S]."""
-    return F.one_hot(index.long(), size).sum(-2).float()
+    return torch.zeros((*index.shape[:-1], size)).scatter_(-1, index.long(), 1.0)
 
 
 def one_hot_index(value: Tensor, sizes: tuple[int, ...]) -> Tensor:
     """The numbers of the ones [*N, S] int32 in concatenated one-hot vectors [*N, Z] of the given sizes."""
     offsets = torch.tensor((0, *sizes[:-1])).cumsum(0)
-    parts = [part.argmax(-1) for part in value.split(sizes, -1)]
-    return (torch.stack(parts, -1) + offsets).int()
+    if len(set(sizes)) == 1:
+        parts = value.unflatten(-1, (len(sizes), sizes[0])).argmax(-1)
+    else:
+        parts = torch.stack([part.argmax(-1) for part in value.split(sizes, -1)], -1)
+    return (parts + offsets).int()

@@ -135,8 +135,8 @@ class WorldModel(nn.Module):
             "model/loss": loss,
             "model/kl_loss": kl_loss,
             "model/kl": kl_value.mean(),
-            "model/prior_entropy": self.rssm.latents.entropy(prior).mean(),
-            "model/posterior_entropy": self.rssm.latents.entropy(posterior.stats).mean(),
+            "model/prior_entropy": self.rssm.latents.entropy(prior.detach()).mean(),
+            "model/posterior_entropy": self.rssm.latents.entropy(posterior.stats.detach()).mean(),
         }
         return ModelLoss(loss, posterior, prior, likelihoods, {k: v.detach() for k, v in metrics.items()})
 

@@ -1,5 +1,7 @@
 """The KL term of the world model's objective."""
 
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -41,10 +43,26 @@ def balanced_kl(
     if balance == 0.5:
         value = latents.kl(left, right)
         return value.clamp(min=free_nats).mean(), value
-    to_left = latents.kl(left, right.detach())
-    to_right = latents.kl(left.detach(), right)
     mix = balance if forward else 1 - balance
-    return mix * free(to_left) + (1 - mix) * free(to_right), to_left
+    # Both terms have one value; they differ in whom they move, and by how much.
+    scaled: Any = _ScaledGradient.apply
+    value = latents.kl(scaled(left, mix), scaled(right, 1 - mix))
+    return free(value), value
+
+
+class _ScaledGradient(torch.autograd.Function):
+    """The same values, with a gradient `scale` times as large."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, scale: float) -> Tensor:
+        """Give x as it is."""
+        ctx.scale = scale
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        """Scale the gradient."""
+        return ctx.scale * grad, None
 
 
 def transform_reward(reward: Tensor, name: str) -> Tensor:
