@@ -85,7 +85,8 @@ class Trainer:
             (settings.seed, resumed[0] if resumed else 0)
         ).spawn(3)
         device = resolve_device(settings.device)
-        self._worker: Worker = Background(device) if settings.overlap else Inline()
+        self._overlaps = settings.overlap == "on" or (settings.overlap == "auto" and device.type == "cuda")
+        self._worker: Worker = Background(device) if self._overlaps else Inline()
         try:
             seed = int(env_seed.generate_state(1)[0])
             self.env = self._worker.start(lambda: make_env(config.env, seed, factory)).result()
@@ -189,7 +190,7 @@ class Trainer:
                     self._evaluate(stop)
                 if not self._goes_on(stop):
                     break
-                if self.config.training.overlap:
+                if self._overlaps:
                     self._train_overlapped(agent_policy, stop)
                 else:
                     self._train_alternating(agent_policy, stop)
