@@ -19,13 +19,13 @@ from torch import Tensor
 import reverie
 from reverie.acting import ActState
 from reverie.agent import Dreamer
-from reverie.config import Config
+from reverie.config import Config, EnvConfig
 from reverie.envs import make_env
 from reverie.errors import ReplayError
 from reverie.replay import Replay
 from reverie.spaces import Step
 from reverie.training import background, trainer
-from reverie.training.collection import Collector, RandomPolicy
+from reverie.training.collection import Collector, RandomPolicy, collect_block
 from reverie.training.metrics import read_metrics
 from tests import environments
 
@@ -128,6 +128,16 @@ def one_after_the_other(config: Config, folder: Path) -> tuple[dict[str, Tensor]
         agent.agent_steps = steps
     replay.close()
     return agent.state_dict(), actions
+
+
+def test_a_block_has_its_length_or_ends_when_it_is_stopped() -> None:
+    with make_env(EnvConfig(name="Catch"), 0, environments.Catch) as env:
+        collector, policy = Collector(env), RandomPolicy(env.spec.action, np.random.default_rng(0))
+        assert len(collect_block(collector, policy, 7, lambda: False).collected) == 7
+        asked = iter([False, False, True])
+        block = collect_block(collector, policy, 7, lambda: next(asked))
+    assert len(block.collected) == 3
+    assert block.error is None
 
 
 def test_which_weights_choose_which_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
