@@ -73,11 +73,11 @@ class Player:
         for unused in ("decoder", "reward_head", "discount_head"):
             if hasattr(model, unused):
                 delattr(model, unused)
+        dtype = torch.bfloat16 if self.config.training.precision == "bf16" else torch.float32
         for layer in (*model.modules(), *actor.modules()):
-            if isinstance(layer, nn.Conv2d):
-                layer.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-            if isinstance(layer, nn.Linear | nn.Conv2d) and self.config.training.precision == "bf16":
-                layer.bfloat16()
+            if isinstance(layer, nn.Linear | nn.Conv2d):
+                order = torch.channels_last if isinstance(layer, nn.Conv2d) else torch.contiguous_format
+                layer.weight = nn.Parameter(layer.weight.detach().to(dtype, memory_format=order))
         model.requires_grad_(False)
         actor.requires_grad_(False)
         return Player(model, actor, self.config, self.spec, self.generator)
