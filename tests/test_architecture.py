@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src"
 
-PARTS = ("cli", "analysis", "training", "agent", "behavior", "world_model", "networks", "replay", "envs")
+PARTS = ("cli", "analysis", "training", "agent", "acting", "behavior", "world_model", "networks", "replay", "envs")
 PARTS += ("checkpoints", "video", "config", "config_io", "presets", "schedules", "spaces", "errors", "fast")
 PARTS += ("training/trainer", "training/start")
 

@@ -5,33 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from reverie.acting import ActState, Player, autocast, to_tensors
 from reverie.behavior import Behavior
 from reverie.checkpoints import Snapshot, read_checkpoint, restore_torch, torch_state, write_checkpoint
 from reverie.config import Config
 from reverie.config_io import from_dict, to_dict
 from reverie.errors import CheckpointError, ConfigError
-from reverie.networks.distributions import noisy_action
 from reverie.networks.layers import initialize
 from reverie.networks.optimizer import Optimizer
 from reverie.spaces import Array, EnvSpec
 from reverie.world_model import State, WorldModel
-
-ACT_KEYS = ("is_first",)
-
-
-class ActState(NamedTuple):
-    """What the agent remembers between two decisions in N environments."""
-
-    latent: State
-    """[N, …]"""
-    action: Tensor
-    """[N, A], the previous actions."""
 
 
 def resolve_device(name: str) -> torch.device:
@@ -92,20 +81,18 @@ class Dreamer(nn.Module):
         self.agent_steps = 0
         """Steps taken in environments so far; the position in all schedules. Set by whoever collects."""
 
+    @property
+    def player(self) -> Player:
+        """The part of the agent that decides, with the agent's own weights."""
+        return Player(self.world_model, self.behavior.actor, self.config, self.spec, self.act_generator)
+
     def _autocast(self) -> AbstractContextManager[Any]:
-        bf16 = self.config.training.precision == "bf16"
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=bf16)
+        return autocast(self.device, self.config)
 
     def to_tensors(self, steps: Mapping[str, Array | Tensor]) -> dict[str, Tensor]:
         """Arrays to tensors on the agent's device; dtypes stay."""
-        return {
-            key: (value if isinstance(value, Tensor) else torch.from_numpy(np.ascontiguousarray(value))).to(
-                self.device, non_blocking=True
-            )
-            for key, value in steps.items()
-        }
+        return to_tensors(steps, self.device)
 
-    @torch.no_grad()
     def act(
         self,
         observation: Mapping[str, Array | Tensor],
@@ -128,26 +115,7 @@ class Dreamer(nn.Module):
         Returns:
             Actions [N, A], one-hot or in [-1, 1], and the new state.
         """
-        generator = generator or self.act_generator
-        model, actor = self.world_model, self.behavior.actor
-        keys = [*self.spec.observations, *ACT_KEYS]
-        steps = model.preprocess(self.to_tensors({key: observation[key] for key in keys if key in observation}))
-        count = next(iter(steps.values())).shape[0]
-        is_first = steps.get("is_first", torch.zeros(count, dtype=torch.bool, device=self.device))
-        if state is None:
-            latent = model.rssm.initial((count,))
-            state = ActState(latent, latent.deter.new_zeros((count, self.spec.action.size)))
-        with self._autocast():
-            noise = model.rssm.latents.draw_noise((count,), generator) if sample else None
-            latent = model.rssm.observe_step(state.latent, state.action, model.encoder(steps), is_first, noise)
-            policy = actor(latent.feat)
-        if deterministic or not sample:
-            action = policy.sample(None)
-        else:
-            action = policy.sample(actor.draw_noise((count,), generator))
-            sizes = self.spec.action.sizes if self.spec.action.kind == "discrete" else None
-            action = noisy_action(action, self.config.behavior.actor.exploration_noise, sizes, generator)
-        return action.float().cpu().numpy(), ActState(latent, action)
+        return self.player.act(observation, state, deterministic, sample=sample, generator=generator)
 
     def train_step(self, batch: Mapping[str, Array | Tensor], *, sample: bool = True) -> dict[str, Tensor]:
         """One update of world model, actor and critic (SPEC 23; golden files 13).

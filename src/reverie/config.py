@@ -371,6 +371,9 @@ class TrainingConfig:
     """Agent steps between updates. Atari: 16; the paper: 4."""
     train_steps: int = 1
     """Updates each time."""
+    overlap: Literal["auto", "on", "off"] = "auto"
+    """on: environments take the next train_every steps while the agent learns, chosen by the weights from before these
+    updates. off: they stand still meanwhile (release). auto: on where the agent learns on CUDA."""
     eval_every: int = 100_000
     """Agent steps between evaluations; 0 for none. Atari: 250000."""
     eval_episodes: int = 1

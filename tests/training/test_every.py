@@ -18,6 +18,14 @@ def test_jumps_lose_nothing(envs: int) -> None:
     assert total == last // 16
 
 
+def test_how_long_until_it_is_due() -> None:
+    due = Every(16)
+    assert due.until(50) == 0
+    due(50)
+    assert [due.until(step) for step in (50, 51, 65, 66, 90)] == [16, 15, 1, 0, 0]
+    assert Every(0).until(5) == 0
+
+
 def test_zero_is_never() -> None:
     due = Every(0)
     assert [due(step) for step in range(5)] == [0] * 5

@@ -122,6 +122,22 @@ def test_a_phase_goes_on_over_a_flush_and_ends_with_an_error() -> None:
     assert metrics.flush() == {"time/train": 5.0, "time/train_share": 0.5}
 
 
+def test_time_of_another_thread_is_charged_beside_ones_own() -> None:
+    clock = Clock()
+    metrics = Metrics(clock)
+    with metrics.timer("learn"):
+        clock.now += 4
+    metrics.spend("collect", 3)
+    metrics.spend("collect", 0.5)
+    assert metrics.flush() == {
+        "time/learn": 4.0,
+        "time/learn_share": 1.0,
+        "time/collect": 3.5,
+        "time/collect_share": 0.875,
+    }
+    assert metrics.flush() == {}
+
+
 def test_observation_losses_leave_the_other_heads_out() -> None:
     names = ["model/reward_loss", "model/zoom_loss", "model/image_loss", "model/kl_loss", "model/kl", "model/loss"]
     assert observation_losses(names) == ["model/image_loss", "model/zoom_loss"]

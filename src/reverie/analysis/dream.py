@@ -49,21 +49,19 @@ def dream_run(run: Path, context: int, horizon: int, out: Path, device: str = "a
 def _play(agent: Dreamer, length: int) -> Step:
     """The first episode of at least `length` steps, [T, 1, …], broken off when it is long enough to choose from."""
     seed = evaluation_seed(agent.config.training.seed, 0)
-    policy = AgentPolicy(agent, generator=torch.Generator(agent.device).manual_seed(seed))
-    steps: list[Step] = []
-
-    def store(step: Step, rows: object) -> None:
-        if step["is_first"].all():
-            steps.clear()
-        steps.append(step)
-
+    policy = AgentPolicy(agent.player, generator=torch.Generator(agent.device).manual_seed(seed))
     with make_env(replace(agent.config.env, num_envs=1), seed) as env:
-        collector = Collector(env, store)
+        collector = Collector(env)
         longest = 0
         for _ in range(MAX_EPISODES):
-            while not collector.collect(policy):
-                if len(steps) >= 4 * length:
-                    break
+            steps: list[Step] = []
+            ended = False
+            while not ended and len(steps) < 4 * length:
+                collected = collector.collect(policy)
+                if collected.steps[0][0]["is_first"].all():
+                    steps.clear()
+                steps += [step for step, _ in collected.steps]
+                ended = bool(collected.episodes)
             longest = max(longest, len(steps))
             if len(steps) >= length:
                 return {key: np.stack([step[key] for step in steps]) for key in steps[0]}

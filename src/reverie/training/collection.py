@@ -1,13 +1,15 @@
-"""From environments to the replay: policies that act in them, and the collector that stores what happens."""
+"""Steps from environments: policies that act in them, and the collector that notes what happens."""
 
+import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from reverie.agent import ActState, Dreamer
+from reverie.acting import ActState, Player
 from reverie.envs import BatchedEnv
 from reverie.spaces import ActionSpec, Step
 
@@ -41,20 +43,20 @@ class AgentPolicy:
     """An agent with its memory of the running episodes.
 
     Args:
-        agent: acts.
+        player: the part of the agent that acts.
         deterministic: take the actor's mode, as in evaluation.
         generator: of the agent's samples; None is its own.
     """
 
-    def __init__(self, agent: Dreamer, deterministic: bool = False, generator: torch.Generator | None = None) -> None:
-        self._agent = agent
+    def __init__(self, player: Player, deterministic: bool = False, generator: torch.Generator | None = None) -> None:
+        self._player = player
         self._deterministic = deterministic
         self._generator = generator
         self._state: ActState | None = None
 
     def __call__(self, step: Step) -> Actions:
         """Act, and remember."""
-        action, self._state = self._agent.act(step, self._state, self._deterministic, generator=self._generator)
+        action, self._state = self._player.act(step, self._state, self._deterministic, generator=self._generator)
         return action
 
 
@@ -67,44 +69,74 @@ class Episode(NamedTuple):
     """Agent steps."""
 
 
+class Collected(NamedTuple):
+    """One agent step in every environment."""
+
+    steps: list[tuple[Step, NDArray[np.bool_]]]
+    """For `Replay.add`: first steps of new episodes, if any began, then the step itself; each with its new rows."""
+    episodes: list[tuple[int, Episode]]
+    """Those that ended with this step, each with the number of its environment."""
+
+
 class Collector:
-    """Steps environments, and hands every step on.
+    """Steps environments.
 
     Args:
         env: the environments.
-        store: receives each step with its action, and which rows of it are new: `Replay.add`.
     """
 
-    def __init__(self, env: BatchedEnv, store: Callable[[Step, NDArray[np.bool_]], None]) -> None:
+    def __init__(self, env: BatchedEnv) -> None:
         self._env = env
-        self._store = store
         self._latest: Step | None = None
         self._returns = np.zeros(env.num_envs)
         self._lengths = np.zeros(env.num_envs, int)
 
-    def collect(self, policy: Policy) -> list[tuple[int, Episode]]:
-        """Take one agent step in every environment, after resetting those whose episode is over.
-
-        Returns:
-            The episodes that ended with this step, each with the number of its environment.
-        """
+    def collect(self, policy: Policy) -> Collected:
+        """Take one agent step in every environment, after resetting those whose episode is over."""
         everyone = np.ones(self._env.num_envs, bool)
         over = everyone if self._latest is None else self._latest["is_last"]
+        steps = []
         if over.any():
             self._latest = self._env.reset(over)
             # The action that led into an episode's first step is zero (SPEC 1).
-            self._store({**self._latest, "action": np.zeros(self._action_shape, np.float32)}, over)
+            steps.append(({**self._latest, "action": np.zeros(self._action_shape, np.float32)}, over))
             self._returns[over] = 0
             self._lengths[over] = 0
         assert self._latest is not None
         action = policy(self._latest)
         self._latest = self._env.step(action)
-        self._store({**self._latest, "action": action}, everyone)
+        steps.append(({**self._latest, "action": action}, everyone))
         self._returns += self._latest["reward"]
         self._lengths += 1
         ended = np.flatnonzero(self._latest["is_last"]).tolist()
-        return [(i, Episode(float(self._returns[i]), int(self._lengths[i]))) for i in ended]
+        return Collected(steps, [(i, Episode(float(self._returns[i]), int(self._lengths[i]))) for i in ended])
 
     @property
     def _action_shape(self) -> tuple[int, int]:
         return self._env.num_envs, self._env.spec.action.size
+
+
+@dataclass
+class Block:
+    """Steps that were taken one after the other, and that nobody has been told of yet."""
+
+    collected: list[Collected] = field(default_factory=list)
+    seconds: float = 0.0
+    """That it took."""
+    error: Exception | None = None
+    """What ended it early; the steps before it count."""
+
+
+def collect_block(collector: Collector, policy: Policy, count: int, stop: Callable[[], bool]) -> Block:
+    """Take `count` steps in every environment; fewer where one fails, or `stop()` is true after a step."""
+    start = time.perf_counter()
+    block = Block()
+    try:
+        while len(block.collected) < count:
+            block.collected.append(collector.collect(policy))
+            if stop():
+                break
+    except Exception as error:
+        block.error = error
+    block.seconds = time.perf_counter() - start
+    return block

@@ -43,7 +43,7 @@ def evaluate(
     count = 1 if getattr(factory, "single", False) else min(episodes, MAX_ENVS)
     quota = [len(part) for part in np.array_split(np.arange(episodes), count)]
     generator = torch.Generator(agent.device).manual_seed(seed)
-    policy = AgentPolicy(agent, deterministic=True, generator=generator)
+    policy = AgentPolicy(agent.player, deterministic=True, generator=generator)
     finished: list[list[Episode]] = [[] for _ in range(count)]
     parallel = config.parallel and config.num_envs > 1
     with make_env(replace(config, num_envs=count, parallel=parallel), seed, factory) as env:
@@ -52,11 +52,11 @@ def evaluate(
                 f"The agent was trained with {agent.spec.action} and observations {dict(agent.spec.observations)}, "
                 f"but {config.name} has {env.spec.action} and {dict(env.spec.observations)}."
             )
-        collector = Collector(env, lambda step, rows: None)
+        collector = Collector(env)
         while any(len(done) < wanted for done, wanted in zip(finished, quota, strict=True)):
             if stop is not None and stop.requested:
                 break
-            for index, episode in collector.collect(policy):
+            for index, episode in collector.collect(policy).episodes:
                 finished[index].append(episode)
     return [episode for done, wanted in zip(finished, quota, strict=True) for episode in done[:wanted]]
 

@@ -23,3 +23,7 @@ class Every:
         times = max(0, (step - self.last) // self.period)
         self.last += times * self.period
         return times
+
+    def until(self, step: int) -> int:
+        """Steps from here until it is due again; 0 before the first question, and for what is never due."""
+        return 0 if self.last is None or self.period == 0 else max(0, self.last + self.period - step)

@@ -6,7 +6,8 @@ Names are grouped by their first part, which is also TensorBoard's grouping:
 - `behavior/…`: actor, critic and imagination, for example `behavior/actor_entropy`
 - `train/…`, `eval/…`: `return` and `length` of episodes
 - `speed/…`: `frames_per_second`, `updates_per_second`
-- `time/…`: seconds in each phase since the last row, and `…_share`, the same as a part of all that time
+- `time/…`: seconds in each phase since the last row, and `…_share`, the same as a part of all that time. With
+  overlapped collection `time/collect` passes beside the others, and `time/wait` is what the learner waited for it.
 """
 
 import io
@@ -116,11 +117,14 @@ class Metrics:
             self._charge()
             self._phases.pop()
 
+    def spend(self, name: str, seconds: float) -> None:
+        """Charge a phase with time that was measured elsewhere, for example in another thread."""
+        self._seconds[name] = self._seconds.get(name, 0.0) + seconds
+
     def _charge(self) -> None:
         now = self._clock()
         if self._phases:
-            name = self._phases[-1]
-            self._seconds[name] = self._seconds.get(name, 0.0) + now - self._last
+            self.spend(self._phases[-1], now - self._last)
         self._last = now
 
     def mean(self) -> dict[str, float]:

@@ -3,22 +3,22 @@
 import math
 import shlex
 import time
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from reverie.agent import Dreamer
+from reverie.agent import Dreamer, resolve_device
 from reverie.checkpoints import Checkpoints, Snapshot, numpy_state, restore_numpy
 from reverie.config import Config
 from reverie.envs import EnvFactory, make_env
 from reverie.errors import CheckpointError, ReverieError, RunError
 from reverie.replay import Replay
-from reverie.spaces import Step
-from reverie.training.collection import AgentPolicy, Collector, Policy, RandomPolicy
+from reverie.training.background import PATIENCE, Background, Inline, Worker
+from reverie.training.collection import AgentPolicy, Block, Collector, Policy, RandomPolicy, collect_block
 from reverie.training.display import Display
 from reverie.training.dreams import save_dream
 from reverie.training.evaluation import evaluate, evaluation_seed
@@ -76,17 +76,27 @@ class Trainer:
             torch.set_num_threads(settings.threads)
         self.state = LoopState()
         self._waits = False
+        self._player_updates: int | None = None
+        """Updates behind the weights that the player acts with."""
         self.checkpoints = Checkpoints(run.checkpoints, settings.keep_checkpoints)
         resumed = self.checkpoints.load() if run.resumed else None
         # Environments start afresh in a resumed run, and not with the episodes that they have already played.
         env_seed, sample_seed, prefill_seed = np.random.SeedSequence(
             (settings.seed, resumed[0] if resumed else 0)
         ).spawn(3)
-        self.env = make_env(config.env, int(env_seed.generate_state(1)[0]), factory)
+        device = resolve_device(settings.device)
+        self._overlaps = settings.overlap == "on" or (settings.overlap == "auto" and device.type == "cuda")
+        self._worker: Worker = Background(device) if self._overlaps else Inline()
+        try:
+            seed = int(env_seed.generate_state(1)[0])
+            self.env = self._worker.start(lambda: make_env(config.env, seed, factory)).result()
+        except BaseException:
+            self._worker.close()
+            raise
         try:
             self._set_up(run, resumed, sample_seed, prefill_seed)
         except BaseException:
-            self.env.close()
+            self._close_env()
             raise
 
     def _set_up(
@@ -99,7 +109,9 @@ class Trainer:
         config, settings = self.config, self.config.training
         self.agent = Dreamer(config, self.env.spec)
         self.replay = Replay(run.replay, self.env.spec.step, config.replay, self.env.num_envs)
-        self.collector = Collector(self.env, self._store)
+        self.collector = Collector(self.env)
+        self.player = self.agent.player.frozen()
+        """Acts while the agent learns."""
         self._sample_rng = np.random.default_rng(sample_seed)
         self._prefill_rng = np.random.default_rng(prefill_seed)
         self._due = {
@@ -155,7 +167,7 @@ class Trainer:
                             self._checkpoint()
                     raise
         finally:
-            self.env.close()
+            self._close_env()
             self.replay.close()
         return self.agent
 
@@ -167,10 +179,10 @@ class Trainer:
         if not self._resumed_at:
             self._checkpoint()  # From here on there is something to resume.
         random_policy = RandomPolicy(self.env.spec.action, self._prefill_rng)
-        agent_policy = AgentPolicy(self.agent)
+        agent_policy = AgentPolicy(self.player)
         while self._goes_on(stop):
             if not self._prefilled():
-                self._collect(random_policy, "prefill")
+                self._receive(self._collect(random_policy, 1, stop).result(), "prefill")
             else:
                 if not self.state.pretrained:
                     self._pretrain(stop)
@@ -178,9 +190,10 @@ class Trainer:
                     self._evaluate(stop)
                 if not self._goes_on(stop):
                     break
-                self._collect(agent_policy, "training")
-                for _ in range(self._is_due("train") * self.config.training.train_steps):
-                    self._learn()
+                if self._overlaps:
+                    self._train_overlapped(agent_policy, stop)
+                else:
+                    self._train_alternating(agent_policy, stop)
                 if self._is_due("video"):
                     self._video()
             self.state.seconds = time.monotonic() - started
@@ -221,23 +234,72 @@ class Trainer:
     def _is_due(self, name: str) -> int:
         return self._due[name](self.state.steps)
 
-    def _store(self, step: Step, rows: NDArray[np.bool_]) -> None:
-        with self.metrics.timer("replay"):
-            self.replay.add(step, rows)
+    def _train_alternating(self, policy: Policy, stop: StopRequest) -> None:
+        """One step in each environment, then the updates that are due."""
+        self._take_weights()
+        self._receive(self._collect(policy, 1, stop).result(), "training")
+        self._learn(self._is_due("train"))
 
-    def _collect(self, policy: Policy, phase: str) -> None:
-        with self.metrics.timer("collect"):
-            ended = self.collector.collect(policy)
-        self.state.steps += self.env.num_envs
-        self.agent.agent_steps = self.state.steps
-        self.metrics.count("frames", self.env.num_envs * self.env.frames_per_step)
-        for _, episode in ended:
-            self.state.episodes += 1
-            self.metrics.add({"train/return": episode.return_, "train/length": episode.length})
-            self._display.episode(episode.return_, episode.length)
-        self._display.update(step=self.state.steps, frames=self.frames, phase=phase)
+    def _train_overlapped(self, policy: Policy, stop: StopRequest) -> None:
+        """The updates that are due, and meanwhile the steps until the next ones are.
 
-    def _learn(self) -> None:
+        The steps are chosen by the weights before these updates, and reach the replay after them: what is computed does
+        not depend on who is faster. When this returns, nothing is under way.
+        """
+        due = self._is_due("train")
+        self._take_weights()
+        steps_left = self.config.training.steps - self.state.steps
+        count = max(1, math.ceil(min(self._due["train"].until(self.state.steps), steps_left) / self.env.num_envs))
+        collecting = self._collect(policy, count, stop)
+        try:
+            self._learn(due)
+        except (Exception, SystemExit):
+            # The run is saved next, with nothing under way. Two errors at a time would be one too many to tell.
+            with suppress(Exception):
+                self._receive(collecting.result(), "training")
+            raise
+        with self.metrics.timer("wait"):
+            block = collecting.result()
+        self._receive(block, "training")
+
+    def _take_weights(self) -> None:
+        """Let the player act with the agent's weights of this moment."""
+        if self._player_updates != self.agent.updates:
+            self._player_updates = self.agent.updates
+            self.player.copy_from(self.agent.player)
+
+    def _collect(self, policy: Policy, count: int, stop: StopRequest) -> "Future[Block]":
+        """Begin to take `count` steps in each environment."""
+        return self._worker.start(lambda: collect_block(self.collector, policy, count, lambda: stop.requested))
+
+    def _receive(self, block: Block, phase: str) -> None:
+        """Put collected steps into the replay and into all counts.
+
+        Raises:
+            Exception: what ended the block early.
+        """
+        self.metrics.spend("collect", block.seconds)
+        for collected in block.collected:
+            with self.metrics.timer("replay"):
+                for step, rows in collected.steps:
+                    self.replay.add(step, rows)
+            self.state.steps += self.env.num_envs
+            self.agent.agent_steps = self.state.steps
+            self.metrics.count("frames", self.env.num_envs * self.env.frames_per_step)
+            for _, episode in collected.episodes:
+                self.state.episodes += 1
+                self.metrics.add({"train/return": episode.return_, "train/length": episode.length})
+                self._display.episode(episode.return_, episode.length)
+            self._display.update(step=self.state.steps, frames=self.frames, phase=phase)
+        if block.error is not None:
+            raise block.error
+
+    def _learn(self, times: int) -> None:
+        """`times` times the updates of `training.train_steps`."""
+        for _ in range(times * self.config.training.train_steps):
+            self._update()
+
+    def _update(self) -> None:
         with self.metrics.timer("sample"):
             batch = self.replay.sample(self._sample_rng)
         with self.metrics.timer("learn"):
@@ -249,7 +311,7 @@ class Trainer:
         for _ in range(self.config.training.pretrain):
             if stop.requested:
                 return
-            self._learn()
+            self._update()
             self._display.update(step=self.state.steps, frames=self.frames, phase="pretraining")
         self.state.pretrained = True
 
@@ -302,6 +364,12 @@ class Trainer:
         self._log()
         self._checkpoint()
         self._display.update(step=self.state.steps, frames=self.frames, phase="finished")
+
+    def _close_env(self) -> None:
+        """Close the environments where they were made; one that hangs is left to itself."""
+        with suppress(TimeoutError):
+            self._worker.start(self.env.close).result(PATIENCE)
+        self._worker.close()
 
     def _announce_stop(self) -> None:
         self._display.log("Stopping after this step, with a checkpoint; press Ctrl-C again to stop at once.")
