@@ -103,6 +103,7 @@ MISTAKES = {
     "config atari --precision fp16": "training.precision is 'fp16', but it must be one of fp32, bf16.",
     "bench train-step --preset atrai": "There is no preset 'atrai'; did you mean atari?",
     "eval /nowhere": "There is nothing at /nowhere",
+SWITCH = "world_model.normalize_vectors is 'maybe', but it must be true or false."
     "dream /nowhere": "There is nothing at /nowhere",
     "plot /nowhere": "/nowhere",
 }
@@ -110,6 +111,11 @@ MISTAKES = {
 
 @pytest.mark.parametrize("line", MISTAKES)
 @pytest.mark.usefixtures("no_training")
+    "train CartPole-v1 --world-model.normalize-vectors maybe": SWITCH,
+    "train --world-model.normalize-vectors maybe CartPole-v1": SWITCH,
+    "train CartPole-v1 --preset debug --resume --logdir x --world-model.normalize-vectors=maybe": SWITCH,
+    "train CartPole-v1 --preset debug --world-model.normalize-vectors maybe --logdir x --steps 300": SWITCH,
+    "bench train-step --preset debug --world-model.normalize-vectors maybe --repeats 3 --json": SWITCH,
 def test_a_users_mistake_is_one_sentence_and_status_1(run: Run, line: str) -> None:
     status, out, err = run(*line.split())
     assert (status, out) == (1, "")
