@@ -10,7 +10,7 @@ import difflib
 import re
 import typing
 from collections.abc import Callable, Iterable
-from dataclasses import MISSING, asdict, dataclass, field, fields, make_dataclass
+from dataclasses import MISSING, asdict, field, fields, make_dataclass
 from typing import Annotated, Any, NoReturn, TypeVar
 
 import tyro
@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.text import Text
 
 from reverie import config_io
-from reverie.config import Config, EnvConfig
+from reverie.config import Config
 from reverie.config_io import did_you_mean, nearest
 from reverie.errors import ConfigError, ReverieError
 
@@ -203,19 +203,14 @@ def _is_number(text: str) -> bool:
     return re.fullmatch(r"-?[\d.][\d._]*(e[+-]?\d+)?", text, re.IGNORECASE) is not None
 
 
-@dataclass(frozen=True)
-class _EnvOptions(EnvConfig):
-    """The environment, and how steps are taken in it."""
-
-    name: Annotated[str, tyro.conf.Suppress] = ""
-
-
 def _help(name: str, command: type, config: Config | None) -> NoReturn:
     """Print a command's help; with all settings and their values, where it takes settings."""
     shown = command
     if config is not None:
         parts = {part.name: getattr(config, part.name) for part in fields(config)}
-        parts["env"] = _EnvOptions(**asdict(config.env))
+        own = {f.name for f in fields(command)}
+        parts["env"] = _without(config.env, {"name"} if "environment" in own else set())
+        parts[config_io.SHORT] = _without(config.training, own)
         members = [
             (part, _part_type(part, type(value)), field(default=value))
             for part, value in parts.items()
@@ -224,6 +219,16 @@ def _help(name: str, command: type, config: Config | None) -> NoReturn:
         shown.__doc__ = command.__doc__
     tyro.cli(shown, prog=f"reverie {name}", args=["--help"], config=_STYLE)
     raise SystemExit(0)
+
+
+def _without(part: Any, hidden: set[str]) -> Any:
+    """A part of the configuration that does not show these of its settings."""
+    hints = typing.get_type_hints(type(part))
+    names = [f.name for f in fields(part) if f.name in hidden]
+    members = [(name, Annotated[hints[name], tyro.conf.Suppress], getattr(part, name)) for name in names]
+    kind = make_dataclass(type(part).__name__, members, bases=(type(part),), frozen=True)
+    kind.__doc__ = type(part).__doc__
+    return kind(**asdict(part))
 
 
 def _part_type(part: str, kind: type) -> Any:

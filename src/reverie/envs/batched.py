@@ -86,6 +86,7 @@ class BatchedEnv:
 
     Attributes:
         num_envs: N.
+        num_groups: processes that step them; 1 where there are no workers.
         spec: observations and actions of each environment.
         frames_per_step: environment frames per agent step (the action repeat).
     """
@@ -95,6 +96,7 @@ class BatchedEnv:
         borders = np.cumsum([0, *sizes])
         self._slices = [slice(start, stop) for start, stop in pairwise(borders)]
         self.num_envs = int(borders[-1])
+        self.num_groups = len(groups)
         self.spec = groups[0].spec
         self.frames_per_step = frames_per_step
         self._started = np.zeros(self.num_envs, bool)
