@@ -26,7 +26,7 @@ MEASURED = {
     "train-step": {"seconds"},
     "collect": {
         *("without_policy_steps_per_second", "with_policy_steps_per_second", "act_seconds"),
-        *("bare_ale_steps_per_second", "share_of_bare_ale"),
+        *("bare_ale_steps_per_second", "share_of_bare_ale", "vector_ale_steps_per_second", "share_of_vector_ale"),
     },
     "replay": {"cold_batch_seconds", "warm_batch_seconds", "train_step_seconds"},
     "loop": {

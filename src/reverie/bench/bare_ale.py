@@ -1,7 +1,8 @@
-"""The yardstick of Atari collection: ale-py alone.
+"""The yardsticks of Atari collection: ale-py alone, played at random.
 
-The same game with the same stickiness, actions and frames per step, played at random. One screen is fetched per step,
-as ale-py returns it. Nothing is pooled, resized, checked, batched or stored.
+`BareALE` is the emulator by itself, with the same stickiness, actions and frames per step. One screen is fetched per
+step, as ale-py returns it; nothing is pooled, resized, checked, batched or stored. `VectorALE` is ale-py's own batched
+environment in C++, which also takes the maximum of two frames and resizes to the agent's images.
 """
 
 import multiprocessing
@@ -10,6 +11,9 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from types import TracebackType
 from typing import Any
+
+import numpy as np
+from gymnasium import spaces
 
 from reverie.config import EnvConfig
 from reverie.envs.atari import ENTRY_POINT
@@ -58,6 +62,48 @@ class BareALE:
     ) -> None:
         if self._pool is not None:
             self._pool.shutdown()
+
+
+class VectorALE:
+    """`ale_py.AtariVectorEnv` with the settings of the environments, and as many threads as they have processes."""
+
+    def __init__(self, config: EnvConfig, processes: int) -> None:
+        from ale_py.vector_env import AtariVectorEnv
+
+        height, width = config.image_size
+        self._env = AtariVectorEnv(
+            find_spec(config.name).kwargs["game"],
+            config.num_envs,
+            num_threads=processes,
+            repeat_action_probability=config.sticky_actions,
+            full_action_space=config.full_action_space,
+            img_height=height,
+            img_width=width,
+            grayscale=config.grayscale,
+            stack_num=1,
+            frameskip=config.action_repeat,
+            maxpool=config.action_repeat > 1,
+            noop_max=config.noops,
+            reward_clipping=False,
+            use_fire_reset=False,
+        )
+        self._rng = np.random.default_rng(0)
+        self._env.reset(seed=0)
+
+    def steps_per_second(self, seconds: float) -> float:
+        """Agent steps per second of all environments together, played for so long."""
+        count, space = self._env.num_envs, self._env.single_action_space
+        assert isinstance(space, spaces.Discrete)
+        steps, elapsed, start = 0, 0.0, time.perf_counter()
+        while elapsed < seconds:
+            self._env.step(self._rng.integers(space.n, size=count))
+            steps += count
+            elapsed = time.perf_counter() - start
+        return steps / elapsed
+
+    def close(self) -> None:
+        """End its threads."""
+        self._env.close()
 
 
 class _Emulator:

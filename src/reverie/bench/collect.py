@@ -1,14 +1,14 @@
 """How many agent steps per second the environments give, alone and with the agent choosing the actions."""
 
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from reverie.agent import Dreamer
-from reverie.bench.bare_ale import BareALE, is_atari
+from reverie.bench.bare_ale import BareALE, VectorALE, is_atari
 from reverie.bench.examples import example_env
 from reverie.bench.machine import use_threads
 from reverie.bench.spread import spread
@@ -38,8 +38,8 @@ class TimedPolicy:
 def measure_collect(config: Config, preset: str, repeats: int, seconds: float) -> dict[str, Any]:
     """Step the environments as training does, but store nothing.
 
-    In each round bare ale-py (if it is an Atari game), random actions and the agent's have their turn, so that a
-    machine that slows down for a while slows all of them. An untrained agent acts as fast as a trained one.
+    In each round ale-py by itself (for an Atari game; see `bare_ale`), random actions and the agent's have their turn,
+    so that a machine that slows down for a while slows all of them. An untrained agent acts as fast as a trained one.
 
     Args:
         config: environment, agent, device and threads are taken from it.
@@ -51,23 +51,26 @@ def measure_collect(config: Config, preset: str, repeats: int, seconds: float) -
         `env`, `num_envs`, `processes` that step them and `action_repeat`; the spreads over the rounds of
         `without_policy_steps_per_second`, `with_policy_steps_per_second` (agent steps of all environments together)
         and `act_seconds` (one decision for all environments); for Atari also of `bare_ale_steps_per_second` (as many
-        emulators as there are processes) and `share_of_bare_ale`, that of collection without the policy.
+        emulators as there are processes), `vector_ale_steps_per_second`, `share_of_bare_ale` and
+        `share_of_vector_ale`, those of collection without the policy.
 
     Raises:
         EnvError: if the environment is unknown, cannot be created, or fails.
     """
     use_threads(config)
     env_config = replace(config.env, name=example_env(config, preset))
-    bare, without, with_policy, act = [], [], [], []
+    bare, vector, without, with_policy, act = [], [], [], [], []
     with ExitStack() as stack:
         env = stack.enter_context(make_env(env_config, seed=0))
         ale = stack.enter_context(BareALE(env_config, env.num_groups)) if is_atari(env_config) else None
+        vector_ale = stack.enter_context(closing(VectorALE(env_config, env.num_groups))) if ale is not None else None
         collector = Collector(env, lambda step, rows: None)
         random_policy = RandomPolicy(env.spec.action, np.random.default_rng(0))
         agent_policy = AgentPolicy(Dreamer(config, env.spec, seed=0))
         for _ in range(1 + repeats):
-            if ale is not None:
+            if ale is not None and vector_ale is not None:
                 bare.append(ale.steps_per_second(seconds))
+                vector.append(vector_ale.steps_per_second(seconds))
             without.append(_steps_per_second(collector, random_policy, env.num_envs, seconds))
             timed = TimedPolicy(agent_policy)
             with_policy.append(_steps_per_second(collector, timed, env.num_envs, seconds))
@@ -81,9 +84,10 @@ def measure_collect(config: Config, preset: str, repeats: int, seconds: float) -
         **spread("with_policy_steps_per_second", with_policy[1:]),
         **spread("act_seconds", act[1:]),
     }
-    if bare:
-        shares = [ours / yardstick for ours, yardstick in zip(without[1:], bare[1:], strict=True)]
-        result |= spread("bare_ale_steps_per_second", bare[1:]) | spread("share_of_bare_ale", shares)
+    for name, yardstick in (("bare_ale", bare), ("vector_ale", vector)):
+        if yardstick:
+            shares = [ours / theirs for ours, theirs in zip(without[1:], yardstick[1:], strict=True)]
+            result |= spread(f"{name}_steps_per_second", yardstick[1:]) | spread(f"share_of_{name}", shares)
     return result
 
 

@@ -30,8 +30,9 @@ _VARIETY = 256  # Different steps. They are stored again and again.
 def measure_replay(config: Config, preset: str, steps: int, batches: int, folder: Path) -> dict[str, Any]:
     """Fill a replay with made-up steps, open it anew, and draw batches from it as training does.
 
-    Before each cold batch the operating system is asked to forget the files; a disk, or the host of a virtual machine,
-    may remember them all the same. Warm batches follow one another.
+    Warm batches follow one another, with whatever the operating system still holds of the files that were just written:
+    all, if they fit its memory. Before each cold batch it is asked to forget them; a disk, or the host of a virtual
+    machine, may remember them all the same.
 
     Args:
         config: batch, sampling and number of environments are taken from it, and the agent for the comparison.
@@ -58,8 +59,9 @@ def measure_replay(config: Config, preset: str, steps: int, batches: int, folder
     replay = Replay(folder, spec.step, settings, streams)
     reopen_seconds = time.perf_counter() - start
     rng = np.random.default_rng(0)
-    cold = [_batch_seconds(replay, rng) for _ in range(COLD_BATCHES) if _forget(folder)]
+    # Warm ones first: of a large replay, what was forgotten would not come back into the cache by itself.
     warm = [_batch_seconds(replay, rng) for _ in range(2 * batches)][batches:]
+    cold = [_batch_seconds(replay, rng) for _ in range(COLD_BATCHES) if _forget(folder)]
     after = resident_mib()
     replay.close()
     use_threads(config)
