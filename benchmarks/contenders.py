@@ -45,7 +45,7 @@ def ours(precision: str, options: argparse.Namespace) -> Contender:
     sys.path.insert(0, str(ROOT / "src"))
     from benchmarks.naive import random_batch
     from reverie.agent import Dreamer
-    from reverie.cli.bench import example_spec
+    from reverie.bench.examples import example_spec
     from reverie.fast.memory import keep_freed_memory
     from reverie.presets import preset
 

@@ -11,7 +11,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src"
 
-PARTS = ("cli", "analysis", "training", "agent", "acting", "behavior", "world_model", "networks", "replay", "envs")
+PARTS = ("cli", "analysis", "bench", "training", "agent", "acting", "behavior", "world_model", "networks", "replay")
+PARTS += ("envs",)
 PARTS += ("checkpoints", "video", "config", "config_io", "presets", "schedules", "spaces", "errors", "fast")
 PARTS += ("training/trainer", "training/start")
 
@@ -66,6 +67,8 @@ def test_downward_imports_pass(tmp_path: Path, importer: str, statement: str) ->
         ("world_model", "def late():\n    from reverie.behavior import imagine"),
         ("training", "import reverie.cli"),
         ("training", "import reverie.analysis"),
+        ("training", "import reverie.bench"),
+        ("analysis", "import reverie.bench"),
         ("agent", "import reverie.replay"),
         ("checkpoints", "import reverie.networks"),
         ("behavior", "import reverie.envs"),

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from benchmarks.naive import PRESETS, Naive, Sizes, draw, random_batch
 from reverie.agent import Dreamer
-from reverie.cli.bench import example_spec
+from reverie.bench.examples import example_spec
 from reverie.presets import preset
 
 SIZES = Sizes(depth=2, deter=12, units=10, layers=2, variables=3, classes=4, horizon=4)

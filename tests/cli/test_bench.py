@@ -1,53 +1,153 @@
-"""The measurement: what it reports, and on what it is made."""
+"""The measurements on the command line: what they report, and how it looks."""
 
 import json
+import os
 import statistics
+from typing import Any
 
-import numpy as np
 import pytest
 import torch
+from rich.cells import cell_len
+from rich.console import Console
 
 from reverie.agent import Dreamer
+from reverie.bench.examples import example_spec
+from reverie.cli import bench as command
 from reverie.cli import main as cli
-from reverie.cli.bench import example_spec, random_batch
-from reverie.presets import PRESETS, preset
+from reverie.presets import preset
+
+TINY = {
+    "train-step": "--preset debug --repeats 2 --behavior.horizon 2",
+    "collect": "--preset debug --repeats 2 --seconds 0.01",
+    "replay": "--preset debug --steps 300 --batches 3",
+    "loop": "--preset debug --updates 2 --env.name CartPole-v1",
+}
+MEASURED = {
+    "train-step": {"seconds"},
+    "collect": {
+        *("without_policy_steps_per_second", "with_policy_steps_per_second", "act_seconds"),
+        *("bare_ale_steps_per_second", "share_of_bare_ale", "vector_ale_steps_per_second", "share_of_vector_ale"),
+    },
+    "replay": {"cold_batch_seconds", "warm_batch_seconds", "train_step_seconds"},
+    "loop": {
+        *("frames_per_second", "updates_per_second"),
+        *(f"{phase}_share" for phase in ("collect", "replay", "sample", "learn", "other")),
+    },
+}
+EVERYWHERE = {
+    *("benchmark", "preset", "precision", "device", "threads", "cpu", "cpu_flags", "cores", "gpu"),
+    *("reverie", "torch", "python", "commit", "peak_resident_mib", "peak_gpu_mib"),
+}
 
 
-def bench(capsys: pytest.CaptureFixture[str], line: str) -> dict[str, object]:
-    assert cli.main(["bench", "train-step", *line.split()]) == 0
+def bench(capsys: pytest.CaptureFixture[str], line: str) -> dict[str, Any]:
+    assert cli.main(["bench", *line.split(), "--json"]) == 0
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert isinstance(found, dict)
     return found
 
 
-def test_the_last_line_is_the_result(capsys: pytest.CaptureFixture[str]) -> None:
-    result = bench(capsys, "--preset debug --batch 2 --length 5 --precision bf16 --device cpu --repeats 3 --json")
-    seconds = result.pop("seconds_all")
-    assert isinstance(seconds, list)
-    assert len(seconds) == 3
-    assert min(seconds) > 0
-    assert result.pop("seconds_median") == statistics.median(seconds)
+@pytest.mark.parametrize("name", TINY)
+def test_the_last_line_is_the_result(capsys: pytest.CaptureFixture[str], name: str) -> None:
+    result = bench(capsys, f"{name} {TINY[name]}")
+    assert result.keys() >= EVERYWHERE
+    assert (result["benchmark"], result["preset"]) == (name, "debug")
+    assert (result["threads"], result["device"]) == (torch.get_num_threads(), "cpu")
+    assert {key.removesuffix("_median") for key in result if key.endswith("_median")} >= MEASURED[name]
+    for key, median in result.items():
+        if quantity := key.removesuffix("_median") * key.endswith("_median"):
+            low, high = result[f"{quantity}_quartiles"]
+            values = result[f"{quantity}_all"]
+            assert min(values) <= low <= median <= high <= max(values)
+            assert median == pytest.approx(statistics.median(values), rel=1e-5)
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_tables_fit_a_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Of 80 columns; nothing is cut off or broken within a table."""
+    monkeypatch.setattr(command, "console", lambda: Console(width=80, highlight=False, color_system=None))
+    result = bench(capsys, f"{name} {TINY[name]}")
+    command.print_result(result)
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(cell_len, lines)) <= 80
+    assert not [line for line in lines if "…" in line]
+    rows = [line for line in lines if line.startswith("│")]
+    shown = [key for key in result if key.endswith("_median")]
+    alone = [k for k in result if command._MEASURED.search(k) and not k.endswith(("_median", "_quartiles", "_all"))]
+    assert len(rows) == len(shown) + len([key for key in alone if result[key] is not None])
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "text"),
+    [
+        ("seconds", 0.001785, "1.78 ms"),
+        ("act_seconds", 2.5, "2.5 s"),
+        ("frames_per_second", 12345.6, "12,346"),
+        ("updates_per_second", 8.154, "8.15"),
+        ("learn_share", 0.9591, "95.9%"),
+        ("share_of_bare_ale", 0.8, "80.0%"),
+        ("peak_resident_mib", 1834.2, "1,834 MiB"),
+        ("disk_bytes_per_step", 4175, "4,175"),
+    ],
+)
+def test_quantities_are_shown_with_their_units(name: str, value: float, text: str) -> None:
+    assert command.show(name, value) == text
+
+
+def test_settings_of_an_update(capsys: pytest.CaptureFixture[str]) -> None:
+    result = bench(capsys, "train-step --preset debug --batch 2 --length 5 --precision bf16 --device cpu --repeats 3")
     agent = Dreamer(preset("debug"), example_spec("debug"), seed=0)
-    assert result == {
-        "parameters": sum(p.numel() for p in agent.parameters()) - agent.parameter_counts()["target_critic"],
-        "preset": "debug",
-        "batch": 2,
-        "length": 5,
-        "precision": "bf16",
-        "device": "cpu",
-        "threads": torch.get_num_threads(),
-    }
+    assert (result["batch"], result["length"], result["precision"]) == (2, 5, "bf16")
+    assert len(result["seconds_all"]) == 3
+    trained = sum(p.numel() for p in agent.parameters()) - agent.parameter_counts()["target_critic"]
+    assert result["parameters"] == trained
 
 
 def test_the_presets_own_sizes_are_taken(capsys: pytest.CaptureFixture[str]) -> None:
-    result = bench(capsys, "--preset debug --repeats 1 --json --behavior.horizon 2")
+    result = bench(capsys, "train-step --preset debug --repeats 1 --behavior.horizon 2")
     replay = preset("debug").replay
     assert (result["batch"], result["length"]) == (replay.batch_size, replay.batch_length)
 
 
+def test_settings_of_the_others(capsys: pytest.CaptureFixture[str]) -> None:
+    result = bench(capsys, "collect --preset vector --repeats 1 --seconds 0.01 --env.num-envs 2 --env.parallel false")
+    assert (result["env"], result["num_envs"], result["processes"]) == ("CartPole-v1", 2, 1)
+    assert not [key for key in result if "ale" in key]  # it is no Atari game
+    result = bench(capsys, "replay --preset debug --steps 90 --batches 1 --replay.batch-size 3")
+    assert (result["steps"], result["batch"], result["length"]) == (90, 3, 10)
+    assert result["warm_samples_per_second"] == pytest.approx(30 / result["warm_batch_seconds_median"], rel=1e-5)
+    ratio = result["warm_batch_seconds_median"] / result["train_step_seconds_median"]
+    assert result["share_of_train_step"] == pytest.approx(ratio, rel=1e-4)
+
+
+def test_nothing_is_left_behind(
+    capsys: pytest.CaptureFixture[str], tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    bench(capsys, f"replay {TINY['replay']}")
+    bench(capsys, f"loop {TINY['loop']}")
+    assert os.listdir(tmp_path) == []
+
+
+def test_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["bench", "--help"]) == 0
+    overview = capsys.readouterr().out
+    for name in TINY:
+        assert name in overview
+        assert cli.main(["bench", name, "--help"]) == 0
+        assert "--env.num-envs" in capsys.readouterr().out
+    # An option of the command takes the place of a setting of that name.
+    assert cli.main(["bench", "replay", "--preset", "debug", "--help"]) == 0
+    text = capsys.readouterr().out
+    assert text.count("--steps ") == 1
+    assert "200000" in text
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
-def test_a_missing_device(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["bench", "train-step", "--preset", "debug", "--device", "cuda"]) == 1
+@pytest.mark.parametrize("name", TINY)
+def test_a_missing_device(capsys: pytest.CaptureFixture[str], name: str) -> None:
+    assert cli.main(["bench", name, *TINY[name].split(), "--device", "cuda"]) == 1
     err = capsys.readouterr().err
     assert err.startswith("error: ")
     assert "no CUDA device" in err
@@ -56,19 +156,3 @@ def test_a_missing_device(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(("name", "parameters"), [("atari", 22_245_398), ("atari-small", 4_200_718)])
 def test_sizes_of_the_presets(name: str, parameters: int) -> None:
     assert Dreamer(preset(name), example_spec(name), seed=0).parameter_counts()["trained"] == parameters
-
-
-@pytest.mark.parametrize("name", PRESETS)
-def test_random_batches_fit_the_environment(name: str) -> None:
-    spec = example_spec(name)
-    batch = random_batch(spec, 6, 3)
-    assert set(batch) == set(spec.step)
-    for key, entry in spec.step.items():
-        assert batch[key].shape == (6, 3, *entry.shape)
-        assert batch[key].dtype == entry.dtype
-    if spec.action.kind == "discrete":
-        assert np.array_equal(np.sort(batch["action"], -1)[..., -1], np.ones((6, 3)))
-        assert np.array_equal(batch["action"].sum(-1), np.ones((6, 3)))
-    else:
-        assert np.abs(batch["action"]).max() <= 1
-    assert batch["is_first"].sum() == 3

@@ -66,10 +66,20 @@ MISUSES = {
     "dream x --context 0": "--context is 0, but at least 1 is needed.",
     "dream x --out a.jpg": "--out is a.jpg, but its name must end in .gif, .mp4 or .png.",
     "plot": "Say what to draw: reverie plot RUN...",
-    "bench": "Say what to measure: reverie bench train-step.",
-    "bench --json": "Say what to measure: reverie bench train-step.",
+    "bench": "Say what to measure: reverie bench WHAT, which is one of train-step, collect, replay, loop.",
+    "bench --json": "Say what to measure: reverie bench WHAT, which is one of train-step, collect, replay, loop.",
+    "bench speed": "There is no benchmark 'speed'; there are train-step, collect, replay, loop.",
     "bench trainstep": "There is no benchmark 'trainstep'; did you mean train-step?",
     "bench train-step --repeats 0": "--repeats is 0, but at least 1 is needed.",
+    "bench train-step --repeets 3": "reverie bench train-step has no option '--repeets'; did you mean --repeats?",
+    "bench collect --repeats -1": "--repeats is -1, but at least 1 is needed.",
+    "bench collect --seconds 0": "--seconds is 0, but it must be above 0.",
+    "bench collect --seconds nan": "--seconds is nan, but it must be above 0.",
+    "bench replay --batches 0": "--batches is 0, but at least 1 is needed.",
+    "bench replay --steps 50": "--steps is 50, but at least 51 are needed for sequences of 50.",
+    "bench replay --folder /nowhere": "--folder is /nowhere, but there is no such folder.",
+    "bench loop --updates 0": "--updates is 0, but at least 1 is needed.",
+    "bench loop --resume": "reverie bench loop has no option '--resume'",
     "envs --family atri": "There is no family 'atri'; did you mean Atari?",
 }
 
@@ -93,6 +103,7 @@ def test_missing_and_unfitting_arguments_have_status_2(run: Run, line: str) -> N
     assert "Traceback" not in err
 
 
+SWITCH = "world_model.normalize_vectors is 'maybe', but it must be true or false."
 MISTAKES = {
     "train X --preset atrai": "There is no preset 'atrai'; did you mean atari?",
     "train X --preset debug --steps many": "training.steps is 'many', but it must be a whole number.",
@@ -100,8 +111,16 @@ MISTAKES = {
     "train X --preset debug --world-model.kl.scale linear(1": "world_model.kl.scale: 'linear(1' is not a schedule",
     "train X --preset debug --behavior.actor.optimizer.lr -1": "behavior.actor.optimizer.lr is -1.0, but",
     "train CartPol-v1": "did you mean CartPole-v1",
+    "train CartPole-v1 --world-model.normalize-vectors maybe": SWITCH,
+    "train --world-model.normalize-vectors maybe CartPole-v1": SWITCH,
+    "train CartPole-v1 --preset debug --resume --logdir x --world-model.normalize-vectors=maybe": SWITCH,
+    "train CartPole-v1 --preset debug --world-model.normalize-vectors maybe --logdir x --steps 300": SWITCH,
+    "bench train-step --preset debug --world-model.normalize-vectors maybe --repeats 3 --json": SWITCH,
     "config atari --precision fp16": "training.precision is 'fp16', but it must be one of fp32, bf16.",
     "bench train-step --preset atrai": "There is no preset 'atrai'; did you mean atari?",
+    "bench collect --preset debug --env.name CartPol-v1": "did you mean CartPole-v1",
+    "bench loop --preset debug --env.name CartPol-v1": "did you mean CartPole-v1",
+    "bench loop --preset debug --env.num-envs 0": "env.num_envs is 0, but it must be at least 1.",
     "eval /nowhere": "There is nothing at /nowhere",
     "dream /nowhere": "There is nothing at /nowhere",
     "plot /nowhere": "/nowhere",

@@ -18,9 +18,10 @@ import pytest
 
 from reverie.config import EnvConfig
 from reverie.envs import BatchedEnv, make_env
+from reverie.envs.batched import StepLayout
 from reverie.envs.workers import SUPPORTED
 from reverie.errors import EnvError
-from reverie.spaces import Array, Step
+from reverie.spaces import ActionSpec, Array, ArraySpec, EnvSpec, Step
 from tests.environments import Catch, Counting, Everything, Faulty
 
 pytestmark = pytest.mark.skipif(not SUPPORTED, reason="worker processes need POSIX")
@@ -269,3 +270,35 @@ def test_workers_have_one_thread_each() -> None:
     assert isinstance(Threads(), gymnasium.Env)
     with make_env(EnvConfig(num_envs=2), 0, Threads) as env:
         np.testing.assert_array_equal(env.reset(np.array([True, True]))["vector"], np.ones((2, 2)))
+
+
+@pytest.mark.parametrize("parallel", [False, True])
+def test_steps_can_be_written_to_and_do_not_change(parallel: bool) -> None:
+    """What one step returned is not touched by the next one."""
+    with make_env(EnvConfig(num_envs=2, parallel=parallel), 0, Catch) as env:
+        first = env.reset(np.ones(2, bool))
+        kept = {key: value.copy() for key, value in first.items()}
+        env.step(np.eye(env.spec.action.size, dtype=np.float32)[[0, 1]])
+        for key, value in first.items():
+            assert np.array_equal(value, kept[key])
+            value[:] = 0
+
+
+def test_a_layout_holds_every_entry_apart() -> None:
+    spec = EnvSpec(
+        {"small": ArraySpec((3,), "float32"), "image": ArraySpec((5, 7, 1), "uint8")}, ActionSpec("discrete", (2,))
+    )
+    layout = StepLayout(spec, 3)
+    block = np.zeros(layout.size, np.uint8)
+    arrays = layout.arrays(block)
+    entries = {key: entry for key, entry in spec.step.items() if key != "action"}
+    assert arrays.keys() == entries.keys()
+    for number, (key, entry) in enumerate(entries.items(), 1):
+        assert arrays[key].shape == (3, *entry.shape)
+        assert arrays[key].dtype == entry.dtype
+        arrays[key][:] = number
+    for number, (key, entry) in enumerate(entries.items(), 1):
+        assert (arrays[key] == (True if entry.dtype == "bool" else number)).all()
+    # What is sent is the block.
+    again = layout.arrays(block.copy())
+    assert all(np.array_equal(again[key], arrays[key]) for key in entries)

@@ -1,12 +1,14 @@
-"""`reverie bench train-step`: measure the time of one update."""
+"""`reverie bench WHAT`: measure updates, collection, replay, or the whole training loop."""
 
 import json
-import statistics
-import time
+import re
+import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any
+from itertools import takewhile
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
 
-import numpy as np
 import tyro
 from rich.table import Table
 
@@ -15,11 +17,9 @@ from reverie.cli.options import UsageError, console, given, parse, unknown
 from reverie.config import Config
 from reverie.config_io import nearest
 from reverie.presets import preset as named_preset
-from reverie.spaces import ActionSpec, Array, ArraySpec, EnvSpec
 
-WARM_UP = 2
-"""Steps before measuring: the first ones allocate memory and choose kernels."""
-
+_MEASURED = re.compile("seconds|_per_|share|_mib")
+"""What the names of measured quantities contain: their units."""
 _OF_PRESET = "(default: the preset's)"
 
 
@@ -42,116 +42,204 @@ class TrainStep:
     """Print one JSON object on the last line."""
 
 
+@dataclass(frozen=True)
+class Collect:
+    """Measure environment steps per second, with and without the policy; beside bare ale-py for Atari games.
+
+    Nothing is learned or stored. The environment is --env.name, or one that suits the preset. Every setting may be
+    given as for reverie train, for example --env.num-envs 4 or --threads 1.
+    """
+
+    preset: str = "atari"
+    """Sizes of the agent that acts, and settings of the environment."""
+    repeats: int = 10
+    """Rounds that are measured, after one that is not; in each, everything has its turn."""
+    seconds: float = 1.0
+    """Time of each turn."""
+    json: bool = False
+    """Print one JSON object on the last line."""
+
+
+@dataclass(frozen=True)
+class ReplayBench:
+    """Measure how fast made-up steps are stored and sampled, and the memory that this takes.
+
+    Every setting may be given as for reverie train, for example --replay.batch-size 50.
+    """
+
+    preset: str = "atari"
+    """What steps and batches look like, and the agent whose updates are the comparison."""
+    steps: int = 200_000
+    """Steps in the replay; an Atari step takes 4 kB of disk."""
+    batches: int = 200
+    """Batches that are timed with a warm cache, after as many that are not."""
+    folder: Annotated[Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="(default: the system's)")] = None
+    """Where the temporary folder of the replay is made."""
+    json: bool = False
+    """Print one JSON object on the last line."""
+
+
+@dataclass(frozen=True)
+class Loop:
+    """Measure the whole training loop at the preset's update ratio: frames per second, and time per phase.
+
+    A run in a temporary folder, without evaluations. The environment is --env.name, or one that suits the preset.
+    Every setting may be given as for reverie train, for example --train-every 4.
+    """
+
+    preset: str = "atari"
+    """Settings of the run."""
+    updates: int = 20
+    """Updates that are measured, after some that are not."""
+    json: bool = False
+    """Print one JSON object on the last line."""
+
+
+class Benchmark(NamedTuple):
+    """A command of `reverie bench`."""
+
+    command: type
+    measure: Callable[[Any, Config], dict[str, Any]]
+    summary: str
+
+
+def train_step(command: TrainStep, config: Config) -> dict[str, Any]:
+    """One update."""
+    from reverie.bench.train_step import measure_train_step
+
+    return measure_train_step(config, command.preset, command.repeats)
+
+
+def collect(command: Collect, config: Config) -> dict[str, Any]:
+    """Environments, alone and with the agent."""
+    from reverie.bench.collect import measure_collect
+
+    return measure_collect(config, command.preset, command.repeats, command.seconds)
+
+
+def replay(command: ReplayBench, config: Config) -> dict[str, Any]:
+    """A replay in a temporary folder."""
+    needed = config.env.num_envs * (config.replay.batch_length + 1)
+    if command.steps < needed:
+        length = config.replay.batch_length
+        raise UsageError(f"--steps is {command.steps}, but at least {needed} are needed for sequences of {length}.")
+    if command.folder is not None and not command.folder.is_dir():
+        raise UsageError(f"--folder is {command.folder}, but there is no such folder.")
+
+    from reverie.bench.replay import measure_replay
+
+    with tempfile.TemporaryDirectory(prefix="reverie-bench-", dir=command.folder) as folder:
+        return measure_replay(config, command.preset, command.steps, command.batches, Path(folder))
+
+
+def loop(command: Loop, config: Config) -> dict[str, Any]:
+    """A short run."""
+    from reverie.bench.loop import measure_loop
+
+    return measure_loop(config, command.preset, command.updates)
+
+
+BENCHMARKS = {
+    "train-step": Benchmark(TrainStep, train_step, "The time of one update."),
+    "collect": Benchmark(Collect, collect, "Environment steps per second, with and without the policy."),
+    "replay": Benchmark(ReplayBench, replay, "Storing and sampling steps: speed and memory."),
+    "loop": Benchmark(Loop, loop, "The whole training loop: frames per second, time per phase."),
+}
+
+
 def run(argv: list[str]) -> None:
     """Measure and print."""
-    if not argv or (argv[0].startswith("-") and argv[0] not in ("-h", "--help")):
-        raise UsageError("Say what to measure: reverie bench train-step.")
-    if argv[0] in ("-h", "--help"):
-        argv = ["train-step", *argv]
-    if argv[0] != "train-step":
-        near = nearest(argv[0], ["train-step"], 1)
-        unknown("There is no benchmark", argv[0], near, "; there is train-step.")
-    command, settings = parse("bench train-step", TrainStep, argv[1:], _base_for_help)
-    if command.repeats < 1:
-        raise UsageError(f"--repeats is {command.repeats}, but at least 1 is needed.")
+    first = argv[0] if argv else ""
+    if first in ("-h", "--help"):
+        _print_help()
+        return
+    names = ", ".join(BENCHMARKS)
+    if not first or first.startswith("-"):
+        raise UsageError(f"Say what to measure: reverie bench WHAT, which is one of {names}.")
+    if first not in BENCHMARKS:
+        unknown("There is no benchmark", first, nearest(first, BENCHMARKS, 1), f"; there are {names}.")
+    benchmark = BENCHMARKS[first]
+    command: Any
+    command, settings = parse(f"bench {first}", benchmark.command, argv[1:], _base_for_help)
+    _check(command)
     config = config_io.set_fields(named_preset(command.preset), settings | _overrides(command))
-    result = train_step(config, command.preset, command.repeats)
-    table = Table(show_header=False)
-    for name, value in result.items():
-        table.add_row(name, ", ".join(f"{one:.4g}" for one in value) if isinstance(value, list) else _show(value))
-    console().print(table)
+    measured = benchmark.measure(command, config)
+
+    from reverie.bench.machine import machine
+
+    row = {"benchmark": first, "preset": command.preset.replace("_", "-"), **measured, **machine(config)}
+    print_result(row)
     if command.json:
-        print(json.dumps(result))
+        print(json.dumps(row))
 
 
-def train_step(config: Config, name: str, repeats: int) -> dict[str, Any]:
-    """Time `Dreamer.train_step` on one random batch.
-
-    Args:
-        config: the agent's settings; batch size, length, precision, device and threads are taken from it.
-        name: the preset's; it decides what kind of environment the batch comes from.
-        repeats: timed updates.
-
-    Returns:
-        `seconds_median` and `seconds_all` per update, and under which conditions they were measured; `parameters`
-        are the trained ones.
-    """
-    import torch
-
-    from reverie.agent import Dreamer
-
-    if config.training.threads:
-        torch.set_num_threads(config.training.threads)
-    spec = example_spec(name)
-    agent = Dreamer(config, spec, seed=0)
-    batch = agent.to_tensors(random_batch(spec, config.replay.batch_length, config.replay.batch_size))
-    seconds = []
-    for _ in range(WARM_UP + repeats):
-        start = time.perf_counter()
-        agent.train_step(batch)
-        if agent.device.type == "cuda":
-            torch.cuda.synchronize(agent.device)
-        seconds.append(time.perf_counter() - start)
-    return {
-        "seconds_median": statistics.median(seconds[WARM_UP:]),
-        "seconds_all": seconds[WARM_UP:],
-        "parameters": agent.parameter_counts()["trained"],
-        "preset": name,
-        "batch": config.replay.batch_size,
-        "length": config.replay.batch_length,
-        "precision": config.training.precision,
-        "device": torch.cuda.get_device_name(agent.device) if agent.device.type == "cuda" else "cpu",
-        "threads": torch.get_num_threads(),
-    }
+def print_result(row: dict[str, Any]) -> None:
+    """Print what was asked for, what was measured as a table, and on what."""
+    out = console()
+    asked = takewhile(lambda key: not _MEASURED.search(key), row)
+    out.print(", ".join(row[k] if isinstance(row[k], str) else f"{_words(k)} {row[k]:,}" for k in asked), markup=False)
+    table = Table("", "median", "quartiles")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for key in filter(_MEASURED.search, row):
+        name = key.removesuffix("_median")
+        if name != key:
+            low, high = row[f"{name}_quartiles"]
+            table.add_row(_words(name), show(name, row[key]), f"{show(name, low)} to {show(name, high)}")
+        elif not key.endswith(("_quartiles", "_all")) and row[key] is not None:
+            table.add_row(_words(key), show(key, row[key]), "")
+    out.print(table)
+    out.print(
+        f"{row['precision']} on {row['device']}; {row['cpu']} ({' '.join(row['cpu_flags'])}), cores {row['cores']}, "
+        f"threads {row['threads']}; reverie {row['reverie'] or ''} ({row['commit'] or 'no commit'}), "
+        f"torch {row['torch']}, Python {row['python']}",
+        markup=False,
+    )
 
 
-def example_spec(name: str) -> EnvSpec:
-    """A typical environment of a preset: Atari with all 18 actions, where nothing else is known."""
-    image = {"image": ArraySpec((64, 64, 3), "uint8")}
-    known = {
-        "crafter": EnvSpec(image, ActionSpec("discrete", (17,))),
-        "dmc-vision": EnvSpec(image, ActionSpec("continuous", (6,))),
-        "dmc-proprio": EnvSpec({"observation": ArraySpec((24,), "float32")}, ActionSpec("continuous", (6,))),
-        "vector": EnvSpec({"observation": ArraySpec((4,), "float32")}, ActionSpec("discrete", (2,))),
-    }
-    atari = EnvSpec({"image": ArraySpec((64, 64, 1), "uint8")}, ActionSpec("discrete", (18,)))
-    return known.get(name.replace("_", "-"), atari)
+def show(name: str, value: float) -> str:
+    """A quantity as people read it; its name says the unit."""
+    if "share" in name:
+        return f"{value:.1%}"
+    if name.endswith("seconds"):
+        return f"{value:.3g} s" if value >= 1 else f"{1e3 * value:.3g} ms"
+    number = f"{value:,.0f}" if value >= 1000 or value == int(value) else f"{value:.3g}"
+    return f"{number} MiB" if "_mib" in name else number
 
 
-def random_batch(spec: EnvSpec, length: int, size: int) -> dict[str, Array]:
-    """Sequences of random steps [T, B, ...], each of which begins an episode."""
-    rng = np.random.default_rng(0)
-    lead = (length, size)
-    batch: dict[str, Array] = {}
-    for key, entry in spec.observations.items():
-        shape = (*lead, *entry.shape)
-        if entry.dtype == "uint8":
-            batch[key] = rng.integers(0, 256, shape, dtype=np.uint8)
-        else:
-            batch[key] = rng.standard_normal(shape, dtype=np.float32)
-    if spec.action.kind == "discrete":
-        choices = [np.eye(count, dtype=np.float32)[rng.integers(0, count, lead)] for count in spec.action.sizes]
-        batch["action"] = np.concatenate(choices, -1)
-    else:
-        batch["action"] = rng.uniform(-1, 1, (*lead, spec.action.size)).astype(np.float32)
-    batch["reward"] = rng.standard_normal(lead, dtype=np.float32)
-    batch["is_first"] = np.zeros(lead, bool)
-    batch["is_first"][0] = True
-    batch["is_terminal"] = rng.random(lead) < 0.01
-    batch["is_last"] = batch["is_terminal"].copy()
-    return batch
+def _words(key: str) -> str:
+    """An entry's name without its unit."""
+    return key.replace("_mib", "").removesuffix("seconds").replace("_", " ").strip() or "time"
 
 
-def _overrides(command: TrainStep) -> dict[str, Any]:
+def _check(command: Any) -> None:
+    for field in ("repeats", "updates", "batches"):
+        value = getattr(command, field, 1)
+        if value < 1:
+            raise UsageError(f"--{field} is {value}, but at least 1 is needed.")
+    seconds = getattr(command, "seconds", 1.0)
+    if not 0 < seconds < float("inf"):
+        raise UsageError(f"--seconds is {seconds:g}, but it must be above 0.")
+
+
+def _overrides(command: Any) -> dict[str, Any]:
     chosen = {
-        "replay.batch_size": command.batch,
-        "replay.batch_length": command.length,
+        "replay.batch_size": getattr(command, "batch", None),
+        "replay.batch_length": getattr(command, "length", None),
     }
     return {path: value for path, value in chosen.items() if value is not None}
 
 
-def _show(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
+def _print_help() -> None:
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    table.add_column(style="bold cyan", no_wrap=True)
+    table.add_column()
+    for name, benchmark in BENCHMARKS.items():
+        table.add_row(f"  {name}", benchmark.summary)
+    out = console()
+    out.print("usage: reverie bench WHAT ...\n\nMeasure speed and memory.\n", markup=False)
+    out.print(table)
+    out.print("\n`reverie bench WHAT --help` says more, and lists every setting.", markup=False)
 
 
 def _base_for_help(argv: list[str]) -> Config:

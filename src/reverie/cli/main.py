@@ -24,7 +24,7 @@ COMMANDS: dict[str, Entry] = {
     "dream": Entry("dream", "RUN [options]", "Draw what the world model expects, beside what happened."),
     "plot": Entry("plot", "RUN... [options]", "Draw the learning curves of runs."),
     "demo": Entry("demo", "[options]", "Train on an Atari game for some minutes, then show what was learned."),
-    "bench": Entry("bench", "train-step [options]", "Measure the time of a train step."),
+    "bench": Entry("bench", "WHAT [options]", "Measure speed and memory: train-step, collect, replay or loop."),
     "config": Entry("config", "PRESET [options]", "Print a preset's configuration."),
     "presets": Entry("presets", "", "List the presets."),
     "envs": Entry("envs", "", "List the environments that can be trained on here."),

@@ -10,7 +10,7 @@ import difflib
 import re
 import typing
 from collections.abc import Callable, Iterable
-from dataclasses import MISSING, asdict, dataclass, field, fields, make_dataclass
+from dataclasses import MISSING, asdict, field, fields, make_dataclass
 from typing import Annotated, Any, NoReturn, TypeVar
 
 import tyro
@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.text import Text
 
 from reverie import config_io
-from reverie.config import Config, EnvConfig
+from reverie.config import Config
 from reverie.config_io import did_you_mean, nearest
 from reverie.errors import ConfigError, ReverieError
 
@@ -50,8 +50,10 @@ def parse(
         UsageError: if an option is unknown or has no value.
         SystemExit: after help (0), or if tyro finds an argument missing or of the wrong type (2).
     """
-    own = [f"--{f.name.replace('_', '-')}" for f in fields(command) if not _required(f)]  # type: ignore[arg-type]
-    rest, settings = _split(name, argv, own, takes_settings=base is not None)
+    hints = typing.get_type_hints(command)
+    members = fields(command)  # type: ignore[arg-type]
+    own = {f"--{f.name.replace('_', '-')}": hints[f.name] is not bool for f in members if not _required(f)}
+    rest, settings = _split(name, argv, own, len(members) - len(own), takes_settings=base is not None)
     if {"-h", "--help"} & set(rest):
         rest = [argument for argument in rest if argument not in ("-h", "--help")]
         config = config_io.set_fields(base(rest), settings) if base else None
@@ -98,11 +100,22 @@ def _required(one: Any) -> bool:
     return one.default is MISSING and one.default_factory is MISSING
 
 
-def _split(name: str, argv: list[str], own: list[str], takes_settings: bool) -> tuple[list[str], dict[str, Any]]:
-    """Take the settings out of the arguments; what is left is for tyro."""
+def _split(
+    name: str, argv: list[str], own: dict[str, bool], positional: int, takes_settings: bool
+) -> tuple[list[str], dict[str, Any]]:
+    """Take the settings out of the arguments; what is left is for tyro.
+
+    Args:
+        name: of the command.
+        argv: its arguments.
+        own: the command's options, and whether they take a value.
+        positional: how many arguments it takes that are not options.
+        takes_settings: whether there may be settings.
+    """
     hints = dict(config_io.field_types())
     rest: list[str] = []
     settings: dict[str, Any] = {}
+    followed: dict[str, str] = {}  # Switches that a word follows.
     waiting = list(argv)
     while waiting:
         argument = waiting.pop(0)
@@ -114,11 +127,32 @@ def _split(name: str, argv: list[str], own: list[str], takes_settings: bool) -> 
         path = _setting(name, flag, own, hints, takes_settings)
         if path in settings:
             raise UsageError(f"{flag} is given twice.")
+        left = len(waiting)
         settings[path] = value if equals else _take(flag, hints[path], waiting)
+        if not equals and len(waiting) == left and _until_option(waiting[:1]):
+            followed[path] = waiting[0]
+    # A word that the command has no use for was meant as the value of the switch before it.
+    for path, word in followed.items():
+        if len(_words(rest, own)) > positional:
+            settings[path] = word
+            rest.remove(word)
     return rest, settings
 
 
-def _setting(name: str, flag: str, own: list[str], hints: dict[str, Any], takes_settings: bool) -> str:
+def _words(arguments: list[str], own: dict[str, bool]) -> list[str]:
+    """Arguments that are neither options nor the values of options."""
+    words, is_value = [], False
+    for argument in arguments:
+        if argument.startswith("-") and not _is_number(argument):
+            is_value = own.get(argument.replace("_", "-"), False)
+        elif is_value:
+            is_value = False
+        else:
+            words.append(argument)
+    return words
+
+
+def _setting(name: str, flag: str, own: Iterable[str], hints: dict[str, Any], takes_settings: bool) -> str:
     """Path of the setting that an option names."""
     try:
         path = config_io.resolve(flag.removeprefix("--")) if takes_settings and flag.startswith("--") else ""
@@ -169,19 +203,14 @@ def _is_number(text: str) -> bool:
     return re.fullmatch(r"-?[\d.][\d._]*(e[+-]?\d+)?", text, re.IGNORECASE) is not None
 
 
-@dataclass(frozen=True)
-class _EnvOptions(EnvConfig):
-    """The environment, and how steps are taken in it."""
-
-    name: Annotated[str, tyro.conf.Suppress] = ""
-
-
 def _help(name: str, command: type, config: Config | None) -> NoReturn:
     """Print a command's help; with all settings and their values, where it takes settings."""
     shown = command
     if config is not None:
         parts = {part.name: getattr(config, part.name) for part in fields(config)}
-        parts["env"] = _EnvOptions(**asdict(config.env))
+        own = {f.name for f in fields(command)}
+        parts["env"] = _without(config.env, {"name"} if "environment" in own else set())
+        parts[config_io.SHORT] = _without(config.training, own)
         members = [
             (part, _part_type(part, type(value)), field(default=value))
             for part, value in parts.items()
@@ -190,6 +219,16 @@ def _help(name: str, command: type, config: Config | None) -> NoReturn:
         shown.__doc__ = command.__doc__
     tyro.cli(shown, prog=f"reverie {name}", args=["--help"], config=_STYLE)
     raise SystemExit(0)
+
+
+def _without(part: Any, hidden: set[str]) -> Any:
+    """A part of the configuration that does not show these of its settings."""
+    hints = typing.get_type_hints(type(part))
+    names = [f.name for f in fields(part) if f.name in hidden]
+    members = [(name, Annotated[hints[name], tyro.conf.Suppress], getattr(part, name)) for name in names]
+    kind = make_dataclass(type(part).__name__, members, bases=(type(part),), frozen=True)
+    kind.__doc__ = type(part).__doc__
+    return kind(**asdict(part))
 
 
 def _part_type(part: str, kind: type) -> Any:

@@ -2,12 +2,16 @@
 
 A worker is a fresh interpreter, not a fork: the learner's threads and GPU stay out
 of it, and scripts need no `if __name__ == "__main__"`. It has a session of its own, so that Ctrl-C in the terminal
-reaches the learner only, and it ends when its connection to the learner does. Messages are pickled, between our own
-processes only.
+reaches the learner only, and it ends when its connection to the learner does.
+
+Messages go between our own processes only. Those of every step are plain bytes: RESET or STEP and the mask or the
+actions; STEP and the arrays (see `StepLayout`). Others are pickled: the functions that create the environments, and
+the answer, what they offer; ERROR, its message and trace.
 """
 
 import contextlib
 import os
+import pickle
 import socket
 import subprocess
 import sys
@@ -19,10 +23,14 @@ from typing import Any
 
 import cloudpickle  # type: ignore[import-untyped]
 import cv2
+import numpy as np
 
-from reverie.envs.batched import LocalGroup, RunnerFactory
+from reverie.envs.batched import LocalGroup, RunnerFactory, StepLayout
 from reverie.errors import EnvError
 from reverie.spaces import Array, EnvSpec, Step
+
+RESET, STEP, PICKLED, ERROR = b"R", b"S", b"P", b"E"
+"""The first byte of a message."""
 
 SUPPORTED = hasattr(os, "fork")
 """File descriptors can be handed to a new process on POSIX systems only."""
@@ -58,7 +66,8 @@ class RemoteGroup:
                 env={**os.environ, **_SINGLE_THREAD},
             )
         self._pipe = Connection(here.detach())
-        self._send(("create", pickled))
+        self._count = len(factories)
+        self._send(PICKLED + pickled)
 
     def wait_ready(self) -> None:
         """Wait until the environments exist.
@@ -66,15 +75,16 @@ class RemoteGroup:
         Raises:
             EnvError: if one cannot be created.
         """
-        self.spec = self._receive()
+        self.spec = pickle.loads(self._receive())
+        self._layout = StepLayout(self.spec, self._count)
 
     def send_reset(self, mask: Array) -> None:
         """Begin to reset the environments in the mask `[n]`."""
-        self._send(("reset", mask))
+        self._send(RESET + mask.tobytes())
 
     def send_step(self, action: Array) -> None:
         """Begin to step all environments with the actions `[n, A]`."""
-        self._send(("step", action))
+        self._send(STEP + action.tobytes())
 
     def receive(self) -> Step:
         """Wait for the latest steps `[n, …]`.
@@ -82,8 +92,8 @@ class RemoteGroup:
         Raises:
             EnvError: if an environment failed, or the process died.
         """
-        step: Step = self._receive()
-        return step
+        # A copy, since the bytes of a message cannot be written to.
+        return self._layout.arrays(np.frombuffer(self._receive(), np.uint8).copy())
 
     def close(self) -> None:
         """Close the environments and end the process."""
@@ -96,22 +106,23 @@ class RemoteGroup:
         if self._process.stdin is not None:
             self._process.stdin.close()
 
-    def _send(self, message: Any) -> None:
+    def _send(self, message: bytes) -> None:
         # Where the worker has died, the receive that follows says so.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            self._pipe.send(message)
+            self._pipe.send_bytes(message)
 
-    def _receive(self) -> Any:
+    def _receive(self) -> memoryview:
+        """The content of an answer."""
         try:
-            kind, *content = self._pipe.recv()
+            answer = memoryview(self._pipe.recv_bytes())
         except (EOFError, ConnectionResetError):
             raise EnvError(f"The worker process of {self._label} died ({self._exit_status()}).") from None
-        if kind == "error":
-            message, trace = content
+        if answer[:1] == ERROR:
+            message, trace = pickle.loads(answer[1:])
             error = EnvError(message)
             error.add_note(f"In the worker process:\n{trace}")
             raise error
-        return content[0]
+        return answer[1:]
 
     def _exit_status(self) -> str:
         try:
@@ -141,26 +152,35 @@ def _serve(pipe: Connection) -> None:
     group: LocalGroup | None = None
     try:
         while True:
-            kind, *content = pipe.recv()
+            message = pipe.recv_bytes()
             try:
-                if kind == "create":
-                    group = LocalGroup(cloudpickle.loads(content[0]))
-                    reply: tuple[Any, ...] = ("spec", group.spec)
+                if group is None:
+                    group = LocalGroup(pickle.loads(message[1:]))
+                    reply = np.frombuffer(STEP + bytes(group.layout.size), np.uint8).copy()
+                    answer: Any = PICKLED + cloudpickle.dumps(group.spec)
                 else:
-                    assert group is not None
-                    (group.send_reset if kind == "reset" else group.send_step)(content[0])
-                    reply = ("step", group.receive())
+                    _send_on(group, message)
+                    group.receive_into(reply[1:])
+                    answer = reply
             except EnvError as error:
-                reply = ("error", str(error), traceback.format_exc())
+                answer = ERROR + pickle.dumps((str(error), traceback.format_exc()))
             except Exception as error:
-                message = f"The environment's worker process failed: {type(error).__name__}: {error}."
-                reply = ("error", message, traceback.format_exc())
-            pipe.send(reply)
+                text = f"The environment's worker process failed: {type(error).__name__}: {error}."
+                answer = ERROR + pickle.dumps((text, traceback.format_exc()))
+            pipe.send_bytes(answer)
     except (EOFError, OSError):
         pass  # the learner has closed, or is gone
     finally:
         if group is not None:
             group.close()
+
+
+def _send_on(group: LocalGroup, message: bytes) -> None:
+    """Begin what the learner asks for."""
+    if message[:1] == RESET:
+        group.send_reset(np.frombuffer(message[1:], np.bool_))
+    else:
+        group.send_step(np.frombuffer(message[1:], np.float32).reshape(-1, group.spec.action.size).copy())
 
 
 def main(file_descriptor: int) -> None:

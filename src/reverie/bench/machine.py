@@ -1,0 +1,111 @@
+"""What a measurement was made on: hardware, threads, versions, memory."""
+
+import os
+import platform
+import resource
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import reverie
+from reverie.agent import resolve_device
+from reverie.config import Config
+
+CPU_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_tile", "amx_bf16")
+"""Extensions that decide how fast matrix products are, as Linux names them."""
+
+_MIB = 2**20
+
+
+def machine(config: Config) -> dict[str, Any]:
+    """Under which circumstances something was measured; call it after the measurement, for the peak of memory.
+
+    Args:
+        config: the settings that were measured.
+
+    Returns:
+        `precision`, `device` (the GPU's name, or cpu), `threads` of PyTorch, `cpu`, `cpu_flags`, `cores` that this
+        process may use, `gpu` (None where there is none), `reverie`, `torch` and `python` (versions), `commit` (None
+        if reverie was not imported from a git checkout), `peak_resident_mib` of this process, and
+        `peak_gpu_mib` allocated by PyTorch (None on a CPU).
+    """
+    device = resolve_device(config.training.device)
+    on_gpu = device.type == "cuda"
+    return {
+        "precision": config.training.precision,
+        "device": torch.cuda.get_device_name(device) if on_gpu else device.type,
+        "threads": torch.get_num_threads(),
+        "cpu": _cpu("model name") or platform.processor() or platform.machine(),
+        "cpu_flags": [flag for flag in CPU_FLAGS if flag in _cpu("flags").split()],
+        "cores": usable_cores(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "reverie": _version(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "commit": _commit(),
+        "peak_resident_mib": round(_peak_resident() / _MIB, 1),
+        "peak_gpu_mib": round(torch.cuda.max_memory_allocated(device) / _MIB, 1) if on_gpu else None,
+    }
+
+
+def use_threads(config: Config) -> None:
+    """Give PyTorch as many threads as training would have."""
+    if config.training.threads:
+        torch.set_num_threads(config.training.threads)
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def resident_mib() -> float | None:
+    """Memory that this process occupies now; None where the system does not say it in /proc."""
+    status = _proc("self/status", "VmRSS")
+    return int(status.split()[0]) / 1024 if status else None
+
+
+def _peak_resident() -> int:
+    """Bytes. Linux' getrusage also counts the parent from before this program was started, so /proc comes first."""
+    status = _proc("self/status", "VmHWM")
+    if status:
+        return int(status.split()[0]) * 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _cpu(entry: str) -> str:
+    return _proc("cpuinfo", entry)
+
+
+def _proc(file: str, entry: str) -> str:
+    """The first value of an entry of a file in /proc; empty where there is none."""
+    try:
+        lines = Path("/proc", file).read_text().splitlines()
+    except OSError:
+        return ""
+    pairs = (line.partition(":") for line in lines)
+    return next((value.strip() for name, _, value in pairs if name.strip() == entry), "")
+
+
+def _version() -> str | None:
+    try:
+        return version("reverie")
+    except PackageNotFoundError:
+        return None
+
+
+def _commit() -> str | None:
+    root = Path(reverie.__file__).parents[2]
+    if not (root / ".git").exists():
+        return None
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--exclude", "*"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError:
+        return None
+    return done.stdout.strip() or None

@@ -1,0 +1,50 @@
+"""How long one update takes."""
+
+import time
+from typing import Any
+
+import torch
+
+from reverie.agent import Dreamer
+from reverie.bench.examples import example_spec, random_batch
+from reverie.bench.machine import use_threads
+from reverie.bench.spread import spread
+from reverie.config import Config
+
+WARM_UP = 2
+"""Updates before measuring: the first ones allocate memory and choose kernels."""
+
+
+def measure_train_step(config: Config, preset: str, repeats: int) -> dict[str, Any]:
+    """Time updates on one random batch.
+
+    Args:
+        config: the agent's settings; batch size, length, precision, device and threads are taken from it.
+        preset: its name; it decides what kind of environment the batch comes from.
+        repeats: timed updates.
+
+    Returns:
+        `batch`, `length`, the number of trained `parameters`, and the spread of `seconds` per update.
+    """
+    use_threads(config)
+    agent = Dreamer(config, example_spec(preset), seed=0)
+    return {
+        "batch": config.replay.batch_size,
+        "length": config.replay.batch_length,
+        "parameters": agent.parameter_counts()["trained"],
+        **spread("seconds", train_step_seconds(agent, repeats)),
+    }
+
+
+def train_step_seconds(agent: Dreamer, repeats: int) -> list[float]:
+    """Seconds of each `Dreamer.train_step` on one random batch, after some that are not timed."""
+    replay = agent.config.replay
+    batch = agent.to_tensors(random_batch(agent.spec, replay.batch_length, replay.batch_size))
+    seconds = []
+    for _ in range(WARM_UP + repeats):
+        start = time.perf_counter()
+        agent.train_step(batch)
+        if agent.device.type == "cuda":
+            torch.cuda.synchronize(agent.device)
+        seconds.append(time.perf_counter() - start)
+    return seconds[WARM_UP:]

@@ -1,0 +1,90 @@
+"""Rates on a clock that the test moves, and the yardstick plays the game that is asked for."""
+
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+
+from reverie.bench import collect
+from reverie.bench.bare_ale import BareALE, _Emulator, is_atari
+from reverie.config import EnvConfig
+from reverie.envs.catalog import find_spec
+from reverie.presets import preset
+from reverie.spaces import Step
+from reverie.training.collection import Collector, RandomPolicy
+
+BOXING = EnvConfig(name="ALE/Boxing-v5", action_repeat=3, sticky_actions=0.125, full_action_space=True)
+
+
+class Clock:
+    """Stands still but for `work`."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(time, "perf_counter", clock)
+    return clock
+
+
+def test_rates(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A decision of the agent takes 0.5 s, a step of the environments 0.25 s, random actions nothing."""
+    plain = Collector.collect
+
+    def step(self: Collector, policy: Any) -> Any:
+        clock.now += 0.25
+        return plain(self, policy)
+
+    def act(*_: Any, **__: Any) -> Any:
+        clock.now += 0.5
+        return np.tile(np.eye(2, dtype=np.float32)[0], (3, 1)), None
+
+    monkeypatch.setattr(Collector, "collect", step)
+    monkeypatch.setattr("reverie.agent.Dreamer.act", act)
+    config = preset("vector").override(**{"env.num_envs": 3, "env.parallel": False})
+    result = collect.measure_collect(config, "vector", repeats=2, seconds=2)
+    assert result["without_policy_steps_per_second_all"] == [12.0, 12.0]
+    assert result["with_policy_steps_per_second_all"] == [4.0, 4.0]
+    assert result["act_seconds_all"] == [0.5, 0.5]
+
+
+def test_a_timed_policy_is_the_policy() -> None:
+    config = preset("debug").override(**{"env.name": "CartPole-v1"}).env
+    step: Step = {"is_first": np.ones(2, bool)}
+    with collect.make_env(config, 0) as env:
+        plain, timed = (RandomPolicy(env.spec.action, np.random.default_rng(1)) for _ in range(2))
+        assert np.array_equal(plain(step), collect.TimedPolicy(timed)(step))
+
+
+def test_which_games_are_ataris() -> None:
+    assert is_atari(BOXING)
+    assert not is_atari(EnvConfig(name="CartPole-v1"))
+
+
+def test_the_yardstick_has_the_settings(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    emulator = _Emulator(BOXING, find_spec(BOXING.name).kwargs)
+    ale = emulator._ale
+    assert ale.getFloat("repeat_action_probability") == 0.125
+    assert len(emulator._actions) == 18
+    screens = []
+
+    def screen() -> None:
+        clock.now += 0.25
+        screens.append(ale.getEpisodeFrameNumber())
+
+    emulator._screen = screen
+    assert emulator.play(5.0) == 4.0
+    # One screen after every three frames.
+    assert np.diff(screens).tolist() == [3] * 19
+
+
+def test_two_emulators_play_more_than_none() -> None:
+    with BareALE(BOXING, 2) as two:
+        assert two.steps_per_second(0.01) > 0

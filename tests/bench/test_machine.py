@@ -1,0 +1,79 @@
+"""What is said about the machine and the program, against other sources."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+
+import reverie
+from reverie.bench.machine import CPU_FLAGS, machine, resident_mib
+from reverie.presets import preset
+
+CONFIG = preset("debug").override(device="cpu", precision="bf16")
+
+
+def git(folder: Path, *words: str) -> str:
+    identity = ("-c", "user.name=A", "-c", "user.email=a@b.c")
+    done = subprocess.run(["git", *identity, *words], cwd=folder, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+@pytest.fixture
+def home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A folder that the package seems to lie in."""
+    monkeypatch.setattr(reverie, "__file__", str(tmp_path / "src" / "reverie" / "__init__.py"))
+    return tmp_path
+
+
+def test_no_commit_without_a_checkout(home: Path) -> None:
+    assert machine(CONFIG)["commit"] is None
+
+
+def test_the_commit_of_a_checkout(home: Path) -> None:
+    git(home, "init", "-q")
+    (home / "file").write_text("a")
+    git(home, "add", "file")
+    git(home, "commit", "-q", "-m", "x")
+    git(home, "tag", "v1", "-m", "x")  # the name of a release would not say which commit it is
+    head = git(home, "rev-parse", "HEAD")
+    assert head.startswith(machine(CONFIG)["commit"])
+    (home / "file").write_text("b")
+    found = machine(CONFIG)["commit"]
+    assert found.endswith("-dirty")
+    assert head.startswith(found.removesuffix("-dirty"))
+
+
+def test_settings_and_versions() -> None:
+    facts = machine(CONFIG)
+    assert (facts["precision"], facts["device"]) == ("bf16", "cpu")
+    assert (facts["threads"], facts["torch"]) == (torch.get_num_threads(), torch.__version__)
+    assert facts["python"].count(".") == 2
+    assert facts["gpu"] is None or torch.cuda.is_available()
+    assert facts["peak_gpu_mib"] is None
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/cpuinfo"), reason="Linux only")
+def test_hardware() -> None:
+    facts = machine(CONFIG)
+    shown = subprocess.run(["lscpu"], capture_output=True, text=True, check=True).stdout
+    assert facts["cpu"] in shown
+    for flag in CPU_FLAGS:
+        assert (flag in facts["cpu_flags"]) == (f" {flag} " in shown.replace("\n", " "))
+    assert facts["cores"] == len(psutil.Process().cpu_affinity())
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="Linux only")
+def test_memory() -> None:
+    size = 300
+    before = resident_mib()
+    assert before == pytest.approx(psutil.Process().memory_info().rss / 2**20, abs=8)
+    block = torch.ones(size * 2**18)
+    during = resident_mib()
+    del block
+    assert during is not None and before is not None
+    assert during - before == pytest.approx(size, abs=20)
+    # The peak stays when the memory is given back.
+    assert machine(CONFIG)["peak_resident_mib"] >= during - 1  # the kernel adds up in batches

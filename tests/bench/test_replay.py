@@ -1,0 +1,45 @@
+"""The made-up replay holds what was asked for, and batches of it are drawn."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from reverie.bench import replay as bench
+from reverie.bench.examples import example_spec
+from reverie.presets import preset
+from reverie.replay import Replay
+
+
+@pytest.mark.parametrize(("streams", "steps"), [(1, 60), (3, 61)])
+def test_what_is_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, streams: int, steps: int) -> None:
+    monkeypatch.setattr(bench, "EPISODE", 15)
+    spec = example_spec("debug")
+    config = preset("debug").replay
+    assert bench._fill(Replay(tmp_path, spec.step, config, streams), spec, steps, streams) > 0
+    reopened = Replay(tmp_path, spec.step, config, streams)
+    rows = -(-steps // streams)
+    assert reopened.num_steps == rows * streams
+    assert reopened.num_episodes == rows // 15 * streams
+    assert reopened.sample(np.random.default_rng(0))["image"].std() > 60  # no zeros
+
+
+def test_forgetting_leaves_the_content(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"abc")
+    bench._forget(tmp_path)
+    assert (tmp_path / "file").read_bytes() == b"abc"
+
+
+def test_numbers_of_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    forgotten = []
+    monkeypatch.setattr(bench, "_forget", lambda folder: forgotten.append(folder) is None)
+    result = bench.measure_replay(preset("debug"), "debug", 40, 4, tmp_path)
+    assert len(result["warm_batch_seconds_all"]) == 4
+    assert len(result["cold_batch_seconds_all"]) == bench.COLD_BATCHES == len(forgotten)
+    assert result["disk_bytes_per_step"] >= 64 * 64
+
+
+def test_where_the_system_cannot_be_asked_to_forget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr("os.posix_fadvise")
+    result = bench.measure_replay(preset("debug"), "debug", 40, 1, tmp_path)
+    assert not [key for key in result if key.startswith("cold")]
