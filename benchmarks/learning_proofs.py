@@ -27,6 +27,7 @@ def main() -> None:
     parser.add_argument("--cuts", nargs="+", choices=list(CUTS), default=list(CUTS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[SETTINGS["seed"]])
     parser.add_argument("--envs", nargs="+", choices=["Catch", "Recall"], default=["Catch", "Recall"])
+    parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
     options = parser.parse_args()
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout
     for cut in options.cuts:
@@ -35,8 +36,15 @@ def main() -> None:
                 started, cpu = time.monotonic(), time.process_time()
                 # The progress of training is not part of the results.
                 with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(sys.stderr):
-                    outcome = learn(env, Path(folder) / "run", seed=seed, **CUTS[cut])
-                row = {"env": env.__name__, "cut": cut, "seed": seed, **outcome._asdict(), "commit": commit.strip()}
+                    outcome = learn(env, Path(folder) / "run", seed=seed, precision=options.precision, **CUTS[cut])
+                row = {
+                    "env": env.__name__,
+                    "cut": cut,
+                    "seed": seed,
+                    "precision": options.precision,
+                    **outcome._asdict(),
+                    "commit": commit.strip(),
+                }
                 row |= {"seconds": time.monotonic() - started, "cpu_seconds": time.process_time() - cpu}
                 print(json.dumps({k: round(v, 3) if isinstance(v, float) else v for k, v in row.items()}), flush=True)
 

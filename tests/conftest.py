@@ -21,6 +21,12 @@ hypothesis.settings.register_profile("reverie", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("reverie")
 
 
+@pytest.fixture(autouse=True)
+def float32_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Numbers that tests compare do not depend on the processor: precision auto is fp32."""
+    monkeypatch.setattr("reverie.fast.precision._cpu_has_bf16", lambda: False)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the learning tests first, each with a fast one behind it.
 

@@ -148,7 +148,7 @@ def test_values(name: str, value: Any, expected: Any) -> None:
         ("world_model.discount", float("nan"), "world_model.discount is nan, but it must be a number."),
         ("env.parallel", 1, "env.parallel is 1, but it must be true or false."),
         ("env.parallel", "maybe", "env.parallel is 'maybe', but it must be true or false."),
-        ("precision", "fp16", "training.precision is 'fp16', but it must be one of fp32, bf16."),
+        ("precision", "fp16", "training.precision is 'fp16', but it must be one of auto, fp32, bf16."),
         ("replay.sampling", "step", "replay.sampling is 'step', but it must be one of episodes, steps."),
         ("env.name", 3, "env.name is 3, but it must be text."),
         ("env.image_size", [64], "env.image_size is [64], but it must have 2 items."),

@@ -14,7 +14,10 @@ from torch import Tensor, nn
 
 from reverie.behavior.networks import Actor
 from reverie.config import Config
+from reverie.fast.cuda_graphs import CudaRecorder, Graphed, Recorder
+from reverie.fast.precision import prefers_bf16
 from reverie.networks.distributions import noisy_action
+from reverie.networks.scalars import Scalars
 from reverie.spaces import Array, EnvSpec
 from reverie.world_model import State, WorldModel
 
@@ -30,9 +33,16 @@ class ActState(NamedTuple):
     """[N, A], the previous actions."""
 
 
+def product_dtype(device: torch.device, config: Config) -> torch.dtype:
+    """What `training.precision` stands for on a device."""
+    precision = config.training.precision
+    bf16 = precision == "bf16" or (precision == "auto" and prefers_bf16(device))
+    return torch.bfloat16 if bf16 else torch.float32
+
+
 def autocast(device: torch.device, config: Config) -> AbstractContextManager[Any]:
-    """Where `training.precision` is bf16, matrix products and convolutions inside run in bfloat16 (SPEC 37)."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=config.training.precision == "bf16")
+    """Where the precision is bf16, matrix products and convolutions inside run in bfloat16 (SPEC 37)."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=product_dtype(device, config) == torch.bfloat16)
 
 
 def to_tensors(steps: Observation, device: torch.device) -> dict[str, Tensor]:
@@ -54,33 +64,44 @@ class Player:
         config: the agent's.
         spec: the environment's observations and actions.
         generator: source of samples; the player runs on its device.
+        recorder: of a graph for sampled decisions; None decides without one.
     """
 
     def __init__(
-        self, model: WorldModel, actor: Actor, config: Config, spec: EnvSpec, generator: torch.Generator
+        self,
+        model: WorldModel,
+        actor: Actor,
+        config: Config,
+        spec: EnvSpec,
+        generator: torch.Generator,
+        recorder: Recorder | None = None,
     ) -> None:
         self.model, self.actor = model, actor
         self.config, self.spec = config, spec
         self.generator = generator
+        self._graph = Graphed(self._decide_by_name, generator.device, recorder, "Acting") if recorder else None
 
     def frozen(self) -> Player:
         """A copy with weights of its own, which stay as they are until `copy_from`; it draws from the same generator.
 
         Its weights are stored the way that a decision reads them, in the precision that it computes in: converting
-        them anew takes up to a third of a decision's time.
+        them anew takes up to a third of a decision's time. On a GPU a decision is a recorded graph.
         """
         model, actor = deepcopy((self.model, self.actor))
         for unused in ("decoder", "reward_head", "discount_head"):
             if hasattr(model, unused):
                 delattr(model, unused)
-        dtype = torch.bfloat16 if self.config.training.precision == "bf16" else torch.float32
+        dtype = product_dtype(self.generator.device, self.config)
         for layer in (*model.modules(), *actor.modules()):
             if isinstance(layer, nn.Linear | nn.Conv2d):
                 order = torch.channels_last if isinstance(layer, nn.Conv2d) else torch.contiguous_format
                 layer.weight = nn.Parameter(layer.weight.detach().to(dtype, memory_format=order))
         model.requires_grad_(False)
         actor.requires_grad_(False)
-        return Player(model, actor, self.config, self.spec, self.generator)
+        device, recorder = self.generator.device, None
+        if self.config.training.cuda_graphs and device.type == "cuda":
+            recorder = CudaRecorder(device, [self.generator])
+        return Player(model, actor, self.config, self.spec, self.generator, recorder)
 
     @torch.no_grad()
     def copy_from(self, source: Player) -> None:
@@ -105,23 +126,52 @@ class Player:
     ) -> tuple[NDArray[np.float32], ActState]:
         """Choose actions in N environments; see `Dreamer.act`."""
         generator = generator or self.generator
-        model, actor = self.model, self.actor
         device = generator.device
         keys = [*self.spec.observations, "is_first"]
-        steps = model.preprocess(to_tensors({key: observation[key] for key in keys if key in observation}, device))
-        count = next(iter(steps.values())).shape[0]
-        is_first = steps.get("is_first", torch.zeros(count, dtype=torch.bool, device=device))
+        latest = to_tensors({key: observation[key] for key in keys if key in observation}, device)
+        count = next(iter(latest.values())).shape[0]
+        if "is_first" not in latest:
+            latest["is_first"] = torch.zeros(count, dtype=torch.bool, device=device)
         if state is None:
-            latent = model.rssm.initial((count,)).map(torch.Tensor.float)
+            latent = self.model.rssm.initial((count,)).map(torch.Tensor.float)
             state = ActState(latent, latent.deter.new_zeros((count, self.spec.action.size)))
-        with autocast(device, self.config):
+        if self._graph and sample and not deterministic and generator is self.generator:
+            state = _from_names(self._graph(latest | _by_name(state), {}))
+        else:
+            state = self._decide(latest, state, deterministic, sample, generator)
+        return state.action.float().cpu().numpy(), state
+
+    def _decide(
+        self,
+        latest: dict[str, Tensor],
+        state: ActState,
+        deterministic: bool,
+        sample: bool,
+        generator: torch.Generator,
+    ) -> ActState:
+        """The arithmetic of `act`, which looks at no value."""
+        model, actor = self.model, self.actor
+        steps = model.preprocess(latest)
+        count = steps["is_first"].shape[0]
+        with autocast(generator.device, self.config):
             noise = model.rssm.latents.draw_noise((count,), generator) if sample else None
-            latent = model.rssm.observe_step(state.latent, state.action, model.encoder(steps), is_first, noise)
+            latent = model.rssm.observe_step(state.latent, state.action, model.encoder(steps), steps["is_first"], noise)
             policy = actor(latent.feat)
         if deterministic or not sample:
-            action = policy.sample(None)
-        else:
-            action = policy.sample(actor.draw_noise((count,), generator))
-            sizes = self.spec.action.sizes if self.spec.action.kind == "discrete" else None
-            action = noisy_action(action, self.config.behavior.actor.exploration_noise, sizes, generator)
-        return action.float().cpu().numpy(), ActState(latent, action)
+            return ActState(latent, policy.sample(None))
+        action = policy.sample(actor.draw_noise((count,), generator))
+        sizes = self.spec.action.sizes if self.spec.action.kind == "discrete" else None
+        return ActState(latent, noisy_action(action, self.config.behavior.actor.exploration_noise, sizes, generator))
+
+    def _decide_by_name(self, inputs: dict[str, Tensor], scalars: Scalars) -> dict[str, Tensor]:
+        return _by_name(self._decide(inputs, _from_names(inputs), False, True, self.generator))
+
+
+def _by_name(state: ActState) -> dict[str, Tensor]:
+    parts = {**state.latent._asdict(), "action": state.action}
+    return {f"state/{name}": part for name, part in parts.items()}
+
+
+def _from_names(tensors: dict[str, Tensor]) -> ActState:
+    latent = State(*(tensors[f"state/{name}"] for name in State._fields))
+    return ActState(latent, tensors["state/action"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,11 @@ from reverie.checkpoints import Snapshot, read_checkpoint, restore_torch, torch_
 from reverie.config import Config
 from reverie.config_io import from_dict, to_dict
 from reverie.errors import CheckpointError, ConfigError
+from reverie.fast.compiled import Fusion, can_compile
+from reverie.fast.cuda_graphs import CudaRecorder, Graphed
 from reverie.networks.layers import initialize
 from reverie.networks.optimizer import Optimizer
+from reverie.networks.scalars import Scalars
 from reverie.spaces import Array, EnvSpec
 from reverie.world_model import State, WorldModel
 
@@ -80,6 +83,14 @@ class Dreamer(nn.Module):
         """Calls of `train_step` so far."""
         self.agent_steps = 0
         """Steps taken in environments so far; the position in all schedules. Set by whoever collects."""
+        wants_graph = config.training.cuda_graphs and self.device.type == "cuda"
+        recorder = CudaRecorder(self.device, [self.generator]) if wants_graph else None
+        self._graph = Graphed(self._learn, self.device, recorder, "Learning") if recorder else None
+        self.compiles = config.training.compile == "auto" and can_compile(self.device)
+        """Whether the first updates take a minute longer, because parts of the model are compiled."""
+        self._fusion: AbstractContextManager[Any] = nullcontext()
+        if self.compiles:
+            self._fusion = Fusion(self.world_model.rssm, ("observe_step", "imagine_step"))
 
     @property
     def player(self) -> Player:
@@ -130,28 +141,56 @@ class Dreamer(nn.Module):
         Returns:
             Metrics as scalar tensors on the agent's device, by name.
         """
-        model, behavior = self.world_model, self.behavior
         steps = self.to_tensors(batch)
+        size = steps["is_first"].shape[1]
+        if self.carry is None or self.carry.deter.shape[0] != size:
+            self._set_carry(self.world_model.rssm.initial((size,)))
+        numbers = self._scalars()
+        metrics = self._graph(steps, numbers) if self._graph and sample else self._learn(steps, numbers, sample)
+        self.behavior.update_target(self.updates)
+        self.updates += 1
+        return metrics
+
+    def _set_carry(self, carry: State | None) -> None:
+        self.carry = carry
+        if self._graph:
+            self._graph.forget()
+
+    def _scalars(self) -> dict[str, float]:
+        """All numbers of the next update that are not the same in every one, as exact as a tensor holds them."""
+        rates = {f"{name}_lr": optimizer.advance(self.agent_steps) for name, optimizer in self._optimizers().items()}
+        numbers = self.world_model.scalars(self.agent_steps) | self.behavior.scalars(self.agent_steps) | rates
+        return {name: float(np.float32(value)) for name, value in numbers.items()}
+
+    def _learn(self, steps: dict[str, Tensor], scalars: Scalars, sample: bool = True) -> dict[str, Tensor]:
+        """The arithmetic of an update.
+
+        Weights, moments and the carried state change in place, and no value is looked at: what is recorded of one call
+        can be repeated for all others of the same shapes.
+
+        Returns:
+            The metrics.
+        """
+        model, behavior = self.world_model, self.behavior
+        assert self.carry is not None
         if model.vector_norm is not None:
             model.vector_norm.update(steps)
         data = model.preprocess(steps)
         length, size = data["is_first"].shape
-        carry = self.carry if self.carry is not None and self.carry.deter.shape[0] == size else None
-        with self._autocast():
+        with self._autocast(), self._fusion:
             noise = model.rssm.latents.draw_noise((length, size), self.generator) if sample else None
-            model_loss = model.loss(data, carry, noise, self.agent_steps)
-        model_norm = self.model_optimizer.step(model_loss.loss, self.agent_steps)
+            model_loss = model.loss(data, self.carry, noise, scalars)
+        model_norm = self.model_optimizer.step(model_loss.loss, scalars["model_lr"])
         posterior = model_loss.posterior.map(torch.Tensor.detach)
-        self.carry = posterior.map(lambda part: part[-1])
 
         start = posterior.map(lambda part: part.flatten(0, 1))
-        with self._autocast():
+        with self._autocast(), self._fusion:
             rollout_noise = behavior.draw_noise(model, length * size, self.generator) if sample else None
-            losses = behavior.loss(model, start, data["is_terminal"].flatten(), rollout_noise, self.agent_steps)
-        actor_norm = self.actor_optimizer.step(losses.actor, self.agent_steps)
-        critic_norm = self.critic_optimizer.step(losses.critic, self.agent_steps)
-        behavior.update_target(self.updates)
-        self.updates += 1
+            losses = behavior.loss(model, start, data["is_terminal"].flatten(), rollout_noise, scalars)
+        actor_norm = self.actor_optimizer.step(losses.actor, scalars["actor_lr"])
+        critic_norm = self.critic_optimizer.step(losses.critic, scalars["critic_lr"])
+        for kept, new in zip(self.carry, posterior, strict=True):
+            kept.copy_(new[-1])
         return {
             **model_loss.metrics,
             **losses.metrics,
@@ -227,7 +266,7 @@ class Dreamer(nn.Module):
         for name, generator in self._generators().items():
             restore_torch(generator, snapshot.tensors["generators"][name])
         carry = {name: part.to(self.device) for name, part in snapshot.tensors["carry"].items()}
-        self.carry = State(**carry) if carry else None
+        self._set_carry(State(**carry) if carry else None)
         self.updates = snapshot.state["updates"]
         self.agent_steps = snapshot.state["agent_steps"]
 

@@ -388,10 +388,15 @@ class TrainingConfig:
     """Latest checkpoints that are kept, besides the one with the best evaluation."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto takes a CUDA device if there is one."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """bf16 keeps the sensitive parts (norms, distributions, losses) in float32."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Of products and convolutions; norms, distributions and losses are float32 in each. auto: bf16 on CUDA and on CPUs
+    with AMX or AVX-512-BF16, fp32 elsewhere."""
     threads: int = 0
-    """CPU threads of the learner; 0 leaves it to PyTorch."""
+    """CPU threads of the learner; 0 takes one for each core that the process may use, or OMP_NUM_THREADS."""
+    cuda_graphs: bool = True
+    """On a GPU: record an update, and a decision, once and repeat it with a single launch."""
+    compile: Literal["auto", "off"] = "auto"
+    """auto: on a GPU with Triton, compile the RSSM's steps, which takes about a minute at the first update."""
 
     def __post_init__(self) -> None:
         _at_least(1, self, "steps", "train_every", "train_steps", "eval_episodes", "log_every", "checkpoint_every")

@@ -149,6 +149,7 @@ _VECTOR: dict[str, Any] = {
     "training.video_every": 0,
     "replay.batch_length": 32,
     "replay.sampling": "steps",
+    "training.precision": "fp32",  # bf16 is no faster at these sizes
     "world_model.normalize_vectors": True,
     "world_model.rssm.variables": 8,
     "world_model.rssm.classes": 8,
@@ -165,6 +166,7 @@ _VECTOR: dict[str, Any] = {
 }
 
 _DEBUG: dict[str, Any] = {
+    "training.precision": "fp32",
     "env.time_limit": 100,
     "training.steps": 1_000,
     "training.prefill": 200,
@@ -172,6 +174,7 @@ _DEBUG: dict[str, Any] = {
     "training.log_every": 100,
     "training.checkpoint_every": 500,
     "training.video_every": 500,
+    "training.compile": "off",
     "replay.batch_size": 4,
     "replay.batch_length": 10,
     "replay.sampling": "steps",

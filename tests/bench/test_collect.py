@@ -47,7 +47,7 @@ def test_rates(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
         return np.tile(np.eye(2, dtype=np.float32)[0], (3, 1)), None
 
     monkeypatch.setattr(Collector, "collect", step)
-    monkeypatch.setattr("reverie.agent.Dreamer.act", act)
+    monkeypatch.setattr("reverie.acting.Player.act", act)
     config = preset("vector").override(**{"env.num_envs": 3, "env.parallel": False})
     result = collect.measure_collect(config, "vector", repeats=2, seconds=2)
     assert result["without_policy_steps_per_second_all"] == [12.0, 12.0]

@@ -116,7 +116,7 @@ MISTAKES = {
     "train CartPole-v1 --preset debug --resume --logdir x --world-model.normalize-vectors=maybe": SWITCH,
     "train CartPole-v1 --preset debug --world-model.normalize-vectors maybe --logdir x --steps 300": SWITCH,
     "bench train-step --preset debug --world-model.normalize-vectors maybe --repeats 3 --json": SWITCH,
-    "config atari --precision fp16": "training.precision is 'fp16', but it must be one of fp32, bf16.",
+    "config atari --precision fp16": "training.precision is 'fp16', but it must be one of auto, fp32, bf16.",
     "bench train-step --preset atrai": "There is no preset 'atrai'; did you mean atari?",
     "bench collect --preset debug --env.name CartPol-v1": "did you mean CartPole-v1",
     "bench loop --preset debug --env.name CartPol-v1": "did you mean CartPole-v1",

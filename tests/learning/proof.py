@@ -26,6 +26,7 @@ SETTINGS: dict[str, Any] = {
     "video_every": 0,
     "checkpoint_every": 100_000,
     "seed": 1,
+    "precision": "fp32",
     "env.time_limit": 0,
     "replay.sampling": "steps",
     "replay.batch_size": 16,

@@ -25,6 +25,7 @@ TINY: dict[str, Any] = {
     },
     "behavior.horizon": 5,
     "training.device": DEVICE,
+    "training.compile": "off",
 }
 
 # Name in the reference's files -> our preset.

@@ -147,8 +147,8 @@ def test_update(golden: LoadGolden, name: str) -> None:
     before = {key: value.clone() for key, value in agent.world_model.named_parameters()}
     losses = _loss(agent, arrays, name)
     metrics = losses.metrics | {
-        "behavior/actor_gradient_norm": agent.actor_optimizer.step(losses.actor, 0),
-        "behavior/critic_gradient_norm": agent.critic_optimizer.step(losses.critic, 0),
+        "behavior/actor_gradient_norm": agent.actor_optimizer.step(losses.actor, agent.actor_optimizer.advance(0)),
+        "behavior/critic_gradient_norm": agent.critic_optimizer.step(losses.critic, agent.critic_optimizer.advance(0)),
     }
     agent.behavior.update_target(0)
     for key, value in group(arrays, "metric/").items():

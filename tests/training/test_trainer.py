@@ -120,8 +120,7 @@ def test_resumed_run_goes_on_with_everything(tmp_path: Path) -> None:
     second = train(environments.Catch, tmp_path, resume=True, steps=240)
     assert second.agent_steps == 240
     assert second.updates == first.updates + 15
-    moments = [state["step"].item() for state in second.model_optimizer._adam.state.values()]
-    assert set(moments) == {second.updates}
+    assert second.model_optimizer.updates == second.updates
     steps = [row["step"] for row in read_metrics(tmp_path)]
     assert steps == sorted(steps)
     assert steps[-1] == 240

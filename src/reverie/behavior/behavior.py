@@ -12,6 +12,7 @@ from reverie.behavior.imagination import ImaginationNoise, Trajectory, draw_imag
 from reverie.behavior.losses import actor_loss, critic_loss, value_targets
 from reverie.behavior.networks import Actor, Critic, RewardNorm
 from reverie.config import BehaviorConfig
+from reverie.networks.scalars import Scalars, active, as_tensor
 from reverie.schedules import parse_schedule
 from reverie.spaces import ActionSpec
 from reverie.world_model import State, WorldModel
@@ -55,6 +56,15 @@ class Behavior(nn.Module):
         dynamics = self._dynamics_weight(agent_step)
         return dynamics, 1 - dynamics if self._reinforce_weight is None else self._reinforce_weight(agent_step)
 
+    def scalars(self, agent_step: float) -> dict[str, float]:
+        """Values of the schedules that `loss` reads."""
+        dynamics, reinforce = self.gradient_weights(agent_step)
+        return {
+            "dynamics_weight": dynamics,
+            "reinforce_weight": reinforce,
+            "entropy_weight": self._entropy(agent_step),
+        }
+
     def draw_noise(self, model: WorldModel, rollouts: int, generator: torch.Generator) -> ImaginationNoise:
         """Noise for `loss`."""
         return draw_imagination_noise(model, self.actor, self.config.horizon, rollouts, generator)
@@ -65,7 +75,7 @@ class Behavior(nn.Module):
         start: State,
         is_terminal: Bool[Tensor, "N"],
         noise: ImaginationNoise | None,
-        agent_step: float = 0,
+        scalars: Scalars | None = None,
     ) -> BehaviorLoss:
         """Imagine from every start state and score the rollouts (SPEC 23 to 31; golden files 12).
 
@@ -74,34 +84,33 @@ class Behavior(nn.Module):
             start: N posterior states without gradient.
             is_terminal: of those states.
             noise: None takes modes.
-            agent_step: position in the schedules.
+            scalars: of the same names as what `scalars` returns; None takes those of the first step.
         """
-        dynamics_weight, reinforce_weight = self.gradient_weights(agent_step)
+        scalars = self.scalars(0) if scalars is None else scalars
         critic = self.target_critic if self.config.critic.slow_target else self.critic
         # Only dynamics gradients look into the rollout; without them it need not be remembered.
-        with nullcontext() if dynamics_weight else torch.no_grad():
+        with nullcontext() if active(scalars["dynamics_weight"]) else torch.no_grad():
             trajectory = imagine(model, self.actor, start, is_terminal, self.config.horizon, noise)
             raw_reward = trajectory.reward
             trajectory = trajectory._replace(reward=self.reward_norm(raw_reward))
             value = critic(trajectory.feat)
             target = value_targets(trajectory, value, self.config.lambda_)
-        entropy_weight = self._entropy(agent_step)
         loss_actor, entropy = actor_loss(
             self.actor,
             trajectory,
             target,
             value,
-            dynamics_weight=dynamics_weight,
-            reinforce_weight=reinforce_weight,
-            entropy_weight=entropy_weight,
+            dynamics_weight=scalars["dynamics_weight"],
+            reinforce_weight=scalars["reinforce_weight"],
+            entropy_weight=scalars["entropy_weight"],
         )
         loss_critic, predicted = critic_loss(self.critic, trajectory, target)
         metrics = {
             "behavior/actor_loss": loss_actor,
             "behavior/critic_loss": loss_critic,
             "behavior/actor_entropy": entropy.mean(),
-            "behavior/entropy_weight": torch.tensor(entropy_weight),
-            "behavior/dynamics_weight": torch.tensor(dynamics_weight),
+            "behavior/entropy_weight": as_tensor(scalars["entropy_weight"], value.device),
+            "behavior/dynamics_weight": as_tensor(scalars["dynamics_weight"], value.device),
             "behavior/value": predicted.mean(),
             "behavior/target_value": value.mean(),
             "behavior/return_mean": target.mean(),

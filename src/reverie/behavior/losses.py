@@ -7,6 +7,7 @@ from reverie.behavior.imagination import Trajectory
 from reverie.behavior.networks import Actor, Critic
 from reverie.behavior.returns import lambda_return
 from reverie.networks.distributions import unit_normal_log_prob
+from reverie.networks.scalars import Scalar, active
 
 
 def value_targets(trajectory: Trajectory, value: Float[Tensor, "H1 N"], lambda_: float) -> Float[Tensor, "H N"]:
@@ -26,9 +27,9 @@ def actor_loss(
     target: Float[Tensor, "H N"],
     value: Float[Tensor, "H1 N"],
     *,
-    dynamics_weight: float,
-    reinforce_weight: float,
-    entropy_weight: float,
+    dynamics_weight: Scalar,
+    reinforce_weight: Scalar,
+    entropy_weight: Scalar,
 ) -> tuple[Float[Tensor, ""], Float[Tensor, "H-1 N"]]:
     """Raise the return of the imagined actions (article, actor loss; SPEC 29, 30).
 
@@ -42,12 +43,12 @@ def actor_loss(
     """
     policy = actor(trajectory.feat[:-2].detach())
     objective = entropy_weight * policy.entropy()
-    if reinforce_weight:
+    if active(reinforce_weight):
         advantage = (target[1:] - value[:-2]).detach()
         # Where returns are differentiated too, so are actions (one-hot distributions stop that gradient themselves).
-        action = trajectory.action[1:-1] if dynamics_weight else trajectory.action[1:-1].detach()
+        action = trajectory.action[1:-1] if active(dynamics_weight) else trajectory.action[1:-1].detach()
         objective = objective + reinforce_weight * policy.log_prob(action) * advantage
-    if dynamics_weight:
+    if active(dynamics_weight):
         objective = objective + dynamics_weight * target[1:]
     return -(trajectory.weight[:-2] * objective).mean(), policy.entropy()
 

@@ -10,7 +10,7 @@ import numpy as np
 from reverie.agent import Dreamer
 from reverie.bench.bare_ale import BareALE, VectorALE, is_atari
 from reverie.bench.examples import example_env
-from reverie.bench.machine import use_threads
+from reverie.bench.machine import prepare
 from reverie.bench.spread import spread
 from reverie.config import Config
 from reverie.envs import make_env
@@ -57,16 +57,16 @@ def measure_collect(config: Config, preset: str, repeats: int, seconds: float) -
     Raises:
         EnvError: if the environment is unknown, cannot be created, or fails.
     """
-    use_threads(config)
+    prepare(config)
     env_config = replace(config.env, name=example_env(config, preset))
     bare, vector, without, with_policy, act = [], [], [], [], []
     with ExitStack() as stack:
         env = stack.enter_context(make_env(env_config, seed=0))
         ale = stack.enter_context(BareALE(env_config, env.num_groups)) if is_atari(env_config) else None
         vector_ale = stack.enter_context(closing(VectorALE(env_config, env.num_groups))) if ale is not None else None
-        collector = Collector(env, lambda step, rows: None)
+        collector = Collector(env)
         random_policy = RandomPolicy(env.spec.action, np.random.default_rng(0))
-        agent_policy = AgentPolicy(Dreamer(config, env.spec, seed=0))
+        agent_policy = AgentPolicy(Dreamer(config, env.spec, seed=0).player.frozen())
         for _ in range(1 + repeats):
             if ale is not None and vector_ale is not None:
                 bare.append(ale.steps_per_second(seconds))

@@ -12,8 +12,10 @@ from typing import Any
 import torch
 
 import reverie
+from reverie.acting import product_dtype
 from reverie.agent import resolve_device
 from reverie.config import Config
+from reverie.fast.memory import keep_freed_memory
 
 CPU_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_tile", "amx_bf16")
 """Extensions that decide how fast matrix products are, as Linux names them."""
@@ -36,7 +38,7 @@ def machine(config: Config) -> dict[str, Any]:
     device = resolve_device(config.training.device)
     on_gpu = device.type == "cuda"
     return {
-        "precision": config.training.precision,
+        "precision": "bf16" if product_dtype(device, config) == torch.bfloat16 else "fp32",
         "device": torch.cuda.get_device_name(device) if on_gpu else device.type,
         "threads": torch.get_num_threads(),
         "cpu": _cpu("model name") or platform.processor() or platform.machine(),
@@ -52,10 +54,11 @@ def machine(config: Config) -> dict[str, Any]:
     }
 
 
-def use_threads(config: Config) -> None:
-    """Give PyTorch as many threads as training would have."""
+def prepare(config: Config) -> None:
+    """Set the process up as training does."""
     if config.training.threads:
         torch.set_num_threads(config.training.threads)
+    keep_freed_memory()
 
 
 def usable_cores() -> int:

@@ -11,7 +11,7 @@ import numpy as np
 
 from reverie.agent import Dreamer
 from reverie.bench.examples import example_spec, random_batch
-from reverie.bench.machine import resident_mib, use_threads
+from reverie.bench.machine import prepare, resident_mib
 from reverie.bench.spread import rounded, spread
 from reverie.bench.train_step import train_step_seconds
 from reverie.config import Config
@@ -64,7 +64,7 @@ def measure_replay(config: Config, preset: str, steps: int, batches: int, folder
     cold = [_batch_seconds(replay, rng) for _ in range(COLD_BATCHES) if _forget(folder)]
     after = resident_mib()
     replay.close()
-    use_threads(config)
+    prepare(config)
     updates = train_step_seconds(Dreamer(config, spec, seed=0), UPDATES)
     samples = settings.batch_size * settings.batch_length
     result = {

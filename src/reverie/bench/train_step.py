@@ -7,12 +7,14 @@ import torch
 
 from reverie.agent import Dreamer
 from reverie.bench.examples import example_spec, random_batch
-from reverie.bench.machine import use_threads
+from reverie.bench.machine import prepare
 from reverie.bench.spread import spread
 from reverie.config import Config
 
 WARM_UP = 2
 """Updates before measuring: the first ones allocate memory and choose kernels."""
+WARM_UP_GPU = 6
+"""On CUDA the fourth one records the graph of all later ones."""
 
 
 def measure_train_step(config: Config, preset: str, repeats: int) -> dict[str, Any]:
@@ -26,7 +28,7 @@ def measure_train_step(config: Config, preset: str, repeats: int) -> dict[str, A
     Returns:
         `batch`, `length`, the number of trained `parameters`, and the spread of `seconds` per update.
     """
-    use_threads(config)
+    prepare(config)
     agent = Dreamer(config, example_spec(preset), seed=0)
     return {
         "batch": config.replay.batch_size,
@@ -41,10 +43,11 @@ def train_step_seconds(agent: Dreamer, repeats: int) -> list[float]:
     replay = agent.config.replay
     batch = agent.to_tensors(random_batch(agent.spec, replay.batch_length, replay.batch_size))
     seconds = []
-    for _ in range(WARM_UP + repeats):
+    warm_up = WARM_UP_GPU if agent.device.type == "cuda" else WARM_UP
+    for _ in range(warm_up + repeats):
         start = time.perf_counter()
         agent.train_step(batch)
         if agent.device.type == "cuda":
             torch.cuda.synchronize(agent.device)
         seconds.append(time.perf_counter() - start)
-    return seconds[WARM_UP:]
+    return seconds[warm_up:]

@@ -5,6 +5,7 @@ with `draw_noise(shape, generator)`. `sample(None)` takes the mode in place of a
 """
 
 import math
+from functools import cache
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -173,17 +174,19 @@ class TanhNormal:
 
         The release estimates it with 100 samples; the quadrature is what that estimate converges to.
         """
-        nodes, weights = _hermite(self.NODES, self.loc)
+        nodes, weights = _hermite(self.NODES, self.loc.dtype, self.loc.device)
         points = self.loc[..., None] + math.sqrt(2) * self.scale[..., None] * nodes
         correction = (self._log_slope(points) * weights).sum(-1) / math.sqrt(math.pi)
         return (0.5 + LOG_SQRT_2PI + self.scale.log() + correction).sum(-1)
 
 
-def _hermite(count: int, like: Tensor) -> tuple[Tensor, Tensor]:
+@cache
+def _hermite(count: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Nodes and weights of the quadrature; kept, since a GPU waits for what is copied to it from ordinary memory."""
     import numpy as np
 
     nodes, weights = np.polynomial.hermite.hermgauss(count)
-    return like.new_tensor(nodes), like.new_tensor(weights)
+    return torch.tensor(nodes, dtype=dtype, device=device), torch.tensor(weights, dtype=dtype, device=device)
 
 
 def unit_normal_log_prob(mean: Tensor, value: Tensor, event_dims: int) -> Tensor:

@@ -6,17 +6,20 @@ import torch
 from torch import Tensor, nn
 
 from reverie.config import OptimizerConfig
+from reverie.networks.scalars import Scalar
 from reverie.schedules import parse_schedule
 
 BETAS = (0.9, 0.999)
+CORRECTED = 1e9
+"""A count of steps after which PyTorch's bias correction is 1."""
 
 
 class Optimizer:
     """Clip by global norm, decay the weights, then TensorFlow's Adam (SPEC 34, 35; golden file 08).
 
     Decay multiplies every parameter by 1 - weight_decay, whatever the learning rate, after the gradients were taken.
-    TensorFlow adds epsilon to sqrt(v) before the bias correction, PyTorch after it; dividing epsilon by the correction
-    makes them agree.
+    TensorFlow's Adam is Adam without bias correction at another learning rate (see `advance`): epsilon is added to
+    sqrt(v) as it is, where PyTorch's own Adam corrects sqrt(v) first.
     """
 
     def __init__(self, modules: Iterable[nn.Module], config: OptimizerConfig) -> None:
@@ -24,15 +27,32 @@ class Optimizer:
         self._config = config
         self._lr = parse_schedule(config.lr)
         self._decayed = [p for p in self.parameters if config.decay == "all" or p.ndim > 1]
-        self._adam = torch.optim.Adam(self.parameters, lr=0.0, betas=BETAS, eps=config.eps, fused=True)
+        self._mean = [torch.zeros_like(p) for p in self.parameters]
+        self._square = [torch.zeros_like(p) for p in self.parameters]
+        self._steps = [torch.full((), CORRECTED, device=p.device) for p in self.parameters]
         self.updates = 0
 
-    def step(self, loss: Tensor, agent_step: float) -> Tensor:
+    def advance(self, agent_step: float) -> float:
+        """Count an update.
+
+            lr * sqrt(1 - beta2^n) / (1 - beta1^n)
+
+        Args:
+            agent_step: position in the learning rate's schedule.
+
+        Returns:
+            The learning rate of the n-th update, for `step`.
+        """
+        self.updates += 1
+        first, second = (1 - beta**self.updates for beta in BETAS)
+        return self._lr(agent_step) * second**0.5 / first
+
+    def step(self, loss: Tensor, lr: Scalar) -> Tensor:
         """Update the parameters by one gradient step.
 
         Args:
             loss: a scalar; only this optimizer's parameters receive gradients.
-            agent_step: position in the learning rate's schedule.
+            lr: from `advance`.
 
         Returns:
             The global norm of the gradients before clipping.
@@ -44,35 +64,41 @@ class Optimizer:
             torch._foreach_mul_(gradients, self._config.clip * (1 / norm).clamp(max=1 / self._config.clip))
         with torch.no_grad():
             torch._foreach_mul_(self._decayed, 1 - self._config.weight_decay)
-        self._apply(gradients, agent_step)
+            self._apply(gradients, lr)
         return norm
 
-    def _apply(self, gradients: list[Tensor], agent_step: float) -> None:
-        self.updates += 1
-        group = self._adam.param_groups[0]
-        group["lr"] = self._lr(agent_step)
-        group["eps"] = self._config.eps / (1 - BETAS[1] ** self.updates) ** 0.5
-        for parameter, gradient in zip(self.parameters, gradients, strict=True):
-            # Fused Adam walks through memory: a gradient in another layout, such as channels-last, would be permuted.
-            same_layout = gradient.stride() == parameter.stride()
-            parameter.grad = gradient if same_layout else torch.empty_like(parameter).copy_(gradient)
-        self._adam.step()
-        self._adam.zero_grad()
+    def _apply(self, gradients: list[Tensor], lr: Scalar) -> None:
+        # The fused kernel walks through memory: a gradient in another layout, such as channels-last, would be permuted.
+        gradients = [
+            gradient if gradient.stride() == parameter.stride() else torch.empty_like(parameter).copy_(gradient)
+            for parameter, gradient in zip(self.parameters, gradients, strict=True)
+        ]
+        torch._fused_adam_(
+            self.parameters,
+            gradients,
+            self._mean,
+            self._square,
+            [],
+            self._steps,
+            lr=lr,
+            beta1=BETAS[0],
+            beta2=BETAS[1],
+            weight_decay=0.0,
+            eps=self._config.eps,
+            amsgrad=False,
+            maximize=False,
+        )
+
+    def _moments(self) -> dict[str, Tensor]:
+        lists = {"exp_avg": self._mean, "exp_avg_sq": self._square}
+        return {f"{index}.{name}": value for name, values in lists.items() for index, value in enumerate(values)}
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Moments and step counts, by number of the parameter: all that further steps depend on."""
-        return {
-            f"{index}.{name}": value
-            for index, parameter in enumerate(self.parameters)
-            for name, value in self._adam.state[parameter].items()
-        }
+        """Moments, by number of the parameter: with `updates`, all that further steps depend on."""
+        return self._moments()
 
     def load_state_dict(self, state: dict[str, Tensor], updates: int) -> None:
-        """Restore what `state_dict` returned, after `updates` steps."""
+        """Restore what `state_dict` returned, after `updates` steps; the tensors stay where they are."""
         self.updates = updates
-        for index, parameter in enumerate(self.parameters):
-            names = ("step", "exp_avg", "exp_avg_sq")
-            if f"{index}.step" in state:
-                self._adam.state[parameter] = {
-                    name: state[f"{index}.{name}"].clone().to(parameter.device) for name in names
-                }
+        for name, moment in self._moments().items():
+            moment.copy_(state[name])

@@ -4,7 +4,7 @@ import math
 import shlex
 import time
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -16,6 +16,8 @@ from reverie.checkpoints import Checkpoints, Snapshot, numpy_state, restore_nump
 from reverie.config import Config
 from reverie.envs import EnvFactory, make_env
 from reverie.errors import CheckpointError, ReverieError, RunError
+from reverie.fast.memory import keep_freed_memory
+from reverie.fast.prefetch import Prefetcher
 from reverie.replay import Replay
 from reverie.training.background import PATIENCE, Background, Inline, Worker
 from reverie.training.collection import AgentPolicy, Block, Collector, Policy, RandomPolicy, collect_block
@@ -74,6 +76,7 @@ class Trainer:
         settings = config.training
         if settings.threads:
             torch.set_num_threads(settings.threads)
+        keep_freed_memory()
         self.state = LoopState()
         self._waits = False
         self._player_updates: int | None = None
@@ -114,6 +117,7 @@ class Trainer:
         """Acts while the agent learns."""
         self._sample_rng = np.random.default_rng(sample_seed)
         self._prefill_rng = np.random.default_rng(prefill_seed)
+        self._prefetcher = Prefetcher(lambda out: self.replay.sample(self._sample_rng, out), self.agent.device)
         self._due = {
             "train": Every(settings.train_every),
             "evaluate": Every(settings.eval_every),
@@ -168,6 +172,7 @@ class Trainer:
                     raise
         finally:
             self._close_env()
+            self._prefetcher.close()
             self.replay.close()
         return self.agent
 
@@ -296,22 +301,25 @@ class Trainer:
 
     def _learn(self, times: int) -> None:
         """`times` times the updates of `training.train_steps`."""
-        for _ in range(times * self.config.training.train_steps):
-            self._update()
+        self._update(times * self.config.training.train_steps)
 
-    def _update(self) -> None:
-        with self.metrics.timer("sample"):
-            batch = self.replay.sample(self._sample_rng)
-        with self.metrics.timer("learn"):
-            self.metrics.add(self.agent.train_step(batch))
-        self.metrics.count("updates")
+    def _update(self, count: int) -> None:
+        with closing(self._prefetcher.batches(count)) as batches:
+            for _ in range(count):
+                with self.metrics.timer("sample"):
+                    batch = next(batches)
+                with self.metrics.timer("learn"):
+                    self.metrics.add(self.agent.train_step(batch))
+                self.metrics.count("updates")
 
     def _pretrain(self, stop: StopRequest) -> None:
         self.replay.check_sampleable()
+        if self.agent.compiles:
+            self._display.log("Compiling parts of the model: the first updates take about a minute longer, once.")
         for _ in range(self.config.training.pretrain):
             if stop.requested:
                 return
-            self._update()
+            self._update(1)
             self._display.update(step=self.state.steps, frames=self.frames, phase="pretraining")
         self.state.pretrained = True
 

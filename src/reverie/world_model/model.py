@@ -11,6 +11,7 @@ from reverie.config import WorldModelConfig
 from reverie.fast.features import Features
 from reverie.networks.distributions import bernoulli_log_prob, unit_normal_log_prob
 from reverie.networks.layers import MLP
+from reverie.networks.scalars import Scalars
 from reverie.schedules import parse_schedule
 from reverie.spaces import EnvSpec
 from reverie.world_model.objective import balanced_kl, transform_reward
@@ -102,7 +103,13 @@ class WorldModel(nn.Module):
             result["discount"] = bernoulli_log_prob(logits, batch["discount"])
         return result
 
-    def loss(self, batch: Batch, state: State | None, noise: Tensor | None, agent_step: float = 0) -> ModelLoss:
+    def scalars(self, agent_step: float) -> dict[str, float]:
+        """Values of the schedules that `loss` reads."""
+        return {"kl_scale": self._kl_scale(agent_step), "free_nats": self._free_nats(agent_step)}
+
+    def loss(
+        self, batch: Batch, state: State | None, noise: Tensor | None, scalars: Scalars | None = None
+    ) -> ModelLoss:
         """The world model's objective on a batch of sequences (SPEC 18 to 22; golden files 09).
 
             loss = beta * KL + sum over heads of eta * mean(-log p)
@@ -111,9 +118,10 @@ class WorldModel(nn.Module):
             batch: from `preprocess`, [T, B, …].
             state: before the first step; None is zeros. Steps with `is_first` ignore it.
             noise: for the posterior samples; None takes modes.
-            agent_step: position in the schedules.
+            scalars: of the same names as what `scalars` returns; None takes those of the first step.
         """
         kl = self.config.kl
+        scalars = self.scalars(0) if scalars is None else scalars
         embed = self.encoder(batch)
         posterior, prior = self.rssm.observe(embed, batch["action"], batch["is_first"], state, noise)
         kl_loss, kl_value = balanced_kl(
@@ -121,13 +129,13 @@ class WorldModel(nn.Module):
             posterior.stats,
             prior,
             balance=kl.balance,
-            free_nats=self._free_nats(agent_step),
+            free_nats=scalars["free_nats"],
             free_average=kl.free_average,
             forward=kl.forward,
         )
         likelihoods = self.log_likelihoods(posterior.feat, batch)
         losses = {key: -value.mean() for key, value in likelihoods.items()}
-        loss = self._kl_scale(agent_step) * kl_loss
+        loss = scalars["kl_scale"] * kl_loss
         for key, value in losses.items():
             loss = loss + self._scale(key) * value
         metrics = {f"model/{key}_loss": value for key, value in losses.items()}

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from reverie.networks.scalars import Scalar
 from reverie.world_model.latents import LatentKind
 
 
@@ -15,7 +16,7 @@ def balanced_kl(
     prior: Tensor,
     *,
     balance: float,
-    free_nats: float,
+    free_nats: Scalar,
     free_average: bool = True,
     forward: bool = False,
 ) -> tuple[Float[Tensor, ""], Float[Tensor, "*N"]]:
