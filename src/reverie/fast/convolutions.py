@@ -19,7 +19,8 @@ def conv_elu(x: Tensor, layer: nn.Module, norm: nn.Module) -> Tensor:
     if not serves(x) or not isinstance(norm, nn.Identity):
         return F.elu(norm(layer(x.movedim(-1, 1)).movedim(1, -1)))
     if isinstance(layer, nn.ConvTranspose2d):
-        function = _FirstDeconvolution if x.shape[1:3] == (1, 1) else _Deconvolution
+        few = x.shape[1] <= layer.kernel_size[0] and compute_dtype(x) == torch.bfloat16
+        function = _FirstDeconvolution if x.shape[1] == 1 else _SmallDeconvolution if few else _Deconvolution
         return _apply(function, x, layer.weight, layer.bias)
     assert isinstance(layer, nn.Conv2d) and layer.bias is not None
     kernel = layer.kernel_size[0]
@@ -75,6 +76,22 @@ class _Deconvolution(_Convolution):
     transposed = True
 
 
+class _SmallDeconvolution(_Deconvolution):
+    """The same of few pixels: oneDNN's gradients are slower than the two products that they are."""
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """For x, weight and bias."""
+        image, weight, y = ctx.saved_tensors
+        grad, bias_grad = bias_elu_backward(grad, y)
+        kernel, rows = weight.shape[2], image.flatten(0, 2)
+        windows = _windows(grad, kernel).flatten(0, 2)
+        x_grad = product(windows, cast(weight, rows.dtype).permute(0, 2, 3, 1).flatten(1)).view(image.shape)
+        weight_grad = product(rows.T, windows.T).unflatten(1, (kernel, kernel, -1)).permute(0, 3, 1, 2)
+        return x_grad.to(ctx.x_dtype), weight_grad.to(weight.dtype), bias_grad
+
+
 class _FirstDeconvolution(torch.autograd.Function):
     """`elu(transposed convolution + bias)` of one pixel, which is a matrix product."""
 
@@ -109,8 +126,7 @@ class _Windows(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, kernel: int) -> Tensor:
         """Images [N, H, W, I] to [N, H', W', kernel * kernel * I]."""
         ctx.shape, ctx.kernel = x.shape, kernel
-        windows = x.detach().unfold(1, kernel, 2).unfold(2, kernel, 2).permute(0, 1, 2, 4, 5, 3)
-        return windows.flatten(3)
+        return _windows(x.detach(), kernel)
 
     @staticmethod
     @once_differentiable
@@ -123,6 +139,10 @@ class _Windows(torch.autograd.Function):
             for j in range(kernel):
                 result[:, i : i + 2 * height - 1 : 2, j : j + 2 * width - 1 : 2] += windows[:, :, :, i, j]
         return result, None
+
+
+def _windows(image: Tensor, kernel: int) -> Tensor:
+    return image.unfold(1, kernel, 2).unfold(2, kernel, 2).permute(0, 1, 2, 4, 5, 3).flatten(3)
 
 
 class _LastDeconvolution(torch.autograd.Function):
