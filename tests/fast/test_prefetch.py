@@ -49,9 +49,10 @@ def test_the_same_batches(replay: Replay, start: Start) -> None:
     prefetcher = start(lambda out: replay.sample(rng, out))
     for count in (1, 3, 0, 2):
         drawn = 0
-        for batch in prefetcher.batches(count):
-            for key, expected in replay.sample(other).items():
-                assert np.array_equal(batch[key].numpy(), expected)
+        batches = [replay.sample(other) for _ in range(count)]  # beforehand: a replay draws one batch at a time
+        for batch, expected in zip(prefetcher.batches(count), batches, strict=True):
+            for key, value in expected.items():
+                assert np.array_equal(batch[key].numpy(), value)
             drawn += 1
         assert drawn == count
     assert rng.bit_generator.state == other.bit_generator.state

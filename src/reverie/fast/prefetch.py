@@ -29,7 +29,8 @@ class Prefetcher:
     """Batches on the learner's device.
 
     Args:
-        sample: draws a batch. It is called in another thread, never twice at a time.
+        sample: draws a batch. It is called in another thread, never twice at a time; nobody else may draw from the
+            same replay meanwhile.
         device: where the batches go.
     """
 
