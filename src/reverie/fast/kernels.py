@@ -13,6 +13,7 @@ import shlex
 import shutil
 import subprocess
 import tempfile
+import warnings
 from pathlib import Path
 
 import torch
@@ -49,7 +50,12 @@ def load() -> Kernels | None:
         return None
     try:
         return Kernels(ctypes.CDLL(str(_build())))
-    except (OSError, subprocess.SubprocessError):
+    except (OSError, subprocess.SubprocessError) as error:
+        warnings.warn(
+            f"reverie's loops for the CPU could not be compiled ({error}), so that updates take about twice as long; "
+            "install a C compiler (gcc), or set REVERIE_KERNELS=0 to go on without this warning.",
+            stacklevel=2,
+        )
         return None
 
 

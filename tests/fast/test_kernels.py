@@ -1,0 +1,50 @@
+"""The compiled loops are built once, and missed without harm."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from reverie.agent import Dreamer
+from reverie.bench.examples import example_spec, random_batch
+from reverie.fast import kernels
+from reverie.presets import preset
+
+
+@pytest.fixture(autouse=True)
+def fresh() -> Iterator[None]:
+    kernels.load.cache_clear()
+    yield
+    kernels.load.cache_clear()
+
+
+def losses() -> dict[str, torch.Tensor]:
+    spec = example_spec("debug")
+    return Dreamer(preset("debug"), spec, seed=0).train_step(random_batch(spec, 5, 2), sample=False)
+
+
+def test_without_a_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    expected = losses()
+    kernels.load.cache_clear()
+    monkeypatch.setenv("CC", str(tmp_path / "no-such-compiler"))
+    with pytest.warns(UserWarning, match="could not be compiled .*no-such-compiler.*REVERIE_KERNELS=0"):
+        plain = losses()
+    assert kernels.load() is None
+    for name, value in plain.items():
+        torch.testing.assert_close(expected[name], value, rtol=1e-3, atol=1e-4, msg=name)
+
+
+def test_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REVERIE_KERNELS", "0")
+    assert kernels.load() is None
+
+
+def test_built_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert kernels.load() is not None
+    (library,) = (tmp_path / "reverie").iterdir()
+    built = library.stat().st_mtime_ns
+    kernels.load.cache_clear()
+    assert kernels.load() is not None
+    assert [library] == list((tmp_path / "reverie").iterdir()) and library.stat().st_mtime_ns == built
