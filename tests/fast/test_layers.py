@@ -5,10 +5,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from reverie.config import OptimizerConfig
 from reverie.fast import kernels
 from reverie.fast.convolutions import conv_elu, deconv
 from reverie.fast.dense import dense_elu
 from reverie.fast.features import Features, one_hot_index
+from reverie.networks.optimizer import Optimizer
 
 pytestmark = pytest.mark.skipif(kernels.load() is None, reason="no C compiler here")
 
@@ -118,3 +120,13 @@ def test_what_is_not_finite_stays_so() -> None:
         layer.bias[4] = float("inf")
         y = dense_elu(x, layer)
     assert y[:, 3].isnan().all() and y[:, 4].isinf().all() and y[:, 5:].isfinite().all()
+
+
+def test_an_update_counts_as_a_change() -> None:
+    """PyTorch's fused Adam does not; copies of the weights would then be those of an earlier update."""
+    layer = nn.Linear(3, 2)
+    optimizer = Optimizer([layer], OptimizerConfig(lr=1e-2, weight_decay=0.0, decay="kernels"))
+    versions = [parameter._version for parameter in layer.parameters()]
+    optimizer.step(layer(torch.ones(1, 3)).sum(), optimizer.advance(0))
+    for parameter, version in zip(layer.parameters(), versions, strict=True):
+        assert parameter._version > version

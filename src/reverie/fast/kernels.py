@@ -20,7 +20,9 @@ import torch
 from torch import Tensor
 
 SOURCE = Path(__file__).with_name("kernels.c")
-COMPILE = "-O3 -march=native -mprefer-vector-width=512 -fno-math-errno -fno-trapping-math -fopenmp -fPIC -std=c11"
+COMPILE = "-O3 -march=native -fno-math-errno -fno-trapping-math -fopenmp -fPIC -std=c11"
+if platform.machine() == "x86_64":
+    COMPILE += " -mprefer-vector-width=512"
 SUFFIXES = {torch.float32: "f32", torch.bfloat16: "bf16"}
 
 

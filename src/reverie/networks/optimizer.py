@@ -88,6 +88,8 @@ class Optimizer:
             amsgrad=False,
             maximize=False,
         )
+        # The kernel does not count this as a change, and what keeps copies of weights goes by that count.
+        torch.autograd.graph.increment_version(self.parameters)
 
     def _moments(self) -> dict[str, Tensor]:
         lists = {"exp_avg": self._mean, "exp_avg_sq": self._square}
