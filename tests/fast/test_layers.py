@@ -130,3 +130,11 @@ def test_an_update_counts_as_a_change() -> None:
     optimizer.step(layer(torch.ones(1, 3)).sum(), optimizer.advance(0))
     for parameter, version in zip(layer.parameters(), versions, strict=True):
         assert parameter._version > version
+
+
+def test_weights_in_bfloat16_are_left_to_pytorch() -> None:
+    """The loops read biases as float32."""
+    layer, x = nn.Linear(4, 32).bfloat16(), torch.randn(5, 4).bfloat16()
+    assert torch.equal(dense_elu(x, layer), F.elu(layer(x)))
+    conv, image = nn.Conv2d(3, 4, 4, stride=2).bfloat16(), torch.randn(2, 14, 14, 3).bfloat16()
+    assert torch.equal(conv_elu(image, conv, nn.Identity()), F.elu(conv(image.movedim(-1, 1))).movedim(1, -1))

@@ -16,7 +16,7 @@ from reverie.fast.operations import bias_elu_, bias_elu_backward, cast, compute_
 
 def conv_elu(x: Tensor, layer: nn.Module, norm: nn.Module) -> Tensor:
     """`elu(norm(layer(x)))` for images [N, H, W, C]; layers of stride 2 without padding, norms over channels."""
-    if not serves(x) or not isinstance(norm, nn.Identity):
+    if not isinstance(norm, nn.Identity) or not _serves(x, layer):
         return F.elu(norm(layer(x.movedim(-1, 1)).movedim(1, -1)))
     if isinstance(layer, nn.ConvTranspose2d):
         few = x.shape[1] <= layer.kernel_size[0] and compute_dtype(x) == torch.bfloat16
@@ -33,9 +33,13 @@ def conv_elu(x: Tensor, layer: nn.Module, norm: nn.Module) -> Tensor:
 
 def deconv(x: Tensor, layer: nn.Module) -> Tensor:
     """`layer(x)` for images [N, H, W, C], stride 2, an even kernel and few output channels."""
-    if not serves(x):
+    if not _serves(x, layer):
         return layer(x.movedim(-1, 1)).movedim(1, -1)
     return _apply(_LastDeconvolution, x, layer.weight, layer.bias)
+
+
+def _serves(x: Tensor, layer: nn.Module) -> bool:
+    return isinstance(layer.bias, Tensor) and serves(x, layer.bias)
 
 
 def _apply(function: Any, *inputs: Any) -> Tensor:

@@ -25,7 +25,7 @@ def dense_elu(x: Tensor | Features, layer: nn.Linear) -> Tensor:
     if isinstance(x, Features):
         y = _apply(_FeatureDense, x.index.flatten(0, -2), x.deter.flatten(0, -2), layer.weight, layer.bias)
         return y.unflatten(0, x.shape[:-1])
-    if not serves(x):
+    if not serves(x, layer.bias):
         return F.elu(layer(x))
     return dense_elu_of(x, layer.weight, layer.bias)
 

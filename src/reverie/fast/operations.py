@@ -15,8 +15,10 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from reverie.fast import kernels
 
 
-def serves(x: Tensor) -> bool:
-    """Whether the compiled loops can take `x`."""
+def serves(x: Tensor, bias: Tensor | None = None) -> bool:
+    """Whether the compiled loops can take `x`, and a bias, which they read as float32."""
+    if bias is not None and bias.dtype != torch.float32:
+        return False
     return x.device.type == "cpu" and x.dtype in kernels.SUFFIXES and kernels.load() is not None
 
 
