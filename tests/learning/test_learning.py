@@ -10,6 +10,7 @@ import pytest
 from tests.environments import Catch, Recall
 from tests.learning.proof import learn
 
+
 @pytest.mark.learning
 def test_catch(tmp_path: Path) -> None:
     """Predict where a ball will fall, and be there."""
