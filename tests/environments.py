@@ -324,3 +324,16 @@ class Spaces(gymnasium.Env[Observation, Any]):
     def step(self, action: Any) -> Result:
         """Sample."""
         return self.observation_space.sample(), 0.0, False, False, {}
+
+
+class Breaks(Catch):
+    """Raises at its 100th step, counted over all instances since a test set `count` to 0."""
+
+    count = 0
+
+    def step(self, action: int) -> Result:
+        """Count, and break."""
+        Breaks.count += 1
+        if Breaks.count == 100:
+            raise ValueError("a wire came loose")
+        return super().step(action)

@@ -198,23 +198,10 @@ def test_a_run_that_is_cut_and_resumed_learns_as_often(tmp_path: Path) -> None:
     assert (resumed.agent_steps, resumed.updates) == (whole.agent_steps, whole.updates)
 
 
-class Breaks(environments.Catch):
-    """Raises at its 100th step."""
-
-    count = 0
-
-    def step(self, action: int) -> environments.Result:
-        """Count, and break."""
-        Breaks.count += 1
-        if Breaks.count == 100:
-            raise ValueError("a wire came loose")
-        return super().step(action)
-
-
 def test_an_error_of_the_learner_comes_first_and_nothing_is_lost(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Breaks, "count", 0)
+    monkeypatch.setattr(environments.Breaks, "count", 0)
     learn = Dreamer.train_step
 
     def fail(self: Dreamer, batch: Step) -> dict[str, Tensor]:
@@ -224,5 +211,5 @@ def test_an_error_of_the_learner_comes_first_and_nothing_is_lost(
 
     monkeypatch.setattr(Dreamer, "train_step", fail)
     with pytest.raises(ReplayError, match="the disk is gone"):
-        train(Breaks, tmp_path, eval_every=0)
+        train(environments.Breaks, tmp_path, eval_every=0)
     assert reverie.load(tmp_path).agent_steps == 99

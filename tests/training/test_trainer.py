@@ -199,24 +199,11 @@ def test_batch_longer_than_any_episode(tmp_path: Path) -> None:
         train("CartPole-v1", tmp_path, **settings)
 
 
-class Breaks(environments.Catch):
-    """Raises after a while."""
-
-    count = 0
-
-    def step(self, action: int) -> environments.Result:
-        """Break at the 100th step."""
-        Breaks.count += 1
-        if Breaks.count == 100:
-            raise ValueError("a wire came loose")
-        return super().step(action)
-
-
 @BOTH
 def test_broken_environment_loses_nothing(overlap: str, tmp_path: Path) -> None:
-    Breaks.count = 0
+    environments.Breaks.count = 0
     with pytest.raises(EnvError, match="a wire came loose"):
-        train(Breaks, tmp_path, eval_every=0, overlap=overlap)
+        train(environments.Breaks, tmp_path, eval_every=0, overlap=overlap)
     saved = reverie.load(tmp_path)
     assert saved.agent_steps == 99
     assert saved.updates > 0
