@@ -24,7 +24,7 @@ hypothesis.settings.load_profile("reverie")
 @pytest.fixture(autouse=True)
 def float32_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
     """Numbers that tests compare do not depend on the processor: precision auto is fp32."""
-    monkeypatch.setattr("reverie.fast.precision._cpu_has_bf16", lambda: False)
+    monkeypatch.setattr("reverie.fast.precision.cpu_flags", frozenset)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -62,8 +62,15 @@ def test_dense(dtype: torch.dtype, rows: int) -> None:
         (nn.ConvTranspose2d(24, 6, 5, stride=2), 1),
         (nn.ConvTranspose2d(8, 6, 5, stride=2), 5),
         (nn.ConvTranspose2d(6, 3, 6, stride=2), 13),
+        (nn.Conv2d(1, 16, 4, stride=2), 64),
+        (nn.Conv2d(16, 24, 4, stride=2), 31),
+        (nn.ConvTranspose2d(24, 16, 5, stride=2), 5),
+        (nn.ConvTranspose2d(16, 8, 6, stride=2), 13),
     ],
-    ids=["first", "middle", "to-few-pixels", "from-one-pixel", "transposed-odd", "transposed-even"],
+    ids=[
+        *("first", "middle", "to-few-pixels", "from-one-pixel", "transposed-odd", "transposed-even"),
+        *("first-of-16", "middle-of-16", "transposed-odd-of-16", "transposed-even-of-16"),
+    ],
 )
 def test_convolutions(dtype: torch.dtype, layer: nn.Conv2d | nn.ConvTranspose2d, size: int) -> None:
     torch.manual_seed(size)
@@ -75,10 +82,10 @@ def test_convolutions(dtype: torch.dtype, layer: nn.Conv2d | nn.ConvTranspose2d,
 
 
 @both_precisions
-@pytest.mark.parametrize("channels", [1, 3])
-def test_last_deconvolution(dtype: torch.dtype, channels: int) -> None:
+@pytest.mark.parametrize(("inputs", "channels"), [(6, 1), (6, 3), (16, 1), (16, 3)])
+def test_last_deconvolution(dtype: torch.dtype, inputs: int, channels: int) -> None:
     torch.manual_seed(channels)
-    layer, x = nn.ConvTranspose2d(7, channels, 6, stride=2), torch.randn(2, 30, 30, 7, requires_grad=True)
+    layer, x = nn.ConvTranspose2d(inputs, channels, 6, stride=2), torch.randn(2, 30, 30, inputs, requires_grad=True)
     with in_precision(dtype):
         y = deconv(x, layer)
     compare(dtype, y, layer(x.movedim(-1, 1)).movedim(1, -1), [x, layer.weight, layer.bias])

@@ -94,7 +94,7 @@ def test_rollouts(agent: Dreamer, dtype: torch.dtype, sampled: bool) -> None:
         draws = rssm.latents.draw_noise((STEPS, BATCH), agent.generator)
         start = rssm.observe(**inputs, noise=draws)[0].map(lambda part: part.flatten(0, 1))
         assert rollouts.serve(rssm, actor, start.deter)
-        feat, action = rollouts.imagine(rssm, actor, start, horizon, *(noise or (None, None)))
+        feat, action, hidden = rollouts.imagine(rssm, actor, start, horizon, *(noise or (None, None)))
         state, expected = imagine_states(agent.world_model, actor, start, horizon, noise)
     assert isinstance(feat, Features) and feat.shape == state.feat.shape
     stoch = feat.dense()[..., : rssm.latents.size]
@@ -102,6 +102,13 @@ def test_rollouts(agent: Dreamer, dtype: torch.dtype, sampled: bool) -> None:
     # Rounded probabilities rarely move a draw to the next class; from there on a rollout goes another way.
     assert same.all() if dtype == torch.float32 else same.float().mean() > 0.8
     close(feat.deter[:, same], state.deter[:, same], dtype)
+    assert [len(layer) for layer in hidden] == [horizon] * actor.config.layers
+    with in_precision(dtype):
+        known, again = actor(feat[:-2], [layer[:-1] for layer in hidden]), actor(feat[:-2])
+    assert torch.equal(known.logits, again.logits), "what was kept is what the actor computes"
+    direction = torch.randn(again.logits.shape)
+    ours, plain = (torch.autograd.grad((it.logits * direction).sum(), actor.parameters()) for it in (known, again))
+    assert all(torch.equal(one, other) for one, other in zip(ours, plain, strict=True))
 
 
 def test_what_the_fast_paths_leave_to_the_plain_code() -> None:

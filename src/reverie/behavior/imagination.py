@@ -26,6 +26,8 @@ class Trajectory(NamedTuple):
     """Discount factor of state t, gamma included."""
     weight: Float[Tensor, "H1 N"]
     """Probability, with gamma, that the rollout is still going on before state t's own discount; no gradient."""
+    actor_hidden: list[Tensor] | None = None
+    """Hidden layers of the actor in states 0 to H-1, where they were kept; each is [H, N, …], without gradient."""
 
 
 class ImaginationNoise(NamedTuple):
@@ -68,8 +70,9 @@ def imagine(
         noise: None takes the mode of every state and action.
     """
     feat: Tensor | Features
+    hidden = None
     if rollouts.serve(model.rssm, actor, start.deter):
-        feat, action = rollouts.imagine(model.rssm, actor, start, horizon, *(noise or (None, None)))
+        feat, action, hidden = rollouts.imagine(model.rssm, actor, start, horizon, *(noise or (None, None)))
     else:
         state, action = imagine_states(model, actor, start, horizon, noise)
         feat = state.feat
@@ -78,7 +81,7 @@ def imagine(
         true_first = model.config.discount * (1 - is_terminal.float())
         discount = torch.cat([true_first[None], discount[1:]])
     weight = torch.cat([torch.ones_like(discount[:1]), discount[:-1]]).cumprod(0).detach()
-    return Trajectory(feat, action, model.reward(feat), discount, weight)
+    return Trajectory(feat, action, model.reward(feat), discount, weight, hidden)
 
 
 def imagine_states(

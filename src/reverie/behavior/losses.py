@@ -41,7 +41,8 @@ def actor_loss(
     Returns:
         The loss, and the policy's entropy in each state.
     """
-    policy = actor(trajectory.feat[:-2].detach())
+    hidden = trajectory.actor_hidden
+    policy = actor(trajectory.feat[:-2].detach(), hidden and [layer[:-1] for layer in hidden])
     objective = entropy_weight * policy.entropy()
     if active(reinforce_weight):
         advantage = (target[1:] - value[:-2]).detach()

@@ -31,9 +31,11 @@ class Actor(nn.Module):
         if action.kind == "continuous":
             self.std_head = nn.Linear(self.body.output_size, action.size)
 
-    def forward(self, feat: Float[Tensor, "*N F"] | Features) -> ActionDistribution:
-        """The policy's distribution in each state, in float32."""
-        hidden = self.body(feat)
+    def forward(
+        self, feat: Float[Tensor, "*N F"] | Features, known: list[Float[Tensor, "*N O"]] | None = None
+    ) -> ActionDistribution:
+        """The policy's distribution in each state, in float32; `known` is as in `MLP`."""
+        hidden = self.body(feat, known)
         out = self.head(hidden).float()
         if self.spec.kind == "discrete":
             return OneHot(out, self.spec.sizes)

@@ -28,8 +28,11 @@ def serve(rssm: RSSM, actor: Actor, like: Tensor) -> bool:
 
 def imagine(
     rssm: RSSM, actor: Actor, start: State, horizon: int, latent_noise: Tensor | None, action_noise: Tensor | None
-) -> tuple[Features, Tensor]:
-    """Features [H+1, N, …] and actions [H+1, N, A], as `imagination.imagine_states` computes them."""
+) -> tuple[Features, Tensor, list[Tensor]]:
+    """Features [H+1, N, …] and actions [H+1, N, A], as `imagination.imagine_states` computes them.
+
+    And the actor's hidden layers in the first H states.
+    """
     assert isinstance(rssm.latents, Categorical) and isinstance(rssm.cell.norm, LayerNorm)
     variables, classes = rssm.latents.stats_shape
     recurrence = Recurrence(

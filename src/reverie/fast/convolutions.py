@@ -12,6 +12,7 @@ from torch.autograd.function import once_differentiable
 
 from reverie.fast.dense import dense_elu_of
 from reverie.fast.operations import bias_elu_, bias_elu_backward, cast, compute_dtype, product, serves
+from reverie.fast.strided import convolve_elu, convolve_to_few, image_gradient, kernel_gradient
 
 
 def conv_elu(x: Tensor, layer: nn.Module, norm: nn.Module) -> Tensor:
@@ -19,8 +20,7 @@ def conv_elu(x: Tensor, layer: nn.Module, norm: nn.Module) -> Tensor:
     if not isinstance(norm, nn.Identity) or not _serves(x, layer):
         return F.elu(norm(layer(x.movedim(-1, 1)).movedim(1, -1)))
     if isinstance(layer, nn.ConvTranspose2d):
-        few = x.shape[1] <= layer.kernel_size[0] and compute_dtype(x) == torch.bfloat16
-        function = _FirstDeconvolution if x.shape[1] == 1 else _SmallDeconvolution if few else _Deconvolution
+        function = _FirstDeconvolution if x.shape[1] == 1 else _Deconvolution
         return _apply(function, x, layer.weight, layer.bias)
     assert isinstance(layer, nn.Conv2d) and layer.bias is not None
     kernel = layer.kernel_size[0]
@@ -54,12 +54,8 @@ class _Convolution(torch.autograd.Function):
     @classmethod
     def forward(cls, ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         """Images [N, H, W, I]; the result is [N, H', W', O] in the compute dtype."""
-        dtype = compute_dtype(x)
-        image = x.detach().to(dtype).contiguous()
-        # Without its bias, which makes oneDNN take an implementation of the transposed kind that is four times slower.
-        convolve = F.conv_transpose2d if cls.transposed else F.conv2d
-        y = convolve(image.permute(0, 3, 1, 2), cast(weight, dtype), stride=2).permute(0, 2, 3, 1).contiguous()
-        bias_elu_(y, bias.detach())
+        image = x.detach().to(compute_dtype(x)).contiguous()
+        y = convolve_elu(image, weight, bias, cls.transposed)
         ctx.save_for_backward(image, weight, y)
         ctx.x_dtype = x.dtype
         return y
@@ -70,30 +66,16 @@ class _Convolution(torch.autograd.Function):
         """For x, weight and bias."""
         image, weight, y = ctx.saved_tensors
         grad, bias_grad = bias_elu_backward(grad, y)
-        x_grad, weight_grad = _convolve_backward(grad, image, weight, cls.transposed, ctx.needs_input_grad[:2])
-        return None if x_grad is None else x_grad.to(ctx.x_dtype), weight_grad, bias_grad
+        x_grad = None
+        if ctx.needs_input_grad[0]:
+            x_grad = image_gradient(grad, image, weight, cls.transposed).to(ctx.x_dtype)
+        return x_grad, kernel_gradient(grad, image, weight, cls.transposed), bias_grad
 
 
 class _Deconvolution(_Convolution):
     """`elu(transposed convolution + bias)`, stride 2."""
 
     transposed = True
-
-
-class _SmallDeconvolution(_Deconvolution):
-    """The same of few pixels: oneDNN's gradients are slower than the two products that they are."""
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        """For x, weight and bias."""
-        image, weight, y = ctx.saved_tensors
-        grad, bias_grad = bias_elu_backward(grad, y)
-        kernel, rows = weight.shape[2], image.flatten(0, 2)
-        windows = _windows(grad, kernel).flatten(0, 2)
-        x_grad = product(windows, cast(weight, rows.dtype).permute(0, 2, 3, 1).flatten(1)).view(image.shape)
-        weight_grad = product(rows.T, windows.T).unflatten(1, (kernel, kernel, -1)).permute(0, 3, 1, 2)
-        return x_grad.to(ctx.x_dtype), weight_grad.to(weight.dtype), bias_grad
 
 
 class _FirstDeconvolution(torch.autograd.Function):
@@ -150,50 +132,21 @@ def _windows(image: Tensor, kernel: int) -> Tensor:
 
 
 class _LastDeconvolution(torch.autograd.Function):
-    """A transposed convolution of stride 2 with an even kernel to few channels; forward as a convolution to phases.
-
-    With y[2i + p] = sum_j x[i - j] w[2j + p], the outputs of each phase p are an ordinary convolution with every second
-    weight. Forward that is three times as fast for few channels; backward it is slower than the transposed convolution.
-    """
+    """A transposed convolution of stride 2 with an even kernel to few channels."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         """Images [N, H, W, I]; the result is [N, H', W', O] in the compute dtype."""
-        dtype = compute_dtype(x)
-        image, half = x.detach().to(dtype), weight.shape[2] // 2
-        phases = cast(weight, dtype).unflatten(3, (half, 2)).unflatten(2, (half, 2)).permute(1, 3, 5, 0, 2, 4)
-        kernel = phases.flip(4, 5).flatten(0, 2)
-        phases = F.conv2d(image.permute(0, 3, 1, 2), kernel, padding=half - 1).unflatten(1, (-1, 2, 2))
-        pixels = phases.permute(0, 4, 2, 5, 3, 1).flatten(3, 4).flatten(1, 2)
+        image = x.detach().to(compute_dtype(x)).contiguous()
         ctx.save_for_backward(image, weight)
         ctx.x_dtype = x.dtype
-        return pixels + bias.detach().to(dtype)
+        return convolve_to_few(image, weight, bias)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        """For x, weight and bias."""
+        """For x, weight and bias; as phases, these would be slower."""
         image, weight = ctx.saved_tensors
-        grad = grad.to(image.dtype)
-        x_grad, weight_grad = _convolve_backward(grad, image, weight, True, ctx.needs_input_grad[:2])
-        bias_grad = grad.sum((0, 1, 2), dtype=torch.float32)
-        return None if x_grad is None else x_grad.to(ctx.x_dtype), weight_grad, bias_grad
-
-
-def _convolve_backward(
-    grad: Tensor, image: Tensor, weight: Tensor, transposed: bool, needed: tuple[bool, ...]
-) -> tuple[Tensor | None, Tensor | None]:
-    x_grad, weight_grad, _ = torch.ops.aten.convolution_backward(
-        grad.permute(0, 3, 1, 2),
-        image.permute(0, 3, 1, 2),
-        cast(weight, image.dtype),
-        None,
-        *([2, 2], [0, 0], [1, 1]),  # stride, padding, dilation
-        transposed,
-        *([0, 0], 1),  # output padding, groups
-        [*needed, False],
-    )
-    return (
-        None if x_grad is None else x_grad.permute(0, 2, 3, 1),
-        None if weight_grad is None else weight_grad.to(weight.dtype),
-    )
+        grad = grad.to(image.dtype).contiguous()
+        x_grad = image_gradient(grad, image, weight, True).to(ctx.x_dtype)
+        return x_grad, kernel_gradient(grad, image, weight, True), grad.sum((0, 1, 2), dtype=torch.float32)

@@ -20,22 +20,23 @@ from reverie.fast.operations import (
 )
 
 
-def dense_elu(x: Tensor | Features, layer: nn.Linear) -> Tensor:
-    """`elu(layer(x))`."""
+def dense_elu(x: Tensor | Features, layer: nn.Linear, known: Tensor | None = None) -> Tensor:
+    """`elu(layer(x))`; `known` is that result without gradient, where somebody has computed it before."""
     if isinstance(x, Features):
-        y = _apply(_FeatureDense, x.index.flatten(0, -2), x.deter.flatten(0, -2), layer.weight, layer.bias)
+        known = known if known is None else known.flatten(0, -2)
+        y = _apply(_FeatureDense, x.index.flatten(0, -2), x.deter.flatten(0, -2), layer.weight, layer.bias, known)
         return y.unflatten(0, x.shape[:-1])
     if not serves(x, layer.bias):
         return F.elu(layer(x))
-    return dense_elu_of(x, layer.weight, layer.bias)
+    return dense_elu_of(x, layer.weight, layer.bias, known)
 
 
-def dense_elu_of(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+def dense_elu_of(x: Tensor, weight: Tensor, bias: Tensor, known: Tensor | None = None) -> Tensor:
     """`elu(x @ weight.T + bias)`."""
-    return _apply(_DenseElu, x, weight, bias)
+    return _apply(_DenseElu, x, weight, bias, known)
 
 
-def _apply(function: Any, *inputs: Tensor) -> Tensor:
+def _apply(function: Any, *inputs: Tensor | None) -> Tensor:
     return function.apply(*inputs)
 
 
@@ -43,12 +44,14 @@ class _DenseElu(torch.autograd.Function):
     """`elu(x @ weight.T + bias)`."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, known: Tensor | None) -> Tensor:
         """Inputs x [..., I], weight [O, I], bias [O]; the result is [..., O] in the compute dtype."""
         dtype = compute_dtype(x)
         rows = x.detach().to(dtype).flatten(0, -2)
-        y = product(rows, cast(weight, dtype))
-        bias_elu_(y, bias.detach())
+        if known is None:
+            y = bias_elu_(product(rows, cast(weight, dtype)), bias.detach())
+        else:
+            y = known.detach().flatten(0, -2)
         ctx.save_for_backward(rows, weight, y)
         ctx.lead, ctx.x_dtype = x.shape[:-1], x.dtype
         return y.unflatten(0, x.shape[:-1])
@@ -64,16 +67,16 @@ class _DenseElu(torch.autograd.Function):
             x_grad = product(grad, cast(weight, rows.dtype).T).to(ctx.x_dtype).unflatten(0, ctx.lead)
         if ctx.needs_input_grad[1]:
             weight_grad = product(grad.T, rows.T).to(weight.dtype)
-        return x_grad, weight_grad, bias_grad
+        return x_grad, weight_grad, bias_grad, None
 
 
 class _FeatureDense(torch.autograd.Function):
     """A dense layer with ELU on features whose one-hot part is given by its ones; no gradient flows to the features."""
 
     @staticmethod
-    def forward(ctx: Any, index: Tensor, deter: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    def forward(ctx: Any, index: Tensor, deter: Tensor, weight: Tensor, bias: Tensor, known: Tensor | None) -> Tensor:
         """Inputs index [N, S], deter [N, D], weight [O, Z + D], bias [O]; the result is [N, O]."""
-        y = feature_dense(index, deter, weight, bias)
+        y = feature_dense(index, deter, weight, bias) if known is None else known.detach()
         ctx.save_for_backward(index, deter, weight, y)
         return y
 
@@ -87,4 +90,4 @@ class _FeatureDense(torch.autograd.Function):
         weight_grad = torch.empty_like(weight)
         weight_grad[:, :one_hot_size] = one_hot_grad(index, grad, one_hot_size).T
         weight_grad[:, one_hot_size:] = product(grad.T, deter.T)
-        return None, None, weight_grad, bias_grad
+        return None, None, weight_grad, bias_grad, None

@@ -1,6 +1,6 @@
-"""The loops of `kernels.c`: compiled on first use with the machine's own C compiler, and called on tensors.
+"""The loops of `kernels.c` and `convolutions.c`: compiled on first use with the machine's own C compiler.
 
-Compiling takes a second or two and happens once for each version of the file, compiler and processor; the result is
+Compiling takes a second or two and happens once for each version of the files, compiler and processor; the result is
 kept in the user's cache folder. Where it cannot be done, `load` gives None, and everything runs on PyTorch alone.
 """
 
@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-SOURCE = Path(__file__).with_name("kernels.c")
+SOURCES = [Path(__file__).with_name(name) for name in ("kernels.c", "convolutions.c")]
 COMPILE = "-O3 -march=native -fno-math-errno -fno-trapping-math -fopenmp -fPIC -std=c11"
 if platform.machine() == "x86_64":
     COMPILE += " -mprefer-vector-width=512"
@@ -44,6 +44,10 @@ class Kernels:
         ]
         getattr(self._library, f"{name}_{SUFFIXES[dtype]}")(*values)
 
+    def has(self, name: str, dtype: torch.dtype) -> bool:
+        """Whether there is such a kernel for this processor."""
+        return hasattr(self._library, f"{name}_{SUFFIXES[dtype]}")
+
 
 @functools.cache
 def load() -> Kernels | None:
@@ -64,16 +68,17 @@ def load() -> Kernels | None:
 def _build() -> Path:
     compiler = shlex.split(os.environ.get("CC", "")) or [shutil.which("cc") or shutil.which("gcc") or "cc"]
     version = subprocess.run([*compiler, "--version"], capture_output=True, check=True, timeout=20).stdout
-    key = hashlib.sha256(SOURCE.read_bytes() + version + COMPILE.encode() + _processor()).hexdigest()[:16]
+    sources = b"".join(source.read_bytes() for source in SOURCES)
+    key = hashlib.sha256(sources + version + COMPILE.encode() + _processor()).hexdigest()[:16]
     library = _cache() / f"kernels-{key}.so"
     if not library.exists():
         library.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=library.parent) as folder:
-            compiled, linked = Path(folder, "kernels.o"), Path(folder, "kernels.so")
-            run = functools.partial(subprocess.run, capture_output=True, check=True, timeout=120)
-            run([*compiler, *COMPILE.split(), "-c", str(SOURCE), "-o", str(compiled)])
+            linked = Path(folder, "kernels.so")
+            run = functools.partial(subprocess.run, capture_output=True, check=True, timeout=120, cwd=folder)
+            run([*compiler, *COMPILE.split(), "-c", *map(str, SOURCES)])
             # Linked without OpenMP: PyTorch has loaded one already, and two would not share the processor's cores.
-            run([*compiler, "-shared", str(compiled), "-o", str(linked), "-lm"])
+            run([*compiler, "-shared", *(f"{source.stem}.o" for source in SOURCES), "-o", str(linked), "-lm"])
             linked.replace(library)
     return library
 

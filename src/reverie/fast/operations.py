@@ -31,7 +31,8 @@ _derived: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
 """What was made of a parameter's present value: its version, and results by name."""
 
 
-def _derive(parameter: Tensor, name: Any, make: Callable[[Tensor], Tensor]) -> Tensor:
+def derive(parameter: Tensor, name: Any, make: Callable[[Tensor], Tensor]) -> Tensor:
+    """What `make` makes of a parameter, without gradient; made once for each of the parameter's values."""
     version, results = _derived.get(parameter, (None, {}))
     if version != parameter._version:
         results = {}
@@ -45,18 +46,18 @@ def cast(parameter: Tensor, dtype: torch.dtype) -> Tensor:
     """A parameter in another dtype, without gradient; converted once for each of its values."""
     if parameter.dtype == dtype:
         return parameter.detach()
-    return _derive(parameter, dtype, lambda value: value.to(dtype))
+    return derive(parameter, dtype, lambda value: value.to(dtype))
 
 
 def columns(weight: Tensor, part: slice, dtype: torch.dtype) -> Tensor:
     """`weight[:, part]` as a dense matrix; made once for each value of the weight."""
     name = ("columns", part.start, part.stop, dtype)
-    return _derive(weight, name, lambda value: value[:, part].to(dtype).contiguous())
+    return derive(weight, name, lambda value: value[:, part].to(dtype).contiguous())
 
 
 def table(weight: Tensor, stop: int, dtype: torch.dtype) -> Tensor:
     """The first `stop` columns of a weight as dense rows [stop, O]; made once for each value of the weight."""
-    return _derive(weight, ("table", stop, dtype), lambda value: value[:, :stop].T.to(dtype).contiguous())
+    return derive(weight, ("table", stop, dtype), lambda value: value[:, :stop].T.to(dtype).contiguous())
 
 
 @functools.cache

@@ -11,13 +11,13 @@ FLAGS = ("amx_bf16", "avx512_bf16")
 
 def prefers_bf16(device: torch.device) -> bool:
     """Whether `training.precision=auto` is bf16 there: on CUDA, and on CPUs with AMX or AVX-512-BF16."""
-    return device.type == "cuda" or _cpu_has_bf16()
+    return device.type == "cuda" or not cpu_flags().isdisjoint(FLAGS)
 
 
 @functools.cache
-def _cpu_has_bf16() -> bool:
+def cpu_flags() -> frozenset[str]:
+    """The processor's extensions, as Linux names them; none where Linux does not say."""
     try:
-        words = set(Path("/proc/cpuinfo").read_text(errors="replace").split())
+        return frozenset(Path("/proc/cpuinfo").read_text(errors="replace").split())
     except OSError:
-        return False
-    return any(flag in words for flag in FLAGS)
+        return frozenset()

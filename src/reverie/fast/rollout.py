@@ -41,7 +41,7 @@ def rollout(
     horizon: int,
     latent_noise: Tensor | None,
     action_noise: Tensor | None,
-) -> tuple[Features, Tensor]:
+) -> tuple[Features, Tensor, list[Tensor]]:
     """Imagine `horizon` steps from every start state.
 
     Args:
@@ -54,7 +54,8 @@ def rollout(
         action_noise: uniform, [H, N, V].
 
     Returns:
-        Features [H+1, N, …] in the compute dtype, and actions [H+1, N, A]; `action[t]` led into state t.
+        Features [H+1, N, …] in the compute dtype; actions [H+1, N, A], where `action[t]` led into state t; and what the
+        policy's hidden layers made of the first H states, [H, N, …] each.
     """
     state, dtype = start.deter, fast.compute_dtype(start.deter)
     (rollouts, variables), size, units = start.index.shape, state.shape[1], model.input.out_features
@@ -64,9 +65,11 @@ def rollout(
     index[0], deter[0] = start.index, state
     joined = torch.empty((rollouts, units + size), dtype=dtype)
     """What the gates read: the input layer's result and the state."""
+    by_step: list[list[Tensor]] = []
     rows = fast.table(model.input.weight, model.input.in_features, dtype)
     for t in range(horizon):
-        chosen[t] = _act(policy, index[t], deter[t], start.one_hot_size, action_noise, t)
+        of_policy, chosen[t] = _act(policy, index[t], deter[t], start.one_hot_size, action_noise, t)
+        by_step.append(of_policy)
         inputs = torch.cat([index[t], chosen[t] + start.one_hot_size], 1)
         fast.one_hot_elu(inputs, rows, None, model.input.bias, joined)
         joined[:, units:] = deter[t]
@@ -78,16 +81,23 @@ def rollout(
         fast.sample_one_hot(logits, model.prior_head.bias, noise, classes, index[t + 1])
     action = torch.zeros((horizon + 1, rollouts, sum(policy.sizes)))
     action[1:] = one_hot(chosen, sum(policy.sizes))
-    return Features(index, deter, start.one_hot_size), action
+    return (
+        Features(index, deter, start.one_hot_size),
+        action,
+        [torch.stack(layer) for layer in zip(*by_step, strict=True)],
+    )
 
 
-def _act(policy: Policy, index: Tensor, deter: Tensor, one_hot_size: int, noise: Tensor | None, t: int) -> Tensor:
-    """Numbers of the chosen actions [N, V], in the concatenated one-hot vectors of all V categoricals."""
+def _act(
+    policy: Policy, index: Tensor, deter: Tensor, one_hot_size: int, noise: Tensor | None, t: int
+) -> tuple[list[Tensor], Tensor]:
+    """Hidden layers [N, …], and numbers of the chosen actions [N, V] in the concatenated one-hot vectors of all V."""
     first, *others = policy.hidden
-    x = fast.feature_dense(index, deter, first.weight, first.bias)
+    hidden = [fast.feature_dense(index, deter, first.weight, first.bias)]
     for layer in others:
-        x = fast.bias_elu_(fast.product(x, fast.cast(layer.weight, x.dtype)), layer.bias)
-    logits = fast.product(x, fast.cast(policy.head.weight, x.dtype))
+        product = fast.product(hidden[-1], fast.cast(layer.weight, deter.dtype))
+        hidden.append(fast.bias_elu_(product, layer.bias))
+    logits = fast.product(hidden[-1], fast.cast(policy.head.weight, deter.dtype))
     chosen = torch.empty((len(index), len(policy.sizes)), dtype=torch.int32)
     offset = 0
     for variable, classes in enumerate(policy.sizes):
@@ -97,4 +107,4 @@ def _act(policy: Policy, index: Tensor, deter: Tensor, one_hot_size: int, noise:
         fast.sample_one_hot(logits[:, part].contiguous(), policy.head.bias[part], draws, classes, column)
         chosen[:, variable] = column[:, 0] + offset
         offset += classes
-    return chosen
+    return hidden, chosen

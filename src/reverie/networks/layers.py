@@ -34,10 +34,12 @@ class Dense(nn.Module):
         self.linear = nn.Linear(inputs, units)
         self.norm = LayerNorm(units) if layer_norm else nn.Identity()
 
-    def forward(self, x: Float[Tensor, "*N I"] | Features) -> Float[Tensor, "*N O"]:
-        """Apply the layer to the last axis."""
+    def forward(
+        self, x: Float[Tensor, "*N I"] | Features, known: Float[Tensor, "*N O"] | None = None
+    ) -> Float[Tensor, "*N O"]:
+        """Apply the layer to the last axis; `known` is the result without its gradient, if it was kept."""
         if isinstance(self.norm, nn.Identity):
-            return dense_elu(x, self.linear)
+            return dense_elu(x, self.linear, known)
         return F.elu(self.norm(self.linear(x)))
 
 
@@ -52,12 +54,20 @@ class MLP(nn.Sequential):
         self.reads_features = config.layers > 0 and not config.layer_norm
         """Whether the first layer can use that features are one-hot."""
 
-    def forward(self, input: Float[Tensor, "*N I"] | Features) -> Float[Tensor, "*N O"]:
-        """Apply the layers to the last axis."""
-        if isinstance(input, Features) and not self.reads_features:
-            input = input.dense()
-        result: Tensor = super().forward(input)  # type: ignore[no-untyped-call]
-        return result
+    def forward(
+        self, input: Float[Tensor, "*N I"] | Features, known: list[Float[Tensor, "*N O"]] | None = None
+    ) -> Float[Tensor, "*N O"]:
+        """Apply the layers to the last axis.
+
+        Args:
+            input: vectors.
+            known: the results of the hidden layers without their gradients, if they were kept.
+        """
+        x = input.dense() if isinstance(input, Features) and not self.reads_features else input
+        for number, layer in enumerate(self):
+            x = layer(x, known[number]) if known and isinstance(layer, Dense) else layer(x)
+        assert isinstance(x, Tensor)
+        return x
 
 
 def initialize(module: nn.Module, generator: torch.Generator) -> None:

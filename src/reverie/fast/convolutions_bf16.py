@@ -1,0 +1,145 @@
+"""Convolutions of stride 2 in bfloat16 by the loops of `convolutions.c`, for processors with AVX-512-BF16.
+
+The convolutions of oneDNN take up to four times as long there, above all for gradients and for few channels. Processors
+with AMX are left to oneDNN, which uses it. Images are [N, H, W, C]; sums are float32.
+"""
+
+import functools
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from reverie.fast import kernels
+from reverie.fast.operations import derive
+from reverie.fast.precision import cpu_flags
+
+LANES, TILE = 16, 48
+"""Channels that the processor computes at once, and that one tile of the loops does."""
+
+
+@functools.cache
+def available() -> bool:
+    """Whether this processor has AVX-512-BF16 and no AMX, and the loops could be compiled."""
+    loaded = kernels.load()
+    return loaded is not None and loaded.has("convolve", torch.bfloat16) and "amx_bf16" not in cpu_flags()
+
+
+def serve(image: Tensor, weight: Tensor) -> bool:
+    """Whether convolutions of such an image are served: channels of 8, kernels that are even or see an even number."""
+    return image.dtype == torch.bfloat16 and available() and weight.shape[0] % 8 == 0
+
+
+def serve_convolve(image: Tensor, weight: Tensor) -> bool:
+    """Whether `convolve` takes them."""
+    return serve(image, weight) and image.shape[3] * weight.shape[3] % 2 == 0
+
+
+def serve_transposed(image: Tensor, weight: Tensor) -> bool:
+    """Whether `convolve_transposed` takes them."""
+    kernel, channels = weight.shape[2], weight.shape[1]
+    together = _together(channels)
+    return serve(image, weight) and kernel % 2 == 0 and (image.shape[2] + kernel // 2 - 1) % together == 0
+
+
+def serve_kernel_gradient(image: Tensor, pixels: Tensor, kernel: int) -> bool:
+    """Whether `kernel_gradient` takes them."""
+    bf16 = image.dtype == torch.bfloat16
+    return bf16 and available() and pixels.shape[3] % 8 == 0 and kernel * image.shape[3] % LANES == 0
+
+
+def convolve(image: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """A convolution of [N, H, W, I] to [N, H', W', O] without gradient; with a bias, `elu(convolution + bias)`.
+
+    Args:
+        image: dense, bfloat16.
+        weight: the parameter [O, I, k, k], in any dtype.
+        bias: [O] float32.
+    """
+    number, height, width, channels = image.shape
+    out_channels, _, kernel, _ = weight.shape
+    out_height, out_width = ((size - kernel) // 2 + 1 for size in (height, width))
+    out = image.new_empty((number, out_height, out_width, out_channels))
+    packed = derive(weight, "convolve", _pack_convolution)
+    shape = (number, height, width, channels, out_channels, kernel)
+    _call("convolve", image, packed, _pad(bias), out, *shape, int(bias is not None))
+    return out
+
+
+def _pack_convolution(weight: Tensor) -> Tensor:
+    return _pack(weight.permute(2, 3, 1, 0).flatten(1, 2))
+
+
+def convolve_transposed(
+    image: Tensor, weight: Tensor, size: tuple[int, int], bias: Tensor | None = None, elu: bool = True
+) -> Tensor:
+    """A transposed convolution of [N, H, W, I] to [N, *size, O] without gradient, zero where nothing falls.
+
+    With a bias, `elu(transposed convolution + bias)`, or without ELU.
+
+    Args:
+        image: dense, bfloat16.
+        weight: the parameter [I, O, k, k], in any dtype; k is even.
+        size: height and width of the result, at most one more than what is reached.
+        bias: [O] float32.
+        elu: whether to apply it.
+    """
+    number, height, width, channels = image.shape
+    _, out_channels, kernel, _ = weight.shape
+    together = _together(out_channels)
+    packed = derive(weight, "convolve_transposed", functools.partial(_pack_transposed, together=together))
+    out = image.new_empty((number, *size, out_channels))
+    bias = None if bias is None else bias.repeat(4 * together)
+    shape = (number, height, width, channels, *size, out_channels, kernel, together)
+    _call("convolve_transposed", image, packed, _pad(bias), out, *shape, int(elu and bias is not None))
+    return out
+
+
+def _together(channels: int) -> int:
+    """How many neighbouring positions are computed at once, so that few channels, too, fill the lanes."""
+    return 1 if channels % 4 == 0 else 4
+
+
+def _pack_transposed(weight: Tensor, together: int) -> Tensor:
+    """For blocks of `together` positions, whose run of pixels is as much longer than that of a single one."""
+    channels, out_channels, kernel, _ = weight.shape
+    half = kernel // 2
+    # [a, b, I, p, q, O] with kernel row 2a + p and column 2b + q; runs go from the left, where b is greatest.
+    single = weight.view(channels, out_channels, half, 2, half, 2).permute(2, 4, 0, 3, 5, 1).flip(1)
+    block = weight.new_zeros((half, together + half - 1, channels, 2, together, 2, out_channels))
+    for position in range(together):
+        block[:, position : position + half, :, :, position] = single
+    return _pack(block.flatten(3).flatten(1, 2))
+
+
+def kernel_gradient(image: Tensor, pixels: Tensor, kernel: int) -> Tensor:
+    """The gradient [O, I, k, k] of a convolution's weight, in float32.
+
+    Args:
+        image: what was convolved, [N, H, W, I], dense, bfloat16.
+        pixels: the gradient of the result, [N, H', W', O], the same.
+        kernel: k.
+    """
+    number, height, width, channels = image.shape
+    rows, columns, out_channels = pixels.shape[1:]
+    result = torch.zeros((kernel, out_channels, kernel * channels))
+    shape = (number, height, width, channels, rows, columns, out_channels, kernel)
+    _call("kernel_gradient", image, pixels, result, *shape)
+    return result.unflatten(2, (kernel, channels)).permute(1, 3, 0, 2)
+
+
+def _pack(weight: Tensor) -> Tensor:
+    """A weight [kernel rows, run, columns] by tiles of columns, and therein by pairs of the run."""
+    weight = F.pad(weight.to(torch.bfloat16), (0, -weight.shape[2] % LANES))
+    tiles = weight.unflatten(1, (-1, 2)).split(TILE, 3)
+    return torch.cat([tile.transpose(2, 3).flatten() for tile in tiles])
+
+
+def _pad(bias: Tensor | None) -> Tensor | None:
+    return None if bias is None else F.pad(bias.detach(), (0, -len(bias) % LANES))
+
+
+def _call(name: str, *arguments: Tensor | int | None) -> None:
+    loaded = kernels.load()
+    assert loaded is not None
+    loaded(name, torch.bfloat16, *arguments)
