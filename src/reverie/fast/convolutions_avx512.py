@@ -1,7 +1,7 @@
-"""Convolutions of stride 2 in bfloat16 by the loops of `convolutions.c`, for processors with AVX-512-BF16.
+"""Convolutions of stride 2 by the loops of `convolutions.c`, for processors with AVX-512.
 
-The convolutions of oneDNN take up to four times as long there, above all for gradients and for few channels. Processors
-with AMX are left to oneDNN, which uses it. Images are [N, H, W, C]; sums are float32.
+The convolutions of oneDNN take up to four times as long there, above all for gradients and for few channels. bfloat16
+needs AVX-512-BF16, and is left to oneDNN where there is AMX. Images are [N, H, W, C]; sums are float32.
 """
 
 import functools
@@ -19,40 +19,38 @@ LANES, TILE = 16, 48
 
 
 @functools.cache
-def available() -> bool:
-    """Whether this processor has AVX-512-BF16 and no AMX, and the loops could be compiled."""
+def available(dtype: torch.dtype) -> bool:
+    """Whether there are such loops for this processor, and nothing faster."""
     loaded = kernels.load()
-    return loaded is not None and loaded.has("convolve", torch.bfloat16) and "amx_bf16" not in cpu_flags()
-
-
-def serve(image: Tensor, weight: Tensor) -> bool:
-    """Whether convolutions of such an image are served: channels of 8, kernels that are even or see an even number."""
-    return image.dtype == torch.bfloat16 and available() and weight.shape[0] % 8 == 0
+    if loaded is None or dtype not in kernels.SUFFIXES or not loaded.has("convolve", dtype):
+        return False
+    return dtype != torch.bfloat16 or "amx_bf16" not in cpu_flags()
 
 
 def serve_convolve(image: Tensor, weight: Tensor) -> bool:
-    """Whether `convolve` takes them."""
-    return serve(image, weight) and image.shape[3] * weight.shape[3] % 2 == 0
+    """Whether `convolve` takes them: channels by eights, and a run of pixels of an even length."""
+    run = image.shape[3] * weight.shape[3]
+    return available(image.dtype) and weight.shape[0] % 8 == 0 and run % 2 == 0
 
 
 def serve_transposed(image: Tensor, weight: Tensor) -> bool:
-    """Whether `convolve_transposed` takes them."""
-    kernel, channels = weight.shape[2], weight.shape[1]
-    together = _together(channels)
-    return serve(image, weight) and kernel % 2 == 0 and (image.shape[2] + kernel // 2 - 1) % together == 0
+    """Whether `convolve_transposed` takes them: channels by eights, an even kernel, and whole blocks of positions."""
+    kernel, together = weight.shape[2], _together(weight.shape[1])
+    blocks = kernel % 2 == 0 and (image.shape[2] + kernel // 2 - 1) % together == 0
+    return available(image.dtype) and weight.shape[0] % 8 == 0 and blocks
 
 
 def serve_kernel_gradient(image: Tensor, pixels: Tensor, kernel: int) -> bool:
-    """Whether `kernel_gradient` takes them."""
-    bf16 = image.dtype == torch.bfloat16
-    return bf16 and available() and pixels.shape[3] % 8 == 0 and kernel * image.shape[3] % LANES == 0
+    """Whether `kernel_gradient` takes them: channels by eights, and runs of pixels that fill the lanes."""
+    run = kernel * image.shape[3]
+    return available(image.dtype) and pixels.shape[3] % 8 == 0 and run % LANES == 0
 
 
 def convolve(image: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """A convolution of [N, H, W, I] to [N, H', W', O] without gradient; with a bias, `elu(convolution + bias)`.
 
     Args:
-        image: dense, bfloat16.
+        image: dense, float32 or bfloat16.
         weight: the parameter [O, I, k, k], in any dtype.
         bias: [O] float32.
     """
@@ -60,9 +58,9 @@ def convolve(image: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tenso
     out_channels, _, kernel, _ = weight.shape
     out_height, out_width = ((size - kernel) // 2 + 1 for size in (height, width))
     out = image.new_empty((number, out_height, out_width, out_channels))
-    packed = derive(weight, "convolve", _pack_convolution)
+    packed = derive(weight, ("convolve", image.dtype), lambda value: _pack_convolution(value.to(image.dtype)))
     shape = (number, height, width, channels, out_channels, kernel)
-    _call("convolve", image, packed, _pad(bias), out, *shape, int(bias is not None))
+    _call("convolve", image.dtype, image, packed, _pad(bias), out, *shape, int(bias is not None))
     return out
 
 
@@ -78,7 +76,7 @@ def convolve_transposed(
     With a bias, `elu(transposed convolution + bias)`, or without ELU.
 
     Args:
-        image: dense, bfloat16.
+        image: dense, float32 or bfloat16.
         weight: the parameter [I, O, k, k], in any dtype; k is even.
         size: height and width of the result, at most one more than what is reached.
         bias: [O] float32.
@@ -87,11 +85,12 @@ def convolve_transposed(
     number, height, width, channels = image.shape
     _, out_channels, kernel, _ = weight.shape
     together = _together(out_channels)
-    packed = derive(weight, "convolve_transposed", functools.partial(_pack_transposed, together=together))
+    name = ("convolve_transposed", image.dtype)
+    packed = derive(weight, name, lambda value: _pack_transposed(value.to(image.dtype), together))
     out = image.new_empty((number, *size, out_channels))
     bias = None if bias is None else bias.repeat(4 * together)
     shape = (number, height, width, channels, *size, out_channels, kernel, together)
-    _call("convolve_transposed", image, packed, _pad(bias), out, *shape, int(elu and bias is not None))
+    _call("convolve_transposed", image.dtype, image, packed, _pad(bias), out, *shape, int(elu and bias is not None))
     return out
 
 
@@ -116,7 +115,7 @@ def kernel_gradient(image: Tensor, pixels: Tensor, kernel: int) -> Tensor:
     """The gradient [O, I, k, k] of a convolution's weight, in float32.
 
     Args:
-        image: what was convolved, [N, H, W, I], dense, bfloat16.
+        image: what was convolved, [N, H, W, I], dense, float32 or bfloat16.
         pixels: the gradient of the result, [N, H', W', O], the same.
         kernel: k.
     """
@@ -124,14 +123,14 @@ def kernel_gradient(image: Tensor, pixels: Tensor, kernel: int) -> Tensor:
     rows, columns, out_channels = pixels.shape[1:]
     result = torch.zeros((kernel, out_channels, kernel * channels))
     shape = (number, height, width, channels, rows, columns, out_channels, kernel)
-    _call("kernel_gradient", image, pixels, result, *shape)
+    _call("kernel_gradient", image.dtype, image, pixels, result, *shape)
     return result.unflatten(2, (kernel, channels)).permute(1, 3, 0, 2)
 
 
 def _pack(weight: Tensor) -> Tensor:
-    """A weight [kernel rows, run, columns] by tiles of columns, and therein by pairs of the run."""
-    weight = F.pad(weight.to(torch.bfloat16), (0, -weight.shape[2] % LANES))
-    tiles = weight.unflatten(1, (-1, 2)).split(TILE, 3)
+    """A weight [kernel rows, run, columns] by tiles of columns, and therein by units of the run."""
+    unit = 4 // weight.element_size()
+    tiles = F.pad(weight, (0, -weight.shape[2] % LANES)).unflatten(1, (-1, unit)).split(TILE, 3)
     return torch.cat([tile.transpose(2, 3).flatten() for tile in tiles])
 
 
@@ -139,7 +138,7 @@ def _pad(bias: Tensor | None) -> Tensor | None:
     return None if bias is None else F.pad(bias.detach(), (0, -len(bias) % LANES))
 
 
-def _call(name: str, *arguments: Tensor | int | None) -> None:
+def _call(name: str, dtype: torch.dtype, *arguments: Tensor | int | None) -> None:
     loaded = kernels.load()
     assert loaded is not None
-    loaded(name, torch.bfloat16, *arguments)
+    loaded(name, dtype, *arguments)
