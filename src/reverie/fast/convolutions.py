@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from reverie.fast.dense import dense_elu_of
+from reverie.fast.dense import apply, dense_elu_of
 from reverie.fast.operations import bias_elu_, bias_elu_backward, cast, compute_dtype, product, serves
 from reverie.fast.strided import convolve_elu, convolve_to_few, image_gradient, kernel_gradient
 
@@ -21,29 +21,25 @@ def conv_elu(x: Tensor, layer: nn.Module, norm: nn.Module) -> Tensor:
         return F.elu(norm(layer(x.movedim(-1, 1)).movedim(1, -1)))
     if isinstance(layer, nn.ConvTranspose2d):
         function = _FirstDeconvolution if x.shape[1] == 1 else _Deconvolution
-        return _apply(function, x, layer.weight, layer.bias)
+        return apply(function, x, layer.weight, layer.bias)
     assert isinstance(layer, nn.Conv2d) and layer.bias is not None
     kernel = layer.kernel_size[0]
     if x.shape[1] <= 2 * kernel:
         # To a few pixels: oneDNN's gradient of the weights is four times slower than the product that it is.
         weight = layer.weight.permute(0, 2, 3, 1).flatten(1)
-        return dense_elu_of(_apply(_Windows, x, kernel), weight, layer.bias)
-    return _apply(_Convolution, x, layer.weight, layer.bias)
+        return dense_elu_of(apply(_Windows, x, kernel), weight, layer.bias)
+    return apply(_Convolution, x, layer.weight, layer.bias)
 
 
 def deconv(x: Tensor, layer: nn.Module) -> Tensor:
     """`layer(x)` for images [N, H, W, C], stride 2, an even kernel and few output channels."""
     if not _serves(x, layer):
         return layer(x.movedim(-1, 1)).movedim(1, -1)
-    return _apply(_LastDeconvolution, x, layer.weight, layer.bias)
+    return apply(_LastDeconvolution, x, layer.weight, layer.bias)
 
 
 def _serves(x: Tensor, layer: nn.Module) -> bool:
     return isinstance(layer.bias, Tensor) and serves(x, layer.bias)
-
-
-def _apply(function: Any, *inputs: Any) -> Tensor:
-    return function.apply(*inputs)
 
 
 class _Convolution(torch.autograd.Function):

@@ -24,7 +24,7 @@ def dense_elu(x: Tensor | Features, layer: nn.Linear, known: Tensor | None = Non
     """`elu(layer(x))`; `known` is that result without gradient, where somebody has computed it before."""
     if isinstance(x, Features):
         known = known if known is None else known.flatten(0, -2)
-        y = _apply(_FeatureDense, x.index.flatten(0, -2), x.deter.flatten(0, -2), layer.weight, layer.bias, known)
+        y = apply(_FeatureDense, x.index.flatten(0, -2), x.deter.flatten(0, -2), layer.weight, layer.bias, known)
         return y.unflatten(0, x.shape[:-1])
     if not serves(x, layer.bias):
         return F.elu(layer(x))
@@ -33,11 +33,13 @@ def dense_elu(x: Tensor | Features, layer: nn.Linear, known: Tensor | None = Non
 
 def dense_elu_of(x: Tensor, weight: Tensor, bias: Tensor, known: Tensor | None = None) -> Tensor:
     """`elu(x @ weight.T + bias)`."""
-    return _apply(_DenseElu, x, weight, bias, known)
+    return apply(_DenseElu, x, weight, bias, known)
 
 
-def _apply(function: Any, *inputs: Tensor | None) -> Tensor:
-    return function.apply(*inputs)
+def apply(function: Any, *inputs: Any) -> Tensor:
+    """`function.apply(*inputs)` of an autograd function with one result, whose type PyTorch does not know."""
+    result: Tensor = function.apply(*inputs)
+    return result
 
 
 class _DenseElu(torch.autograd.Function):
