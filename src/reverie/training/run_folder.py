@@ -28,6 +28,7 @@ from reverie import config_io
 from reverie.checkpoints import MANIFEST, Checkpoints, is_checkpoint
 from reverie.config import Config
 from reverie.errors import CheckpointError, RunError
+from reverie.training.locks import hold, release
 
 CONFIG = "config.json"
 METRICS = "metrics.jsonl"
@@ -35,19 +36,6 @@ LOCK = "lock.json"
 _FOLDERS = ("tensorboard", "checkpoints", "replay", "videos")
 _RESULTS = (METRICS, "checkpoints", "replay", "videos")
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
-
-_held: set[int] = set()  # file descriptors of the locks that this process holds
-
-
-def _drop_locks() -> None:
-    # A lock belongs to every process that shares its descriptor: without this, a worker that outlives the killed
-    # learner would keep the folder locked.
-    for descriptor in _held:
-        os.close(descriptor)
-    _held.clear()
-
-
-os.register_at_fork(after_in_child=_drop_locks)
 
 
 class RunFolder:
@@ -141,8 +129,7 @@ class RunFolder:
     def close(self) -> None:
         """Give the lock back."""
         if self._lock is not None:
-            _held.discard(self._lock)
-            os.close(self._lock)
+            release(self._lock)
             self._lock = None
 
     def __enter__(self) -> "RunFolder":
@@ -203,7 +190,7 @@ class RunFolder:
             message = f"The file system of {self.path} has no locks; see to it that no other process trains there."
             warnings.warn(message, stacklevel=3)
         self._lock = descriptor
-        _held.add(descriptor)
+        hold(descriptor)
         started = datetime.now().astimezone().isoformat(timespec="seconds")
         owner = {"pid": os.getpid(), "host": socket.gethostname(), "started": started}
         os.ftruncate(descriptor, 0)
