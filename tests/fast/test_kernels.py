@@ -9,6 +9,7 @@ import torch
 from reverie.agent import Dreamer
 from reverie.bench.examples import example_spec, random_batch
 from reverie.fast import kernels
+from reverie.fast.operations import bias_elu_backward
 from reverie.presets import preset
 
 
@@ -48,3 +49,17 @@ def test_built_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     kernels.load.cache_clear()
     assert kernels.load() is not None
     assert [library] == list((tmp_path / "reverie").iterdir()) and library.stat().st_mtime_ns == built
+
+
+def test_a_new_number_of_threads_is_obeyed_at_once() -> None:
+    """Each thread adds its rows in float32, where 2**24 + 1 is 2**24: the sum tells where the second thread began."""
+    grad = torch.ones(4096, 8)
+    grad[0] = 2.0**24
+    before = torch.get_num_threads()
+    try:
+        for threads, expected in ((1, 2.0**24), (2, 2.0**24 + 2048), (1, 2.0**24)):
+            torch.set_num_threads(threads)
+            _, bias_grad = bias_elu_backward(grad, torch.ones(4096, 8))
+            assert torch.equal(bias_grad, torch.full((8,), expected))
+    finally:
+        torch.set_num_threads(before)
