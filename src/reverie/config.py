@@ -362,7 +362,7 @@ class TrainingConfig:
     steps: int = 100_000_000
     """Agent steps in all, prefill included. Atari: 5e7, which is 2e8 frames at action repeat 4."""
     seed: int = 0
-    """The same seed on the same machine gives the same run, bit for bit."""
+    """The same seed and number of threads give the same run on the same machine, bit for bit."""
     prefill: int = 10_000
     """Random agent steps before learning starts. Atari: 50000."""
     pretrain: int = 2
@@ -392,7 +392,8 @@ class TrainingConfig:
     """Of products and convolutions; norms, distributions and losses are float32 in each. auto: bf16 on CUDA and on CPUs
     with AMX or AVX-512-BF16, fp32 elsewhere."""
     threads: int = 0
-    """CPU threads of the learner; 0 takes one for each core that the process may use, or OMP_NUM_THREADS."""
+    """CPU threads of the learner. 0: OMP_NUM_THREADS, or else one for each core that the process may use, divided by
+    the runs on them; that number changes when runs begin and end."""
     cuda_graphs: bool = True
     """On a GPU: record an update, and a decision, once and repeat it with a single launch."""
     compile: Literal["auto", "off"] = "auto"

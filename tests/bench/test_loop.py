@@ -5,6 +5,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
+import torch
 
 from reverie.bench import loop
 from reverie.presets import PRESETS, preset
@@ -53,6 +54,16 @@ def test_the_ratio_is_the_presets(name: str, updates: int) -> None:
     assert measured % short.training.log_every == short.training.prefill % short.training.log_every == 0
     assert 1 <= measured // short.training.log_every <= loop.ROWS
     assert measured >= updates * config.training.train_every
+
+
+def test_its_threads_are_not_shared() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        assert loop.short_run(preset("debug"), "debug", 5).training.threads == 3
+        assert loop.short_run(preset("debug").override(threads=2), "debug", 5).training.threads == 2
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_summary_of_rows() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import gymnasium
 import pytest
+import torch
 
 from reverie import config_io, training
 from reverie.cli import demo
@@ -225,6 +226,18 @@ def test_eval(run: Run, trained: Path) -> None:
     assert result["mean"] == pytest.approx(sum(returns) / 2)
     out = run(f"eval {trained} --episodes 2 --seed 1")
     assert f"mean return {result['mean']:,.2f}" in out
+
+
+@pytest.mark.parametrize("line", ["eval {} --episodes 1", "dream {} --context 3 --horizon 8"])
+def test_acting_takes_one_thread(line: str, run: Run, trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = torch.get_num_threads()
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    torch.set_num_threads(2)
+    try:
+        run(line.format(trained))
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_plot(run: Run, trained: Path) -> None:

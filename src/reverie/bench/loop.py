@@ -4,6 +4,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from reverie.bench.examples import example_env
 from reverie.bench.spread import spread
 from reverie.config import Config
@@ -27,7 +29,7 @@ def measure_loop(config: Config, preset: str, updates: int) -> dict[str, Any]:
 
     The loop is the real one, with environments, replay on disk and metrics. There are no evaluations, videos or
     checkpoints in between, little prefill, and sequences are drawn from unfinished episodes, too, so that learning
-    starts at once.
+    starts at once. The number of threads stays what it is, whatever else trains on the machine.
 
     Args:
         config: all other settings.
@@ -73,6 +75,7 @@ def short_run(config: Config, preset: str, updates: int) -> Config:
     steps = prefill + (WARM_UP + -(-blocks // per_row)) * row
     return config.override(
         **{"env.name": example_env(config, preset), "replay.sampling": "steps"},
+        threads=training.threads or torch.get_num_threads(),
         steps=steps,
         prefill=prefill,
         pretrain=0,

@@ -39,7 +39,9 @@ def run(argv: list[str]) -> None:
         raise UsageError(f"--out is {out}, but its name must end in .gif, .mp4 or .png.")
 
     from reverie.analysis.dream import dream_run
+    from reverie.training.sharing import give_way
 
+    give_way()
     console().print(f"Wrote {dream_run(command.run, command.context, command.horizon, out)}", markup=False)
 
 

@@ -34,7 +34,9 @@ def run(argv: list[str]) -> None:
         raise UsageError(f"--episodes is {command.episodes}, but at least 1 is needed.")
 
     from reverie.training import evaluate_run
+    from reverie.training.sharing import give_way
 
+    give_way()
     result = evaluate_run(command.run, command.episodes, command.seed, command.device)
     if command.json:
         print(json.dumps(result))

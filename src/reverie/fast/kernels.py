@@ -70,7 +70,7 @@ def _build() -> Path:
     version = subprocess.run([*compiler, "--version"], capture_output=True, check=True, timeout=20).stdout
     sources = b"".join(source.read_bytes() for source in SOURCES)
     key = hashlib.sha256(sources + version + COMPILE.encode() + _processor()).hexdigest()[:16]
-    library = _cache() / f"kernels-{key}.so"
+    library = cache_folder() / f"kernels-{key}.so"
     if not library.exists():
         library.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=library.parent) as folder:
@@ -83,7 +83,8 @@ def _build() -> Path:
     return library
 
 
-def _cache() -> Path:
+def cache_folder() -> Path:
+    """Where reverie keeps what belongs to this user and machine, and can be made again."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "reverie"
 
 

@@ -5,7 +5,7 @@ Names are grouped by their first part, which is also TensorBoard's grouping:
 - `model/…`: losses, KL, entropies and gradient norm of the world model, for example `model/image_loss`
 - `behavior/…`: actor, critic and imagination, for example `behavior/actor_entropy`
 - `train/…`, `eval/…`: `return` and `length` of episodes
-- `speed/…`: `frames_per_second`, `updates_per_second`
+- `speed/…`: `frames_per_second`, `updates_per_second`, and `threads`, the learner's number of CPU threads
 - `time/…`: seconds in each phase since the last row, and `…_share`, the same as a part of all that time. With
   overlapped collection `time/collect` passes beside the others, and `time/wait` is what the learner waited for it.
 """

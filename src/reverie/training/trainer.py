@@ -28,6 +28,7 @@ from reverie.training.every import Every
 from reverie.training.interrupts import Stopped, StopRequest
 from reverie.training.metrics import Metrics, MetricsWriter
 from reverie.training.run_folder import RunFolder, config_changes
+from reverie.training.sharing import SharedCores
 
 
 class Diverged(RunError):
@@ -74,8 +75,7 @@ class Trainer:
         self._factory = factory
         self._preset = preset_name or ""
         settings = config.training
-        if settings.threads:
-            torch.set_num_threads(settings.threads)
+        self._cores = SharedCores(settings.threads)
         keep_freed_memory()
         self.state = LoopState()
         self._waits = False
@@ -162,7 +162,12 @@ class Trainer:
         """
         started = time.monotonic() - self.state.seconds
         try:
-            with self._display, self._writer.open(self._resumed_at), StopRequest(self._announce_stop) as stop:
+            with (
+                self._cores,
+                self._display,
+                self._writer.open(self._resumed_at),
+                StopRequest(self._announce_stop) as stop,
+            ):
                 try:
                     self._loop(stop, started)
                 except (Exception, SystemExit) as error:  # rich exits where the reader of a pipe has gone
@@ -306,10 +311,13 @@ class Trainer:
     def _update(self, count: int) -> None:
         with closing(self._prefetcher.batches(count)) as batches:
             for _ in range(count):
+                if news := self._cores.look():
+                    self._display.log(news)
                 with self.metrics.timer("sample"):
                     batch = next(batches)
                 with self.metrics.timer("learn"):
                     self.metrics.add(self.agent.train_step(batch))
+                self.metrics.add({"speed/threads": torch.get_num_threads()})
                 self.metrics.count("updates")
 
     def _pretrain(self, stop: StopRequest) -> None:
