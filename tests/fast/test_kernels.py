@@ -1,5 +1,8 @@
 """The compiled loops are built once, and missed without harm."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -63,3 +66,18 @@ def test_a_new_number_of_threads_is_obeyed_at_once() -> None:
             assert torch.equal(bias_grad, torch.full((8,), expected))
     finally:
         torch.set_num_threads(before)
+
+
+def test_fewer_threads_than_asked_for_miss_nothing() -> None:
+    """OpenMP may refuse threads, and does so silently; the limit is read when it is loaded."""
+    program = (
+        "import torch; from reverie.fast import convolutions_avx512 as convolutions\n"
+        "from reverie.fast.operations import bias_elu_backward\n"
+        "torch.set_num_threads(2)\n"
+        "assert bias_elu_backward(torch.ones(4096, 8), torch.ones(4096, 8))[1].eq(4096).all()\n"
+        "image, pixels = torch.ones(64, 14, 14, 32), torch.ones(64, 6, 6, 64)\n"
+        "if convolutions.serve_kernel_gradient(image, pixels, 4):\n"
+        "    assert convolutions.kernel_gradient(image, pixels, 4).eq(64 * 6 * 6).all()\n"
+    )
+    environment = {**os.environ, "OMP_THREAD_LIMIT": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    subprocess.run([sys.executable, "-c", program], env=environment, check=True)

@@ -277,11 +277,12 @@ void NAME(kernel_gradient)(const TYPE *image, const TYPE *pixels, float *result,
     float *sums = calloc((threads - 1) * size, sizeof(float));
 #pragma omp parallel num_threads(threads)
     {
-        int64_t me = omp_get_thread_num(), end = number * (me + 1) / threads;
+        int64_t me = omp_get_thread_num(), team = omp_get_num_threads(); /* fewer, under a limit on threads */
+        int64_t end = number * (me + 1) / team;
         float *sum = me ? sums + (me - 1) * size : result;
         TYPE *zeros = calloc(longest, sizeof(TYPE));
         TYPE *left = malloc(most * UNIT * out_channels * sizeof(TYPE)), *right = malloc(most * UNIT * run * sizeof(TYPE));
-        for (int64_t n = number * me / threads; n < end; n += images) {
+        for (int64_t n = number * me / team; n < end; n += images) {
             int64_t count = (end - n < images ? end - n : images) * positions, units = (count + UNIT - 1) / UNIT;
             for (int64_t p = 0; p < units * UNIT; p++) {
                 const TYPE *pixel = p < count ? pixels + (n * positions + p) * out_channels : zeros;

@@ -114,7 +114,8 @@ void NAME(bias_elu_backward)(const TYPE *grad, const TYPE *y, TYPE *out, float *
     float *sums = calloc((size_t)threads * columns, sizeof(float));
 #pragma omp parallel num_threads(threads)
     {
-        int64_t me = omp_get_thread_num(), from = rows * me / threads, to = rows * (me + 1) / threads;
+        int64_t me = omp_get_thread_num(), team = omp_get_num_threads(); /* fewer, under a limit on threads */
+        int64_t from = rows * me / team, to = rows * (me + 1) / team;
         float *sum = sums + me * columns;
         for (int64_t i = from; i < to; i++) {
             const TYPE *g = grad + i * columns, *v = y + i * columns;
