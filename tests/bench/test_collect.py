@@ -36,17 +36,17 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 def test_rates(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     """A decision of the agent takes 0.5 s, a step of the environments 0.25 s, random actions nothing."""
-    plain = Collector.collect
+    plain = Collector._arrive
 
-    def step(self: Collector, policy: Any) -> Any:
+    def step(self: Collector, *arguments: Any) -> Any:
         clock.now += 0.25
-        return plain(self, policy)
+        return plain(self, *arguments)
 
     def act(*_: Any, **__: Any) -> Any:
         clock.now += 0.5
         return np.tile(np.eye(2, dtype=np.float32)[0], (3, 1)), None
 
-    monkeypatch.setattr(Collector, "collect", step)
+    monkeypatch.setattr(Collector, "_arrive", step)
     monkeypatch.setattr("reverie.acting.Player.act", act)
     config = preset("vector").override(**{"env.num_envs": 3, "env.parallel": False})
     result = collect.measure_collect(config, "vector", repeats=2, seconds=2)

@@ -302,3 +302,86 @@ def test_a_layout_holds_every_entry_apart() -> None:
     # What is sent is the block.
     again = layout.arrays(block.copy())
     assert all(np.array_equal(again[key], arrays[key]) for key in entries)
+
+
+def one_by_one(env: BatchedEnv, actions: Array) -> list[Step | None]:
+    """What `play` yields, by `reset` and `step`."""
+    result: list[Step | None] = []
+    over = np.ones(env.num_envs, bool)
+    for action in actions:
+        result.append(env.reset(over) if over.any() else None)
+        step = env.step(action)
+        result.append(step)
+        over = step["is_last"]
+    return result
+
+
+@pytest.mark.parametrize("parallel", [False, True])
+@pytest.mark.parametrize(
+    ("name", "factory"),
+    [("", partial(Catch, 1)), ("", partial(Everything, "multidiscrete")), ("CartPole-v1", None)],
+    ids=["catch", "everything", "cartpole"],
+)
+def test_a_plan_is_what_single_steps_are(
+    parallel: bool, name: str, factory: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reverie.envs.make._cores", lambda: 2)
+    config = EnvConfig(name=name, num_envs=3, time_limit=13, parallel=parallel)
+    rng = np.random.default_rng(0)
+    with make_env(EnvConfig(**{**vars(config), "parallel": False}), 7, factory) as env:
+        actions = np.stack([random_actions(env, rng) for _ in range(40)])
+        expected = one_by_one(env, actions)
+    with make_env(config, 7, factory) as env:
+        found = [
+            part
+            for count in (slice(0, 5), slice(5, 6), slice(6, 40))
+            for pair in env.play(actions[count])
+            for part in pair
+        ]
+        env.reset(ALL)  # the environments go on as ever
+        env.step(actions[0])
+    assert [part is None for part in found] == [part is None for part in expected]
+    assert sum(part is not None for part in expected[2::2]) >= 2  # episodes ended on the way
+    assert_same([part for part in found if part], [part for part in expected if part])
+
+
+@pytest.mark.parametrize("parallel", [False, True])
+def test_a_plan_goes_on_with_a_running_episode(parallel: bool) -> None:
+    left = np.tile(np.array([1, 0], np.float32), (4, 3, 1))
+    with make_env(EnvConfig(num_envs=3, parallel=parallel), 0, Counting) as env:
+        env.reset(ALL)
+        played = list(env.play(left))
+    assert [first for first, _ in played] == [None] * 4
+    assert [step["vector"][0, 0] for _, step in played] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("parallel", [False, True])
+def test_steps_before_an_error_in_a_plan_count(parallel: bool) -> None:
+    left = np.tile(np.array([1, 0], np.float32), (20, 2, 1))
+    with make_env(EnvConfig(num_envs=2, parallel=parallel), 0, partial(Faulty, "raises")) as env:
+        played = []
+        with pytest.raises(EnvError, match=r"Faulty \(1 of 2\), episode 2, step 3"):
+            for first, step in env.play(left):
+                played.append(step)
+                if step["is_last"].any():
+                    assert first is None
+        expected = 5 + 2  # an episode, and two steps of the next
+        assert len(played) == expected
+        with pytest.raises(EnvError, match="cannot go on"):
+            env.step(left[0])
+
+
+@pytest.mark.parametrize("parallel", [False, True])
+def test_a_plan_that_is_not_finished_is_the_end(parallel: bool) -> None:
+    """Workers may be further than what was looked at."""
+    left = np.tile(np.array([1, 0], np.float32), (4, 2, 1))
+    with make_env(EnvConfig(num_envs=2, parallel=parallel), 0, Counting) as env:
+        assert len(list(env.play(left))) == 4
+        next(env.play(left))
+        with pytest.raises(EnvError, match="cannot go on"):
+            env.reset(np.array([True, True]))
+
+
+def test_a_plan_is_checked() -> None:
+    with make_env(EnvConfig(num_envs=2, parallel=False), 0, Counting) as env, pytest.raises(EnvError, match="one-hot"):
+        next(env.play(np.zeros((3, 2, 2), np.float32)))

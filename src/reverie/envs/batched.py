@@ -1,6 +1,6 @@
 """Several environments stepped together, in this process or in worker processes."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any, Protocol, runtime_checkable
 
@@ -18,9 +18,16 @@ RunnerFactory = Callable[[], EnvRunner]
 """Creates one environment; sent to workers by cloudpickle."""
 
 
+Planned = tuple[Step | None, Step]
+"""A step that was planned, and before it the first step of new episodes, if any had to begin."""
+
+
 @runtime_checkable
 class Group(Protocol):
-    """Some of the environments of a `BatchedEnv`. Each `send_…` is followed by one `receive`."""
+    """Some of the environments of a `BatchedEnv`.
+
+    Each `send_reset` and `send_step` is followed by one `receive`, each `send_plan` by one `receive_planned` a step.
+    """
 
     spec: EnvSpec
 
@@ -32,6 +39,12 @@ class Group(Protocol):
 
     def receive(self) -> Step:
         """Wait for the result."""
+
+    def send_plan(self, actions: Array) -> None:
+        """Begin to take several steps, each after resetting the environments whose episode is over."""
+
+    def receive_planned(self) -> Planned:
+        """Wait for the next one."""
 
     def close(self) -> None:
         """Close the environments."""
@@ -57,6 +70,10 @@ class StepLayout:
         """The arrays `[n, …]` by key; they share memory with the block, uint8 `[size]`."""
         return {key: block[part].view(dtype).reshape(shape) for key, part, dtype, shape in self._parts}
 
+    def new_arrays(self) -> Step:
+        """Such arrays `[n, …]`, each in memory of its own, with anything in them."""
+        return {key: np.empty(shape, dtype) for key, _, dtype, shape in self._parts}
+
 
 class LocalGroup:
     """Environments stepped one after the other in this process; also what each worker process holds."""
@@ -69,10 +86,12 @@ class LocalGroup:
         except BaseException:
             self.close()
             raise
+        self.num_envs = len(self._runners)
         self.spec = self._runners[0].spec
-        self.layout = StepLayout(self.spec, len(factories))
+        self.layout = StepLayout(self.spec, self.num_envs)
         self._latest: list[Step] = [{} for _ in factories]
         self._work: Callable[[], None] = lambda: None
+        self._plan: Iterator[bool] = iter(())
 
     def send_reset(self, mask: Array) -> None:
         """Begin to reset the environments in the mask `[n]`."""
@@ -94,16 +113,42 @@ class LocalGroup:
 
     def receive(self) -> Step:
         """The latest step of every environment `[n, …]`, in new arrays."""
-        return self.receive_into(np.empty(self.layout.size, np.uint8))
+        batch = self.layout.new_arrays()
+        self.receive_into(batch)
+        return batch
 
-    def receive_into(self, block: Array) -> Step:
-        """The same in the bytes of `block`, which hold `layout`."""
+    def receive_into(self, batch: Step) -> None:
+        """The same in existing arrays, those of `layout`."""
         self._work()
-        batch = self.layout.arrays(block)
         for key, rows in batch.items():  # np.stack takes longer than the copying
             for index, step in enumerate(self._latest):
                 rows[index] = step[key]
-        return batch
+
+    def follow(self, actions: Array) -> Iterator[bool]:
+        """Begin a step for each of the actions `[K, n, A]`, and a reset before it where episodes are over.
+
+        Yields:
+            Whether a reset has begun, or a step. Each is followed by one `receive`.
+        """
+        for action in actions:
+            over = [not step or bool(step["is_last"]) for step in self._latest]
+            if any(over):
+                self.send_reset(np.array(over))
+                yield True
+            self.send_step(action)
+            yield False
+
+    def send_plan(self, actions: Array) -> None:
+        """Begin to take a step for each of the actions `[K, n, A]`, with resets where episodes are over."""
+        self._plan = self.follow(actions)
+
+    def receive_planned(self) -> Planned:
+        """The next of these steps `[n, …]`, in new arrays."""
+        first = None
+        if next(self._plan):
+            first = self.receive()
+            next(self._plan)
+        return first, self.receive()
 
     def close(self) -> None:
         """Close the environments."""
@@ -132,6 +177,7 @@ class BatchedEnv:
         self.spec = groups[0].spec
         self.frames_per_step = frames_per_step
         self._started = np.zeros(self.num_envs, bool)
+        self._latest: list[Step] = [{} for _ in groups]  # What each of them returned last.
         self._closed = False
         self._broken = False
 
@@ -165,6 +211,34 @@ class BatchedEnv:
         actions = check_actions(action, self.spec.action, self.num_envs)
         return self._exchange(lambda group, part: group.send_step(actions[part]))
 
+    def play(self, actions: NDArray[np.float32]) -> Iterator[Planned]:
+        """Take a step for each of the actions `[K, N, A]`, each after resetting the environments whose episode is over.
+
+        Worker processes need not wait for anyone between these steps.
+
+        Yields:
+            K times a step, as from `step`, and what `reset` would have returned before it, or None. Nothing else can be
+            done with the environments before the last one.
+
+        Raises:
+            EnvError: as `step`, after the steps that came before.
+        """
+        count, size = len(actions), self.spec.action.size
+        checked = check_actions(actions.reshape(-1, size), self.spec.action, count * self.num_envs)
+        self._begin_exchange()
+        self._started[:] = True
+        for group, part in zip(self._groups, self._slices, strict=True):
+            group.send_plan(checked.reshape(count, self.num_envs, size)[:, part])
+        for left in reversed(range(count)):
+            parts = [group.receive_planned() for group in self._groups]
+            firsts = [first for first, _ in parts]
+            merged = None
+            if any(first is not None for first in firsts):
+                merged = _merged([first or latest for first, latest in zip(firsts, self._latest, strict=True)])
+            self._latest = [step for _, step in parts]
+            self._broken = left > 0
+            yield merged, _merged(self._latest)
+
     def close(self) -> None:
         """Close all environments and end their processes; a second call does nothing."""
         if not self._closed:
@@ -179,16 +253,24 @@ class BatchedEnv:
         self.close()
 
     def _exchange(self, send: Callable[[Group, slice], None]) -> Step:
+        self._begin_exchange()
+        for group, part in zip(self._groups, self._slices, strict=True):
+            send(group, part)
+        self._latest = [group.receive() for group in self._groups]
+        self._broken = False
+        return _merged(self._latest)
+
+    def _begin_exchange(self) -> None:
         if self._broken or self._closed:
             raise EnvError(
                 "The environments cannot go on: they were closed, or an earlier step failed or was interrupted. "
                 "Create them again."
             )
         self._broken = True  # until every answer has arrived; one that is left over would pass for the next
-        for group, part in zip(self._groups, self._slices, strict=True):
-            send(group, part)
-        parts = [group.receive() for group in self._groups]
-        self._broken = False
-        if len(parts) == 1:
-            return parts[0]
-        return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+
+
+def _merged(parts: list[Step]) -> Step:
+    """The steps of all groups as one `[N, …]`."""
+    if len(parts) == 1:
+        return parts[0]
+    return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}

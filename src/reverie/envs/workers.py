@@ -5,8 +5,9 @@ of it, and scripts need no `if __name__ == "__main__"`. It has a session of its 
 reaches the learner only, and it ends when its connection to the learner does.
 
 Messages go between our own processes only. Those of every step are plain bytes: RESET or STEP and the mask or the
-actions; STEP and the arrays (see `StepLayout`). Others are pickled: the functions that create the environments, and
-the answer, what they offer; ERROR, its message and trace.
+actions, or PLAN and the actions of several steps; RESET or STEP and the arrays (see `StepLayout`), for a plan once for
+each step and each reset before one, several of them in a message. Others are pickled: the functions that create the
+environments, and the answer, what they offer; ERROR, its message and trace.
 """
 
 import contextlib
@@ -16,20 +17,20 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection
-from typing import Any
 
 import cloudpickle  # type: ignore[import-untyped]
 import cv2
 import numpy as np
 
-from reverie.envs.batched import LocalGroup, RunnerFactory, StepLayout
+from reverie.envs.batched import LocalGroup, Planned, RunnerFactory, StepLayout
 from reverie.errors import EnvError
 from reverie.spaces import Array, EnvSpec, Step
 
-RESET, STEP, PICKLED, ERROR = b"R", b"S", b"P", b"E"
+RESET, STEP, PLAN, PICKLED, ERROR = b"R", b"S", b"L", b"P", b"E"
 """The first byte of a message."""
 
 SUPPORTED = hasattr(os, "fork")
@@ -40,6 +41,8 @@ _SINGLE_THREAD = {
 }
 _PROGRAM = "import sys; sys.path[:] = {path!r}; from reverie.envs.workers import main; main({file_descriptor})"
 _CLOSE_SECONDS = 5.0
+_PLAN_SECONDS = 0.005
+"""Between two messages with answers to a plan: waking the learner for every single step would slow both."""
 
 
 class RemoteGroup:
@@ -67,6 +70,7 @@ class RemoteGroup:
             )
         self._pipe = Connection(here.detach())
         self._count = len(factories)
+        self._unread = memoryview(b"")  # Answers that arrived together with an earlier one.
         self._send(PICKLED + pickled)
 
     def wait_ready(self) -> None:
@@ -75,7 +79,7 @@ class RemoteGroup:
         Raises:
             EnvError: if one cannot be created.
         """
-        self.spec = pickle.loads(self._receive())
+        self.spec = pickle.loads(self._receive()[1:])
         self._layout = StepLayout(self.spec, self._count)
 
     def send_reset(self, mask: Array) -> None:
@@ -92,8 +96,20 @@ class RemoteGroup:
         Raises:
             EnvError: if an environment failed, or the process died.
         """
-        # A copy, since the bytes of a message cannot be written to.
-        return self._layout.arrays(np.frombuffer(self._receive(), np.uint8).copy())
+        return self._next_answer()[1]
+
+    def send_plan(self, actions: Array) -> None:
+        """Begin to take a step for each of the actions `[K, n, A]`, with resets where episodes are over."""
+        self._send(PLAN + actions.tobytes())
+
+    def receive_planned(self) -> Planned:
+        """Wait for the next of these steps.
+
+        Raises:
+            EnvError: as `receive`.
+        """
+        kind, step = self._next_answer()
+        return (step, self._next_answer()[1]) if kind == RESET else (None, step)
 
     def close(self) -> None:
         """Close the environments and end the process."""
@@ -111,18 +127,27 @@ class RemoteGroup:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self._pipe.send_bytes(message)
 
+    def _next_answer(self) -> tuple[bytes, Step]:
+        """RESET or STEP, and the arrays."""
+        if not self._unread:
+            self._unread = self._receive()
+        size = 1 + self._layout.size
+        answer, self._unread = self._unread[:size], self._unread[size:]
+        # A copy, since the bytes of a message cannot be written to.
+        return bytes(answer[:1]), self._layout.arrays(np.frombuffer(answer[1:], np.uint8).copy())
+
     def _receive(self) -> memoryview:
-        """The content of an answer."""
+        """A message with an answer, or several."""
         try:
-            answer = memoryview(self._pipe.recv_bytes())
+            message = memoryview(self._pipe.recv_bytes())
         except (EOFError, ConnectionResetError):
             raise EnvError(f"The worker process of {self._label} died ({self._exit_status()}).") from None
-        if answer[:1] == ERROR:
-            message, trace = pickle.loads(answer[1:])
-            error = EnvError(message)
+        if message[:1] == ERROR:
+            text, trace = pickle.loads(message[1:])
+            error = EnvError(text)
             error.add_note(f"In the worker process:\n{trace}")
             raise error
-        return answer[1:]
+        return message
 
     def _exit_status(self) -> str:
         try:
@@ -148,39 +173,70 @@ def _die_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _serve(pipe: Connection) -> None:
-    group: LocalGroup | None = None
+class _Service:
+    """What a worker process does: for each message one or several that answer it."""
+
+    def __init__(self) -> None:
+        self._group: LocalGroup | None = None
+
+    def answers(self, message: bytes) -> Iterator[bytes]:
+        """The messages to send; an error is the last one."""
+        try:
+            if self._group is None:
+                self._group = LocalGroup(pickle.loads(message[1:]))
+                yield PICKLED + cloudpickle.dumps(self._group.spec)
+            else:
+                yield from _exchange(self._group, message[:1], message[1:])
+        except EnvError as error:
+            yield ERROR + pickle.dumps((str(error), traceback.format_exc()))
+        except Exception as error:
+            text = f"The environment's worker process failed: {type(error).__name__}: {error}."
+            yield ERROR + pickle.dumps((text, traceback.format_exc()))
+
+    def close(self) -> None:
+        """Close the environments."""
+        if self._group is not None:
+            self._group.close()
+
+
+def _exchange(group: LocalGroup, kind: bytes, content: bytes) -> Iterator[bytes]:
+    """Do what the learner asks for."""
+    if kind == RESET:
+        group.send_reset(np.frombuffer(content, np.bool_))
+        yield _answer(group, RESET)
+        return
+    actions = np.frombuffer(content, np.float32).reshape(-1, group.num_envs, group.spec.action.size).copy()
+    if kind == STEP:
+        group.send_step(actions[0])
+        yield _answer(group, STEP)
+        return
+    waiting, due = bytearray(), time.monotonic() + _PLAN_SECONDS
     try:
-        while True:
-            message = pipe.recv_bytes()
-            try:
-                if group is None:
-                    group = LocalGroup(pickle.loads(message[1:]))
-                    reply = np.frombuffer(STEP + bytes(group.layout.size), np.uint8).copy()
-                    answer: Any = PICKLED + cloudpickle.dumps(group.spec)
-                else:
-                    _send_on(group, message)
-                    group.receive_into(reply[1:])
-                    answer = reply
-            except EnvError as error:
-                answer = ERROR + pickle.dumps((str(error), traceback.format_exc()))
-            except Exception as error:
-                text = f"The environment's worker process failed: {type(error).__name__}: {error}."
-                answer = ERROR + pickle.dumps((text, traceback.format_exc()))
-            pipe.send_bytes(answer)
-    except (EOFError, OSError):
-        pass  # the learner has closed, or is gone
-    finally:
-        if group is not None:
-            group.close()
+        for resets in group.follow(actions):
+            waiting += _answer(group, RESET if resets else STEP)
+            if time.monotonic() >= due:
+                yield bytes(waiting)
+                waiting, due = bytearray(), time.monotonic() + _PLAN_SECONDS
+    except Exception:
+        if waiting:
+            yield bytes(waiting)  # The steps before the error count.
+        raise
+    if waiting:
+        yield bytes(waiting)
 
 
-def _send_on(group: LocalGroup, message: bytes) -> None:
-    """Begin what the learner asks for."""
-    if message[:1] == RESET:
-        group.send_reset(np.frombuffer(message[1:], np.bool_))
-    else:
-        group.send_step(np.frombuffer(message[1:], np.float32).reshape(-1, group.spec.action.size).copy())
+def _answer(group: LocalGroup, kind: bytes) -> bytes:
+    reply = np.empty(1 + group.layout.size, np.uint8)
+    reply[0] = ord(kind)
+    group.receive_into(group.layout.arrays(reply[1:]))
+    return reply.tobytes()
+
+
+def _serve(pipe: Connection) -> None:
+    with contextlib.closing(_Service()) as service, contextlib.suppress(EOFError, OSError):
+        while True:  # until the learner has closed its end, or is gone
+            for answer in service.answers(pipe.recv_bytes()):
+                pipe.send_bytes(answer)
 
 
 def main(file_descriptor: int) -> None:

@@ -1,7 +1,7 @@
 """Steps from environments: policies that act in them, and the collector that notes what happens."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -13,6 +13,9 @@ from reverie.acting import ActState, Player
 from reverie.envs import BatchedEnv
 from reverie.spaces import ActionSpec, Step
 
+BLOCK = 32
+"""Random steps that environments are given at once."""
+
 Actions = NDArray[np.float32]
 
 
@@ -23,20 +26,37 @@ class Policy(Protocol):
     def __call__(self, step: Step) -> Actions: ...  # noqa: D102
 
 
+@runtime_checkable
+class BlindPolicy(Policy, Protocol):
+    """A policy that does not look, and so can choose many actions at once."""
+
+    def plan(self, count: int, num_envs: int) -> Actions: ...  # noqa: D102
+
+
 class RandomPolicy:
     """Uniform over the action space, for the prefill."""
 
     def __init__(self, action: ActionSpec, rng: np.random.Generator) -> None:
         self._action = action
         self._rng = rng
+        self._one_hot = [np.eye(size, dtype=np.float32) for size in action.sizes if action.kind == "discrete"]
 
     def __call__(self, step: Step) -> Actions:
         """One draw for each environment."""
-        count = len(step["is_first"])
+        return self.plan(1, len(step["is_first"]))[0]
+
+    def plan(self, count: int, num_envs: int) -> Actions:
+        """What so many calls in a row would return, [count, N, A]."""
         if self._action.kind == "continuous":
-            return self._rng.uniform(-1, 1, (count, self._action.size)).astype(np.float32)
-        parts = [np.eye(size, dtype=np.float32)[self._rng.integers(size, size=count)] for size in self._action.sizes]
-        return np.concatenate(parts, -1)
+            return self._rng.uniform(-1, 1, (count, num_envs, self._action.size)).astype(np.float32)
+        if len(self._one_hot) == 1:
+            return self._draw(self._one_hot[0], (count, num_envs))
+        return np.stack(
+            [np.concatenate([self._draw(rows, (num_envs,)) for rows in self._one_hot], -1) for _ in range(count)]
+        )
+
+    def _draw(self, rows: Actions, shape: tuple[int, ...]) -> Actions:
+        return rows[self._rng.integers(len(rows), size=shape)]
 
 
 class AgentPolicy:
@@ -69,11 +89,15 @@ class Episode(NamedTuple):
     """Agent steps."""
 
 
+Rows = tuple[Step, NDArray[np.bool_]]
+"""A step [N, …] with the rows of it that are new."""
+
+
 class Collected(NamedTuple):
     """One agent step in every environment."""
 
-    steps: list[tuple[Step, NDArray[np.bool_]]]
-    """For `Replay.add`: first steps of new episodes, if any began, then the step itself; each with its new rows."""
+    steps: list[Rows]
+    """For `Replay.add`: first steps of new episodes, if any began, then the step itself."""
     episodes: list[tuple[int, Episode]]
     """Those that ended with this step, each with the number of its environment."""
 
@@ -87,29 +111,49 @@ class Collector:
 
     def __init__(self, env: BatchedEnv) -> None:
         self._env = env
-        self._latest: Step | None = None
+        self._latest: Step = {}
+        self._everyone = np.ones(env.num_envs, bool)
+        self._ended: list[int] = list(range(env.num_envs))  # Environments without a running episode.
         self._returns = np.zeros(env.num_envs)
         self._lengths = np.zeros(env.num_envs, int)
 
     def collect(self, policy: Policy) -> Collected:
         """Take one agent step in every environment, after resetting those whose episode is over."""
-        everyone = np.ones(self._env.num_envs, bool)
-        over = everyone if self._latest is None else self._latest["is_last"]
-        steps = []
-        if over.any():
-            self._latest = self._env.reset(over)
-            # The action that led into an episode's first step is zero (SPEC 1).
-            steps.append(({**self._latest, "action": np.zeros(self._action_shape, np.float32)}, over))
-            self._returns[over] = 0
-            self._lengths[over] = 0
-        assert self._latest is not None
+        steps = [self._begin(self._env.reset(self._over))] if self._ended else []
         action = policy(self._latest)
-        self._latest = self._env.step(action)
-        steps.append(({**self._latest, "action": action}, everyone))
-        self._returns += self._latest["reward"]
+        return self._arrive(action, self._env.step(action), steps)
+
+    def steps(self, policy: Policy, count: int) -> Iterator[Collected]:
+        """The same so many times; environments know all actions of a `BlindPolicy` in advance, and wait for nothing."""
+        if isinstance(policy, BlindPolicy):
+            plan = policy.plan(count, self._env.num_envs)
+            for action, (first, step) in zip(plan, self._env.play(plan), strict=True):
+                yield self._arrive(action, step, [] if first is None else [self._begin(first)])
+        else:
+            for _ in range(count):
+                yield self.collect(policy)
+
+    def _begin(self, first: Step) -> Rows:
+        """Note the first step of new episodes."""
+        over, self._latest = self._over, first
+        self._returns[over] = 0
+        self._lengths[over] = 0
+        # The action that led into an episode's first step is zero (SPEC 1).
+        return {**first, "action": np.zeros(self._action_shape, np.float32)}, over
+
+    def _arrive(self, action: Actions, step: Step, steps: list[Rows]) -> Collected:
+        """Note where the actions led to."""
+        self._latest = step
+        steps.append(({**step, "action": action}, self._everyone))
+        self._returns += step["reward"]
         self._lengths += 1
-        ended = np.flatnonzero(self._latest["is_last"]).tolist()
-        return Collected(steps, [(i, Episode(float(self._returns[i]), int(self._lengths[i]))) for i in ended])
+        self._ended = [i for i, last in enumerate(step["is_last"].tolist()) if last]
+        return Collected(steps, [(i, Episode(float(self._returns[i]), int(self._lengths[i]))) for i in self._ended])
+
+    @property
+    def _over(self) -> NDArray[np.bool_]:
+        """Environments whose episode is over, or has never begun."""
+        return self._latest["is_last"] if self._latest else self._everyone
 
     @property
     def _action_shape(self) -> tuple[int, int]:
@@ -132,8 +176,8 @@ def collect_block(collector: Collector, policy: Policy, count: int, stop: Callab
     start = time.perf_counter()
     block = Block()
     try:
-        while len(block.collected) < count:
-            block.collected.append(collector.collect(policy))
+        for collected in collector.steps(policy, count):
+            block.collected.append(collected)
             if stop():
                 break
     except Exception as error:

@@ -20,7 +20,7 @@ from reverie.fast.memory import keep_freed_memory
 from reverie.fast.prefetch import Prefetcher
 from reverie.replay import Replay
 from reverie.training.background import PATIENCE, Background, Inline, Worker
-from reverie.training.collection import AgentPolicy, Block, Collector, Policy, RandomPolicy, collect_block
+from reverie.training.collection import BLOCK, AgentPolicy, Block, Collector, Policy, RandomPolicy, collect_block
 from reverie.training.display import Display
 from reverie.training.dreams import save_dream
 from reverie.training.evaluation import evaluate, evaluation_seed
@@ -192,7 +192,7 @@ class Trainer:
         agent_policy = AgentPolicy(self.player)
         while self._goes_on(stop):
             if not self._prefilled():
-                self._receive(self._collect(random_policy, 1, stop).result(), "prefill")
+                self._receive(self._collect(random_policy, self._prefill_block(), stop).result(), "prefill")
             else:
                 if not self.state.pretrained:
                     self._pretrain(stop)
@@ -240,6 +240,13 @@ class Trainer:
                 "will, set --env.time-limit, or --replay.sampling steps."
             )
         return False
+
+    def _prefill_block(self) -> int:
+        """Random steps to take in each environment at a time: not past anything that the loop must look at."""
+        done, settings = self.state.steps, self.config.training
+        borders = [settings.prefill - done, settings.steps - done, self._due["log"].until(done) or BLOCK]
+        left = math.ceil(min(borders) / self.env.num_envs)
+        return min(max(1, left), BLOCK)
 
     def _is_due(self, name: str) -> int:
         return self._due[name](self.state.steps)
