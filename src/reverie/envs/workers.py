@@ -201,19 +201,27 @@ class _Service:
 
 def _exchange(group: LocalGroup, kind: bytes, content: bytes) -> Iterator[bytes]:
     """Do what the learner asks for."""
+    reply = np.empty(1 + group.layout.size, np.uint8)
+    batch = group.layout.arrays(reply[1:])
+
+    def answer(kind: bytes) -> bytes:
+        reply[0] = ord(kind)
+        group.receive_into(batch)
+        return reply.tobytes()
+
     if kind == RESET:
         group.send_reset(np.frombuffer(content, np.bool_))
-        yield _answer(group, RESET)
+        yield answer(RESET)
         return
     actions = np.frombuffer(content, np.float32).reshape(-1, group.num_envs, group.spec.action.size).copy()
     if kind == STEP:
         group.send_step(actions[0])
-        yield _answer(group, STEP)
+        yield answer(STEP)
         return
     waiting, due = bytearray(), time.monotonic() + _PLAN_SECONDS
     try:
         for resets in group.follow(actions):
-            waiting += _answer(group, RESET if resets else STEP)
+            waiting += answer(RESET if resets else STEP)
             if time.monotonic() >= due:
                 yield bytes(waiting)
                 waiting, due = bytearray(), time.monotonic() + _PLAN_SECONDS
@@ -223,13 +231,6 @@ def _exchange(group: LocalGroup, kind: bytes, content: bytes) -> Iterator[bytes]
         raise
     if waiting:
         yield bytes(waiting)
-
-
-def _answer(group: LocalGroup, kind: bytes) -> bytes:
-    reply = np.empty(1 + group.layout.size, np.uint8)
-    reply[0] = ord(kind)
-    group.receive_into(group.layout.arrays(reply[1:]))
-    return reply.tobytes()
 
 
 def _serve(pipe: Connection) -> None:
