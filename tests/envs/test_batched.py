@@ -382,6 +382,12 @@ def test_a_plan_that_is_not_finished_is_the_end(parallel: bool) -> None:
             env.reset(np.array([True, True]))
 
 
+def test_a_plan_of_nothing_does_nothing() -> None:
+    with make_env(EnvConfig(num_envs=2, parallel=False), 0, Counting) as env:
+        assert not list(env.play(np.zeros((0, 2, 2), np.float32)))
+        env.reset(np.ones(2, bool))
+
+
 def test_a_plan_is_checked() -> None:
     with make_env(EnvConfig(num_envs=2, parallel=False), 0, Counting) as env, pytest.raises(EnvError, match="one-hot"):
         next(env.play(np.zeros((3, 2, 2), np.float32)))

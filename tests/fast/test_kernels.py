@@ -39,6 +39,16 @@ def test_without_a_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
         torch.testing.assert_close(expected[name], value, rtol=1e-3, atol=1e-4, msg=name)
 
 
+def test_without_a_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", no_home)
+    with pytest.warns(UserWarning, match="Could not determine home directory. Set HOME or XDG_CACHE_HOME"):
+        assert kernels.load() is None
+
+
 def test_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REVERIE_KERNELS", "0")
     assert kernels.load() is None

@@ -71,6 +71,9 @@ def test_threads_are_put_back_at_the_end() -> None:
         second.look()
         assert torch.get_num_threads() == 4
     assert torch.get_num_threads() == 8
+    with SharedCores(3):
+        assert torch.get_num_threads() == 3
+    assert torch.get_num_threads() == 8
 
 
 @pytest.mark.parametrize("by", ["setting", "environment"])
@@ -83,6 +86,24 @@ def test_what_the_user_sets_stays_and_the_others_take_what_is_left(by: str, monk
         assert fixed.look() == ""
         assert torch.get_num_threads() == 3
         assert "this one takes 5 of 8 threads" in neighbour.look()
+
+
+@pytest.mark.parametrize("text", ["", "many", "0", "-3"])
+def test_what_openmp_does_not_understand_sets_nothing(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", text)
+    with SharedCores(0) as run, SharedCores(0):
+        assert "this one takes 4 of 8 threads" in run.look()
+
+
+def test_without_a_home_folder_a_run_is_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(sharing, "_folder", sharing.cache_folder)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", no_home)
+    with SharedCores(0) as run:
+        assert run.look() == ""
 
 
 def test_runs_on_other_cores_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:

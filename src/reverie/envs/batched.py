@@ -221,8 +221,10 @@ class BatchedEnv:
             done with the environments before the last one.
 
         Raises:
-            EnvError: as `step`, after the steps that came before.
+            EnvError: as `step`, after the steps that came before; the last ones of a worker process that died are lost.
         """
+        if not len(actions):
+            return
         count, size = len(actions), self.spec.action.size
         checked = check_actions(actions.reshape(-1, size), self.spec.action, count * self.num_envs)
         self._begin_exchange()

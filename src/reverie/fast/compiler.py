@@ -66,8 +66,15 @@ def _build(sources: Sequence[Path], options: str) -> Path:
 
 
 def cache_folder() -> Path:
-    """Where reverie keeps what belongs to this user and machine, and can be made again."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "reverie"
+    """Where reverie keeps what belongs to this user and machine, and can be made again.
+
+    Raises:
+        OSError: if the user has no home folder.
+    """
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "reverie"
+    except RuntimeError as error:
+        raise OSError(f"{error} Set HOME or XDG_CACHE_HOME.") from None
 
 
 def _processor() -> bytes:

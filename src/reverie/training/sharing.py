@@ -47,10 +47,11 @@ class SharedCores:
     """
 
     def __init__(self, threads: int) -> None:
+        self._before = torch.get_num_threads()
         if threads:
             torch.set_num_threads(threads)
         self._alone = self._threads = torch.get_num_threads()
-        self._fixed = bool(threads or os.environ.get("OMP_NUM_THREADS"))
+        self._fixed = bool(threads) or _set_by_environment()
         self._note = Note(os.getpid(), _usable_cores(), self._alone if self._fixed else 0)
         self._path: Path | None = None
         self._lock = -1
@@ -65,11 +66,11 @@ class SharedCores:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._path is not None:
-            self._path.unlink(missing_ok=True)
+            with suppress(OSError):  # without its lock, the note says nothing
+                self._path.unlink()
             release(self._lock)
             self._path = None
-        if self._threads != self._alone:
-            torch.set_num_threads(self._alone)
+        torch.set_num_threads(self._before)
 
     def look(self) -> str:
         """Take the share that this run has now; the other runs are counted every two seconds at most.
@@ -110,8 +111,14 @@ def give_way() -> None:
 
     Acting gains little from more. A run does not notice such a process, and so is not changed by those who look at it.
     """
-    if not os.environ.get("OMP_NUM_THREADS"):
+    if not _set_by_environment():
         torch.set_num_threads(1)
+
+
+def _set_by_environment() -> bool:
+    """Whether OMP_NUM_THREADS holds a number; what is none has no effect."""
+    number = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    return number.isdecimal() and int(number) > 0
 
 
 def _usable_cores() -> tuple[int, ...]:
