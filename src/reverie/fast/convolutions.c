@@ -1,5 +1,5 @@
-/* Convolutions of stride 2 without padding, and their gradients, for processors with AVX-512; convolutions_avx512.py calls
- * them and says how weights are laid out. Elsewhere the file is empty.
+/* Convolutions of stride 2 without padding, and their gradients, for processors with AVX-512; convolutions_avx512.py
+ * calls them and says how weights are laid out. Elsewhere the file is empty.
  *
  * The tile that stays in registers has eight rows, which are positions of the image, and up to three groups of sixteen
  * lanes, which are channels. A lane is given 32 bits at a time, a `unit`: one float32, or two bfloat16, for which the
@@ -101,7 +101,7 @@ INLINE void join_bf16(const uint16_t *const *rows, int64_t column, uint16_t *out
 #endif
 #else
 
-/* tile[r][g] += sum over units k of row r's unit k * weight[k][g]; row r is at `rows + row_offset[r]`, in steps. */
+/* tile[r][g] += sum over k of unit k of row r, which is at rows + row_offset[r] + k * step, times weight[k][g]. */
 INLINE void NAME(multiply_tile)(Tile tile, const TYPE *rows, const int64_t *row_offset, int64_t step,
                                 const TYPE *weight, int64_t units, const int groups) {
     for (int64_t k = 0; k < units; k++) {
@@ -121,10 +121,10 @@ INLINE void NAME(multiply_tile)(Tile tile, const TYPE *rows, const int64_t *row_
 /* Some positions of an image and what is computed at each: a sum over kernel rows (`taps`) of products of a run with a
  * row of the kernel, a bias, perhaps ELU. */
 typedef struct {
-    const TYPE *source;                              /* where the run of the first position begins */
+    const TYPE *source;                               /* where the run of the first position begins */
     int64_t height, width, source_down, source_right; /* how many positions, and the way from one to the next */
-    int64_t taps, units;                             /* rows of the kernel, and the length of a run */
-    const int64_t *offset, *kernel_row;              /* of each tap: from `source`, and which row of the kernel it is */
+    int64_t taps, units;                              /* rows of the kernel, and the length of a run */
+    const int64_t *offset, *kernel_row;               /* of each tap: from `source`; which row of the kernel it is */
     TYPE *out;
     int64_t out_down, out_right;
 } NAME(Strip);
@@ -143,8 +143,8 @@ INLINE void NAME(store_group)(const NAME(Kernel) *kernel, TYPE *out, __m512 sums
     NAME(store)(out + kernel->place[2 * group], whole ? out + kernel->place[2 * group + 1] : NULL, sums);
 }
 
-INLINE void NAME(convolve_groups)(const NAME(Strip) *strip, const NAME(Kernel) *kernel, const TYPE *weight, int64_t first,
-                            const int groups) {
+INLINE void NAME(convolve_groups)(const NAME(Strip) *strip, const NAME(Kernel) *kernel, const TYPE *weight,
+                                  int64_t first, const int groups) {
     int64_t positions = strip->height * strip->width;
     for (int64_t p = 0; p < positions; p += ROWS) {
         int64_t source[ROWS], out[ROWS], count = positions - p < ROWS ? positions - p : ROWS;
@@ -193,7 +193,7 @@ static void NAME(convolve_strip)(const NAME(Strip) *strip, const NAME(Kernel) *k
 
 /* A convolution: image [number, height, width, in] to out [number, (height - kernel) / 2 + 1, ..., out_channels]. */
 void NAME(convolve)(const TYPE *image, const TYPE *weight, const float *bias, TYPE *out, int64_t number, int64_t height,
-                   int64_t width, int64_t in, int64_t out_channels, int64_t kernel, int64_t with_elu) {
+                    int64_t width, int64_t in, int64_t out_channels, int64_t kernel, int64_t with_elu) {
     int64_t out_height = (height - kernel) / 2 + 1, out_width = (width - kernel) / 2 + 1, eighths = out_channels / 8;
     int64_t offset[kernel], kernel_row[kernel], place[eighths];
     for (int64_t i = 0; i < kernel; i++) offset[i] = i * width * in, kernel_row[i] = i;
@@ -202,18 +202,19 @@ void NAME(convolve)(const TYPE *image, const TYPE *weight, const float *bias, TY
 #pragma omp parallel for schedule(static)
     for (int64_t n = 0; n < number; n++) {
         NAME(Strip) strip = { image + n * height * width * in, out_height, out_width, 2 * width * in, 2 * in,
-                        kernel, kernel * in / UNIT, offset, kernel_row,
-                        out + n * out_height * out_width * out_channels, out_width * out_channels, out_channels };
+                              kernel, kernel * in / UNIT, offset, kernel_row,
+                              out + n * out_height * out_width * out_channels, out_width * out_channels, out_channels };
         NAME(convolve_strip)(&strip, &shared);
     }
 }
 
-/* A transposed convolution with an even kernel: image [number, height, width, in] to out [number, out_height, out_width,
- * channels], zero where nothing falls. A position is a block of `together` x 1 times 2 x 2 pixels; with half = kernel / 2,
- * out[2i + p, 2j + q] = sum over a, b < half of image[i - a, j - b] * weight[2a + p, 2b + q]. */
+/* A transposed convolution with an even kernel: image [number, height, width, in] to out [number, out_height,
+ * out_width, channels], zero where nothing falls. With half = kernel / 2, it is an ordinary convolution to blocks of 2 x 2 pixels:
+ * out[2i + p, 2j + q] = sum over a, b < half of image[i - a, j - b] * weight[2a + p, 2b + q].
+ * `together` neighbouring blocks of a row are one position. */
 void NAME(convolve_transposed)(const TYPE *image, const TYPE *weight, const float *bias, TYPE *out, int64_t number,
-                              int64_t height, int64_t width, int64_t in, int64_t out_height, int64_t out_width,
-                              int64_t channels, int64_t kernel, int64_t together, int64_t with_elu) {
+                               int64_t height, int64_t width, int64_t in, int64_t out_height, int64_t out_width,
+                               int64_t channels, int64_t kernel, int64_t together, int64_t with_elu) {
     int64_t half = kernel / 2, border = half - 1, padded_width = width + 2 * border;
     int64_t rows = height + border, blocks = (width + border) / together, line = out_width * channels;
     int64_t block = 2 * together * channels, place[2 * block / 8];
@@ -234,8 +235,8 @@ void NAME(convolve_transposed)(const TYPE *image, const TYPE *weight, const floa
                 /* Rows away from the edges see the whole kernel, all in the same way. */
                 int64_t alike = i == border && height > border ? height - border : 1;
                 NAME(Strip) strip = { padded, alike, blocks, padded_width * in, together * in,
-                                taps, (together + border) * in / UNIT, offset, kernel_row,
-                                out + (n * out_height + 2 * i) * line, 2 * line, block };
+                                      taps, (together + border) * in / UNIT, offset, kernel_row,
+                                      out + (n * out_height + 2 * i) * line, 2 * line, block };
                 NAME(convolve_strip)(&strip, &shared);
                 i += alike;
             }
@@ -265,15 +266,44 @@ INLINE void NAME(accumulate)(const TYPE *left, const TYPE *right, int64_t units,
         for (int g = 0; g < groups; g++) _mm512_storeu_ps(sum + r * stride + g * LANES, tile[r][g]);
 }
 
+/* `count` pixels of `channels` each, by eights of channels and therein by units, which bfloat16 fills with zeros. */
+static void NAME(pack_pixels)(const TYPE *pixels, int64_t count, int64_t channels, const TYPE *zeros, TYPE *packed) {
+    int64_t units = (count + UNIT - 1) / UNIT;
+    for (int64_t p = 0; p < units * UNIT; p++) {
+        const TYPE *pixel = p < count ? pixels + p * channels : zeros;
+        for (int64_t m = 0; m < channels; m++)
+            packed[(m / ROWS * ROWS * units + p / UNIT * ROWS + m % ROWS) * UNIT + p % UNIT] = pixel[m];
+    }
+}
+
+/* What a kernel's first row covers at `count` positions, `columns` to a row and `positions` to an image, by panels of
+ * up to three groups of lanes and therein by units. image [., height, width, in]. */
+static void NAME(pack_runs)(const TYPE *image, int64_t height, int64_t width, int64_t in, int64_t columns,
+                            int64_t positions, int64_t count, int64_t run, const TYPE *zeros, TYPE *packed) {
+    int64_t units = (count + UNIT - 1) / UNIT;
+    for (int64_t k = 0; k < units; k++) {
+        const TYPE *runs[UNIT];
+        for (int64_t p = k * UNIT; p < (k + 1) * UNIT; p++) {
+            int64_t n = p / positions, y = p % positions / columns, x = p % columns;
+            runs[p % UNIT] = p < count ? image + ((n * height + 2 * y) * width + 2 * x) * in : zeros;
+        }
+        for (int64_t group = 0; group < run / LANES; group++) {
+            int64_t panel = group / MOST_GROUPS * MOST_GROUPS, rest = run / LANES - panel;
+            int64_t groups = rest < MOST_GROUPS ? rest : MOST_GROUPS;
+            NAME(join)(runs, group * LANES, packed + (panel * units + k * groups + group - panel) * UNIT * LANES);
+        }
+    }
+}
+
 /* The gradient of a kernel: result[i][m][j, c] is the sum over images and positions of
  * pixels[n, y, x, m] * image[n, 2y + i, 2x + j, c]. image [number, height, width, in], pixels [number, rows, columns,
  * out_channels], result [kernel][out_channels][kernel * in] in float32, to begin with zero. */
 void NAME(kernel_gradient)(const TYPE *image, const TYPE *pixels, float *result, int64_t number, int64_t height,
-                          int64_t width, int64_t in, int64_t rows, int64_t columns, int64_t out_channels,
-                          int64_t kernel) {
+                           int64_t width, int64_t in, int64_t rows, int64_t columns, int64_t out_channels,
+                           int64_t kernel) {
     int64_t run = kernel * in, positions = rows * columns, size = kernel * out_channels * run;
     int64_t threads = omp_get_max_threads(), images = (320 + positions - 1) / positions; /* at a time, for the cache */
-    int64_t most = (images * positions + UNIT - 1) / UNIT, longest = run > out_channels ? run : out_channels;
+    int64_t most = (images * positions + UNIT - 1) / UNIT * UNIT, longest = run > out_channels ? run : out_channels;
     float *sums = calloc((threads - 1) * size, sizeof(float));
 #pragma omp parallel num_threads(threads)
     {
@@ -281,28 +311,13 @@ void NAME(kernel_gradient)(const TYPE *image, const TYPE *pixels, float *result,
         int64_t end = number * (me + 1) / team;
         float *sum = me ? sums + (me - 1) * size : result;
         TYPE *zeros = calloc(longest, sizeof(TYPE));
-        TYPE *left = malloc(most * UNIT * out_channels * sizeof(TYPE)), *right = malloc(most * UNIT * run * sizeof(TYPE));
+        TYPE *left = malloc(most * out_channels * sizeof(TYPE)), *right = malloc(most * run * sizeof(TYPE));
         for (int64_t n = number * me / team; n < end; n += images) {
             int64_t count = (end - n < images ? end - n : images) * positions, units = (count + UNIT - 1) / UNIT;
-            for (int64_t p = 0; p < units * UNIT; p++) {
-                const TYPE *pixel = p < count ? pixels + (n * positions + p) * out_channels : zeros;
-                for (int64_t m = 0; m < out_channels; m++)
-                    left[(m / ROWS * ROWS * units + p / UNIT * ROWS + m % ROWS) * UNIT + p % UNIT] = pixel[m];
-            }
+            NAME(pack_pixels)(pixels + n * positions * out_channels, count, out_channels, zeros, left);
             for (int64_t i = 0; i < kernel; i++) {
-                for (int64_t k = 0; k < units; k++) {
-                    const TYPE *runs[UNIT];
-                    for (int64_t p = k * UNIT; p < (k + 1) * UNIT; p++) {
-                        int64_t from = n + p / positions, y = p % positions / columns, x = p % columns;
-                        runs[p % UNIT] = p < count ? image + ((from * height + 2 * y + i) * width + 2 * x) * in : zeros;
-                    }
-                    for (int64_t group = 0; group < run / LANES; group++) {
-                        int64_t panel = group / MOST_GROUPS * MOST_GROUPS, left_over = run / LANES - panel;
-                        int64_t groups = left_over < MOST_GROUPS ? left_over : MOST_GROUPS;
-                        TYPE *to = right + (panel * units + k * groups + group - panel) * UNIT * LANES;
-                        NAME(join)(runs, group * LANES, to);
-                    }
-                }
+                const TYPE *seen = image + (n * height + i) * width * in;
+                NAME(pack_runs)(seen, height, width, in, columns, positions, count, run, zeros, right);
                 for (int64_t panel = 0; panel < run / LANES; panel += MOST_GROUPS) {
                     const TYPE *factors = right + panel * units * UNIT * LANES;
                     int64_t groups = run / LANES - panel;
