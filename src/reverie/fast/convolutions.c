@@ -209,8 +209,8 @@ void NAME(convolve)(const TYPE *image, const TYPE *weight, const float *bias, TY
 }
 
 /* A transposed convolution with an even kernel: image [number, height, width, in] to out [number, out_height,
- * out_width, channels], zero where nothing falls. With half = kernel / 2, it is an ordinary convolution to blocks of 2 x 2 pixels:
- * out[2i + p, 2j + q] = sum over a, b < half of image[i - a, j - b] * weight[2a + p, 2b + q].
+ * out_width, channels], zero where nothing falls. With half = kernel / 2, it is an ordinary convolution to blocks of
+ * 2 x 2 pixels: out[2i + p, 2j + q] = sum over a, b < half of image[i - a, j - b] * weight[2a + p, 2b + q].
  * `together` neighbouring blocks of a row are one position. */
 void NAME(convolve_transposed)(const TYPE *image, const TYPE *weight, const float *bias, TYPE *out, int64_t number,
                                int64_t height, int64_t width, int64_t in, int64_t out_height, int64_t out_width,
