@@ -47,7 +47,7 @@ def test_missing_packages_say_what_to_install(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("reverie.envs.catalog._installed", lambda family: family.requires is None)
     assert "pip install 'reverie[atari]'" in message("ALE/Pong-v5")
     assert "pip install minigrid" in message("MiniGrid-Empty-5x5-v0")
-    assert "pip install minatar" in message("MinAtar/Breakout-v1")
+    assert "pip install 'reverie[minatar]'" in message("MinAtar/Breakout-v1")
     assert "pip install 'shimmy[dm-control]'" in message("dm_control/walker-walk-v0")
     listing = {entry.title: entry for entry in list_envs()}
     assert listing["Atari"].install == "pip install 'reverie[atari]'"

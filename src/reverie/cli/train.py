@@ -14,8 +14,8 @@ from reverie.config import Config, EnvConfig
 from reverie.presets import default_preset, preset
 
 _BY_ENV = (
-    "(default: by the environment: atari for ALE/..., vector without images, crafter or dmc-vision with images and "
-    "discrete or continuous actions)"
+    "(default: by the environment: atari for ALE/..., minatar for MinAtar/..., vector without images, crafter or "
+    "dmc-vision with images and discrete or continuous actions)"
 )
 _NEW_FOLDER = "(default: a new one, runs/ENV-PRESET-NUMBER)"
 

@@ -41,7 +41,7 @@ FAMILIES = (
     Family("MuJoCo", ("gymnasium.envs.mujoco",), (), "mujoco", "pip install 'gymnasium[mujoco]'"),
     Family("JAX", ("gymnasium.envs.phys2d", "gymnasium.envs.tabular"), (), "jax", "pip install 'gymnasium[jax]'"),
     Family("MiniGrid", ("minigrid",), ("MiniGrid-", "BabyAI-"), "minigrid", "pip install minigrid", "minigrid"),
-    Family("MinAtar", ("minatar",), ("MinAtar/",), "minatar", "pip install minatar", "minatar.gym"),
+    Family("MinAtar", ("minatar",), ("MinAtar/",), "minatar", "pip install 'reverie[minatar]'", "minatar.gym"),
     Family(
         "DeepMind Control",
         ("shimmy.dm_control",),

@@ -13,10 +13,12 @@ import gymnasium
 import numpy as np
 
 from reverie.config import EnvConfig
+from reverie.envs import atari, minatar
 from reverie.envs.adapt import env_name
-from reverie.envs.atari import ENTRY_POINT, Atari
+from reverie.envs.atari import Atari
 from reverie.envs.batched import BatchedEnv, Group, LocalGroup
 from reverie.envs.catalog import find_spec, install_hint
+from reverie.envs.minatar import MinAtar
 from reverie.envs.runner import EnvRunner
 from reverie.envs.workers import SUPPORTED, RemoteGroup
 from reverie.errors import EnvError
@@ -166,8 +168,11 @@ def _from_factory(factory: EnvFactory) -> gymnasium.Env[Any, Any]:
 def _from_name(config: EnvConfig) -> tuple[gymnasium.Env[Any, Any], int]:
     """The environment of an id, and how often a runner must repeat actions (Atari games do that themselves)."""
     spec = find_spec(config.name)
-    if spec.entry_point == ENTRY_POINT:
+    if spec.entry_point == atari.ENTRY_POINT:
         return _atari(config, spec), 1
+    if spec.entry_point == minatar.ENTRY_POINT:
+        game, minimal = spec.kwargs["game"], spec.kwargs["use_minimal_action_set"]
+        return MinAtar(game, minimal, config.image_size), config.action_repeat
     # A time limit of ours replaces the registered one; -1 removes that.
     limit = -1 if config.time_limit else None
     try:

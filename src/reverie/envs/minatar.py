@@ -1,0 +1,87 @@
+"""MinAtar's five games as pictures. The only module that knows the package minatar.
+
+Young and Tian, "MinAtar: An Atari-Inspired Testbed for Thorough and Reproducible Reinforcement Learning Experiments",
+2019. minatar is imported when the first game is created, so that everything else works without it.
+"""
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from reverie.errors import EnvError
+
+ENTRY_POINT = "minatar.gym:BaseEnv"
+"""How minatar's registered ids are recognised."""
+
+COLORS = np.array(
+    [
+        (0, 0, 0),
+        (0, 220, 90),
+        (255, 255, 255),
+        (90, 90, 110),
+        (230, 60, 40),
+        (250, 200, 0),
+        (60, 110, 255),
+        (200, 70, 230),
+        (0, 210, 230),
+        (150, 90, 30),
+        (255, 150, 190),
+    ],
+    np.uint8,
+)
+"""Of an empty cell, then of a game's objects, one for each channel of its state."""
+
+Image = NDArray[np.uint8]
+
+
+class MinAtar(gymnasium.Env[Image, np.int64]):
+    """One MinAtar game: image `[64, 64, 3]` uint8, everything else as the package has it.
+
+    The package gives a grid of 10x10 cells with one channel for each kind of object. Here every object is a square of a
+    colour of its own, and where several share a cell the one of the highest channel is seen, as on the package's own
+    display. Sticky actions (0.1) and rising difficulty are the package's defaults.
+
+    Args:
+        game: the package's name of it, for example `space_invaders`.
+        minimal_actions: only the actions that have an effect in this game (ids ending in -v1), not all 6 (-v0).
+        image_size: height and width of the image.
+    """
+
+    def __init__(self, game: str, minimal_actions: bool = True, image_size: tuple[int, int] = (64, 64)) -> None:
+        from minatar import Environment
+
+        self._game = Environment(game)
+        self._actions = self._game.minimal_action_set() if minimal_actions else list(range(self._game.num_actions()))
+        rows, columns, channels = self._game.state_shape()
+        if channels >= len(COLORS):
+            raise EnvError(f"minatar's game '{game}' has {channels} kinds of objects, more than there are colours.")
+        self._rank = np.arange(1, channels + 1, dtype=np.int64)
+        self._cell = min(image_size[0] // rows, image_size[1] // columns)
+        top, left = (image_size[0] - rows * self._cell) // 2, (image_size[1] - columns * self._cell) // 2
+        self._inside = (slice(top, top + rows * self._cell), slice(left, left + columns * self._cell))
+        self._shape = (*image_size, 3)
+        self.observation_space = spaces.Box(0, 255, self._shape, np.uint8)
+        self.action_space = spaces.Discrete(len(self._actions))
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Image, dict[str, Any]]:
+        """Start an episode."""
+        super().reset(seed=seed)
+        if seed is not None:
+            self._game.seed(seed)
+            self._game.last_action = 0  # what sticks at first
+        self._game.reset()
+        return self._image(), {}
+
+    def step(self, action: int | np.integer[Any]) -> tuple[Image, float, bool, bool, dict[str, Any]]:
+        """One frame; `truncated` is always False."""
+        reward, done = self._game.act(self._actions[action])
+        return self._image(), float(reward), bool(done), False, {}
+
+    def _image(self) -> Image:
+        top_object = (self._game.state() * self._rank).max(2)
+        image = np.zeros(self._shape, np.uint8)
+        image[self._inside] = COLORS[top_object].repeat(self._cell, 0).repeat(self._cell, 1)
+        return image
