@@ -33,7 +33,9 @@ def imported_distributions() -> set[str]:
 
 
 def test_imports_are_declared_and_declared_packages_are_imported() -> None:
-    declared = {distribution(requirement) for requirement in PROJECT["dependencies"]}
+    optional = PROJECT["optional-dependencies"]
+    extras = [requirement for name in optional if name != "dev" for requirement in optional[name]]
+    declared = {distribution(requirement) for requirement in [*PROJECT["dependencies"], *extras]}
     assert imported_distributions() == declared
 
 
