@@ -67,10 +67,29 @@ def variant(name: str) -> Variant:
     return found
 
 
-def with_variant(config: Config, name: str) -> Config:
-    """A configuration with the settings of a variant.
+def combined(names: str) -> dict[str, Any]:
+    """Settings of one variant, or of several joined by `+`.
 
     Raises:
-        ConfigError: if there is no such variant, or its settings contradict the others.
+        ConfigError: if there is no such variant, or two of them want the same setting at different values.
     """
-    return set_fields(config, variant(name).settings)
+    settings: dict[str, Any] = {}
+    owners: dict[str, str] = {}
+    for name in names.split("+"):
+        one = variant(name)
+        for path, value in one.settings.items():
+            if path in settings and settings[path] != value:
+                raise ConfigError(
+                    f"The variants {owners[path]} and {one.name} contradict each other in {path}; leave one out."
+                )
+            settings[path], owners[path] = value, one.name
+    return settings
+
+
+def with_variant(config: Config, names: str) -> Config:
+    """A configuration with the settings of a variant, or of several joined by `+`.
+
+    Raises:
+        ConfigError: if there is no such variant, or settings contradict each other.
+    """
+    return set_fields(config, combined(names))

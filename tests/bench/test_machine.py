@@ -9,7 +9,7 @@ import psutil
 import pytest
 import torch
 
-import reverie
+from reverie import provenance
 from reverie.bench.machine import CPU_FLAGS, machine, resident_mib
 from reverie.presets import preset
 
@@ -25,7 +25,7 @@ def git(folder: Path, *words: str) -> str:
 @pytest.fixture
 def home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A folder that the package seems to lie in."""
-    monkeypatch.setattr(reverie, "__file__", str(tmp_path / "src" / "reverie" / "__init__.py"))
+    monkeypatch.setattr(provenance, "__file__", str(tmp_path / "src" / "reverie" / "provenance.py"))
     return tmp_path
 
 

@@ -18,6 +18,7 @@ from reverie.cli.train import show
 from reverie.config import Config
 from reverie.config_io import flatten, set_fields, to_dict
 from reverie.presets import PRESETS, preset
+from reverie.training.about import UNNAMED, Origin
 from tests.environments import Catch
 
 Run = Callable[..., str]
@@ -46,9 +47,9 @@ class Calls(list[dict[str, Any]]):
         logdir: Path,
         resume: bool = False,
         env_factory: None = None,
-        preset_name: str | None = None,
+        origin: Origin = UNNAMED,
     ) -> None:
-        self.append({"config": config, "logdir": logdir, "resume": resume, "preset": preset_name})
+        self.append({"config": config, "logdir": logdir, "resume": resume, "origin": origin})
         logdir.mkdir(parents=True, exist_ok=True)
 
 
@@ -103,7 +104,23 @@ def test_settings_reach_training(run: Run, calls: Calls, arguments: str, setting
 def test_arguments_come_in_any_order(run: Run, calls: Calls, line: str) -> None:
     run(line)
     wanted = preset("debug").for_env("ALE/Pong-v5").override(steps=400)
-    assert calls == [{"config": wanted, "logdir": Path("there"), "resume": False, "preset": "debug"}]
+    [call] = calls
+    assert (call["config"], call["logdir"], call["resume"]) == (wanted, Path("there"), False)
+    assert call["origin"] == ("debug", None, f"reverie {line}")
+
+
+@pytest.mark.parametrize("logdir", ["", "--logdir there"])
+def test_a_variant_comes_between_preset_and_options(run: Run, calls: Calls, logdir: str) -> None:
+    options = "--variant no-gru-norm+no-kl-balancing --world-model.kl.scale 0.3"
+    run(f"train {options} --preset debug {logdir} My-v0")
+    wanted = set_fields(
+        preset("debug").for_env("My-v0"),
+        {"world_model.rssm.gru_layer_norm": False, "world_model.kl.balance": 0.5, "world_model.kl.scale": 0.3},
+    )
+    [call] = calls
+    assert call["config"] == wanted
+    assert call["logdir"] == Path("there" if logdir else "runs/My-v0-debug-no-gru-norm+no-kl-balancing-1")
+    assert call["origin"][:2] == ("debug", "no-gru-norm+no-kl-balancing")
 
 
 def test_a_flag_before_the_environment_does_not_take_it_for_its_value(run: Run, calls: Calls) -> None:
@@ -141,7 +158,7 @@ def test_what_differs_from_the_preset_is_printed(run: Run, calls: Calls) -> None
 )
 def test_the_environment_chooses_the_preset(run: Run, calls: Calls, environment: str, name: str) -> None:
     run(f"train {environment}")
-    assert calls[0]["preset"] == name
+    assert calls[0]["origin"].preset == name
     assert calls[0]["config"] == preset(name).for_env(environment)
 
 
@@ -149,7 +166,9 @@ def test_a_resumed_run_keeps_its_configuration(run: Run, calls: Calls, tmp_path:
     saved = preset("debug").for_env("My-v0").override(seed=7)
     config_io.save(saved, tmp_path / "config.json")
     run(f"train My-v0 --logdir {tmp_path} --resume --steps 5000")
-    assert calls[0] == {"config": saved.override(steps=5000), "logdir": tmp_path, "resume": True, "preset": None}
+    call = calls[0]
+    assert (call["config"], call["logdir"], call["resume"]) == (saved.override(steps=5000), tmp_path, True)
+    assert call["origin"].preset is None
     run(f"train My-v0 --logdir {tmp_path} --resume --preset vector")
     assert calls[1]["config"] == preset("vector").for_env("My-v0")
 

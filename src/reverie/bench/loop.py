@@ -9,6 +9,7 @@ import torch
 from reverie.bench.examples import example_env
 from reverie.bench.spread import spread
 from reverie.config import Config
+from reverie.training.about import Origin
 from reverie.training.interrupts import Stopped
 from reverie.training.metrics import read_metrics
 from reverie.training.run_folder import RunFolder
@@ -48,7 +49,7 @@ def measure_loop(config: Config, preset: str, updates: int) -> dict[str, Any]:
     config = short_run(config, preset, updates)
     with tempfile.TemporaryDirectory(prefix="reverie-bench-") as folder, RunFolder.create(folder, config) as run:
         try:
-            Trainer(config, run, preset_name=preset).run()
+            Trainer(config, run, origin=Origin(preset)).run()
         except Stopped:
             raise KeyboardInterrupt("Stopped; nothing was kept.") from None
         rows = read_metrics(Path(folder))

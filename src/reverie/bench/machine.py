@@ -1,21 +1,17 @@
 """What a measurement was made on: hardware, threads, versions, memory."""
 
-import os
 import platform
 import resource
-import subprocess
 import sys
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 import torch
 
-import reverie
 from reverie.acting import product_dtype
 from reverie.agent import resolve_device
 from reverie.config import Config
 from reverie.fast.memory import keep_freed_memory
+from reverie.provenance import commit, cpu_name, proc_entry, reverie_version, usable_cores
 
 CPU_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_tile", "amx_bf16")
 """Extensions that decide how fast matrix products are, as Linux names them."""
@@ -41,14 +37,14 @@ def machine(config: Config) -> dict[str, Any]:
         "precision": "bf16" if product_dtype(device, config) == torch.bfloat16 else "fp32",
         "device": torch.cuda.get_device_name(device) if on_gpu else device.type,
         "threads": torch.get_num_threads(),
-        "cpu": _cpu("model name") or platform.processor() or platform.machine(),
-        "cpu_flags": [flag for flag in CPU_FLAGS if flag in _cpu("flags").split()],
+        "cpu": cpu_name(),
+        "cpu_flags": [flag for flag in CPU_FLAGS if flag in proc_entry("cpuinfo", "flags").split()],
         "cores": usable_cores(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "reverie": _version(),
+        "reverie": reverie_version(),
         "torch": torch.__version__,
         "python": platform.python_version(),
-        "commit": _commit(),
+        "commit": commit(),
         "peak_resident_mib": round(_peak_resident() / _MIB, 1),
         "peak_gpu_mib": round(torch.cuda.max_memory_allocated(device) / _MIB, 1) if on_gpu else None,
     }
@@ -61,54 +57,16 @@ def prepare(config: Config) -> None:
     keep_freed_memory()
 
 
-def usable_cores() -> int:
-    """Cores that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def resident_mib() -> float | None:
     """Memory that this process occupies now; None where the system does not say it in /proc."""
-    status = _proc("self/status", "VmRSS")
+    status = proc_entry("self/status", "VmRSS")
     return int(status.split()[0]) / 1024 if status else None
 
 
 def _peak_resident() -> int:
     """Bytes. Linux' getrusage also counts the parent from before this program was started, so /proc comes first."""
-    status = _proc("self/status", "VmHWM")
+    status = proc_entry("self/status", "VmHWM")
     if status:
         return int(status.split()[0]) * 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
-
-
-def _cpu(entry: str) -> str:
-    return _proc("cpuinfo", entry)
-
-
-def _proc(file: str, entry: str) -> str:
-    """The first value of an entry of a file in /proc; empty where there is none."""
-    try:
-        lines = Path("/proc", file).read_text().splitlines()
-    except OSError:
-        return ""
-    pairs = (line.partition(":") for line in lines)
-    return next((value.strip() for name, _, value in pairs if name.strip() == entry), "")
-
-
-def _version() -> str | None:
-    try:
-        return version("reverie")
-    except PackageNotFoundError:
-        return None
-
-
-def _commit() -> str | None:
-    root = Path(reverie.__file__).parents[2]
-    if not (root / ".git").exists():
-        return None
-    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--exclude", "*"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-    except OSError:
-        return None
-    return done.stdout.strip() or None

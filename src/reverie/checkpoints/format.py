@@ -22,7 +22,6 @@ import stat
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -32,6 +31,7 @@ from safetensors.torch import load as tensors_from_bytes
 from safetensors.torch import save as tensors_to_bytes
 
 from reverie.errors import CheckpointError
+from reverie.provenance import reverie_version
 
 Json: TypeAlias = Any
 """None, bool, int, float, str, and lists and dictionaries (with str keys) of these."""
@@ -99,7 +99,13 @@ def write_folder(folder: Path, step: int, snapshot: Snapshot, score: float | Non
         for name, data in _contents(snapshot, texts):
             _write_file(temporary / name, data)
             files[name] = {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
-        manifest = {"format": FORMAT, "package": _package_version(), "step": step, "score": score, "files": files}
+        manifest = {
+            "format": FORMAT,
+            "package": reverie_version() or "unknown",
+            "step": step,
+            "score": score,
+            "files": files,
+        }
         _write_file(temporary / MANIFEST, _to_json({**manifest, "sha256": _seal(manifest)}))
         sync_folder(temporary)
         _verify(temporary)
@@ -171,13 +177,6 @@ def _to_json(value: Json) -> bytes:
 
 def _seal(manifest: Mapping[str, Json]) -> str:
     return hashlib.sha256(_to_json(dict(manifest))).hexdigest()
-
-
-def _package_version() -> str:
-    try:
-        return version("reverie")
-    except PackageNotFoundError:
-        return "unknown"
 
 
 def reason(error: OSError) -> str:

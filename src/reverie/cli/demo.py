@@ -13,7 +13,7 @@ from rich.panel import Panel
 from rich.table import Table
 
 from reverie import config_io
-from reverie.cli.options import console, parse
+from reverie.cli.options import console, parse, typed
 from reverie.cli.plot import print_returns
 from reverie.cli.train import announce, new_folder
 from reverie.config import Config
@@ -46,9 +46,9 @@ def run(argv: list[str]) -> None:
     announce(config.env.name, PRESET, folder, config, base)
     started = time.monotonic()
 
-    from reverie.training import evaluate_run, train_config
+    from reverie.training import Origin, evaluate_run, train_config
 
-    train_config(config, folder, preset_name=PRESET)
+    train_config(config, folder, origin=Origin(PRESET, command=typed("demo", argv)))
     console().print("Evaluating the trained agent ...")
     scores = evaluate_run(folder, command.episodes)
     console().print("Drawing ...")

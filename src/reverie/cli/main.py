@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from reverie.errors import ReverieError
+from reverie.provenance import reverie_version
 
 
 class Entry(NamedTuple):
@@ -27,6 +28,7 @@ COMMANDS: dict[str, Entry] = {
     "bench": Entry("bench", "WHAT [options]", "Measure speed and memory: train-step, collect, replay or loop."),
     "config": Entry("config", "PRESET [options]", "Print a preset's configuration."),
     "presets": Entry("presets", "", "List the presets."),
+    "variants": Entry("variants", "", "List the variants of the agent, for --variant."),
     "envs": Entry("envs", "", "List the environments that can be trained on here."),
 }
 """In the order of the help. Modules are imported when they are needed: PyTorch alone takes seconds."""
@@ -78,7 +80,7 @@ def _dispatch(argv: list[str]) -> int:
         _print_help()
         return OK if first else MISUSED
     if first in ("-V", "--version", "version"):
-        print(f"reverie {_version()}")
+        print(f"reverie {reverie_version() or '(version unknown: not installed)'}")
         return OK
     if first not in COMMANDS:
         from reverie.cli.options import unknown
@@ -90,15 +92,6 @@ def _dispatch(argv: list[str]) -> int:
     module = importlib.import_module(f"reverie.cli.{COMMANDS[first].module}")
     module.run(argv[1:])
     return OK
-
-
-def _version() -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("reverie")
-    except PackageNotFoundError:
-        return "(version unknown: not installed)"
 
 
 def _print_help() -> None:

@@ -8,6 +8,7 @@ the same names, texts and messages hold here and in Python.
 
 import difflib
 import re
+import shlex
 import typing
 from collections.abc import Callable, Iterable
 from dataclasses import MISSING, asdict, field, fields, make_dataclass
@@ -74,6 +75,11 @@ def given(argv: list[str], name: str) -> str | None:
         if argument == name and index + 1 < len(argv):
             return argv[index + 1]
     return None
+
+
+def typed(name: str, argv: list[str]) -> str:
+    """The command line as a shell takes it."""
+    return shlex.join(["reverie", name, *argv])
 
 
 def unknown(what: str, name: str, near: list[str], otherwise: str) -> NoReturn:

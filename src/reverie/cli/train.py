@@ -9,9 +9,10 @@ import tyro
 from rich.markup import escape
 
 from reverie import config_io
-from reverie.cli.options import UsageError, console, given, parse
+from reverie.cli.options import UsageError, console, given, parse, typed
 from reverie.config import Config, EnvConfig
 from reverie.presets import default_preset, preset
+from reverie.variants import with_variant
 
 _BY_ENV = (
     "(default: by the environment: atari for ALE/..., minatar for MinAtar/..., vector without images, crafter or "
@@ -32,6 +33,8 @@ class Train:
     """Gymnasium id, for example ALE/Pong-v5; reverie envs lists what is installed."""
     preset: Annotated[str | None, tyro.conf.arg(metavar="PRESET", help_behavior_hint=_BY_ENV)] = None
     """Where settings start from; reverie presets lists them."""
+    variant: Annotated[str | None, tyro.conf.arg(metavar="VARIANT", help_behavior_hint="(default: none)")] = None
+    """A change of the agent by its name, or several joined by +, on top of the preset; reverie variants lists them."""
     logdir: Annotated[Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint=_NEW_FOLDER)] = None
     """Folder of the run."""
     resume: bool = False
@@ -46,13 +49,16 @@ def run(argv: list[str]) -> None:
     if command.resume and command.logdir is None:
         raise UsageError("--resume needs the folder of the run: --logdir DIR.")
     name, base = _base(command)
-    config = config_io.set_fields(base, settings | {"env.name": command.environment})
-    logdir = command.logdir or new_folder(Path("runs"), f"{_slug(command.environment)}-{name or 'run'}")
+    varied = base if command.variant is None else with_variant(base, command.variant)
+    config = config_io.set_fields(varied, settings | {"env.name": command.environment})
+    stem = "-".join([_slug(command.environment), name or "run", *([command.variant] if command.variant else [])])
+    logdir = command.logdir or new_folder(Path("runs"), stem)
     announce(command.environment, name, logdir, config, base)
 
-    from reverie.training import train_config
+    from reverie.training import Origin, train_config
 
-    train_config(config, logdir, resume=command.resume, preset_name=name)
+    origin = Origin(name, command.variant, typed("train", argv))
+    train_config(config, logdir, resume=command.resume, origin=origin)
     console().print(f"\nNext: reverie eval {logdir}, reverie dream {logdir}, or reverie plot {logdir}", markup=False)
 
 
@@ -115,7 +121,7 @@ def _base(command: Train) -> tuple[str | None, Config]:
 def _base_for_help(argv: list[str]) -> Config:
     name = given(argv, "--preset")
     if name is None:
-        values = {given(argv, "--logdir")}
+        values = {given(argv, "--logdir"), given(argv, "--variant")}
         names = [argument for argument in argv if not argument.startswith("-") and argument not in values]
         name = default_preset(names[0]) if names else "atari"
     return preset(name)

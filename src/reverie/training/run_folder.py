@@ -2,6 +2,7 @@
 
 RUN/
     config.json       the resolved configuration
+    about.json        names of preset and variant, and each start: command, versions, commit, machine
     metrics.jsonl     one row of metrics a line
     tensorboard/      the same for TensorBoard
     checkpoints/      see reverie.checkpoints
@@ -28,6 +29,7 @@ from reverie import config_io
 from reverie.checkpoints import MANIFEST, Checkpoints, is_checkpoint
 from reverie.config import Config
 from reverie.errors import CheckpointError, RunError
+from reverie.training.about import ABOUT
 from reverie.training.locks import hold, release
 
 CONFIG = "config.json"
@@ -79,7 +81,9 @@ class RunFolder:
             made = [name for name in (LOCK, "") if not (folder.path / name).exists()]
             folder.path.mkdir(parents=True, exist_ok=True)
             folder._take_lock()
-            folder._made = [name for name in (CONFIG, METRICS, *_FOLDERS) if not (folder.path / name).exists()] + made
+            folder._made = [
+                name for name in (CONFIG, ABOUT, METRICS, *_FOLDERS) if not (folder.path / name).exists()
+            ] + made
             folder._prepare(config, resume)
         except OSError as error:
             folder.discard()

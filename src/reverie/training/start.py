@@ -9,8 +9,10 @@ from reverie.config_io import load
 from reverie.envs import EnvFactory, as_factory, env_spec
 from reverie.presets import default_preset
 from reverie.presets import preset as preset_config
+from reverie.training.about import UNNAMED, Origin
 from reverie.training.run_folder import RunFolder
 from reverie.training.trainer import Trainer
+from reverie.variants import with_variant
 
 
 def train_config(
@@ -18,7 +20,7 @@ def train_config(
     logdir: Path | str,
     resume: bool = False,
     env_factory: EnvFactory | None = None,
-    preset_name: str | None = None,
+    origin: Origin = UNNAMED,
 ) -> Dreamer:
     """Train with a complete configuration.
 
@@ -28,7 +30,7 @@ def train_config(
         logdir: the run's folder.
         resume: go on with the run in `logdir`, or start it if there is none.
         env_factory: creates the environment in place of `config.env.name`.
-        preset_name: shown to the user.
+        origin: the names of preset and variant, and the command; noted in the folder.
 
     Returns:
         The trained agent.
@@ -39,13 +41,21 @@ def train_config(
     """
     with RunFolder.create(logdir, config, resume) as run:
         try:
-            return Trainer(config, run, env_factory, preset_name).run()
+            return Trainer(config, run, env_factory, origin).run()
         except BaseException:
             run.discard()
             raise
 
 
-def train(env: Any, preset: str | None = None, *, logdir: Path | str, resume: bool = False, **settings: Any) -> Dreamer:
+def train(
+    env: Any,
+    preset: str | None = None,
+    *,
+    logdir: Path | str,
+    variant: str | None = None,
+    resume: bool = False,
+    **settings: Any,
+) -> Dreamer:
     """Train an agent.
 
     `train("ALE/Pong-v5", preset="atari-small", logdir="runs/pong", steps=20_000)`
@@ -55,6 +65,8 @@ def train(env: Any, preset: str | None = None, *, logdir: Path | str, resume: bo
             evaluations).
         preset: name of the settings to start from; None chooses by the environment, see `default_preset`.
         logdir: folder of the run.
+        variant: a change of the agent by its name, or several joined by `+`, see `reverie.variants`; on top of the
+            preset, and below `settings`.
         resume: go on with the run in `logdir`, or start it if there is none. Without a preset, a run goes on with the
             settings that it was started with.
         settings: whatever differs from the preset: fields of `TrainingConfig` by name, others by their path, as in
@@ -73,4 +85,7 @@ def train(env: Any, preset: str | None = None, *, logdir: Path | str, resume: bo
     else:
         preset = preset or default_preset(name, env_spec(EnvConfig(name=name), factory))
         base = preset_config(preset)
-    return train_config(base.for_env(name).override(**settings), logdir, resume, factory, preset)
+    if variant is not None:
+        base = with_variant(base, variant)
+    config = base.for_env(name).override(**settings)
+    return train_config(config, logdir, resume, factory, Origin(preset, variant))

@@ -19,6 +19,7 @@ from reverie.errors import CheckpointError, ReverieError, RunError
 from reverie.fast.memory import keep_freed_memory
 from reverie.fast.prefetch import Prefetcher
 from reverie.replay import Replay
+from reverie.training.about import UNNAMED, Origin, note_start
 from reverie.training.background import PATIENCE, Background, Inline, Worker
 from reverie.training.collection import BLOCK, AgentPolicy, Block, Collector, Policy, RandomPolicy, collect_block
 from reverie.training.display import Display
@@ -64,16 +65,16 @@ class Trainer:
         config: all settings.
         run: an open run folder; if it was resumed, its newest checkpoint is loaded.
         factory: creates the environment in place of `config.env.name`.
-        preset_name: shown to the user.
+        origin: where the configuration came from; noted in the folder.
     """
 
     def __init__(
-        self, config: Config, run: RunFolder, factory: EnvFactory | None = None, preset_name: str | None = None
+        self, config: Config, run: RunFolder, factory: EnvFactory | None = None, origin: Origin = UNNAMED
     ) -> None:
         self.config = config
         self.run_folder = run
         self._factory = factory
-        self._preset = preset_name or ""
+        self._origin = origin
         settings = config.training
         self._cores = SharedCores(settings.threads)
         keep_freed_memory()
@@ -134,7 +135,7 @@ class Trainer:
         self._display = Display(
             config.env.name,
             settings.steps * self.env.frames_per_step,
-            preset=self._preset,
+            preset=", ".join(name for name in self._origin[:2] if name),
             parameters=self.agent.parameter_counts()["trained"],
             device=str(self.agent.device),
             frames=self.frames,
@@ -168,6 +169,7 @@ class Trainer:
                 self._writer.open(self._resumed_at),
                 StopRequest(self._announce_stop) as stop,
             ):
+                note_start(self.run_folder.path, self._origin, self.state.steps)
                 try:
                     self._loop(stop, started)
                 except (Exception, SystemExit) as error:  # rich exits where the reader of a pipe has gone

@@ -1,0 +1,68 @@
+"""`about.json` of a run: what it was called, and every time that it was started, for whoever repeats it."""
+
+import json
+import platform
+from datetime import datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from reverie.provenance import commit, cpu_name, reverie_version
+from reverie.video import replacing
+
+ABOUT = "about.json"
+
+
+class Origin(NamedTuple):
+    """Where a configuration came from."""
+
+    preset: str | None = None
+    variant: str | None = None
+    command: str | None = None
+    """As typed in a shell; None for a run that was started from Python."""
+
+
+UNNAMED = Origin()
+
+
+def read_about(run: Path) -> dict[str, Any]:
+    """The content of a run's `about.json`; empty where there is none that can be read."""
+    try:
+        about = json.loads((run / ABOUT).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return about if isinstance(about, dict) else {}
+
+
+def note_start(run: Path, origin: Origin, step: int) -> None:
+    """Add a start to a run's `about.json`. A resumed run keeps the names that it was first given.
+
+    Args:
+        run: its folder.
+        origin: preset and variant, and the command that starts it now.
+        step: agent steps that the run has behind it.
+    """
+    about = read_about(run)
+    starts = about.get("starts", [])
+    about = {
+        "preset": about.get("preset") or origin.preset,
+        "variant": about.get("variant") or origin.variant,
+        "starts": [*(starts if isinstance(starts, list) else []), _start(origin, step)],
+    }
+    with replacing(run / ABOUT) as temporary:
+        temporary.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+
+
+def _start(origin: Origin, step: int) -> dict[str, Any]:
+    return {
+        "time": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "step": step,
+        "command": origin.command,
+        "reverie": reverie_version(),
+        "commit": commit(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "cpu": cpu_name(),
+        "threads": torch.get_num_threads(),
+    }

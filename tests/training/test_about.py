@@ -1,0 +1,43 @@
+"""What a run folder says about where it came from."""
+
+import json
+from pathlib import Path
+
+import torch
+
+import reverie
+from reverie.training.about import Origin, note_start, read_about
+
+
+def test_each_start_is_noted_and_the_first_names_stay(tmp_path: Path) -> None:
+    note_start(tmp_path, Origin("atari", "no-gru-norm", "reverie train A"), 0)
+    note_start(tmp_path, Origin(None, None, "reverie train A --resume"), 500)
+    about = json.loads((tmp_path / "about.json").read_text())
+    assert (about["preset"], about["variant"]) == ("atari", "no-gru-norm")
+    assert [(start["step"], start["command"]) for start in about["starts"]] == [
+        (0, "reverie train A"),
+        (500, "reverie train A --resume"),
+    ]
+    assert about["starts"][0]["torch"] == torch.__version__
+    assert about == read_about(tmp_path)
+
+
+def test_a_damaged_note_is_written_anew(tmp_path: Path) -> None:
+    for damaged in ("{", "[]", '{"starts": 3}'):
+        (tmp_path / "about.json").write_text(damaged)
+        note_start(tmp_path, Origin("atari"), 7)
+        about = read_about(tmp_path)
+        assert [start["step"] for start in about["starts"]] == [7]
+        assert about["preset"] == "atari"
+
+
+def test_a_run_is_described(tmp_path: Path) -> None:
+    settings = {"steps": 60, "prefill": 50, "pretrain": 1, "train_every": 50, "eval_every": 0, "video_every": 0}
+    for steps in (60, 70):
+        settings["steps"] = steps
+        reverie.train("CartPole-v1", "debug", logdir=tmp_path, variant="no-gru-norm", resume=True, **settings)
+    about = read_about(tmp_path)
+    assert (about["preset"], about["variant"]) == ("debug", "no-gru-norm")
+    assert [start["step"] for start in about["starts"]] == [0, 60]
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["world_model"]["rssm"]["gru_layer_norm"] is False
