@@ -114,7 +114,10 @@ def test_commands(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_options_and_settings(name: str) -> None:
     known = {path for path, _ in field_types()}
-    own = {f"--{field}" for field in ("preset", "logdir", "resume", "json", "out", "context", "horizon", "episodes")}
+    own = {
+        f"--{field}"
+        for field in ("preset", "logdir", "resume", "json", "out", "context", "horizon", "episodes", "variant")
+    }
     own |= OTHERS | {"--batch", "--length", "--repeats", "--family", "--seed", "--device"}
     own |= {"--seconds", "--batches", "--folder", "--updates"}
     page = re.sub(r"(pip install|python benchmarks/).*", "", text(name))  # options of other programs

@@ -106,7 +106,9 @@ def show(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, int) and abs(value) >= 10_000:
         return f"{value:_}"
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float) and float(short := f"{value:g}") == value:
+        return short
+    return str(value)
 
 
 def _base(command: Train) -> tuple[str | None, Config]:
