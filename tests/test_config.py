@@ -292,7 +292,7 @@ def test_dictionaries_are_plain_json() -> None:
     data = to_dict(preset("atari-paper"))
     assert json.loads(json.dumps(data)) == data
     assert data["env"]["image_size"] == [64, 64]
-    assert data["behavior"]["actor"]["dynamics_weight"] == "linear(0.1,0,2500000)"
+    assert data["behavior"]["actor"]["dynamics_weight"] == "linear(0.1,0,10e6 frames)"
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -15,7 +15,7 @@ from reverie.acting import ActState, Player, autocast, to_tensors
 from reverie.behavior import Behavior
 from reverie.checkpoints import Snapshot, read_checkpoint, restore_torch, torch_state, write_checkpoint
 from reverie.config import Config
-from reverie.config_io import from_dict, to_dict
+from reverie.config_io import from_dict, schedules_in_steps, to_dict
 from reverie.errors import CheckpointError, ConfigError
 from reverie.fast.compiled import Fusion, can_compile
 from reverie.fast.cuda_graphs import CudaRecorder, Graphed
@@ -66,13 +66,14 @@ class Dreamer(nn.Module):
             int(child.generate_state(1)[0])
             for child in np.random.SeedSequence(config.training.seed if seed is None else seed).spawn(3)
         )
-        self.world_model = WorldModel(config.world_model, spec)
-        self.behavior = Behavior(config.behavior, self.world_model.rssm.feat_size, spec.action)
+        counted = schedules_in_steps(config)  # what learns knows agent steps, and not how many frames they have
+        self.world_model = WorldModel(counted.world_model, spec)
+        self.behavior = Behavior(counted.behavior, self.world_model.rssm.feat_size, spec.action)
         initialize(self, torch.Generator().manual_seed(weights_seed))
         self.to(self.device)
-        self.model_optimizer = Optimizer([self.world_model], config.world_model.optimizer)
-        self.actor_optimizer = Optimizer([self.behavior.actor], config.behavior.actor.optimizer)
-        self.critic_optimizer = Optimizer([self.behavior.critic], config.behavior.critic.optimizer)
+        self.model_optimizer = Optimizer([self.world_model], counted.world_model.optimizer)
+        self.actor_optimizer = Optimizer([self.behavior.actor], counted.behavior.actor.optimizer)
+        self.critic_optimizer = Optimizer([self.behavior.critic], counted.behavior.critic.optimizer)
         self.generator = torch.Generator(self.device).manual_seed(learn_seed)
         """Source of all samples drawn while learning."""
         self.act_generator = torch.Generator(self.device).manual_seed(act_seed)

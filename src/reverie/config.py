@@ -43,7 +43,7 @@ def _require_schedules(owner: object, *fields: str) -> None:
     for field in fields:
         value = getattr(owner, field)
         try:
-            initial = parse_schedule(value, "")(0.0)
+            initial = parse_schedule(value, "", frames_per_step=1)(0.0)
         except ConfigError as error:
             raise FieldError(type(owner).__name__, field, str(error)) from None
         except ZeroDivisionError:
@@ -148,12 +148,13 @@ class DecoderConfig(EncoderConfig):
 class RSSMConfig:
     """The recurrent state-space model."""
 
-    latents: Literal["categorical", "gaussian"] = "categorical"
-    """Kind of the stochastic state s_t. The article: categorical; Dreamer: gaussian."""
+    latents: Literal["categorical", "gaussian", "binary"] = "categorical"
+    """Kind of the stochastic state s_t. The article: categorical; Dreamer: gaussian. Binary: variables * classes bits,
+    so that a sample is as wide as a categorical one."""
     variables: int = 32
     """Number of latent variables."""
     classes: int = 32
-    """Classes of each categorical variable."""
+    """Classes of each categorical variable; Gaussian variables have none."""
     deter: int = 1024
     """Size of the deterministic state h_t, the GRU's."""
     hidden: int = 1024
@@ -174,8 +175,15 @@ class RSSMConfig:
 
 @dataclass(frozen=True)
 class KLConfig:
-    """KL(posterior || prior), balanced (paper, eq. 2)."""
+    """What posterior and prior cost: KL(posterior || prior), balanced, or its two parts with a weight each."""
 
+    objective: Literal["balanced", "split"] = "balanced"
+    """balanced: scale * KL with balanced gradients (paper, eq. 2; release). split: the next two settings' weighted
+    difference (article, world model loss); the remaining ones of this part have no effect then."""
+    transition: Schedule = 0.08
+    """eta_t, for objective=split: weight of the prior's cross entropy."""
+    entropy: Schedule = 0.02
+    """eta_q, for objective=split: weight of the posterior's entropy."""
     scale: Schedule = 1.0
     """beta; 0.1 on Atari."""
     balance: float = 0.8
@@ -188,7 +196,7 @@ class KLConfig:
     """Swap the roles: KL(prior || posterior) (release option, off everywhere)."""
 
     def __post_init__(self) -> None:
-        _require_schedules(self, "scale", "free_nats")
+        _require_schedules(self, "transition", "entropy", "scale", "free_nats")
         _require(0 <= self.balance <= 1, self, "balance", ", but it must be between 0 and 1.")
 
 
@@ -323,6 +331,9 @@ class BehaviorConfig:
     """H: imagined steps from every state of the batch."""
     lambda_: float = 0.95
     """lambda of the lambda-return."""
+    long_term_entropy: bool = False
+    """Add actor.entropy * H(pi) to the imagined rewards, so that the critic values states in which the policy will be
+    random (the article's "long-term entropy", tried without benefit)."""
     actor: ActorConfig = ActorConfig()
     critic: CriticConfig = CriticConfig()
     reward_norm: RewardNormConfig = RewardNormConfig()

@@ -20,7 +20,7 @@ from typing import Any, Literal, TypeVar, Union
 
 from reverie.config import Config, FieldError, TrainingConfig
 from reverie.errors import ConfigError
-from reverie.schedules import Schedule
+from reverie.schedules import Schedule, in_steps
 
 Node = TypeVar("Node")
 
@@ -132,6 +132,13 @@ def set_fields(config: Config, settings: Mapping[str, Any]) -> Config:
             raise ConfigError(f"{path} is set twice; give it once.")
         branch[leaf] = value
     return _rebuild(config, tree, "")
+
+
+def schedules_in_steps(config: Config) -> Config:
+    """Copy whose schedules count agent steps only, as learning does: frames are divided by the action repeat."""
+    values = flatten(config)
+    schedules = [path for path, hint in field_types() if hint in (Schedule, Schedule | None)]
+    return set_fields(config, {path: in_steps(values[path], config.env.action_repeat) for path in schedules})
 
 
 def to_dict(config: Any) -> dict[str, Any]:

@@ -35,12 +35,19 @@ _MLPS = (
 _CNNS = ("world_model.encoder", "world_model.decoder")
 
 
-def _sizes(recurrent: int, units: int = 400, layers: int = 4, depth: int = 48) -> dict[str, Any]:
+def sizes(recurrent: int, units: int = 400, layers: int = 4, depth: int = 48) -> dict[str, Any]:
     """Settings of every width that the presets scale together; the defaults are the release's."""
-    sizes: dict[str, Any] = {"world_model.rssm.deter": recurrent, "world_model.rssm.hidden": recurrent}
-    sizes |= {f"{mlp}.units": units for mlp in _MLPS}
-    sizes |= {f"{mlp}.layers": layers for mlp in _MLPS}
-    return sizes | {f"{cnn}.cnn_depth": depth for cnn in _CNNS}
+    widths: dict[str, Any] = {"world_model.rssm.deter": recurrent, "world_model.rssm.hidden": recurrent}
+    widths |= {f"{mlp}.units": units for mlp in _MLPS}
+    widths |= {f"{mlp}.layers": layers for mlp in _MLPS}
+    return widths | {f"{cnn}.cnn_depth": depth for cnn in _CNNS}
+
+
+SIZE_22M = sizes(recurrent=600)
+"""The release's Atari agent: 22.2M trained parameters with 18 actions."""
+SIZE_13M = sizes(recurrent=400, depth=32)
+"""12.8M with categorical latents. The article gives the sum and no widths: these are Dreamer's feature maps, and the
+recurrent state that makes up the rest."""
 
 
 def _learning_rates(model: Schedule, actor: Schedule, critic: Schedule) -> dict[str, Any]:
@@ -62,11 +69,10 @@ _ATARI: dict[str, Any] = {
     "world_model.kl.scale": 0.1,
     "world_model.scales.discount": 5.0,
     "behavior.actor.entropy": 1e-3,
-    **_sizes(recurrent=600),
+    **SIZE_22M,
     **_learning_rates(2e-4, 4e-5, 1e-4),
 }
 
-# 10M frames of the article are 2.5M agent steps at action repeat 4.
 _ATARI_PAPER: dict[str, Any] = {
     **_ATARI,
     "env.full_action_space": True,
@@ -74,14 +80,42 @@ _ATARI_PAPER: dict[str, Any] = {
     "training.train_every": 4,
     "world_model.discount": 0.995,
     "behavior.actor.gradient": "both",
-    "behavior.actor.dynamics_weight": "linear(0.1,0,2500000)",
+    "behavior.actor.dynamics_weight": "linear(0.1,0,10e6 frames)",
     "behavior.actor.reinforce_weight": 0.9,
-    "behavior.actor.entropy": "linear(3e-3,3e-4,2500000)",
+    "behavior.actor.entropy": "linear(3e-3,3e-4,10e6 frames)",
+}
+
+ARTICLE_OBJECTIVE: dict[str, Any] = {
+    "world_model.kl.objective": "split",
+    "world_model.kl.transition": 0.08,
+    "world_model.kl.entropy": 0.02,
+    "world_model.scales.image": 1 / (64 * 64 * 3),
+    "world_model.scales.reward": 1.0,
+    "world_model.scales.discount": 1.0,
+}
+"""The article's world model loss with its five coefficients; docs/variants.md says what it does to the latents."""
+
+_ARTICLE: dict[str, Any] = {**_ATARI_PAPER, **ARTICLE_OBJECTIVE}
+
+# The article's list of modifications, undone; everything that it does not name is as in atari-paper, so that
+# `variants.MODIFICATIONS` leads from here to there. Free nats and noise are those of Dreamer's own code.
+_DREAMER_V1: dict[str, Any] = {
+    **_ATARI_PAPER,
+    "world_model.rssm.latents": "gaussian",
+    "behavior.actor.gradient": "dynamics",
+    "behavior.actor.dynamics_weight": 0.1,
+    "behavior.actor.reinforce_weight": None,
+    "behavior.actor.entropy": 0.0,
+    "behavior.actor.exploration_noise": 0.3,
+    "world_model.kl.balance": 0.5,
+    "world_model.kl.free_nats": 3.0,
+    **SIZE_13M,
+    "world_model.rssm.gru_layer_norm": False,
 }
 
 _ATARI_SMALL: dict[str, Any] = {
     **_ATARI,
-    **_sizes(recurrent=200, units=200, depth=16),
+    **sizes(recurrent=200, units=200, depth=16),
     "training.steps": 250_000,
     "training.prefill": 5_000,
     "training.eval_every": 25_000,
@@ -92,7 +126,7 @@ _ATARI_SMALL: dict[str, Any] = {
 # rates suit so few; short episodes give the curve more points.
 _DEMO: dict[str, Any] = {
     **_ATARI_SMALL,
-    **_sizes(recurrent=128, units=128, layers=2, depth=8),
+    **sizes(recurrent=128, units=128, layers=2, depth=8),
     **_learning_rates(6e-4, 2e-4, 2e-4),
     "env.name": "ALE/Boxing-v5",
     "env.time_limit": 400,
@@ -116,7 +150,7 @@ _DEMO: dict[str, Any] = {
 # MinAtar's games from pixels on a laptop: small, with the learning rates of the demo. Episodes of a few steps ask for
 # sequences that cross their borders. Chosen on Breakout, see docs/results.md; nothing of it comes from the release.
 _MINATAR: dict[str, Any] = {
-    **_sizes(recurrent=128, units=128, layers=2, depth=8),
+    **sizes(recurrent=128, units=128, layers=2, depth=8),
     **_learning_rates(6e-4, 2e-4, 2e-4),
     "env.time_limit": 5_000,
     "world_model.rssm.variables": 16,
@@ -155,7 +189,7 @@ _DMC: dict[str, Any] = {
     "world_model.reward_transform": "identity",
     "world_model.kl.free_nats": 1.0,
     "behavior.actor.entropy": 1e-4,
-    **_sizes(recurrent=200),
+    **sizes(recurrent=200),
     **_learning_rates(3e-4, 8e-5, 8e-5),
 }
 
@@ -185,7 +219,7 @@ _VECTOR: dict[str, Any] = {
     "behavior.critic.target_fraction": 0.05,
     "behavior.reward_norm.momentum": 0.99,
     "behavior.reward_norm.scale": 0.05,
-    **_sizes(recurrent=64, units=64, layers=2),
+    **sizes(recurrent=64, units=64, layers=2),
     **_learning_rates("linear(1e-3,1e-4,20000)", "linear(3e-4,3e-5,20000)", "linear(1e-3,1e-4,20000)"),
 }
 
@@ -205,12 +239,18 @@ _DEBUG: dict[str, Any] = {
     "world_model.rssm.variables": 4,
     "world_model.rssm.classes": 4,
     "behavior.horizon": 4,
-    **_sizes(recurrent=16, units=16, layers=1, depth=4),
+    **sizes(recurrent=16, units=16, layers=1, depth=4),
 }
 
 _DEFINITIONS: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("atari", "The release's Atari settings: 22M parameters, 200M frames.", _ATARI),
-    ("atari-paper", "The article's: batch 50, discount 0.995, its update ratio and actor schedules.", _ATARI_PAPER),
+    (
+        "atari-paper",
+        "The paper's: batch 50, discount 0.995, its update ratio, the article's actor schedules.",
+        _ATARI_PAPER,
+    ),
+    ("article", "atari-paper with the article's world model loss, as it is written; see docs/variants.md.", _ARTICLE),
+    ("dreamer-v1", "The predecessor: atari-paper without the article's six modifications.", _DREAMER_V1),
     ("atari-small", "Atari on a CPU: 4.2M parameters, otherwise as atari.", _ATARI_SMALL),
     ("minatar", "MinAtar's games as pictures: 0.9M parameters, half an hour on a CPU.", _MINATAR),
     ("crafter", "The release's settings for Crafter: larger, layer norm everywhere.", _CRAFTER),

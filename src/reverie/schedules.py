@@ -1,6 +1,7 @@
 """Numbers that change while training: `0.1`, or `"linear(0.1,0,2500000)"`.
 
-Schedules count agent steps (environment frames divided by the action repeat), as the release does.
+Schedules count agent steps (environment frames divided by the action repeat), as the release does, or frames where
+that word stands behind the duration, as the article does: `"linear(0.1,0,10e6 frames)"`.
 """
 
 import re
@@ -30,21 +31,31 @@ def _horizon(step: float, initial: float, final: float, duration: float) -> floa
     return 1 - 1 / ((1 - mix) * initial + mix * final)
 
 
-FORMS: dict[str, tuple[Callable[..., float], int]] = {
-    "linear": (_linear, 3),  # linear(initial, final, steps)
-    "warmup": (_warmup, 2),  # warmup(steps, value): from 0 up to value
-    "exp": (_exp, 3),  # exp(initial, final, halflife)
-    "horizon": (_horizon, 3),  # horizon(initial, final, steps): 1 - 1/horizon, for discounts
+FORMS: dict[str, tuple[Callable[..., float], int, int]] = {
+    "linear": (_linear, 3, 2),  # linear(initial, final, steps)
+    "warmup": (_warmup, 2, 0),  # warmup(steps, value): from 0 up to value
+    "exp": (_exp, 3, 2),  # exp(initial, final, halflife)
+    "horizon": (_horizon, 3, 2),  # horizon(initial, final, steps): 1 - 1/horizon, for discounts
 }
+"""By name: the function, how many arguments it takes after the step, and which of them is a number of steps."""
+
+FRAMES = re.compile(r"^(.*\S)\s*frames$", re.DOTALL)
 
 
-def parse_schedule(text: Schedule, field: str = "schedule") -> Callable[[float], float]:
+def parse_schedule(
+    text: Schedule, field: str = "schedule", frames_per_step: float | None = None
+) -> Callable[[float], float]:
     """Turn a schedule into a function from agent steps to its value.
 
-    Source: `common/other.py:schedule` of the release (golden file 16).
+    Source: `common/other.py:schedule` of the release (golden file 16); durations in frames are reverie's.
+
+    Args:
+        text: a number, or one of `FORMS`.
+        field: named in the message of an error.
+        frames_per_step: environment frames of an agent step, for durations in frames.
 
     Raises:
-        ConfigError: if the text is none of the known forms; `field` is named in the message.
+        ConfigError: if the text is none of the known forms, or counts frames where nobody knows them.
     """
     try:
         constant = float(text)
@@ -53,15 +64,33 @@ def parse_schedule(text: Schedule, field: str = "schedule") -> Callable[[float],
     else:
         return lambda step: constant
     match = re.fullmatch(r"\s*(\w+)\s*\(([^()]*)\)\s*", str(text))
-    form, arity = FORMS.get(match.group(1), (None, 0)) if match else (None, 0)
+    form, arity, duration = FORMS.get(match.group(1), (None, 0, 0)) if match else (None, 0, 0)
+    texts = [part.strip() for part in match.group(2).split(",")] if match else []
+    scale = 1.0
+    if form is not None and len(texts) == arity and (frames := FRAMES.match(texts[duration])):
+        if frames_per_step is None:
+            raise ConfigError(
+                f"{field}: '{text}' counts frames, but here only agent steps are known; give it in steps."
+            )
+        texts[duration], scale = frames.group(1), frames_per_step
     try:
-        arguments = [float(part) for part in match.group(2).split(",")] if match else []
+        arguments = [float(part) for part in texts]
     except ValueError:
         arguments = []
     if form is None or len(arguments) != arity:
         raise ConfigError(
-            f"{field}: '{text}' is not a schedule; write a number or one of "
-            "linear(from,to,steps), warmup(steps,value), exp(from,to,halflife), horizon(from,to,steps)."
+            f"{field}: '{text}' is not a schedule; write a number or one of linear(from,to,steps), "
+            "warmup(steps,value), exp(from,to,halflife), horizon(from,to,steps), with durations in agent steps or, "
+            "with that word behind them, frames: linear(0.1,0,10e6 frames)."
         )
     function = form
+    arguments[duration] /= scale
     return lambda step: function(step, *arguments)
+
+
+def in_steps(text: Schedule | None, frames_per_step: int) -> Schedule | None:
+    """The same schedule with its duration in agent steps: `linear(1,0,40 frames)` at 4 frames is `linear(1,0,10.0)`."""
+    if not isinstance(text, str) or "frames" not in text:
+        return text
+    parse_schedule(text, frames_per_step=frames_per_step)
+    return re.sub(r"([^(),]+?)\s*frames", lambda match: repr(float(match.group(1)) / frames_per_step), text)

@@ -10,6 +10,10 @@ from typing import Any
 from reverie.config import Config
 from reverie.config_io import did_you_mean, nearest, set_fields
 from reverie.errors import ConfigError
+from reverie.presets import ARTICLE_OBJECTIVE, SIZE_13M, SIZE_22M
+
+_NO_WEIGHT: dict[str, Any] = {"behavior.actor.reinforce_weight": None}
+"""eta_s goes with gradient=both only."""
 
 
 @dataclass(frozen=True)
@@ -25,17 +29,58 @@ class Variant:
 
 _ALL: tuple[Variant, ...] = (
     Variant("full", "The agent as its preset has it.", {}),
+    # Latents.
+    Variant("categorical-latents", "Categorical latents.", {"world_model.rssm.latents": "categorical"}),
     Variant("gaussian-latents", "Gaussian instead of categorical latents.", {"world_model.rssm.latents": "gaussian"}),
+    Variant("binary-latents", "Bits instead of categorical latents.", {"world_model.rssm.latents": "binary"}),
+    # The world model's objective.
+    Variant(
+        "kl-balancing",
+        "The balanced KL, without free nats.",
+        {"world_model.kl.objective": "balanced", "world_model.kl.balance": 0.8, "world_model.kl.free_nats": 0.0},
+    ),
     Variant("no-kl-balancing", "The plain KL instead of the balanced one.", {"world_model.kl.balance": 0.5}),
+    Variant(
+        "free-nats",
+        "The plain KL, of which 3 nats are free, as in Dreamer.",
+        {"world_model.kl.balance": 0.5, "world_model.kl.free_nats": 3.0},
+    ),
+    Variant("split", "The article's world model loss with its five coefficients.", ARTICLE_OBJECTIVE),
     Variant("no-image-gradients", "Images train the decoder only.", {"world_model.gradients.image": False}),
     Variant("no-reward-gradients", "Rewards train the reward head only.", {"world_model.gradients.reward": False}),
-    Variant("reinforce-only", "Reinforce gradients only.", {"behavior.actor.gradient": "reinforce"}),
+    Variant("no-discount-gradients", "Ends train the discount head only.", {"world_model.gradients.discount": False}),
+    # Networks.
+    Variant("gru-norm", "Layer norm in the GRU.", {"world_model.rssm.gru_layer_norm": True}),
+    Variant("no-gru-norm", "A GRU without layer norm.", {"world_model.rssm.gru_layer_norm": False}),
+    Variant("size-13m", "Dreamer's size: 13M parameters.", SIZE_13M),
+    Variant("size-22m", "DreamerV2's size: 22M parameters.", SIZE_22M),
+    # The actor.
+    Variant("reinforce-only", "Reinforce gradients only.", {"behavior.actor.gradient": "reinforce", **_NO_WEIGHT}),
     Variant(
         "straight-through-only",
         "Only gradients through the learned dynamics, straight through the actions.",
-        {"behavior.actor.gradient": "dynamics"},
+        {"behavior.actor.gradient": "dynamics", **_NO_WEIGHT},
     ),
-    Variant("no-gru-norm", "A GRU without layer norm.", {"world_model.rssm.gru_layer_norm": False}),
+    Variant(
+        "mixed-gradients",
+        "Both gradients: eta_s 0.9, eta_d falling from 0.1 to 0 over 10M frames.",
+        {
+            "behavior.actor.gradient": "both",
+            "behavior.actor.reinforce_weight": 0.9,
+            "behavior.actor.dynamics_weight": "linear(0.1,0,10e6 frames)",
+        },
+    ),
+    Variant(
+        "policy-entropy",
+        "Entropy, falling over 10M frames, instead of action noise.",
+        {"behavior.actor.entropy": "linear(3e-3,3e-4,10e6 frames)", "behavior.actor.exploration_noise": 0.0},
+    ),
+    Variant(
+        "action-noise",
+        "Action noise, as in Dreamer, instead of entropy.",
+        {"behavior.actor.entropy": 0.0, "behavior.actor.exploration_noise": 0.3},
+    ),
+    Variant("long-term-entropy", "The policy's entropy inside the return.", {"behavior.long_term_entropy": True}),
 )
 
 VARIANTS: dict[str, Variant] = {variant.name: variant for variant in _ALL}
@@ -51,6 +96,16 @@ ABLATIONS = (
     "no-gru-norm",
 )
 """The article's six ablations in its own order, and the layer norm that it lists among its modifications."""
+
+MODIFICATIONS = (
+    "categorical-latents",
+    "mixed-gradients",
+    "policy-entropy",
+    "kl-balancing",
+    "size-22m",
+    "gru-norm",
+)
+"""The article's summary of modifications in its order: together they turn the preset dreamer-v1 into atari-paper."""
 
 
 def variant(name: str) -> Variant:

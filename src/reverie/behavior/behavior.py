@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from reverie.behavior.imagination import ImaginationNoise, Trajectory, draw_imagination_noise, imagine
-from reverie.behavior.losses import actor_loss, critic_loss, value_targets
+from reverie.behavior.losses import actor_loss, add_entropy, critic_loss, value_targets
 from reverie.behavior.networks import Actor, Critic, RewardNorm
 from reverie.config import BehaviorConfig
 from reverie.networks.scalars import Scalars, active, as_tensor
@@ -92,7 +92,10 @@ class Behavior(nn.Module):
         with nullcontext() if active(scalars["dynamics_weight"]) else torch.no_grad():
             trajectory = imagine(model, self.actor, start, is_terminal, self.config.horizon, noise)
             raw_reward = trajectory.reward
-            trajectory = trajectory._replace(reward=self.reward_norm(raw_reward))
+            reward = self.reward_norm(raw_reward)
+            if self.config.long_term_entropy:
+                reward = add_entropy(reward, self.actor, trajectory, scalars["entropy_weight"])
+            trajectory = trajectory._replace(reward=reward)
             value = critic(trajectory.feat)
             target = value_targets(trajectory, value, self.config.lambda_)
         loss_actor, entropy = actor_loss(

@@ -1,5 +1,6 @@
 """Actor and critic losses on imagined trajectories (golden file 11)."""
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -19,6 +20,20 @@ def value_targets(trajectory: Trajectory, value: Float[Tensor, "H1 N"], lambda_:
         lambda_: of the lambda-return.
     """
     return lambda_return(trajectory.reward[:-1], value[:-1], trajectory.discount[:-1], value[-1], lambda_)
+
+
+def add_entropy(
+    reward: Float[Tensor, "H1 N"], actor: Actor, trajectory: Trajectory, entropy_weight: Scalar
+) -> Float[Tensor, "H1 N"]:
+    """Count the policy's entropy in a state as part of its reward: the article's long-term entropy.
+
+        r'_t = r_t + eta_e H(pi(. | z_t))    for t = 0 .. H-1; the last state is bootstrapped from, and keeps its r_H
+
+    So V(z_t) holds the entropies of z_t and of what comes after it, and an action is credited with those of the states
+    that it leads into. Where returns are differentiated, so is the entropy, in the states and in the actor's weights.
+    """
+    entropy = actor(trajectory.feat[:-1], trajectory.actor_hidden).entropy()
+    return torch.cat([reward[:-1] + entropy_weight * entropy, reward[-1:]])
 
 
 def actor_loss(

@@ -65,6 +65,26 @@ def categorical_entropy(logits: Float[Tensor, "*N K"]) -> Float[Tensor, "*N"]:
     return -(log_probs.exp() * log_probs).sum(-1)
 
 
+def straight_through_bits(logits: Float[Tensor, "*N S"], noise: Float[Tensor, "*N S"] | None) -> Float[Tensor, "*N S"]:
+    """Draw bits whose gradient is that of their probabilities: `straight_through` for two classes, one of them kept.
+
+        sample = [noise < p] + p - stop_grad(p),    p = sigmoid(logits)
+
+    Args:
+        logits: of each bit being 1.
+        noise: uniform in [0, 1); None takes the likelier value, and 0 where both are equally likely.
+    """
+    probs = logits.sigmoid()
+    bits = (probs > (0.5 if noise is None else noise)).to(probs.dtype)
+    return bits + (probs - probs.detach())
+
+
+def bernoulli_entropy(logits: Float[Tensor, "*N"]) -> Float[Tensor, "*N"]:
+    """Entropy of each bit in nats, -p log p - (1 - p) log(1 - p), which is the same for l and -l."""
+    size = logits.abs()
+    return F.softplus(-size) + size * (-size).sigmoid()
+
+
 class OneHot:
     """Independent categoricals as concatenated one-hot vectors; usually there is one.
 

@@ -1,7 +1,7 @@
 """Kinds of stochastic state: what the RSSM's heads parametrise and how it is sampled and compared.
 
 A kind has no parameters of its own. Its statistics are one float32 tensor, so that states of every kind look alike:
-logits [S, K] for categoricals, mean and standard deviation [2, S] for Gaussians.
+logits [S, K] for categoricals, mean and standard deviation [2, S] for Gaussians, logits [1, S] for bits.
 """
 
 from typing import Protocol, runtime_checkable
@@ -14,10 +14,12 @@ from torch import Tensor
 from reverie.config import RSSMConfig
 from reverie.networks.distributions import (
     LOG_SQRT_2PI,
+    bernoulli_entropy,
     categorical_entropy,
     draw_normal,
     draw_uniform,
     straight_through,
+    straight_through_bits,
 )
 
 
@@ -111,8 +113,42 @@ class Gaussian:
         return (0.5 + LOG_SQRT_2PI + stats.select(-2, 1).log()).sum(-1)
 
 
+class Binary:
+    """S independent bits with straight-through gradients (the article's binary latents; not in the release)."""
+
+    def __init__(self, variables: int) -> None:
+        self.size = variables
+        self.stats_shape: tuple[int, ...] = (1, variables)
+
+    def stats(self, raw: Float[Tensor, "*N P"]) -> Float[Tensor, "*N 1 S"]:
+        """Raw logits of each bit being 1."""
+        return raw.float().unsqueeze(-2)
+
+    def draw_noise(self, shape: tuple[int, ...], generator: torch.Generator) -> Float[Tensor, "*N S"]:
+        """Uniform noise."""
+        return draw_uniform((*shape, self.size), generator)
+
+    def sample(self, stats: Float[Tensor, "*N 1 S"], noise: Float[Tensor, "*N S"] | None) -> Float[Tensor, "*N S"]:
+        """S values of 0 or 1."""
+        return straight_through_bits(stats.squeeze(-2), noise)
+
+    def kl(self, left: Float[Tensor, "*N 1 S"], right: Float[Tensor, "*N 1 S"]) -> Float[Tensor, "*N"]:
+        """Sum p (log p - log q) + (1 - p) (log(1 - p) - log(1 - q))."""
+        left, right = left.squeeze(-2), right.squeeze(-2)
+        p = left.sigmoid()
+        ones = F.logsigmoid(left) - F.logsigmoid(right)
+        zeros = F.logsigmoid(-left) - F.logsigmoid(-right)
+        return (p * ones + (1 - p) * zeros).sum(-1)
+
+    def entropy(self, stats: Float[Tensor, "*N 1 S"]) -> Float[Tensor, "*N"]:
+        """Sum of the S entropies."""
+        return bernoulli_entropy(stats.squeeze(-2)).sum(-1)
+
+
 def make_latents(config: RSSMConfig) -> LatentKind:
     """The kind that the configuration names."""
     if config.latents == "categorical":
         return Categorical(config.variables, config.classes)
+    if config.latents == "binary":
+        return Binary(config.variables * config.classes)
     return Gaussian(config.variables, config.std_activation, config.min_std)

@@ -11,10 +11,10 @@ from reverie.config import WorldModelConfig
 from reverie.fast.features import Features
 from reverie.networks.distributions import bernoulli_log_prob, unit_normal_log_prob
 from reverie.networks.layers import MLP
-from reverie.networks.scalars import Scalars
+from reverie.networks.scalars import Scalar, Scalars
 from reverie.schedules import parse_schedule
 from reverie.spaces import EnvSpec
-from reverie.world_model.objective import balanced_kl, transform_reward
+from reverie.world_model.objective import balanced_kl, split_kl, transform_reward
 from reverie.world_model.observations import Decoder, Encoder, VectorNorm
 from reverie.world_model.rssm import RSSM, State
 
@@ -47,8 +47,13 @@ class WorldModel(nn.Module):
         self.reward_head = MLP(self.rssm.feat_size, config.reward_head, outputs=1)
         if config.predict_discount:
             self.discount_head = MLP(self.rssm.feat_size, config.discount_head, outputs=1)
-        self._kl_scale = parse_schedule(config.kl.scale)
-        self._free_nats = parse_schedule(config.kl.free_nats)
+        kl = config.kl
+        weights = (
+            {"transition": kl.transition, "latent_entropy": kl.entropy}
+            if kl.objective == "split"
+            else {"kl_scale": kl.scale, "free_nats": kl.free_nats}
+        )
+        self._schedules = {name: parse_schedule(schedule) for name, schedule in weights.items()}
 
     def preprocess(self, steps: Mapping[str, Tensor]) -> Batch:
         """Raw steps to what the networks read and predict (SPEC 3; golden file 10).
@@ -105,7 +110,7 @@ class WorldModel(nn.Module):
 
     def scalars(self, agent_step: float) -> dict[str, float]:
         """Values of the schedules that `loss` reads."""
-        return {"kl_scale": self._kl_scale(agent_step), "free_nats": self._free_nats(agent_step)}
+        return {name: schedule(agent_step) for name, schedule in self._schedules.items()}
 
     def loss(
         self, batch: Batch, state: State | None, noise: Tensor | None, scalars: Scalars | None = None
@@ -114,28 +119,21 @@ class WorldModel(nn.Module):
 
             loss = beta * KL + sum over heads of eta * mean(-log p)
 
+        or, with `kl.objective=split`, eta_t * cross entropy - eta_q * entropy in place of beta * KL.
+
         Args:
             batch: from `preprocess`, [T, B, …].
             state: before the first step; None is zeros. Steps with `is_first` ignore it.
             noise: for the posterior samples; None takes modes.
             scalars: of the same names as what `scalars` returns; None takes those of the first step.
         """
-        kl = self.config.kl
         scalars = self.scalars(0) if scalars is None else scalars
         embed = self.encoder(batch)
         posterior, prior = self.rssm.observe(embed, batch["action"], batch["is_first"], state, noise)
-        kl_loss, kl_value = balanced_kl(
-            self.rssm.latents,
-            posterior.stats,
-            prior,
-            balance=kl.balance,
-            free_nats=scalars["free_nats"],
-            free_average=kl.free_average,
-            forward=kl.forward,
-        )
+        kl_scale, kl_loss, kl_value = self._kl(posterior.stats, prior, scalars)
         likelihoods = self.log_likelihoods(posterior.feat, batch)
         losses = {key: -value.mean() for key, value in likelihoods.items()}
-        loss = scalars["kl_scale"] * kl_loss
+        loss = kl_scale * kl_loss
         for key, value in losses.items():
             loss = loss + self._scale(key) * value
         metrics = {f"model/{key}_loss": value for key, value in losses.items()}
@@ -147,6 +145,23 @@ class WorldModel(nn.Module):
             "model/posterior_entropy": self.rssm.latents.entropy(posterior.stats.detach()).mean(),
         }
         return ModelLoss(loss, posterior, prior, likelihoods, {k: v.detach() for k, v in metrics.items()})
+
+    def _kl(self, posterior: Tensor, prior: Tensor, scalars: Scalars) -> tuple[Scalar, Tensor, Tensor]:
+        """Weight and value of the term that holds posterior and prior together, and the KL of each step in nats."""
+        kl, latents = self.config.kl, self.rssm.latents
+        if kl.objective == "split":
+            weights = {"transition": scalars["transition"], "entropy": scalars["latent_entropy"]}
+            return 1.0, *split_kl(latents, posterior, prior, **weights)
+        term = balanced_kl(
+            latents,
+            posterior,
+            prior,
+            balance=kl.balance,
+            free_nats=scalars["free_nats"],
+            free_average=kl.free_average,
+            forward=kl.forward,
+        )
+        return scalars["kl_scale"], *term
 
     def _scale(self, key: str) -> float:
         scales = self.config.scales

@@ -51,6 +51,31 @@ def balanced_kl(
     return free(value), value
 
 
+def split_kl(
+    latents: LatentKind, posterior: Tensor, prior: Tensor, *, transition: Scalar, entropy: Scalar
+) -> tuple[Float[Tensor, ""], Float[Tensor, "*N"]]:
+    """The KL's two parts, each with its own weight (article, world model loss).
+
+        loss = eta_t CE(q, p) - eta_q H(q),    CE(q, p) = -E_q log p = KL(q || p) + H(q)
+
+    As the article writes it, the cross entropy moves both distributions. Where the prior fits exactly, the loss is
+    (eta_t - eta_q) H(q): with eta_t above eta_q it falls as the posterior becomes certain of whatever it says, and what
+    it says is up to the other terms of the objective (docs/variants.md).
+
+    Args:
+        latents: the kind of state whose statistics follow.
+        posterior: statistics of q, [..., *stats_shape].
+        prior: statistics of p.
+        transition: eta_t.
+        entropy: eta_q.
+
+    Returns:
+        The loss, and the KL of each step in nats.
+    """
+    kl, uncertainty = latents.kl(posterior, prior), latents.entropy(posterior)
+    return (transition * (kl + uncertainty) - entropy * uncertainty).mean(), kl
+
+
 class _ScaledGradient(torch.autograd.Function):
     """The same values, with a gradient `scale` times as large."""
 

@@ -1,0 +1,251 @@
+"""Variants by name: each changes what it says, and moves the parameters that it should."""
+
+import numpy as np
+import pytest
+import torch
+
+from reverie.agent import Dreamer
+from reverie.config import Config
+from reverie.config_io import diff, flatten
+from reverie.envs import make_env
+from reverie.errors import ConfigError
+from reverie.networks.gru import GRUCell
+from reverie.presets import PRESETS, preset
+from reverie.spaces import ActionSpec, EnvSpec
+from reverie.variants import ABLATIONS, MODIFICATIONS, VARIANTS, combined, with_variant
+from tests.test_agent import ATARI_IMAGE, DISCRETE, random_steps, tensors, tiny
+
+SPEC = EnvSpec(ATARI_IMAGE, DISCRETE)
+
+
+def changed(base: Config, name: str) -> dict[str, object]:
+    return {path: now for path, _, now in diff(with_variant(base, name), base)}
+
+
+# --- names -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("preset_name", ["atari-paper", "atari-small", "minatar", "dreamer-v1", "article"])
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_variant_fits_every_preset(name: str, preset_name: str) -> None:
+    config = with_variant(preset(preset_name), name)
+    values = flatten(config)
+    assert {path: values[path] for path in VARIANTS[name].settings} == dict(VARIANTS[name].settings)
+
+
+@pytest.mark.parametrize("name", ABLATIONS)
+def test_an_ablation_changes_the_full_agent(name: str) -> None:
+    """Against the article's agent each is a change, and of one thing."""
+    paths = set(changed(preset("atari-paper"), name))
+    assert paths and paths <= set(VARIANTS[name].settings)
+    assert len({path.rsplit(".", 1)[0] for path in paths}) == 1
+
+
+def test_the_articles_list_of_modifications_leads_from_dreamer_to_its_agent() -> None:
+    config = preset("dreamer-v1")
+    for name in MODIFICATIONS:
+        assert changed(config, name), name  # none of them is there before its turn
+        config = with_variant(config, name)
+    assert (
+        diff(config, preset("atari-paper")) == []
+        or {path for path, _, _ in diff(config, preset("atari-paper"))} == set()
+    )
+    assert with_variant(preset("dreamer-v1"), "+".join(MODIFICATIONS)) == preset("atari-paper")
+
+
+def test_dreamer_differs_in_nothing_that_the_article_does_not_list() -> None:
+    paths = {path for path, _, _ in diff(preset("dreamer-v1"), preset("atari-paper"))}
+    assert paths <= {path for name in MODIFICATIONS for path in VARIANTS[name].settings}
+
+
+def test_the_article_is_the_papers_agent_with_the_split_objective() -> None:
+    assert preset("article") == with_variant(preset("atari-paper"), "split")
+    values = flatten(preset("article"))
+    scales = [values[f"world_model.scales.{head}"] for head in ("image", "reward", "discount")]
+    assert [*scales, values["world_model.kl.transition"], values["world_model.kl.entropy"]] == [
+        1 / 12288, 1, 1, 0.08, 0.02,
+    ]  # fmt: skip
+
+
+def test_the_articles_schedules_count_frames() -> None:
+    """0.1 to 0 and 3e-3 to 3e-4 over the first 10M environment frames, whatever the action repeat."""
+    for repeat in (4, 1):
+        actor = {
+            path: value for path, value in flatten(preset("article")).items() if path.startswith("behavior.actor.")
+        }
+        sizes = {"behavior.actor.units": 16, "behavior.actor.layers": 1, "env.action_repeat": repeat}
+        small = tiny().override(**{**actor, **sizes})
+        behavior = Dreamer(small, SPEC).behavior
+        for frames, dynamics, entropy in ((0, 0.1, 3e-3), (5e6, 0.05, 1.65e-3), (10e6, 0, 3e-4), (2e8, 0, 3e-4)):
+            numbers = behavior.scalars(frames / repeat)
+            assert numbers["dynamics_weight"] == pytest.approx(dynamics)
+            assert numbers["reinforce_weight"] == 0.9
+            assert numbers["entropy_weight"] == pytest.approx(entropy)
+
+
+def test_variants_join() -> None:
+    assert combined("no-gru-norm+size_13m") == {
+        **VARIANTS["no-gru-norm"].settings,
+        **VARIANTS["size-13m"].settings,
+    }
+    assert combined("no-kl-balancing+free-nats")["world_model.kl.free_nats"] == 3.0  # they agree on what they share
+    with pytest.raises(ConfigError, match=r"gaussian-latents and binary-latents contradict each other in .*latents"):
+        combined("gaussian-latents+binary-latents")
+    with pytest.raises(ConfigError, match=r"no variant 'gausian-latents'; did you mean gaussian-latents"):
+        combined("full+gausian-latents")
+
+
+# --- sizes -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "millions"), [("size-13m", 12.85), ("size-22m", 22.25)])
+def test_sizes(name: str, millions: float) -> None:
+    spec = EnvSpec(ATARI_IMAGE, ActionSpec("discrete", (18,)))
+    other = preset("dreamer-v1" if name == "size-22m" else "atari").override(
+        **{"world_model.rssm.latents": "categorical", "world_model.rssm.gru_layer_norm": True}
+    )
+    counts = Dreamer(with_variant(other, name), spec, device="cpu").parameter_counts()
+    assert counts["trained"] / 1e6 == pytest.approx(millions, abs=0.01)
+
+
+# --- what moves ------------------------------------------------------------------------------------------------------
+
+POSTERIOR = ("encoder.", "rssm.cell.", "rssm.input_layer.", "rssm.posterior_")
+PRIOR = ("rssm.prior_",)
+
+
+def moved_by_the_kl(variant: str, **settings: object) -> set[str]:
+    """Parameters that the term between posterior and prior moves, when it is all there is."""
+    nothing = {f"world_model__scales__{head}": 0.0 for head in ("image", "vector", "reward", "discount")}
+    base = with_variant(tiny(**settings), variant)
+    agent = Dreamer(base.override(**{key.replace("__", "."): value for key, value in nothing.items()}), SPEC)
+    model = agent.world_model
+    batch = model.preprocess(tensors(random_steps(SPEC, (4, 3))))
+    noise = model.rssm.latents.draw_noise((4, 3), torch.Generator().manual_seed(0))
+    named = list(model.named_parameters())
+    loss = model.loss(batch, None, noise).loss
+    gradients = torch.autograd.grad(loss, [value for _, value in named], allow_unused=True)
+    return {
+        name for (name, _), gradient in zip(named, gradients, strict=True) if gradient is not None and gradient.any()
+    }
+
+
+@pytest.mark.parametrize(
+    "variant", ["full", "split", "no-kl-balancing", "gaussian-latents", "binary-latents", "no-gru-norm"]
+)
+def test_the_kl_moves_posterior_and_prior_and_no_head(variant: str) -> None:
+    moved = moved_by_the_kl(variant)
+    assert all(name.startswith(POSTERIOR + PRIOR) for name in moved)
+    for part in (*POSTERIOR, *PRIOR):
+        assert any(name.startswith(part) for name in moved), part
+
+
+def test_free_nats_stop_both_sides() -> None:
+    assert moved_by_the_kl("free-nats", world_model__rssm__variables=1) == set()
+    assert moved_by_the_kl("no-kl-balancing", world_model__rssm__variables=1)
+
+
+def test_splitting_ignores_what_belongs_to_balancing() -> None:
+    """Scale, balance and free nats have no effect on the split objective, and its weights none on the balanced one."""
+    batch = tensors(random_steps(SPEC, (4, 3)))
+
+    def kl_loss(**settings: object) -> float:
+        model = Dreamer(tiny(**settings), SPEC, seed=1).world_model
+        return float(model.loss(model.preprocess(batch), None, None).metrics["model/kl_loss"])
+
+    split = {"world_model__kl__objective": "split"}
+    other = {"world_model__kl__scale": 9.0, "world_model__kl__free_nats": 50.0, "world_model__kl__balance": 0.1}
+    assert kl_loss(**split) == kl_loss(**split, **other)
+    assert kl_loss(**split) != kl_loss(**split, world_model__kl__transition=0.5)
+    assert kl_loss(**split) != kl_loss(**split, world_model__kl__entropy=0.5)
+    weights = {"world_model__kl__transition": 0.5, "world_model__kl__entropy": 0.5}
+    assert kl_loss() == kl_loss(**weights)
+
+
+def test_only_the_layer_norm_is_missing() -> None:
+    shapes = [
+        {name: value.shape for name, value in Dreamer(with_variant(tiny(), variant), SPEC).named_parameters()}
+        for variant in ("gru-norm", "no-gru-norm")
+    ]
+    assert set(shapes[0]) - set(shapes[1]) == {"world_model.rssm.cell.norm.weight", "world_model.rssm.cell.norm.bias"}
+    assert {name: shape for name, shape in shapes[0].items() if name in shapes[1]} == shapes[1]
+
+
+def test_a_gru_without_layer_norm_by_its_equations() -> None:
+    cell = GRUCell(3, 4, layer_norm=False)
+    generator = np.random.default_rng(0)
+    x, h = generator.normal(size=(2, 3)), generator.normal(size=(2, 4))
+    weight, bias = cell.linear.weight.detach().double().numpy(), cell.linear.bias.detach().double().numpy()
+    reset, candidate, update = np.split(np.concatenate([x, h], -1) @ weight.T + bias, 3, -1)
+
+    def sigmoid(value: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
+        return 1 / (1 + np.exp(-value))
+
+    update = sigmoid(update - 1)
+    expected = update * np.tanh(sigmoid(reset) * candidate) + (1 - update) * h
+    found = cell(torch.from_numpy(x).float(), torch.from_numpy(h).float())
+    np.testing.assert_allclose(found.detach().numpy(), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("variant", ["reinforce-only", "straight-through-only", "mixed-gradients"])
+def test_the_actors_loss_moves_the_actor_alone(variant: str) -> None:
+    """Its gradient may pass through the world model and the critic, and changes neither."""
+    still = {"world_model__optimizer__weight_decay": 0.0, "behavior__critic__optimizer__weight_decay": 0.0}
+    still |= {"world_model__optimizer__lr": 0.0, "behavior__critic__optimizer__lr": 0.0}
+    agent = Dreamer(with_variant(tiny(**still), variant), SPEC)
+    before = {name: value.clone() for name, value in agent.named_parameters()}
+    agent.train_step(random_steps(SPEC, (4, 3)))
+    moved = {name for name, value in agent.named_parameters() if not torch.equal(value, before[name])}
+    # The target critic took over the critic, as after every first update.
+    assert {name.rsplit(".", 1)[0] for name in moved if not name.startswith("behavior.target_critic.")} == {
+        name.rsplit(".", 1)[0] for name in before if name.startswith("behavior.actor.")
+    }
+
+
+@pytest.mark.parametrize(
+    ("variant", "differentiated"),
+    [("reinforce-only", False), ("straight-through-only", True), ("mixed-gradients", True)],
+)
+def test_only_dynamics_gradients_look_into_the_rollout(variant: str, differentiated: bool) -> None:
+    agent = Dreamer(with_variant(tiny(), variant), SPEC)
+    model = agent.world_model
+    batch = model.preprocess(tensors(random_steps(SPEC, (3, 2))))
+    start = model.loss(batch, None, None).posterior.map(lambda part: part.detach().flatten(0, 1))
+    result = agent.behavior.loss(model, start, batch["is_terminal"].flatten(), None)
+    assert result.target.requires_grad is differentiated
+    weights = torch.autograd.grad(result.actor, list(model.parameters()), allow_unused=True)
+    assert any(gradient is not None and gradient.any() for gradient in weights) is differentiated
+
+
+def test_action_noise_takes_the_place_of_entropy() -> None:
+    agent = Dreamer(with_variant(tiny(), "action-noise"), SPEC)
+    assert agent.behavior.scalars(0)["entropy_weight"] == 0
+    observation = random_steps(SPEC, (400,))
+    with torch.no_grad():  # a policy that is certain
+        agent.behavior.actor.head.bias.copy_(torch.tensor([50.0, 0, 0, 0]))
+    action, _ = agent.act(observation, None)
+    others = (action.argmax(-1) != 0).mean()
+    assert others == pytest.approx(0.3 * 3 / 4, abs=0.06)
+
+
+@pytest.mark.parametrize("variant", ["binary-latents", "split", "long-term-entropy", "split+gaussian-latents"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_new_variants_learn_and_act(variant: str, precision: str) -> None:
+    agent = Dreamer(with_variant(tiny(training__precision=precision), variant), SPEC)
+    before = {name: value.clone() for name, value in agent.named_parameters()}
+    for seed in range(2):
+        metrics = agent.train_step(random_steps(SPEC, (4, 3), seed))
+        assert all(value.isfinite() for value in metrics.values()), metrics
+    assert not [name for name, value in agent.named_parameters() if torch.equal(value, before[name])]
+    action, _ = agent.act(random_steps(SPEC, (5,)))
+    assert action.shape == (5, 4)
+    context = agent.open_loop(random_steps(SPEC, (4, 2)), 2)
+    assert context["image"].isfinite().all()
+
+
+def test_presets_of_the_article_have_an_environment() -> None:
+    """Their settings make a real Atari game with all 18 actions."""
+    for name in ("article", "dreamer-v1"):
+        assert name in PRESETS
+        with make_env(preset(name).for_env("ALE/Pong-v5").env, seed=0) as env:
+            assert env.spec.action.sizes == (18,)
