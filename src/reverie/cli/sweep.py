@@ -71,9 +71,7 @@ def with_budget(plan: "Plan", workers: int | None, threads: int | None) -> "Plan
     )
 
 
-def carry_out(
-    plan: "Plan", cells: "Sequence[Cell]", folder: Path, retry: int, dry_run: bool, as_json: bool
-) -> "Board":
+def carry_out(plan: "Plan", cells: "Sequence[Cell]", folder: Path, retry: int, dry_run: bool, as_json: bool) -> "Board":
     """Run a plan in a folder and show it; or only show how it stands there.
 
     Raises:

@@ -42,7 +42,7 @@ def look(cell: Cell, folder: Path) -> Standing:
     """How a cell stands in the folder of a sweep.
 
     A run writes its last row of metrics after its last evaluation, so that a row of the planned steps says that it is
-    done. If there are checkpoints (they may be removed from a finished run), the newest one must be of those steps, too.
+    done. If there are checkpoints (they may be removed from a finished run), the newest must be of those steps, too.
 
     Raises:
         ConfigError: if the run's configuration cannot be read.

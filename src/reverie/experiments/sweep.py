@@ -17,9 +17,7 @@ from reverie.video import replacing
 FORMAT = 1
 
 
-def survey(
-    cells: Sequence[Cell], folder: Path, workers: int, clock: Callable[[], float] = time.monotonic
-) -> Board:
+def survey(cells: Sequence[Cell], folder: Path, workers: int, clock: Callable[[], float] = time.monotonic) -> Board:
     """How every cell stands in the folder of a sweep.
 
     Raises:
@@ -97,7 +95,11 @@ def status(board: Board, plan: Plan, folder: Path) -> dict[str, Any]:
                 "steps": entry.cell.config.training.steps,
                 "frames_per_second": entry.frames_per_second,
                 "score": entry.track.score,
-                "score_of": None if entry.track.score is None else "evaluation" if entry.track.evaluated else "training",
+                "score_of": None
+                if entry.track.score is None
+                else "evaluation"
+                if entry.track.evaluated
+                else "training",
                 "error": entry.error or None,
             }
             for entry in board.entries

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterator
 from types import TracebackType
-from typing import Protocol
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType
 from rich.live import Live
@@ -28,19 +27,7 @@ INTERVAL = 60.0
 """Seconds between two plain lines."""
 
 
-class SweepView(Protocol):
-    """A view that is also a context manager."""
-
-    def event(self, entry: Entry) -> None: ...
-    def log(self, message: str) -> None: ...
-    def update(self) -> None: ...
-    def __enter__(self) -> "SweepView": ...
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
-
-
-def view_of(board: Board, title: str, console: Console) -> SweepView:
+def view_of(board: Board, title: str, console: Console) -> "LiveView | PlainView":
     """The view that suits a console."""
     return LiveView(board, title, console) if wants_live(console) else PlainView(board, title, console)
 
