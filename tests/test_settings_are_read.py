@@ -79,6 +79,7 @@ def test_every_setting_is_read(reads: Reads, tmp_path: Path) -> None:
     continuous = tiny.for_env("Pendulum-v1").override(
         **{
             "world_model.rssm.latents": "gaussian",
+            "world_model.kl.objective": "split",
             "behavior.actor.gradient": "both",
             "behavior.actor.reinforce_weight": 0.9,
         }

@@ -162,6 +162,14 @@ def test_splitting_ignores_what_belongs_to_balancing() -> None:
     assert kl_loss() == kl_loss(**weights)
 
 
+def test_the_split_term_enters_the_loss_as_it_is() -> None:
+    nothing = {f"world_model__scales__{head}": 0.0 for head in ("image", "vector", "reward", "discount")}
+    model = Dreamer(tiny(**nothing, world_model__kl__objective="split"), SPEC).world_model
+    result = model.loss(model.preprocess(tensors(random_steps(SPEC, (4, 3)))), None, None)
+    entropy, kl = result.metrics["model/posterior_entropy"], result.metrics["model/kl"]
+    assert result.loss.item() == pytest.approx((0.08 * (kl + entropy) - 0.02 * entropy).item(), rel=1e-5)
+
+
 def test_only_the_layer_norm_is_missing() -> None:
     shapes = [
         {name: value.shape for name, value in Dreamer(with_variant(tiny(), variant), SPEC).named_parameters()}

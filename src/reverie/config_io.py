@@ -135,10 +135,12 @@ def set_fields(config: Config, settings: Mapping[str, Any]) -> Config:
 
 
 def schedules_in_steps(config: Config) -> Config:
-    """Copy whose schedules count agent steps only, as learning does: frames are divided by the action repeat."""
+    """Copy whose schedules count agent steps only, as learning does; the configuration itself if all of them do."""
     values = flatten(config)
     schedules = [path for path, hint in field_types() if hint in (Schedule, Schedule | None)]
-    return set_fields(config, {path: in_steps(values[path], config.env.action_repeat) for path in schedules})
+    counted = {path: in_steps(values[path], config.env.action_repeat) for path in schedules}
+    changed = {path: schedule for path, schedule in counted.items() if schedule != values[path]}
+    return set_fields(config, changed) if changed else config
 
 
 def to_dict(config: Any) -> dict[str, Any]:
