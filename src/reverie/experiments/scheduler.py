@@ -4,7 +4,7 @@ import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from reverie.errors import ReverieError
 from reverie.experiments.board import OPEN, Board, Entry, State
@@ -17,6 +17,7 @@ PATIENCE = 150.0
 """Seconds that cells have to end with a checkpoint, before they are killed."""
 
 
+@runtime_checkable
 class View(Protocol):
     """What shows a sweep to the user."""
 
