@@ -72,6 +72,15 @@ def test_what_resembles_nothing_is_said_to_be_unknown() -> None:
     assert estimate_words(Estimate(3725, 0)) == "1:02:05 left"
 
 
+def test_a_pace_of_another_environment_is_said_to_be() -> None:
+    a, b = grid(envs=("A-v0", "B-v0"), seeds=1)
+    found = estimate([(a, track(150, 60), 0.0)], [(b, Track())], Paces([(a, track(150, 60))]), 1)
+    assert found == Estimate(25 + 85, 0, borrowed=1)
+    assert estimate_words(found) == "about 1:50 left: 1 by the pace of other environments"
+    both = Paces([(a, track(150, 60)), (b, track(150, 60))])
+    assert estimate([(a, track(150, 60), 0.0)], [(b, Track())], both, 1) == Estimate(110, 0)
+
+
 def test_the_board_counts_down_between_rows() -> None:
     now = 0.0
     board = Board(grid(seeds=2), 1, lambda: now)

@@ -46,6 +46,8 @@ class Estimate:
     """Of the cells whose pace is known; None if it is known of none that is left."""
     unknown: int
     """Cells left that resemble nothing measured."""
+    borrowed: int = 0
+    """Cells left whose pace is that of another environment."""
 
 
 def pace(track: Track) -> Pace | None:
@@ -66,6 +68,11 @@ class Paces:
             if found is not None:
                 for kind in _kinds(cell):
                     self._by_kind.setdefault(kind, []).append(found)
+
+    def borrows(self, cell: Cell) -> bool:
+        """Whether the pace of a cell is that of another environment."""
+        same_env = _kinds(cell)[:2]
+        return self.of(cell) is not None and not any(kind in self._by_kind for kind in same_env)
 
     def of(self, cell: Cell) -> Pace | None:
         """The mean of the most similar ones; None if there is none."""
@@ -102,7 +109,9 @@ def estimate(
     known = [seconds for seconds in left if seconds is not None]
     if not known:
         return Estimate(0.0 if not left else None, len(left))
-    return Estimate(makespan([s or 0.0 for s in now], [s or 0.0 for s in later], workers), len(left) - len(known))
+    borrowed = sum(paces.borrows(cell) for cell in [*(cell for cell, *_ in running), *(cell for cell, _ in waiting)])
+    seconds = makespan([s or 0.0 for s in now], [s or 0.0 for s in later], workers)
+    return Estimate(seconds, len(left) - len(known), borrowed)
 
 
 def makespan(running: Sequence[float], waiting: Sequence[float], workers: int) -> float:

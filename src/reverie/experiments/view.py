@@ -150,12 +150,15 @@ def score_words(entry: Entry) -> str:
 
 
 def estimate_words(found: Estimate) -> str:
-    """Time left, and how much of it is known."""
+    """Time left, and what it rests on where it is not on runs in the same environment."""
     if found.seconds is None:
         return "time left unknown until something is measured"
-    if not found.unknown:
-        return f"{format_duration(found.seconds)} left"
-    return f"at least {format_duration(found.seconds)} left: nothing like {found.unknown} of the cells is measured yet"
+    left = f"{format_duration(found.seconds)} left"
+    if found.unknown:
+        return f"at least {left}: nothing like {found.unknown} of the cells is measured yet"
+    if found.borrowed:
+        return f"about {left}: {found.borrowed} by the pace of other environments"
+    return left
 
 
 def event_line(entry: Entry) -> str:
