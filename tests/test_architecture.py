@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src"
 
 PARTS = ("cli", "analysis", "bench", "training", "agent", "acting", "behavior", "world_model", "networks", "replay")
-PARTS += ("envs",)
+PARTS += ("envs", "experiments")
 PARTS += ("checkpoints", "video", "config", "config_io", "presets", "variants", "schedules", "spaces", "errors", "fast")
 PARTS += ("provenance",)
 PARTS += ("training/trainer", "training/start")
@@ -48,6 +48,7 @@ def test_imports_go_one_way() -> None:
     ("importer", "statement"),
     [
         ("analysis", "from reverie.training import something"),
+        ("experiments", "from reverie import analysis, training, envs, presets"),
         ("training", "from reverie import agent, envs, replay"),
         ("agent", "import reverie.behavior, reverie.world_model, reverie.networks, reverie.config, torch"),
         ("config", "from reverie.config_io import set_field"),
@@ -69,6 +70,9 @@ def test_downward_imports_pass(tmp_path: Path, importer: str, statement: str) ->
         ("training", "import reverie.cli"),
         ("training", "import reverie.analysis"),
         ("training", "import reverie.bench"),
+        ("training", "import reverie.experiments"),
+        ("analysis", "import reverie.experiments"),
+        ("experiments", "import reverie.cli"),
         ("analysis", "import reverie.bench"),
         ("agent", "import reverie.replay"),
         ("checkpoints", "import reverie.networks"),

@@ -9,6 +9,7 @@ import difflib
 import json
 import math
 import os
+import re
 import types
 import typing
 from collections.abc import Iterable, Iterator, Mapping
@@ -87,6 +88,18 @@ def did_you_mean(names: list[str]) -> str:
     if not names:
         return "."
     return f"; did you mean {' or '.join(filter(None, [', '.join(names[:-1]), names[-1]]))}?"
+
+
+def option(path: str) -> str:
+    """The command-line option that sets the setting of this path."""
+    return "--" + re.sub(r"_(?=\w)", "-", path.removeprefix(f"{SHORT}."))
+
+
+def as_text(value: Any) -> str:
+    """A setting's value as text that `convert` turns into the same value."""
+    if isinstance(value, list | tuple):
+        return ",".join(as_text(item) for item in value)
+    return str(value).lower() if isinstance(value, bool) or value is None else str(value)
 
 
 def set_field(config: Config, name: str, value: Any) -> Config:

@@ -243,8 +243,14 @@ def test_eval(run: Run, trained: Path) -> None:
     returns = [episode["return"] for episode in result["episodes"]]
     assert len(returns) == 2
     assert result["mean"] == pytest.approx(sum(returns) / 2)
+    assert (result["normalised"], result["references"]) == ({}, {})
+    assert result["protocol"]["sticky_actions"] is None
     out = run(f"eval {trained} --episodes 2 --seed 1")
     assert f"mean return {result['mean']:,.2f}" in out
+    assert "protocol: mode actions, sampled latents, whole episodes (up to 100 steps), seed 1 (given)" in out
+    assert "checkpoint of step 140" in out
+    assert "n = 2 is few" in out
+    assert "normalised" not in out
 
 
 @pytest.mark.parametrize("line", ["eval {} --episodes 1", "dream {} --context 3 --horizon 8"])

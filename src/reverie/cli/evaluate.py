@@ -33,11 +33,12 @@ def run(argv: list[str]) -> None:
     if command.episodes < 1:
         raise UsageError(f"--episodes is {command.episodes}, but at least 1 is needed.")
 
+    from reverie.analysis.evaluation import NAMES, cautions, protocol_line, with_references
     from reverie.training import evaluate_run
     from reverie.training.sharing import give_way
 
     give_way()
-    result = evaluate_run(command.run, command.episodes, command.seed, command.device)
+    result = with_references(evaluate_run(command.run, command.episodes, command.seed, command.device))
     if command.json:
         print(json.dumps(result))
         return
@@ -46,5 +47,18 @@ def run(argv: list[str]) -> None:
         column.justify = "right"
     for number, episode in enumerate(result["episodes"], 1):
         table.add_row(str(number), f"{episode['return']:,.2f}", f"{episode['length']:,}")
-    console().print(table)
-    console().print(f"mean return {result['mean']:,.2f}, standard deviation {result['std']:,.2f}")
+    out = console()
+    out.print(table)
+    error = "" if result["standard_error"] is None else f", standard error {result['standard_error']:,.2f}"
+    count = len(result["episodes"])
+    out.print(f"mean return {result['mean']:,.2f}, standard deviation {result['std']:,.2f}{error}, n = {count}")
+    if result["normalised"]:
+        out.print(
+            "normalised: " + ", ".join(f"{value:.3f} {NAMES[kind]}" for kind, value in result["normalised"].items())
+        )
+    if result["references"]:
+        known = (f"{name.replace('_', ' ')} {score:,.1f}" for name, score in result["references"].items())
+        out.print("published: " + ", ".join(known))
+    out.print(f"protocol: {protocol_line(result)}")
+    for sentence in cautions(result):
+        out.print(f"[yellow]note:[/yellow] {sentence}")

@@ -24,6 +24,10 @@ COMMANDS: dict[str, Entry] = {
     "eval": Entry("evaluate", "RUN [options]", "Score a trained agent."),
     "dream": Entry("dream", "RUN [options]", "Draw what the world model expects, beside what happened."),
     "plot": Entry("plot", "RUN... [options]", "Draw the learning curves of runs."),
+    "sweep": Entry(
+        "sweep", "PLAN [options]", "Train a grid of environments, variants and seeds; goes on where it stopped."
+    ),
+    "ablate": Entry("ablate", "[ENV...] [options]", "Compare the agent with the article's ablations."),
     "demo": Entry("demo", "[options]", "Train on an Atari game for some minutes, then show what was learned."),
     "bench": Entry("bench", "WHAT [options]", "Measure speed and memory: train-step, collect, replay or loop."),
     "config": Entry("config", "PRESET [options]", "Print a preset's configuration."),

@@ -20,7 +20,7 @@ from rich.text import Text
 
 from reverie import config_io
 from reverie.config import Config
-from reverie.config_io import did_you_mean, nearest
+from reverie.config_io import did_you_mean, nearest, option
 from reverie.errors import ConfigError, ReverieError
 
 Command = TypeVar("Command")
@@ -60,11 +60,6 @@ def parse(
         config = config_io.set_fields(base(rest), settings) if base else None
         _help(name, command, config)
     return tyro.cli(command, prog=f"reverie {name}", args=rest, config=_STYLE), settings
-
-
-def option(path: str) -> str:
-    """The option that sets the setting of this path."""
-    return "--" + re.sub(r"_(?=\w)", "-", path.removeprefix(f"{config_io.SHORT}."))
 
 
 def given(argv: list[str], name: str) -> str | None:

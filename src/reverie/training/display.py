@@ -64,7 +64,7 @@ class Display:
         self.env, self.preset, self.parameters, self.device = env, preset, parameters, device
         self.console = console or Console(highlight=False)
         self.progress = Progress(total_frames, frames, clock, elapsed)
-        self.is_live = _wants_live(self.console) if live is None else live
+        self.is_live = wants_live(self.console) if live is None else live
         self._interval = interval
         self._clock = clock
         self._last_line = -math.inf
@@ -142,7 +142,8 @@ class Display:
             yield render(self.progress, self.env, self._facts(), options)
 
 
-def _wants_live(console: Console) -> bool:
+def wants_live(console: Console) -> bool:
+    """Whether a console can redraw in place what it shows: a terminal with Unicode, outside of CI."""
     unicode = console.encoding.lower().startswith("utf")
     return console.is_terminal and not console.is_dumb_terminal and unicode and not os.environ.get("CI")
 

@@ -10,6 +10,8 @@ import torch
 from reverie.agent import Dreamer
 from reverie.config import EnvConfig
 from reverie.envs import EnvFactory, make_env
+from reverie.envs.atari import ENTRY_POINT
+from reverie.envs.catalog import find_spec
 from reverie.errors import EnvError
 from reverie.training.collection import AgentPolicy, Collector, Episode
 from reverie.training.interrupts import StopRequest
@@ -71,11 +73,13 @@ def evaluate_run(path: Path, episodes: int, seed: int | None = None, device: str
         device: where the agent runs.
 
     Returns:
-        `mean`, `std` and `episodes`, a list of {return, length}, of raw rewards; and `env`, `agent_steps`, `seed`.
+        `mean`, `std` and `episodes`, a list of {return, length}, of raw rewards; `env`, `agent_steps`, `seed`; and
+        `protocol`, how the episodes were played.
     """
     from reverie.training.loading import load
 
     agent = load(path, device)
+    origin = "derived from the run's, apart from training" if seed is None else "given"
     seed = evaluation_seed(agent.config.training.seed, 0) if seed is None else seed
     played = evaluate(agent, agent.config.env, episodes, seed)
     returns = np.array([episode.return_ for episode in played])
@@ -83,9 +87,22 @@ def evaluate_run(path: Path, episodes: int, seed: int | None = None, device: str
         "env": agent.config.env.name,
         "agent_steps": agent.agent_steps,
         "seed": seed,
+        "protocol": {**_protocol(agent.config.env), "seed": origin},
         "mean": float(returns.mean()),
         "std": float(returns.std()),
         "episodes": [{"return": episode.return_, "length": episode.length} for episode in played],
+    }
+
+
+def _protocol(config: EnvConfig) -> dict[str, Any]:
+    """What the environment's configuration decides, and what is the same in every evaluation."""
+    return {
+        "sticky_actions": config.sticky_actions if find_spec(config.name).entry_point == ENTRY_POINT else None,
+        "action_repeat": config.action_repeat,
+        "time_limit": config.time_limit or None,
+        "actions": "mode",
+        "latents": "sampled",
+        "episodes": "counted to their end",
     }
 
 

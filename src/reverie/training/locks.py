@@ -1,6 +1,8 @@
 """Files that this process keeps locked: the system unlocks them when it ends, however it ends."""
 
+import fcntl
 import os
+from pathlib import Path
 
 _held: set[int] = set()  # file descriptors
 
@@ -27,3 +29,23 @@ def _close_in_child() -> None:
 
 
 os.register_at_fork(after_in_child=_close_in_child)
+
+
+def is_held(path: Path) -> bool:
+    """Whether some process holds the lock of this file; False if there is no such file, or no way to know.
+
+    To find out, the lock is shared for an instant; a run that starts in just this instant is refused, and not harmed.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return False

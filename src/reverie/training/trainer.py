@@ -54,6 +54,8 @@ class LoopState:
     """Wall time of the run, over all its parts."""
     best_score: float | None = None
     pretrained: bool = False
+    finished_at: int = 0
+    """Steps at which the run was last finished: with its last evaluation, video and row of metrics."""
     last_due: dict[str, int | None] = field(default_factory=dict)
     """State of each `Every`, by name."""
 
@@ -185,7 +187,7 @@ class Trainer:
 
     def _loop(self, stop: StopRequest, started: float) -> None:
         steps = self.config.training.steps
-        if self.state.steps >= steps:
+        if self.state.finished_at >= steps:
             self._display.log(f"This run has its {steps:,} steps; raise --steps to go on.")
             return
         if not self._resumed_at:
@@ -387,6 +389,7 @@ class Trainer:
         if self._has_images and self.config.training.video_every:
             self._video()
         self._log()
+        self.state.finished_at = self.state.steps
         self._checkpoint()
         self._display.update(step=self.state.steps, frames=self.frames, phase="finished")
 
@@ -436,7 +439,8 @@ class Trainer:
             self.agent.restore(snapshot)
         except CheckpointError as error:
             raise CheckpointError(self._misfit() or str(error)) from error
-        self.state = LoopState(**loop["state"])
+        # A checkpoint from before `finished_at` of a run that has its steps is taken for that of a finished one.
+        self.state = LoopState(**{"finished_at": loop["state"]["steps"], **loop["state"]})
         for name, every in self._due.items():
             every.last = self.state.last_due.get(name)
         restore_numpy(self._sample_rng, loop["sample_rng"])

@@ -1,0 +1,64 @@
+"""An evaluation beside the published scores of its environment, and its protocol in words."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from reverie.analysis.published import STICKY_ACTIONS, game_scores
+from reverie.analysis.scores import normalised_scores
+
+FEW_EPISODES = 10
+"""Below this, the mean of an evaluation says little."""
+NAMES = {
+    "gamer": "gamer-normalised",
+    "record": "record-normalised",
+    "clipped_record": "record-normalised, clipped at 1",
+    "dmc": "of the largest possible return, 1000",
+}
+
+
+def with_references(result: Mapping[str, Any]) -> dict[str, Any]:
+    """An evaluation with its standard error, normalised scores and the scores that they come from.
+
+    Args:
+        result: of `evaluate_run`.
+
+    Returns:
+        Also `standard_error`, std / sqrt(n - 1), None for a single episode; `normalised` by kind and `references`, both
+        empty for an environment that no scores are published for.
+    """
+    episodes = len(result["episodes"])
+    game = game_scores(result["env"])
+    references = {"random": game.random, "human_gamer": game.gamer, "human_record": game.record} if game else {}
+    return {
+        **result,
+        "standard_error": result["std"] / math.sqrt(episodes - 1) if episodes > 1 else None,
+        "normalised": normalised_scores(result["env"], result["mean"]),
+        "references": references,
+    }
+
+
+def protocol_line(result: Mapping[str, Any]) -> str:
+    """How the episodes of an evaluation were played."""
+    protocol = result["protocol"]
+    sticky, limit = protocol["sticky_actions"], protocol["time_limit"]
+    parts = [
+        *([f"sticky actions p={sticky:g}"] if sticky is not None else []),
+        "mode actions",
+        "sampled latents",
+        "whole episodes" + (f" (up to {limit:,} steps)" if limit else ""),
+        f"seed {result['seed']} ({protocol['seed']})",
+        f"checkpoint of step {result['agent_steps']:,}",
+    ]
+    return ", ".join(parts)
+
+
+def cautions(result: Mapping[str, Any]) -> list[str]:
+    """Sentences that a reader of the numbers must know."""
+    count, found = len(result["episodes"]), []
+    if count < FEW_EPISODES:
+        found.append(f"n = {count} is few: another seed may give another mean; --episodes plays more.")
+    sticky = result["protocol"]["sticky_actions"]
+    if result["references"] and sticky != STICKY_ACTIONS:
+        found.append(f"The published scores are of sticky actions p={STICKY_ACTIONS:g}, these are of p={sticky:g}.")
+    return found

@@ -1,0 +1,100 @@
+"""What makes two runs the same agent, and what an agent is called."""
+
+from collections.abc import Hashable
+from functools import cache
+from typing import Any
+
+from reverie.config import Config
+from reverie.config_io import flatten
+from reverie.errors import ConfigError
+from reverie.presets import PRESETS
+from reverie.variants import VARIANTS, with_variant
+
+INCIDENTAL = frozenset(
+    {
+        "env.name",  # an agent is compared over environments
+        "env.parallel",
+        "training.steps",  # a longer run of the same agent; scores are compared at common frames
+        "training.seed",
+        "training.device",
+        "training.precision",
+        "training.threads",
+        "training.overlap",
+        "training.compile",
+        "training.cuda_graphs",
+        "training.log_every",
+        "training.eval_every",
+        "training.eval_episodes",
+        "training.video_every",
+        "training.checkpoint_every",
+        "training.keep_checkpoints",
+    }
+)
+"""Settings that may differ between the seeds of one agent."""
+SHOWN = 3
+"""Settings that a label spells out."""
+
+
+def agent_settings(config: Config) -> tuple[tuple[str, Hashable], ...]:
+    """Every setting that makes an agent what it is; equal for runs that are seeds of one agent."""
+    return tuple((path, value) for path, value in flatten(config).items() if path not in INCIDENTAL)
+
+
+def agent_label(
+    config: Config, preset: str | None = None, variant: str | None = None, shown: int | None = SHOWN
+) -> str:
+    """`atari-small`, `atari-small, gaussian-latents`, or with settings, `atari-small, world_model.kl.scale=1`.
+
+    Args:
+        config: of the run.
+        preset: that the run says it was started with; None looks for the nearest.
+        variant: likewise.
+        shown: so many of the other settings are spelt out, the rest counted; None spells out all.
+    """
+    name, base_variant, changes = _nearest(config, preset, variant)
+    spelt = changes[:shown]
+    more = len(changes) - len(spelt)
+    parts = [name, *([] if base_variant == "full" else [base_variant])]
+    parts += [f"{path}={_text(value)}" for path, _, value in spelt]
+    return ", ".join([*parts, *([f"{more} more settings"] if more > 1 else ["1 more setting"] if more else [])])
+
+
+def _nearest(config: Config, preset: str | None, variant: str | None) -> tuple[str, str, list[tuple[str, Any, Any]]]:
+    """Preset, variant and remaining differences; those that are not given are chosen to leave the fewest."""
+    presets = [str(preset)] if preset in PRESETS else list(PRESETS)
+    variants = [variant] if variant and _is_variant(variant) else list(VARIANTS)
+    candidates: list[tuple[int, int, int, str, str, list[tuple[str, Any, Any]]]] = []
+    values = flatten(config)
+    for name in presets:
+        for change in variants:
+            base = _settings(name, change)
+            every = [(path, value, values[path]) for path, value in base.items() if values[path] != value]
+            changes = [entry for entry in every if entry[0] not in INCIDENTAL]
+            if base:
+                candidates.append((len(changes), len(every), len(candidates), name, change, changes))
+    return min(candidates)[-3:] if candidates else _nearest(config, preset, None)
+
+
+@cache
+def _settings(preset: str, variant: str) -> dict[str, Any]:
+    """Every setting by path; empty if the variant does not fit the preset."""
+    try:
+        return flatten(with_variant(PRESETS[preset].config, variant))
+    except ConfigError:
+        return {}
+
+
+def _is_variant(names: str) -> bool:
+    try:
+        with_variant(Config(), names)
+    except ConfigError:
+        return False
+    return True
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, tuple):
+        return " ".join(map(_text, value)) or "(all)"
+    if isinstance(value, bool) or value is None:
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,150 @@
+"""Published numbers: scores of humans and other agents, and DreamerV2's own curves (see data/README.md)."""
+
+import csv
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from types import MappingProxyType
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Suite = Literal["atari", "dmc"]
+Variant = Literal["schedules", "release"]
+
+VARIANTS: tuple[Variant, ...] = ("schedules", "release")
+"""DreamerV2 with the paper's schedules, and as released."""
+BASELINES = {"dqn": "DQN", "c51": "C51", "rainbow": "Rainbow", "iqn": "IQN"}
+"""Published agents (sticky actions, 200M frames) and how they are written."""
+STICKY_ACTIONS = 0.25
+"""Every published Atari number was measured with this probability of a repeated action."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """An environment that published numbers exist for."""
+
+    suite: Suite
+    name: str
+    """As in the tables: `montezuma_revenge`, `walker_walk`."""
+
+
+@dataclass(frozen=True)
+class GameScores:
+    """Published final scores of one Atari game; nan where none was published."""
+
+    random: float
+    gamer: float
+    record: float
+    baselines: Mapping[str, float]
+    """Of DQN, C51, Rainbow and IQN, by the keys of `BASELINES`."""
+    dreamerv2: Mapping[str, float]
+    """By variant: the mean over seeds of each run's mean score from 190M frames on."""
+    seeds: Mapping[str, int]
+    """By variant: how many runs that is."""
+
+
+@dataclass(frozen=True)
+class PublishedCurve:
+    """Mean and standard deviation over seeds at environment frames; all [P]."""
+
+    frames: Floats
+    mean: Floats
+    std: Floats
+    seeds: NDArray[np.int64]
+
+
+@cache
+def atari_scores() -> Mapping[str, GameScores]:
+    """Published scores of the 57 games, by the table's names."""
+    return MappingProxyType({row["game"]: _game_scores(row) for row in _rows("atari_scores.csv")})
+
+
+@cache
+def atari_curves(variant: Variant) -> Mapping[str, PublishedCurve]:
+    """DreamerV2's published curves of 55 games, by the table's names."""
+    rows = (row for row in _rows("atari_curves.csv") if row["variant"] == variant)
+    return MappingProxyType(_curves(rows, "game"))
+
+
+@cache
+def dmc_curves() -> Mapping[str, PublishedCurve]:
+    """DreamerV2's published curves from pixels of the DeepMind Control Suite, by task."""
+    rows = (row for row in _rows("dmc_vision_curves.csv") if not row["task"].startswith("s_normalized_"))
+    return MappingProxyType(_curves(rows, "task"))
+
+
+@cache
+def task(environment: str) -> Task | None:
+    """The published task that an environment's id stands for; None if there is none.
+
+    `ALE/MontezumaRevenge-v5`, or one of the older ids such as `MontezumaRevengeNoFrameskip-v4`, is the Atari game
+    `montezuma_revenge`; `dm_control/walker-walk-v0` is the task `walker_walk`. Other suites that have games of the same
+    name (`MinAtar/Breakout-v1`) are other environments.
+    """
+    identifier = environment.rpartition(":")[2]
+    dmc = re.fullmatch(r"dm_control/([a-z0-9_]+)-([a-z0-9_]+?)(-v\d+)?", identifier)
+    if dmc:
+        return Task("dmc", f"{dmc[1]}_{dmc[2]}".replace("ball_in_cup_", "cup_"))
+    atari = re.fullmatch(r"ALE/(\w+)-v\d+", identifier) or re.fullmatch(
+        r"([A-Za-z0-9]+?)(?:Deterministic|NoFrameskip)?-v[04]", identifier
+    )
+    game = _games_by_bare_name().get(atari[1].replace("_", "").lower()) if atari else None
+    return Task("atari", game) if game else None
+
+
+def game_scores(environment: str) -> GameScores | None:
+    """Published scores of an environment; None if it is not one of the 57 Atari games."""
+    found = task(environment)
+    return atari_scores()[found.name] if found and found.suite == "atari" else None
+
+
+def curve(environment: str, variant: Variant) -> PublishedCurve | None:
+    """DreamerV2's published curve of an environment; None if there is none. The control suite has one variant only."""
+    found = task(environment)
+    if found is None:
+        return None
+    curves = dmc_curves() if found.suite == "dmc" else atari_curves(variant)
+    return curves.get(found.name)
+
+
+@cache
+def _games_by_bare_name() -> Mapping[str, str]:
+    return {game.replace("_", ""): game for game in atari_scores()}
+
+
+def _rows(name: str) -> Iterator[dict[str, str]]:
+    with (files("reverie.analysis") / "data" / name).open(encoding="utf-8") as file:
+        yield from csv.DictReader(file)
+
+
+def _number(text: str) -> float:
+    return float(text) if text else math.nan
+
+
+def _game_scores(row: Mapping[str, str]) -> GameScores:
+    return GameScores(
+        random=_number(row["random"]),
+        gamer=_number(row["human_gamer"]),
+        record=_number(row["human_record"]),
+        baselines={name: _number(row[f"{name}_sticky_2e8"]) for name in BASELINES},
+        dreamerv2={variant: _number(row[f"dreamerv2_{variant}_200m"]) for variant in VARIANTS},
+        seeds={variant: int(row[f"seeds_{variant}"]) for variant in VARIANTS},
+    )
+
+
+def _curves(rows: Iterator[dict[str, str]], key: str) -> dict[str, PublishedCurve]:
+    points: dict[str, list[tuple[float, float, float, float]]] = {}
+    for row in rows:
+        point = (float(row["frames"]), float(row["mean"]), _number(row["std"]), float(row["seeds"]))
+        points.setdefault(row[key], []).append(point)
+    curves = {}
+    for name, values in points.items():
+        frames, mean, std, seeds = np.array(sorted(values), np.float64).T
+        curves[name] = PublishedCurve(frames, mean, std, seeds.astype(np.int64))
+    return curves

@@ -1,0 +1,223 @@
+"""Runs as an analysis sees them: what a folder, or a pair of result files, says about one run."""
+
+import json
+import math
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from reverie.analysis.curves import Curve, curve
+from reverie.analysis.labels import agent_label
+from reverie.config import Config
+from reverie.config_io import load
+from reverie.errors import ReverieError, RunError
+from reverie.training.about import ABOUT
+from reverie.training.locks import is_held
+from reverie.training.metrics import METRICS_FILE, read_metrics
+from reverie.training.run_folder import CONFIG, LOCK
+
+Status = Literal["finished", "running", "stopped"]
+
+FINAL_SHARE = 0.1
+"""A score at some number of frames is the mean of the evaluations in the last tenth of them."""
+DEPTH = 4
+"""Levels of folders that are searched for runs."""
+
+
+class Score(NamedTuple):
+    """A run's score at some number of frames."""
+
+    value: float
+    source: Literal["evaluations", "training episodes"]
+    rows: int
+    """Of metrics, that it is the mean of."""
+
+
+class Unreadable(NamedTuple):
+    """A run that takes no part."""
+
+    path: Path
+    reason: str
+    """One sentence."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run: a seed of an agent in an environment."""
+
+    path: Path
+    config: Config
+    rows: Sequence[Mapping[str, float]]
+    """Of metrics, oldest first; at least one."""
+    status: Status
+    """`running`: a process holds its lock. `stopped`: it ended, or was ended, before its planned steps."""
+    preset: str | None = None
+    variant: str | None = None
+    starts: tuple[Mapping[str, Any], ...] = ()
+    """From its `about.json`: time, step, command, commit and machine of each start."""
+
+    @property
+    def environment(self) -> str:
+        """Gymnasium id."""
+        return self.config.env.name
+
+    @property
+    def seed(self) -> int:
+        """Of the run."""
+        return self.config.training.seed
+
+    @property
+    def label(self) -> str:
+        """Of its agent: preset, variant, and settings that differ from these."""
+        return agent_label(self.config, self.preset, self.variant)
+
+    @property
+    def frames(self) -> float:
+        """Environment frames reached."""
+        return max(row["frames"] for row in self.rows)
+
+    @property
+    def frames_planned(self) -> int:
+        """Environment frames of a finished run."""
+        return self.config.training.steps * self.config.env.action_repeat
+
+    @property
+    def evaluation(self) -> Curve:
+        """Mean returns of evaluations."""
+        return curve(self.rows, "eval/return")
+
+    @property
+    def training(self) -> Curve:
+        """Returns of the episodes that were collected."""
+        return curve(self.rows, "train/return")
+
+    @property
+    def final_score(self) -> Score | None:
+        """The score at the planned frames; None if the run did not get there, or has no episodes there."""
+        return score_at(self, self.frames_planned) if self.status == "finished" else None
+
+
+def score_at(run: Run, frames: float) -> Score | None:
+    """Mean of the evaluations in the last tenth of the frames up to here, [0.9 F, F].
+
+    Without any, it is the mean of the training episodes there, and says so; None if there are none of these either.
+    """
+    sources: tuple[tuple[Literal["evaluations", "training episodes"], Curve], ...] = (
+        ("evaluations", run.evaluation),
+        ("training episodes", run.training),
+    )
+    for source, line in sources:
+        inside = line.values[(line.frames >= (1 - FINAL_SHARE) * frames) & (line.frames <= frames)]
+        if len(inside):
+            return Score(float(inside.mean()), source, len(inside))
+    return None
+
+
+def find_runs(paths: Iterable[Path]) -> tuple[list[Run], list[Unreadable]]:
+    """Read every run that these paths mean.
+
+    Args:
+        paths: run folders; their `metrics.jsonl`; `NAME.metrics.jsonl` beside `NAME.config.json`; or folders that hold
+            such runs, up to four levels down. A run that is meant twice is read once.
+
+    Returns:
+        Runs, and what could not be read, in the order of the paths.
+
+    Raises:
+        RunError: if a path does not exist, or no run is left.
+    """
+    runs: list[Run] = []
+    broken: list[Unreadable] = []
+    seen: set[Path] = set()
+    for given in map(Path, paths):
+        for path in locate(given):
+            if path.resolve() in seen:
+                continue
+            seen.add(path.resolve())
+            try:
+                runs.append(read_run(path))
+            except ReverieError as error:
+                broken.append(Unreadable(path, str(error)))
+    if not runs:
+        reason = f" {broken[0].reason}" if broken else ""
+        raise RunError(f"There is no run that can be read; name at least one run folder.{reason}")
+    return runs, broken
+
+
+def locate(path: Path) -> list[Path]:
+    """The runs that a path means: run folders, and metrics files of runs that have no folder of their own.
+
+    Raises:
+        RunError: if there is nothing there, or nothing that looks like a run.
+    """
+    if not path.exists():
+        raise RunError(f"There is nothing at {path}; give the folder of a run, or one that holds runs.")
+    if path.is_file():
+        if path.name in (METRICS_FILE, CONFIG):
+            return [path.parent]
+        if path.name.endswith(f".{METRICS_FILE}"):
+            return [path]
+        raise RunError(f"{path} is not the {METRICS_FILE} of a run; give the folder of a run, or one that holds runs.")
+    found = list(_walk(path, DEPTH))
+    if not found:
+        raise RunError(f"There is no run in {path}: no folder with a {CONFIG} or {METRICS_FILE}.")
+    return found
+
+
+def read_run(path: Path) -> Run:
+    """Read a run.
+
+    Args:
+        path: its folder, or a metrics file whose name starts as that of its configuration does.
+
+    Raises:
+        RunError: if it has no metrics, or they are damaged.
+        ConfigError: if its configuration is missing or damaged.
+    """
+    folder, prefix = (path, "") if path.is_dir() else (path.parent, path.name.removesuffix(METRICS_FILE))
+    config = load(folder / f"{prefix}{CONFIG}")
+    metrics = folder / f"{prefix}{METRICS_FILE}"
+    if not metrics.is_file():
+        raise RunError(f"{path} has no metrics yet: it stopped before its first row, or has just begun.")
+    rows = read_metrics(metrics)
+    if not rows:
+        raise RunError(f"{path} has no metrics yet: {metrics.name} is empty.")
+    for number, row in enumerate(rows, 1):
+        if not all(isinstance(value, int | float) for value in row.values()) or not math.isfinite(
+            row.get("frames", math.nan)
+        ):
+            raise RunError(f"{metrics}, row {number} is damaged: it has no number of frames, or other than numbers.")
+    about = _about(folder / f"{prefix}{ABOUT}")
+    finished = rows[-1]["step"] >= config.training.steps
+    status: Status = "running" if is_held(folder / f"{prefix}{LOCK}") else "finished" if finished else "stopped"
+    return Run(path, config, rows, status, _name(about, "preset"), _name(about, "variant"), _starts(about))
+
+
+def _walk(folder: Path, depth: int) -> Iterator[Path]:
+    if (folder / METRICS_FILE).is_file() or (folder / CONFIG).is_file():
+        yield folder
+        return
+    yield from sorted(folder.glob(f"*.{METRICS_FILE}"))
+    if depth:
+        for name in sorted(entry.name for entry in os.scandir(folder) if entry.is_dir()):
+            yield from _walk(folder / name, depth - 1)
+
+
+def _about(path: Path) -> dict[str, Any]:
+    try:
+        about = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return about if isinstance(about, dict) else {}
+
+
+def _name(about: Mapping[str, Any], key: str) -> str | None:
+    value = about.get(key)
+    return value if isinstance(value, str) and value else None
+
+
+def _starts(about: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
+    starts = about.get("starts")
+    return tuple(start for start in starts if isinstance(start, dict)) if isinstance(starts, list) else ()

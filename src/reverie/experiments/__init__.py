@@ -1,0 +1,1 @@
+"""Many runs from one plan: environments x variants x seeds, in child processes, resumable."""

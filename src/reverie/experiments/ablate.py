@@ -1,0 +1,120 @@
+"""The article's ablations as a sweep, and its results as a table."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from reverie.analysis.ablations import Row, Scores, tabulate
+from reverie.analysis.runs import FINAL_SHARE, Run, read_run
+from reverie.errors import ReverieError, RunError
+from reverie.experiments.cells import Cell
+from reverie.experiments.plan import Plan, Task
+from reverie.experiments.standing import Stage, look
+from reverie.variants import ABLATIONS, VARIANTS
+
+FULL = "full"
+AGENT: Mapping[str, Any] = VARIANTS["mixed-gradients"].settings
+"""The article's full agent has both actor gradients; without them, Reinforce only would be no ablation."""
+
+
+def plan_of(
+    envs: Sequence[str], preset: str | None, seeds: int, settings: Mapping[str, Any], workers: int = 1, threads: int = 0
+) -> Plan:
+    """The plan of the ablations on some environments."""
+    tasks = tuple(Task(env, preset) for env in envs)
+    bare = Plan("ablation", tasks, (FULL,), tuple(range(seeds)), {}, workers, threads, source="reverie ablate")
+    return ablated(bare, seeds, settings)
+
+
+def ablated(plan: Plan, seeds: int | None, settings: Mapping[str, Any]) -> Plan:
+    """A plan with the full agent and the ablations in place of its variants.
+
+    Args:
+        plan: environments, budgets, and settings.
+        seeds: how many; None keeps the plan's.
+        settings: on top of the plan's.
+    """
+    return replace(
+        plan,
+        variants=(FULL, *ABLATIONS),
+        seeds=plan.seeds if seeds is None else tuple(range(seeds)),
+        settings={**AGENT, **plan.settings, **settings},
+    )
+
+
+def compare(cells: Sequence[Cell], folder: Path) -> tuple[list[Row], dict[str, Any]]:
+    """The table of the runs in the folder of a sweep.
+
+    Returns:
+        A row for each variant but the full agent, and facts for the notes.
+
+    Raises:
+        RunError: if the sweep has no full agent, or nothing beside it.
+    """
+    variants = list(dict.fromkeys(cell.variant for cell in cells))
+    if FULL not in variants or len(variants) < 2:
+        raise RunError(f"The sweep in {folder} cannot be compared: it needs the variant '{FULL}' and another one.")
+    runs = {cell.name: _read(cell, folder) for cell in cells if not cell.twin}
+    by_agent = {variant: _scores([c for c in cells if c.variant == variant], runs) for variant in variants}
+    random = _random(cells, runs)
+    facts = {
+        "seeds": len({cell.seed for cell in cells}),
+        "tasks": _tasks(cells),
+        "score": f"A run's final score is the mean of its evaluations in the last {FINAL_SHARE:.0%} of its frames.",
+        "budgets": {cell.env: {"preset": cell.preset, "frames": cell.frames} for cell in cells},
+        "random": random,
+    }
+    full = by_agent.pop(FULL)
+    return tabulate(full, by_agent, random), facts
+
+
+def _tasks(cells: Sequence[Cell]) -> str:
+    budgets = dict.fromkeys(f"{cell.env} ({cell.preset}, {cell.frames:,} frames)" for cell in cells)
+    return ", ".join(budgets)
+
+
+def _read(cell: Cell, folder: Path) -> Run | str:
+    """A cell's run, or why there is none, in words."""
+    try:
+        standing = look(cell, folder)
+        match standing.stage:
+            case Stage.DONE:
+                run = read_run(folder / cell.place)
+                return run if run.final_score is not None else f"{cell.name} has no episode in its last frames"
+            case Stage.OTHER:
+                return f"{cell.name} was run with other settings"
+            case Stage.PARTIAL:
+                return f"{cell.name} is at step {standing.track.step:,} of {cell.config.training.steps:,}"
+    except ReverieError as error:
+        return f"{cell.name}: {error}"
+    return f"{cell.name} was not run"
+
+
+def _scores(cells: Sequence[Cell], runs: Mapping[str, Run | str]) -> dict[str, Scores]:
+    """Of one agent, by task."""
+    found: dict[str, Scores] = {}
+    for env in dict.fromkeys(cell.env for cell in cells):
+        values: list[float] = []
+        missing: list[str] = []
+        for cell in (cell for cell in cells if cell.env == env):
+            run = f"it is the same agent as {cell.twin}" if cell.twin else runs[cell.name]
+            if isinstance(run, str):
+                missing.append(run)
+            elif run.final_score is not None:
+                values.append(run.final_score.value)
+        found[env] = Scores(tuple(values), "; ".join(missing))
+    return found
+
+
+def _random(cells: Sequence[Cell], runs: Mapping[str, Run | str]) -> dict[str, float]:
+    """Mean return of the random episodes at the beginning of the runs, by task; tasks without any are left out."""
+    found: dict[str, float] = {}
+    for env in dict.fromkeys(cell.env for cell in cells):
+        several = [runs.get(cell.name) for cell in cells if cell.env == env]
+        rows = [row for run in several if isinstance(run, Run) for row in run.rows if not row["updates"]]
+        returns = [row["train/return"] for row in rows if math.isfinite(row.get("train/return", math.nan))]
+        if returns:
+            found[env] = sum(returns) / len(returns)
+    return found

@@ -1,0 +1,169 @@
+"""The cells of a plan: one run each, with its configuration, its command and its folder."""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePath
+from typing import Any
+
+from reverie import config_io
+from reverie.config import Config, EnvConfig
+from reverie.config_io import as_text, option, set_fields
+from reverie.envs import env_spec
+from reverie.errors import ConfigError, ReverieError
+from reverie.experiments.plan import Plan, Task
+from reverie.presets import default_preset, preset
+from reverie.spaces import EnvSpec
+from reverie.variants import combined, with_variant
+
+FREE = ("training.threads", "training.device", "training.keep_checkpoints", "training.checkpoint_every", "env.parallel")
+"""Settings of how a run is carried out, and not of what it computes: they may differ from one start to the next."""
+GRADIENT = "behavior.actor.gradient"
+
+SpecOf = Callable[[EnvConfig], EnvSpec]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of the grid."""
+
+    env: str
+    variant: str
+    seed: int
+    preset: str
+    config: Config
+    options: tuple[str, ...]
+    """Of `reverie train`: every setting that is not the preset's or the variant's."""
+    id: str
+    """Of its content: environment, resolved settings and seed. Equal ids are the same run."""
+    twin: str = ""
+    """Name of an earlier cell with the same id, which is run in its place."""
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+        return f"{self.env} {self.variant} seed {self.seed}"
+
+    @property
+    def place(self) -> PurePath:
+        """Its run folder, in the folder of the sweep."""
+        return PurePath(folder_name(self.env), self.variant, f"seed-{self.seed}")
+
+    @property
+    def frames(self) -> int:
+        """Environment frames of the whole run."""
+        return self.config.training.steps * self.config.env.action_repeat
+
+    def arguments(self, folder: Path) -> list[str]:
+        """What follows `reverie` in the command that runs this cell, or goes on with it."""
+        names = ["--preset", self.preset, "--variant", self.variant]
+        return ["train", self.env, *names, "--logdir", str(folder / self.place), *self.options, "--resume"]
+
+
+def folder_name(env: str) -> str:
+    """Name of an environment as that of a folder."""
+    return "".join(letter if letter.isalnum() or letter in "._-" else "-" for letter in env)
+
+
+def cells(plan: Plan, spec_of: SpecOf = env_spec) -> list[Cell]:
+    """All cells in the order in which they run: seed by seed, so that early results cover the whole grid.
+
+    Every configuration is built, and every environment constructed once.
+
+    Args:
+        plan: the grid.
+        spec_of: what an environment offers.
+
+    Raises:
+        ConfigError: for the first setting, preset or environment that is wrong; file and key are named.
+    """
+    folders = [folder_name(task.env) for task in plan.tasks]
+    if len(set(folders)) < len(folders):
+        raise ConfigError(f"In {plan.source}, environments: two names differ in special characters only.")
+    grids = [_of_task(plan, task, f"environments[{index}]", spec_of) for index, task in enumerate(plan.tasks, 1)]
+    ordered = [cell for seed in range(len(plan.seeds)) for grid in grids for cell in grid[seed]]
+    return _with_twins(ordered)
+
+
+def _of_task(plan: Plan, task: Task, key: str, spec_of: SpecOf) -> list[list[Cell]]:
+    """Cells of an environment by seed, then by variant."""
+    where = f"In {plan.source}, {key} ({task.env})"
+    try:
+        name = task.preset or _preset_for(task.env, spec_of)
+        base = preset(name)
+    except ReverieError as error:
+        raise ConfigError(f"{where}: {error}") from None
+    settings = {**plan.settings, **task.settings}
+    if plan.threads:
+        settings["training.threads"] = plan.threads
+    built: dict[str, tuple[Config, dict[str, Any]]] = {}
+    for variant in plan.variants:
+        try:
+            built[variant] = _build(base, variant, settings | {"env.name": task.env})
+        except ConfigError as error:
+            raise ConfigError(f"{where}, variant {variant}: {error}") from None
+    try:
+        spec = spec_of(next(iter(built.values()))[0].env)
+    except ReverieError as error:
+        raise ConfigError(f"{where}: {error}") from None
+    grid = []
+    for seed in plan.seeds:
+        row = []
+        for variant, (unseeded, changes) in built.items():
+            config = set_fields(unseeded, {"training.seed": seed})
+            given = {**{path: value for path, value in changes.items() if path != "env.name"}, "training.seed": seed}
+            options = tuple(f"{option(path)}={as_text(value)}" for path, value in given.items())
+            row.append(Cell(task.env, variant, seed, name.replace("_", "-"), config, options, identity(config, spec)))
+        grid.append(row)
+    return grid
+
+
+def _preset_for(env: str, spec_of: SpecOf) -> str:
+    by_name = default_preset(env)
+    return by_name if by_name != "vector" else default_preset(env, spec_of(EnvConfig(name=env)))
+
+
+def _build(base: Config, variant: str, settings: dict[str, Any]) -> tuple[Config, dict[str, Any]]:
+    """A configuration as `reverie train` builds it, and the settings that it is told.
+
+    A variant is a change of the plan's agent: a setting that it determines keeps the variant's value.
+    """
+    fixed = combined(variant)
+    told = {path: as_text(value) for path, value in settings.items() if path not in fixed}
+    return set_fields(with_variant(base, variant), told), told
+
+
+def identity(config: Config, spec: EnvSpec) -> str:
+    """Name for what a run computes; runs of the same id are the same.
+
+    Args:
+        config: of the run, with environment and seed.
+        spec: of its environment, which decides what `auto` means.
+    """
+    values = {path: value for path, value in config_io.flatten(config).items() if path not in FREE}
+    if values[GRADIENT] == "auto":
+        values[GRADIENT] = "dynamics" if spec.action.kind == "continuous" else "reinforce"
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _with_twins(ordered: Sequence[Cell]) -> list[Cell]:
+    first: dict[str, str] = {}
+    found = []
+    for cell in ordered:
+        twin = first.setdefault(cell.id, cell.name)
+        found.append(cell if twin == cell.name else replace(cell, twin=twin))
+    return found
+
+
+def changes(saved: Config, planned: Config) -> list[str]:
+    """What makes a run in its folder another one than planned, in words; empty if it may go on.
+
+    A run may have been started with fewer steps: it is the same run, only shorter.
+    """
+    found = []
+    for path, before, now in config_io.diff(planned, saved):
+        if path in FREE or (path == "training.steps" and before < now):
+            continue
+        found.append(f"{path} was {as_text(before)} and is now {as_text(now)}")
+    return found

@@ -1,0 +1,34 @@
+"""What the process of a cell runs: `reverie`, and beside it a thread that ends it when the sweep is gone.
+
+The sweep holds one end of a pipe, and the cell's standard input is the other. The system closes the sweep's end when
+it ends, however it ends, a `kill -9` included. The cell then stops as at SIGTERM, with a checkpoint.
+"""
+
+import os
+import runpy
+import signal
+import sys
+import threading
+import time
+
+GRACE = 120.0
+"""Seconds that a cell has for its last step and its checkpoint."""
+
+
+def follow_parent(grace: float = GRACE) -> None:
+    """End this process when standard input ends: by SIGTERM at first, and by SIGKILL if that did not help in time."""
+    threading.Thread(target=_watch, args=(grace,), daemon=True).start()
+
+
+def _watch(grace: float) -> None:
+    while os.read(0, 1024):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(grace)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    follow_parent()
+    sys.argv[0] = "reverie"
+    runpy.run_module("reverie", run_name="__main__")

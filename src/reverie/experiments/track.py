@@ -1,0 +1,82 @@
+"""What the metrics of a run say while it is running: how far it is, how fast, and what it scored last."""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A moment of a run: environment frames, and wall seconds over all its parts."""
+
+    frames: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Track:
+    """The rows of a run so far, summed up."""
+
+    step: int = 0
+    """Agent steps of the last row."""
+    last: Mark = Mark(0.0, 0.0)
+    first: Mark | None = None
+    """The first row after an update. What lies before it, random steps and pretraining, has another pace."""
+    score: float | None = None
+    """Mean return of the last evaluation, or of the last training episodes where there was no evaluation."""
+    evaluated: bool = False
+    """Whether `score` is of an evaluation."""
+
+    def after(self, row: dict[str, Any]) -> "Track":
+        """With one more row."""
+        mark = Mark(float(row["frames"]), float(row["time"]))
+        first = self.first if self.first is not None or not row["updates"] else mark
+        evaluation = _number(row, "eval/return")
+        score, evaluated = self.score, self.evaluated
+        if evaluation is not None:
+            score, evaluated = evaluation, True
+        elif not evaluated:
+            training = _number(row, "train/return")
+            score = score if training is None else training
+        return Track(int(row["step"]), mark, first, score, evaluated)
+
+
+class Tail:
+    """Reads a `metrics.jsonl` as it grows; a file that was replaced or shortened is read anew.
+
+    Args:
+        path: the file; it need not exist yet.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file: tuple[int, int] = (0, 0)  # its inode, and how much of it was read
+        self.track = Track()
+
+    def read(self) -> Track:
+        """All rows that are complete by now. A line that is not a row is passed over."""
+        try:
+            with self.path.open("rb") as file:
+                status = os.fstat(file.fileno())
+                inode, size = status.st_ino, status.st_size
+                if inode != self._file[0] or size < self._file[1]:
+                    self._file, self.track = (inode, 0), Track()
+                file.seek(self._file[1])
+                fresh = file.read()
+        except OSError:
+            return self.track
+        whole = fresh[: fresh.rfind(b"\n") + 1]
+        self._file = (inode, self._file[1] + len(whole))
+        for line in whole.splitlines():
+            try:
+                self.track = self.track.after(json.loads(line))
+            except (ValueError, KeyError, TypeError):
+                continue
+        return self.track
+
+
+def _number(row: dict[str, Any], name: str) -> float | None:
+    value = row.get(name)
+    return float(value) if isinstance(value, int | float) else None

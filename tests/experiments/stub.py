@@ -1,0 +1,66 @@
+"""Stands in for the process of a cell: writes what a run writes, quickly, and misbehaves as it is told.
+
+Usage: stub.py RUN CONFIG STEPS HOW PAUSE. It takes ten steps a row, goes on from its last row, and notes in
+RUN/launches each start, each end, and when these were.
+"""
+
+import json
+import os
+import shutil
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from reverie.experiments.child import follow_parent
+
+
+def main(run: Path, config: Path, steps: int, how: str, pause: float) -> None:
+    follow_parent(grace=0.5)
+    launches = run / "launches"
+    earlier = launches.read_text().count("start") if launches.exists() else 0
+    metrics = run / "metrics.jsonl"
+    step = json.loads(metrics.read_text().splitlines()[-1])["step"] if metrics.exists() else 0
+    note(launches, "start", step)
+
+    def save(*_: Any) -> None:
+        checkpoint(run, step)
+        note(launches, "stop", step)
+        os._exit(143)
+
+    signal.signal(signal.SIGTERM, signal.SIG_IGN if how == "deaf" else save)
+    shutil.copy(config, run / "config.json")
+    (run / "replay").mkdir(exist_ok=True)
+    (run / "replay" / "steps").write_text("much")
+    while step < steps:
+        time.sleep(pause)
+        step += 10
+        if how == "fails" or (how == "fails once" and not earlier):
+            print("error: The motor is on fire.", file=sys.stderr)
+            note(launches, "failure", step)
+            sys.exit(1)
+        if how == "crashes":
+            os.kill(os.getpid(), signal.SIGSEGV)
+        if how == "leaves":
+            sys.exit(0)
+        row = {"step": step, "frames": step, "time": step / 100, "updates": step, "eval/return": float(step)}
+        with metrics.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+    while how == "hangs":
+        time.sleep(0.1)
+    checkpoint(run, step)
+    note(launches, "end", step)
+
+
+def checkpoint(run: Path, step: int) -> None:
+    (run / "checkpoints" / f"step-{step:09d}").mkdir(parents=True, exist_ok=True)
+
+
+def note(launches: Path, what: str, step: int) -> None:
+    with launches.open("a") as file:
+        file.write(f"{what} {step} {os.getpid()} {time.time()}\n")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4], float(sys.argv[5]))

@@ -1,0 +1,98 @@
+"""The table of ablations from run folders whose scores are known."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from reverie import config_io
+from reverie.analysis.ablations import Counts
+from reverie.errors import RunError
+from reverie.experiments.ablate import AGENT, ablated, compare, plan_of
+from reverie.experiments.cells import Cell, cells
+from reverie.experiments.plan import Plan, Task
+from reverie.variants import ABLATIONS
+from tests.experiments.sweeps import plan, replace_settings, spec_of
+
+
+def write_run(cell: Cell, folder: Path, score: float, random: float = 1.0, until: float = 1.0) -> None:
+    """A run with random episodes first, and evaluations that end at a score."""
+    run = folder / cell.place
+    run.mkdir(parents=True)
+    config_io.save(cell.config, run / "config.json")
+    steps = int(cell.config.training.steps * until)
+    rows = [
+        {"step": 10, "frames": 10, "time": 1, "updates": 0, "train/return": random},
+        {"step": 20, "frames": 20, "time": 2, "updates": 0, "train/return": random + 2},
+        {"step": 30, "frames": 30, "time": 3, "updates": 1, "train/return": 50.0},
+        {"step": steps - 50, "frames": steps - 50, "time": 4, "updates": 2, "eval/return": 77.0},
+        {"step": steps - 5, "frames": steps - 5, "time": 5, "updates": 2, "eval/return": score - 1},
+        {"step": steps, "frames": steps, "time": 6, "updates": 3, "eval/return": score + 1},
+    ]
+    (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def test_the_plan() -> None:
+    found = plan_of(["A-v0", "B-v0"], "debug", 2, {"training.steps": 500})
+    assert found.variants == ("full", *ABLATIONS)
+    assert (found.seeds, [task.env for task in found.tasks]) == ((0, 1), ["A-v0", "B-v0"])
+    grid = cells(found, spec_of)
+    assert len(grid) == 2 * 8 * 2
+    assert not [cell for cell in grid if cell.twin]
+    full, reinforce = grid[0], next(cell for cell in grid if cell.variant == "reinforce-only")
+    assert full.config.behavior.actor.gradient == "both"
+    assert full.config.behavior.actor.reinforce_weight == 0.9
+    assert reinforce.config.behavior.actor.reinforce_weight is None
+
+
+def test_a_suite_keeps_its_own_settings() -> None:
+    suite = Plan("s", (Task("A-v0", "debug"),), ("full",), (4,), {"behavior.actor.reinforce_weight": 0.5}, workers=3)
+    found = ablated(suite, None, {"training.steps": 700})
+    assert (found.seeds, found.workers) == ((4,), 3)
+    assert found.settings == {**AGENT, "behavior.actor.reinforce_weight": 0.5, "training.steps": 700}
+
+
+def test_scores_are_compared(tmp_path: Path) -> None:
+    grid = cells(plan(envs=("A-v0", "B-v0"), variants=("full", "no-gru-norm", "no-kl-balancing"), seeds=2), spec_of)
+    scores = {("A-v0", "full"): 10, ("A-v0", "no-gru-norm"): 20, ("A-v0", "no-kl-balancing"): 10}
+    scores |= {("B-v0", "full"): 10, ("B-v0", "no-gru-norm"): 5, ("B-v0", "no-kl-balancing"): 10}
+    for cell in grid:
+        write_run(cell, tmp_path, scores[cell.env, cell.variant] + 0.01 * cell.seed)
+    (norm, balancing), facts = compare(grid, tmp_path)
+    assert (norm.ablation, norm.counts) == ("no-gru-norm", Counts(1, 1, 0))
+    assert (balancing.ablation, balancing.counts) == ("no-kl-balancing", Counts(0, 0, 2))
+    assert norm.compared["A-v0"].ablation == (20, 20.01)  # the mean of the evaluations in the last tenth
+    assert facts["random"] == {"A-v0": 2.0, "B-v0": 2.0}
+    assert facts["seeds"] == 2
+    assert norm.compared["A-v0"].margin == pytest.approx(0.05 * (20.005 - 2))
+
+
+def test_what_is_missing_is_named(tmp_path: Path) -> None:
+    base = replace_settings(plan(variants=("full", "no-gru-norm", "gaussian-latents"), seeds=2), {})
+    grid = cells(base, spec_of)
+    write_run(grid[0], tmp_path, 10)
+    write_run(grid[1], tmp_path, 10, until=0.5)
+    (tmp_path / grid[1].place / "checkpoints" / "step-000000100").mkdir(parents=True)
+    write_run(grid[2], tmp_path, 10)
+    other = cells(replace_settings(base, {"replay.batch_size": 9}), spec_of)
+    write_run(other[5], tmp_path, 10)
+    (norm, gaussian), _ = compare(grid, tmp_path)
+    assert norm.counts == gaussian.counts == Counts(0, 0, 0)
+    assert norm.missing["A-v0"] == (
+        "A-v0 full seed 1 was not run; A-v0 no-gru-norm seed 0 is at step 100 of 200; "
+        "A-v0 no-gru-norm seed 1 was not run"
+    )
+    assert "A-v0 gaussian-latents seed 1 was run with other settings" in gaussian.missing["A-v0"]
+
+
+def test_an_ablation_that_is_the_same_agent(tmp_path: Path) -> None:
+    grid = cells(plan(variants=("full", "reinforce-only"), seeds=1), spec_of)
+    write_run(grid[0], tmp_path, 10)
+    (row,), _ = compare(grid, tmp_path)
+    assert row.missing == {"A-v0": "it is the same agent as A-v0 full seed 0"}
+
+
+def test_there_must_be_something_to_compare(tmp_path: Path) -> None:
+    for variants in (("full",), ("no-gru-norm", "gaussian-latents")):
+        with pytest.raises(RunError, match="needs the variant 'full' and another one"):
+            compare(cells(plan(variants=variants), spec_of), tmp_path)

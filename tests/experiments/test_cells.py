@@ -1,0 +1,123 @@
+"""Cells: their order, configuration, command and identity."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reverie import training
+from reverie.cli import main as cli
+from reverie.config import Config
+from reverie.errors import ConfigError, EnvError
+from reverie.experiments.cells import cells, changes, folder_name
+from reverie.experiments.plan import Plan, Task
+from reverie.presets import preset
+from reverie.spaces import ActionSpec, EnvSpec
+from reverie.variants import with_variant
+from tests.experiments.sweeps import plan, replace_settings, spec_of
+
+
+def test_the_order_is_seed_by_seed() -> None:
+    found = cells(plan(envs=("A-v0", "B-v0"), variants=("full", "no-gru-norm"), seeds=2), spec_of)
+    assert [cell.name for cell in found] == [
+        "A-v0 full seed 0",
+        "A-v0 no-gru-norm seed 0",
+        "B-v0 full seed 0",
+        "B-v0 no-gru-norm seed 0",
+        "A-v0 full seed 1",
+        "A-v0 no-gru-norm seed 1",
+        "B-v0 full seed 1",
+        "B-v0 no-gru-norm seed 1",
+    ]
+    assert len({cell.id for cell in found}) == 8
+    assert str(found[1].place) == "A-v0/no-gru-norm/seed-0"
+
+
+def test_configuration() -> None:
+    """Preset, then the variant, then settings, then those of the environment."""
+    settings = {"training.steps": 500, "training.prefill": 100, "replay.batch_size": 3}
+    tasks = (Task("A-v0", "debug", {"replay.batch_size": 5}),)
+    (found,) = cells(Plan("p", tasks, ("no-gru-norm",), (7,), settings, threads=2), spec_of)
+    expected = with_variant(preset("debug"), "no-gru-norm").for_env("A-v0")
+    assert found.config == expected.override(steps=500, prefill=100, seed=7, threads=2, **{"replay.batch_size": 5})
+
+
+def test_a_variant_changes_the_agent_of_the_plan() -> None:
+    """What it determines keeps its value, whatever the plan's settings say."""
+    base = replace_settings(plan(variants=("full", "reinforce-only"), seeds=1), {"behavior.actor.gradient": "both"})
+    full, ablation = cells(base, spec_of)
+    assert (full.config.behavior.actor.gradient, ablation.config.behavior.actor.gradient) == ("both", "reinforce")
+    assert not ablation.twin
+
+
+@pytest.mark.parametrize("variant", ["full", "reinforce-only", "gaussian-latents+no-gru-norm"])
+def test_the_command_trains_just_this_configuration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variant: str
+) -> None:
+    calls: list[dict[str, Any]] = []
+
+    def train_config(config: Config, logdir: Path, resume: bool, origin: Any) -> None:
+        calls.append({"config": config, "logdir": logdir, "resume": resume, "variant": origin.variant})
+
+    monkeypatch.setattr(training, "train_config", train_config)
+    settings = {
+        "behavior.actor.gradient": "both",
+        "behavior.actor.reinforce_weight": 0.9,
+        "behavior.actor.dynamics_weight": "linear(0.1,0,10e6 frames)",
+        "behavior.lambda_": 0.9,
+        "env.image_size": [64, 64],
+        "env.parallel": False,
+        "world_model.encoder.keys": [],
+        "world_model.optimizer.lr": 3e-7,
+        "training.prefill": "3e2",
+    }
+    base = Plan("p", (Task("CartPole-v1", "debug"),), (variant,), (3,), settings, threads=1)
+    (cell,) = cells(base, spec_of)
+    assert cli.main(cell.arguments(tmp_path)) == 0
+    assert calls == [{"config": cell.config, "logdir": tmp_path / cell.place, "resume": True, "variant": variant}]
+
+
+def test_identity() -> None:
+    def ids(spec: EnvSpec, **more: Any) -> list[str]:
+        return [cell.id for cell in cells(plan(variants=("full", "reinforce-only"), seeds=1, **more), lambda _: spec)]
+
+    discrete, continuous = (EnvSpec({}, ActionSpec(kind, (2,))) for kind in ("discrete", "continuous"))
+    assert len(set(ids(discrete))) == 1
+    assert len(set(ids(continuous))) == 2
+    assert ids(discrete) == ids(discrete, threads=3)
+
+
+def test_changes() -> None:
+    config = preset("debug")
+    assert changes(config, config.override(threads=4, keep_checkpoints=9)) == []
+    assert changes(config.override(steps=900), config) == []
+    assert changes(config, config.override(steps=900)) == ["training.steps was 1000 and is now 900"]
+    assert changes(config, config.override(seed=2)) == ["training.seed was 0 and is now 2"]
+
+
+@pytest.mark.parametrize(
+    ("task", "settings", "words"),
+    [
+        (Task("A-v0", "debugg"), {}, "environments[1] (A-v0): There is no preset 'debugg'; did you mean debug?"),
+        (Task("A-v0", "debug"), {"replay.batch_size": "many"}, "(A-v0), variant full: replay.batch_size is 'many'"),
+        (Task("A-v0", "debug"), {"training.steps": 20}, "(A-v0), variant full: training.steps is 20"),
+        (Task("gone-v0", "debug"), {}, "environments[1] (gone-v0): It is gone."),
+        (Task("gone-v0"), {}, "environments[1] (gone-v0): It is gone."),
+    ],
+)
+def test_mistakes(task: Task, settings: dict[str, Any], words: str) -> None:
+    def spec(config: Any) -> EnvSpec:
+        if config.name == "gone-v0":
+            raise EnvError("It is gone.")
+        return spec_of(config)
+
+    with pytest.raises(ConfigError) as error:
+        cells(Plan("p", (task,), ("full",), (0,), settings, source="some.toml"), spec)
+    assert str(error.value).startswith("In some.toml, ")
+    assert words in str(error.value)
+
+
+def test_folders() -> None:
+    assert folder_name("ALE/Pong-v5") == "ALE-Pong-v5"
+    with pytest.raises(ConfigError, match="two names differ in special characters only"):
+        cells(plan(envs=("ALE/Pong-v5", "ALE:Pong-v5")), spec_of)
