@@ -24,6 +24,7 @@ COMMANDS: dict[str, Entry] = {
     "eval": Entry("evaluate", "RUN [options]", "Score a trained agent."),
     "dream": Entry("dream", "RUN [options]", "Draw what the world model expects, beside what happened."),
     "plot": Entry("plot", "RUN... [options]", "Draw the learning curves of runs."),
+    "report": Entry("report", "RUN... [options]", "Compare runs with each other and with what was published."),
     "demo": Entry("demo", "[options]", "Train on an Atari game for some minutes, then show what was learned."),
     "bench": Entry("bench", "WHAT [options]", "Measure speed and memory: train-step, collect, replay or loop."),
     "config": Entry("config", "PRESET [options]", "Print a preset's configuration."),

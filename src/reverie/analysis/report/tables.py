@@ -1,0 +1,240 @@
+"""The tables of a report about runs."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+from reverie.analysis.comparison import Comparison, Entry, Environment, Matrix
+from reverie.analysis.published import BASELINES, VARIANTS, Variant, game_scores, task
+from reverie.analysis.report.markup import Cell, Column, Span, Table, escape
+from reverie.analysis.report.notes import FEW
+from reverie.analysis.report.references import HUMANS, known_scores, published_at, published_end, variants_of
+from reverie.analysis.runs import Run
+from reverie.analysis.scores import aggregate, normalised_scores, published_scores
+from reverie.analysis.statistics import Estimate, Statistics
+from reverie.analysis.wording import frames_text, interval_text, score_text, spread_text
+
+TITLES = {
+    "gamer_iqm": "Interquartile mean, gamer-normalised",
+    "gamer_median": "Median, gamer-normalised",
+    "gamer_mean": "Mean, gamer-normalised",
+    "record_mean": "Mean, record-normalised",
+    "clipped_record_mean": "Mean, record-normalised, clipped at 1",
+    "dmc_iqm": "Interquartile mean, return / 1000",
+    "dmc_median": "Median, return / 1000",
+    "dmc_mean": "Mean, return / 1000",
+}
+"""Of the aggregates."""
+
+
+def agent_cell(agent: str, color: str) -> str:
+    """An agent's name with its colour."""
+    return f'<span class="swatch" style="border-color:{color}" aria-hidden="true"></span>{escape(agent)}'
+
+
+def count_cell(count: int) -> str:
+    """A number of seeds; a small one is marked."""
+    return f'<span class="few">{count}</span>' if count < FEW else str(count)
+
+
+def scores_table(comparison: Comparison, colors: Mapping[str, str]) -> Table:
+    """Scores of every agent in every environment, beside what is published for it."""
+    references = [place for place in comparison.environments if task(place.name)]
+    atari = [place for place in references if game_scores(place.name)]
+    variants = variants_of(run.config for run in comparison.runs) if references else ()
+    columns = [
+        Column("environment", number=False), Column("frames"), Column("agent", number=False), Column("n"),
+        Column("score, mean ± s.d."),
+    ]  # fmt: skip
+    if atari:
+        columns += [Column(heading, "published: humans") for heading in HUMANS.values()]
+        columns += [Column(heading, "published agents, 200M") for heading in BASELINES.values()]
+    for variant in variants:
+        group = f"DreamerV2 ({variant})" if atari else "DreamerV2"
+        columns += [Column("at same frames", group), Column("at 200M" if atari else "at the end", group)]
+    caption = (
+        "<span>Undiscounted returns of raw rewards: mean over seeds ± sample standard deviation, at the same frames "
+        f"for all agents of an environment. n is the number of seeds, <b class=few>marked</b> below {FEW}. Published "
+        "numbers are of sticky actions; <i>at same frames</i> is DreamerV2's published curve where these runs end, by the "
+        "same rule. It is the full-size agent. – means that nothing was published.</span>"
+    )
+    table = Table("scores", caption, columns)
+    for place in comparison.environments:
+        for index, entry in enumerate(place.entries):
+            first = index == 0
+            rows = len(place.entries)
+            known: list[Cell] = [
+                Span(cell, rows) if first else None for cell in _reference_cells(place, variants, bool(atari))
+            ]
+            table.rows.append(
+                [
+                    Span(escape(place.name), rows) if first else None,
+                    Span(frames_text(place.frames), rows) if first else None,
+                    agent_cell(entry.agent, colors[entry.agent]),
+                    count_cell(entry.n),
+                    f"<b>{spread_text(entry.mean, entry.std)}</b>",
+                    *known,
+                ]
+            )
+    return table
+
+
+def _reference_cells(place: Environment, variants: Sequence[Variant], atari: bool) -> list[str]:
+    known = known_scores(place.name)
+    cells = (
+        [score_text(known.get(heading, math.nan)) for heading in (*HUMANS.values(), *BASELINES.values())]
+        if atari
+        else []
+    )
+    for variant in variants:
+        cells.append(score_text(published_at(place.name, variant, place.frames)))
+        cells.append(score_text(published_end(place.name, variant)))
+    return cells
+
+
+def normalised_table(comparison: Comparison, colors: Mapping[str, str]) -> Table | None:
+    """Normalised mean scores; None if no environment has a normalisation."""
+    entries = [entry for entry in comparison.entries if entry.n and normalised_scores(entry.environment, entry.mean)]
+    if not entries:
+        return None
+    kinds = [kind for kind in ("gamer", "record", "dmc") if any(kind in _normalised(entry) for entry in entries)]
+    heads = {"gamer": "gamer-normalised", "record": "record-normalised", "dmc": "return / 1000"}
+    columns = [Column("environment", number=False), Column("agent", number=False), Column("n")]
+    caption = (
+        "<span>Gamer-normalised: (score − random) / (gamer − random); record-normalised: the same with the human world "
+        "record. 0 is random play, 1 the human's score.</span>"
+    )
+    table = Table("normalised", caption, columns + [Column(heads[kind]) for kind in kinds])
+    for entry in entries:
+        values = _normalised(entry)
+        cells = [score_text(values.get(kind, math.nan), 3) for kind in kinds]
+        table.rows.append(
+            [escape(entry.environment), agent_cell(entry.agent, colors[entry.agent]), count_cell(entry.n), *cells]
+        )
+    return table
+
+
+def _normalised(entry: Entry) -> dict[str, float]:
+    return normalised_scores(entry.environment, entry.mean)
+
+
+def aggregates_table(
+    found: Statistics, frames: Mapping[str, float], variants: Sequence[Variant], colors: Mapping[str, str]
+) -> Table:
+    """Aggregates of every agent with intervals, and for Atari those of published agents over the same games."""
+    kinds = list(next(iter(found.aggregates.values())))
+    matrix = found.matrix
+    columns = [Column("agent", number=False), Column("n"), *(Column(TITLES[kind]) for kind in kinds)]
+    games = len(matrix.environments)
+    caption = (
+        f"<span>Over {games} {'environment' if games == 1 else 'environments'}. In brackets: 95 % stratified bootstrap "
+        "interval over seeds. n: seeds in every environment. Published agents: over the same games, from their mean "
+        "scores, so without interval and interquartile mean.</span>"
+    )
+    table = Table(f"aggregates-{matrix.suite}", caption, columns)
+    for agent, estimates in found.aggregates.items():
+        cells = [_estimate_cell(estimates[kind]) for kind in kinds]
+        table.rows.append([agent_cell(agent, colors[agent]), count_cell(len(matrix.scores[agent])), *cells])
+    if matrix.suite == "atari":
+        for label, values in reference_aggregates(matrix, frames, variants).items():
+            cells = [score_text(values[kind], 3) if kind in values else "–" for kind in kinds]
+            table.rows.append([escape(label), "", *cells])
+    return table
+
+
+def reference_aggregates(
+    matrix: Matrix, frames: Mapping[str, float], variants: Sequence[Variant]
+) -> dict[str, dict[str, float]]:
+    """Aggregates of published agents over the games of a matrix; only of those that have a score in every game.
+
+    Args:
+        matrix: whose games.
+        frames: of the comparison, by environment.
+        variants: of DreamerV2, at these frames; at 200M both are given.
+    """
+    games = {name: found.name for name in matrix.environments if (found := task(name))}
+    rows = {f"{heading}, published, 200M": published_scores(name) for name, heading in BASELINES.items()}
+    for variant in variants:
+        at = {game: published_at(name, variant, frames[name]) for name, game in games.items()}
+        rows[f"DreamerV2 ({variant}), published, at the same frames"] = at
+    for variant in VARIANTS:
+        rows[f"DreamerV2 ({variant}), published, 200M"] = published_scores(variant)
+    aggregates = {}
+    for label, scores in rows.items():
+        here = {game: scores.get(game, math.nan) for game in games.values()}
+        if all(map(math.isfinite, here.values())):
+            summary = aggregate(here)
+            aggregates[label] = {
+                "gamer_median": summary.gamer_median,
+                "gamer_mean": summary.gamer_mean,
+                "record_mean": summary.record_mean,
+                "clipped_record_mean": summary.clipped_record_mean,
+            }
+    return aggregates
+
+
+def improvement_table(found: Statistics, colors: Mapping[str, str]) -> Table | None:
+    """How probably a run of the row's agent beats one of the column's; None for a single agent."""
+    agents = list(found.aggregates)
+    if len(agents) < 2:
+        return None
+    caption = (
+        "<span>Probability that a run of the row's agent scores more than one of the column's in an environment (ties "
+        "count half), mean over environments, with 95 % intervals. 0.5: no difference.</span>"
+    )
+    columns = [Column("P(row > column)", number=False), *(Column(agent) for agent in agents)]
+    table = Table(f"improvement-{found.matrix.suite}", caption, columns)
+    for first in agents:
+        cells = ["" if first == second else _estimate_cell(found.improvement[first, second], 2) for second in agents]
+        table.rows.append([agent_cell(first, colors[first]), *cells])
+    return table
+
+
+def runs_table(comparison: Comparison) -> Table:
+    """Every run: how far it got, its own score, and what it ran on."""
+    columns = [
+        Column("run", number=False), Column("environment", number=False), Column("agent", number=False), Column("seed"),
+        Column("status", number=False), Column("frames"), Column("score"), Column("of", number=False),
+        Column("commit", number=False), Column("machine", number=False),
+    ]  # fmt: skip
+    caption = (
+        "<span>Frames: reached, of those planned. Score: at the frames of the comparison; of: what it is the mean of. "
+        "Commit and machine: of the run's last start.</span>"
+    )
+    table = Table("runs", caption, columns)
+    for entry in comparison.entries:
+        for run in entry.runs:
+            score = entry.scores.get(run.seed)
+            table.rows.append(
+                [
+                    f"<code>{escape(str(run.path))}</code>",
+                    escape(run.environment),
+                    escape(entry.agent),
+                    str(run.seed),
+                    run.status + ("" if run in entry.counted else ", not counted"),
+                    f"{frames_text(run.frames)} of {frames_text(run.frames_planned)}",
+                    score_text(score.value if score else math.nan),
+                    f"{score.rows} {score.source}"
+                    if score and score.rows > 1
+                    else "one " + score.source.rstrip("s")
+                    if score
+                    else "–",
+                    escape(str(_last(run, "commit") or "–")),
+                    escape(machine_of(run) or "–"),
+                ]
+            )
+    return table
+
+
+def machine_of(run: Run) -> str:
+    """Processor, threads and PyTorch of the run's last start; empty if it does not say."""
+    parts = [_last(run, "cpu"), _last(run, "threads"), _last(run, "torch")]
+    texts = [str(parts[0] or ""), f"{parts[1]} threads" if parts[1] else "", f"torch {parts[2]}" if parts[2] else ""]
+    return ", ".join(filter(None, texts)).replace("1 threads", "1 thread")
+
+
+def _last(run: Run, key: str) -> object:
+    return run.starts[-1].get(key) if run.starts else None
+
+
+def _estimate_cell(estimate: Estimate, digits: int = 3) -> str:
+    return interval_text(*estimate, digits)
