@@ -85,9 +85,7 @@ def write_page(drawn: Mapping[str, Figure]) -> str:
         "the tables that it cites.</p>"
     )
     sections = [
-        section(
-            "aggregates", "Aggregates", f"<p>{METHOD}</p>", _aggregates().html(), f"<p>{BY_ROWS}</p>", _rows().html()
-        ),
+        section("aggregates", "Aggregates", f"<p>{METHOD}</p>", _aggregates().html(), _rows().html()),
         section("final", "Final scores", _scores().html()),
         section(
             "curves",
@@ -106,11 +104,10 @@ def _aggregates() -> Table:
         Column("clipped record mean", "recomputed"), Column("gamer median", "paper"), Column("record mean", "paper"),
         Column("clipped record mean", "paper"),
     ]  # fmt: skip
-    caption = (
-        "<span>Scores normalised by random play and a human gamer, or the human world record; clipped: each game at "
-        "most 1.</span>"
+    note = (
+        "Scores normalised by random play and a human gamer, or the human world record; clipped: each game at most 1."
     )
-    table = Table("published-aggregates", caption, columns)
+    table = Table("published-aggregates", "Over 55 games", note, columns)
     for name, found in published_aggregates().items():
         table.rows.append([NAMES[name], *_cells(found), *paper_cells(name)])
     return table
@@ -118,10 +115,10 @@ def _aggregates() -> Table:
 
 def _rows() -> Table:
     columns = [
-        Column("from rows of the mean curves", number=False), Column("games"), Column("gamer median"),
+        Column("agent", number=False), Column("games"), Column("gamer median"),
         Column("gamer mean"), Column("record mean"), Column("clipped record mean"),
     ]  # fmt: skip
-    table = Table("rows-of-curves", "", columns)
+    table = Table("rows-of-curves", "From the mean curves instead of the runs", BY_ROWS, columns)
     table.rows = [[NAMES[name], *_cells(found)] for name, found in by_rows().items()]
     return table
 
@@ -147,7 +144,7 @@ def _scores() -> Table:
     columns += [Column(heading, "agents, 200M frames") for heading in BASELINES.values()]
     for variant in VARIANTS:
         columns += [Column(variant, "DreamerV2"), Column("seeds", "DreamerV2")]
-    table = Table("published-scores", "<span>– means that nothing was published.</span>", columns)
+    table = Table("published-scores", "By game", "– means that nothing was published.", columns)
     for name, game in atari_scores().items():
         cells = [score_text(value) for value in (game.random, game.gamer, game.record, *game.baselines.values())]
         for variant in VARIANTS:

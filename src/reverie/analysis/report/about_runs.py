@@ -20,6 +20,7 @@ from reverie.analysis.report.tables import (
     normalised_table,
     runs_table,
     scores_table,
+    shown_variants,
 )
 from reverie.analysis.statistics import WITHOUT, Statistics
 from reverie.analysis.wording import frames_text, listed, plural, score_text
@@ -59,7 +60,7 @@ def write_page(
             "final",
             "Scores",
             scores_table(comparison, colors).html(),
-            *([f"<h3>Normalised</h3>\n{normalised.html()}"] if normalised else []),
+            normalised.html() if normalised else "",
         ),
         *(_statistics(comparison, one, drawn, colors) for one in found),
         section("provenance", "Runs", runs_table(comparison).html(), _commands(comparison)),
@@ -140,7 +141,7 @@ def _statistics(
     matrix = found.matrix
     suite = matrix.suite
     frames = {place.name: place.frames for place in comparison.environments}
-    variants = variants_of(run.config for run in comparison.runs)
+    variants = shown_variants(comparison)
     table = aggregates_table(found, frames, variants, colors)
     comparison_table = improvement_table(found, colors)
     intervals = any(len(scores) > 1 for scores in matrix.scores.values()) and found.intervals
@@ -165,7 +166,7 @@ def _statistics(
         "" if found.intervals else f"<p><b>{escape(WITHOUT)}</b></p>",
         table.html(),
         f'<div class="figures">\n{chr(10).join(shown)}\n</div>',
-        f"<h3>Probability of improvement</h3>\n{comparison_table.html()}" if comparison_table else "",
+        comparison_table.html() if comparison_table else "",
     )
 
 

@@ -59,7 +59,8 @@ def learning_curves(place: Environment, agents: Sequence[str]) -> Figure:
     for variant in variants_of(run.config for entry in place.entries for run in entry.runs):
         line = curve(place.name, variant)
         if line is not None and line.frames[0] <= end:
-            _draw_published(axes, line, variant, end, _published_label(place.name, variant))
+            seeds = line.seeds[line.frames <= end].tolist()
+            _draw_published(axes, line, variant, end, _published_label(place.name, variant, seeds))
     _draw_levels(axes, place.name)
     axes.set_xlim(0, 1.02 * end)
     _dress(axes, "environment frames", "return")
@@ -131,7 +132,7 @@ def profiles(found: Statistics, agents: Sequence[str], unit: str) -> Figure:
             **look,
         )  # fmt: skip
     axes.set_ylim(-0.02, 1.04)
-    _dress(axes, f"{unit} above which", "share of runs")
+    _dress(axes, f"{unit} τ", "share of runs with more than τ")
     _legend(figure, axes)
     return figure
 
@@ -170,11 +171,10 @@ def _draw_published(axes: Axes, line: PublishedCurve, variant: Variant, end: flo
     axes.plot(frames, mean, color="#000000", linestyle=PUBLISHED[variant], linewidth=1.3, label=label, **lone)
 
 
-def _published_label(environment: str, variant: Variant) -> str:
-    line = curve(environment, variant)
-    seeds = int(line.seeds.max()) if line is not None else 0
+def _published_label(environment: str, variant: Variant, seeds: Sequence[int]) -> str:
+    count = str(min(seeds)) if min(seeds) == max(seeds) else f"{min(seeds)} to {max(seeds)}"
     kind = f" ({variant})" if game_scores(environment) else ""
-    return f"DreamerV2{kind}, published (n={seeds})"
+    return f"DreamerV2{kind}, published (n={count})"
 
 
 def _draw_levels(axes: Axes, environment: str) -> None:
@@ -190,6 +190,7 @@ def _draw_levels(axes: Axes, environment: str) -> None:
             axes.annotate(
                 name, (1, level), xycoords=("axes fraction", "data"), xytext=(-2, 1.5), textcoords="offset points",
                 ha="right", va="bottom", fontsize=7, color=GREY,
+                bbox={"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 0.6}, zorder=4,
             )  # fmt: skip
 
 

@@ -1,12 +1,13 @@
 """Pieces of HTML: tables whose headers say what they head, figures with captions, and the page around them."""
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from importlib.resources import files
 from typing import NamedTuple
 
-__all__ = ["Cell", "Column", "Span", "Table", "escape", "figure", "page", "section"]
+__all__ = ["Cell", "Column", "Span", "Table", "breakable", "escape", "figure", "page", "section"]
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,8 @@ class Column:
     group: str = ""
     """Heading above those of several columns."""
     number: bool = True
+    name: bool = False
+    """Of something that may be long."""
 
 
 class Span(NamedTuple):
@@ -37,18 +40,23 @@ class Table:
     name: str
     """Its id in the page."""
     caption: str
+    note: str
+    """How its numbers are made; HTML, may be empty."""
     columns: Sequence[Column]
     rows: list[Sequence[Cell]] = field(default_factory=list)
     headers: int = 1
     """So many of the first cells of a row head it."""
 
     def html(self) -> str:
-        """The table, in a box that scrolls where the page is too narrow."""
+        """The table with its title and note, in a box that scrolls where the page is too narrow."""
         body = "\n".join(self._row(row) for row in self.rows)
+        described = f' aria-describedby="{self.name}-note"' if self.note else ""
         return (
-            f'<div class="scroll" role="region" tabindex="0" aria-label="{escape(self.name)}">\n'
-            f'<table id="{self.name}">\n<caption>{self.caption}</caption>\n<thead>\n{self._head()}\n</thead>\n'
-            f"<tbody>\n{body}\n</tbody>\n</table>\n</div>"
+            f'<h3 id="{self.name}-title">{escape(self.caption)}</h3>\n'
+            + (f'<p class="soft" id="{self.name}-note">{self.note}</p>\n' if self.note else "")
+            + f'<div class="scroll" role="region" tabindex="0" aria-labelledby="{self.name}-title">\n'
+            f'<table id="{self.name}" aria-labelledby="{self.name}-title"{described}>\n'
+            f"<thead>\n{self._head()}\n</thead>\n<tbody>\n{body}\n</tbody>\n</table>\n</div>"
         )
 
     def _head(self) -> str:
@@ -84,6 +92,11 @@ class Table:
         return f"<tr>{''.join(cells)}</tr>"
 
 
+def breakable(name: str) -> str:
+    """A name as HTML that breaks between its words: after a slash, before a capital or a version."""
+    return re.sub(r"(?<=/)|(?<=[a-z])(?=[A-Z])|(?=-v\d)", "<wbr>", escape(name))
+
+
 def figure(svg: str, title: str, caption: str) -> str:
     """A figure with its title above, and below what is drawn."""
     return f"<figure>\n<h3>{escape(title)}</h3>\n{svg}\n<figcaption>{caption}</figcaption>\n</figure>"
@@ -110,4 +123,4 @@ def page(title: str, lead: str, sections: Iterable[str]) -> str:
 
 
 def _kind(column: Column) -> str:
-    return ' class="n"' if column.number else ""
+    return ' class="n"' if column.number else ' class="name"' if column.name else ""

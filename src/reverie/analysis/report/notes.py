@@ -90,19 +90,35 @@ def _lengths(place: Environment, given: bool) -> Iterator[Note]:
 
 def _missing(comparison: Comparison) -> Iterator[Note]:
     """Seeds that other runs of the report have, and environments that other agents have."""
-    expected = {run.seed for run in comparison.runs}
+    related = _related(comparison)
     for entry in comparison.entries:
+        expected = {r.seed for e in comparison.entries if e.agent in related[entry.agent] for r in e.runs}
         absent = sorted(expected - {run.seed for run in entry.runs})
         if absent:
             yield Note(
                 "Missing seeds",
                 f"{entry.agent} in {entry.environment}: no run of {'seed' if len(absent) == 1 else 'seeds'} "
-                f"{listed(absent)}, which other runs here have.",
+                f"{listed(absent)}, which others here have.",
             )
     for agent in comparison.agents:
-        places = [p.name for p in comparison.environments if all(entry.agent != agent for entry in p.entries)]
+        places = [
+            place.name
+            for place in comparison.environments
+            if any(entry.agent in related[agent] for entry in place.entries)
+            and all(entry.agent != agent for entry in place.entries)
+        ]
         if places:
             yield Note("Missing runs", f"{agent} has no run in {listed(places)}.")
+
+
+def _related(comparison: Comparison) -> dict[str, set[str]]:
+    """By agent, those that it shares an environment with, and those that these do, and so on; itself included."""
+    groups: list[set[str]] = []
+    for place in comparison.environments:
+        here = {entry.agent for entry in place.entries}
+        joined = [group for group in groups if group & here]
+        groups = [group for group in groups if group not in joined] + [here.union(*joined)]
+    return {agent: group for group in groups for agent in group}
 
 
 def _scores(entry: Entry) -> Iterator[Note]:

@@ -1,11 +1,12 @@
 """The tables of a report about runs."""
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from reverie.analysis.comparison import Comparison, Entry, Environment, Matrix
 from reverie.analysis.published import BASELINES, VARIANTS, Variant, game_scores, task
-from reverie.analysis.report.markup import Cell, Column, Span, Table, escape
+from reverie.analysis.report.markup import Cell, Column, Span, Table, breakable, escape
 from reverie.analysis.report.notes import FEW
 from reverie.analysis.report.references import HUMANS, known_scores, published_at, published_end, variants_of
 from reverie.analysis.runs import Run
@@ -24,11 +25,28 @@ TITLES = {
     "dmc_mean": "Mean, return / 1000",
 }
 """Of the aggregates."""
+HEADS = {
+    "gamer_iqm": ("interquartile mean", "gamer-normalised"),
+    "gamer_median": ("median", "gamer-normalised"),
+    "gamer_mean": ("mean", "gamer-normalised"),
+    "record_mean": ("mean", "record-normalised"),
+    "clipped_record_mean": ("mean, clipped at 1", "record-normalised"),
+    "dmc_iqm": ("interquartile mean", "return / 1000"),
+    "dmc_median": ("median", "return / 1000"),
+    "dmc_mean": ("mean", "return / 1000"),
+}
+"""Of the columns of the aggregates, and of their groups."""
 
 
 def agent_cell(agent: str, color: str) -> str:
     """An agent's name with its colour."""
-    return f'<span class="swatch" style="border-color:{color}" aria-hidden="true"></span>{escape(agent)}'
+    return f'<span class="swatch" style="border-color:{color}" aria-hidden="true"></span>{_parts(agent)}'
+
+
+def _parts(agent: str) -> str:
+    """The parts of a label, each on one line if it is short."""
+    parts = agent.split(", ")
+    return ", ".join(f'<span class="word">{escape(part)}</span>' if len(part) < 28 else escape(part) for part in parts)
 
 
 def count_cell(count: int) -> str:
@@ -36,39 +54,44 @@ def count_cell(count: int) -> str:
     return f'<span class="few">{count}</span>' if count < FEW else str(count)
 
 
+def shown_variants(comparison: Comparison) -> tuple[Variant, ...]:
+    """The published variants that the runs follow, of those in environments that something is published for."""
+    return variants_of(run.config for run in comparison.runs if task(run.environment))
+
+
 def scores_table(comparison: Comparison, colors: Mapping[str, str]) -> Table:
     """Scores of every agent in every environment, beside what is published for it."""
-    references = [place for place in comparison.environments if task(place.name)]
-    atari = [place for place in references if game_scores(place.name)]
-    variants = variants_of(run.config for run in comparison.runs) if references else ()
+    atari = any(game_scores(place.name) for place in comparison.environments)
+    variants = shown_variants(comparison)
     columns = [
-        Column("environment", number=False), Column("frames"), Column("agent", number=False), Column("n"),
-        Column("score, mean ± s.d."),
+        Column("environment", number=False), Column("agent", number=False, name=True), Column("n"),
+        Column("score ± s.d."),
     ]  # fmt: skip
     if atari:
-        columns += [Column(heading, "published: humans") for heading in HUMANS.values()]
-        columns += [Column(heading, "published agents, 200M") for heading in BASELINES.values()]
+        columns += [Column(heading, "humans") for heading in HUMANS.values()]
+        columns += [Column(heading, "agents at 200M") for heading in BASELINES.values()]
     for variant in variants:
         group = f"DreamerV2 ({variant})" if atari else "DreamerV2"
-        columns += [Column("at same frames", group), Column("at 200M" if atari else "at the end", group)]
-    caption = (
-        "<span>Undiscounted returns of raw rewards: mean over seeds ± sample standard deviation, at the same frames "
+        columns += [Column("same frames", group), Column("200M" if atari else "end", group)]
+    note = (
+        "Undiscounted returns of raw rewards: mean over seeds ± sample standard deviation, at the same frames "
         f"for all agents of an environment. n is the number of seeds, <b class=few>marked</b> below {FEW}. Published "
-        "numbers are of sticky actions; <i>at same frames</i> is DreamerV2's published curve where these runs end, by the "
-        "same rule. It is the full-size agent. – means that nothing was published.</span>"
+        "numbers are of sticky actions; <i>same frames</i> is DreamerV2's published curve where these runs end, by "
+        "the same rule. It is the full-size agent. – means that nothing was published."
     )
-    table = Table("scores", caption, columns)
+    table = Table("scores", "By environment", note, columns)
     for place in comparison.environments:
         for index, entry in enumerate(place.entries):
             first = index == 0
             rows = len(place.entries)
             known: list[Cell] = [
-                Span(cell, rows) if first else None for cell in _reference_cells(place, variants, bool(atari))
+                Span(cell, rows) if first else None for cell in _reference_cells(place, variants, atari)
             ]
             table.rows.append(
                 [
-                    Span(escape(place.name), rows) if first else None,
-                    Span(frames_text(place.frames), rows) if first else None,
+                    Span(f"{breakable(place.name)}<small>at {frames_text(place.frames)} frames</small>", rows)
+                    if first
+                    else None,
                     agent_cell(entry.agent, colors[entry.agent]),
                     count_cell(entry.n),
                     f"<b>{spread_text(entry.mean, entry.std)}</b>",
@@ -98,18 +121,19 @@ def normalised_table(comparison: Comparison, colors: Mapping[str, str]) -> Table
         return None
     kinds = [kind for kind in ("gamer", "record", "dmc") if any(kind in _normalised(entry) for entry in entries)]
     heads = {"gamer": "gamer-normalised", "record": "record-normalised", "dmc": "return / 1000"}
-    columns = [Column("environment", number=False), Column("agent", number=False), Column("n")]
-    caption = (
-        "<span>Gamer-normalised: (score − random) / (gamer − random); record-normalised: the same with the human world "
-        "record. 0 is random play, 1 the human's score.</span>"
+    columns = [Column("environment", number=False), Column("agent", number=False, name=True), Column("n")]
+    note = (
+        "Gamer-normalised: (score − random) / (gamer − random); record-normalised: the same with the human world "
+        "record. 0 is random play, 1 the human's score."
     )
-    table = Table("normalised", caption, columns + [Column(heads[kind]) for kind in kinds])
+    table = Table("normalised", "Normalised", note, columns + [Column(heads[kind]) for kind in kinds])
+    counts = Counter(entry.environment for entry in entries)
     for entry in entries:
         values = _normalised(entry)
         cells = [score_text(values.get(kind, math.nan), 3) for kind in kinds]
-        table.rows.append(
-            [escape(entry.environment), agent_cell(entry.agent, colors[entry.agent]), count_cell(entry.n), *cells]
-        )
+        rows = counts.pop(entry.environment, 0)
+        place = Span(breakable(entry.environment), rows) if rows else None
+        table.rows.append([place, agent_cell(entry.agent, colors[entry.agent]), count_cell(entry.n), *cells])
     return table
 
 
@@ -123,14 +147,14 @@ def aggregates_table(
     """Aggregates of every agent with intervals, and for Atari those of published agents over the same games."""
     kinds = list(next(iter(found.aggregates.values())))
     matrix = found.matrix
-    columns = [Column("agent", number=False), Column("n"), *(Column(TITLES[kind]) for kind in kinds)]
+    columns = [Column("agent", number=False, name=True), Column("n"), *(Column(*HEADS[kind]) for kind in kinds)]
     games = len(matrix.environments)
-    caption = (
-        f"<span>Over {games} {'environment' if games == 1 else 'environments'}. In brackets: 95 % stratified bootstrap "
+    note = (
+        f"Over {games} {'environment' if games == 1 else 'environments'}. In brackets: 95 % stratified bootstrap "
         "interval over seeds. n: seeds in every environment. Published agents: over the same games, from their mean "
-        "scores, so without interval and interquartile mean.</span>"
+        "scores, so without interval and interquartile mean."
     )
-    table = Table(f"aggregates-{matrix.suite}", caption, columns)
+    table = Table(f"aggregates-{matrix.suite}", "Aggregates", note, columns)
     for agent, estimates in found.aggregates.items():
         cells = [_estimate_cell(estimates[kind]) for kind in kinds]
         table.rows.append([agent_cell(agent, colors[agent]), count_cell(len(matrix.scores[agent])), *cells])
@@ -177,12 +201,12 @@ def improvement_table(found: Statistics, colors: Mapping[str, str]) -> Table | N
     agents = list(found.aggregates)
     if len(agents) < 2:
         return None
-    caption = (
-        "<span>Probability that a run of the row's agent scores more than one of the column's in an environment (ties "
-        "count half), mean over environments, with 95 % intervals. 0.5: no difference.</span>"
+    note = (
+        "Probability that a run of the row's agent scores more than one of the column's in an environment (ties "
+        "count half), mean over environments, with 95 % intervals. 0.5: no difference."
     )
-    columns = [Column("P(row > column)", number=False), *(Column(agent) for agent in agents)]
-    table = Table(f"improvement-{found.matrix.suite}", caption, columns)
+    columns = [Column("P(row > column)", number=False, name=True), *(Column(agent) for agent in agents)]
+    table = Table(f"improvement-{found.matrix.suite}", "Probability of improvement", note, columns)
     for first in agents:
         cells = ["" if first == second else _estimate_cell(found.improvement[first, second], 2) for second in agents]
         table.rows.append([agent_cell(first, colors[first]), *cells])
@@ -192,23 +216,23 @@ def improvement_table(found: Statistics, colors: Mapping[str, str]) -> Table | N
 def runs_table(comparison: Comparison) -> Table:
     """Every run: how far it got, its own score, and what it ran on."""
     columns = [
-        Column("run", number=False), Column("environment", number=False), Column("agent", number=False), Column("seed"),
-        Column("status", number=False), Column("frames"), Column("score"), Column("of", number=False),
-        Column("commit", number=False), Column("machine", number=False),
+        Column("run", number=False, name=True), Column("environment", number=False),
+        Column("agent", number=False, name=True), Column("seed"), Column("status", number=False), Column("frames"),
+        Column("score"), Column("of", number=False), Column("commit", number=False), Column("machine", number=False),
     ]  # fmt: skip
-    caption = (
-        "<span>Frames: reached, of those planned. Score: at the frames of the comparison; of: what it is the mean of. "
-        "Commit and machine: of the run's last start.</span>"
+    note = (
+        "Frames: reached, of those planned. Score: at the frames of the comparison; of: what it is the mean of. "
+        "Commit and machine: of the run's last start."
     )
-    table = Table("runs", caption, columns)
+    table = Table("runs", "What each run did", note, columns)
     for entry in comparison.entries:
         for run in entry.runs:
             score = entry.scores.get(run.seed)
             table.rows.append(
                 [
                     f"<code>{escape(str(run.path))}</code>",
-                    escape(run.environment),
-                    escape(entry.agent),
+                    breakable(run.environment),
+                    _parts(entry.agent),
                     str(run.seed),
                     run.status + ("" if run in entry.counted else ", not counted"),
                     f"{frames_text(run.frames)} of {frames_text(run.frames_planned)}",
