@@ -63,9 +63,7 @@ def learning_curves(place: Environment, agents: Sequence[str]) -> Figure:
             _draw_published(axes, line, variant, end, _published_label(place.name, variant, seeds))
     _draw_levels(axes, place.name)
     axes.set_xlim(0, 1.02 * end)
-    _dress(axes, "environment frames", "return")
-    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-    axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
+    _dress_frames(axes)
     _legend(figure, axes)
     return figure
 
@@ -84,9 +82,8 @@ def published_curves(environment: str, variants: Sequence[Variant]) -> Figure:
             )  # fmt: skip
             axes.plot(line.frames, line.mean, label=f"{variant} ({line.seeds.max()} seeds)", **look)
     _draw_levels(axes, environment)
-    _dress(axes, "environment frames", "return")
-    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.set_xlim(left=0)
+    _dress_frames(axes)
     _legend(figure, axes)
     return figure
 
@@ -184,12 +181,15 @@ def _draw_levels(axes: Axes, environment: str) -> None:
         return
     low, high = axes.get_ylim()
     reach = 0.35 * (high - low)
+    close = abs(game.gamer - game.random) < 0.1 * (high - low)
     for name, level, dashes in (("random", game.random, (0, (1, 3))), ("gamer", game.gamer, (0, (6, 4)))):
+        below = close and level == min(game.gamer, game.random)
         if low - reach <= level <= high + reach:
             axes.axhline(level, color=GREY, linewidth=0.8, linestyle=dashes, zorder=1)
             axes.annotate(
-                name, (1, level), xycoords=("axes fraction", "data"), xytext=(-2, 1.5), textcoords="offset points",
-                ha="right", va="bottom", fontsize=7, color=GREY,
+                name, (1, level), xycoords=("axes fraction", "data"), xytext=(-2, -1.5 if below else 1.5),
+                textcoords="offset points",
+                ha="right", va="top" if below else "bottom", fontsize=7, color=GREY,
                 bbox={"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 0.6}, zorder=4,
             )  # fmt: skip
 
@@ -221,6 +221,15 @@ def _dress(axes: Axes, horizontal: str, vertical: str) -> None:
         axes.spines[side].set_visible(False)
     for side in ("left", "bottom"):
         axes.spines[side].set_color("#999999")
+
+
+def _dress_frames(axes: Axes) -> None:
+    """Returns over frames."""
+    _dress(axes, "environment frames", "return")
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
+    if max(map(abs, axes.get_ylim())) >= 10_000:
+        axes.yaxis.set_major_formatter(EngFormatter(sep=""))
 
 
 def _legend(figure: Figure, axes: Axes) -> None:

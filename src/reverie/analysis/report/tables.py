@@ -1,6 +1,7 @@
 """The tables of a report about runs."""
 
 import math
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
@@ -9,10 +10,10 @@ from reverie.analysis.published import BASELINES, VARIANTS, Variant, game_scores
 from reverie.analysis.report.markup import Cell, Column, Span, Table, breakable, escape
 from reverie.analysis.report.notes import FEW
 from reverie.analysis.report.references import HUMANS, known_scores, published_at, published_end, variants_of
-from reverie.analysis.runs import Run
+from reverie.analysis.runs import Run, Score
 from reverie.analysis.scores import aggregate, normalised_scores, published_scores
 from reverie.analysis.statistics import Estimate, Statistics
-from reverie.analysis.wording import frames_text, interval_text, score_text, spread_text
+from reverie.analysis.wording import frames_text, interval_text, plural, score_text, spread_text
 
 TITLES = {
     "gamer_iqm": "Interquartile mean, gamer-normalised",
@@ -214,15 +215,21 @@ def improvement_table(found: Statistics, colors: Mapping[str, str]) -> Table | N
 
 
 def runs_table(comparison: Comparison) -> Table:
-    """Every run: how far it got, its own score, and what it ran on."""
+    """Every run: how far it got, its own score, and where they differ, commit and machine."""
+    runs = comparison.runs
     columns = [
         Column("run", number=False, name=True), Column("environment", number=False),
         Column("agent", number=False, name=True), Column("seed"), Column("status", number=False), Column("frames"),
-        Column("score"), Column("of", number=False), Column("commit", number=False), Column("machine", number=False),
+        Column("score"), Column("of", number=False),
     ]  # fmt: skip
+    differing = [
+        (name, f) for name, f in (("commit", commit_of), ("machine", machine_of)) if len(set(map(f, runs))) > 1
+    ]
+    columns += [Column(name, number=False) for name, _ in differing]
+    folder = os.path.commonpath([run.path.absolute().parent for run in runs])
     note = (
-        "Frames: reached, of those planned. Score: at the frames of the comparison; of: what it is the mean of. "
-        "Commit and machine: of the run's last start."
+        f"In {escape(folder)}. Frames: reached, of those planned. Score: at the frames of the comparison; of: what it "
+        "is the mean of." + (" Commit and machine: of the last start." if differing else "")
     )
     table = Table("runs", "What each run did", note, columns)
     for entry in comparison.entries:
@@ -230,23 +237,28 @@ def runs_table(comparison: Comparison) -> Table:
             score = entry.scores.get(run.seed)
             table.rows.append(
                 [
-                    f"<code>{escape(str(run.path))}</code>",
+                    f"<code>{escape(os.path.relpath(run.path.absolute(), folder))}</code>",
                     breakable(run.environment),
                     _parts(entry.agent),
                     str(run.seed),
                     run.status + ("" if run in entry.counted else ", not counted"),
                     f"{frames_text(run.frames)} of {frames_text(run.frames_planned)}",
                     score_text(score.value if score else math.nan),
-                    f"{score.rows} {score.source}"
-                    if score and score.rows > 1
-                    else "one " + score.source.rstrip("s")
-                    if score
-                    else "–",
-                    escape(str(_last(run, "commit") or "–")),
-                    escape(machine_of(run) or "–"),
+                    _source(score),
+                    *(escape(describe(run) or "–") for _, describe in differing),
                 ]
             )
     return table
+
+
+def _source(score: Score | None) -> str:
+    """`5 evaluations`, `1 training episode`."""
+    return plural(score.rows, score.source.removesuffix("s")) if score else "–"
+
+
+def commit_of(run: Run) -> str:
+    """Commit of the run's last start; empty if it does not say."""
+    return str(_last(run, "commit") or "")
 
 
 def machine_of(run: Run) -> str:
