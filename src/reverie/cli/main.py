@@ -28,6 +28,7 @@ COMMANDS: dict[str, Entry] = {
         "sweep", "PLAN [options]", "Train a grid of environments, variants and seeds; goes on where it stopped."
     ),
     "ablate": Entry("ablate", "[ENV...] [options]", "Compare the agent with the article's ablations."),
+    "report": Entry("report", "RUN... [options]", "Compare runs with each other and with what was published."),
     "demo": Entry("demo", "[options]", "Train on an Atari game for some minutes, then show what was learned."),
     "bench": Entry("bench", "WHAT [options]", "Measure speed and memory: train-step, collect, replay or loop."),
     "config": Entry("config", "PRESET [options]", "Print a preset's configuration."),

@@ -1,0 +1,113 @@
+"""`reverie report`: compare runs with each other and with what was published, as a page."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from rich.table import Table
+from rich.text import Text
+
+from reverie.cli.options import UsageError, console, parse
+
+OUT = Path("report")
+
+
+@dataclass(frozen=True)
+class Report:
+    """Compare runs: learning curves, scores beside published ones, and aggregates with intervals, as one page.
+
+    Runs whose settings agree are seeds of one agent. What is missing, shorter or broken is named.
+    """
+
+    runs: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="RUN...")]
+    """Folders of runs, or folders that hold some."""
+    out: Annotated[Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="(default: report)")] = None
+    """Folder for the page, tables (CSV) and figures (SVG, PNG)."""
+    frames: float | None = None
+    """Environment frames at which scores are taken; None takes the most that the runs have in common."""
+    published: bool = False
+    """Instead of runs: the published results and their aggregates; a page is written where --out is given."""
+    json: bool = False
+    """Print one JSON object on the last line, instead of tables."""
+
+
+def run(argv: list[str]) -> None:
+    """Compare, write and print."""
+    command, _ = parse("report", Report, argv)
+    if command.published and command.runs:
+        raise UsageError("--published takes no runs: their report has the published results beside them anyway.")
+    if not command.published and not command.runs:
+        raise UsageError("Say what to compare: reverie report RUN..., or reverie report --published.")
+    if command.frames is not None and not command.frames > 0:
+        raise UsageError(f"--frames is {command.frames:g}, but it must be above 0.")
+    if command.published:
+        _published(command)
+    else:
+        _runs(command)
+
+
+def _runs(command: Report) -> None:
+    from reverie.analysis.report import report_runs
+
+    report = report_runs(command.runs, command.out or OUT, command.frames)
+    if command.json:
+        print(json.dumps(report.json()))
+        return
+    out = console()
+    out.print(_scores(report))
+    for one in report.statistics:
+        out.print(_aggregates(one))
+    for note in report.notes:
+        out.print(Text.assemble((f"{note.topic}: ", "yellow"), note.text))
+    out.print(f"Wrote {report.page}, with {len(report.files) - 1} tables and figures beside it", markup=False)
+
+
+def _scores(report: Any) -> Table:
+    from reverie.analysis.wording import frames_text, spread_text
+
+    table = Table("environment", "frames", "agent", "n", "score")
+    for place in report.comparison.environments:
+        for entry in place.entries:
+            name, frames = Text(place.name), frames_text(place.frames)
+            table.add_row(name, frames, Text(entry.agent), str(entry.n), spread_text(entry.mean, entry.std))
+    return table
+
+
+def _aggregates(one: Any) -> Table:
+    from reverie.analysis.report.tables import TITLES
+    from reverie.analysis.wording import interval_text
+
+    kinds = list(next(iter(one.aggregates.values())))
+    table = Table("agent", "n", *(TITLES[kind] for kind in kinds))
+    for agent, estimates in one.aggregates.items():
+        cells = [Text(interval_text(*estimates[kind])) for kind in kinds]
+        table.add_row(Text(agent), str(len(one.matrix.scores[agent])), *cells)
+    return table
+
+
+def _published(command: Report) -> None:
+    from reverie.analysis.report import about_published, report_published
+
+    page = report_published(command.out) if command.out else None
+    if command.json:
+        print(json.dumps(about_published.as_json() | ({"page": str(page)} if page else {})))
+        return
+    table = Table("agent", "games", "gamer median", "record mean", "clipped record mean", "the paper's")
+    for name, found in about_published.published_aggregates().items():
+        paper = " / ".join(about_published.paper_cells(name)) if name in about_published.PAPER else "–"
+        table.add_row(
+            about_published.NAMES[name],
+            str(found.games),
+            f"{found.gamer_median:.2f}",
+            f"{found.record_mean:.3f}",
+            f"{found.clipped_record_mean:.3f}",
+            paper,
+        )
+    out = console()
+    out.print(table)
+    out.print(about_published.METHOD)
+    out.print(about_published.BY_ROWS)
+    if page:
+        out.print(f"Wrote {page}", markup=False)

@@ -1,0 +1,319 @@
+"""Whole reports on runs with known numbers: tables, notes and files."""
+
+import csv
+import fcntl
+import json
+import os
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reverie.analysis import statistics
+from reverie.analysis.published import VARIANTS
+from reverie.analysis.report import Report, figures, report_runs, svg
+from reverie.analysis.report.references import published_at, published_end, variant_of
+from reverie.errors import ReverieError
+from reverie.presets import preset
+from tests.analysis.fake_runs import write_run
+from tests.analysis.report.reading import Page
+
+BOXING, PONG, CARTPOLE = "ALE/Boxing-v5", "ALE/Pong-v5", "CartPole-v1"
+Make = Callable[..., tuple[Report, Page]]
+
+
+@pytest.fixture(autouse=True)
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(statistics, "REPETITIONS", 100)
+    monkeypatch.setattr(svg, "DPI", 40)
+
+
+@pytest.fixture
+def report(tmp_path: Path) -> Make:
+    """A report on everything in `tmp_path/runs`."""
+
+    def _report(**arguments: Any) -> tuple[Report, Page]:
+        made = report_runs([tmp_path / "runs"], tmp_path / "out", **arguments)
+        return made, Page(made.page.read_text(encoding="utf-8"))
+
+    return _report
+
+
+def level(value: float) -> Callable[[int], float]:
+    return lambda frames: value
+
+
+def write_two_agents(folder: Path) -> None:
+    """Boxing: 6.1, 12.1, 18.1 and 3.1, 3.1, 3.1; Pong: 14.6 three times and -20.7 three times."""
+    for seed in range(3):
+        boxing, pong = folder / "boxing", folder / "pong"
+        few = {"seed": seed, "planned": 2_000_000, "every": 100_000}
+        write_run(boxing / f"full-{seed}", evaluations=level(6.1 + 6 * seed), **few)
+        write_run(boxing / f"gauss-{seed}", variant="gaussian-latents", evaluations=level(3.1), **few)
+        write_run(pong / f"full-{seed}", env=PONG, evaluations=level(14.6), **few)
+        write_run(pong / f"gauss-{seed}", env=PONG, variant="gaussian-latents", evaluations=level(-20.7), **few)
+
+
+def test_numbers(tmp_path: Path, report: Make) -> None:
+    write_two_agents(tmp_path / "runs")
+    made, page = report()
+    groups, heads, *rows = page.tables["scores"]
+    assert groups == ["", "humans", "agents at 200M", "DreamerV2 (release)"]
+    assert heads == [
+        "environment", "agent", "n", "score ± s.d.", "random", "gamer", "record", "DQN", "C51", "Rainbow", "IQN",
+        "same frames", "200M",
+    ]  # fmt: skip
+    # Published: 85.62 is the curve's only point from 1.8M to 2M.
+    boxing = ["0.10", "12.10", "100.0", "77.99", "81.40", "98.56", "97.91"]
+    same = f"{published_at(BOXING, 'release', 2e6):.2f}"
+    assert rows[0] == ["ALE/Boxing-v5at 2M frames", "atari-small", "3", "12.10 ± 6.00", *boxing, same, "90.49"]
+    assert rows[1][:4] == ["ALE/Boxing-v5at 2M frames", "atari-small, gaussian-latents", "3", "3.10 ± 0.00"]
+    assert rows[2][1:4] == ["atari-small", "3", "14.60 ± 0.00"]
+    assert rows[3][1:6] == ["atari-small, gaussian-latents", "3", "−20.70 ± 0.00", "−20.70", "14.60"]
+    assert page.tables["normalised"][1:] == [
+        [BOXING, "atari-small", "3", "1.000", "0.120"],
+        [BOXING, "atari-small, gaussian-latents", "3", "0.250", "0.030"],
+        [PONG, "atari-small", "3", "1.000", "0.847"],
+        [PONG, "atari-small, gaussian-latents", "3", "0.000", "0.000"],
+    ]
+    aggregates = {row[0]: row[1:] for row in page.tables["aggregates-atari"][2:]}
+    # full: boxing 0.5, 1, 1.5 and pong 1, 1, 1; of these six the lowest and the highest are left out.
+    full = [cell.split(" ")[0] for cell in aggregates["atari-small"]]
+    assert full == ["3", "1.000", "1.000", "1.000", f"{(12 / 99.9 + 35.3 / 41.7) / 2:.3f}", full[4]]
+    assert aggregates["atari-small, gaussian-latents"] == [
+        "3", "0.125 [0.125, 0.125]", "0.125 [0.125, 0.125]", "0.125 [0.125, 0.125]", "0.015 [0.015, 0.015]",
+        "0.015 [0.015, 0.015]",
+    ]  # fmt: skip
+    # DQN: boxing 77.89 / 12, pong 37.31 / 35.3.
+    assert aggregates["DQN, published, 200M"][2] == f"{(77.89 / 12 + 37.31 / 35.3) / 2:.3f}"
+    assert page.tables["improvement-atari"][1:] == [
+        ["atari-small", "", "1.00 [1.00, 1.00]"],
+        ["atari-small, gaussian-latents", "0.00 [0.00, 0.00]", ""],
+    ]
+    assert len(page.tables["runs"]) == 13
+    # All have the same three seeds, and that is all there is to know.
+    assert [note.topic for note in made.notes] == ["Few seeds"]
+    assert "n = 3" in page.notes[0]
+
+
+def test_page_is_whole_and_accessible(tmp_path: Path, report: Make) -> None:
+    write_two_agents(tmp_path / "runs")
+    made, page = report()
+    html = made.page.read_text(encoding="utf-8")
+    assert not page.unclosed
+    assert len(page.ids) == len(set(page.ids))
+    assert not [link for link in page.links if not link.startswith(("#", "data:"))]
+    assert "<script" not in html
+    assert not re.search(r"url\((?!#)", html)
+    assert page.headings[0] == "2 agents in ALE/Boxing-v5 and ALE/Pong-v5"
+    assert all(head.get("scope") in ("col", "colgroup", "row", "rowgroup") for head in page.heads)
+    # Two learning curves, aggregates, profiles.
+    assert len(page.labels) == 4
+    assert page.labels[0] == (
+        "Learning curves in ALE/Boxing-v5: atari-small, 3 seeds, mean 12.10 at 2M frames; atari-small, "
+        "gaussian-latents, 3 seeds, mean 3.10 at 2M frames."
+    )
+    for reference in re.findall(r'(?:url\(#|href="#|aria-\w+by=")([^")]+)', html):
+        assert reference in page.ids
+    assert "commit 0123abc" in html
+    assert "A processor, 1 thread, torch 2.13.0" in html
+    assert "reverie train ALE/Boxing-v5 --preset atari-small --seed 2 --logdir full-2" in html
+
+
+def test_files(tmp_path: Path, report: Make) -> None:
+    write_two_agents(tmp_path / "runs")
+    made, _ = report()
+    assert all(path.stat().st_size > 0 for path in made.files)
+    names = {path.relative_to(tmp_path / "out").as_posix() for path in made.files}
+    drawn = {f"figures/{name}.{end}" for name in (
+        "curves-ALE-Boxing-v5", "curves-ALE-Pong-v5", "aggregates-atari", "profiles-atari",
+    ) for end in ("svg", "png")}  # fmt: skip
+    assert names == {"index.html", "scores.csv", "runs.csv", "curves.csv", "aggregates.csv"} | drawn
+    tables = {
+        name: list(csv.DictReader((tmp_path / "out" / f"{name}.csv").open()))
+        for name in ("scores", "runs", "curves", "aggregates")
+    }
+    assert [len(tables[name]) for name in ("scores", "runs")] == [4, 12]
+    first = tables["scores"][0]
+    assert (first["n"], first["seeds"], float(first["mean"]), first["rainbow"]) == ("3", "0 1 2", 12.1, "98.56")
+    assert float(first["gamer"]) != float(first["gamer_normalised"]) == pytest.approx(1.0)
+    assert tables["runs"][2]["score"] == "18.1"
+    assert tables["runs"][2]["gamer_normalised"] == "1.5"
+    ours = [row for row in tables["curves"] if not row["agent"].startswith("DreamerV2")]
+    assert len(ours) == 12 * 20
+    published = [row for row in tables["curves"] if row["agent"] == "DreamerV2 (release), published"]
+    assert [float(row["frames"]) for row in published] == [1e6, 2e6] * 2
+    data = json.loads(json.dumps(made.json(), allow_nan=False))
+    assert data["scores"][0]["mean"] == 12.1
+    assert data["aggregates"]["atari"]["agents"]["atari-small"]["gamer_iqm"]["point"] == pytest.approx(1.0)
+    assert data["page"].endswith("index.html")
+
+
+def test_what_is_wrong_is_named(tmp_path: Path, report: Make) -> None:
+    folder = tmp_path / "runs"
+    gauss = {"variant": "gaussian-latents"}
+    for seed in (0, 1, 2):
+        write_run(folder / f"a{seed}", seed=seed, evaluations=level(1))
+    write_run(folder / "b0", seed=0, evaluations=level(2), **gauss)
+    write_run(folder / "b1", seed=1, evaluations=level(3), reached=800_000, **gauss)
+    write_run(folder / "b1-again", seed=1, evaluations=level(9), reached=100_000, **gauss)
+    write_run(folder / "a3", seed=3, evaluations=level(100), reached=300_000)
+    write_run(folder / "pong", env=PONG, seed=0, evaluations=level(0))
+    write_run(
+        folder / "pole", env=CARTPOLE, preset="vector", evaluations=None, training=level(50), planned=20_000, every=1000
+    )
+    (write_run(folder / "damaged", seed=7) / "metrics.jsonl").write_text('{"step": 1, "frames": 4}\n?\n{"step": 2}\n')
+    running = folder / "a2" / "lock.json"
+    running.write_text("{}")
+    descriptor = os.open(running, os.O_RDWR)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    try:
+        _, page = report()
+    finally:
+        os.close(descriptor)
+    rows = {(row[0], row[1]): row[2:4] for row in page.tables["scores"][2:]}
+    # The run that stopped at 800k ends the comparison; the one that stopped at 300k is not counted, nor its 100 seen.
+    assert rows["ALE/Boxing-v5at 800k frames", "atari-small"] == ["3", "1.00 ± 0.00"]
+    assert rows["ALE/Boxing-v5at 800k frames", "atari-small, gaussian-latents"] == ["2", "2.50 ± 0.71"]
+    assert rows["CartPole-v1at 20k frames", "vector"] == ["1", "50.00"]
+    text = "\n".join(page.notes)
+    for expected in (
+        r"Unreadable\. runs/damaged takes no part: .*line 2 is damaged",
+        r"Twice\. atari-small, gaussian-latents in ALE/Boxing-v5, seed 1 \(runs/b1-again\) takes no part",
+        r"Running\. atari-small in ALE/Boxing-v5, seed 2 \(runs/a2\) still runs and has reached 1M of 1M frames",
+        r"Stopped\. .*seed 1 \(runs/b1\) stopped at 800k of 1M frames\. It is counted, and the comparison ends with it\.",
+        r"Stopped\. .*seed 3 \(runs/a3\) stopped at 300k of 1M frames\. It is not counted at 800k frames\.",
+        r"Unequal lengths\. ALE/Boxing-v5: scores are compared at 800k frames.* the longest run has 1M",
+        r"Missing seeds\. atari-small, gaussian-latents in ALE/Boxing-v5: no run of seeds 2 and 3",
+        r"Missing seeds\. atari-small in ALE/Pong-v5: no run of seeds 1, 2 and 3",
+        r"Missing runs\. atari-small, gaussian-latents has no run in ALE/Pong-v5",
+        r"Training episodes\. vector in CartPole-v1: seed 0 had no evaluation",
+        r"Not in aggregates\. ALE/Pong-v5: not every agent has a score there",
+        r"Few seeds\. n = 1: .*; nothing is known of how seeds differ",
+        r"Few seeds\. n = 2: atari-small, gaussian-latents in ALE/Boxing-v5",
+        r"No references\. CartPole-v1",
+    ):
+        assert re.search(expected, text), expected
+    assert "vector has no run" not in text
+    assert "vector in CartPole-v1: no run" not in text
+
+
+def test_seeds_that_aggregates_leave_out_are_named(tmp_path: Path, report: Make) -> None:
+    for seed in range(3):
+        write_run(tmp_path / "runs" / f"a{seed}", seed=seed, evaluations=level(12.1 if seed < 2 else 1000))
+    for seed in range(2):
+        write_run(tmp_path / "runs" / f"p{seed}", env=PONG, seed=seed, evaluations=level(14.6))
+    made, page = report()
+    assert re.search(r"Not in aggregates\. atari-small: ALE/Boxing-v5 seed 2\.", "\n".join(page.notes))
+    assert made.statistics[0].aggregates["atari-small"]["gamer_mean"].point == pytest.approx(1.0)
+
+
+def test_one_run(tmp_path: Path, report: Make) -> None:
+    write_run(tmp_path / "runs", evaluations=level(12.1), about=False)
+    made, page = report()
+    assert page.headings[0] == "atari-small in ALE/Boxing-v5"
+    assert page.tables["scores"][2][1:4] == ["atari-small", "1", "12.10"]
+    assert page.tables["aggregates-atari"][2][1:3] == ["1", "1.000"]
+    assert "improvement-atari" not in page.tables
+    html = made.page.read_text(encoding="utf-8")
+    assert "not noted by these runs" in html
+    assert "do not say by which commands" in html
+    assert not page.unclosed
+
+
+def test_an_environment_without_references(tmp_path: Path, report: Make) -> None:
+    run = {"env": CARTPOLE, "preset": "vector", "planned": 20_000, "every": 1000}
+    for seed in range(2):
+        write_run(tmp_path / "runs" / str(seed), seed=seed, evaluations=level(100 * (1 + seed)), **run)
+    made, page = report()
+    assert page.tables["scores"][0] == ["environment", "agent", "n", "score ± s.d."]
+    assert page.tables["scores"][1] == ["CartPole-v1at 20k frames", "vector", "2", "150.0 ± 70.7"]
+    assert set(page.tables) == {"scores", "runs"}
+    assert (made.statistics, len(page.labels)) == ([], 1)
+
+
+def test_control_suite(tmp_path: Path, report: Make) -> None:
+    run = {"env": "dm_control/walker-walk-v0", "preset": "dmc-vision", "planned": 200_000, "every": 10_000}
+    for seed in range(2):
+        write_run(tmp_path / "runs" / str(seed), seed=seed, evaluations=level(100 * (1 + seed)), **run)
+    made, page = report()
+    groups, heads, row = page.tables["scores"]
+    assert (groups[1:], heads[4:]) == (["DreamerV2"], ["same frames", "end"])
+    assert row[3] == "150.0 ± 70.7"
+    assert float(row[4]) > 0
+    assert page.tables["normalised"][1][3] == "0.150"
+    assert made.statistics[0].aggregates["dmc-vision"]["dmc_mean"].point == pytest.approx(0.15)
+
+
+def test_without_rliable_the_page_says_what_to_install(
+    tmp_path: Path, report: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for seed in range(2):
+        write_run(tmp_path / "runs" / str(seed), seed=seed, evaluations=level(12.1))
+    monkeypatch.setitem(sys.modules, "rliable", None)
+    made, page = report()
+    assert "pip install 'reverie[report]'" in " ".join(page.notes)
+    assert "No intervals" in [note.topic for note in made.notes]
+    assert page.tables["aggregates-atari"][2][2] == "1.000"
+
+
+def test_other_sticky_actions_and_commits_are_pointed_out(tmp_path: Path, report: Make) -> None:
+    path = write_run(tmp_path / "runs" / "a", evaluations=level(1), env__sticky_actions=0.0)
+    write_run(tmp_path / "runs" / "b", seed=1, evaluations=level(1), env__sticky_actions=0.0)
+    about = json.loads((path / "about.json").read_text())
+    about["starts"][0]["commit"] = "fedcba9"
+    (path / "about.json").write_text(json.dumps(about))
+    _, page = report()
+    assert re.search(r"Other protocol\. ALE/Boxing-v5: sticky actions p=0\.0 instead of 0\.25", "\n".join(page.notes))
+    assert re.search(r"Several commits\. .*fedcba9 and 0123abc", "\n".join(page.notes))
+    assert page.tables["runs"][0][-1] == "commit"
+    assert [row[-1] for row in page.tables["runs"][1:]] == ["fedcba9", "0123abc"]
+
+
+def test_frames_that_are_asked_for(tmp_path: Path, report: Make) -> None:
+    write_run(tmp_path / "runs", evaluations=lambda frames: frames / 1e5)
+    _, page = report(frames=500_000)
+    assert page.tables["scores"][2][:4] == ["ALE/Boxing-v5at 500k frames", "atari-small", "1", "4.75"]
+    assert any("500k frames, as asked for" in note for note in page.notes)
+
+
+def test_names_are_escaped(tmp_path: Path, report: Make) -> None:
+    write_run(tmp_path / "runs", env="mine:<b>&-v0", preset="vector", planned=20_000, every=1000)
+    made, page = report()
+    assert not page.unclosed
+    assert "mine:<b>&-v0" in page.headings
+    assert "<b>&-v0" not in made.page.read_text(encoding="utf-8")
+
+
+def test_an_unwritable_folder(tmp_path: Path, report: Make) -> None:
+    write_run(tmp_path / "runs")
+    (tmp_path / "out").write_text("")
+    with pytest.raises(ReverieError, match="cannot be written .* choose another --out"):
+        report()
+
+
+# References
+
+
+def test_published_scores_at_frames() -> None:
+    # Alien, schedules: 419.25, 759.75, 1047.75 at 1M, 2M and 3M.
+    assert published_at("ALE/Alien-v5", "schedules", 1e6) == 419.25
+    assert published_at("ALE/Alien-v5", "schedules", 1.5e6) == pytest.approx((419.25 + 759.75) / 2)
+    assert published_at("ALE/Alien-v5", "schedules", 0.9e6) != published_at("ALE/Alien-v5", "schedules", 0.9e6)  # nan
+    assert published_end("ALE/Alien-v5", "schedules") == 4227.17
+    for variant in VARIANTS:
+        assert not published_at(CARTPOLE, variant, 1e6) == published_at(CARTPOLE, variant, 1e6)
+    end = published_at("ALE/Alien-v5", "release", 200e6)
+    line = figures.curve("ALE/Alien-v5", "release")
+    assert line is not None
+    assert end == pytest.approx(line.mean[line.frames >= 180e6].mean())
+
+
+@pytest.mark.parametrize(
+    ("name", "variant"), [("atari", "release"), ("atari-paper", "schedules"), ("atari-small", "release")]
+)
+def test_variant_of_a_preset(name: str, variant: str) -> None:
+    assert variant_of(preset(name)) == variant
