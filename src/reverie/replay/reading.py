@@ -33,7 +33,9 @@ class ReplayReader:
         with disk_errors(self.directory):
             stored = read_index(self.directory, self._specs)
         if stored is None:
-            raise ReplayError(f"There is no replay in {self.directory}; give the folder of a run that still has its own.")
+            raise ReplayError(
+                f"There is no replay in {self.directory}; give the folder of a run that still has its own."
+            )
         commit = stored.commits[-1]
         self._limits = np.array([(s.first, s.stop) for s in commit.streams], np.int64).reshape(-1, 2)
         log = stored.episodes[max(commit.evicted - stored.first_episode, 0) :]

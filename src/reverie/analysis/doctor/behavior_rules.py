@@ -1,0 +1,233 @@
+"""Rules about critic, actor and the course of learning. Each threshold has its reason."""
+
+from reverie.analysis.doctor.examine import Report
+from reverie.analysis.doctor.model_rules import changed
+from reverie.analysis.doctor.rules import ENOUGH_UPDATES, Rule
+from reverie.analysis.doctor.values import Comparison
+from reverie.schedules import Schedule, parse_schedule
+
+LARGE_BIAS = 0.5
+"""Bias in standard deviations of the imagined returns: half of what distinguishes states, so that it is not small."""
+LARGE_REPLAY_BIAS = 1.0
+"""The same against the replay, whose old policies may well earn less than the present one."""
+CERTAIN_BIAS = 3.0
+"""Standard errors that a bias must exceed."""
+LEAST_SPREAD = 1e-3
+"""Standard deviation of returns below which there is nothing to tell apart."""
+UNIFORM = 0.95
+"""Share of the largest entropy above which actions are as good as random."""
+DECIDED = 0.05
+"""Share below which next to nothing is left to chance, and exploration has ended."""
+ALWAYS = 0.9
+"""Share of states (or of values, for continuous actions) that is nearly all."""
+INDEPENDENT = 0.01
+"""Nats by which the action depends on the state; less is a policy that does not look."""
+OFTEN = 0.5
+"""Share of rows with clipped gradients that is more often than not: the step is then set by the clip."""
+VANISHED = 1e-6
+"""Median norm of a gradient that moves nothing, compared with Adam's eps of 1e-5."""
+SPIKE = 100.0
+"""Times the median, above which a row is a spike."""
+
+
+def _at(schedule: Schedule, r: Report) -> float:
+    return float(parse_schedule(schedule)(r.agent_steps))
+
+
+def _biased(c: Comparison | None, limit: float, sign: int, what: str) -> str | None:
+    if c is None or c.spread < LEAST_SPREAD:
+        return None
+    if sign * c.bias <= limit * c.spread or abs(c.bias) <= CERTAIN_BIAS * c.bias_error:
+        return None
+    return (
+        f"Values average {c.value:+.3f}, {what} {c.returns:+.3f}: off by {c.bias:+.3f} (± {c.bias_error:.3f}), where "
+        f"returns spread by {c.spread:.3f}."
+    )
+
+
+def _lags(r: Report) -> str | None:
+    c = r.values.imagined
+    return _biased(c, LARGE_BIAS, 1, "imagined returns") or _biased(c, LARGE_BIAS, -1, "imagined returns")
+
+
+def _over(r: Report) -> str | None:
+    return _biased(r.values.replayed, LARGE_REPLAY_BIAS, 1, "returns in the replay")
+
+
+def _under(r: Report) -> str | None:
+    return _biased(r.values.replayed, LARGE_REPLAY_BIAS, -1, "returns in the replay")
+
+
+def _uniform(r: Report) -> str | None:
+    share = r.policy.entropy_share
+    return (
+        f"Entropy {r.policy.entropy:.2f} nats, {share:.0%} of that of random actions."
+        if (share or 0) > UNIFORM
+        else None
+    )
+
+
+def _one_action(r: Report) -> str | None:
+    p = r.policy
+    if p.actions is None or p.certain <= ALWAYS or (p.dependence or 0) >= INDEPENDENT:
+        return None
+    favourite = max(range(len(p.actions[0])), key=p.actions[0].__getitem__)
+    return f"Action {favourite} has {p.actions[0][favourite]:.0%} of the probability, whatever the state."
+
+
+def _decided(r: Report) -> str | None:
+    share = r.policy.entropy_share
+    if share is None or share >= DECIDED or _one_action(r):
+        return None
+    return f"Entropy {r.policy.entropy:.3f} nats, {share:.1%} of the most; certain in {r.policy.certain:.0%} of states."
+
+
+def _saturated(r: Report) -> str | None:
+    if r.policy.kind != "continuous" or r.policy.certain <= ALWAYS:
+        return None
+    return f"{r.policy.certain:.0%} of the values of actions lie at the ends of their range."
+
+
+def _few(r: Report) -> str | None:
+    return f"{r.updates:,} updates after {r.agent_steps:,} agent steps." if r.updates < ENOUGH_UPDATES else None
+
+
+def _not_finite(r: Report) -> str | None:
+    found = r.learning.not_finite
+    return f"{found} of {r.learning.rows} rows of metrics hold a number that is not finite." if found else None
+
+
+def _clipped(r: Report) -> str | None:
+    often = {name: g for name, g in r.learning.gradients.items() if g.clipped > OFTEN}
+    if not often:
+        return None
+    return (
+        "; ".join(
+            f"{n}: median norm {g.median:.3g}, clip {g.clip:g}, {g.clipped:.0%} of rows" for n, g in often.items()
+        )
+        + "."
+    )
+
+
+def _clip_advice(r: Report) -> str:
+    paths = {
+        "model": ("--world-model.optimizer", r.config.world_model.optimizer.lr),
+        "actor": ("--behavior.actor.optimizer", r.config.behavior.actor.optimizer.lr),
+        "critic": ("--behavior.critic.optimizer", r.config.behavior.critic.optimizer.lr),
+    }
+    options = [
+        f"{paths[name][0]}.clip {float(f'{g.median * 2:.1g}'):g} with {changed(f'{paths[name][0]}.lr', _at(paths[name][1], r), 0.5)}"
+        for name, g in r.learning.gradients.items()
+        if g.clipped > OFTEN
+    ]
+    return "A wider clip and a smaller rate: " + ", ".join(options) + "."
+
+
+def _spikes(r: Report) -> str | None:
+    wild = {n: g for n, g in r.learning.gradients.items() if g.largest > SPIKE * g.median and 0 < g.clip < g.largest}
+    text = "; ".join(f"{name}: largest norm {g.largest:.3g}, median {g.median:.3g}" for name, g in wild.items())
+    return f"{text}." if wild else None
+
+
+def _vanished(r: Report) -> str | None:
+    still = {name: g for name, g in r.learning.gradients.items() if g.median < VANISHED}
+    return "; ".join(f"{name}: median norm {g.median:.1e}" for name, g in still.items()) + "." if still else None
+
+
+def _going(direction: str, r: Report) -> str | None:
+    names = (f"model/{r.observation}_loss", "model/reward_loss")
+    found = [(n, t) for n in names if (t := r.learning.trends.get(n)) is not None and t.direction == direction]
+    text = "; ".join(f"{name} from {t.before:.5g} to {t.latest:.5g}" for name, t in found)
+    return f"{text} (last quarter of the rows against the one before)." if found else None
+
+
+BEHAVIOR_RULES: tuple[Rule, ...] = (
+    Rule(
+        "critic-behind", "value", "warning", _lags,
+        "The critic does not reach the returns that it is trained on: they change faster than it follows.",
+        lambda r: f"More updates per step, {changed('--training.train-steps', r.config.training.train_steps, 2)}, or a faster "
+        f"critic, {changed('--behavior.critic.optimizer.lr', _at(r.config.behavior.critic.optimizer.lr, r), 2)}.",
+        early=False,
+    ),
+    Rule(
+        "values-too-high", "value", "warning", _over,
+        "The critic promises more than was ever earned. Part of that may be a better policy than those in the replay; "
+        "the rest is wishful imagination.",
+        lambda r: f"Trust the model over fewer steps: --behavior.lambda {min(r.config.behavior.lambda_, 0.95) - 0.05:.2f}, "
+        f"{changed('--behavior.horizon', r.config.behavior.horizon, 2 / 3)}; see the reward and discount sections first.",
+        early=False,
+    ),
+    Rule(
+        "values-too-low", "value", "warning", _under,
+        "The critic promises less than even older policies earned: rewards are missed or ends imagined.",
+        lambda r: "See the reward and discount sections; then more updates, "
+        f"{changed('--training.train-steps', r.config.training.train_steps, 2)}.",
+        early=False,
+    ),
+    Rule(
+        "actor-uniform", "actor", "warning", _uniform,
+        "The actor acts at random: it has found nothing worth more than entropy, or has not learnt yet.",
+        lambda r: "If rewards are predicted, "
+        f"{changed('--behavior.actor.entropy', _at(r.config.behavior.actor.entropy, r) or 1e-3, 0.3)}; if not, mend that first.",
+        early=False,
+    ),
+    Rule(
+        "actor-one-action", "actor", "problem", _one_action,
+        "The actor does the same everywhere and no longer explores, so that nothing new comes into the replay.",
+        lambda r: "More entropy, "
+        f"{changed('--behavior.actor.entropy', _at(r.config.behavior.actor.entropy, r) or 1e-3, 10)}, in a new run: "
+        "a policy that is certain hardly has a gradient.",
+    ),
+    Rule(
+        "actor-certain", "actor", "warning", _decided,
+        "Exploration has ended. Fine at the end of a run whose score is good, and early if it is not.",
+        lambda r: changed("--behavior.actor.entropy", _at(r.config.behavior.actor.entropy, r) or 1e-3, 3)
+        + ", or some noise, --behavior.actor.exploration-noise 0.05.",
+    ),
+    Rule(
+        "actor-saturated", "actor", "warning", _saturated,
+        "The actor pushes everything to the limit, where its gradient is small and it cannot be gentle.",
+        lambda r: changed("--behavior.actor.entropy", _at(r.config.behavior.actor.entropy, r) or 1e-4, 10) + ".",
+    ),
+    Rule(
+        "not-finite", "learning", "problem", _not_finite,
+        "Once a weight is not a number, all that follows from it is lost.",
+        lambda r: "Go on from an older checkpoint, with --precision fp32 and "
+        f"{changed('--world-model.optimizer.lr', _at(r.config.world_model.optimizer.lr, r), 0.5)}.",
+    ),
+    Rule(
+        "too-early", "learning", "note", _few,
+        "Too little was learnt yet to say much: what follows describes a beginner, and most of it passes.",
+        lambda r: f"Ask again after some {ENOUGH_UPDATES:,} updates.",
+    ),
+    Rule(
+        "gradients-clipped", "learning", "warning", _clipped,
+        "The clip, not the loss, decides how far a step goes, in most updates.",
+        _clip_advice,
+    ),
+    Rule(
+        "gradient-spikes", "learning", "note", _spikes,
+        "Single updates are far out of line; clipping has caught them. Many of them come before a run that diverges.",
+        lambda r: changed("--world-model.optimizer.lr", _at(r.config.world_model.optimizer.lr, r), 0.5)
+        + " if losses jump at the same time.",
+    ),
+    Rule(
+        "gradients-vanished", "learning", "problem", _vanished,
+        "Nothing moves any more: a loss is constant, weighted with zero, or cut off from what it should train.",
+        lambda r: "Check --world-model.scales.image, --world-model.scales.vector and the learning rates for zeros.",
+        early=False,
+    ),
+    Rule(
+        "losses-rising", "learning", "warning", lambda r: _going("rising", r),
+        "The model gets worse at what is in the replay: new experience that it has not caught up with, or too large steps.",
+        lambda r: changed("--world-model.optimizer.lr", _at(r.config.world_model.optimizer.lr, r), 0.5)
+        + " if it lasts; new experience passes.",
+        early=False,
+    ),
+    Rule(
+        "still-learning", "learning", "note", lambda r: _going("falling", r),
+        "The model still gets better, so that what it lacks may come by itself.",
+        lambda r: f"Train longer: {changed('--steps', r.config.training.steps, 2)} with --resume.",
+    ),
+)  # fmt: skip
+"""In the order of a page."""
