@@ -76,8 +76,8 @@ class ReplayReader:
         longest = int((self._limits[:, 1] - self._limits[:, 0]).max(initial=0))
         if longest < length:
             raise ReplayError(
-                f"The replay in {self.directory} holds {longest} steps in a row at its last checkpoint, but {length} are "
-                "needed; let the run go on, or look at fewer."
+                f"The replay in {self.directory} holds {longest} steps in a row at its last checkpoint, but {length} "
+                "are needed; let the run go on, or look at fewer."
             )
         return self._read(*window_in_streams(self._limits[:, 0], self._limits[:, 1], length, count, rng), length)
 

@@ -1,10 +1,10 @@
 """Rules about critic, actor and the course of learning. Each threshold has its reason."""
 
 from reverie.analysis.doctor.examine import Report
-from reverie.analysis.doctor.model_rules import changed
-from reverie.analysis.doctor.rules import ENOUGH_UPDATES, Rule
+from reverie.analysis.doctor.learning import Gradients
+from reverie.analysis.doctor.remedies import OPTIMIZERS, entropy, rate, times
+from reverie.analysis.doctor.rules import Rule
 from reverie.analysis.doctor.values import Comparison
-from reverie.schedules import Schedule, parse_schedule
 
 LARGE_BIAS = 0.5
 """Bias in standard deviations of the imagined returns: half of what distinguishes states, so that it is not small."""
@@ -14,6 +14,8 @@ CERTAIN_BIAS = 3.0
 """Standard errors that a bias must exceed."""
 LEAST_SPREAD = 1e-3
 """Standard deviation of returns below which there is nothing to tell apart."""
+FOLLOWS = 0.3
+"""Correlation of values with single imagined returns, below which they explain less than a tenth of their variance."""
 UNIFORM = 0.95
 """Share of the largest entropy above which actions are as good as random."""
 DECIDED = 0.05
@@ -28,10 +30,6 @@ VANISHED = 1e-6
 """Median norm of a gradient that moves nothing, compared with Adam's eps of 1e-5."""
 SPIKE = 100.0
 """Times the median, above which a row is a spike."""
-
-
-def _at(schedule: Schedule, r: Report) -> float:
-    return float(parse_schedule(schedule)(r.agent_steps))
 
 
 def _biased(c: Comparison | None, limit: float, sign: int, what: str) -> str | None:
@@ -58,13 +56,18 @@ def _under(r: Report) -> str | None:
     return _biased(r.values.replayed, LARGE_REPLAY_BIAS, -1, "returns in the replay")
 
 
+def _blind(r: Report) -> str | None:
+    c = r.values.imagined
+    if c.spread < LEAST_SPREAD or c.correlation is None or c.correlation >= FOLLOWS:
+        return None
+    return f"Values and imagined returns correlate with {c.correlation:.2f}."
+
+
 def _uniform(r: Report) -> str | None:
     share = r.policy.entropy_share
-    return (
-        f"Entropy {r.policy.entropy:.2f} nats, {share:.0%} of that of random actions."
-        if (share or 0) > UNIFORM
-        else None
-    )
+    if share is None or share <= UNIFORM:
+        return None
+    return f"Entropy {r.policy.entropy:.2f} nats, {share:.0%} of that of random actions."
 
 
 def _one_action(r: Report) -> str | None:
@@ -88,39 +91,29 @@ def _saturated(r: Report) -> str | None:
     return f"{r.policy.certain:.0%} of the values of actions lie at the ends of their range."
 
 
-def _few(r: Report) -> str | None:
-    return f"{r.updates:,} updates after {r.agent_steps:,} agent steps." if r.updates < ENOUGH_UPDATES else None
-
-
 def _not_finite(r: Report) -> str | None:
     found = r.learning.not_finite
     return f"{found} of {r.learning.rows} rows of metrics hold a number that is not finite." if found else None
 
 
+def _often_clipped(r: Report) -> dict[str, Gradients]:
+    return {name: found for name, found in r.learning.gradients.items() if found.clipped > OFTEN}
+
+
 def _clipped(r: Report) -> str | None:
-    often = {name: g for name, g in r.learning.gradients.items() if g.clipped > OFTEN}
-    if not often:
-        return None
-    return (
-        "; ".join(
-            f"{n}: median norm {g.median:.3g}, clip {g.clip:g}, {g.clipped:.0%} of rows" for n, g in often.items()
-        )
-        + "."
-    )
+    parts = [
+        f"{name}: median norm {found.median:.3g}, clip {found.clip:g}, {found.clipped:.0%} of rows"
+        for name, found in _often_clipped(r).items()
+    ]
+    return f"{'; '.join(parts)}." if parts else None
 
 
 def _clip_advice(r: Report) -> str:
-    paths = {
-        "model": ("--world-model.optimizer", r.config.world_model.optimizer.lr),
-        "actor": ("--behavior.actor.optimizer", r.config.behavior.actor.optimizer.lr),
-        "critic": ("--behavior.critic.optimizer", r.config.behavior.critic.optimizer.lr),
-    }
     options = [
-        f"{paths[name][0]}.clip {float(f'{g.median * 2:.1g}'):g} with {changed(f'{paths[name][0]}.lr', _at(paths[name][1], r), 0.5)}"
-        for name, g in r.learning.gradients.items()
-        if g.clipped > OFTEN
+        f"{times(r, f'{OPTIMIZERS[name]}.clip', 2 * found.median / found.clip)} with {rate(r, name, 0.5)}"
+        for name, found in _often_clipped(r).items()
     ]
-    return "A wider clip and a smaller rate: " + ", ".join(options) + "."
+    return f"A wider clip and a smaller rate: {', '.join(options)}."
 
 
 def _spikes(r: Report) -> str | None:
@@ -145,60 +138,56 @@ BEHAVIOR_RULES: tuple[Rule, ...] = (
     Rule(
         "critic-behind", "value", "warning", _lags,
         "The critic does not reach the returns that it is trained on: they change faster than it follows.",
-        lambda r: f"More updates per step, {changed('--training.train-steps', r.config.training.train_steps, 2)}, or a faster "
-        f"critic, {changed('--behavior.critic.optimizer.lr', _at(r.config.behavior.critic.optimizer.lr, r), 2)}.",
+        lambda r: f"More updates per step, {times(r, 'training.train_steps', 2)}, or a faster critic, "
+        f"{rate(r, 'critic', 2)}.",
+        early=False,
+    ),
+    Rule(
+        "critic-blind", "value", "note", _blind,
+        "The critic hardly tells good states from bad ones, and so the actor's advantages are mostly noise.",
+        lambda r: "Mend what the sections on prediction and reward name first; then a faster critic, "
+        f"{rate(r, 'critic', 2)}, or newer targets, {times(r, 'behavior.critic.target_every', 0.5)}.",
         early=False,
     ),
     Rule(
         "values-too-high", "value", "warning", _over,
         "The critic promises more than was ever earned. Part of that may be a better policy than those in the replay; "
         "the rest is wishful imagination.",
-        lambda r: f"Trust the model over fewer steps: --behavior.lambda {min(r.config.behavior.lambda_, 0.95) - 0.05:.2f}, "
-        f"{changed('--behavior.horizon', r.config.behavior.horizon, 2 / 3)}; see the reward and discount sections first.",
+        lambda r: f"Trust the model over fewer steps, {times(r, 'behavior.lambda_', 0.9)} or "
+        f"{times(r, 'behavior.horizon', 2 / 3)}; see the reward and discount sections first.",
         early=False,
     ),
     Rule(
         "values-too-low", "value", "warning", _under,
         "The critic promises less than even older policies earned: rewards are missed or ends imagined.",
-        lambda r: "See the reward and discount sections; then more updates, "
-        f"{changed('--training.train-steps', r.config.training.train_steps, 2)}.",
+        lambda r: f"See the reward and discount sections; then more updates, {times(r, 'training.train_steps', 2)}.",
         early=False,
     ),
     Rule(
         "actor-uniform", "actor", "warning", _uniform,
-        "The actor acts at random: it has found nothing worth more than entropy, or has not learnt yet.",
-        lambda r: "If rewards are predicted, "
-        f"{changed('--behavior.actor.entropy', _at(r.config.behavior.actor.entropy, r) or 1e-3, 0.3)}; if not, mend that first.",
+        "The actor acts at random: it has found nothing that is worth more than entropy, or has not learnt yet.",
+        lambda r: f"If rewards are predicted, {entropy(r, 0.3)}; if not, mend that first.",
         early=False,
     ),
     Rule(
         "actor-one-action", "actor", "problem", _one_action,
         "The actor does the same everywhere and no longer explores, so that nothing new comes into the replay.",
-        lambda r: "More entropy, "
-        f"{changed('--behavior.actor.entropy', _at(r.config.behavior.actor.entropy, r) or 1e-3, 10)}, in a new run: "
-        "a policy that is certain hardly has a gradient.",
+        lambda r: f"More entropy, {entropy(r, 10)}, in a new run: a policy that is certain hardly has a gradient.",
     ),
     Rule(
         "actor-certain", "actor", "warning", _decided,
         "Exploration has ended. Fine at the end of a run whose score is good, and early if it is not.",
-        lambda r: changed("--behavior.actor.entropy", _at(r.config.behavior.actor.entropy, r) or 1e-3, 3)
-        + ", or some noise, --behavior.actor.exploration-noise 0.05.",
+        lambda r: f"{entropy(r, 3)}, or some noise, --behavior.actor.exploration-noise 0.05.",
     ),
     Rule(
         "actor-saturated", "actor", "warning", _saturated,
         "The actor pushes everything to the limit, where its gradient is small and it cannot be gentle.",
-        lambda r: changed("--behavior.actor.entropy", _at(r.config.behavior.actor.entropy, r) or 1e-4, 10) + ".",
+        lambda r: f"{entropy(r, 10)}.",
     ),
     Rule(
         "not-finite", "learning", "problem", _not_finite,
         "Once a weight is not a number, all that follows from it is lost.",
-        lambda r: "Go on from an older checkpoint, with --precision fp32 and "
-        f"{changed('--world-model.optimizer.lr', _at(r.config.world_model.optimizer.lr, r), 0.5)}.",
-    ),
-    Rule(
-        "too-early", "learning", "note", _few,
-        "Too little was learnt yet to say much: what follows describes a beginner, and most of it passes.",
-        lambda r: f"Ask again after some {ENOUGH_UPDATES:,} updates.",
+        lambda r: f"Go on from an older checkpoint, with --precision fp32 and {rate(r, 'model', 0.5)}.",
     ),
     Rule(
         "gradients-clipped", "learning", "warning", _clipped,
@@ -208,26 +197,25 @@ BEHAVIOR_RULES: tuple[Rule, ...] = (
     Rule(
         "gradient-spikes", "learning", "note", _spikes,
         "Single updates are far out of line; clipping has caught them. Many of them come before a run that diverges.",
-        lambda r: changed("--world-model.optimizer.lr", _at(r.config.world_model.optimizer.lr, r), 0.5)
-        + " if losses jump at the same time.",
+        lambda r: f"{rate(r, 'model', 0.5)} if losses jump at the same time.",
     ),
     Rule(
         "gradients-vanished", "learning", "problem", _vanished,
         "Nothing moves any more: a loss is constant, weighted with zero, or cut off from what it should train.",
-        lambda r: "Check --world-model.scales.image, --world-model.scales.vector and the learning rates for zeros.",
+        lambda r: "Look for zeros among the scales and learning rates in the run's config.json; nothing else stops a "
+        "gradient altogether.",
         early=False,
     ),
     Rule(
         "losses-rising", "learning", "warning", lambda r: _going("rising", r),
-        "The model gets worse at what is in the replay: new experience that it has not caught up with, or too large steps.",
-        lambda r: changed("--world-model.optimizer.lr", _at(r.config.world_model.optimizer.lr, r), 0.5)
-        + " if it lasts; new experience passes.",
+        "The model gets worse at what is in the replay: experience that it has not caught up with, or too large steps.",
+        lambda r: f"New experience passes; if it lasts, {rate(r, 'model', 0.5)}.",
         early=False,
     ),
     Rule(
         "still-learning", "learning", "note", lambda r: _going("falling", r),
         "The model still gets better, so that what it lacks may come by itself.",
-        lambda r: f"Train longer: {changed('--steps', r.config.training.steps, 2)} with --resume.",
+        lambda r: f"Train longer: {times(r, 'training.steps', 2)}.",
     ),
 )  # fmt: skip
 """In the order of a page."""

@@ -49,7 +49,7 @@ class Rewards:
 
 @dataclass(frozen=True)
 class Discounts:
-    """What the discount head predicts. Its label is soft: gamma * (1 - is_terminal), so gamma and not 1 is "goes on"."""
+    """What the discount head predicts. Its label is soft, gamma * (1 - is_terminal): gamma and not 1 is "goes on"."""
 
     gamma: float
     on_going: float | None

@@ -1,9 +1,8 @@
 """Rules about the world model: latents, predictions, reward and discount heads. Each threshold has its reason."""
 
 from reverie.analysis.doctor.examine import Report
-from reverie.analysis.doctor.rules import Rule
-from reverie.config import Config
-from reverie.schedules import parse_schedule
+from reverie.analysis.doctor.remedies import entropy, kl_scale, observation_scale, rate, times
+from reverie.analysis.doctor.rules import ENOUGH_UPDATES, Rule
 
 COLLAPSED_KL = 0.5
 """Nats of KL, all variables together: less than one bit a step is next to nothing about an observation."""
@@ -12,7 +11,7 @@ LIKE_MEAN = 0.9
 BACKGROUND = 0.5
 """The same share, above which most of what distinguishes one image from another is missing."""
 FAR_KL = 1.0
-"""Nats of KL per variable: at log 32 = 3.5 nats for a variable that is a complete surprise, the prior misses a third."""
+"""Nats of KL per variable: of the log 32 = 3.5 nats of a complete surprise, the prior then misses a third."""
 DETERMINISTIC = 0.02
 """Share of the largest entropy below which all variables are as good as fixed by the observation."""
 MOST = 0.5
@@ -24,7 +23,7 @@ NO_BETTER = 0.95
 NEAR = 5
 """Horizons 1 to 5 count as near."""
 FORESEEN = 0.3
-"""Share of a reward's size that is predicted, on average, where it comes; less means that most such events are missed."""
+"""Share of a reward's size that is predicted, on average, where it comes; below it, most such events are missed."""
 EVENTS = 10
 """Fewest steps with rewards from which a rule concludes anything; of ends, which are rarer, half as many."""
 MISSED_END = 0.5
@@ -33,15 +32,7 @@ FALSE_ENDS = 0.01
 """Probability of an end, beyond the actual rate, that is predicted in every step: an imagined rollout of 15 steps then
 loses a seventh of its weight."""
 
-
-def changed(option: str, value: float, factor: float) -> str:
-    """An option with a new value: the present one times a factor, to two digits."""
-    return f"{option} {float(f'{value * factor:.2g}'):g}"
-
-
-def _kl_scale(report: Report, factor: float) -> str:
-    scale = parse_schedule(report.config.world_model.kl.scale)(report.agent_steps)
-    return changed("--world-model.kl.scale", scale or 0.1, factor)
+FORM_LATENTS = "--world-model.gradients.reward true"
 
 
 def reconstruction(report: Report) -> float | None:
@@ -49,11 +40,8 @@ def reconstruction(report: Report) -> float | None:
     return report.predictions[report.observation].share_of("mean", 0, 0) if report.observation else None
 
 
-def _observed_scale(config: Config, image: bool, factor: float) -> str:
-    scales = config.world_model.scales
-    return changed(
-        f"--world-model.scales.{'image' if image else 'vector'}", scales.image if image else scales.vector, factor
-    )
+def _few(r: Report) -> str | None:
+    return f"{r.updates:,} updates after {r.agent_steps:,} agent steps." if r.updates < ENOUGH_UPDATES else None
 
 
 def _collapsed(r: Report) -> str | None:
@@ -111,8 +99,8 @@ def _repeats(r: Report) -> str | None:
     if error is None or error >= FINE or share is None or share < NO_BETTER:
         return None
     return (
-        f"Images it has seen are right to {error:.5f} per pixel, yet 1 to {NEAR} steps ahead its error is {share:.0%} of "
-        "that of repeating the last image."
+        f"Images it has seen are right to {error:.5f} per pixel, yet 1 to {NEAR} steps ahead its error is {share:.0%} "
+        "of that of repeating the last image."
     )
 
 
@@ -168,94 +156,94 @@ def _false_ends(r: Report) -> str | None:
 
 MODEL_RULES: tuple[Rule, ...] = (
     Rule(
-        "posterior-collapse", "latents", "problem", _collapsed,
-        "The latent state says nothing about what is seen: the model imagines an average world, and the actor learns in it.",
-        lambda r: f"Make the KL cheaper, {_kl_scale(r, 0.3)}, or observations dearer, "
-        f"{_observed_scale(r.config, r.observation in r.images, 3)}; with a small image scale a KL near 0 is the optimum.",
-        early=False,
+        "too-early", "learning", "note", _few,
+        "Too little was learnt yet to say much: all else here describes a beginner, and most of it passes.",
+        lambda r: f"Ask again after some {ENOUGH_UPDATES:,} updates.",
     ),
     Rule(
-        "background-only", "prediction", "warning", _background,
-        "The decoder shows the average observation; much of what tells states apart (what moves) does not reach the latents.",
-        lambda r: f"Train longer first. If the loss has stopped falling: {_kl_scale(r, 0.3)}, or in a new run a wider "
-        f"{changed('--world-model.decoder.cnn-depth', r.config.world_model.decoder.cnn_depth, 2)}.",
+        "posterior-collapse", "latents", "problem", _collapsed,
+        "The latent state says nothing about what is seen: the actor learns in an average world.",
+        lambda r: f"Make the KL cheaper, {kl_scale(r, 0.3)}, or observations dearer, {observation_scale(r, 3)}; with a "
+        "small scale of the observations a KL near 0 is the optimum.",
         early=False,
     ),
     Rule(
         "prior-far", "latents", "warning", _far,
-        "The prior is surprised by most of what happens, so that imagination, which follows the prior, leaves the truth soon.",
-        lambda r: f"Train the prior harder: --world-model.kl.balance 0.9, or {_kl_scale(r, 3)}; train longer.",
+        "The prior is surprised by most of what happens: imagination, which follows the prior, soon leaves the truth.",
+        lambda r: f"Train longer; or train the prior harder, --world-model.kl.balance 0.9, or {kl_scale(r, 3)}.",
         early=False,
     ),
     Rule(
         "kl-rising", "latents", "warning", _rising,
         "The posterior takes in ever more that the prior cannot follow, and reconstruction gains nothing by it.",
-        lambda r: f"{_kl_scale(r, 3)}, or a slower --world-model.optimizer.lr "
-        f"{float(parse_schedule(r.config.world_model.optimizer.lr)(r.agent_steps)) / 2:g}.",
+        lambda r: f"{kl_scale(r, 3)}, or smaller steps, {rate(r, 'model', 0.5)}.",
         early=False,
     ),
     Rule(
         "deterministic-latents", "latents", "warning", _deterministic,
-        "Samples never vary: imagination then shows one future for each action, and the KL is that of a code.",
-        lambda r: f"Let entropy pay: {_kl_scale(r, 3)}.",
+        "Samples never vary: imagination then shows one future for each action, however uncertain the world is.",
+        lambda r: f"Let entropy pay: {kl_scale(r, 3)}.",
         early=False,
     ),
     Rule(
         "unused-variables", "latents", "note", _unused_variables,
-        "These variables are known from the deterministic state, or carry nothing. Harmless where predictions are good.",
-        lambda r: f"If reconstruction is poor, {_kl_scale(r, 0.3)}; otherwise a smaller "
-        f"{changed('--world-model.rssm.variables', r.config.world_model.rssm.variables, 0.5)} (a new run) would do.",
+        "These variables follow from the deterministic state, or carry nothing. Harmless where predictions are good.",
+        lambda r: f"If reconstruction is poor, {kl_scale(r, 0.3)}; otherwise fewer would do, in a new run: "
+        f"{times(r, 'world_model.rssm.variables', 0.5)}.",
         early=False,
     ),
     Rule(
         "unused-classes", "latents", "note", _unused_classes,
-        "Most of the code is never spoken; the latents are wider than this environment needs, or not yet learnt.",
-        lambda r: f"Nothing, or in a new run "
-        f"{changed('--world-model.rssm.classes', r.config.world_model.rssm.classes, 0.5)}.",
+        "Most of the code is never spoken: the latents are wider than what the replay shows needs. It costs time only.",
+        lambda r: f"Nothing; or in a new run {times(r, 'world_model.rssm.classes', 0.5)}.",
+        early=False,
+    ),
+    Rule(
+        "background-only", "prediction", "warning", _background,
+        "The decoder shows little but the average observation; much of what moves does not reach the latents.",
+        lambda r: f"Train longer. If the loss has stopped falling: {kl_scale(r, 0.3)}, or in a new run a wider "
+        f"decoder, {times(r, 'world_model.decoder.cnn_depth', 2)}.",
         early=False,
     ),
     Rule(
         "repeats-the-image", "prediction", "warning", _repeats,
-        "The picture as a whole is learnt, but what changes from step to step, often something small, is not predicted.",
-        lambda r: f"{_kl_scale(r, 0.3)} lets small things into the latents; "
-        f"{_observed_scale(r.config, True, 3)} makes them count for more; longer training helps most.",
+        "The picture as a whole is learnt; what changes from step to step, often something small, is not predicted.",
+        lambda r: f"Longer training helps most; {kl_scale(r, 0.3)} lets small things into the latents, and "
+        f"{observation_scale(r, 3)} makes them count for more.",
         early=False,
     ),
     Rule(
         "short-sighted", "prediction", "note", _short,
-        "Beyond that horizon the actor learns from imagined states that say less than the last or the mean observation.",
-        lambda r: f"Train longer; or let the actor plan less far, "
-        f"{changed('--behavior.horizon', r.config.behavior.horizon, 2 / 3)}; or longer sequences, "
-        f"{changed('--replay.batch-length', r.config.replay.batch_length, 2)}.",
+        "Beyond that the actor learns from imagined states that say less than the last or the mean observation.",
+        lambda r: f"Train longer; or let the actor plan less far, {times(r, 'behavior.horizon', 2 / 3)}; or learn from "
+        f"longer sequences, {times(r, 'replay.batch_length', 2)}.",
         early=False,
     ),
     Rule(
         "rewards-missed", "reward", "warning", _missed_rewards,
-        "The actor learns from predicted rewards only: what the head does not predict, the actor cannot seek or avoid.",
-        lambda r: f"Weigh rewards more: {changed('--world-model.scales.reward', r.config.world_model.scales.reward or 1, 10)}; "
-        "rare rewards also need more of them in the replay and more updates"
-        + ("" if r.config.world_model.gradients.reward else "; let them form the latents: --world-model.gradients.reward true")
-        + ".",
+        "The actor learns from predicted rewards only: what the head does not predict, it cannot seek or avoid.",
+        lambda r: f"Weigh rewards more, {times(r, 'world_model.scales.reward', 10)}"
+        + ("" if r.config.world_model.gradients.reward else f", and let them form the latents, {FORM_LATENTS}")
+        + ". If what gives rewards is not reconstructed either, see the section on prediction first.",
         early=False,
     ),
     Rule(
         "no-rewards", "reward", "warning", _no_rewards,
         "There is next to no reward in the data, so that nothing can be learnt about where it comes from.",
-        lambda r: "More random play before learning, "
-        f"{changed('--training.prefill', max(r.config.training.prefill, 1), 4)} (a new run), or more exploration, "
-        f"--behavior.actor.entropy {float(parse_schedule(r.config.behavior.actor.entropy)(r.agent_steps) or 1e-3) * 3:g}.",
+        lambda r: f"More random play before learning, {times(r, 'training.prefill', 4)} (a new run), or more "
+        f"exploration, {entropy(r, 3)}.",
     ),
     Rule(
         "ends-missed", "discount", "warning", _missed_ends,
         "Imagined episodes go on where real ones end, and values there promise what never comes.",
-        lambda r: f"{changed('--world-model.scales.discount', r.config.world_model.scales.discount or 1, 4)}. In Atari the "
-        "last image of an episode often looks like the one before: some ends cannot be seen.",
+        lambda r: f"{times(r, 'world_model.scales.discount', 4)}. In Atari the last image of an episode often looks "
+        "like the one before: some ends cannot be seen, and where only a clock ends a game it matters little.",
         early=False,
     ),
     Rule(
         "false-ends", "discount", "warning", _false_ends,
         "Imagined futures are discounted more than gamma says: values are too small and the actor short-sighted.",
-        lambda r: f"{changed('--world-model.scales.discount', r.config.world_model.scales.discount or 1, 2)}, or more updates.",
+        lambda r: f"Train longer, or {times(r, 'world_model.scales.discount', 2)}.",
         early=False,
     ),
 )  # fmt: skip

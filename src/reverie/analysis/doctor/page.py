@@ -112,7 +112,7 @@ def _latents(report: Report) -> list[Line]:
         ("unused variables", f"{found.unused_variables} of {found.variables}", "KL next to nothing"),
         ("posterior entropy", f"{found.posterior_entropy:.1f} nats", _of_most(found.posterior_entropy_share)),
         ("prior entropy", f"{found.prior_entropy:.1f} nats", _of_most(found.prior_entropy_share)),
-        ("information in latents", f"{found.information:.1f} nats", "about which step it is, summed over variables"),
+        ("information in latents", f"{found.information:.1f} nats", "about what was seen, summed"),
     ]
     if found.classes is not None:
         of = f" of {found.variables * found.classes}"
@@ -132,7 +132,7 @@ def _prediction(report: Report) -> list[Line]:
     for key, found in report.predictions.items():
         span = found.useful()
         value = "at no step" if span is None else f"{span[0]} to {span[1]}"
-        lines.append((f"{key} beats naive", value, "steps ahead: better than repeating and than the mean"))
+        lines.append((f"{key} beats naive", value, f"steps ahead, of {len(found.model) - 1}"))
     return lines
 
 
@@ -171,8 +171,9 @@ def _values(report: Report) -> list[Line]:
         if found is None:
             lines.append((f"{name} returns", "none", "sequences are too short"))
             continue
+        whose = "of the present policy" if name == "imagined" else "of the older policies in the replay"
         lines += [
-            (f"{name} returns", f"{found.returns:+.3f}", f"values {found.value:+.3f}"),
+            (f"{name} returns", f"{found.returns:+.3f}", f"{whose}; values {found.value:+.3f}"),
             (
                 "  bias of the values",
                 f"{found.bias:+.3f}",
@@ -180,7 +181,6 @@ def _values(report: Report) -> list[Line]:
             ),
             ("  correlation", decimal(found.correlation), f"explained variance {decimal(found.explained)}"),
         ]
-    lines.append(("", "", "Replayed returns are those of the older policies in the replay."))
     return lines
 
 
@@ -214,13 +214,13 @@ def _learning(report: Report) -> list[Line]:
         )
         for name, g in found.gradients.items()
     ]
-    lines += [(name, f"{trend.latest:.5g}", _going(trend)) for name, trend in found.trends.items()]
+    lines += [(name, f"{trend.latest:.7g}", _going(trend)) for name, trend in found.trends.items()]
     lines += [(name, f"{value:.4g}", "mean of the last three") for name, value in found.returns.items()]
     return lines
 
 
 def _going(trend: Trend) -> str:
-    return "too few rows for a trend" if trend.direction == "unknown" else f"{trend.direction}, was {trend.before:.5g}"
+    return "too few rows for a trend" if trend.direction == "unknown" else f"{trend.direction}, was {trend.before:.7g}"
 
 
 def percent(value: float | None) -> str:

@@ -1,5 +1,7 @@
 """Panels of the picture, one function each: it draws on axes that are dressed already."""
 
+from typing import Literal
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import EngFormatter, MaxNLocator, PercentFormatter
@@ -48,10 +50,12 @@ def class_usage(axes: Axes, report: Report) -> None:
     _labels(axes, "class, most used first", "latent variable")
     axes.grid(False)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    bar = axes.figure.colorbar(image, ax=axes, pad=0.02)
-    bar.ax.tick_params(labelsize=7, colors="#333333", length=2)
-    bar.set_label("mean probability", fontsize=8, color="#333333")
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    # Beside the title, so that the panel is as wide as the others.
+    place = axes.inset_axes((0.62, 1.035, 0.38, 0.035))
+    bar = axes.figure.colorbar(image, cax=place, orientation="horizontal")
+    bar.set_ticks([0, float(np.max(usage))], labels=["0", f"{np.max(usage):.0%}"])
+    place.tick_params(labelsize=7, colors="#333333", length=0, top=True, bottom=False, labeltop=True, labelbottom=False)
+    bar.outline.set_visible(False)
 
 
 def open_loop(axes: Axes, report: Report) -> None:
@@ -88,7 +92,7 @@ def reward_reliability(axes: Axes, report: Report) -> None:
             label=f"{name} ({found.count:,})",
         )  # fmt: skip
     _labels(axes, "predicted", "actual")
-    axes.legend(title="steps by actual reward", title_fontsize=7, **_LEGEND)
+    _legend(axes, "steps by actual reward")
 
 
 def discount_reliability(axes: Axes, report: Report) -> None:
@@ -193,14 +197,11 @@ def gradients(axes: Axes, report: Report) -> None:
         axes.axhline(clip, color=ORANGE, linewidth=1, linestyle=(0, (4, 2)), label="clip" if len(clips) == 1 else "_")
     axes.set_yscale("log")
     _labels(axes, "environment frames", "norm before clipping")
-    _legend(axes)
+    _legend(axes, place="center right")
 
 
-_LEGEND = {"frameon": False, "fontsize": 7, "labelcolor": "#333333", "loc": "best"}
-
-
-def _legend(axes: Axes) -> None:
-    axes.legend(**_LEGEND)  # type: ignore[arg-type]
+def _legend(axes: Axes, title: str = "", place: Literal["best", "center right"] = "best") -> None:
+    axes.legend(title=title, title_fontsize=7, frameon=False, fontsize=7, labelcolor="#333333", loc=place)
 
 
 def _labels(axes: Axes, x: str, y: str) -> None:

@@ -30,7 +30,7 @@ class Errors(NamedTuple):
     """Of the last value that the model saw."""
     mean: Float[Tensor, "H1"]
     """Of the mean over the data."""
-    count: Float[Tensor, "H1"]
+    reached: Float[Tensor, "H1"]
     """Sequences that are still in the same episode there."""
 
 
@@ -102,11 +102,8 @@ def add(left: Errors | None, right: Errors) -> Errors:
 
 def horizons(errors: Errors) -> Horizons:
     """Sums to means."""
-    reached = errors.count > 0
-    means = (
-        [value if there else None for value, there in zip((row / errors.count).tolist(), reached.tolist(), strict=True)]
-        for row in errors[:3]
-    )
+    reached = errors.reached.tolist()
+    means = ([e / n if n else None for e, n in zip(row.tolist(), reached, strict=True)] for row in errors[:3])
     return Horizons(*means)
 
 
