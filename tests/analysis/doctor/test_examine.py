@@ -1,6 +1,7 @@
 """A whole examination: of a run that was really trained, and of agents whose answers are known."""
 
 import hashlib
+import importlib
 import json
 import math
 import re
@@ -25,9 +26,11 @@ from reverie.errors import CheckpointError, ReplayError, ReverieError, RunError
 from reverie.presets import preset
 from reverie.spaces import STEP_KEYS, ActionSpec, ArraySpec, EnvSpec, Step
 from reverie.training.run_folder import RunFolder
+from reverie.world_model.rssm import State
 from tests.analysis.doctor.reports import healthy, ill
 from tests.environments import Catch
 
+module = importlib.import_module("reverie.analysis.doctor.examine")  # the package has a function of that name
 SMALL = Amount(batches=2, context=4, horizon=12, batch=3)
 IMAGES = EnvSpec({"image": ArraySpec((64, 64, 1), "uint8")}, ActionSpec("discrete", (3,)))
 VECTORS = EnvSpec(
@@ -153,6 +156,18 @@ def test_ends_are_looked_up() -> None:
     found = measure(agent, [random_steps(IMAGES)], endings, 3, generator()).discounts
     assert found is not None and (found.terminals, found.end_rate) == (3, 0)
     assert found.on_terminal == pytest.approx(0.25, rel=1e-4)
+
+
+def test_at_ends_the_last_step_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With states that are the number of their step, and the predicted discount a hundredth of it."""
+    agent = Dreamer(preset("debug"), IMAGES, device="cpu")
+    endings = random_steps(IMAGES)
+    endings["is_terminal"][-1] = True
+    numbers = torch.arange(20.0)[:, None, None].expand(20, 4, 1)
+    states = State(numbers, numbers, numbers[..., None])
+    monkeypatch.setattr(module, "_filter", lambda agent, steps, generator: (steps, states, states.stats))
+    monkeypatch.setattr(agent.world_model, "discount", lambda feat: feat[..., 0] / 100)
+    assert module._discounts_at_ends(agent, endings, generator()).tolist() == pytest.approx([0.19] * 4)
 
 
 @pytest.mark.parametrize("distribution", ["trunc_normal", "tanh_normal"])

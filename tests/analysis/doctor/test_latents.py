@@ -71,6 +71,11 @@ def test_variables_are_ordered_by_kl_and_their_usage_with_them() -> None:
     assert found.usage is not None and found.usage[0] == pytest.approx([0.9, 0.1])
 
 
+def test_a_class_is_unused_below_a_tenth_of_its_even_share() -> None:
+    posterior = logits([[0.92, 0.03, 0.03, 0.02]])  # an even share is 0.25
+    assert measure_latents(Categorical(1, 4), posterior, posterior).unused_classes == 1
+
+
 @pytest.mark.parametrize("kind", [Categorical(3, 5), Gaussian(6, "softplus", 0.1), Binary(6)])
 def test_parts_add_up_to_the_whole(kind: Categorical | Gaussian | Binary) -> None:
     generator = torch.Generator().manual_seed(0)

@@ -25,8 +25,9 @@ def images(model: float, seen: float = 0.0005, repeat: float = 0.004, mean: floa
     return ill("", predictions={**healthy().predictions, "image": found})
 
 
-def short_sighted() -> Report:
-    model: list[float | None] = [0.0005, *[0.001] * 6, *[0.009] * 24]
+def by_horizon(*errors: tuple[float, int]) -> Report:
+    """Errors of images, each over that many steps ahead."""
+    model: list[float | None] = [0.0005, *(error for error, steps in errors for _ in range(steps))]
     found = replace(healthy().predictions["image"], model=model)
     return ill("", predictions={**healthy().predictions, "image": found})
 
@@ -70,8 +71,8 @@ CASES: dict[str, tuple[Report, Report]] = {
     "unused-variables": (ill("latents", unused_variables=3), ill("latents", unused_variables=2)),
     "unused-classes": (ill("latents", unused_classes=7), ill("latents", unused_classes=None)),
     "background-only": (images(0.003, seen=0.003), images(0.003, seen=0.002)),
-    "repeats-the-image": (images(0.0039), images(0.0037)),
-    "short-sighted": (short_sighted(), images(0.001)),
+    "repeats-the-image": (by_horizon((0.0039, 5), (0.001, 25)), by_horizon((0.0037, 5), (0.001, 25))),
+    "short-sighted": (by_horizon((0.001, 6), (0.009, 24)), by_horizon((0.001, 15), (0.009, 15))),
     "rewards-missed": (rewards(positive=Bin(0.1, 0.76, 30)), rewards(positive=Bin(0.1, 0.76, 9))),
     "no-rewards": (ill("rewards", groups={"zero": Bin(0.0, 0.0, 6400)}), rewards()),
     "ends-missed": (ill("discounts", on_terminal=0.6), ill("discounts", on_terminal=0.6, terminals=4)),
@@ -168,6 +169,13 @@ def test_a_run_of_vectors_without_discounts_and_metrics() -> None:
     assert findings[0].rule == "posterior-collapse" and "--world-model.scales.vector 6" in findings[0].advice
     assert {finding.section for finding in findings}.isdisjoint({"discount", "learning"})
     assert find(ill("", report, predictions={}, learning=learning), RULES)
+
+
+def test_values_that_follow_imagination_but_not_what_happened() -> None:
+    finding = find(replayed(correlation=0.05), RULES)[0]
+    assert (finding.rule, finding.seen) == ("critic-blind", "Values correlate 0.05 with replayed returns.")
+    both = ill("values", replayed(correlation=0.05), imagined=imagined(correlation=0.1).values.imagined)
+    assert find(both, RULES)[0].seen == "Values correlate 0.10 with imagined returns and 0.05 with replayed returns."
 
 
 def test_an_infinite_error_proves_nothing() -> None:

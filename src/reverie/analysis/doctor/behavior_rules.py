@@ -16,6 +16,8 @@ LEAST_SPREAD = 1e-3
 """Standard deviation of returns below which there is nothing to tell apart."""
 FOLLOWS = 0.3
 """Correlation of values with single imagined returns, below which they explain less than a tenth of their variance."""
+FOLLOWS_REPLAY = 0.1
+"""The same with what happened in the replay, where other policies chose and much is chance."""
 UNIFORM = 0.95
 """Share of the largest entropy above which actions are as good as random."""
 DECIDED = 0.05
@@ -57,10 +59,13 @@ def _under(r: Report) -> str | None:
 
 
 def _blind(r: Report) -> str | None:
-    c = r.values.imagined
-    if c.spread < LEAST_SPREAD or c.correlation is None or c.correlation >= FOLLOWS:
-        return None
-    return f"Values and imagined returns correlate with {c.correlation:.2f}."
+    kinds = (("imagined", r.values.imagined, FOLLOWS), ("replayed", r.values.replayed, FOLLOWS_REPLAY))
+    low = [
+        f"{c.correlation:.2f} with {name} returns"
+        for name, c, least in kinds
+        if c and c.spread >= LEAST_SPREAD and c.correlation is not None and c.correlation < least
+    ]
+    return f"Values correlate {' and '.join(low)}." if low else None
 
 
 def _uniform(r: Report) -> str | None:

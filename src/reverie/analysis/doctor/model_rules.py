@@ -1,6 +1,7 @@
 """Rules about the world model: latents, predictions, reward and discount heads. Each threshold has its reason."""
 
 from reverie.analysis.doctor.examine import Report
+from reverie.analysis.doctor.prediction import MARGIN
 from reverie.analysis.doctor.remedies import entropy, kl_scale, observation_scale, rate, times
 from reverie.analysis.doctor.rules import ENOUGH_UPDATES, Rule
 
@@ -18,8 +19,6 @@ MOST = 0.5
 """More than this share of variables or classes is most of them."""
 FINE = 0.002
 """Mean squared error per pixel, in units of white: deviations of 4.5%, which eyes hardly see."""
-NO_BETTER = 0.95
-"""Share of a naive prediction's error above which the model is no better; 5% is within the noise of a sample."""
 NEAR = 5
 """Horizons 1 to 5 count as near."""
 FORESEEN = 0.3
@@ -96,7 +95,7 @@ def _repeats(r: Report) -> str | None:
         return None
     found = r.predictions[r.observation]
     error, share = found.model[0], found.share_of("repeat", 1, NEAR)
-    if error is None or error >= FINE or share is None or share < NO_BETTER:
+    if error is None or error >= FINE or share is None or share < MARGIN:
         return None
     return (
         f"Images it has seen are right to {error:.5f} per pixel, yet 1 to {NEAR} steps ahead its error is {share:.0%} "

@@ -1,7 +1,5 @@
 """Panels of the picture, one function each: it draws on axes that are dressed already."""
 
-from typing import Literal
-
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import EngFormatter, MaxNLocator, PercentFormatter
@@ -46,16 +44,14 @@ def class_usage(axes: Axes, report: Report) -> None:
     if usage is None:
         _say(axes, "these latents have no classes")
         return
-    image = axes.imshow(np.array(usage), aspect="auto", cmap="cividis", vmin=0, interpolation="nearest")
+    axes.imshow(np.array(usage), aspect="auto", cmap="cividis", vmin=0, interpolation="nearest")
     _labels(axes, "class, most used first", "latent variable")
     axes.grid(False)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    # Beside the title, so that the panel is as wide as the others.
-    place = axes.inset_axes((0.62, 1.035, 0.38, 0.035))
-    bar = axes.figure.colorbar(image, cax=place, orientation="horizontal")
-    bar.set_ticks([0, float(np.max(usage))], labels=["0", f"{np.max(usage):.0%}"])
-    place.tick_params(labelsize=7, colors="#333333", length=0, top=True, bottom=False, labeltop=True, labelbottom=False)
-    bar.outline.set_visible(False)
+    axes.annotate(
+        f"dark: 0, yellow: {np.max(usage):.0%}", (1.0, 1.025), xycoords="axes fraction", fontsize=8, color="#333333",
+        ha="right",
+    )  # fmt: skip
 
 
 def open_loop(axes: Axes, report: Report) -> None:
@@ -196,12 +192,13 @@ def gradients(axes: Axes, report: Report) -> None:
     for clip in clips:
         axes.axhline(clip, color=ORANGE, linewidth=1, linestyle=(0, (4, 2)), label="clip" if len(clips) == 1 else "_")
     axes.set_yscale("log")
+    axes.set_ylim(top=30 * max(axes.get_ylim()[1], *clips, 1e-6))  # room for the legend
     _labels(axes, "environment frames", "norm before clipping")
-    _legend(axes, place="center right")
+    axes.legend(frameon=False, fontsize=7, labelcolor="#333333", loc="upper right", ncols=4, handlelength=1.2)
 
 
-def _legend(axes: Axes, title: str = "", place: Literal["best", "center right"] = "best") -> None:
-    axes.legend(title=title, title_fontsize=7, frameon=False, fontsize=7, labelcolor="#333333", loc=place)
+def _legend(axes: Axes, title: str = "") -> None:
+    axes.legend(title=title, title_fontsize=7, frameon=False, fontsize=7, labelcolor="#333333", loc="best")
 
 
 def _labels(axes: Axes, x: str, y: str) -> None:

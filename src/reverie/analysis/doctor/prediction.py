@@ -15,6 +15,8 @@ from reverie.world_model.rssm import State
 SAMPLES = 4
 """Imagined futures whose predictions are averaged. One alone would be charged for its own chance: where the future is
 uncertain, a single draw of a perfect model has twice the error of the mean."""
+MARGIN = 0.95
+"""A prediction is better than another one from this share of its error down; 5% is within the noise of a sample."""
 TINY = 1e-12
 """Errors below this count as none."""
 
@@ -55,13 +57,13 @@ class Horizons:
     def useful(self) -> tuple[int, int] | None:
         """First and last of the longest row of horizons at which the model is better than both naive predictions.
 
-        Entry 0, which the model has seen, does not count. None if there is no such horizon.
+        Better by `MARGIN`. Entry 0, which the model has seen, does not count. None if there is no such horizon.
         """
         best: tuple[int, int] | None = None
         first = None
         for h in range(1, len(self.model)):
             model, repeat, mean = self.model[h], self.repeat[h], self.mean[h]
-            if model is None or repeat is None or mean is None or model >= min(repeat, mean):
+            if model is None or repeat is None or mean is None or model >= MARGIN * min(repeat, mean):
                 first = None
                 continue
             first = h if first is None else first
