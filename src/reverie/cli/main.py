@@ -23,6 +23,7 @@ COMMANDS: dict[str, Entry] = {
     "train": Entry("train", "ENV [options]", "Train an agent in an environment."),
     "eval": Entry("evaluate", "RUN [options]", "Score a trained agent."),
     "dream": Entry("dream", "RUN [options]", "Draw what the world model expects, beside what happened."),
+    "doctor": Entry("doctor", "RUN [options]", "Say what the world model is doing, and what to try."),
     "plot": Entry("plot", "RUN... [options]", "Draw the learning curves of runs."),
     "sweep": Entry(
         "sweep", "PLAN [options]", "Train a grid of environments, variants and seeds; goes on where it stopped."

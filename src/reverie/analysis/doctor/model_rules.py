@@ -1,0 +1,249 @@
+"""Rules about the world model: latents, predictions, reward and discount heads. Each threshold has its reason."""
+
+from reverie.analysis.doctor.examine import Report
+from reverie.analysis.doctor.prediction import MARGIN
+from reverie.analysis.doctor.remedies import entropy, kl_scale, observation_scale, rate, times
+from reverie.analysis.doctor.rules import ENOUGH_UPDATES, Rule
+
+COLLAPSED_KL = 0.5
+"""Nats of KL, all variables together: less than one bit a step is next to nothing about an observation."""
+LIKE_MEAN = 0.9
+"""Reconstruction error as a share of the mean image's, above which the model has learnt little else than that image."""
+BACKGROUND = 0.5
+"""The same share, above which most of what distinguishes one image from another is missing."""
+FAR_KL = 1.0
+"""Nats of KL per variable: of the log 32 = 3.5 nats of a complete surprise, the prior then misses a third."""
+DETERMINISTIC = 0.02
+"""Share of the largest entropy below which all variables are as good as fixed by the observation."""
+MOST = 0.5
+"""More than this share of variables or classes is most of them."""
+FINE = 0.002
+"""Mean squared error per pixel, in units of white: deviations of 4.5%, which eyes hardly see."""
+NEAR = 5
+"""Horizons 1 to 5 count as near."""
+FORESEEN = 0.3
+"""Share of a reward's size that is predicted, on average, where it comes; below it, most such events are missed."""
+EVENTS = 10
+"""Fewest steps with rewards from which a rule concludes anything; of ends, which are rarer, half as many."""
+MISSED_END = 0.5
+"""Share of gamma: predicted discounts above it, at an end, say that going on is likelier."""
+FALSE_ENDS = 0.01
+"""Probability of an end, beyond the actual rate, that is predicted in every step: an imagined rollout of 15 steps then
+loses a seventh of its weight."""
+
+FORM_LATENTS = "--world-model.gradients.reward true"
+
+
+def reconstruction(report: Report) -> float | None:
+    """Error of what the model has just seen, as a share of that of the data's mean."""
+    return report.predictions[report.observation].share_of("mean", 0, 0) if report.observation else None
+
+
+def _few(r: Report) -> str | None:
+    return f"{r.updates:,} updates after {r.agent_steps:,} agent steps." if r.updates < ENOUGH_UPDATES else None
+
+
+def _collapsed(r: Report) -> str | None:
+    share = reconstruction(r)
+    if r.latents.kl >= COLLAPSED_KL or (share is not None and share < LIKE_MEAN):
+        return None
+    seen = f"KL {r.latents.kl:.3f} nats over all {r.latents.variables} variables"
+    return seen + (f"; reconstruction error {share:.0%} of the mean observation's." if share is not None else ".")
+
+
+def _background(r: Report) -> str | None:
+    share = reconstruction(r)
+    collapsed = r.latents.kl < COLLAPSED_KL and share is not None and share >= LIKE_MEAN
+    if share is None or share <= BACKGROUND or collapsed:
+        return None
+    return f"Reconstructing what it has just seen, the model makes {share:.0%} of the error of the mean observation."
+
+
+def _far(r: Report) -> str | None:
+    each = r.latents.kl / r.latents.variables
+    return f"KL {r.latents.kl:.1f} nats, {each:.2f} per variable." if each > FAR_KL else None
+
+
+def _rising(r: Report) -> str | None:
+    kl, loss = r.learning.trends.get("model/kl"), r.learning.trends.get(f"model/{r.observation}_loss")
+    if kl is None or kl.direction != "rising" or (loss is not None and loss.direction == "falling"):
+        return None
+    return f"KL rises from {kl.before:.2f} to {kl.latest:.2f} nats, and the observation loss does not fall with it."
+
+
+def _deterministic(r: Report) -> str | None:
+    share = r.latents.posterior_entropy_share
+    if share is None or share >= DETERMINISTIC:
+        return None
+    return f"Posterior entropy {r.latents.posterior_entropy:.2f} nats, {share:.1%} of the most possible."
+
+
+def _unused_variables(r: Report) -> str | None:
+    unused, total = r.latents.unused_variables, r.latents.variables
+    return f"{unused} of {total} variables have no KL to speak of." if MOST * total < unused else None
+
+
+def _unused_classes(r: Report) -> str | None:
+    unused, classes = r.latents.unused_classes, r.latents.classes
+    if unused is None or classes is None or unused <= MOST * r.latents.variables * classes:
+        return None
+    return f"{unused} of {r.latents.variables * classes} classes have next to no probability in any state."
+
+
+def _repeats(r: Report) -> str | None:
+    if r.observation not in r.images:
+        return None
+    found = r.predictions[r.observation]
+    error, share = found.model[0], found.share_of("repeat", 1, NEAR)
+    if error is None or error >= FINE or share is None or share < MARGIN:
+        return None
+    return (
+        f"Images it has seen are right to {error:.5f} per pixel, yet 1 to {NEAR} steps ahead its error is {share:.0%} "
+        "of that of repeating the last image."
+    )
+
+
+def _short(r: Report) -> str | None:
+    if not r.observation:
+        return None
+    span, needed = r.predictions[r.observation].useful(), r.config.behavior.horizon
+    reach = len(r.predictions[r.observation].model) - 1
+    if span is None:
+        return (
+            f"At no horizon up to {reach} is the model better than repeating the last observation or showing the mean."
+        )
+    if span[1] >= min(needed, reach):
+        return None
+    return f"Better than naive predictions from {span[0]} to {span[1]} steps ahead only; the actor plans {needed}."
+
+
+def _missed_rewards(r: Report) -> str | None:
+    missed = []
+    for group in ("positive", "negative"):
+        foreseen, there = r.rewards.foreseen(group), r.rewards.groups.get(group)
+        if there and foreseen is not None and there.count >= EVENTS and foreseen < FORESEEN:
+            missed.append(
+                f"where a {group} reward comes ({there.count} steps, mean {there.actual:+.2f}), {there.predicted:+.3f} "
+                "is predicted"
+            )
+    zero = r.rewards.groups.get("zero")
+    return f"{_upper(', and '.join(missed))}; {zero.predicted:+.3f} where none comes." if missed and zero else None
+
+
+def _upper(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _no_rewards(r: Report) -> str | None:
+    found = sum(there.count for name, there in r.rewards.groups.items() if name != "zero")
+    return f"{found} of {r.steps_seen:,} steps have a reward." if found < EVENTS else None
+
+
+def _missed_ends(r: Report) -> str | None:
+    d = r.discounts
+    if d is None or d.on_terminal is None or d.terminals < EVENTS / 2 or d.on_terminal <= MISSED_END * d.gamma:
+        return None
+    return f"In {d.terminals} states that end an episode, the mean predicted discount is {d.on_terminal:.2f}, not 0."
+
+
+def _false_ends(r: Report) -> str | None:
+    d = r.discounts
+    if d is None or d.predicted_end_rate - d.end_rate <= FALSE_ENDS:
+        return None
+    return f"Ends are predicted with probability {d.predicted_end_rate:.1%} a step; {d.end_rate:.1%} of steps are ends."
+
+
+MODEL_RULES: tuple[Rule, ...] = (
+    Rule(
+        "too-early", "learning", "note", _few,
+        "Too little was learnt yet to say much: all else here describes a beginner, and most of it passes.",
+        lambda r: f"Ask again after some {ENOUGH_UPDATES:,} updates.",
+    ),
+    Rule(
+        "posterior-collapse", "latents", "problem", _collapsed,
+        "The latent state says nothing about what is seen: the actor learns in an average world.",
+        lambda r: f"Make the KL cheaper, {kl_scale(r, 0.3)}, or observations dearer, {observation_scale(r, 3)}; with a "
+        "small scale of the observations a KL near 0 is the optimum.",
+        early=False,
+    ),
+    Rule(
+        "prior-far", "latents", "warning", _far,
+        "The prior is surprised by most of what happens: imagination, which follows the prior, soon leaves the truth.",
+        lambda r: f"Train longer; or train the prior harder, --world-model.kl.balance 0.9, or {kl_scale(r, 3)}.",
+        early=False,
+    ),
+    Rule(
+        "kl-rising", "latents", "warning", _rising,
+        "The posterior takes in ever more that the prior cannot follow, and reconstruction gains nothing by it.",
+        lambda r: f"{kl_scale(r, 3)}, or smaller steps, {rate(r, 'model', 0.5)}.",
+        early=False,
+    ),
+    Rule(
+        "deterministic-latents", "latents", "warning", _deterministic,
+        "Samples never vary: imagination then shows one future for each action, however uncertain the world is.",
+        lambda r: f"Let entropy pay: {kl_scale(r, 3)}.",
+        early=False,
+    ),
+    Rule(
+        "unused-variables", "latents", "note", _unused_variables,
+        "These variables follow from the deterministic state, or carry nothing. Harmless where predictions are good.",
+        lambda r: f"If reconstruction is poor, {kl_scale(r, 0.3)}; otherwise fewer would do, in a new run: "
+        f"{times(r, 'world_model.rssm.variables', 0.5)}.",
+        early=False,
+    ),
+    Rule(
+        "unused-classes", "latents", "note", _unused_classes,
+        "Most of the code is never spoken: the latents are wider than what the replay shows needs. It costs time only.",
+        lambda r: f"Nothing; or in a new run {times(r, 'world_model.rssm.classes', 0.5)}.",
+        early=False,
+    ),
+    Rule(
+        "background-only", "prediction", "warning", _background,
+        "The decoder shows little but the average observation; much of what moves does not reach the latents.",
+        lambda r: f"Train longer. If the loss has stopped falling: {kl_scale(r, 0.3)}, or in a new run a wider "
+        f"decoder, {times(r, 'world_model.decoder.cnn_depth', 2)}.",
+        early=False,
+    ),
+    Rule(
+        "repeats-the-image", "prediction", "warning", _repeats,
+        "The picture as a whole is learnt; what changes from step to step, often something small, is not predicted.",
+        lambda r: f"Longer training helps most; {kl_scale(r, 0.3)} lets small things into the latents, and "
+        f"{observation_scale(r, 3)} makes them count for more.",
+        early=False,
+    ),
+    Rule(
+        "short-sighted", "prediction", "note", _short,
+        "Beyond that the actor learns from imagined states that say less than the last or the mean observation.",
+        lambda r: f"Train longer; or let the actor plan less far, {times(r, 'behavior.horizon', 2 / 3)}; or learn from "
+        f"longer sequences, {times(r, 'replay.batch_length', 2)}.",
+        early=False,
+    ),
+    Rule(
+        "rewards-missed", "reward", "warning", _missed_rewards,
+        "The actor learns from predicted rewards only: what the head does not predict, it cannot seek or avoid.",
+        lambda r: f"Weigh rewards more, {times(r, 'world_model.scales.reward', 10)}"
+        + ("" if r.config.world_model.gradients.reward else f", and let them form the latents, {FORM_LATENTS}")
+        + ". If what gives rewards is not reconstructed either, see the section on prediction first.",
+        early=False,
+    ),
+    Rule(
+        "no-rewards", "reward", "warning", _no_rewards,
+        "There is next to no reward in the data, so that nothing can be learnt about where it comes from.",
+        lambda r: f"More random play before learning, {times(r, 'training.prefill', 4)} (a new run), or more "
+        f"exploration, {entropy(r, 3)}.",
+    ),
+    Rule(
+        "ends-missed", "discount", "warning", _missed_ends,
+        "Imagined episodes go on where real ones end, and values there promise what never comes.",
+        lambda r: f"{times(r, 'world_model.scales.discount', 4)}. In Atari the last image of an episode often looks "
+        "like the one before: some ends cannot be seen, and where only a clock ends a game it matters little.",
+        early=False,
+    ),
+    Rule(
+        "false-ends", "discount", "warning", _false_ends,
+        "Imagined futures are discounted more than gamma says: values are too small and the actor short-sighted.",
+        lambda r: f"Train longer, or {times(r, 'world_model.scales.discount', 2)}.",
+        early=False,
+    ),
+)  # fmt: skip
+"""In the order of a page."""

@@ -1,0 +1,53 @@
+"""Options to try, each with a value that follows from the run's own: `--world-model.kl.scale 0.03`."""
+
+from reverie.analysis.doctor.examine import Report
+from reverie.config_io import flatten
+from reverie.schedules import parse_schedule
+
+OPTIMIZERS = {
+    "model": "world_model.optimizer",
+    "actor": "behavior.actor.optimizer",
+    "critic": "behavior.critic.optimizer",
+}
+
+
+def times(report: Report, path: str, factor: float, zero: float = 1.0) -> str:
+    """The option of a setting with its present value times a factor.
+
+    Args:
+        report: of the run.
+        path: of the setting, which holds a number or a schedule.
+        factor: what to multiply it with; the result has two digits, and stays whole where it was.
+        zero: what to start from where the present value is 0.
+    """
+    present = flatten(report.config)[path]
+    value = float(parse_schedule(present)(report.agent_steps)) or zero
+    text = f"{float(f'{value * factor:.2g}'):g}"
+    if isinstance(present, int):
+        text = str(max(round(value * factor), 1))
+    return f"{option(path)} {text}"
+
+
+def option(path: str) -> str:
+    """As it is typed: `world_model.kl.scale` is `--world-model.kl.scale`."""
+    return "--" + path.rstrip("_").replace("_", "-")
+
+
+def kl_scale(report: Report, factor: float) -> str:
+    """A cheaper or dearer KL."""
+    return times(report, "world_model.kl.scale", factor, 0.1)
+
+
+def observation_scale(report: Report, factor: float) -> str:
+    """More weight on the observation that findings speak of."""
+    return times(report, f"world_model.scales.{'image' if report.observation in report.images else 'vector'}", factor)
+
+
+def entropy(report: Report, factor: float) -> str:
+    """More or less chance in actions."""
+    return times(report, "behavior.actor.entropy", factor, 1e-3)
+
+
+def rate(report: Report, name: str, factor: float) -> str:
+    """Another learning rate; `name` is one of `OPTIMIZERS`."""
+    return times(report, f"{OPTIMIZERS[name]}.lr", factor, 1e-4)

@@ -1,0 +1,46 @@
+"""A report as one JSON object."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from reverie.analysis.doctor.examine import Report
+from reverie.analysis.doctor.rules import Finding
+
+DIGITS = 6
+"""Significant ones; a sample tells less."""
+
+
+def to_json(report: Report, findings: Sequence[Finding]) -> dict[str, Any]:
+    """Findings and measurements, of JSON's types: numbers that are not finite are null."""
+    measured = {
+        "run": report.run,
+        "environment": report.config.env.name,
+        "agent_steps": report.agent_steps,
+        "frames": report.frames,
+        "updates": report.updates,
+        "steps_seen": report.steps_seen,
+        "replay_steps": report.replay_steps,
+        "context": report.context,
+        "findings": [asdict(finding) for finding in findings],
+        "latents": asdict(report.latents),
+        "prediction": {key: asdict(found) for key, found in report.predictions.items()},
+        "reward": asdict(report.rewards),
+        "discount": None if report.discounts is None else asdict(report.discounts),
+        "value": asdict(report.values),
+        "actor": asdict(report.policy),
+        "learning": asdict(report.learning),
+    }
+    plain: dict[str, Any] = _plain(measured)
+    return plain
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return float(f"{value:.{DIGITS}g}") if math.isfinite(value) else None
+    return value

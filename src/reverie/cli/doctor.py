@@ -1,0 +1,62 @@
+"""`reverie doctor`: what a run's world model is doing, and what to try."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from reverie.cli.options import UsageError, console, parse
+
+
+@dataclass(frozen=True)
+class Doctor:
+    """Examine a run: latents, predictions, calibration, values, actor and gradients, as text and as pictures.
+
+    Reads the newest checkpoint, sequences from the run's replay, and its metrics. The run may still be training.
+    """
+
+    run: Annotated[Path, tyro.conf.arg(metavar="RUN")]
+    """Folder of a run, or of one of its checkpoints."""
+    out: Path = Path("doctor.png")
+    """Page of pictures to write: .png, .svg or .pdf."""
+    batches: int = 8
+    """Batches of 16 sequences that are looked at."""
+    context: int = 5
+    """Steps that the model sees before it imagines."""
+    horizon: int = 45
+    """Steps that it then imagines. With the context, the length of all sequences."""
+    seed: int | None = None
+    """Of the sequences and samples; None takes the run's."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where the agent runs."""
+    json: bool = False
+    """Print one JSON object instead of a page."""
+
+
+def run(argv: list[str]) -> None:
+    """Examine, print, draw, and name the picture."""
+    command, _ = parse("doctor", Doctor, argv)
+    for name in ("batches", "context", "horizon"):
+        if getattr(command, name) < 1:
+            raise UsageError(f"--{name} is {getattr(command, name)}, but at least 1 is needed.")
+
+    from reverie.analysis.doctor import RULES, Amount, examine, find
+    from reverie.analysis.doctor.page import WIDTH, page
+    from reverie.analysis.doctor.picture import check_ending, draw
+    from reverie.analysis.doctor.serialize import to_json
+    from reverie.training.sharing import give_way
+
+    check_ending(command.out)
+    give_way()
+    amount = Amount(command.batches, command.context, command.horizon)
+    report = examine(command.run, amount, command.seed, command.device)
+    findings = find(report, RULES)
+    draw(report, findings, command.out)
+    if command.json:
+        print(json.dumps({**to_json(report, findings), "picture": str(command.out)}))
+        return
+    out = console()
+    out.print(page(report, findings), width=min(out.width, WIDTH))
+    out.print(f"\nWrote {command.out}", markup=False)

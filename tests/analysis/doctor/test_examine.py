@@ -1,0 +1,265 @@
+"""A whole examination: of a run that was really trained, and of agents whose answers are known."""
+
+import hashlib
+import importlib
+import json
+import math
+import re
+from pathlib import Path
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from rich.console import Console
+
+from reverie.agent import Dreamer
+from reverie.analysis.doctor import RULES, Amount, Report, examine, find
+from reverie.analysis.doctor.examine import measure
+from reverie.analysis.doctor.page import WIDTH, page
+from reverie.analysis.doctor.picture import PANELS, draw
+from reverie.analysis.doctor.serialize import to_json
+from reverie.cli import main as cli
+from reverie.config import Config
+from reverie.errors import CheckpointError, ReplayError, ReverieError, RunError
+from reverie.presets import preset
+from reverie.spaces import STEP_KEYS, ActionSpec, ArraySpec, EnvSpec, Step
+from reverie.training.run_folder import RunFolder
+from reverie.world_model.rssm import State
+from tests.analysis.doctor.reports import healthy, ill
+from tests.environments import Catch
+
+module = importlib.import_module("reverie.analysis.doctor.examine")  # the package has a function of that name
+SMALL = Amount(batches=2, context=4, horizon=12, batch=3)
+IMAGES = EnvSpec({"image": ArraySpec((64, 64, 1), "uint8")}, ActionSpec("discrete", (3,)))
+VECTORS = EnvSpec(
+    {"here": ArraySpec((3,), "float32"), "there": ArraySpec((2,), "float32")}, ActionSpec("continuous", (2,))
+)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder, from the command line."""
+    gymnasium.register("DoctorCatch-v0", entry_point=Catch, kwargs={"balls": 6})
+    folder = tmp_path_factory.mktemp("doctor") / "run"
+    line = "train DoctorCatch-v0 --preset debug --steps 160 --prefill 100 --train-every 20 --log-every 20 --logdir"
+    assert cli.main([*line.split(), str(folder)]) == 0
+    return folder
+
+
+def random_steps(spec: EnvSpec, length: int = 20, size: int = 4, seed: int = 0) -> Step:
+    rng = np.random.default_rng(seed)
+    steps: Step = {}
+    for key, one in {**spec.observations, **STEP_KEYS}.items():
+        shape = (length, size, *one.shape)
+        value = rng.integers(0, 256, shape) if one.is_image else rng.standard_normal(shape)
+        steps[key] = value.astype(one.dtype)
+    if spec.action.kind == "discrete":
+        steps["action"] = np.eye(spec.action.size, dtype=np.float32)[
+            rng.integers(spec.action.size, size=(length, size))
+        ]
+    else:
+        steps["action"] = rng.uniform(-1, 1, (length, size, spec.action.size)).astype(np.float32)
+    steps["reward"] = rng.standard_normal((length, size)).astype(np.float32)
+    for key in ("is_first", "is_last", "is_terminal"):
+        steps[key] = np.zeros((length, size), bool)
+    steps["is_first"][0] = True
+    return steps
+
+
+def generator() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
+
+
+def constant(agent: Dreamer, reward: float, discount: float, value: float) -> None:
+    """Heads and critics that say the same everywhere."""
+    behavior, model = agent.behavior, agent.world_model
+    heads = [(model.reward_head, reward), (behavior.critic.mlp, value), (behavior.target_critic.mlp, value)]
+    if agent.config.world_model.predict_discount:
+        heads.append((model.discount_head, math.log(discount / (1 - discount))))
+    with torch.no_grad():
+        for head, bias in heads:
+            last = [layer for layer in head.modules() if isinstance(layer, torch.nn.Linear)][-1]
+            last.weight.zero_()
+            last.bias.fill_(bias)
+
+
+def test_a_trained_run(trained: Path) -> None:
+    before = fingerprint(trained)
+    report = examine(trained, SMALL)
+    assert fingerprint(trained) == before
+    assert report.config.env.name == "DoctorCatch-v0" and report.frames == report.agent_steps == 160
+    assert report.steps_seen == 2 * 3 * 16 and report.replay_steps >= 160
+    assert report.updates > 0 and report.learning.rows > 0 and report.learning.not_finite == 0
+    assert set(report.predictions) == {"image", "reward"} and report.observation == "image"
+    assert len(report.predictions["image"].model) == 13
+    assert report.latents.kl == pytest.approx(sum(report.latents.kl_per_variable), rel=1e-4)
+    assert sum(one.count for one in report.rewards.groups.values()) == report.steps_seen
+    assert report.policy.kind == "discrete" and sum(report.policy.actions[0]) == pytest.approx(1, rel=1e-4)  # type: ignore[index]
+    assert report.values.replayed is not None and report.values.replayed.states == 2 * 3 * 4  # steps 4 to 7 of 16
+    assert "too-early" in {finding.rule for finding in find(report, RULES)}
+
+
+def fingerprint(folder: Path) -> dict[str, str]:
+    return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_the_same_seed_gives_the_same_report(trained: Path) -> None:
+    reports = [to_json(examine(trained, SMALL, seed), []) for seed in (3, 3, 4)]
+    assert reports[0] == reports[1]
+    assert reports[0]["latents"]["kl"] != reports[2]["latents"]["kl"]
+
+
+def test_a_run_that_goes_on(trained: Path) -> None:
+    """The lock of the process that trains is no obstacle."""
+    with RunFolder.create(trained, preset("debug").for_env("DoctorCatch-v0"), resume=True):
+        assert examine(trained, Amount(1, 4, 4, 2)).steps_seen == 16
+
+
+def test_values_of_constant_heads() -> None:
+    """Returns in imagination and in the replay, by hand."""
+    reward, discount, value, gamma, lambda_, horizon = 0.3, 0.8, 2.0, 0.9, 0.6, 4
+    config = preset("debug").override(
+        **{"world_model.discount": gamma, "behavior.lambda_": lambda_, "behavior.horizon": horizon,
+           "world_model.reward_transform": "identity"}
+    )  # fmt: skip
+    agent = Dreamer(config, IMAGES, device="cpu")
+    constant(agent, reward, discount, value)
+    steps = random_steps(IMAGES)
+    found = measure(agent, [steps], None, 3, generator())
+    wanted = value
+    for t in reversed(range(horizon)):  # the real state's own discount is gamma, the others are the head's
+        wanted = reward + (gamma if t == 0 else discount) * ((1 - lambda_) * value + lambda_ * wanted)
+    assert found.values.imagined.returns == pytest.approx(wanted, rel=1e-4)
+    assert found.values.imagined.bias == pytest.approx(value - wanted, rel=1e-3)
+    replayed = [value] * 4
+    returns = []
+    for t in range(18, -1, -1):
+        replayed = [float(steps["reward"][t, b]) + gamma * replayed[b] for b in range(4)]
+        returns.append(replayed)
+    kept = returns[::-1][3:10]
+    assert found.values.replayed is not None
+    assert found.values.replayed.returns == pytest.approx(np.mean(kept), rel=1e-4)
+    assert found.values.replayed.bias == pytest.approx(value - np.mean(kept), rel=1e-4)
+    assert found.rewards.predicted_mean == pytest.approx(reward, rel=1e-4)
+    assert found.discounts is not None and found.discounts.on_going == pytest.approx(discount, rel=1e-4)
+
+
+def test_ends_are_looked_up() -> None:
+    """Terminal last steps count, those of a time limit do not."""
+    agent = Dreamer(preset("debug"), IMAGES, device="cpu")
+    constant(agent, 0, 0.25, 0)
+    endings = random_steps(IMAGES, seed=1)
+    endings["is_last"][-1] = True
+    endings["is_terminal"][-1, :3] = True
+    found = measure(agent, [random_steps(IMAGES)], endings, 3, generator()).discounts
+    assert found is not None and (found.terminals, found.end_rate) == (3, 0)
+    assert found.on_terminal == pytest.approx(0.25, rel=1e-4)
+
+
+def test_at_ends_the_last_step_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With states that are the number of their step, and the predicted discount a hundredth of it."""
+    agent = Dreamer(preset("debug"), IMAGES, device="cpu")
+    endings = random_steps(IMAGES)
+    endings["is_terminal"][-1] = True
+    numbers = torch.arange(20.0)[:, None, None].expand(20, 4, 1)
+    states = State(numbers, numbers, numbers[..., None])
+    monkeypatch.setattr(module, "_filter", lambda agent, steps, generator: (steps, states, states.stats))
+    monkeypatch.setattr(agent.world_model, "discount", lambda feat: feat[..., 0] / 100)
+    assert module._discounts_at_ends(agent, endings, generator()).tolist() == pytest.approx([0.19] * 4)
+
+
+@pytest.mark.parametrize("distribution", ["trunc_normal", "tanh_normal"])
+def test_vectors_gaussians_and_continuous_actions(distribution: str, tmp_path: Path) -> None:
+    config = preset("debug").override(
+        **{"world_model.rssm.latents": "gaussian", "world_model.predict_discount": False,
+           "world_model.normalize_vectors": True, "behavior.actor.distribution": distribution}
+    )  # fmt: skip
+    agent = Dreamer(config, VECTORS, device="cpu")
+    weights = {name: value.clone() for name, value in agent.state_dict().items()}
+    found = measure(agent, [random_steps(VECTORS, seed=seed) for seed in range(2)], None, 3, generator())
+    assert all(value.equal(weights[name]) for name, value in agent.state_dict().items())
+    assert set(found.predictions) == {"here", "there", "reward"} and found.images == ()
+    assert found.discounts is None and found.latents.usage is None
+    assert found.policy.kind == "continuous" and found.policy.scale is not None
+    assert show(found)
+    texts = drawn(found, tmp_path)
+    assert "these latents have no classes" in texts and "the discount is a constant" in texts
+
+
+def test_short_sequences_have_no_returns() -> None:
+    agent = Dreamer(preset("debug"), IMAGES, device="cpu")
+    found = measure(agent, [random_steps(IMAGES, length=6)], None, 5, generator())
+    assert found.values.replayed is None and len(found.predictions["image"].model) == 2
+    assert show(found)
+
+
+# What is shown
+
+
+def show(report: Report) -> str:
+    console = Console(width=WIDTH, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console.print(page(report, find(report, RULES)))
+    return console.export_text()
+
+
+def drawn(report: Report, folder: Path) -> list[str]:
+    svg = draw(report, find(report, RULES), folder / "page.svg").read_text()
+    return re.findall(r"<!-- (.*?) -->", svg)
+
+
+def test_the_page_puts_findings_first_and_fits() -> None:
+    report = ill("learning", ill("latents", unused_classes=7), not_finite=2)
+    text = show(report)
+    assert max(len(line) for line in text.splitlines()) <= WIDTH
+    order = [text.index(part) for part in ("Findings", "problem not-finite", "note unused-classes", "✓ prediction")]
+    order += [text.index(f"\n{name}\n") for name in ("Latents", "Prediction", "Reward", "Discount", "Value", "Actor")]
+    assert order == sorted(order)
+    for figure in ("2.00 nats", "7 of 12", "0.00050", "10%", "300 steps", "right is 0.99", "-0.050", "1.000 nats"):
+        assert figure in text, figure
+
+
+def test_the_picture_has_its_panels(trained: Path, tmp_path: Path) -> None:
+    report = examine(trained, SMALL)
+    texts = drawn(report, tmp_path)
+    for _, title in PANELS:
+        assert title in texts, title
+    for text in ("repeating the last", "the mean", "horizon of the actor", "at random", "clip", "note: too-early"):
+        assert any(text in one for one in texts), text
+    out = draw(report, [], tmp_path / "new" / "page.png")
+    picture = Image.open(out)
+    assert picture.width > 1000 and len(picture.convert("RGB").getcolors(1 << 24) or []) > 100
+    first = out.read_bytes()
+    assert draw(report, [], out).read_bytes() == first
+
+
+def test_a_picture_of_a_run_without_metrics(tmp_path: Path) -> None:
+    assert drawn(healthy(), tmp_path).count("not recorded yet") >= 1
+
+
+def test_json_is_plain() -> None:
+    report = ill("values", imagined=healthy().values.imagined, replayed=None)
+    data = to_json(ill("rewards", report, mean=math.inf), find(report, RULES))
+    again = json.loads(json.dumps(data, allow_nan=False))
+    assert again == data
+    assert again["reward"]["mean"] is None and again["value"]["replayed"] is None
+    assert again["latents"]["kl"] == 2.0 and again["prediction"]["image"]["model"][0] == 0.0005
+    assert {finding["severity"] for finding in again["findings"]} == {"ok"}
+
+
+# Mistakes
+
+
+def test_mistakes(trained: Path, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="There is nothing at"):
+        examine(tmp_path / "nowhere", SMALL)
+    with pytest.raises(ReplayError, match="in a row at its last checkpoint"):
+        examine(trained, Amount(1, 5, 1000))
+    with pytest.raises(ReverieError, match=r"\.svg, \.png, \.pdf"):
+        draw(healthy(), [], tmp_path / "page.jpg")
+    Dreamer(preset("debug"), IMAGES, device="cpu").save(tmp_path / "saved")
+    with pytest.raises(RunError, match="has no replay"):
+        examine(tmp_path / "saved", SMALL)
+    with RunFolder.create(tmp_path / "young", Config().for_env("X-v0")), pytest.raises(CheckpointError, match="yet"):
+        examine(tmp_path / "young", SMALL)

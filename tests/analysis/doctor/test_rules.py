@@ -1,0 +1,188 @@
+"""Every rule fires on numbers that were made for it, and no other does; none fires in good health."""
+
+import math
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reverie.analysis.doctor import RULES, Report, find
+from reverie.analysis.doctor.calibration import Bin
+from reverie.analysis.doctor.learning import Gradients, Trend
+from reverie.analysis.doctor.prediction import Horizons
+from reverie.analysis.doctor.rules import ENOUGH_UPDATES, SECTIONS
+from reverie.config_io import resolve, set_field
+from tests.analysis.doctor.reports import healthy, ill
+
+FLAT = Trend(1.0, 1.0, "flat")
+RISING, FALLING = Trend(2.0, 1.0, "rising"), Trend(1.0, 2.0, "falling")
+
+
+def images(model: float, seen: float = 0.0005, repeat: float = 0.004, mean: float = 0.005) -> Report:
+    found = Horizons([seen] + [model] * 30, [0.0] + [repeat] * 30, [mean] * 31)
+    return ill("", predictions={**healthy().predictions, "image": found})
+
+
+def by_horizon(*errors: tuple[float, int]) -> Report:
+    """Errors of images, each over that many steps ahead."""
+    model: list[float | None] = [0.0005, *(error for error, steps in errors for _ in range(steps))]
+    found = replace(healthy().predictions["image"], model=model)
+    return ill("", predictions={**healthy().predictions, "image": found})
+
+
+def rewards(**groups: Bin) -> Report:
+    return ill("rewards", groups={**healthy().rewards.groups, **groups})
+
+
+def trends(**directions: Trend) -> Report:
+    return ill("learning", trends={**healthy().learning.trends, **{f"model/{k}": v for k, v in directions.items()}})
+
+
+def gradients(**changes: Any) -> Report:
+    found = Gradients(**{"median": 5.0, "largest": 20.0, "clip": 100.0, "clipped": 0.0, "trend": FLAT, **changes})
+    return ill("learning", gradients={**healthy().learning.gradients, "model": found})
+
+
+def imagined(**changes: float) -> Report:
+    return ill("values", imagined=replace(healthy().values.imagined, **changes))
+
+
+def replayed(**changes: float) -> Report:
+    return ill("values", replayed=replace(healthy().values.imagined, **changes))
+
+
+def continuous(certain: float) -> Report:
+    return ill("policy", kind="continuous", entropy_share=None, actions=None, dependence=None, certain=certain)
+
+
+NO_KL = {"kl": 0.1, "kl_per_variable": [0.04, 0.03, 0.02, 0.01]}
+CASES: dict[str, tuple[Report, Report]] = {
+    # name: where it fires, and where it just does not
+    "too-early": (ill("", updates=ENOUGH_UPDATES - 1), ill("", updates=ENOUGH_UPDATES)),
+    "posterior-collapse": (ill("latents", images(0.003, seen=0.0049), **NO_KL), ill("latents", **NO_KL)),
+    "prior-far": (ill("latents", kl=4.1), ill("latents", kl=4.0)),
+    "kl-rising": (trends(kl=RISING), trends(kl=FALLING)),
+    "deterministic-latents": (
+        ill("latents", posterior_entropy_share=0.01),
+        ill("latents", posterior_entropy_share=None),
+    ),
+    "unused-variables": (ill("latents", unused_variables=3), ill("latents", unused_variables=2)),
+    "unused-classes": (ill("latents", unused_classes=7), ill("latents", unused_classes=None)),
+    "background-only": (images(0.003, seen=0.003), images(0.003, seen=0.002)),
+    "repeats-the-image": (by_horizon((0.0039, 5), (0.001, 25)), by_horizon((0.0037, 5), (0.001, 25))),
+    "short-sighted": (by_horizon((0.001, 6), (0.009, 24)), by_horizon((0.001, 15), (0.009, 15))),
+    "rewards-missed": (rewards(positive=Bin(0.1, 0.76, 30)), rewards(positive=Bin(0.1, 0.76, 9))),
+    "no-rewards": (ill("rewards", groups={"zero": Bin(0.0, 0.0, 6400)}), rewards()),
+    "ends-missed": (ill("discounts", on_terminal=0.6), ill("discounts", on_terminal=0.6, terminals=4)),
+    "false-ends": (ill("discounts", predicted_end_rate=0.02), ill("discounts", predicted_end_rate=0.01)),
+    "critic-behind": (imagined(bias=-0.5), imagined(bias=-0.5, bias_error=0.2)),
+    "critic-blind": (imagined(correlation=0.2), imagined(correlation=0.2, spread=1e-4)),
+    "values-too-high": (replayed(bias=0.9), replayed(bias=0.7)),
+    "values-too-low": (replayed(bias=-0.9), replayed(bias=-0.7)),
+    "actor-uniform": (ill("policy", entropy_share=0.97), ill("policy", entropy_share=0.94)),
+    "actor-one-action": (
+        ill("policy", certain=0.99, dependence=0.001, entropy_share=0.01, actions=[[0.01, 0.99, 0.0]]),
+        ill("policy", certain=0.99, dependence=0.6),
+    ),
+    "actor-certain": (ill("policy", entropy_share=0.04), ill("policy", entropy_share=0.06)),
+    "actor-saturated": (continuous(0.95), continuous(0.5)),
+    "not-finite": (ill("learning", not_finite=1), healthy()),
+    "gradients-clipped": (gradients(clipped=0.6), gradients(clipped=0.4)),
+    "gradient-spikes": (gradients(median=1.0, largest=150.0), gradients(median=2.0, largest=150.0)),
+    "gradients-vanished": (gradients(median=1e-8), gradients(median=1e-4, largest=1e-3)),
+    "losses-rising": (trends(image_loss=RISING), trends(image_loss=FLAT)),
+    "still-learning": (trends(reward_loss=FALLING), trends(reward_loss=FLAT)),
+}
+ALLOWED = {"kl-rising": {"still-learning"}}
+"""What else may be found where a rule just does not fire."""
+
+
+def names(report: Report) -> set[str]:
+    return {finding.rule for finding in find(report, RULES) if finding.severity != "ok"}
+
+
+def test_every_rule_has_a_case() -> None:
+    assert [rule.name for rule in RULES] == list(dict.fromkeys(rule.name for rule in RULES))
+    assert {rule.name for rule in RULES} == set(CASES)
+    assert {rule.section for rule in RULES} == set(SECTIONS)
+
+
+def test_good_health() -> None:
+    findings = find(healthy(), RULES)
+    assert [finding.severity for finding in findings] == ["ok"] * len(SECTIONS)
+    assert [finding.section for finding in findings] == list(SECTIONS)
+    assert all(finding.seen for finding in findings)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_rule_fires_alone(name: str) -> None:
+    fires, silent = CASES[name]
+    assert names(fires) == {name}
+    assert names(silent) <= ALLOWED.get(name, set())
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_advice_can_be_typed(name: str) -> None:
+    """Every option exists, and its value is one that the setting takes."""
+    report = CASES[name][0]
+    finding = next(finding for finding in find(report, RULES) if finding.rule == name)
+    assert finding.seen.endswith(".") and finding.means.endswith(".") and finding.advice.endswith(".")
+    typed = re.findall(r"--([a-z.-]+)(?: ([\w.-]*\w))?", finding.advice)
+    for path, value in typed:
+        assert value, finding.advice
+        set_field(report.config, resolve(path), value)
+
+
+def test_ratios_follow_from_the_run() -> None:
+    report = ill("", CASES["posterior-collapse"][0], config=healthy().config.override(**{"world_model.kl.scale": 2.0}))
+    finding = find(report, RULES)[0]
+    assert finding.severity == "problem" and "--world-model.kl.scale 0.6" in finding.advice
+    scheduled = report.config.override(**{"world_model.kl.scale": "linear(0,1,200000)"})
+    assert "--world-model.kl.scale 0.15" in find(ill("", report, config=scheduled), RULES)[0].advice
+
+
+def test_beginners_get_notes() -> None:
+    for name, (report, _) in CASES.items():
+        rule = next(rule for rule in RULES if rule.name == name)
+        young = find(ill("", report, updates=10), RULES)
+        found = next(finding for finding in young if finding.rule == name)
+        assert found.severity == (rule.severity if rule.early else "note"), name
+
+
+def test_the_worst_comes_first() -> None:
+    report = ill("learning", ill("latents", unused_classes=7), not_finite=2)
+    report = ill("policy", report, entropy_share=0.97)
+    severities = [finding.severity for finding in find(report, RULES)]
+    assert severities[:3] == ["problem", "warning", "note"] and set(severities[3:]) == {"ok"}
+
+
+def test_a_run_of_vectors_without_discounts_and_metrics() -> None:
+    """What is missing is left out, and breaks nothing."""
+    config = healthy().config.override(**{"world_model.scales.vector": 2.0})
+    predictions = {"state": Horizons([0.9] * 9, [0.0] + [2.0] * 8, [1.0] * 9)}
+    report = ill("", images=(), predictions=predictions, discounts=None, config=config)
+    report = ill("values", ill("latents", report, kl=0.1), replayed=None)
+    learning = replace(report.learning, rows=0, gradients={}, trends={}, returns={})
+    findings = find(ill("", report, learning=learning), RULES)
+    assert findings[0].rule == "posterior-collapse" and "--world-model.scales.vector 6" in findings[0].advice
+    assert {finding.section for finding in findings}.isdisjoint({"discount", "learning"})
+    assert find(ill("", report, predictions={}, learning=learning), RULES)
+
+
+def test_values_that_follow_imagination_but_not_what_happened() -> None:
+    finding = find(replayed(correlation=0.05), RULES)[0]
+    assert (finding.rule, finding.seen) == ("critic-blind", "Values correlate 0.05 with replayed returns.")
+    both = ill("values", replayed(correlation=0.05), imagined=imagined(correlation=0.1).values.imagined)
+    assert find(both, RULES)[0].seen == "Values correlate 0.10 with imagined returns and 0.05 with replayed returns."
+
+
+def test_an_infinite_error_proves_nothing() -> None:
+    assert names(replayed(bias=5.0, bias_error=math.inf)) == set()
+
+
+def test_the_page_of_the_docs_explains_every_rule() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "doctor.md").read_text(encoding="utf-8")
+    for rule in RULES:
+        assert f"`{rule.name}`" in page, rule.name
