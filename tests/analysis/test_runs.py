@@ -167,6 +167,4 @@ def test_labels() -> None:
         "atari-small, world_model.kl.scale=1, behavior.horizon=9, behavior.lambda_=0.5, 2 more settings"
     )
     assert agent_label(many, shown=None).endswith("replay.batch_size=8, training.train_every=3")
-    assert agent_label(preset("atari"), preset="atari-small").startswith(
-        "atari-small, world_model.encoder.cnn_depth=48"
-    )
+    assert agent_label(preset("atari"), preset="atari-small").startswith("atari-small, size-22m, training.")

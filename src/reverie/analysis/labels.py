@@ -63,7 +63,7 @@ def _nearest(config: Config, preset: str | None, variant: str | None) -> tuple[s
     """Preset, variant and remaining differences; those that are not given are chosen to leave the fewest."""
     presets = [str(preset)] if preset in PRESETS else list(PRESETS)
     variants = [variant] if variant and _is_variant(variant) else list(VARIANTS)
-    candidates: list[tuple[int, int, int, str, str, list[tuple[str, Any, Any]]]] = []
+    candidates: list[tuple[int, int, bool, int, str, str, list[tuple[str, Any, Any]]]] = []
     values = flatten(config)
     for name in presets:
         for change in variants:
@@ -71,7 +71,8 @@ def _nearest(config: Config, preset: str | None, variant: str | None) -> tuple[s
             every = [(path, value, values[path]) for path, value in base.items() if values[path] != value]
             changes = [entry for entry in every if entry[0] not in INCIDENTAL]
             if base:
-                candidates.append((len(changes), len(every), len(candidates), name, change, changes))
+                # Where two say the same, a preset's own name goes before that of another with a variant.
+                candidates.append((len(changes), len(every), change != "full", len(candidates), name, change, changes))
     return min(candidates)[-3:] if candidates else _nearest(config, preset, None)
 
 

@@ -23,12 +23,12 @@ COMMANDS: dict[str, Entry] = {
     "train": Entry("train", "ENV [options]", "Train an agent in an environment."),
     "eval": Entry("evaluate", "RUN [options]", "Score a trained agent."),
     "dream": Entry("dream", "RUN [options]", "Draw what the world model expects, beside what happened."),
-    "doctor": Entry("doctor", "RUN [options]", "Say what the world model is doing, and what to try."),
+    "doctor": Entry("doctor", "RUN [options]", "Examine a run: what its world model is doing, and what to try."),
     "plot": Entry("plot", "RUN... [options]", "Draw the learning curves of runs."),
     "sweep": Entry(
-        "sweep", "PLAN [options]", "Train a grid of environments, variants and seeds; goes on where it stopped."
+        "sweep", "PLAN [options]", "Run a grid of environments, variants and seeds; goes on where it stopped."
     ),
-    "ablate": Entry("ablate", "[ENV...] [options]", "Compare the agent with the article's ablations."),
+    "ablate": Entry("ablate", "[ENV...] [options]", "Train the agent and the article's ablations, and compare them."),
     "report": Entry("report", "RUN... [options]", "Compare runs with each other and with what was published."),
     "demo": Entry("demo", "[options]", "Train on an Atari game for some minutes, then show what was learned."),
     "bench": Entry("bench", "WHAT [options]", "Measure speed and memory: train-step, collect, replay or loop."),

@@ -3,6 +3,7 @@
 import csv
 import fcntl
 import json
+import math
 import os
 import re
 import sys
@@ -184,7 +185,7 @@ def test_what_is_wrong_is_named(tmp_path: Path, report: Make) -> None:
         r"Unreadable\. runs/damaged takes no part: .*line 2 is damaged",
         r"Twice\. atari-small, gaussian-latents in ALE/Boxing-v5, seed 1 \(runs/b1-again\) takes no part",
         r"Running\. atari-small in ALE/Boxing-v5, seed 2 \(runs/a2\) still runs and has reached 1M of 1M frames",
-        r"Stopped\. .*seed 1 \(runs/b1\) stopped at 800k of 1M frames\. It is counted, and the comparison ends with it\.",
+        r"Stopped\. .*seed 1 \(runs/b1\) stopped at 800k of 1M frames\. It is counted, and the comparison ends with it",
         r"Stopped\. .*seed 3 \(runs/a3\) stopped at 300k of 1M frames\. It is not counted at 800k frames\.",
         r"Unequal lengths\. ALE/Boxing-v5: scores are compared at 800k frames.* the longest run has 1M",
         r"Missing seeds\. atari-small, gaussian-latents in ALE/Boxing-v5: no run of seeds 2 and 3",
@@ -291,7 +292,7 @@ def test_names_are_escaped(tmp_path: Path, report: Make) -> None:
 def test_an_unwritable_folder(tmp_path: Path, report: Make) -> None:
     write_run(tmp_path / "runs")
     (tmp_path / "out").write_text("")
-    with pytest.raises(ReverieError, match="cannot be written .* choose another --out"):
+    with pytest.raises(ReverieError, match=r"cannot be written .* choose another --out"):
         report()
 
 
@@ -305,7 +306,7 @@ def test_published_scores_at_frames() -> None:
     assert published_at("ALE/Alien-v5", "schedules", 0.9e6) != published_at("ALE/Alien-v5", "schedules", 0.9e6)  # nan
     assert published_end("ALE/Alien-v5", "schedules") == 4227.17
     for variant in VARIANTS:
-        assert not published_at(CARTPOLE, variant, 1e6) == published_at(CARTPOLE, variant, 1e6)
+        assert math.isnan(published_at(CARTPOLE, variant, 1e6))
     end = published_at("ALE/Alien-v5", "release", 200e6)
     line = figures.curve("ALE/Alien-v5", "release")
     assert line is not None

@@ -50,7 +50,7 @@ def run_rows(comparison: Comparison) -> list[dict[str, Any]]:
             "counted": run in entry.counted,
             "score": score.value if (score := entry.scores.get(run.seed)) else math.nan,
             "score_of": score.source if score else "",
-            **{f"{kind}_normalised": value for kind, value in _normalised(run.environment, score).items()},
+            **_normalised(run.environment, score.value if score else math.nan),
             "path": str(run.path),
         }
         for place in comparison.environments
@@ -72,7 +72,7 @@ def score_rows(comparison: Comparison) -> list[dict[str, Any]]:
             "std": entry.std,
             "min": float(entry.values.min()) if entry.n else math.nan,
             "max": float(entry.values.max()) if entry.n else math.nan,
-            **(normalised_scores(place.name, entry.mean) if entry.n else {}),
+            **_normalised(place.name, entry.mean),
             **{name.lower(): score for name, score in known_scores(place.name).items()},
             **_dreamerv2(place.name, place.frames),
         }
@@ -164,8 +164,10 @@ def _statistics(one: Statistics) -> dict[str, Any]:
     }
 
 
-def _normalised(environment: str, score: Any) -> dict[str, float]:
-    return normalised_scores(environment, score.value) if score else {}
+def _normalised(environment: str, score: float) -> dict[str, float]:
+    """By columns of their own: `gamer` alone is what a human scored. Empty without a score."""
+    found = {} if math.isnan(score) else normalised_scores(environment, score)
+    return {f"{kind}_normalised": value for kind, value in found.items()}
 
 
 def _dreamerv2(environment: str, frames: float) -> dict[str, float]:
