@@ -119,6 +119,7 @@ def test_options_and_settings(name: str) -> None:
         for field in ("preset", "logdir", "resume", "json", "out", "context", "horizon", "episodes", "variant")
     }
     own |= OTHERS | {"--batch", "--length", "--repeats", "--family", "--seed", "--device"}
+    own |= {"--seeds", "--dry-run", "--suite", "--report", "--published", "--workers", "--retry", "--frames"}
     own |= {"--seconds", "--batches", "--folder", "--updates", "--published", "--frames"}
     page = re.sub(r"(pip install|python benchmarks/).*", "", text(name))  # options of other programs
     for flag in set(re.findall(r"(?<![\w-])--[a-z][\w.-]*[\w]", page)) - own:

@@ -148,7 +148,8 @@ _DEMO: dict[str, Any] = {
 }
 
 # MinAtar's games from pixels on a laptop: small, with the learning rates of the demo. Episodes of a few steps ask for
-# sequences that cross their borders. Chosen on Breakout, see docs/results.md; nothing of it comes from the release.
+# sequences that cross their borders. Not tuned: docs/results.md has one run, in which exploration ended too early.
+# Nothing of it comes from the release.
 _MINATAR: dict[str, Any] = {
     **sizes(recurrent=128, units=128, layers=2, depth=8),
     **_learning_rates(6e-4, 2e-4, 2e-4),
