@@ -146,6 +146,26 @@ def test_values_of_constant_heads() -> None:
     assert found.discounts is not None and found.discounts.on_going == pytest.approx(discount, rel=1e-4)
 
 
+def test_long_term_entropy_is_part_of_imagined_returns() -> None:
+    """Random actions: every state but the last of a rollout pays its entropy."""
+    weight, value, gamma, discount, lambda_, horizon = 0.5, 2.0, 0.9, 0.8, 0.6, 4
+    config = preset("debug").override(
+        **{"world_model.discount": gamma, "behavior.lambda_": lambda_, "behavior.horizon": horizon,
+           "behavior.long_term_entropy": True, "behavior.actor.entropy": weight}
+    )  # fmt: skip
+    agent = Dreamer(config, IMAGES, device="cpu")
+    constant(agent, 0, discount, value)
+    with torch.no_grad():
+        agent.behavior.actor.head.weight.zero_()
+        agent.behavior.actor.head.bias.zero_()
+    wanted = value
+    for t in reversed(range(horizon)):
+        going = gamma if t == 0 else discount
+        wanted = weight * math.log(3) + going * ((1 - lambda_) * value + lambda_ * wanted)
+    found = measure(agent, [random_steps(IMAGES)], None, 3, generator())
+    assert found.values.imagined.returns == pytest.approx(wanted, rel=1e-4)
+
+
 def test_ends_are_looked_up() -> None:
     """Terminal last steps count, those of a time limit do not."""
     agent = Dreamer(preset("debug"), IMAGES, device="cpu")
@@ -186,6 +206,14 @@ def test_vectors_gaussians_and_continuous_actions(distribution: str, tmp_path: P
     assert show(found)
     texts = drawn(found, tmp_path)
     assert "these latents have no classes" in texts and "the discount is a constant" in texts
+
+
+def test_binary_latents(tmp_path: Path) -> None:
+    agent = Dreamer(preset("debug").override(**{"world_model.rssm.latents": "binary"}), IMAGES, device="cpu")
+    found = measure(agent, [random_steps(IMAGES)], None, 3, generator())
+    assert found.latents.classes == 2
+    assert found.latents.max_entropy == pytest.approx(found.latents.variables * math.log(2))
+    assert show(found) and "Use of the classes" in drawn(found, tmp_path)
 
 
 def test_short_sequences_have_no_returns() -> None:

@@ -143,6 +143,30 @@ def test_ratios_follow_from_the_run() -> None:
     assert "--world-model.kl.scale 0.15" in find(ill("", report, config=scheduled), RULES)[0].advice
 
 
+def test_a_collapse_is_found_once() -> None:
+    """What follows from it, and what would advise the opposite, is left out."""
+    report = ill("latents", images(0.006, seen=0.0059), **NO_KL, unused_variables=4, unused_classes=11)
+    assert names(ill("latents", report, posterior_entropy_share=0.0)) == {"posterior-collapse"}
+
+
+def test_the_split_objective_has_weights_of_its_own() -> None:
+    split = healthy().config.override(**{"world_model.kl.objective": "split"})
+    wanted = {
+        "posterior-collapse": "--world-model.kl.transition 0.024 with --world-model.kl.entropy 0.006,",
+        "prior-far": "--world-model.kl.transition 0.24.",
+        "deterministic-latents": "--world-model.kl.entropy 0.06.",
+    }
+    for name, option in wanted.items():
+        advice = {one.rule: one.advice for one in find(ill("", CASES[name][0], config=split), RULES)}[name]
+        assert option in advice and "kl.scale" not in advice and "kl.balance" not in advice
+
+
+def test_heavy_rewards_are_not_made_heavier() -> None:
+    heavy = healthy().config.override(**{"world_model.scales.reward": 20})
+    finding = find(ill("", CASES["rewards-missed"][0], config=heavy), RULES)[0]
+    assert "weigh 20 already: train longer" in finding.advice and "--world-model.scales.reward" not in finding.advice
+
+
 def test_beginners_get_notes() -> None:
     for name, (report, _) in CASES.items():
         rule = next(rule for rule in RULES if rule.name == name)

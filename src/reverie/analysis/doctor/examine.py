@@ -18,7 +18,7 @@ from reverie.analysis.doctor.policy import Policy, measure_policy
 from reverie.analysis.doctor.prediction import Errors, Horizons, add, horizons, open_loop_errors
 from reverie.analysis.doctor.values import Comparison, Values, compare, replay_returns
 from reverie.behavior.imagination import draw_imagination_noise, imagine
-from reverie.behavior.losses import value_targets
+from reverie.behavior.losses import add_entropy, value_targets
 from reverie.config import Config
 from reverie.errors import RunError
 from reverie.replay import ReplayReader
@@ -227,7 +227,11 @@ def _look(agent: Dreamer, data: Batch, posterior: State, prior: Tensor, generato
     start = posterior.map(lambda part: part.flatten(0, 1))
     noise = draw_imagination_noise(model, behavior.actor, behavior.config.horizon, len(start.deter), generator)
     trajectory = imagine(model, behavior.actor, start, data["is_terminal"].flatten(), behavior.config.horizon, noise)
-    trajectory = trajectory._replace(reward=norm(trajectory.reward))
+    rewards = norm(trajectory.reward)
+    if behavior.config.long_term_entropy:
+        weight = behavior.scalars(agent.agent_steps)["entropy_weight"]
+        rewards = add_entropy(rewards, behavior.actor, trajectory, weight)
+    trajectory = trajectory._replace(reward=rewards)
     critic = behavior.target_critic if behavior.config.critic.slow_target else behavior.critic
     target = value_targets(trajectory, critic(trajectory.feat), behavior.config.lambda_)[0]
     gamma = model.config.discount

@@ -2,7 +2,15 @@
 
 from reverie.analysis.doctor.examine import Report
 from reverie.analysis.doctor.prediction import MARGIN
-from reverie.analysis.doctor.remedies import entropy, kl_scale, observation_scale, rate, times
+from reverie.analysis.doctor.remedies import (
+    entropy,
+    freer_posterior,
+    harder_prior,
+    kl_scale,
+    observation_scale,
+    rate,
+    times,
+)
 from reverie.analysis.doctor.rules import ENOUGH_UPDATES, Rule
 
 COLLAPSED_KL = 0.5
@@ -31,6 +39,8 @@ FALSE_ENDS = 0.01
 """Probability of an end, beyond the actual rate, that is predicted in every step: an imagined rollout of 15 steps then
 loses a seventh of its weight."""
 
+HEAVY = 10.0
+"""Scale of rewards from which a larger one is no longer advised: rewards then outweigh what a small object costs."""
 FORM_LATENTS = "--world-model.gradients.reward true"
 
 
@@ -43,9 +53,15 @@ def _few(r: Report) -> str | None:
     return f"{r.updates:,} updates after {r.agent_steps:,} agent steps." if r.updates < ENOUGH_UPDATES else None
 
 
+def is_collapsed(r: Report) -> bool:
+    """Whether the posterior has collapsed; what follows from that is not found once more."""
+    share = reconstruction(r)
+    return r.latents.kl < COLLAPSED_KL and (share is None or share >= LIKE_MEAN)
+
+
 def _collapsed(r: Report) -> str | None:
     share = reconstruction(r)
-    if r.latents.kl >= COLLAPSED_KL or (share is not None and share < LIKE_MEAN):
+    if not is_collapsed(r):
         return None
     seen = f"KL {r.latents.kl:.3f} nats over all {r.latents.variables} variables"
     return seen + (f"; reconstruction error {share:.0%} of the mean observation's." if share is not None else ".")
@@ -53,8 +69,7 @@ def _collapsed(r: Report) -> str | None:
 
 def _background(r: Report) -> str | None:
     share = reconstruction(r)
-    collapsed = r.latents.kl < COLLAPSED_KL and share is not None and share >= LIKE_MEAN
-    if share is None or share <= BACKGROUND or collapsed:
+    if share is None or share <= BACKGROUND or is_collapsed(r):
         return None
     return f"Reconstructing what it has just seen, the model makes {share:.0%} of the error of the mean observation."
 
@@ -73,19 +88,20 @@ def _rising(r: Report) -> str | None:
 
 def _deterministic(r: Report) -> str | None:
     share = r.latents.posterior_entropy_share
-    if share is None or share >= DETERMINISTIC:
+    if share is None or share >= DETERMINISTIC or is_collapsed(r):
         return None
     return f"Posterior entropy {r.latents.posterior_entropy:.2f} nats, {share:.1%} of the most possible."
 
 
 def _unused_variables(r: Report) -> str | None:
     unused, total = r.latents.unused_variables, r.latents.variables
-    return f"{unused} of {total} variables have no KL to speak of." if MOST * total < unused else None
+    few = unused <= MOST * total or is_collapsed(r)
+    return None if few else f"{unused} of {total} variables have no KL to speak of."
 
 
 def _unused_classes(r: Report) -> str | None:
     unused, classes = r.latents.unused_classes, r.latents.classes
-    if unused is None or classes is None or unused <= MOST * r.latents.variables * classes:
+    if unused is None or classes is None or unused <= MOST * r.latents.variables * classes or is_collapsed(r):
         return None
     return f"{unused} of {r.latents.variables * classes} classes have next to no probability in any state."
 
@@ -104,7 +120,7 @@ def _repeats(r: Report) -> str | None:
 
 
 def _short(r: Report) -> str | None:
-    if not r.observation:
+    if not r.observation or is_collapsed(r):
         return None
     span, needed = r.predictions[r.observation].useful(), r.config.behavior.horizon
     reach = len(r.predictions[r.observation].model) - 1
@@ -169,7 +185,7 @@ MODEL_RULES: tuple[Rule, ...] = (
     Rule(
         "prior-far", "latents", "warning", _far,
         "The prior is surprised by most of what happens: imagination, which follows the prior, soon leaves the truth.",
-        lambda r: f"Train longer; or train the prior harder, --world-model.kl.balance 0.9, or {kl_scale(r, 3)}.",
+        lambda r: f"Train longer; or train the prior harder, {harder_prior(r)}.",
         early=False,
     ),
     Rule(
@@ -181,7 +197,7 @@ MODEL_RULES: tuple[Rule, ...] = (
     Rule(
         "deterministic-latents", "latents", "warning", _deterministic,
         "Samples never vary: imagination then shows one future for each action, however uncertain the world is.",
-        lambda r: f"Let entropy pay: {kl_scale(r, 3)}.",
+        lambda r: f"Let entropy pay: {freer_posterior(r)}.",
         early=False,
     ),
     Rule(
@@ -221,7 +237,11 @@ MODEL_RULES: tuple[Rule, ...] = (
     Rule(
         "rewards-missed", "reward", "warning", _missed_rewards,
         "The actor learns from predicted rewards only: what the head does not predict, it cannot seek or avoid.",
-        lambda r: f"Weigh rewards more, {times(r, 'world_model.scales.reward', 10)}"
+        lambda r: (
+            f"Rewards weigh {r.config.world_model.scales.reward:g} already: train longer"
+            if r.config.world_model.scales.reward >= HEAVY
+            else f"Weigh rewards more, {times(r, 'world_model.scales.reward', 10)}"
+        )
         + ("" if r.config.world_model.gradients.reward else f", and let them form the latents, {FORM_LATENTS}")
         + ". If what gives rewards is not reconstructed either, see the section on prediction first.",
         early=False,

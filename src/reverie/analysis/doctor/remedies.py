@@ -34,8 +34,25 @@ def option(path: str) -> str:
 
 
 def kl_scale(report: Report, factor: float) -> str:
-    """A cheaper or dearer KL."""
+    """A cheaper or dearer KL: its scale, or, where the objective is split, the weights of both parts."""
+    if report.config.world_model.kl.objective == "split":
+        parts = [times(report, f"world_model.kl.{name}", factor, 0.1) for name in ("transition", "entropy")]
+        return " with ".join(parts)
     return times(report, "world_model.kl.scale", factor, 0.1)
+
+
+def harder_prior(report: Report) -> str:
+    """A prior that is pulled harder towards the posterior."""
+    if report.config.world_model.kl.objective == "split":
+        return times(report, "world_model.kl.transition", 3, 0.1)
+    return f"--world-model.kl.balance 0.9, or {kl_scale(report, 3)}"
+
+
+def freer_posterior(report: Report) -> str:
+    """A posterior for which entropy pays."""
+    if report.config.world_model.kl.objective == "split":
+        return times(report, "world_model.kl.entropy", 3, 0.1)
+    return kl_scale(report, 3)
 
 
 def observation_scale(report: Report, factor: float) -> str:
