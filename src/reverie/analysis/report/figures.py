@@ -1,6 +1,7 @@
 """The figures of a report."""
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,6 +22,8 @@ DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (2, 1.5)), (0, (7, 2, 1.5, 2)),
 MARKERS = ("o", "s", "^", "D", "v", "P")
 WIDTH, HEIGHT = 4.8, 3.1
 """Inches. Small, so that letters of 8 points are still legible on a phone."""
+LABEL = 56
+"""Letters in a line of the legend; longer names are broken."""
 PUBLISHED: Mapping[Variant, Any] = {"release": (0, (1, 1.2)), "schedules": (0, (4, 1.5, 1, 1.5))}
 """Dashes of the published curves, which are black."""
 
@@ -233,9 +236,10 @@ def _dress_frames(axes: Axes) -> None:
 
 
 def _legend(figure: Figure, axes: Axes) -> None:
-    handles, labels = axes.get_legend_handles_labels()
+    handles, names = axes.get_legend_handles_labels()
     if handles:
-        wide = max(map(len, labels)) > 26
+        wide = max(map(len, names)) > 26
+        labels = [textwrap.fill(name, LABEL) for name in names]
         figure.legend(
             handles, labels, loc="outside upper left", ncols=1 if wide else 2, frameon=False, fontsize=8,
             labelcolor=INK, handlelength=3.2, borderaxespad=0.2, labelspacing=0.3,
