@@ -54,16 +54,6 @@ def as_json() -> dict[str, Any]:
     }
 
 
-def agrees(name: str, found: Aggregates) -> bool:
-    """Whether aggregates are the paper's, to the digits that it gives."""
-    median, record, clipped = PAPER[name]
-    return (
-        round(found.gamer_median, 2) == median
-        and round(found.record_mean, 3) == record
-        and round(found.clipped_record_mean, 3) == clipped
-    )
-
-
 def draw() -> dict[str, Figure]:
     """The published curves, by the name of their files."""
     return {
