@@ -12,7 +12,6 @@ from reverie.fast.precision import FLAGS, cpu_flags
 from tests.environments import Catch, Recall
 from tests.learning.proof import learn
 
-
 PRECISION = "fp32" if cpu_flags().isdisjoint(FLAGS) else "bf16"
 
 
