@@ -54,6 +54,18 @@ def test_missing_packages_say_what_to_install(monkeypatch: pytest.MonkeyPatch) -
     assert listing["Classic control"].install == ""
 
 
+def test_a_package_that_is_installed_later_is_found() -> None:
+    """In a process of its own: another test may have registered the ids before."""
+    pytest.importorskip("minatar")
+    program = (
+        "from unittest import mock; from reverie.envs import catalog\n"
+        "with mock.patch.object(catalog, '_installed', lambda family: family.requires is None): catalog.list_envs()\n"
+        "print(catalog.find_spec('MinAtar/Breakout-v1').id)"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert result.stdout.strip() == "MinAtar/Breakout-v1", result.stderr
+
+
 @pytest.mark.parametrize(("name", "package"), [("LunarLander-v3", "box2d"), ("HalfCheetah-v5", "mujoco")])
 def test_registered_but_not_installed(name: str, package: str, monkeypatch: pytest.MonkeyPatch) -> None:
     family = next(family for family in FAMILIES if family.title.lower() == package)

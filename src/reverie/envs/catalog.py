@@ -131,14 +131,18 @@ def _installed(family: Family) -> bool:
     return family.requires is None or importlib.util.find_spec(family.requires) is not None
 
 
-@cache
 def _register(family: Family) -> None:
-    if family.register is None or not _installed(family):
-        return
-    module = importlib.import_module(family.register)
-    if family.title == "Atari":
+    """Register a family's ids if it is there; asked anew each time, since a package may be installed meanwhile."""
+    if family.register is not None and _installed(family):
+        _import(family.register)
+
+
+@cache
+def _import(registering: str) -> None:
+    module = importlib.import_module(registering)
+    if registering == "ale_py":
         gymnasium.register_envs(module)
-    if family.title == "MinAtar":
+    if registering == "minatar.gym":
         module.register_envs()
 
 
