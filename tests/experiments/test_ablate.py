@@ -7,6 +7,7 @@ import pytest
 
 from reverie import config_io
 from reverie.analysis.ablations import Counts
+from reverie.cli.main import main
 from reverie.errors import RunError
 from reverie.experiments.ablate import AGENT, ablated, compare, plan_of
 from reverie.experiments.cells import Cell, cells
@@ -96,3 +97,19 @@ def test_there_must_be_something_to_compare(tmp_path: Path) -> None:
     for variants in (("full",), ("no-gru-norm", "gaussian-latents")):
         with pytest.raises(RunError, match="needs the variant 'full' and another one"):
             compare(cells(plan(variants=variants), spec_of), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--report", "nothere"], "there is no folder nothere"),
+        (["--report", ".", "MinAtar/Breakout-v1"], "leave the others out"),
+        (["MinAtar/Breakout-v1", "--suite", "quick"], "not both"),
+        (["--suite", "quick", "--preset", "minatar"], "a suite has its own presets"),
+        (["MinAtar/Breakout-v1", "--seeds", "0"], "at least 1"),
+        (["--suite", "quik"], "did you mean quick"),
+    ],
+)
+def test_mistakes(words: list[str], sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["ablate", *words]) != 0
+    assert sentence in " ".join(capsys.readouterr().err.split())

@@ -103,6 +103,8 @@ def _check(command: Ablate, settings: dict[str, object]) -> None:
         raise UsageError(f"--seeds is {command.seeds}, but at least 1 is needed.")
     if command.report is not None and (command.environments or command.suite or settings):
         raise UsageError("--report takes environments and settings from the folder; leave the others out.")
+    if command.report is not None and not command.report.is_dir():
+        raise UsageError(f"--report: there is no folder {command.report}; name the folder of an ablation (--out).")
 
 
 def _report(grid: "Sequence[Cell]", folder: Path, as_json: bool) -> None:
