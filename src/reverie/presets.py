@@ -148,7 +148,7 @@ _DEMO: dict[str, Any] = {
 }
 
 # MinAtar's games from pixels on a laptop: small, with the learning rates of the demo. Episodes of a few steps ask for
-# sequences that cross their borders. Not tuned: docs/results.md has one run, in which exploration ended too early.
+# sequences that cross their borders. Not tuned: docs/results.md has three runs, and what was learned from them.
 # Nothing of it comes from the release.
 _MINATAR: dict[str, Any] = {
     **sizes(recurrent=128, units=128, layers=2, depth=8),
