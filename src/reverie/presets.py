@@ -253,7 +253,7 @@ _DEFINITIONS: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("article", "atari-paper with the article's world model loss, as it is written; see docs/variants.md.", _ARTICLE),
     ("dreamer-v1", "The predecessor: atari-paper without the article's six modifications.", _DREAMER_V1),
     ("atari-small", "Atari on a CPU: 4.2M parameters, otherwise as atari.", _ATARI_SMALL),
-    ("minatar", "MinAtar's games as pictures: 0.9M parameters, half an hour on a CPU.", _MINATAR),
+    ("minatar", "MinAtar's games as pictures: 0.9M parameters, one to two hours on a CPU core.", _MINATAR),
     ("crafter", "The release's settings for Crafter: larger, layer norm everywhere.", _CRAFTER),
     ("dmc-vision", "The release's settings for continuous control from images.", _DMC),
     ("dmc-proprio", "The same from joint positions and velocities.", _DMC),
