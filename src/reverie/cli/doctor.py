@@ -19,6 +19,8 @@ class Doctor:
 
     run: Annotated[Path, tyro.conf.arg(metavar="RUN")]
     """Folder of a run, or of one of its checkpoints."""
+    unseen: Annotated[Path | None, tyro.conf.arg(metavar="RUN")] = None
+    """Another run of the same environment. What the model makes of its replay tells what was learned by heart."""
     out: Path = Path("doctor.png")
     """Page of pictures to write: .png, .svg or .pdf."""
     batches: int = 8
@@ -51,7 +53,7 @@ def run(argv: list[str]) -> None:
     check_ending(command.out)
     give_way()
     amount = Amount(command.batches, command.context, command.horizon)
-    report = examine(command.run, amount, command.seed, command.device)
+    report = examine(command.run, amount, command.seed, command.device, command.unseen)
     findings = find(report, RULES)
     draw(report, findings, command.out)
     if command.json:

@@ -5,6 +5,7 @@ import importlib
 import json
 import math
 import re
+import shutil
 from pathlib import Path
 
 import gymnasium
@@ -115,6 +116,23 @@ def test_a_run_that_goes_on(trained: Path) -> None:
     """The lock of the process that trains is no obstacle."""
     with RunFolder.create(trained, preset("debug").for_env("DoctorCatch-v0"), resume=True):
         assert examine(trained, Amount(1, 4, 4, 2)).steps_seen == 16
+
+
+def test_the_replay_of_another_run(trained: Path, tmp_path: Path) -> None:
+    """A copy of the run's own replay looks as its own does; one with other rewards does not."""
+    copy = shutil.copytree(trained, tmp_path / "copy")
+    report = examine(trained, SMALL, unseen=copy)
+    own, other = (json.loads(json.dumps(to_json(one, []))) for one in (report, report.unseen))
+    assert report.unseen.run == str(copy)  # type: ignore[union-attr]
+    assert own["unseen"]["prediction"] == own["prediction"] and own["unseen"]["reward"] == own["reward"]
+    assert other["unseen"] is None and other["replay_steps"] == own["replay_steps"]
+
+    line = "train DoctorCatch-v0 --preset debug --steps 120 --prefill 100 --train-every 20 --seed 1 --logdir"
+    assert cli.main([*line.split(), str(tmp_path / "other")]) == 0
+    other = to_json(examine(trained, SMALL, unseen=tmp_path / "other"), [])
+    assert other["prediction"] == own["prediction"]
+    assert other["unseen"]["prediction"] != own["prediction"]
+    assert 100 < other["unseen"]["replay_steps"] < own["replay_steps"]
 
 
 def test_values_of_constant_heads() -> None:
@@ -248,6 +266,19 @@ def test_the_page_puts_findings_first_and_fits() -> None:
         assert figure in text, figure
 
 
+def test_the_page_compares_with_another_run(tmp_path: Path) -> None:
+    poor = ill("rewards", ill("", run="runs/other", steps_seen=800), explained=0.21)
+    report = ill("", unseen=poor)
+    text = " ".join(show(report).split())
+    assert "Unseen: 800 steps, drawn from the 100,000 in that of runs/other." in text
+    assert "rewards explained 0.21 of their variance; own replay 0.80" in text
+    assert "image, 15 steps ahead 0.00100 error; own replay 0.00100" in text
+    assert "80% of the rewards' variance is explained in its own replay, and 21% in that of runs/other." in text
+    assert max(len(line) for line in show(report).splitlines()) <= WIDTH
+    assert "model, unseen run" in drawn(report, tmp_path)
+    assert "model, unseen run" not in drawn(healthy(), tmp_path) and "Unseen" not in show(healthy())
+
+
 def test_the_picture_has_its_panels(trained: Path, tmp_path: Path) -> None:
     report = examine(trained, SMALL)
     texts = drawn(report, tmp_path)
@@ -289,5 +320,14 @@ def test_mistakes(trained: Path, tmp_path: Path) -> None:
     Dreamer(preset("debug"), IMAGES, device="cpu").save(tmp_path / "saved")
     with pytest.raises(RunError, match="has no replay"):
         examine(tmp_path / "saved", SMALL)
+    with pytest.raises(RunError, match="is the run itself"):
+        examine(trained, SMALL, unseen=trained / "checkpoints")
+    with pytest.raises(RunError, match="There is nothing at"):
+        examine(trained, SMALL, unseen=tmp_path / "nowhere")
+    other = shutil.copytree(trained, tmp_path / "other")
+    config = (other / "config.json").read_text().replace("DoctorCatch-v0", "DoctorThrow-v0")
+    (other / "config.json").write_text(config)
+    with pytest.raises(RunError, match=r"is a run of DoctorThrow-v0; give another run of DoctorCatch-v0\."):
+        examine(trained, SMALL, unseen=other)
     with RunFolder.create(tmp_path / "young", Config().for_env("X-v0")), pytest.raises(CheckpointError, match="yet"):
         examine(tmp_path / "young", SMALL)

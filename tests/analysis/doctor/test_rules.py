@@ -53,6 +53,11 @@ def replayed(**changes: float) -> Report:
     return ill("values", replayed=replace(healthy().values.imagined, **changes))
 
 
+def unseen(part: str, **changes: Any) -> Report:
+    """A healthy report whose model was also looked at in the replay of another run."""
+    return ill("", unseen=ill(part, ill("", run="runs/other"), **changes))
+
+
 def continuous(certain: float) -> Report:
     return ill("policy", kind="continuous", entropy_share=None, actions=None, dependence=None, certain=certain)
 
@@ -87,6 +92,11 @@ CASES: dict[str, tuple[Report, Report]] = {
         ill("policy", certain=0.99, dependence=0.6),
     ),
     "actor-certain": (ill("policy", entropy_share=0.04), ill("policy", entropy_share=0.06)),
+    "rewards-by-heart": (unseen("rewards", explained=0.45), unseen("rewards", explained=0.5)),
+    "observations-by-heart": (
+        unseen("", predictions={**healthy().predictions, "image": images(0.001, seen=0.00085).predictions["image"]}),
+        unseen("", predictions={**healthy().predictions, "image": images(0.001, seen=0.0008).predictions["image"]}),
+    ),
     "actor-saturated": (continuous(0.95), continuous(0.5)),
     "not-finite": (ill("learning", not_finite=1), healthy()),
     "gradients-clipped": (gradients(clipped=0.6), gradients(clipped=0.4)),
@@ -165,6 +175,17 @@ def test_heavy_rewards_are_not_made_heavier() -> None:
     heavy = healthy().config.override(**{"world_model.scales.reward": 20})
     finding = find(ill("", CASES["rewards-missed"][0], config=heavy), RULES)[0]
     assert "weigh 20 already: train longer" in finding.advice and "--world-model.scales.reward" not in finding.advice
+
+
+def test_a_run_without_rewards_says_nothing_about_what_was_learned_by_heart() -> None:
+    none = unseen("rewards", explained=None, groups={"zero": Bin(0.0, 0.0, 6400)})
+    few = unseen("rewards", explained=0.1, groups={"zero": Bin(0.0, 0.0, 6391), "positive": Bin(0.0, 0.76, 9)})
+    assert names(none) == names(few) == set()
+
+
+def test_what_was_never_known_was_not_learned_by_heart() -> None:
+    poor = ill("rewards", explained=0.15)
+    assert names(ill("", poor, unseen=ill("rewards", explained=0.0))) == set()
 
 
 def test_beginners_get_notes() -> None:

@@ -39,6 +39,12 @@ FALSE_ENDS = 0.01
 """Probability of an end, beyond the actual rate, that is predicted in every step: an imagined rollout of 15 steps then
 loses a seventh of its weight."""
 
+BY_HEART = 0.6
+"""Share of what the model knows of its own replay that it still knows of another one, below which most of it was
+learned by heart. The other run's policy differs, too, so that some loss is no sign of that."""
+KNOWN = 0.2
+"""Share of the rewards' variance that must be explained in its own replay before there is something to lose."""
+
 HEAVY = 10.0
 """Scale of rewards from which a larger one is no longer advised: rewards then outweigh what a small object costs."""
 FORM_LATENTS = "--world-model.gradients.reward true"
@@ -155,6 +161,25 @@ def _no_rewards(r: Report) -> str | None:
     return f"{found} of {r.steps_seen:,} steps have a reward." if found < EVENTS else None
 
 
+def _rewards_by_heart(r: Report) -> str | None:
+    if r.unseen is None or _no_rewards(r.unseen):
+        return None
+    own, other = r.rewards.explained, r.unseen.rewards.explained
+    if own is None or other is None or own < KNOWN or other >= BY_HEART * own:
+        return None
+    elsewhere = f"{max(other, 0):.0%} in that of {r.unseen.run}"
+    return f"{own:.0%} of the rewards' variance is explained in its own replay, and {elsewhere}."
+
+
+def _observations_by_heart(r: Report) -> str | None:
+    if r.unseen is None or not r.observation or is_collapsed(r):
+        return None
+    own, other = r.predictions[r.observation].model[0], r.unseen.predictions[r.observation].model[0]
+    if own is None or other is None or own >= BY_HEART * other:
+        return None
+    return f"Reconstruction is wrong by {own:.5f} in its own replay, and by {other:.5f} in that of {r.unseen.run}."
+
+
 def _missed_ends(r: Report) -> str | None:
     d = r.discounts
     if d is None or d.on_terminal is None or d.terminals < EVENTS / 2 or d.on_terminal <= MISSED_END * d.gamma:
@@ -235,6 +260,13 @@ MODEL_RULES: tuple[Rule, ...] = (
         early=False,
     ),
     Rule(
+        "observations-by-heart", "prediction", "warning", _observations_by_heart,
+        "The model knows the scenes of its own replay and is lost in others, into which a better policy would lead.",
+        lambda r: f"More experience for each update, {times(r, 'training.train_every', 2)}; more exploration, "
+        f"{entropy(r, 3)}. Part of it may be the other policy of the other run.",
+        early=False,
+    ),
+    Rule(
         "rewards-missed", "reward", "warning", _missed_rewards,
         "The actor learns from predicted rewards only: what the head does not predict, it cannot seek or avoid.",
         lambda r: (
@@ -244,6 +276,13 @@ MODEL_RULES: tuple[Rule, ...] = (
         )
         + ("" if r.config.world_model.gradients.reward else f", and let them form the latents, {FORM_LATENTS}")
         + ". If what gives rewards is not reconstructed either, see the section on prediction first.",
+        early=False,
+    ),
+    Rule(
+        "rewards-by-heart", "reward", "warning", _rewards_by_heart,
+        "The model remembers where rewards were, and does not see where new ones come; imagination needs the latter.",
+        lambda r: f"More experience for each update, {times(r, 'training.train_every', 2)}; or less weight on rewards, "
+        f"{times(r, 'world_model.scales.reward', 0.5)}. Part of it may be the other policy of the other run.",
         early=False,
     ),
     Rule(

@@ -46,7 +46,14 @@ def _title(report: Report) -> Text:
         f"{report.config.env.name}, {report.agent_steps:,} agent steps ({report.frames:,} frames), "
         f"{report.updates:,} updates.\n",
         (f"Looked at {report.steps_seen:,} steps, drawn from the {report.replay_steps:,} in the replay.", "dim"),
+        (_other(report.unseen), "dim"),
     )
+
+
+def _other(unseen: Report | None) -> str:
+    if unseen is None:
+        return ""
+    return f"\nUnseen: {unseen.steps_seen:,} steps, drawn from the {unseen.replay_steps:,} in that of {unseen.run}."
 
 
 def _finding(finding: Finding) -> RenderableType:
@@ -102,6 +109,8 @@ def _sections(report: Report) -> Iterator[tuple[str, list[Line]]]:
     yield "Value", _values(report)
     yield "Actor", _actor(report)
     yield "Learning", _learning(report)
+    if report.unseen is not None:
+        yield "Unseen experience", _unseen(report, report.unseen)
 
 
 def _latents(report: Report) -> list[Line]:
@@ -216,6 +225,19 @@ def _learning(report: Report) -> list[Line]:
     ]
     lines += [(name, f"{trend.latest:.7g}", _going(trend)) for name, trend in found.trends.items()]
     lines += [(name, f"{value:.4g}", "mean of the last three") for name, value in found.returns.items()]
+    return lines
+
+
+def _unseen(report: Report, unseen: Report) -> list[Line]:
+    """What the model makes of another run's replay, beside what it makes of its own; squared errors."""
+    lines: list[Line] = [("KL", f"{unseen.latents.kl:.2f} nats", f"own replay {report.latents.kl:.2f}")]
+    for key, found in report.predictions.items():
+        other = unseen.predictions[key]
+        for h, what in ((0, "seen"), (report.config.behavior.horizon, f"{report.config.behavior.horizon} steps ahead")):
+            if h < len(found.model) and (error := other.model[h]) is not None and (own := found.model[h]) is not None:
+                lines.append((f"{key}, {what}", f"{error:.5f}", f"error; own replay {own:.5f}"))
+    own_share, share = decimal(report.rewards.explained), decimal(unseen.rewards.explained)
+    lines.append(("rewards explained", share, f"of their variance; own replay {own_share}"))
     return lines
 
 

@@ -1,5 +1,7 @@
 """Panels of the picture, one function each: it draws on axes that are dressed already."""
 
+from typing import Any
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import EngFormatter, MaxNLocator, PercentFormatter
@@ -55,16 +57,20 @@ def class_usage(axes: Axes, report: Report) -> None:
 
 
 def open_loop(axes: Axes, report: Report) -> None:
-    """Error by horizon: the model and two naive predictions."""
+    """Error by horizon: the model, two naive predictions, and the model in another run's replay if there is one."""
     if not report.observation:
         _say(axes, "no observations are predicted")
         return
     found: Horizons = report.predictions[report.observation]
-    for name, values, color, style in (
+    lines: list[tuple[str, list[float | None], str, Any]] = [
         ("model", found.model, BLUE, "-"),
         ("repeating the last", [None, *found.repeat[1:]], ORANGE, (0, (4, 2))),
         ("the mean", found.mean, GRAY, (0, (1, 1.5))),
-    ):
+    ]
+    if report.unseen is not None:
+        unseen = report.unseen.predictions[report.observation].model
+        lines.append(("model, unseen run", unseen, GREEN, (0, (6, 1, 1, 1))))
+    for name, values, color, style in lines:
         numbers = [np.nan if value is None else value for value in values]
         axes.plot(range(len(numbers)), numbers, color=color, linestyle=style, linewidth=1.8, label=name)
     axes.axvline(report.config.behavior.horizon, color="#cccccc", linewidth=0.8, zorder=0)

@@ -15,25 +15,36 @@ DIGITS = 6
 def to_json(report: Report, findings: Sequence[Finding]) -> dict[str, Any]:
     """Findings and measurements, of JSON's types: numbers that are not finite are null."""
     measured = {
-        "run": report.run,
+        **_data(report),
         "environment": report.config.env.name,
         "agent_steps": report.agent_steps,
         "frames": report.frames,
         "updates": report.updates,
-        "steps_seen": report.steps_seen,
-        "replay_steps": report.replay_steps,
         "context": report.context,
         "findings": [asdict(finding) for finding in findings],
+        **_model(report),
+        "value": asdict(report.values),
+        "actor": asdict(report.policy),
+        "learning": asdict(report.learning),
+        "unseen": None if (unseen := report.unseen) is None else {**_data(unseen), **_model(unseen)},
+    }
+    plain: dict[str, Any] = _plain(measured)
+    return plain
+
+
+def _data(report: Report) -> dict[str, Any]:
+    """Which replay was looked at."""
+    return {"run": report.run, "steps_seen": report.steps_seen, "replay_steps": report.replay_steps}
+
+
+def _model(report: Report) -> dict[str, Any]:
+    """What the world model makes of a replay, its own or another one."""
+    return {
         "latents": asdict(report.latents),
         "prediction": {key: asdict(found) for key, found in report.predictions.items()},
         "reward": asdict(report.rewards),
         "discount": None if report.discounts is None else asdict(report.discounts),
-        "value": asdict(report.values),
-        "actor": asdict(report.policy),
-        "learning": asdict(report.learning),
     }
-    plain: dict[str, Any] = _plain(measured)
-    return plain
 
 
 def _plain(value: Any) -> Any:
