@@ -53,6 +53,20 @@ def test_a_suite_keeps_its_own_settings() -> None:
     assert found.settings == {**AGENT, "behavior.actor.reinforce_weight": 0.5, "training.steps": 700}
 
 
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [
+        (("full", "no-gru-norm"), ("full", "no-gru-norm")),
+        (("full",), ("full", *ABLATIONS)),
+        (("no-gru-norm", "size-13m"), ("full", *ABLATIONS)),
+    ],
+)
+def test_a_suite_that_compares_with_the_full_agent_keeps_its_agents(
+    given: tuple[str, ...], wanted: tuple[str, ...]
+) -> None:
+    assert ablated(Plan("s", (Task("A-v0", "debug"),), given, (0,), {}), None, {}).variants == wanted
+
+
 def test_scores_are_compared(tmp_path: Path) -> None:
     grid = cells(plan(envs=("A-v0", "B-v0"), variants=("full", "no-gru-norm", "no-kl-balancing"), seeds=2), spec_of)
     scores = {("A-v0", "full"): 10, ("A-v0", "no-gru-norm"): 20, ("A-v0", "no-kl-balancing"): 10}

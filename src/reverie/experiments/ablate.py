@@ -29,16 +29,17 @@ def plan_of(
 
 
 def ablated(plan: Plan, seeds: int | None, settings: Mapping[str, Any]) -> Plan:
-    """A plan with the full agent and the ablations in place of its variants.
+    """A plan of ablations: with its own variants if it compares some with the full agent, or else with all ablations.
 
     Args:
         plan: environments, budgets, and settings.
         seeds: how many; None keeps the plan's.
         settings: on top of the plan's.
     """
+    compares = FULL in plan.variants and len(plan.variants) > 1
     return replace(
         plan,
-        variants=(FULL, *ABLATIONS),
+        variants=plan.variants if compares else (FULL, *ABLATIONS),
         seeds=plan.seeds if seeds is None else tuple(range(seeds)),
         settings={**AGENT, **plan.settings, **settings},
     )

@@ -1,7 +1,6 @@
 """A whole examination: of a run that was really trained, and of agents whose answers are known."""
 
 import hashlib
-import importlib
 import json
 import math
 import re
@@ -15,9 +14,10 @@ import torch
 from PIL import Image
 from rich.console import Console
 
+import reverie.analysis.doctor.measure as module
 from reverie.agent import Dreamer
 from reverie.analysis.doctor import RULES, Amount, Report, examine, find
-from reverie.analysis.doctor.examine import measure
+from reverie.analysis.doctor.measure import measure
 from reverie.analysis.doctor.page import WIDTH, page
 from reverie.analysis.doctor.picture import PANELS, draw
 from reverie.analysis.doctor.serialize import to_json
@@ -31,7 +31,6 @@ from reverie.world_model.rssm import State
 from tests.analysis.doctor.reports import healthy, ill
 from tests.environments import Catch
 
-module = importlib.import_module("reverie.analysis.doctor.examine")  # the package has a function of that name
 SMALL = Amount(batches=2, context=4, horizon=12, batch=3)
 IMAGES = EnvSpec({"image": ArraySpec((64, 64, 1), "uint8")}, ActionSpec("discrete", (3,)))
 VECTORS = EnvSpec(

@@ -1,13 +1,14 @@
 """`reverie doctor`: what a world model is doing, what that means, and what to try.
 
-`examine.py` reads a run and passes its data through the model once; `latents.py`, `prediction.py`, `calibration.py`,
-`values.py`, `policy.py` and `learning.py` measure; the rules in `model_rules.py` and `behavior_rules.py` draw
-conclusions; `page.py`, `picture.py` and `serialize.py` show them.
+`examine.py` reads a run; `measure.py` passes its data through the model once, for `latents.py`, `prediction.py`,
+`calibration.py`, `values.py`, `policy.py` and `learning.py` to measure; `report.py` holds the result; the rules in
+`model_rules.py` and `behavior_rules.py` draw conclusions; `page.py`, `picture.py` and `serialize.py` show them.
 """
 
 from reverie.analysis.doctor.behavior_rules import BEHAVIOR_RULES
-from reverie.analysis.doctor.examine import Amount, Report, examine
+from reverie.analysis.doctor.examine import Amount, examine
 from reverie.analysis.doctor.model_rules import MODEL_RULES
+from reverie.analysis.doctor.report import Report
 from reverie.analysis.doctor.rules import Finding, Rule, find
 
 RULES: tuple[Rule, ...] = MODEL_RULES + BEHAVIOR_RULES

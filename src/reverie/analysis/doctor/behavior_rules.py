@@ -1,8 +1,8 @@
 """Rules about critic, actor and the course of learning. Each threshold has its reason."""
 
-from reverie.analysis.doctor.examine import Report
 from reverie.analysis.doctor.learning import Gradients
 from reverie.analysis.doctor.remedies import OPTIMIZERS, entropy, rate, times
+from reverie.analysis.doctor.report import Report
 from reverie.analysis.doctor.rules import Rule
 from reverie.analysis.doctor.values import Comparison
 

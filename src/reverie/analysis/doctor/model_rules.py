@@ -1,6 +1,5 @@
 """Rules about the world model: latents, predictions, reward and discount heads. Each threshold has its reason."""
 
-from reverie.analysis.doctor.examine import Report
 from reverie.analysis.doctor.prediction import MARGIN
 from reverie.analysis.doctor.remedies import (
     entropy,
@@ -11,6 +10,7 @@ from reverie.analysis.doctor.remedies import (
     rate,
     times,
 )
+from reverie.analysis.doctor.report import Report
 from reverie.analysis.doctor.rules import ENOUGH_UPDATES, Rule
 
 COLLAPSED_KL = 0.5

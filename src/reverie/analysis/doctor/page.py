@@ -7,9 +7,9 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from reverie.analysis.doctor.examine import Report
 from reverie.analysis.doctor.learning import Trend
 from reverie.analysis.doctor.prediction import Horizons
+from reverie.analysis.doctor.report import Report
 from reverie.analysis.doctor.rules import Finding, Severity
 from reverie.analysis.doctor.values import Comparison
 

@@ -8,10 +8,10 @@ from matplotlib.ticker import EngFormatter, MaxNLocator, PercentFormatter
 
 from reverie.analysis.curves import COLORS, Curve, curve, smooth
 from reverie.analysis.doctor.calibration import Bin
-from reverie.analysis.doctor.examine import Report
 from reverie.analysis.doctor.latents import UNUSED_KL
 from reverie.analysis.doctor.learning import NORMS
 from reverie.analysis.doctor.prediction import Horizons
+from reverie.analysis.doctor.report import Report
 
 BLUE, ORANGE, GREEN, PURPLE = COLORS[:4]
 GRAY = "#999999"

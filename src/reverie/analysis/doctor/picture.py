@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from reverie.analysis.curves import SUFFIXES
 from reverie.analysis.doctor import panels
-from reverie.analysis.doctor.examine import Report
+from reverie.analysis.doctor.report import Report
 from reverie.analysis.doctor.rules import Finding
 from reverie.errors import ReverieError
 from reverie.video import replacing

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from reverie.analysis.doctor.examine import Report
+from reverie.analysis.doctor.report import Report
 
 Severity = Literal["problem", "warning", "note", "ok"]
 SEVERITIES: tuple[Severity, ...] = ("problem", "warning", "note", "ok")

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from reverie.analysis.doctor.examine import Report
+from reverie.analysis.doctor.report import Report
 from reverie.analysis.doctor.rules import Finding
 
 DIGITS = 6

@@ -1,0 +1,175 @@
+"""All measurements on an agent: sequences pass through the model once, and the parts are put together."""
+
+from copy import deepcopy
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from reverie.acting import autocast
+from reverie.agent import Dreamer
+from reverie.analysis.doctor.calibration import measure_discounts, measure_rewards
+from reverie.analysis.doctor.latents import measure_latents
+from reverie.analysis.doctor.learning import measure_learning
+from reverie.analysis.doctor.policy import measure_policy
+from reverie.analysis.doctor.prediction import Errors, add, horizons, open_loop_errors
+from reverie.analysis.doctor.report import Report
+from reverie.analysis.doctor.values import Comparison, Values, compare, replay_returns
+from reverie.behavior.imagination import draw_imagination_noise, imagine
+from reverie.behavior.losses import add_entropy, value_targets
+from reverie.spaces import Array, Step
+from reverie.world_model.model import Batch
+from reverie.world_model.rssm import State
+
+
+class Seen(NamedTuple):
+    """What one batch [T, B, …] comes to."""
+
+    posterior: Tensor
+    prior: Tensor
+    feat: Tensor
+    reward: Tensor
+    predicted_reward: Tensor
+    discount: Tensor
+    is_terminal: Tensor
+    value: Tensor
+    imagined: Tensor
+    """Lambda-returns in imagination."""
+    replayed: Tensor
+    """Discounted returns in the replay."""
+
+
+@torch.no_grad()
+def measure(
+    agent: Dreamer, batches: list[Step], endings: Step | None, context: int, generator: torch.Generator
+) -> Report:
+    """Measure an agent on sequences of raw steps.
+
+    Args:
+        agent: looked at, not changed.
+        batches: [T, B, …] each, drawn uniformly.
+        endings: sequences [T, E, …] whose last step ends an episode; only those that are terminal are used.
+        context: steps that the model sees before it imagines.
+        generator: of all samples.
+    """
+    means = _means(agent, batches)
+    seen: list[Seen] = []
+    errors: dict[str, Errors] = {}
+    with autocast(agent.device, agent.config):
+        for steps in batches:
+            data, posterior, prior = _filter(agent, steps, generator)
+            seen.append(_look(agent, data, posterior, prior, generator))
+            for key, new in open_loop_errors(agent, data, posterior, context, means, generator).items():
+                errors[key] = add(errors.get(key), new)
+        at_ends = _discounts_at_ends(agent, endings, generator)
+        parts = {name: torch.cat([getattr(one, name) for one in seen], 1) for name in Seen._fields}
+        feat = parts["feat"].flatten(0, 1)
+        policy = measure_policy(agent.behavior.actor(feat))
+    flat = {name: value.flatten(0, 1) for name, value in parts.items()}
+    values, points = _values(parts, context)
+    gamma = agent.config.world_model.discount
+    predicts = agent.config.world_model.predict_discount and gamma > 0
+    images = tuple(agent.world_model.decoder.keys.images)
+    return Report(
+        run="",
+        config=agent.config,
+        agent_steps=agent.agent_steps,
+        updates=agent.updates,
+        steps_seen=len(feat),
+        replay_steps=0,
+        context=context,
+        latents=measure_latents(agent.world_model.rssm.latents, flat["posterior"].float(), flat["prior"].float()),
+        predictions={key: horizons(sums) for key, sums in errors.items()},
+        images=images,
+        rewards=measure_rewards(flat["predicted_reward"], flat["reward"]),
+        discounts=measure_discounts(flat["discount"], flat["is_terminal"], at_ends, gamma) if predicts else None,
+        values=values,
+        policy=policy,
+        learning=measure_learning([], agent.config),
+        points=points,
+    )
+
+
+def _means(agent: Dreamer, batches: list[Step]) -> dict[str, Tensor]:
+    """Mean of each observation that is predicted, and of the rewards, preprocessed; one batch at a time."""
+    keys = [*agent.world_model.decoder.keys.images, *agent.world_model.decoder.keys.vectors, "reward"]
+    sums: dict[str, Tensor] = {}
+    for steps in batches:
+        chosen = agent.world_model.preprocess(agent.to_tensors({key: steps[key] for key in _raw(agent, keys)}))
+        for key in keys:
+            mean = chosen[key].flatten(0, 1).mean(0) / len(batches)
+            sums[key] = sums[key] + mean if key in sums else mean
+    return sums
+
+
+def _raw(agent: Dreamer, keys: list[str]) -> list[str]:
+    """What `preprocess` needs for these keys: the norm of vectors reads all of them together."""
+    vectors = [key for key, spec in agent.spec.observations.items() if not spec.is_image]
+    return list(dict.fromkeys([*keys, *vectors]))
+
+
+def _filter(agent: Dreamer, steps: Step, generator: torch.Generator) -> tuple[Batch, State, Tensor]:
+    """Preprocessed steps, posterior states and the prior's statistics, each [T, B, …]."""
+    model = agent.world_model
+    data = model.preprocess(agent.to_tensors(steps))
+    length, size = data["is_first"].shape
+    noise = model.rssm.latents.draw_noise((length, size), generator)
+    posterior, prior = model.rssm.observe(model.encoder(data), data["action"], data["is_first"], noise=noise)
+    return data, posterior.map(torch.Tensor.float), prior
+
+
+def _look(agent: Dreamer, data: Batch, posterior: State, prior: Tensor, generator: torch.Generator) -> Seen:
+    """Heads, values and returns of a batch."""
+    model, behavior = agent.world_model, agent.behavior
+    norm = deepcopy(behavior.reward_norm)  # it may learn from what it sees
+    value = behavior.critic(posterior.feat)
+    start = posterior.map(lambda part: part.flatten(0, 1))
+    noise = draw_imagination_noise(model, behavior.actor, behavior.config.horizon, len(start.deter), generator)
+    trajectory = imagine(model, behavior.actor, start, data["is_terminal"].flatten(), behavior.config.horizon, noise)
+    rewards = norm(trajectory.reward)
+    if behavior.config.long_term_entropy:
+        weight = behavior.scalars(agent.agent_steps)["entropy_weight"]
+        rewards = add_entropy(rewards, behavior.actor, trajectory, weight)
+    trajectory = trajectory._replace(reward=rewards)
+    critic = behavior.target_critic if behavior.config.critic.slow_target else behavior.critic
+    target = value_targets(trajectory, critic(trajectory.feat), behavior.config.lambda_)[0]
+    gamma = model.config.discount
+    discount = data["discount"] if model.config.predict_discount else torch.full_like(data["reward"], gamma)
+    return Seen(
+        posterior=posterior.stats,
+        prior=prior,
+        feat=posterior.feat,
+        reward=data["reward"],
+        predicted_reward=model.reward(posterior.feat),
+        discount=model.discount(posterior.feat),
+        is_terminal=data["is_terminal"],
+        value=value,
+        imagined=target.unflatten(0, value.shape),
+        replayed=replay_returns(norm(data["reward"]), value, discount, data["is_last"]),
+    )
+
+
+def _discounts_at_ends(agent: Dreamer, endings: Step | None, generator: torch.Generator) -> Tensor:
+    """Predicted discounts [E] of the terminal ones among the last steps of these sequences."""
+    if endings is None or not endings["is_terminal"][-1].any() or not agent.config.world_model.predict_discount:
+        return torch.empty(0, device=agent.device)
+    chosen = {key: value[:, endings["is_terminal"][-1]] for key, value in endings.items()}
+    _, posterior, _ = _filter(agent, chosen, generator)
+    return agent.world_model.discount(posterior.feat[-1])
+
+
+def _values(parts: dict[str, Tensor], context: int) -> tuple[Values, tuple[Array, Array]]:
+    """Comparisons, and single states for a picture.
+
+    Returns of the replay are taken where the model has seen `context` steps, and half the sequence is still to come.
+    """
+    value, length = parts["value"], len(parts["value"])
+    imagined = compare(value, parts["imagined"])
+    known = slice(context, max(length // 2, context))
+    replayed: Comparison | None = None
+    points = (value, parts["imagined"])
+    if length // 2 > context:
+        points = (value[known], parts["replayed"][known])
+        replayed = compare(*points)
+    x, y = (part.flatten().float().cpu().numpy() for part in points)
+    return Values(imagined, replayed), (x, y)

@@ -1,0 +1,55 @@
+"""What was measured on a run, in one place: rules conclude from it, page, picture and JSON show it."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from reverie.analysis.doctor.calibration import Discounts, Rewards
+from reverie.analysis.doctor.latents import Latents
+from reverie.analysis.doctor.learning import Learning
+from reverie.analysis.doctor.policy import Policy
+from reverie.analysis.doctor.prediction import Horizons
+from reverie.analysis.doctor.values import Values
+from reverie.config import Config
+from reverie.spaces import Array
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was measured on a run."""
+
+    run: str
+    config: Config
+    agent_steps: int
+    updates: int
+    steps_seen: int
+    """Steps of the replay that the measurements rest on."""
+    replay_steps: int
+    context: int
+    latents: Latents
+    predictions: dict[str, Horizons]
+    """By observation key, and `reward`; images first."""
+    images: tuple[str, ...]
+    """Which of them are images."""
+    rewards: Rewards
+    discounts: Discounts | None
+    """None where the discount is a constant."""
+    values: Values
+    policy: Policy
+    learning: Learning
+    rows: list[dict[str, float]] = field(default_factory=list, repr=False)
+    """Of `metrics.jsonl`."""
+    points: tuple[Array, Array] = field(default=(np.empty(0), np.empty(0)), repr=False)
+    """Values and returns of single states, for a picture."""
+    unseen: "Report | None" = None
+    """The same model on the replay of another run, which it has not learned from; None if none was given."""
+
+    @property
+    def frames(self) -> int:
+        """Environment frames so far."""
+        return self.agent_steps * self.config.env.action_repeat
+
+    @property
+    def observation(self) -> str:
+        """The observation that findings speak of: the first image, or else the first vector; empty if none."""
+        return next((key for key in self.predictions if key != "reward"), "")
