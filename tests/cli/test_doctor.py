@@ -46,6 +46,16 @@ def test_json(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert {"rule", "section", "severity", "seen", "means", "advice"} == set(found["findings"][0])
 
 
+def test_another_run(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = "train CliDoctorCatch-v0 --preset debug --steps 120 --prefill 100 --train-every 20 --seed 1 --logdir other"
+    assert cli.main(line.split()) == 0
+    assert cli.main(["doctor", str(trained), "--unseen", "other", *SHORT.split()]) == 0
+    out = capsys.readouterr().out
+    assert "of other." in out and "Unseen experience" in out
+    assert cli.main(["doctor", str(trained), "--unseen", str(trained), *SHORT.split()]) == 1
+    assert "is the run itself" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [

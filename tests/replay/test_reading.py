@@ -90,6 +90,36 @@ def test_forgotten_steps_are_not_read(tmp_path: Path) -> None:
     assert endings is not None and sorted(endings["reward"][-1].tolist()) == [79, 89, 99]
 
 
+@pytest.mark.parametrize("shared", [0, 1, 255, 256, 257, 600])
+def test_what_two_replays_begin_with_is_left_out(tmp_path: Path, shared: int) -> None:
+    """Two streams: one begins alike in both replays, the other one at once differs."""
+    for name, offset in (("own", 0), ("other", 5000)):
+        replay = Replay(tmp_path / name, SPECS, ReplayConfig(capacity=10_000, batch_length=4), 2)
+        for i in range(600):
+            rewards = np.array([i + (offset if i >= shared else 0), 2000 + i + offset])
+            last = i % 10 == 9
+            step = make_step(0, is_first=i % 10 == 0, is_last=last, is_terminal=last)
+            replay.add(
+                {**{key: value.repeat(2, 0) for key, value in step.items()}, "reward": rewards.astype(np.float32)}
+            )
+        replay.commit()
+    with ReplayReader(tmp_path / "own", SPECS) as own, ReplayReader(tmp_path / "other", SPECS) as other:
+        assert other.leave_out_shared(own) == shared
+        assert (other.num_steps, other.longest, own.num_steps) == (1200 - shared, 600, 1200)
+        windows = other.windows(np.random.default_rng(0), 4, 500)["reward"]
+        assert windows.min() >= 5000 + shared and (shared == 600 or windows.min() < 5600)
+        endings = other.endings(np.random.default_rng(0), 4, 200)
+        assert endings is not None and endings["reward"].min() >= 5000 + shared
+
+
+def test_what_the_other_replay_has_forgotten_cannot_be_compared(tmp_path: Path) -> None:
+    fill(tmp_path / "own", 40, capacity=100)
+    fill(tmp_path / "other", 50, capacity=10_000)
+    with ReplayReader(tmp_path / "own", SPECS) as own, ReplayReader(tmp_path / "other", SPECS) as other:
+        assert other.leave_out_shared(own) == 401  # all that the one holds or may have held
+        assert other.windows(np.random.default_rng(0), 4, 100)["reward"].min() >= 401
+
+
 def test_mistakes(tmp_path: Path) -> None:
     with pytest.raises(ReplayError, match="There is no replay"):
         ReplayReader(tmp_path / "nowhere", SPECS)

@@ -69,7 +69,7 @@ def read_index(directory: Path, specs: Mapping[str, ArraySpec]) -> IndexFile | N
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ReplayError(f"{path} is damaged; delete the replay folder to start with an empty one.") from error
+        raise ReplayError(f"{path} is damaged; to train on without it, delete the replay folder.") from error
 
 
 def write_index(directory: Path, specs: Mapping[str, ArraySpec], index: IndexFile) -> None:

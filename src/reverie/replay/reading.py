@@ -8,8 +8,10 @@ import numpy as np
 from reverie.errors import ReplayError
 from reverie.replay.index_file import read_index
 from reverie.replay.sampling import window_in_streams
-from reverie.replay.segments import SegmentStore, disk_errors
+from reverie.replay.segments import Bytes, SegmentStore, disk_errors
 from reverie.spaces import ArraySpec, Step
+
+_COMPARED = 256  # rows at a time
 
 Integers = np.ndarray[tuple[int, ...], np.dtype[np.int64]]
 
@@ -59,6 +61,30 @@ class ReplayReader:
         """Finished episodes of the last commit, short ones included."""
         return len(self._episodes)
 
+    @property
+    def longest(self) -> int:
+        """Steps of the longest stream."""
+        return int((self._limits[:, 1] - self._limits[:, 0]).max(initial=0))
+
+    def leave_out_shared(self, other: "ReplayReader") -> int:
+        """Leave out the first steps of each stream if another replay begins with them, too.
+
+        Two runs with one seed begin with the same random play, bit for bit, and part for good with the first action
+        that differs. Rows are compared from the first that both still hold; what lies before it cannot be told apart,
+        and is left out, too. A stream that the other replay does not have is kept whole.
+
+        Args:
+            other: a replay with steps of the same shapes.
+
+        Returns:
+            Steps that were left out.
+        """
+        before = self.num_steps
+        for stream, (own, others) in enumerate(zip(self._limits, other._limits, strict=False)):
+            if others[0] < others[1]:
+                self._limits[stream, 0] = np.clip(self._first_difference(other, stream), *own)
+        return before - self.num_steps
+
     def windows(self, rng: np.random.Generator, length: int, count: int) -> Step:
         """Draw windows of consecutive steps of one stream, all equally likely, across the borders of episodes.
 
@@ -73,11 +99,10 @@ class ReplayReader:
         Raises:
             ReplayError: if no stream is that long, or the data are damaged.
         """
-        longest = int((self._limits[:, 1] - self._limits[:, 0]).max(initial=0))
-        if longest < length:
+        if self.longest < length:
             raise ReplayError(
-                f"The replay in {self.directory} holds {longest} steps in a row at its last checkpoint, but {length} "
-                "are needed; let the run go on, or look at fewer."
+                f"The replay in {self.directory} holds {self.longest} steps in a row at its last checkpoint, but "
+                f"{length} are needed; let the run go on, or look at fewer."
             )
         return self._read(*window_in_streams(self._limits[:, 0], self._limits[:, 1], length, count, rng), length)
 
@@ -99,16 +124,31 @@ class ReplayReader:
         chosen = rng.permutation(fitting)[:count]
         return self._read(streams[chosen], starts[chosen], length)
 
+    def _first_difference(self, other: "ReplayReader", stream: int) -> int:
+        """First row of a stream in which both replays differ, or at which one of them ends."""
+        (own_first, own_stop), (first, stop) = self._limits[stream].tolist(), other._limits[stream].tolist()
+        first, stop = max(own_first, first), min(own_stop, stop)
+        for row in range(first, stop, _COMPARED):
+            pair = [reader._rows(stream, row, min(stop - row, _COMPARED)) for reader in (self, other)]
+            same = np.logical_and.reduce([(pair[0][key] == pair[1][key]).all(1) for key in pair[0]])
+            if not same.all():
+                return row + int(same.argmin())
+        return max(first, stop)
+
+    def _rows(self, stream: int, row: int, count: int) -> dict[str, Bytes]:
+        """Bytes [count, width] of consecutive rows of a stream."""
+        lines = {key: np.empty((count, width), np.uint8) for key, width in self._segments.layout.widths.items()}
+        with disk_errors(self.directory):
+            self._segments.read(stream, row, lines)
+        return lines
+
     def _read(self, streams: Integers, starts: Integers, length: int) -> Step:
         """The windows [T, B, …] that begin in these rows."""
-        widths = self._segments.layout.widths
-        lines = {key: np.empty((len(streams), length, width), np.uint8) for key, width in widths.items()}
-        with disk_errors(self.directory):
-            for b, (stream, row) in enumerate(zip(streams.tolist(), starts.tolist(), strict=True)):
-                self._segments.read(stream, row, {key: rows[b] for key, rows in lines.items()})
+        found = [self._rows(*place, length) for place in zip(streams.tolist(), starts.tolist(), strict=True)]
         steps = {}
         for key, spec in self._specs.items():
-            sequences = lines[key].reshape(-1).view(spec.dtype).reshape(len(streams), length, *spec.shape)
+            lines = np.stack([rows[key] for rows in found])
+            sequences = lines.reshape(-1).view(spec.dtype).reshape(len(found), length, *spec.shape)
             steps[key] = np.ascontiguousarray(sequences.swapaxes(0, 1))
         steps["is_first"][0] = True
         return steps

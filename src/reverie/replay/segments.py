@@ -69,7 +69,10 @@ def disk_errors(directory: Path) -> Iterator[None]:
                 f"The disk is full: the replay in {directory} cannot grow, but what it held before is intact; "
                 "free some space or lower replay.capacity, then resume."
             ) from error
-        raise ReplayError(f"The replay in {directory} cannot be read or written: {error}.") from error
+        raise ReplayError(
+            f"The replay in {directory} cannot be read or written: {error}; "
+            "check the disk, and whether files were moved or deleted."
+        ) from error
 
 
 class SegmentLayout:
@@ -157,7 +160,7 @@ class SegmentStore:
                 if target.size and os.preadv(descriptor, [target.data], position) != target.nbytes:
                     raise ReplayError(
                         f"{self.path(stream, segment)} is damaged: it is shorter than it should be; "
-                        "delete the replay folder to start with an empty one."
+                        "to train on without it, delete the replay folder."
                     )
             done = until
 

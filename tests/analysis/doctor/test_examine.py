@@ -5,12 +5,14 @@ import json
 import math
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import gymnasium
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
 from rich.console import Console
 
@@ -19,14 +21,17 @@ from reverie.agent import Dreamer
 from reverie.analysis.doctor import RULES, Amount, Report, examine, find
 from reverie.analysis.doctor.measure import measure
 from reverie.analysis.doctor.page import WIDTH, page
+from reverie.analysis.doctor.panels import open_loop
 from reverie.analysis.doctor.picture import PANELS, draw
 from reverie.analysis.doctor.serialize import to_json
 from reverie.cli import main as cli
 from reverie.config import Config
 from reverie.errors import CheckpointError, ReplayError, ReverieError, RunError
 from reverie.presets import preset
+from reverie.replay import ReplayReader
 from reverie.spaces import STEP_KEYS, ActionSpec, ArraySpec, EnvSpec, Step
-from reverie.training.run_folder import RunFolder
+from reverie.training.loading import load
+from reverie.training.run_folder import RunFolder, find_run
 from reverie.world_model.rssm import State
 from tests.analysis.doctor.reports import healthy, ill
 from tests.environments import Catch
@@ -42,8 +47,11 @@ VECTORS = EnvSpec(
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder, from the command line."""
     gymnasium.register("DoctorCatch-v0", entry_point=Catch, kwargs={"balls": 6})
-    folder = tmp_path_factory.mktemp("doctor") / "run"
-    line = "train DoctorCatch-v0 --preset debug --steps 160 --prefill 100 --train-every 20 --log-every 20 --logdir"
+    return train(tmp_path_factory.mktemp("doctor") / "run", 160, 0, "--prefill 100 --log-every 20")
+
+
+def train(folder: Path, steps: int, seed: int, options: str = "--prefill 100") -> Path:
+    line = f"train DoctorCatch-v0 --preset debug --steps {steps} --seed {seed} --train-every 20 {options} --logdir"
     assert cli.main([*line.split(), str(folder)]) == 0
     return folder
 
@@ -117,21 +125,41 @@ def test_a_run_that_goes_on(trained: Path) -> None:
         assert examine(trained, Amount(1, 4, 4, 2)).steps_seen == 16
 
 
-def test_the_replay_of_another_run(trained: Path, tmp_path: Path) -> None:
-    """A copy of the run's own replay looks as its own does; one with other rewards does not."""
-    copy = shutil.copytree(trained, tmp_path / "copy")
-    report = examine(trained, SMALL, unseen=copy)
-    own, other = (json.loads(json.dumps(to_json(one, []))) for one in (report, report.unseen))
-    assert report.unseen.run == str(copy)  # type: ignore[union-attr]
-    assert own["unseen"]["prediction"] == own["prediction"] and own["unseen"]["reward"] == own["reward"]
-    assert other["unseen"] is None and other["replay_steps"] == own["replay_steps"]
+@pytest.fixture(scope="module")
+def other_seed(trained: Path) -> Path:
+    """A run of the same environment with another seed."""
+    return train(trained.parent / "other-seed", 120, 1)
 
-    line = "train DoctorCatch-v0 --preset debug --steps 120 --prefill 100 --train-every 20 --seed 1 --logdir"
-    assert cli.main([*line.split(), str(tmp_path / "other")]) == 0
-    other = to_json(examine(trained, SMALL, unseen=tmp_path / "other"), [])
-    assert other["prediction"] == own["prediction"]
-    assert other["unseen"]["prediction"] != own["prediction"]
-    assert 100 < other["unseen"]["replay_steps"] < own["replay_steps"]
+
+def test_the_replay_of_another_run(trained: Path, other_seed: Path) -> None:
+    """What is measured on it is what a direct measurement of the agent on it gives."""
+    report = examine(trained, SMALL, unseen=other_seed)
+    own, alone = to_json(report, []), to_json(examine(trained, SMALL), [])
+    assert alone["unseen"] is None and {**own, "unseen": None} == alone
+    assert (own["unseen"]["run"], own["unseen"]["shared_steps"]) == (str(other_seed), 0)
+    assert 100 < own["unseen"]["replay_steps"] < own["replay_steps"]
+
+    agent = load(find_run(trained).checkpoint, "cpu")
+    rng = np.random.default_rng(0)
+    with ReplayReader(other_seed / "replay", agent.spec.step) as reader:
+        batches = [reader.windows(rng, SMALL.length, SMALL.batch) for _ in range(SMALL.batches)]
+        endings = reader.endings(rng, SMALL.length, 64)
+    direct = measure(agent, batches, endings, SMALL.context, generator())
+    assert report.unseen is not None
+    assert report.unseen.predictions == direct.predictions and report.unseen.rewards == direct.rewards
+
+
+def test_steps_that_both_runs_have_are_left_out(trained: Path, tmp_path: Path) -> None:
+    """Runs with one seed begin with the same random play."""
+    longer = train(tmp_path / "longer", 260, 0, "--prefill 120")
+    unseen = examine(trained, SMALL, unseen=longer).unseen
+    assert unseen is not None and 100 <= unseen.shared_steps < 130
+    text = " ".join(show(ill("", unseen=unseen)).split())
+    assert f"of {longer}, without its first {unseen.shared_steps}, which are the run's own." in text
+    with pytest.raises(
+        RunError, match=r"all but \d+ steps in the replay of .*copy are in that of the run itself"
+    ):
+        examine(trained, SMALL, unseen=shutil.copytree(trained, tmp_path / "copy"))
 
 
 def test_values_of_constant_heads() -> None:
@@ -266,16 +294,27 @@ def test_the_page_puts_findings_first_and_fits() -> None:
 
 
 def test_the_page_compares_with_another_run(tmp_path: Path) -> None:
+    found = replace(healthy().predictions["image"], model=[0.0006] + [0.002] * 10 + [0.003] * 20)
     poor = ill("rewards", ill("", run="runs/other", steps_seen=800), explained=0.21)
+    poor = ill("latents", ill("", poor, predictions={**poor.predictions, "image": found}), kl=2.6)
     report = ill("", unseen=poor)
     text = " ".join(show(report).split())
-    assert "Unseen: 800 steps, drawn from the 100,000 in that of runs/other." in text
+    assert "Unseen: 800 steps, drawn from 100,000 of runs/other." in text
+    assert "KL 2.60 nats own replay 2.00" in text
+    assert "image, seen 0.00060 error; own replay 0.00050" in text
+    assert "image, 1 to 15 ahead 0.00233 error; own replay 0.00100" in text  # (10 * 0.002 + 5 * 0.003) / 15
+    assert "reward, 1 to 15 ahead 0.01000 error; own replay 0.01000" in text and "reward, seen" not in text
     assert "rewards explained 0.21 of their variance; own replay 0.80" in text
-    assert "image, 15 steps ahead 0.00100 error; own replay 0.00100" in text
     assert "80% of the rewards' variance is explained in its own replay, and 21% in that of runs/other." in text
     assert max(len(line) for line in show(report).splitlines()) <= WIDTH
     assert "model, unseen run" in drawn(report, tmp_path)
     assert "model, unseen run" not in drawn(healthy(), tmp_path) and "Unseen" not in show(healthy())
+    lines = {}
+    for one in (report, healthy()):
+        axes = Figure().add_subplot()
+        open_loop(axes, one)
+        lines |= {str(line.get_label()): list(line.get_ydata()) for line in axes.lines}  # type: ignore[arg-type]
+    assert lines["model, unseen run"] == found.model and lines["model"] == healthy().predictions["image"].model
 
 
 def test_the_picture_has_its_panels(trained: Path, tmp_path: Path) -> None:
@@ -319,14 +358,30 @@ def test_mistakes(trained: Path, tmp_path: Path) -> None:
     Dreamer(preset("debug"), IMAGES, device="cpu").save(tmp_path / "saved")
     with pytest.raises(RunError, match="has no replay"):
         examine(tmp_path / "saved", SMALL)
-    with pytest.raises(RunError, match="is the run itself"):
-        examine(trained, SMALL, unseen=trained / "checkpoints")
-    with pytest.raises(RunError, match="There is nothing at"):
-        examine(trained, SMALL, unseen=tmp_path / "nowhere")
-    other = shutil.copytree(trained, tmp_path / "other")
-    config = (other / "config.json").read_text().replace("DoctorCatch-v0", "DoctorThrow-v0")
-    (other / "config.json").write_text(config)
-    with pytest.raises(RunError, match=r"is a run of DoctorThrow-v0; give another run of DoctorCatch-v0\."):
-        examine(trained, SMALL, unseen=other)
     with RunFolder.create(tmp_path / "young", Config().for_env("X-v0")), pytest.raises(CheckpointError, match="yet"):
         examine(tmp_path / "young", SMALL)
+
+
+def test_mistakes_with_another_run(trained: Path, other_seed: Path, tmp_path: Path) -> None:
+    def mistake(unseen: Path, words: str) -> None:
+        with pytest.raises(RunError, match=words):
+            examine(trained, SMALL, unseen=unseen)
+
+    mistake(trained / "checkpoints", "--unseen: .* is the run itself, which has seen its own replay; give another run")
+    mistake(tmp_path / "nowhere", "There is nothing at .*nowhere")
+    other = shutil.copytree(other_seed, tmp_path / "other")
+    config = json.loads((other / "config.json").read_text())
+    for setting, value, words in (
+        ("name", "DoctorThrow-v0", r"is a run of DoctorThrow-v0; give another run of DoctorCatch-v0\."),
+        ("action_repeat", 4, r"has env\.action_repeat 4, and the run has 1; give a run with the same settings"),
+    ):
+        changed = {**config, "env": {**config["env"], setting: value}}
+        (other / "config.json").write_text(json.dumps(changed))
+        mistake(other, words)
+    more = {**config, "env": {**config["env"], "num_envs": 3, "parallel": not config["env"]["parallel"]}}
+    (other / "config.json").write_text(json.dumps(more))
+    assert examine(trained, SMALL, unseen=other).unseen is not None
+    (other / "config.json").unlink()
+    mistake(other, r"has no config\.json that names its environment; give a whole run folder")
+    shutil.rmtree(other / "replay")
+    mistake(other, "--unseen: .*other has no replay; give another run that still has its own")

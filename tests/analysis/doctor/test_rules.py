@@ -94,8 +94,8 @@ CASES: dict[str, tuple[Report, Report]] = {
     "actor-certain": (ill("policy", entropy_share=0.04), ill("policy", entropy_share=0.06)),
     "rewards-by-heart": (unseen("rewards", explained=0.45), unseen("rewards", explained=0.5)),
     "observations-by-heart": (
-        unseen("", predictions={**healthy().predictions, "image": images(0.001, seen=0.00085).predictions["image"]}),
-        unseen("", predictions={**healthy().predictions, "image": images(0.001, seen=0.0008).predictions["image"]}),
+        unseen("", predictions=images(0.001, seen=0.00085).predictions),
+        unseen("", predictions=images(0.001, seen=0.0008).predictions),
     ),
     "actor-saturated": (continuous(0.95), continuous(0.5)),
     "not-finite": (ill("learning", not_finite=1), healthy()),
@@ -179,13 +179,25 @@ def test_heavy_rewards_are_not_made_heavier() -> None:
 
 def test_a_run_without_rewards_says_nothing_about_what_was_learned_by_heart() -> None:
     none = unseen("rewards", explained=None, groups={"zero": Bin(0.0, 0.0, 6400)})
-    few = unseen("rewards", explained=0.1, groups={"zero": Bin(0.0, 0.0, 6391), "positive": Bin(0.0, 0.76, 9)})
-    assert names(none) == names(few) == set()
+    assert names(none) == set()
+    for count, found in ((49, set()), (50, {"rewards-by-heart"})):
+        groups = {"zero": Bin(0.0, 0.0, 6400), "positive": Bin(0.7, 0.76, count)}
+        assert names(unseen("rewards", explained=0.1, groups=groups)) == found
+        own = ill("rewards", groups=groups)
+        assert names(ill("", own, unseen=ill("rewards", explained=0.1))) == found
 
 
 def test_what_was_never_known_was_not_learned_by_heart() -> None:
-    poor = ill("rewards", explained=0.15)
-    assert names(ill("", poor, unseen=ill("rewards", explained=0.0))) == set()
+    for explained, found in ((0.15, set()), (0.25, {"rewards-by-heart"})):
+        assert names(ill("", ill("rewards", explained=explained), unseen=ill("rewards", explained=0.0))) == found
+
+
+def test_a_model_that_sees_well_everywhere_has_learned_nothing_by_heart() -> None:
+    """Five times its own error, and yet 9% of the mean observation's."""
+    own, other = (images(0.0001, seen=seen) for seen in (0.00009, 0.00045))
+    assert names(ill("", own, unseen=other)) == set()
+    collapsed = ill("latents", images(0.005, seen=0.0046), kl=0.1)
+    assert names(ill("", collapsed, unseen=images(0.005, seen=0.02))) == names(collapsed)
 
 
 def test_beginners_get_notes() -> None:

@@ -45,6 +45,12 @@ learned by heart. The other run's policy differs, too, so that some loss is no s
 KNOWN = 0.2
 """Share of the rewards' variance that must be explained in its own replay before there is something to lose."""
 
+COMPARABLE = 50
+"""Fewest steps with rewards on both sides of that comparison: two samples of one replay with 13 of them differ as much
+as that in one case of seven, with 44 in one of forty (docs/doctor.md)."""
+LOST = 0.1
+"""Reconstruction error elsewhere, as a share of the mean observation's, below which the model sees well there, too."""
+
 HEAVY = 10.0
 """Scale of rewards from which a larger one is no longer advised: rewards then outweigh what a small object costs."""
 FORM_LATENTS = "--world-model.gradients.reward true"
@@ -156,13 +162,18 @@ def _upper(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
+def _events(r: Report) -> int:
+    """Steps with a reward."""
+    return sum(there.count for name, there in r.rewards.groups.items() if name != "zero")
+
+
 def _no_rewards(r: Report) -> str | None:
-    found = sum(there.count for name, there in r.rewards.groups.items() if name != "zero")
+    found = _events(r)
     return f"{found} of {r.steps_seen:,} steps have a reward." if found < EVENTS else None
 
 
 def _rewards_by_heart(r: Report) -> str | None:
-    if r.unseen is None or _no_rewards(r.unseen):
+    if r.unseen is None or min(_events(r), _events(r.unseen)) < COMPARABLE:
         return None
     own, other = r.rewards.explained, r.unseen.rewards.explained
     if own is None or other is None or own < KNOWN or other >= BY_HEART * own:
@@ -172,12 +183,15 @@ def _rewards_by_heart(r: Report) -> str | None:
 
 
 def _observations_by_heart(r: Report) -> str | None:
-    if r.unseen is None or not r.observation or is_collapsed(r):
+    if r.unseen is None or is_collapsed(r):
         return None
-    own, other = r.predictions[r.observation].model[0], r.unseen.predictions[r.observation].model[0]
-    if own is None or other is None or own >= BY_HEART * other:
+    own, other = reconstruction(r), reconstruction(r.unseen)
+    if own is None or other is None or other < LOST or own >= BY_HEART * other:
         return None
-    return f"Reconstruction is wrong by {own:.5f} in its own replay, and by {other:.5f} in that of {r.unseen.run}."
+    return (
+        f"Reconstructing what it sees, it makes {own:.0%} of the error of the mean observation in its own replay, and "
+        f"{other:.0%} in that of {r.unseen.run}."
+    )
 
 
 def _missed_ends(r: Report) -> str | None:

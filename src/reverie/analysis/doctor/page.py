@@ -53,7 +53,8 @@ def _title(report: Report) -> Text:
 def _other(unseen: Report | None) -> str:
     if unseen is None:
         return ""
-    return f"\nUnseen: {unseen.steps_seen:,} steps, drawn from the {unseen.replay_steps:,} in that of {unseen.run}."
+    shared = f", without its first {unseen.shared_steps:,}, which are the run's own" if unseen.shared_steps else ""
+    return f"\nUnseen: {unseen.steps_seen:,} steps, drawn from {unseen.replay_steps:,} of {unseen.run}{shared}."
 
 
 def _finding(finding: Finding) -> RenderableType:
@@ -232,10 +233,14 @@ def _unseen(report: Report, unseen: Report) -> list[Line]:
     """What the model makes of another run's replay, beside what it makes of its own; squared errors."""
     lines: list[Line] = [("KL", f"{unseen.latents.kl:.2f} nats", f"own replay {report.latents.kl:.2f}")]
     for key, found in report.predictions.items():
-        other = unseen.predictions[key]
-        for h, what in ((0, "seen"), (report.config.behavior.horizon, f"{report.config.behavior.horizon} steps ahead")):
-            if h < len(found.model) and (error := other.model[h]) is not None and (own := found.model[h]) is not None:
-                lines.append((f"{key}, {what}", f"{error:.5f}", f"error; own replay {own:.5f}"))
+        last = min(report.config.behavior.horizon, len(found.model) - 1)
+        spans = [(f"{key}, 1 to {last} ahead", 1, last)]
+        if key != "reward":  # `rewards explained` says that of rewards
+            spans.insert(0, (f"{key}, seen", 0, 0))
+        for what, first, until in spans:
+            own, other = found.error(first, until), unseen.predictions[key].error(first, until)
+            if own is not None and other is not None:
+                lines.append((what, f"{other:.5f}", f"error; own replay {own:.5f}"))
     own_share, share = decimal(report.rewards.explained), decimal(unseen.rewards.explained)
     lines.append(("rewards explained", share, f"of their variance; own replay {own_share}"))
     return lines

@@ -54,6 +54,11 @@ class Horizons:
         total = sum(b for _, b in known)
         return sum(a for a, _ in known) / total if known and total > TINY * len(known) else None
 
+    def error(self, first: int, last: int) -> float | None:
+        """Mean of the model's error over horizons `first` to `last`; None if no sequence reaches them."""
+        known = [value for value in self.model[first : last + 1] if value is not None]
+        return sum(known) / len(known) if known else None
+
     def useful(self) -> tuple[int, int] | None:
         """First and last of the longest row of horizons at which the model is better than both naive predictions.
 

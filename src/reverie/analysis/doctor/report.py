@@ -25,6 +25,7 @@ class Report:
     steps_seen: int
     """Steps of the replay that the measurements rest on."""
     replay_steps: int
+    """Steps of the replay that they were drawn from."""
     context: int
     latents: Latents
     predictions: dict[str, Horizons]
@@ -41,6 +42,8 @@ class Report:
     """Of `metrics.jsonl`."""
     points: tuple[Array, Array] = field(default=(np.empty(0), np.empty(0)), repr=False)
     """Values and returns of single states, for a picture."""
+    shared_steps: int = 0
+    """Of another run's replay: first steps that the run itself has, too, and that were left out."""
     unseen: "Report | None" = None
     """The same model on the replay of another run, which it has not learned from; None if none was given."""
 

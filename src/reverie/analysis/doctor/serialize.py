@@ -34,7 +34,12 @@ def to_json(report: Report, findings: Sequence[Finding]) -> dict[str, Any]:
 
 def _data(report: Report) -> dict[str, Any]:
     """Which replay was looked at."""
-    return {"run": report.run, "steps_seen": report.steps_seen, "replay_steps": report.replay_steps}
+    return {
+        "run": report.run,
+        "steps_seen": report.steps_seen,
+        "replay_steps": report.replay_steps,
+        "shared_steps": report.shared_steps,
+    }
 
 
 def _model(report: Report) -> dict[str, Any]:
