@@ -113,6 +113,19 @@ def test_there_must_be_something_to_compare(tmp_path: Path) -> None:
             compare(cells(plan(variants=variants), spec_of), tmp_path)
 
 
+def test_a_plan_whose_agents_are_replaced_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for variants, said in (('["size-13m"]', True), ('["full", "size-13m"]', False), ('["no-gru-norm"]', False)):
+        text = f'environments = ["CartPole-v1"]\npreset = "debug"\nvariants = {variants}\n'
+        (tmp_path / "plan.toml").write_text(text)
+        assert main(["ablate", "--suite", "plan.toml", "--dry-run"]) == 0
+        streams = capsys.readouterr()
+        assert ("size-13m of plan.toml left out, for all ablations" in streams.err) == said
+        assert ("size-13m" in streams.out) == ("full" in variants)
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [

@@ -1,6 +1,7 @@
 """`reverie ablate`: the article's ablations as a sweep, and its table."""
 
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,8 +26,8 @@ class Ablate:
     """Train the full agent and the article's ablations, then count where each is better, worse or tied.
 
     The ablations are the article's six, and the GRU without layer norm. Without ENV, the environments and budgets are
-    those of a suite. The command is a sweep: it goes on where it stopped. Every setting is an option, as for reverie
-    train, and holds for all agents.
+    those of a suite; a suite or plan that compares agents of its own with `full` keeps those. The command is a sweep:
+    it goes on where it stopped. Every setting is an option, as for reverie train, and holds for all agents.
     """
 
     environments: Annotated[tuple[str, ...], tyro.conf.arg(metavar="ENV...")]
@@ -83,6 +84,12 @@ def run(argv: list[str]) -> None:
     else:
         suite = read_plan(find_plan(command.suite or "laptop"))
         plan = ablate.ablated(suite, command.seeds, checked)
+        if dropped := [name for name in suite.variants if name not in plan.variants]:
+            print(
+                f"{', '.join(dropped)} of {suite.source} left out, for all ablations: a plan keeps its own agents if "
+                "'full' is among them.",
+                file=sys.stderr,
+            )
         folder = command.out or Path(f"runs/ablation-{suite.name}")
     plan = with_budget(plan, command.workers, command.threads)
     grid = cells(plan)

@@ -156,9 +156,7 @@ def test_steps_that_both_runs_have_are_left_out(trained: Path, tmp_path: Path) -
     assert unseen is not None and 100 <= unseen.shared_steps < 130
     text = " ".join(show(ill("", unseen=unseen)).split())
     assert f"of {longer}, without its first {unseen.shared_steps}, which are the run's own." in text
-    with pytest.raises(
-        RunError, match=r"all but \d+ steps in the replay of .*copy are in that of the run itself"
-    ):
+    with pytest.raises(RunError, match=r"all but \d+ steps in the replay of .*copy are in that of the run itself"):
         examine(trained, SMALL, unseen=shutil.copytree(trained, tmp_path / "copy"))
 
 

@@ -47,7 +47,7 @@ KNOWN = 0.2
 
 COMPARABLE = 50
 """Fewest steps with rewards on both sides of that comparison: two samples of one replay with 13 of them differ as much
-as that in one case of seven, with 44 in one of forty (docs/doctor.md)."""
+as that in 14 % of cases, with 44 in 2 % (docs/doctor.md)."""
 LOST = 0.1
 """Reconstruction error elsewhere, as a share of the mean observation's, below which the model sees well there, too."""
 
