@@ -84,6 +84,34 @@ def test_agents_whose_short_labels_agree_are_spelt_out(make: Any) -> None:
     assert [label.rsplit(", ", 1)[1] for label in found.agents] == ["training.train_every=3", "training.train_every=5"]
 
 
+def test_labels_leave_out_what_all_agents_share(make: Any) -> None:
+    """As in an ablation: settings that are not the preset's, for all agents but those whose variant says otherwise."""
+    common = {"behavior__horizon": 9, "behavior__lambda_": 0.5, "replay__batch_size": 8}
+    balanced = {**common, "world_model__kl__balance": 0.7}
+    runs = [
+        make(1, **balanced),
+        make(2, variant="gaussian-latents", **balanced),
+        make(3, variant="no-kl-balancing", **common),
+        make(4, variant="no-gru-norm", **balanced, train_every=7),
+    ]
+    found = compare(runs)
+    assert found.agents == (
+        "atari-small",
+        "atari-small, gaussian-latents",
+        "atari-small, no-kl-balancing",
+        "atari-small, no-gru-norm, training.train_every=7",
+    )
+    wanted = {"behavior.horizon=9", "behavior.lambda_=0.5", "replay.batch_size=8", "world_model.kl.balance=0.7"}
+    assert set(found.shared) == wanted
+    assert compare(runs[:1]).shared == () and "behavior.horizon=9" in compare(runs[:1]).agents[0]
+
+
+def test_a_setting_that_one_agent_does_not_have_is_not_shared(make: Any) -> None:
+    found = compare([make(1, behavior__horizon=9), make(2, variant="gaussian-latents")])
+    assert found.shared == ()
+    assert found.agents == ("atari-small, behavior.horizon=9", "atari-small, gaussian-latents")
+
+
 def test_a_matrix_has_as_many_seeds_everywhere(make: Any) -> None:
     runs = [make(10 + seed, seed=seed) for seed in range(3)] + [make(20 + seed, env=PONG, seed=seed) for seed in (1, 2)]
     found = matrix(compare(runs), "atari")

@@ -5,6 +5,7 @@ run that reached less than half of what the longest one there did would shorten 
 counted, and said so. With frames that the user names, the runs that reached these are counted.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reverie.analysis.labels import agent_label, agent_settings
+from reverie.analysis.labels import SHOWN, agent_label, agent_settings, setting_text, shared_settings
 from reverie.analysis.published import Suite, game_scores, task
 from reverie.analysis.runs import Run, Score, Unreadable, score_at
 
@@ -77,6 +78,8 @@ class Comparison:
     doubles: tuple[Run, ...]
     """Runs of a seed that another run of the same agent and environment has, and that got less far."""
     frames_given: bool
+    shared: tuple[str, ...] = ()
+    """Settings that all agents have, unless their variant says otherwise; the labels leave them out."""
 
     @property
     def entries(self) -> tuple[Entry, ...]:
@@ -111,7 +114,9 @@ def compare(runs: Sequence[Run], unreadable: Sequence[Unreadable] = (), frames: 
         unreadable: passed on.
         frames: at which scores are taken; None takes the most that the runs of each environment have in common.
     """
-    labels = _labels(runs)
+    first = {agent_settings(run.config): run for run in reversed(runs)}
+    shared = shared_settings([(run.config, run.preset, run.variant) for run in first.values()])
+    labels = _labels(first, shared)
     agents = tuple(dict.fromkeys(labels[agent_settings(run.config)] for run in runs))
     groups: dict[tuple[str, str], list[Run]] = {}
     for run in runs:
@@ -123,7 +128,8 @@ def compare(runs: Sequence[Run], unreadable: Sequence[Unreadable] = (), frames: 
         here = {agent: singles[name, agent] for agent in agents if (name, agent) in singles}
         at = common_frames([run for group in here.values() for run in group]) if frames is None else frames
         places.append(Environment(name, at, tuple(_entry(agent, name, group, at) for agent, group in here.items())))
-    return Comparison(agents, tuple(places), tuple(unreadable), tuple(doubles), frames is not None)
+    texts = tuple(setting_text(path, value) for path, value in shared.items())
+    return Comparison(agents, tuple(places), tuple(unreadable), tuple(doubles), frames is not None, texts)
 
 
 def common_frames(runs: Iterable[Run]) -> float:
@@ -159,17 +165,15 @@ def _is_comparable(environment: str, suite: Suite) -> bool:
     return found is not None and found.suite == suite and (suite == "dmc" or game_scores(environment) is not None)
 
 
-def _labels(runs: Sequence[Run]) -> dict[Any, str]:
-    """Label by agent; settings are spelt out in full where two agents would have the same label."""
-    first = {agent_settings(run.config): run for run in reversed(runs)}
-    short = {settings: run.label for settings, run in first.items()}
-    shown = list(short.values())
-    return {
-        settings: label
-        if shown.count(label) == 1
-        else agent_label(first[settings].config, first[settings].preset, first[settings].variant, None)
-        for settings, label in short.items()
-    }
+def _labels(first: Mapping[Any, Run], shared: Mapping[str, Any]) -> dict[Any, str]:
+    """Label by agent, without what all share; settings are spelt out in full where two would have the same label."""
+
+    def label(run: Run, shown: int | None = SHOWN) -> str:
+        return agent_label(run.config, run.preset, run.variant, shown, shared)
+
+    short = {settings: label(run) for settings, run in first.items()}
+    counts = Counter(short.values())
+    return {settings: text if counts[text] == 1 else label(first[settings], None) for settings, text in short.items()}
 
 
 def _one_a_seed(runs: Sequence[Run], doubles: list[Run]) -> tuple[Run, ...]:

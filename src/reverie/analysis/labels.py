@@ -1,14 +1,15 @@
 """What makes two runs the same agent, and what an agent is called."""
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping, Sequence
 from functools import cache
+from types import MappingProxyType
 from typing import Any
 
 from reverie.config import Config
 from reverie.config_io import flatten
 from reverie.errors import ConfigError
 from reverie.presets import PRESETS
-from reverie.variants import VARIANTS, with_variant
+from reverie.variants import VARIANTS, combined, with_variant
 
 INCIDENTAL = frozenset(
     {
@@ -33,6 +34,7 @@ INCIDENTAL = frozenset(
 """Settings that may differ between the seeds of one agent."""
 SHOWN = 3
 """Settings that a label spells out."""
+_NOTHING = object()
 
 
 def agent_settings(config: Config) -> tuple[tuple[str, Hashable], ...]:
@@ -40,8 +42,34 @@ def agent_settings(config: Config) -> tuple[tuple[str, Hashable], ...]:
     return tuple((path, value) for path, value in flatten(config).items() if path not in INCIDENTAL)
 
 
+def shared_settings(agents: Sequence[tuple[Config, str | None, str | None]]) -> dict[str, Any]:
+    """Settings that several agents all have in place of their presets', by path; a label need not repeat them.
+
+    An agent whose variant itself says what a setting is has a say in no other's: with `straight-through-only` among
+    the agents, `behavior.actor.gradient=both` is still shared by the rest.
+
+    Args:
+        agents: configuration, preset and variant of each, as for `agent_label`; one alone shares nothing.
+    """
+    if len(agents) < 2:
+        return {}
+    nearest = [_nearest(*agent) for agent in agents]
+    changes = [{path: value for path, _, value in found[2]} for found in nearest]
+    own = [combined(found[1]) for found in nearest]
+    shared: dict[str, Any] = {}
+    for path, value in (entry for one in changes for entry in one.items()):
+        having = [one.get(path, _NOTHING) == value for one in changes]
+        if sum(having) > 1 and all(has or path in said for has, said in zip(having, own, strict=True)):
+            shared[path] = value
+    return shared
+
+
 def agent_label(
-    config: Config, preset: str | None = None, variant: str | None = None, shown: int | None = SHOWN
+    config: Config,
+    preset: str | None = None,
+    variant: str | None = None,
+    shown: int | None = SHOWN,
+    shared: Mapping[str, Any] = MappingProxyType({}),
 ) -> str:
     """`atari-small`, `atari-small, gaussian-latents`, or with settings, `atari-small, world_model.kl.scale=1`.
 
@@ -50,13 +78,20 @@ def agent_label(
         preset: that the run says it was started with; None looks for the nearest.
         variant: likewise.
         shown: so many of the other settings are spelt out, the rest counted; None spells out all.
+        shared: settings that are left out, from `shared_settings`.
     """
-    name, base_variant, changes = _nearest(config, preset, variant)
+    name, base_variant, every = _nearest(config, preset, variant)
+    changes = [entry for entry in every if shared.get(entry[0], _NOTHING) != entry[2]]
     spelt = changes[:shown]
     more = len(changes) - len(spelt)
     parts = [name, *([] if base_variant == "full" else [base_variant])]
-    parts += [f"{path}={_text(value)}" for path, _, value in spelt]
+    parts += [setting_text(path, value) for path, _, value in spelt]
     return ", ".join([*parts, *([f"{more} more settings"] if more > 1 else ["1 more setting"] if more else [])])
+
+
+def setting_text(path: str, value: Any) -> str:
+    """`world_model.kl.scale=1`."""
+    return f"{path}={_text(value)}"
 
 
 def _nearest(config: Config, preset: str | None, variant: str | None) -> tuple[str, str, list[tuple[str, Any, Any]]]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from reverie.analysis import statistics
 from reverie.analysis.published import VARIANTS
@@ -318,3 +319,17 @@ def test_published_scores_at_frames() -> None:
 )
 def test_variant_of_a_preset(name: str, variant: str) -> None:
     assert variant_of(preset(name)) == variant
+
+
+def test_long_names_have_room(tmp_path: Path, report: Make) -> None:
+    """The legend lies above the axes, however long the names of the agents are."""
+    for number, variant in enumerate(("full", "gaussian-latents", "no-kl-balancing", "no-gru-norm", "binary-latents")):
+        settings = {"behavior__horizon": 5 + number, "behavior__lambda_": 0.5 + number / 100}
+        settings |= {"replay__batch_size": 8 + number, "replay__batch_length": 20 + number}
+        write_run(tmp_path / "runs" / variant, variant=variant, **settings)
+    made, _ = report()
+    drawn = figures.learning_curves(made.comparison.environments[0], made.comparison.agents)
+    FigureCanvasAgg(drawn).draw()
+    (legend,), (axes,) = drawn.legends, drawn.axes
+    assert legend.get_window_extent().y0 >= axes.get_window_extent().y1
+    assert legend.get_window_extent().y1 <= drawn.bbox.y1 + 1 and axes.get_window_extent().height > 150

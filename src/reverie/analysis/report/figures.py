@@ -24,6 +24,8 @@ WIDTH, HEIGHT = 4.8, 3.1
 """Inches. Small, so that letters of 8 points are still legible on a phone."""
 LABEL = 56
 """Letters in a line of the legend; longer names are broken."""
+LINE, LINES = 0.15, 4
+"""Inches of a line of the legend, and lines for which a figure has room; it grows with further ones."""
 PUBLISHED: Mapping[Variant, Any] = {"release": (0, (1, 1.2)), "schedules": (0, (4, 1.5, 1, 1.5))}
 """Dashes of the published curves, which are black."""
 
@@ -240,6 +242,8 @@ def _legend(figure: Figure, axes: Axes) -> None:
     if handles:
         wide = max(map(len, names)) > 26
         labels = [textwrap.fill(name, LABEL) for name in names]
+        lines = sum(label.count("\n") + 1 for label in labels) / (1 if wide else 2)
+        figure.set_figheight(figure.get_figheight() + LINE * max(lines - LINES, 0))
         figure.legend(
             handles, labels, loc="outside upper left", ncols=1 if wide else 2, frameon=False, fontsize=8,
             labelcolor=INK, handlelength=3.2, borderaxespad=0.2, labelspacing=0.3,

@@ -43,6 +43,11 @@ def notes(comparison: Comparison, statistics: Sequence[Statistics]) -> list[Note
     found += _few(comparison)
     if statistics and not all(one.intervals for one in statistics):
         found.append(Note("No intervals", WITHOUT))
+    if comparison.shared:
+        text = (
+            f"All agents have {listed(comparison.shared, len(comparison.shared))}, unless their variant says otherwise."
+        )
+        found.append(Note("Same for all", text))
     return [*found, *_comparability(comparison)]
 
 
@@ -61,19 +66,22 @@ def _unfinished(place: Environment) -> Iterator[Note]:
             if counted and run.frames == place.frames:
                 consequence = "It is counted, and the comparison ends with it."
             happened = "still runs and has reached" if run.status == "running" else "stopped at"
-            yield Note(
-                run.status.capitalize(),
-                f"{_name(run)} ({short_path(run.path)}) {happened} {frames_text(run.frames)} of "
-                f"{frames_text(run.frames_planned)} frames. {consequence}",
-            )
+            name = f"{entry.agent} in {place.name}, seed {run.seed} ({short_path(run.path)})"
+            reached = f"{frames_text(run.frames)} of {frames_text(run.frames_planned)} frames"
+            yield Note(run.status.capitalize(), f"{name} {happened} {reached}. {consequence}")
 
 
 def _lengths(place: Environment, given: bool) -> Iterator[Note]:
     runs = [run for entry in place.entries for run in entry.runs]
     longest = max(run.frames for run in runs)
-    finished = [run for run in runs if run.status == "finished" and run.frames < place.frames]
+    finished = [
+        f"{entry.agent}, seed {run.seed} ({frames_text(run.frames)})"
+        for entry in place.entries
+        for run in entry.runs
+        if run.status == "finished" and run.frames < place.frames
+    ]
     if finished:
-        shorter = listed([f"{run.label}, seed {run.seed} ({frames_text(run.frames)})" for run in finished])
+        shorter = listed(finished)
         yield Note(
             "Not counted",
             f"{place.name}: {shorter} planned fewer than {frames_text(place.frames)} frames and "
