@@ -106,7 +106,7 @@ def _print_grid(board: "Board", folder: Path, as_json: bool) -> None:
     from reverie.experiments.board import State
     from reverie.experiments.view import STYLES, estimate_words, score_words
 
-    table = Table("environment", "variant", "seed", "preset", "state", "done", "score")
+    table = Table("environment", "variant", "seed", "preset", "state", "done", "last score")
     for entry in board.entries:
         cell, state = entry.cell, entry.state.value
         if entry.state is State.SAME:

@@ -125,7 +125,7 @@ def _table(board: Board, entries: list[Entry]) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", expand=False)
     for name in ("environment", "variant", "seed"):
         table.add_column(name, no_wrap=True, overflow="ellipsis")
-    for name in ("done", "frames/s", "left", "score"):
+    for name in ("done", "frames/s", "left", "last score"):
         table.add_column(name, no_wrap=True, justify="right")
     for entry in entries:
         rate, cell = entry.frames_per_second, entry.cell
@@ -169,7 +169,7 @@ def event_line(entry: Entry) -> str:
             verb = "goes on" if entry.track.step else "begins"
             return f"{cell} {verb}" + (f" at step {entry.track.step:,}" if entry.track.step else "")
         case State.DONE:
-            return f"{cell} is done: score {score_words(entry)}"
+            return f"{cell} is done: last score {score_words(entry)}"
         case State.FAILED:
             return f"{cell} failed: {entry.error}"
         case State.WAITING if entry.error:
