@@ -15,9 +15,11 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from reverie.analysis import statistics
+from reverie.analysis.comparison import compare
 from reverie.analysis.published import VARIANTS
 from reverie.analysis.report import Report, figures, report_runs, svg
 from reverie.analysis.report.references import published_at, published_end, variant_of
+from reverie.analysis.runs import read_run
 from reverie.errors import ReverieError
 from reverie.presets import preset
 from tests.analysis.fake_runs import write_run
@@ -321,14 +323,14 @@ def test_variant_of_a_preset(name: str, variant: str) -> None:
     assert variant_of(preset(name)) == variant
 
 
-def test_long_names_have_room(tmp_path: Path, report: Make) -> None:
+def test_long_names_have_room(tmp_path: Path) -> None:
     """The legend lies above the axes, however long the names of the agents are."""
     for number, variant in enumerate(("full", "gaussian-latents", "no-kl-balancing", "no-gru-norm", "binary-latents")):
         settings = {"behavior__horizon": 5 + number, "behavior__lambda_": 0.5 + number / 100}
         settings |= {"replay__batch_size": 8 + number, "replay__batch_length": 20 + number}
-        write_run(tmp_path / "runs" / variant, variant=variant, **settings)
-    made, _ = report()
-    drawn = figures.learning_curves(made.comparison.environments[0], made.comparison.agents)
+        write_run(tmp_path / variant, variant=variant, **settings)
+    found = compare([read_run(folder) for folder in sorted(tmp_path.iterdir())])
+    drawn = figures.learning_curves(found.environments[0], found.agents)
     FigureCanvasAgg(drawn).draw()
     (legend,), (axes,) = drawn.legends, drawn.axes
     assert legend.get_window_extent().y0 >= axes.get_window_extent().y1
