@@ -194,6 +194,11 @@ def _observations_by_heart(r: Report) -> str | None:
     )
 
 
+def _against_heart(r: Report, other: str) -> str:
+    more = times(r, "training.train_every", 2)
+    return f"More experience for each update, {more}; or {other}. Part of it may be the other policy of the other run."
+
+
 def _missed_ends(r: Report) -> str | None:
     d = r.discounts
     if d is None or d.on_terminal is None or d.terminals < EVENTS / 2 or d.on_terminal <= MISSED_END * d.gamma:
@@ -276,8 +281,7 @@ MODEL_RULES: tuple[Rule, ...] = (
     Rule(
         "observations-by-heart", "prediction", "warning", _observations_by_heart,
         "The model knows the scenes of its own replay and is lost in others, into which a better policy would lead.",
-        lambda r: f"More experience for each update, {times(r, 'training.train_every', 2)}; more exploration, "
-        f"{entropy(r, 3)}. Part of it may be the other policy of the other run.",
+        lambda r: _against_heart(r, f"more exploration, {entropy(r, 3)}"),
         early=False,
     ),
     Rule(
@@ -295,8 +299,7 @@ MODEL_RULES: tuple[Rule, ...] = (
     Rule(
         "rewards-by-heart", "reward", "warning", _rewards_by_heart,
         "The model remembers where rewards were, and does not see where new ones come; imagination needs the latter.",
-        lambda r: f"More experience for each update, {times(r, 'training.train_every', 2)}; or less weight on rewards, "
-        f"{times(r, 'world_model.scales.reward', 0.5)}. Part of it may be the other policy of the other run.",
+        lambda r: _against_heart(r, f"less weight on rewards, {times(r, 'world_model.scales.reward', 0.5)}"),
         early=False,
     ),
     Rule(
