@@ -316,6 +316,22 @@ def test_batches_may_change_their_size() -> None:
         assert agent.carry is not None and agent.carry.deter.shape[0] == size
 
 
+def test_world_model_alone_is_the_first_half_of_an_update() -> None:
+    """The same weights, carried state and metrics as after whole updates; nothing else has moved or was counted."""
+    both, alone = (Dreamer(tiny(), EnvSpec(ATARI_IMAGE, DISCRETE), seed=3) for _ in range(2))
+    before = {key: value.clone() for key, value in alone.behavior.state_dict().items()}
+    whole = both.train_step(random_steps(both.spec, (4, 2)))
+    half = alone.train_world_model(random_steps(alone.spec, (4, 2)))
+    assert {name: value for name, value in whole.items() if name.startswith("model/")} == half
+    learned = alone.world_model.state_dict()
+    assert all(torch.equal(value, learned[key]) for key, value in both.world_model.state_dict().items())
+    assert both.carry is not None and alone.carry is not None
+    assert torch.equal(both.carry.deter, alone.carry.deter)
+    assert all(torch.equal(value, before[key]) for key, value in alone.behavior.state_dict().items())
+    optimizers = (alone.model_optimizer, alone.actor_optimizer, alone.critic_optimizer)
+    assert (alone.updates, *(optimizer.updates for optimizer in optimizers)) == (1, 1, 0, 0)
+
+
 # --- reproducibility -------------------------------------------------------------------------------------------------
 
 

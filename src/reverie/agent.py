@@ -42,6 +42,11 @@ def resolve_device(name: str) -> torch.device:
     return torch.device(name)
 
 
+def _exact(numbers: Mapping[str, float]) -> dict[str, float]:
+    """As exact as a tensor holds them: an update is the same whether it reads numbers or tensors."""
+    return {name: float(np.float32(value)) for name, value in numbers.items()}
+
+
 class Dreamer(nn.Module):
     """DreamerV2.
 
@@ -81,7 +86,7 @@ class Dreamer(nn.Module):
         self.carry: State | None = None
         """Last posterior of the previous batch, where the next one starts; steps with is_first ignore it (SPEC 22)."""
         self.updates = 0
-        """Calls of `train_step` so far."""
+        """Updates of the world model so far: calls of `train_step` and `train_world_model`."""
         self.agent_steps = 0
         """Steps taken in environments so far; the position in all schedules. Set by whoever collects."""
         wants_graph = config.training.cuda_graphs and self.device.type == "cuda"
@@ -142,26 +147,44 @@ class Dreamer(nn.Module):
         Returns:
             Metrics as scalar tensors on the agent's device, by name.
         """
-        steps = self.to_tensors(batch)
-        size = steps["is_first"].shape[1]
-        if self.carry is None or self.carry.deter.shape[0] != size:
-            self._set_carry(self.world_model.rssm.initial((size,)))
-        numbers = self._scalars()
+        steps = self._receive(batch)
+        numbers = self._scalars(**self._optimizers()) | _exact(self.behavior.scalars(self.agent_steps))
         metrics = self._graph(steps, numbers) if self._graph and sample else self._learn(steps, numbers, sample)
         self.behavior.update_target(self.updates)
         self.updates += 1
         return metrics
+
+    def train_world_model(self, batch: Mapping[str, Array | Tensor]) -> dict[str, Tensor]:
+        """One update of the world model alone: the first half of `train_step`, and never a CUDA graph.
+
+        Args:
+            batch: sequences of raw steps, [T, B, …].
+
+        Returns:
+            The world model's metrics, as `train_step` names them.
+        """
+        steps = self._receive(batch)
+        _, _, metrics = self._learn_world_model(steps, self._scalars(model=self.model_optimizer))
+        self.updates += 1
+        return metrics
+
+    def _receive(self, batch: Mapping[str, Array | Tensor]) -> dict[str, Tensor]:
+        """A batch on the device; the carried state has its size."""
+        steps = self.to_tensors(batch)
+        size = steps["is_first"].shape[1]
+        if self.carry is None or self.carry.deter.shape[0] != size:
+            self._set_carry(self.world_model.rssm.initial((size,)))
+        return steps
 
     def _set_carry(self, carry: State | None) -> None:
         self.carry = carry
         if self._graph:
             self._graph.forget()
 
-    def _scalars(self) -> dict[str, float]:
-        """All numbers of the next update that are not the same in every one, as exact as a tensor holds them."""
-        rates = {f"{name}_lr": optimizer.advance(self.agent_steps) for name, optimizer in self._optimizers().items()}
-        numbers = self.world_model.scalars(self.agent_steps) | self.behavior.scalars(self.agent_steps) | rates
-        return {name: float(np.float32(value)) for name, value in numbers.items()}
+    def _scalars(self, **optimizers: Optimizer) -> dict[str, float]:
+        """Numbers of the world model's next update, and the learning rates of these optimizers, which count it."""
+        rates = {f"{name}_lr": optimizer.advance(self.agent_steps) for name, optimizer in optimizers.items()}
+        return _exact(self.world_model.scalars(self.agent_steps) | rates)
 
     def _learn(self, steps: dict[str, Tensor], scalars: Scalars, sample: bool = True) -> dict[str, Tensor]:
         """The arithmetic of an update.
@@ -172,30 +195,38 @@ class Dreamer(nn.Module):
         Returns:
             The metrics.
         """
-        model, behavior = self.world_model, self.behavior
+        posterior, is_terminal, metrics = self._learn_world_model(steps, scalars, sample)
+        start = posterior.map(lambda part: part.flatten(0, 1))
+        return metrics | self._learn_behavior(start, is_terminal.flatten(), scalars, sample)
+
+    def _learn_world_model(
+        self, steps: dict[str, Tensor], scalars: Scalars, sample: bool = True
+    ) -> tuple[State, Tensor, dict[str, Tensor]]:
+        """Returns: the posteriors before this update and whether each step is terminal, [T, B, …], and the metrics."""
+        model = self.world_model
         assert self.carry is not None
         if model.vector_norm is not None:
             model.vector_norm.update(steps)
         data = model.preprocess(steps)
-        length, size = data["is_first"].shape
         with self._autocast(), self._fusion:
-            noise = model.rssm.latents.draw_noise((length, size), self.generator) if sample else None
-            model_loss = model.loss(data, self.carry, noise, scalars)
-        model_norm = self.model_optimizer.step(model_loss.loss, scalars["model_lr"])
-        posterior = model_loss.posterior.map(torch.Tensor.detach)
-
-        start = posterior.map(lambda part: part.flatten(0, 1))
-        with self._autocast(), self._fusion:
-            rollout_noise = behavior.draw_noise(model, length * size, self.generator) if sample else None
-            losses = behavior.loss(model, start, data["is_terminal"].flatten(), rollout_noise, scalars)
-        actor_norm = self.actor_optimizer.step(losses.actor, scalars["actor_lr"])
-        critic_norm = self.critic_optimizer.step(losses.critic, scalars["critic_lr"])
+            noise = model.rssm.latents.draw_noise(data["is_first"].shape, self.generator) if sample else None
+            result = model.loss(data, self.carry, noise, scalars)
+        norm = self.model_optimizer.step(result.loss, scalars["model_lr"])
+        posterior = result.posterior.map(torch.Tensor.detach)
         for kept, new in zip(self.carry, posterior, strict=True):
             kept.copy_(new[-1])
+        return posterior, data["is_terminal"], {**result.metrics, "model/gradient_norm": norm}
+
+    def _learn_behavior(self, start: State, is_terminal: Tensor, scalars: Scalars, sample: bool) -> dict[str, Tensor]:
+        """Rollouts from these states, [N, …], and what actor and critic learn from them."""
+        model, behavior = self.world_model, self.behavior
+        with self._autocast(), self._fusion:
+            noise = behavior.draw_noise(model, len(is_terminal), self.generator) if sample else None
+            losses = behavior.loss(model, start, is_terminal, noise, scalars)
+        actor_norm = self.actor_optimizer.step(losses.actor, scalars["actor_lr"])
+        critic_norm = self.critic_optimizer.step(losses.critic, scalars["critic_lr"])
         return {
-            **model_loss.metrics,
             **losses.metrics,
-            "model/gradient_norm": model_norm,
             "behavior/actor_gradient_norm": actor_norm,
             "behavior/critic_gradient_norm": critic_norm,
         }

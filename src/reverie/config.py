@@ -376,6 +376,9 @@ class TrainingConfig:
     """The same seed and number of threads give the same run on the same machine, bit for bit."""
     prefill: int = 10_000
     """Random agent steps before learning starts. Atari: 50000."""
+    pretrain_world_model: int = 0
+    """Updates of the world model alone, after the prefill and before all others (not in the release). Behavior that is
+    learned from a world model without rewards avoids the steps from which rewards could be learned."""
     pretrain: int = 2
     """Updates before the agent first acts (the release does one to build its variables, and one more)."""
     train_every: int = 5
@@ -412,7 +415,8 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         _at_least(1, self, "steps", "train_every", "train_steps", "eval_episodes", "log_every", "checkpoint_every")
-        _at_least(0, self, "prefill", "pretrain", "eval_every", "video_every", "threads", "seed")
+        _at_least(0, self, "prefill", "pretrain_world_model", "pretrain", "eval_every", "video_every")
+        _at_least(0, self, "threads", "seed")
         _at_least(1, self, "keep_checkpoints")
 
 

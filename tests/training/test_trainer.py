@@ -1,8 +1,10 @@
 """Whole runs, tiny: they repeat, resume, stop, and keep their ratios."""
 
 import json
+import math
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ import torch
 import reverie
 import reverie.errors
 from reverie.errors import CheckpointError, EnvError, ReplayError, RunError
+from reverie.replay import Replay
 from reverie.training import evaluate_run
 from reverie.training.interrupts import Stopped
 from reverie.training.metrics import read_metrics
@@ -183,6 +186,56 @@ def test_stop_saves_and_resumes(
     assert 70 <= stopped <= (72 if overlap == "on" else 70)
     resumed = train(Stops, tmp_path, resume=True, steps=86, **settings)
     assert resumed.agent_steps == 86
+
+
+PRETRAINED = {
+    **{"steps": 60, "prefill": 40, "train_every": 4, "log_every": 20, "checkpoint_every": 40, "eval_every": 0},
+    **{"pretrain_world_model": 23, "pretrain": 4, "env.parallel": False},
+}
+"""Rows of metrics after five updates of the pretraining, checkpoints after ten."""
+
+
+def test_pretraining_of_the_world_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    train(environments.Catch, tmp_path, **PRETRAINED)
+    rows = [row for row in read_metrics(tmp_path) if row["step"] == 40]
+    assert [row["updates"] for row in rows] == [0, 5, 10, 15, 20, 25]
+    assert ["behavior/actor_loss" in row for row in rows] == [False, False, False, False, False, True]
+    assert all("model/kl" in row for row in rows[1:])
+    loop = json.loads((sorted((tmp_path / "checkpoints").glob("step-*"))[-1] / "state.json").read_text())["loop"]
+    assert loop["state"]["pretraining"] == 27
+
+
+@pytest.mark.parametrize("at", [4, 12, 23, 26])
+def test_broken_off_pretraining_goes_on_where_it_was(at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the same updates as if it had not been, and no row of metrics twice."""
+    # What the environments were doing ends where a run is resumed, and batches are drawn from the episode that is left.
+    monkeypatch.setattr(Replay, "end_streams", lambda _: None)
+    train(environments.Catch, tmp_path / "whole", **PRETRAINED)
+    calls = 0
+
+    def stop_after(learn: Callable[..., object]) -> Callable[..., object]:
+        def learn_and_stop(agent: reverie.Dreamer, batch: object) -> object:
+            nonlocal calls
+            calls += 1
+            if calls == at:
+                os.kill(os.getpid(), signal.SIGINT)
+            return learn(agent, batch)
+
+        return learn_and_stop
+
+    with monkeypatch.context() as patch:
+        for name in ("train_world_model", "train_step"):
+            patch.setattr(reverie.Dreamer, name, stop_after(getattr(reverie.Dreamer, name)))
+        with pytest.raises(Stopped):
+            train(environments.Catch, tmp_path / "parts", **PRETRAINED)
+    assert calls == at
+    train(environments.Catch, tmp_path / "parts", resume=True, **PRETRAINED)
+    whole, parts = (
+        [row for row in learned(read_metrics(tmp_path / name)) if row["step"] == 40] for name in ("whole", "parts")
+    )
+    assert [row["updates"] for row in parts] == [0, 5, 10, 15, 20, 25]
+    between = math.ceil(at / 5)  # The row that was being gathered has the rest of its updates only.
+    assert parts[:between] + parts[between + 1 :] == whole[:between] + whole[between + 1 :]
 
 
 def test_used_folder_is_refused(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """How long a sweep still takes, from nothing but what was measured in it.
 
-A cell takes `overhead` seconds until its first row of metrics after an update, and from there a constant time for every
-frame. Both are measured on cells as similar as there are: of the same environment and variant, else of the same
+A cell takes `overhead` seconds until steps and updates go on beside each other, and from there a constant time for
+every frame. Both are measured on cells as similar as there are: of the same environment and variant, else of the same
 environment, else of the same preset. What resembles nothing that was measured is unknown, and said to be.
 """
 
@@ -18,7 +18,7 @@ class Pace:
     """How fast runs of one kind are."""
 
     overhead: float
-    """Seconds until the first row of metrics after an update."""
+    """Seconds until steps and updates go on beside each other."""
     base: float
     """Frames of that row."""
     per_frame: float

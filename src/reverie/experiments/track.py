@@ -23,7 +23,7 @@ class Track:
     """Agent steps of the last row."""
     last: Mark = Mark(0.0, 0.0)
     first: Mark | None = None
-    """The first row after an update. What lies before it, random steps and pretraining, has another pace."""
+    """The last row before steps go on beside updates: random steps and pretraining have another pace."""
     score: float | None = None
     """Mean return of the last evaluation, or of the last training episodes where there was no evaluation."""
     evaluated: bool = False
@@ -32,7 +32,8 @@ class Track:
     def after(self, row: dict[str, Any]) -> "Track":
         """With one more row."""
         mark = Mark(float(row["frames"]), float(row["time"]))
-        first = self.first if self.first is not None or not row["updates"] else mark
+        stands_still = self.first is None or mark.frames == self.first.frames
+        first = mark if row["updates"] and stands_still else self.first
         evaluation = _number(row, "eval/return")
         score, evaluated = self.score, self.evaluated
         if evaluation is not None:

@@ -90,7 +90,13 @@ class Display:
             self._print_line()
 
     def update(
-        self, *, step: int, frames: int, phase: str = "training", metrics: Mapping[str, float] | None = None
+        self,
+        *,
+        step: int,
+        frames: int,
+        phase: str = "training",
+        metrics: Mapping[str, float] | None = None,
+        detail: str = "",
     ) -> None:
         """Say where the run stands.
 
@@ -99,9 +105,10 @@ class Display:
             frames: environment frames so far.
             phase: prefill, training, evaluating, or any short word.
             metrics: those of `training.metrics`, where there are new ones; the others keep their last value.
+            detail: how far the phase is, if frames do not say it: `3,400/9,000 updates`.
         """
         with self._lock:
-            self.progress.update(step, frames, phase, metrics)
+            self.progress.update(step, frames, phase, metrics, detail)
         if not self.is_live:
             now = self._clock()
             if now - self._last_line >= self._interval:
@@ -152,7 +159,7 @@ def plain_line(progress: Progress) -> str:
     """One line of plain characters: `12,000/100,000 frames  12%  eta 3:12  return 4.0  image 3,771  310 f/s`."""
     parts = [f"{progress.frames:,}/{progress.total_frames:,} frames", f"{progress.fraction:4.0%}"]
     if progress.phase != "training":
-        parts.append(progress.phase)
+        parts.append(f"{progress.phase} {progress.detail}".rstrip())
     if progress.eta is not None:
         parts.append(f"eta {format_duration(progress.eta)}")
     if progress.mean_return is not None:

@@ -99,6 +99,8 @@ def _pace(progress: Progress, width: int) -> RenderableType:
     grid = Table.grid(expand=True)
     grid.add_column(no_wrap=True)
     grid.add_column(justify="right", no_wrap=True)
+    if progress.detail and wide:
+        frames_text += f" · {progress.detail}"
     grid.add_row(frames_text, f"{format_duration(progress.eta)} left" if progress.eta is not None else "")
     grid.add_row(
         Text(" · ".join(speed), style="dim"), Text(f"{format_duration(progress.elapsed)} elapsed", style="dim")

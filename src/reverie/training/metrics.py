@@ -209,12 +209,13 @@ class MetricsWriter:
         self._file: Any = None
         self._board: Any = None
 
-    def open(self, resume_at_step: int | None = None) -> "MetricsWriter":
+    def open(self, resume_at_step: int | None = None, resume_at_update: int | None = None) -> "MetricsWriter":
         """Start writing.
 
         Args:
             resume_at_step: agent steps of the checkpoint that the run goes on from; later rows are dropped, so that
-                no step is written twice. None starts a new file.
+                none is written twice. None starts a new file.
+            resume_at_update: updates at that checkpoint; in pretraining they go on while steps stand still.
 
         Raises:
             RunError: if a new file would overwrite metrics, or nothing can be written.
@@ -222,7 +223,7 @@ class MetricsWriter:
         with self._explained():
             self.directory.mkdir(parents=True, exist_ok=True)
             if resume_at_step is not None:
-                self._drop_after(resume_at_step)
+                self._drop_after(resume_at_step, math.inf if resume_at_update is None else resume_at_update)
             elif self.path.exists() and self.path.stat().st_size:
                 raise RunError(f"{self.path} already holds metrics; go on with --resume or choose another folder.")
             self._file = self.path.open("a", encoding="utf-8")
@@ -234,10 +235,12 @@ class MetricsWriter:
                 self._board = EventFile(self.directory / TENSORBOARD_FOLDER, purge)
         return self
 
-    def _drop_after(self, step: int) -> None:
+    def _drop_after(self, step: int, update: float) -> None:
         if not self.path.exists():
             return
-        kept = [line + "\n" for line, row in _parse(self.path) if row["step"] <= step]
+        kept = [
+            line + "\n" for line, row in _parse(self.path) if row["step"] <= step and row.get("updates", 0) <= update
+        ]
         temporary = self.path.with_suffix(".tmp")
         with temporary.open("w", encoding="utf-8") as file:
             file.writelines(kept)

@@ -120,6 +120,7 @@ class Progress:
         self.frames = frames
         self.step = 0
         self.phase = "starting"
+        self.detail = ""
         self.metrics: dict[str, float] = {}
         self.episodes = 0
         self.recent: deque[tuple[float, int]] = deque(maxlen=RECENT_EPISODES)
@@ -130,13 +131,13 @@ class Progress:
         self._start = clock() - elapsed
         self._samples: deque[tuple[float, int]] = deque([(clock(), frames)])
 
-    def update(self, step: int, frames: int, phase: str, metrics: Mapping[str, float] | None) -> None:
+    def update(self, step: int, frames: int, phase: str, metrics: Mapping[str, float] | None, detail: str = "") -> None:
         """Take over where the run stands; metrics that are not given keep their last value."""
         stood_still = bool(self._samples) and self._samples[0][1] == self.frames
         if phase != self.phase and ({phase, self.phase} & UNTIMED or stood_still):
             # Such as an evaluation before the first step of training.
             self._samples.clear()
-        self.step, self.frames, self.phase = step, frames, phase
+        self.step, self.frames, self.phase, self.detail = step, frames, phase, detail
         if metrics:
             self.metrics.update(metrics)
             for name in observation_losses(metrics)[:1]:

@@ -53,6 +53,8 @@ class LoopState:
     seconds: float = 0.0
     """Wall time of the run, over all its parts."""
     best_score: float | None = None
+    pretraining: int = 0
+    """Updates of the pretraining so far."""
     pretrained: bool = False
     finished_at: int = 0
     """Steps at which the run was last finished: with its last evaluation, video and row of metrics."""
@@ -133,7 +135,7 @@ class Trainer:
             self._restore(resumed[1])
             run.save_config(config)  # What it goes on with is what the next --resume goes on with.
         self._writer = MetricsWriter(run.path)
-        self._resumed_at = resumed[0] if resumed else None
+        self._resumed_at = (resumed[0], self.agent.updates) if resumed else None
         self._display = Display(
             config.env.name,
             settings.steps * self.env.frames_per_step,
@@ -168,7 +170,7 @@ class Trainer:
             with (
                 self._cores,
                 self._display,
-                self._writer.open(self._resumed_at),
+                self._writer.open(*(self._resumed_at or ())),
                 StopRequest(self._announce_stop) as stop,
             ):
                 note_start(self.run_folder.path, self._origin, self.state.steps)
@@ -199,7 +201,9 @@ class Trainer:
                 self._receive(self._collect(random_policy, self._prefill_block(), stop).result(), "prefill")
             else:
                 if not self.state.pretrained:
-                    self._pretrain(stop)
+                    self._pretrain(stop, started)
+                if stop.requested:
+                    break
                 if self._is_due("evaluate"):
                     self._evaluate(stop)
                 if not self._goes_on(stop):
@@ -319,7 +323,8 @@ class Trainer:
         """`times` times the updates of `training.train_steps`."""
         self._update(times * self.config.training.train_steps)
 
-    def _update(self, count: int) -> None:
+    def _update(self, count: int, world_model_alone: bool = False) -> None:
+        learn = self.agent.train_world_model if world_model_alone else self.agent.train_step
         with closing(self._prefetcher.batches(count)) as batches:
             for _ in range(count):
                 if news := self._cores.look():
@@ -327,20 +332,35 @@ class Trainer:
                 with self.metrics.timer("sample"):
                     batch = next(batches)
                 with self.metrics.timer("learn"):
-                    self.metrics.add(self.agent.train_step(batch))
+                    self.metrics.add(learn(batch))
                 self.metrics.add({"speed/threads": torch.get_num_threads()})
                 self.metrics.count("updates")
 
-    def _pretrain(self, stop: StopRequest) -> None:
+    def _pretrain(self, stop: StopRequest, started: float) -> None:
+        """Updates before the agent first acts: those of the world model alone, then those of the whole agent.
+
+        Steps stand still meanwhile, so rows of metrics and checkpoints come after as many updates as they do later.
+        """
         self.replay.check_sampleable()
         if self.agent.compiles:
             self._display.log("Compiling parts of the model: the first updates take about a minute longer, once.")
-        for _ in range(self.config.training.pretrain):
+        settings, state = self.config.training, self.state
+        updates_per_step = settings.train_steps / settings.train_every
+        row, checkpoint = (
+            max(1, round(steps * updates_per_step)) for steps in (settings.log_every, settings.checkpoint_every)
+        )
+        while state.pretraining < self._pretraining:
             if stop.requested:
                 return
-            self._update(1)
-            self._display.update(step=self.state.steps, frames=self.frames, phase="pretraining")
-        self.state.pretrained = True
+            self._update(1, world_model_alone=state.pretraining < settings.pretrain_world_model)
+            state.pretraining += 1
+            state.seconds = time.monotonic() - started
+            self._display.update(**self._standing())
+            if state.pretraining % row == 0:
+                self._log()
+            if state.pretraining % checkpoint == 0:
+                self._checkpoint()
+        state.pretrained = True
 
     def _evaluate(self, stop: StopRequest) -> None:
         settings = self.config.training
@@ -369,7 +389,7 @@ class Trainer:
     def _log(self) -> None:
         scalars = self.metrics.flush()
         self._writer.write(self.state.steps, self.frames, self.state.seconds, self.agent.updates, scalars)
-        self._display.update(step=self.state.steps, frames=self.frames, phase=self._phase(), metrics=scalars)
+        self._display.update(**self._standing(), metrics=scalars)
         broken = [name for name, value in scalars.items() if not math.isfinite(value)]
         if broken:
             raise Diverged(
@@ -377,8 +397,18 @@ class Trainer:
                 f"earlier checkpoint in {self.run_folder.checkpoints}."
             )
 
-    def _phase(self) -> str:
-        return "training" if self.state.pretrained else "prefill"
+    @property
+    def _pretraining(self) -> int:
+        """Updates of the whole pretraining."""
+        return self.config.training.pretrain_world_model + self.config.training.pretrain
+
+    def _standing(self) -> dict[str, Any]:
+        """Where the run stands, for the display."""
+        state, phase, detail = self.state, "training", ""
+        if not state.pretrained:
+            phase = "pretraining" if state.pretraining else "prefill"
+            detail = f"{state.pretraining:,}/{self._pretraining:,} updates" if state.pretraining else ""
+        return {"step": state.steps, "frames": self.frames, "phase": phase, "detail": detail}
 
     def _finish(self, stop: StopRequest) -> None:
         self.replay.check_sampleable()
