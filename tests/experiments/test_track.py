@@ -25,6 +25,15 @@ def test_rows_are_summed_up(tmp_path: Path) -> None:
     assert tail.read() == Track(50, Mark(200, 5), Mark(120, 3), 7.0, True)
 
 
+def test_the_pace_of_pretraining_is_left_out(tmp_path: Path) -> None:
+    """Rows of which updates go on while steps stand still; the run's own pace begins with the last of them."""
+    path = tmp_path / "metrics.jsonl"
+    still = [row(40, time=seconds, updates=updates) for seconds, updates in ((4, 0), (14, 10), (24, 20))]
+    path.write_text("".join(still) + row(50, time=27, updates=23) + row(60, time=30, updates=26))
+    track = Tail(path).read()
+    assert (track.first, track.last) == (Mark(160, 24), Mark(240, 30))
+
+
 def test_a_file_that_was_cut_or_replaced_is_read_anew(tmp_path: Path) -> None:
     """As a resumed run does with rows that are later than its checkpoint."""
     path = tmp_path / "metrics.jsonl"

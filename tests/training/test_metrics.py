@@ -192,6 +192,16 @@ def test_resuming_drops_the_rows_after_the_checkpoint(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["metrics.jsonl", "tensorboard"]
 
 
+def test_resuming_in_pretraining_drops_the_rows_after_the_checkpoint(tmp_path: Path) -> None:
+    """Steps stand still there, and updates tell what is later."""
+    with MetricsWriter(tmp_path, tensorboard=False).open() as writer:
+        for updates in (0, 5, 10, 15):
+            writer.write(40, 160, 1.0, updates, {})
+    with MetricsWriter(tmp_path, tensorboard=False).open(40, 7) as writer:
+        writer.write(40, 160, 2.0, 10, {})
+    assert [(row["updates"], row["time"]) for row in read_metrics(tmp_path)] == [(0, 1.0), (5, 1.0), (10, 2.0)]
+
+
 def test_resuming_mends_a_line_that_was_cut_short(tmp_path: Path) -> None:
     write_rows(tmp_path, [10, 20, 30])
     path = tmp_path / "metrics.jsonl"

@@ -177,6 +177,13 @@ def test_heavy_rewards_are_not_made_heavier() -> None:
     assert "weigh 20 already: train longer" in finding.advice and "--world-model.scales.reward" not in finding.advice
 
 
+def test_a_world_model_that_learned_first_is_not_told_to() -> None:
+    for updates, advised in ((0, True), (9000, False)):
+        config = healthy().config.override(**{"training.pretrain_world_model": updates})
+        finding = find(ill("", CASES["rewards-missed"][0], config=config), RULES)[0]
+        assert ("--training.pretrain-world-model 9000" in finding.advice) == advised
+
+
 def test_a_run_without_rewards_says_nothing_about_what_was_learned_by_heart() -> None:
     none = unseen("rewards", explained=None, groups={"zero": Bin(0.0, 0.0, 6400)})
     assert names(none) == set()

@@ -54,6 +54,8 @@ LOST = 0.1
 HEAVY = 10.0
 """Scale of rewards from which a larger one is no longer advised: rewards then outweigh what a small object costs."""
 FORM_LATENTS = "--world-model.gradients.reward true"
+MODEL_FIRST = "let the world model learn from random play before behavior does, --training.pretrain-world-model 9000"
+"""As in the preset atari-laptop (docs/results.md, Boxing)."""
 
 
 def reconstruction(report: Report) -> float | None:
@@ -293,6 +295,7 @@ MODEL_RULES: tuple[Rule, ...] = (
             else f"Weigh rewards more, {times(r, 'world_model.scales.reward', 10)}"
         )
         + ("" if r.config.world_model.gradients.reward else f", and let them form the latents, {FORM_LATENTS}")
+        + ("" if r.config.training.pretrain_world_model else f"; or in a new run {MODEL_FIRST}")
         + ". If what gives rewards is not reconstructed either, see the section on prediction first.",
         early=False,
     ),
