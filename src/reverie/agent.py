@@ -148,7 +148,7 @@ class Dreamer(nn.Module):
             Metrics as scalar tensors on the agent's device, by name.
         """
         steps = self._receive(batch)
-        numbers = self._scalars(**self._optimizers()) | _exact(self.behavior.scalars(self.agent_steps))
+        numbers = self._scalars()
         metrics = self._graph(steps, numbers) if self._graph and sample else self._learn(steps, numbers, sample)
         self.behavior.update_target(self.updates)
         self.updates += 1
@@ -164,7 +164,7 @@ class Dreamer(nn.Module):
             The world model's metrics, as `train_step` names them.
         """
         steps = self._receive(batch)
-        _, _, metrics = self._learn_world_model(steps, self._scalars(model=self.model_optimizer))
+        _, _, metrics = self._learn_world_model(steps, self._world_model_scalars())
         self.updates += 1
         return metrics
 
@@ -181,10 +181,19 @@ class Dreamer(nn.Module):
         if self._graph:
             self._graph.forget()
 
-    def _scalars(self, **optimizers: Optimizer) -> dict[str, float]:
-        """Numbers of the world model's next update, and the learning rates of these optimizers, which count it."""
-        rates = {f"{name}_lr": optimizer.advance(self.agent_steps) for name, optimizer in optimizers.items()}
-        return _exact(self.world_model.scalars(self.agent_steps) | rates)
+    def _scalars(self) -> dict[str, float]:
+        """All numbers of the next update that are not the same in every one; the optimizers count it."""
+        rates = {"actor_lr": self.actor_optimizer, "critic_lr": self.critic_optimizer}
+        behavior = self.behavior.scalars(self.agent_steps)
+        return self._world_model_scalars() | _exact(behavior | self._advance(rates))
+
+    def _world_model_scalars(self) -> dict[str, float]:
+        """The same of an update of the world model alone."""
+        model = self.world_model.scalars(self.agent_steps)
+        return _exact(model | self._advance({"model_lr": self.model_optimizer}))
+
+    def _advance(self, optimizers: dict[str, Optimizer]) -> dict[str, float]:
+        return {name: optimizer.advance(self.agent_steps) for name, optimizer in optimizers.items()}
 
     def _learn(self, steps: dict[str, Tensor], scalars: Scalars, sample: bool = True) -> dict[str, Tensor]:
         """The arithmetic of an update.
