@@ -346,7 +346,7 @@ class Trainer:
             self._display.log("Compiling parts of the model: the first updates take about a minute longer, once.")
         settings, state = self.config.training, self.state
         updates_per_step = settings.train_steps / settings.train_every
-        row, checkpoint = (
+        per_row, per_checkpoint = (
             max(1, round(steps * updates_per_step)) for steps in (settings.log_every, settings.checkpoint_every)
         )
         while state.pretraining < self._pretraining:
@@ -356,9 +356,9 @@ class Trainer:
             state.pretraining += 1
             state.seconds = time.monotonic() - started
             self._display.update(**self._standing())
-            if state.pretraining % row == 0:
+            if state.pretraining % per_row == 0:
                 self._log()
-            if state.pretraining % checkpoint == 0:
+            if state.pretraining % per_checkpoint == 0:
                 self._checkpoint()
         state.pretrained = True
 
