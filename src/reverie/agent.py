@@ -211,7 +211,11 @@ class Dreamer(nn.Module):
     def _learn_world_model(
         self, steps: dict[str, Tensor], scalars: Scalars, sample: bool = True
     ) -> tuple[State, Tensor, dict[str, Tensor]]:
-        """Returns: the posteriors before this update and whether each step is terminal, [T, B, …], and the metrics."""
+        """Update the world model.
+
+        Returns:
+            The posteriors from before the update and whether each step is terminal, [T, B, …], and the metrics.
+        """
         model = self.world_model
         assert self.carry is not None
         if model.vector_norm is not None:

@@ -122,8 +122,8 @@ _ATARI_SMALL: dict[str, Any] = {
     "training.video_every": 25_000,
 }
 
-# For 1M frames in two hours on two cores (docs/results.md, Boxing). A CPU pays for every step of a batch, so batches
-# are small and learning rates high. Rewards are the bottleneck: their loss weighs more, and the world model learns them
+# Meant for 1M frames in two hours on two cores (docs/results.md, Boxing). A CPU pays for every step of a batch, so
+# batches are small and learning rates high. Rewards are the bottleneck: their loss weighs more, and the world model learns them
 # from random play, which is full of them, before behavior begins to learn.
 _ATARI_LAPTOP: dict[str, Any] = {
     **_ATARI_SMALL,
@@ -282,7 +282,7 @@ _DEFINITIONS: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("article", "atari-paper with the article's world model loss, as it is written; see docs/variants.md.", _ARTICLE),
     ("dreamer-v1", "The predecessor: atari-paper without the article's six modifications.", _DREAMER_V1),
     ("atari-small", "Atari on a CPU: 4.2M parameters, otherwise as atari.", _ATARI_SMALL),
-    ("atari-laptop", "1M frames of an Atari game in two hours on two cores; 3M parameters.", _ATARI_LAPTOP),
+    ("atari-laptop", "Atari on two CPU cores: 3M parameters, the world model learns first.", _ATARI_LAPTOP),
     ("minatar", "MinAtar's games as pictures: 0.9M parameters, one to two hours on a CPU core.", _MINATAR),
     ("crafter", "The release's settings for Crafter: larger, layer norm everywhere.", _CRAFTER),
     ("dmc-vision", "The release's settings for continuous control from images.", _DMC),
