@@ -123,8 +123,8 @@ _ATARI_SMALL: dict[str, Any] = {
 }
 
 # Meant for 1M frames in two hours on two cores (docs/results.md, Boxing). A CPU pays for every step of a batch, so
-# batches are small and learning rates high. Rewards are the bottleneck: their loss weighs more, and the world model learns them
-# from random play, which is full of them, before behavior begins to learn.
+# batches are small and learning rates high. Rewards are the bottleneck: their loss weighs more, and the world model
+# learns them from random play, which is full of them, before behavior begins to learn.
 _ATARI_LAPTOP: dict[str, Any] = {
     **_ATARI_SMALL,
     **_learning_rates("linear(7e-4,1e-4,1e6 frames)", 8e-5, 2e-4),
