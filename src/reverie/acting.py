@@ -40,6 +40,11 @@ def product_dtype(device: torch.device, config: Config) -> torch.dtype:
     return torch.bfloat16 if bf16 else torch.float32
 
 
+def precision_name(device: torch.device, config: Config) -> str:
+    """What `training.precision` stands for on a device: `bf16` or `fp32`."""
+    return "bf16" if product_dtype(device, config) == torch.bfloat16 else "fp32"
+
+
 def autocast(device: torch.device, config: Config) -> AbstractContextManager[Any]:
     """Where the precision is bf16, matrix products and convolutions inside run in bfloat16 (SPEC 37)."""
     return torch.autocast(device.type, torch.bfloat16, enabled=product_dtype(device, config) == torch.bfloat16)

@@ -92,6 +92,9 @@ def test_changes() -> None:
     assert changes(config, config.override(threads=4, keep_checkpoints=9)) == []
     assert changes(config.override(steps=900), config) == []
     assert changes(config, config.override(steps=900)) == ["training.steps was 1000 and is now 900"]
+    fp32, auto = (config.override(precision=precision) for precision in ("fp32", "auto"))
+    assert changes(fp32, auto) == []
+    assert changes(auto, fp32) == ["training.precision was auto and is now fp32"]
     assert changes(config, config.override(seed=2)) == ["training.seed was 0 and is now 2"]
 
 

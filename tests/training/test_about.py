@@ -6,12 +6,15 @@ from pathlib import Path
 import torch
 
 import reverie
+from reverie.presets import preset
 from reverie.training.about import Origin, note_start, read_about
+
+FP32, BF16 = (preset("debug").override(device="cpu", precision=precision) for precision in ("fp32", "bf16"))
 
 
 def test_each_start_is_noted_and_the_first_names_stay(tmp_path: Path) -> None:
-    note_start(tmp_path, Origin("atari", "no-gru-norm", "reverie train A"), 0)
-    note_start(tmp_path, Origin(None, None, "reverie train A --resume"), 500)
+    note_start(tmp_path, Origin("atari", "no-gru-norm", "reverie train A"), 0, FP32)
+    note_start(tmp_path, Origin(None, None, "reverie train A --resume"), 500, BF16)
     about = json.loads((tmp_path / "about.json").read_text())
     assert (about["preset"], about["variant"]) == ("atari", "no-gru-norm")
     assert [(start["step"], start["command"]) for start in about["starts"]] == [
@@ -19,13 +22,14 @@ def test_each_start_is_noted_and_the_first_names_stay(tmp_path: Path) -> None:
         (500, "reverie train A --resume"),
     ]
     assert about["starts"][0]["torch"] == torch.__version__
+    assert [(start["device"], start["precision"]) for start in about["starts"]] == [("cpu", "fp32"), ("cpu", "bf16")]
     assert about == read_about(tmp_path)
 
 
 def test_a_damaged_note_is_written_anew(tmp_path: Path) -> None:
     for damaged in ("{", "[]", '{"starts": 3}'):
         (tmp_path / "about.json").write_text(damaged)
-        note_start(tmp_path, Origin("atari"), 7)
+        note_start(tmp_path, Origin("atari"), 7, FP32)
         about = read_about(tmp_path)
         assert [start["step"] for start in about["starts"]] == [7]
         assert about["preset"] == "atari"

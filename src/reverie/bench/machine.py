@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 
-from reverie.acting import product_dtype
+from reverie.acting import precision_name
 from reverie.agent import resolve_device
 from reverie.config import Config
 from reverie.fast.memory import keep_freed_memory
-from reverie.provenance import commit, cpu_name, proc_entry, reverie_version, usable_cores
+from reverie.provenance import commit, cpu_name, device_name, proc_entry, reverie_version, usable_cores
 
 CPU_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_tile", "amx_bf16")
 """Extensions that decide how fast matrix products are, as Linux names them."""
@@ -34,8 +34,8 @@ def machine(config: Config) -> dict[str, Any]:
     device = resolve_device(config.training.device)
     on_gpu = device.type == "cuda"
     return {
-        "precision": "bf16" if product_dtype(device, config) == torch.bfloat16 else "fp32",
-        "device": torch.cuda.get_device_name(device) if on_gpu else device.type,
+        "precision": precision_name(device, config),
+        "device": device_name(device),
         "threads": torch.get_num_threads(),
         "cpu": cpu_name(),
         "cpu_flags": [flag for flag in CPU_FLAGS if flag in proc_entry("cpuinfo", "flags").split()],

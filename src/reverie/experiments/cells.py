@@ -159,11 +159,13 @@ def _with_twins(ordered: Sequence[Cell]) -> list[Cell]:
 def changes(saved: Config, planned: Config) -> list[str]:
     """What makes a run in its folder another one than planned, in words; empty if it may go on.
 
-    A run may have been started with fewer steps: it is the same run, only shorter.
+    A run may have been started with fewer steps: it is the same run, only shorter. A plan whose precision is `auto`
+    agrees with either of the two that this stands for.
     """
     found = []
     for path, before, now in config_io.diff(planned, saved):
-        if path in FREE or (path == "training.steps" and before < now):
+        shorter = path == "training.steps" and before < now
+        if path in FREE or shorter or (path == "training.precision" and now == "auto"):
             continue
         found.append(f"{path} was {as_text(before)} and is now {as_text(now)}")
     return found

@@ -8,7 +8,10 @@ from typing import Any, NamedTuple
 
 import torch
 
-from reverie.provenance import commit, cpu_name, reverie_version
+from reverie.acting import precision_name
+from reverie.agent import resolve_device
+from reverie.config import Config
+from reverie.provenance import commit, cpu_name, device_name, reverie_version
 from reverie.video import replacing
 
 ABOUT = "about.json"
@@ -35,26 +38,28 @@ def read_about(run: Path) -> dict[str, Any]:
     return about if isinstance(about, dict) else {}
 
 
-def note_start(run: Path, origin: Origin, step: int) -> None:
+def note_start(run: Path, origin: Origin, step: int, config: Config) -> None:
     """Add a start to a run's `about.json`. A resumed run keeps the names that it was first given.
 
     Args:
         run: its folder.
         origin: preset and variant, and the command that starts it now.
         step: agent steps that the run has behind it.
+        config: of the start, for the device and the precision that `auto` means on it.
     """
     about = read_about(run)
     starts = about.get("starts", [])
     about = {
         "preset": about.get("preset") or origin.preset,
         "variant": about.get("variant") or origin.variant,
-        "starts": [*(starts if isinstance(starts, list) else []), _start(origin, step)],
+        "starts": [*(starts if isinstance(starts, list) else []), _start(origin, step, config)],
     }
     with replacing(run / ABOUT) as temporary:
         temporary.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
 
 
-def _start(origin: Origin, step: int) -> dict[str, Any]:
+def _start(origin: Origin, step: int, config: Config) -> dict[str, Any]:
+    device = resolve_device(config.training.device)
     return {
         "time": datetime.now().astimezone().isoformat(timespec="seconds"),
         "step": step,
@@ -65,4 +70,6 @@ def _start(origin: Origin, step: int) -> dict[str, Any]:
         "python": platform.python_version(),
         "cpu": cpu_name(),
         "threads": torch.get_num_threads(),
+        "device": device_name(device),
+        "precision": precision_name(device, config),
     }

@@ -2,7 +2,7 @@
 
 RUN/
     config.json       the resolved configuration
-    about.json        names of preset and variant, and each start: command, versions, commit, machine
+    about.json        names of preset and variant, and each start: command, versions, commit, machine, precision
     metrics.jsonl     one row of metrics a line
     tensorboard/      the same for TensorBoard
     checkpoints/      see reverie.checkpoints

@@ -173,7 +173,7 @@ class Trainer:
                 self._writer.open(*(self._resumed_at or ())),
                 StopRequest(self._announce_stop) as stop,
             ):
-                note_start(self.run_folder.path, self._origin, self.state.steps)
+                note_start(self.run_folder.path, self._origin, self.state.steps, self.config)
                 try:
                     self._loop(stop, started)
                 except (Exception, SystemExit) as error:  # rich exits where the reader of a pipe has gone

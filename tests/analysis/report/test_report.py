@@ -277,6 +277,18 @@ def test_other_sticky_actions_and_commits_are_pointed_out(tmp_path: Path, report
     assert [row[-1] for row in page.tables["runs"][1:]] == ["fedcba9", "0123abc"]
 
 
+def test_different_precisions_are_pointed_out(tmp_path: Path, report: Make) -> None:
+    for name, precision in (("a", "bf16"), ("b", "fp32")):
+        about = write_run(tmp_path / "runs" / name, seed=ord(name), evaluations=level(1)) / "about.json"
+        content = json.loads(about.read_text())
+        content["starts"][0]["precision"] = precision
+        about.write_text(json.dumps(content))
+    _, page = report()
+    assert re.search(r"Several precisions\. .*bf16 and fp32", "\n".join(page.notes))
+    assert page.tables["runs"][0][-1] == "machine"
+    assert [row[-1].split(", ")[2] for row in page.tables["runs"][1:]] == ["bf16", "fp32"]
+
+
 def test_frames_that_are_asked_for(tmp_path: Path, report: Make) -> None:
     write_run(tmp_path / "runs", evaluations=lambda frames: frames / 1e5)
     _, page = report(frames=500_000)

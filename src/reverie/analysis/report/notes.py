@@ -197,11 +197,21 @@ def _comparability(comparison: Comparison) -> Iterator[Note]:
     commits = commits_of(comparison.runs)
     if len(commits) > 1:
         yield Note("Several commits", f"These runs were made with {listed(commits)}; code may differ between them.")
+    precisions = _said_by_starts(comparison.runs, "precision")
+    if len(precisions) > 1:
+        yield Note(
+            "Several precisions",
+            f"These runs were computed in {listed(precisions)}; a difference between agents may be one between these.",
+        )
 
 
 def commits_of(runs: Iterable[Run]) -> list[str]:
     """Commits that the starts of these runs name, in order of appearance."""
-    return list(dict.fromkeys(str(start["commit"]) for run in runs for start in run.starts if start.get("commit")))
+    return _said_by_starts(runs, "commit")
+
+
+def _said_by_starts(runs: Iterable[Run], key: str) -> list[str]:
+    return list(dict.fromkeys(str(start[key]) for run in runs for start in run.starts if start.get(key)))
 
 
 def _has_references(environment: str) -> bool:

@@ -262,10 +262,16 @@ def commit_of(run: Run) -> str:
 
 
 def machine_of(run: Run) -> str:
-    """Processor, threads and PyTorch of the run's last start; empty if it does not say."""
-    parts = [_last(run, "cpu"), _last(run, "threads"), _last(run, "torch")]
-    texts = [str(parts[0] or ""), f"{parts[1]} threads" if parts[1] else "", f"torch {parts[2]}" if parts[2] else ""]
-    return ", ".join(filter(None, texts)).replace("1 threads", "1 thread")
+    """Processor or GPU, threads, precision and PyTorch of the run's last start; empty if it does not say."""
+    cpu, device, threads, torch = (_last(run, key) for key in ("cpu", "device", "threads", "torch"))
+    processor = device if device not in (None, "cpu") else cpu
+    texts = [
+        str(processor or ""),
+        plural(threads, "thread") if isinstance(threads, int) else "",
+        str(_last(run, "precision") or ""),
+        f"torch {torch}" if torch else "",
+    ]
+    return ", ".join(filter(None, texts))
 
 
 def _last(run: Run, key: str) -> object:
