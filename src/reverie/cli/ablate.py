@@ -37,7 +37,7 @@ class Ablate:
     ] = None
     """Where settings start from, for the environments that are named here."""
     suite: str | None = None
-    """Environments and budgets: laptop, quick, evening, or a plan of your own (TOML). Default: laptop, without ENV."""
+    """Environments and budgets: laptop, quick, evening, boxing, or a plan of your own (TOML). Without ENV: laptop."""
     seeds: Annotated[
         int | None, tyro.conf.arg(metavar="INT", help_behavior_hint=f"(default: the suite's, or {SEEDS})")
     ] = None

@@ -29,7 +29,7 @@ class Sweep:
     """
 
     plan: Annotated[str, tyro.conf.arg(metavar="PLAN")]
-    """A plan (TOML), the folder of a sweep, or one that comes with the package: laptop, quick or evening."""
+    """A plan (TOML), the folder of a sweep, or one that comes with the package: laptop, quick, evening or boxing."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="(default: runs/NAME-OF-PLAN)")] = None
     """Folder of the sweep; each run lies in DIR/ENV/VARIANT/seed-N."""
     workers: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint=_OF_PLAN)] = None
