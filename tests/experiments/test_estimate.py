@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from reverie.experiments.board import Board, State
 from reverie.experiments.estimate import Estimate, Pace, Paces, estimate, makespan, pace
 from reverie.experiments.track import Mark, Track
-from reverie.experiments.view import estimate_words
+from reverie.experiments.view import done_words, estimate_words
 from tests.experiments.sweeps import STEPS, grid
 
 
@@ -98,6 +98,17 @@ def test_the_board_counts_down_between_rows() -> None:
     assert (entry.fraction, board.fraction, board.elapsed) == (0.75, 0.375, 70)
     entry.state = State.FAILED
     assert board.estimate() == Estimate(85, 0)
+
+
+def test_pretraining_is_shown_while_frames_stand_still() -> None:
+    cell = grid()[0]
+    cell = replace(cell, config=cell.config.override(pretrain_world_model=80, pretrain=20))
+    entry = Board([cell], 1, lambda: 0.0).entries[0]
+    words = []
+    for frames, first, updates in ((40, None, 0), (50, (50, 10), 46), (50, (50, 20), 100), (60, (50, 20), 103)):
+        entry.track = replace(track(frames, 9, first), updates=updates)
+        words.append(done_words(entry))
+    assert words == ["20%", "25%, pretraining 46%", "25%", "30%"]
 
 
 @given(st.lists(st.integers(0, 9), max_size=3), st.lists(st.integers(0, 9), max_size=6), st.integers(1, 4))

@@ -19,10 +19,10 @@ def test_rows_are_summed_up(tmp_path: Path) -> None:
     assert tail.read() == Track(20, Mark(80, 2), None, 3.0, False)
     with path.open("a") as file:
         file.write(row(30, eval__return=7.0, train__return=1.0) + row(40, train__return=2.0)[:-5])
-    assert tail.read() == Track(30, Mark(120, 3), Mark(120, 3), 7.0, True)
+    assert tail.read() == Track(30, Mark(120, 3), Mark(120, 3), 7.0, True, 10)
     with path.open("a") as file:
         file.write(row(40, train__return=2.0)[-5:] + row(50, eval__return=None))
-    assert tail.read() == Track(50, Mark(200, 5), Mark(120, 3), 7.0, True)
+    assert tail.read() == Track(50, Mark(200, 5), Mark(120, 3), 7.0, True, 30)
 
 
 def test_the_pace_of_pretraining_is_left_out(tmp_path: Path) -> None:

@@ -104,7 +104,7 @@ def carry_out(plan: "Plan", cells: "Sequence[Cell]", folder: Path, retry: int, d
 
 def _print_grid(board: "Board", folder: Path, as_json: bool) -> None:
     from reverie.experiments.board import State
-    from reverie.experiments.view import STYLES, estimate_words, score_words
+    from reverie.experiments.view import STYLES, done_words, estimate_words, score_words
 
     table = Table("environment", "variant", "seed", "preset", "state", "done", "last score")
     for entry in board.entries:
@@ -116,7 +116,7 @@ def _print_grid(board: "Board", folder: Path, as_json: bool) -> None:
         elif entry.state is State.WAITING and entry.track.step:
             state = "interrupted"
         style = STYLES[entry.state]
-        done = "" if entry.state is State.SAME else f"{entry.fraction:.0%}"
+        done = "" if entry.state is State.SAME else done_words(entry)
         score = score_words(entry) if entry.track.step else ""
         table.add_row(cell.env, cell.variant, str(cell.seed), cell.preset, f"[{style}]{state}[/]", done, score)
     out = console(stderr=as_json)

@@ -51,6 +51,14 @@ class Entry:
         return 1.0 if self.state is State.DONE else min(self.track.last.frames / max(self.cell.frames, 1), 1.0)
 
     @property
+    def pretraining(self) -> float | None:
+        """Share of its updates before behavior begins to act that is done, while frames stand still for them."""
+        settings, track = self.cell.config.training, self.track
+        planned = settings.pretrain_world_model + settings.pretrain
+        stands_still = track.first is not None and track.last.frames == track.first.frames
+        return track.updates / planned if stands_still and track.updates < planned else None
+
+    @property
     def frames_per_second(self) -> float | None:
         """Pace since its first update; None before it was measured."""
         found = pace(self.track)

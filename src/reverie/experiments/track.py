@@ -28,6 +28,8 @@ class Track:
     """Mean return of the last evaluation, or of the last training episodes where there was no evaluation."""
     evaluated: bool = False
     """Whether `score` is of an evaluation."""
+    updates: int = 0
+    """Updates at the last row."""
 
     def after(self, row: dict[str, Any]) -> "Track":
         """With one more row."""
@@ -41,7 +43,7 @@ class Track:
         elif not evaluated:
             training = _number(row, "train/return")
             score = score if training is None else training
-        return Track(int(row["step"]), mark, first, score, evaluated)
+        return Track(int(row["step"]), mark, first, score, evaluated, int(row["updates"]))
 
 
 class Tail:

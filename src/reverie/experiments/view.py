@@ -133,12 +133,18 @@ def _table(board: Board, entries: list[Entry]) -> Table:
             cell.env,
             cell.variant,
             str(cell.seed),
-            f"{entry.fraction:.0%}",
+            done_words(entry),
             "…" if rate is None else format_rate(rate),
             "elsewhere" if entry.state is State.ELSEWHERE else format_duration(board.left(entry)),
             score_words(entry),
         )
     return table
+
+
+def done_words(entry: Entry) -> str:
+    """Share of its frames, and of its pretraining while that lasts: `61%, pretraining 46%`."""
+    share = "" if entry.pretraining is None else f", pretraining {entry.pretraining:.0%}"
+    return f"{entry.fraction:.0%}{share}"
 
 
 def score_words(entry: Entry) -> str:
@@ -181,7 +187,7 @@ def event_line(entry: Entry) -> str:
 def plain_line(board: Board) -> str:
     """`3 done, 2 running, 7 waiting  41%  2:10:07 left`, then the running cells."""
     counts = ", ".join(f"{count} {state.value}" for state, count in board.counts().items())
-    running = [f"{entry.cell.name} {entry.fraction:.0%}" for entry in board.of(State.RUNNING)]
+    running = [f"{entry.cell.name} {done_words(entry)}" for entry in board.of(State.RUNNING)]
     ending = f"  ({'; '.join(running)})" if running else ""
     left = estimate_words(board.estimate())
     over = not board.of(State.RUNNING, State.WAITING, State.ELSEWHERE)
