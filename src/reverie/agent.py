@@ -42,6 +42,11 @@ def resolve_device(name: str) -> torch.device:
     return torch.device(name)
 
 
+def device_name(device: torch.device) -> str:
+    """The GPU's name, or `cpu`."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
 def _exact(numbers: Mapping[str, float]) -> dict[str, float]:
     """As exact as a tensor holds them: an update is the same whether it reads numbers or tensors."""
     return {name: float(np.float32(value)) for name, value in numbers.items()}

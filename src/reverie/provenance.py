@@ -6,8 +6,6 @@ import subprocess
 from importlib import metadata
 from pathlib import Path
 
-import torch
-
 
 def reverie_version() -> str | None:
     """Of the installed package; None if it was not installed."""
@@ -33,11 +31,6 @@ def commit() -> str | None:
 def cpu_name() -> str:
     """Name of the processor."""
     return proc_entry("cpuinfo", "model name") or platform.processor() or platform.machine()
-
-
-def device_name(device: torch.device) -> str:
-    """The GPU's name, or `cpu`."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def usable_cores() -> int:

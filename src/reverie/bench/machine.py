@@ -8,10 +8,10 @@ from typing import Any
 import torch
 
 from reverie.acting import precision_name
-from reverie.agent import resolve_device
+from reverie.agent import device_name, resolve_device
 from reverie.config import Config
 from reverie.fast.memory import keep_freed_memory
-from reverie.provenance import commit, cpu_name, device_name, proc_entry, reverie_version, usable_cores
+from reverie.provenance import commit, cpu_name, proc_entry, reverie_version, usable_cores
 
 CPU_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_tile", "amx_bf16")
 """Extensions that decide how fast matrix products are, as Linux names them."""

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import torch
 
 from reverie.acting import precision_name
-from reverie.agent import resolve_device
+from reverie.agent import device_name, resolve_device
 from reverie.config import Config
-from reverie.provenance import commit, cpu_name, device_name, reverie_version
+from reverie.provenance import commit, cpu_name, reverie_version
 from reverie.video import replacing
 
 ABOUT = "about.json"
