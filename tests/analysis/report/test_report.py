@@ -281,12 +281,16 @@ def test_different_precisions_are_pointed_out(tmp_path: Path, report: Make) -> N
     for name, precision in (("a", "bf16"), ("b", "fp32")):
         about = write_run(tmp_path / "runs" / name, seed=ord(name), evaluations=level(1)) / "about.json"
         content = json.loads(about.read_text())
-        content["starts"][0]["precision"] = precision
+        content["starts"][0] |= {"device": "cpu" if precision == "fp32" else "A card", "precision": precision}
         about.write_text(json.dumps(content))
     _, page = report()
     assert re.search(r"Several precisions\. .*bf16 and fp32", "\n".join(page.notes))
     assert page.tables["runs"][0][-1] == "machine"
-    assert [row[-1].split(", ")[2] for row in page.tables["runs"][1:]] == ["bf16", "fp32"]
+    machines = [row[-1].split(", ") for row in page.tables["runs"][1:]]
+    assert [(processor, precision) for processor, _, precision, _ in machines] == [
+        ("A card", "bf16"),
+        ("A processor", "fp32"),
+    ]
 
 
 def test_frames_that_are_asked_for(tmp_path: Path, report: Make) -> None:
