@@ -297,3 +297,17 @@ def test_the_demo_is_what_it_says() -> None:
     config = preset("demo")
     assert config.env.name == "ALE/Boxing-v5"
     assert config.training.steps <= 10_000
+
+
+def test_digest_is_of_the_run_and_of_each_part(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = {"steps": 40, "prefill": 20, "threads": 1, "eval_every": 0}
+    training.train("CartPole-v1", "debug", logdir=tmp_path / "a run", **settings)
+    capsys.readouterr()
+    whole = run("digest 'a run'").strip()
+    assert re.fullmatch("[0-9a-f]{64}", whole)
+    lines = [line.split() for line in run("digest 'a run' --parts").splitlines()]
+    parts = {name: value for value, name in lines}
+    assert parts["run"] == whole and set(parts) == {"weights", "state", "replay", "metrics", "videos", "run"}
+    assert json.loads(run("digest 'a run' --json")) == parts
+    assert cli.main(["digest", str(tmp_path)]) == 1
+    assert "give the folder of a run" in " ".join(capsys.readouterr().err.split())

@@ -1,5 +1,6 @@
 """The Atari protocol against a second, slow implementation of it that keeps every frame."""
 
+import itertools
 from typing import Any
 
 import cv2
@@ -23,11 +24,11 @@ class Reference:
         self.rng, _ = seeding.np_random(seed)
         ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
         self.ale = ale_py.ALEInterface()
-        self.ale.setFloat("repeat_action_probability", sticky)
+        self.ale.setFloat("repeat_action_probability", 0.0)
         self.ale.setInt("random_seed", int(self.rng.integers(2**31)))
         self.ale.loadROM(ale_py.roms.get_rom_path(game))
         self.actions = self.ale.getLegalActionSet() if full else self.ale.getMinimalActionSet()
-        self.repeat, self.noops, self.gray = repeat, noops, gray
+        self.repeat, self.noops, self.gray, self.sticky = repeat, noops, gray, sticky
         self.frames_at_end: list[int] = []
 
     def screen(self) -> Any:
@@ -39,6 +40,7 @@ class Reference:
 
     def reset(self) -> Any:
         self.ale.reset_game()
+        self.held = 0
         for _ in range(self.rng.integers(1, self.noops + 1) if self.noops else 0):
             self.ale.act(0)
         self.last = self.screen()
@@ -47,7 +49,9 @@ class Reference:
     def step(self, action: int) -> tuple[Any, float, bool]:
         frames, rewards = [], []
         for _ in range(self.repeat):
-            rewards.append(self.ale.act(self.actions[action]))
+            if self.sticky == 0 or self.rng.random() >= self.sticky:
+                self.held = self.actions[action]
+            rewards.append(self.ale.act(self.held))
             if self.ale.game_over():
                 break
             frames.append(self.screen())
@@ -63,20 +67,22 @@ class Reference:
 
 
 @pytest.mark.parametrize(
-    ("game", "steps", "gray", "full", "repeat", "sticky", "noops"),
+    ("game", "seed", "steps", "gray", "full", "repeat", "sticky", "noops"),
     [
-        ("road_runner", 520, True, False, 4, 0.25, 30),
-        ("pong", 1020, True, False, 4, 0.25, 30),
-        ("ms_pacman", 120, False, False, 3, 0.0, 0),
-        ("boxing", 60, False, True, 1, 0.5, 5),
+        ("road_runner", 4, 900, True, False, 4, 0.25, 30),
+        ("pong", 3, 1020, True, False, 4, 0.25, 30),
+        ("ms_pacman", 3, 120, False, False, 3, 0.0, 0),
+        ("boxing", 3, 60, False, True, 1, 0.5, 5),
     ],
 )
-def test_frame_by_frame(game: str, steps: int, gray: bool, full: bool, repeat: int, sticky: float, noops: int) -> None:
-    reference = Reference(game, 3, repeat, sticky, noops, gray, full)
+def test_frame_by_frame(
+    game: str, seed: int, steps: int, gray: bool, full: bool, repeat: int, sticky: float, noops: int
+) -> None:
+    reference = Reference(game, seed, repeat, sticky, noops, gray, full)
     env = Atari(game, repeat, sticky, noops, gray, full)
     assert env.action_space.n == len(reference.actions)
     rng = np.random.default_rng(0)
-    image, _ = env.reset(seed=3)
+    image, _ = env.reset(seed=seed)
     np.testing.assert_array_equal(image, reference.reset())
     rewards, ends, seen, joined = 0, 0, set(), 0
     for step in range(steps):
@@ -101,7 +107,50 @@ def test_frame_by_frame(game: str, steps: int, gray: bool, full: bool, repeat: i
         assert joined >= 1
 
 
-def test_the_console_decides_whether_an_action_sticks_at_every_frame() -> None:
+def console(sticky: float) -> Any:
+    ale = ale_py.ALEInterface()
+    ale.setFloat("repeat_action_probability", sticky)
+    ale.setInt("random_seed", 0)
+    ale.loadROM(ale_py.roms.get_rom_path("boxing"))
+    return ale
+
+
+def boxers(ale: Any) -> bytes:
+    """Where both stand, one frame ago."""
+    return bytes(ale.getRAM()[32:36].tobytes())
+
+
+def test_actions_stick_by_the_law_of_the_consoles_own() -> None:
+    """Where four frames lead to, and how often, by the law written out: for ours, and for the emulator's own."""
+    sticky, tries, given = 0.4, 500, (3, 5, 3, 5)  # right, down, right, down; before them the console is idle
+    plain = console(0.0)
+    expected: dict[bytes, float] = {}
+    for pattern in itertools.product([True, False], repeat=len(given)):
+        held, chance = 0, 1.0
+        plain.reset_game()
+        for action, sticks in zip(given, pattern, strict=True):
+            held, chance = (held, chance * sticky) if sticks else (action, chance * (1 - sticky))
+            plain.act(plain.getMinimalActionSet()[held])
+        place = boxers(plain)
+        expected[place] = expected.get(place, 0.0) + chance
+    assert len(expected) >= 5 and abs(sum(expected.values()) - 1) < 1e-9
+    ours, theirs = Atari("boxing", 1, sticky, 0), console(sticky)
+    ours.reset(seed=0)
+    found: list[dict[bytes, int]] = [dict.fromkeys(expected, 0) for _ in range(2)]
+    for _ in range(tries):
+        ours.reset()
+        theirs.reset_game()
+        for action in given:
+            ours.step(action)
+            theirs.act(theirs.getMinimalActionSet()[action])
+        found[0][boxers(ours._ale)] += 1
+        found[1][boxers(theirs)] += 1
+    for counts in found:
+        for place, chance in expected.items():
+            assert abs(counts[place] / tries - chance) < 4 * np.sqrt(chance * (1 - chance) / tries)
+
+
+def test_whether_an_action_sticks_is_decided_at_every_frame() -> None:
     def images(sticky: float, seed: int, action: int) -> Any:
         env = Atari("boxing", sticky_actions=sticky, noops=0)
         env.reset(seed=seed)
@@ -113,6 +162,31 @@ def test_the_console_decides_whether_an_action_sticks_at_every_frame() -> None:
     np.testing.assert_array_equal(images(0.0, 0, 3), images(0.0, 1, 3))
     assert (images(0.0, 0, 3) != images(0.0, 0, 5)).any()
     assert (images(0.5, 0, 3) != images(0.5, 1, 3)).any()
+
+
+@pytest.mark.parametrize("sticky", [0.0, 0.25])
+def test_a_game_goes_on_from_its_saved_state(sticky: float) -> None:
+    """At twelve places of an episode, and across the start of the next one."""
+
+    def shown(env: Atari, actions: Any, resets: bool) -> list[Any]:
+        seen = [env.step(int(action)) for action in actions]
+        if resets:
+            seen.append((*env.reset(), 0, 0, 0))
+            seen += [env.step(int(action)) for action in actions]
+        return seen
+
+    rng = np.random.default_rng(0)
+    for place in range(12):
+        env, other = (Atari("boxing", sticky_actions=sticky, noops=5) for _ in range(2))
+        env.reset(seed=place)
+        before, after = rng.integers(18, size=(2, 20))
+        shown(env, before[: place + 1], resets=False)
+        other.load_state(env.save_state())
+        for (left, *outcome, _), (right, *expected, _) in zip(
+            shown(other, after, resets=place % 3 == 0), shown(env, after, resets=place % 3 == 0), strict=True
+        ):
+            np.testing.assert_array_equal(left, right)
+            assert outcome == expected
 
 
 def test_idle_frames_at_the_start_are_uniform() -> None:

@@ -43,6 +43,29 @@ def test_pictures_show_the_games_own_state(game: str) -> None:
     assert episodes > 0 or game == "Freeway"
 
 
+@pytest.mark.parametrize("game", GAMES)
+def test_a_game_goes_on_from_its_saved_state(game: str) -> None:
+    env, other = (MinAtar(find_spec(f"MinAtar/{game}-v1").kwargs["game"]) for _ in range(2))
+    rng, seen = np.random.default_rng(0), set()
+    env.reset(seed=1)
+    other.reset(seed=2)
+    for _ in range(12):
+        for step in range(30):
+            action = int(rng.integers(env.action_space.n))
+            image, *outcome, _ = env.step(action)
+            if step >= 15:
+                same, *expected, _ = other.step(action)
+                np.testing.assert_array_equal(image, same)
+                assert outcome == expected
+                seen.add(image.tobytes())
+            if outcome[1]:
+                images = [env.reset()[0], *([other.reset()[0]] if step >= 15 else [])]
+                assert all((image == images[0]).all() for image in images)
+            if step == 14:
+                other.load_state(env.save_state())
+    assert len(seen) > 50
+
+
 def test_objects_fill_their_cells() -> None:
     env = MinAtar("breakout")
     image, _ = env.reset(seed=0)

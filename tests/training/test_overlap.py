@@ -130,13 +130,10 @@ def one_after_the_other(config: Config, folder: Path) -> tuple[dict[str, Tensor]
     return agent.state_dict(), actions
 
 
-def test_a_block_has_its_length_or_ends_when_it_is_stopped() -> None:
+def test_a_block_has_its_length() -> None:
     with make_env(EnvConfig(name="Catch"), 0, environments.Catch) as env:
-        collector, policy = Collector(env), RandomPolicy(env.spec.action, np.random.default_rng(0))
-        assert len(collect_block(collector, policy, 7, lambda: False).collected) == 7
-        asked = iter([False, False, True])
-        block = collect_block(collector, policy, 7, lambda: next(asked))
-    assert len(block.collected) == 3
+        block = collect_block(Collector(env), RandomPolicy(env.spec.action, np.random.default_rng(0)), 7)
+    assert len(block.collected) == 7
     assert block.error is None
 
 

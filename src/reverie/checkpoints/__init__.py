@@ -9,7 +9,14 @@ from reverie.checkpoints.format import (
     read_checkpoint,
     write_checkpoint,
 )
-from reverie.checkpoints.generators import numpy_state, restore_numpy, restore_torch, torch_state
+from reverie.checkpoints.generators import (
+    numpy_state,
+    restore_numpy,
+    restore_torch,
+    state_from_json,
+    state_to_json,
+    torch_state,
+)
 from reverie.checkpoints.keeping import Checkpoints
 
 __all__ = [
@@ -23,6 +30,8 @@ __all__ = [
     "read_checkpoint",
     "restore_numpy",
     "restore_torch",
+    "state_from_json",
+    "state_to_json",
     "torch_state",
     "write_checkpoint",
 ]

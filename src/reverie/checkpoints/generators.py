@@ -9,7 +9,7 @@ from reverie.errors import CheckpointError
 
 def numpy_state(generator: np.random.Generator) -> Json:
     """State of a numpy generator as JSON (with integers of any size). Children spawned so far are not counted."""
-    return _arrays_to_json(dict(generator.bit_generator.state))
+    return state_to_json(dict(generator.bit_generator.state))
 
 
 def restore_numpy(generator: np.random.Generator, state: Json) -> None:
@@ -19,7 +19,7 @@ def restore_numpy(generator: np.random.Generator, state: Json) -> None:
         CheckpointError: if the state is not one of this kind of generator.
     """
     try:
-        generator.bit_generator.state = _arrays_from_json(state)
+        generator.bit_generator.state = state_from_json(state)
     except (ValueError, TypeError, KeyError, OverflowError) as error:
         kind = type(generator.bit_generator).__name__
         raise CheckpointError(f"The checkpoint's random state does not fit numpy's {kind} generator.") from error
@@ -44,17 +44,19 @@ def restore_torch(generator: torch.Generator, state: torch.Tensor) -> bool:
     return True
 
 
-def _arrays_to_json(value: Json) -> Json:
+def state_to_json(value: Json) -> Json:
+    """The state of a numpy bit generator, which may contain arrays, as JSON."""
     if isinstance(value, np.ndarray):
         return {"array": value.tolist(), "dtype": str(value.dtype)}
     if isinstance(value, dict):
-        return {key: _arrays_to_json(entry) for key, entry in value.items()}
+        return {key: state_to_json(entry) for key, entry in value.items()}
     return value.item() if isinstance(value, np.generic) else value
 
 
-def _arrays_from_json(value: Json) -> Json:
+def state_from_json(value: Json) -> Json:
+    """Inverse of `state_to_json`."""
     if not isinstance(value, dict):
         return value
     if value.keys() == {"array", "dtype"}:
         return np.array(value["array"], dtype=np.dtype(value["dtype"]))
-    return {key: _arrays_from_json(entry) for key, entry in value.items()}
+    return {key: state_from_json(entry) for key, entry in value.items()}

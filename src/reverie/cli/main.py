@@ -25,6 +25,7 @@ COMMANDS: dict[str, Entry] = {
     "dream": Entry("dream", "RUN [options]", "Draw what the world model expects, beside what happened."),
     "doctor": Entry("doctor", "RUN [options]", "Examine a run: what its world model is doing, and what to try."),
     "plot": Entry("plot", "RUN... [options]", "Draw the learning curves of runs."),
+    "digest": Entry("digest", "RUN", "Print one hash over everything that a run has computed."),
     "sweep": Entry(
         "sweep", "PLAN [options]", "Run a grid of environments, variants and seeds; goes on where it stopped."
     ),

@@ -3,5 +3,17 @@
 from reverie.envs.batched import BatchedEnv
 from reverie.envs.catalog import EnvListing, list_envs
 from reverie.envs.make import EnvFactory, as_factory, env_spec, make_env
+from reverie.envs.state import EnvState, random_state, set_random_state
 
-__all__ = ["BatchedEnv", "EnvFactory", "EnvListing", "as_factory", "env_spec", "list_envs", "make_env"]
+__all__ = [
+    "BatchedEnv",
+    "EnvFactory",
+    "EnvListing",
+    "EnvState",
+    "as_factory",
+    "env_spec",
+    "list_envs",
+    "make_env",
+    "random_state",
+    "set_random_state",
+]

@@ -3,6 +3,7 @@
 ale-py is imported when the first game is created, so that everything else works without it.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import cv2
@@ -11,6 +12,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from reverie.envs.state import random_state, set_random_state
 from reverie.errors import EnvError
 from reverie.fast.area import area_average
 
@@ -24,8 +26,10 @@ class Atari(gymnasium.Env[Image, np.int64]):
     """One Atari game: image `[64, 64, 1 or 3]` uint8, raw rewards, no life loss, no FIRE at the start.
 
     A step repeats its action for `action_repeat` emulator frames and sums their rewards, without clipping. Sticky
-    actions act on every emulator frame. The image is the maximum of the last two frames, resized from the full screen
-    by averaging areas. An episode starts with 1 to `noops` idle frames. Game over terminates; there is no time limit.
+    actions act on every emulator frame; they are drawn here, by the law of the emulator's own, since it does not tell
+    which action it holds and so could not be saved. The image is the maximum of the last two frames, resized from the
+    full screen by averaging areas. An episode starts with 1 to `noops` idle frames. Game over terminates; there is no
+    time limit.
 
     Where the game ends within a step, the release does not look at the screen any more, and neither does this: the
     last image is the one before, joined (if the game ended on the very last frame) by the frame before the end.
@@ -33,7 +37,7 @@ class Atari(gymnasium.Env[Image, np.int64]):
     Args:
         game: ale-py's name of the ROM, for example `ms_pacman`.
         action_repeat: emulator frames per step.
-        sticky_actions: probability at each emulator frame that the console repeats its previous action.
+        sticky_actions: probability at each emulator frame that the action of the frame before is repeated.
         noops: largest number of idle frames at the start; 0 for none.
         grayscale: one channel instead of three.
         full_action_space: all 18 actions instead of those that the game uses.
@@ -61,7 +65,8 @@ class Atari(gymnasium.Env[Image, np.int64]):
 
         ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
         self._ale = ale_py.ALEInterface()
-        self._ale.setFloat("repeat_action_probability", sticky_actions)
+        self._state_class = ale_py.ALEState
+        self._ale.setFloat("repeat_action_probability", 0.0)
         rom = roms.get_rom_path(game)
         if rom is None:
             raise EnvError(f"ale-py has no ROM of the game '{game}'.")
@@ -69,7 +74,8 @@ class Atari(gymnasium.Env[Image, np.int64]):
         self._mode, self._difficulty = mode, difficulty
         self._load()
         self._actions = self._ale.getLegalActionSet() if full_action_space else self._ale.getMinimalActionSet()
-        self._idle = ale_py.Action.NOOP
+        self._idle = self._held = ale_py.Action.NOOP
+        self._sticky_actions = sticky_actions
         self._action_repeat = action_repeat
         self._noops = noops
         self._grab_screen = self._ale.getScreenGrayscale if grayscale else self._ale.getScreenRGB
@@ -90,6 +96,7 @@ class Atari(gymnasium.Env[Image, np.int64]):
             self._ale.setInt("random_seed", int(self.np_random.integers(2**31)))
             self._load()
         self._ale.reset_game()
+        self._held = self._idle
         for _ in range(self.np_random.integers(1, self._noops + 1) if self._noops else 0):
             self._ale.act(self._idle)
             if self._ale.game_over(with_truncation=False):
@@ -103,7 +110,9 @@ class Atari(gymnasium.Env[Image, np.int64]):
         emulator_action = self._actions[action]
         reward = 0
         for frames_left in reversed(range(self._action_repeat)):
-            reward += self._ale.act(emulator_action)
+            if not self._sticks():
+                self._held = emulator_action
+            reward += self._ale.act(self._held)
             if self._ale.game_over(with_truncation=False):
                 self._pool()
                 return self._image(), float(reward), True, False, {}
@@ -112,6 +121,30 @@ class Atari(gymnasium.Env[Image, np.int64]):
         self._grab_screen(self._pooled)
         self._pool()
         return self._image(), float(reward), False, False, {}
+
+    def save_state(self) -> dict[str, NDArray[np.uint8]]:
+        """Everything that decides what happens next: emulator and its random generator, screens, `np_random`."""
+        emulator = self._ale.cloneState(include_rng=True).serialize()
+        return {
+            "emulator": np.frombuffer(emulator, np.uint8),
+            "held": np.array([self._held.value], np.uint8),
+            "random": random_state(self.np_random),
+            "pooled": self._pooled.copy(),
+            "previous": self._previous.copy(),
+        }
+
+    def load_state(self, state: Mapping[str, NDArray[np.uint8]]) -> None:
+        """Go on where a game that was made alike stood."""
+        self._ale.reset_game()
+        self._ale.restoreState(self._state_class(state["emulator"].tobytes()))
+        self._held = type(self._idle)(int(state["held"][0]))
+        set_random_state(self.np_random, state["random"])
+        self._pooled[...] = state["pooled"]
+        self._previous[...] = state["previous"]
+
+    def _sticks(self) -> bool:
+        """Whether the next frame repeats the action of the one before."""
+        return self._sticky_actions > 0 and self.np_random.random() < self._sticky_actions
 
     def _load(self) -> None:
         self._ale.loadROM(self._rom)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from reverie.envs.adapt import check_actions
 from reverie.envs.runner import EnvRunner
+from reverie.envs.state import EnvState, fingerprint
 from reverie.errors import EnvError
 from reverie.spaces import STEP_KEYS, Array, EnvSpec, Step
 
@@ -27,6 +28,7 @@ class Group(Protocol):
     """Some of the environments of a `BatchedEnv`.
 
     Each `send_reset` and `send_step` is followed by one `receive`, each `send_plan` by one `receive_planned` a step.
+    The methods below `receive_planned` are for the moments in which nothing is under way; see `EnvRunner`.
     """
 
     spec: EnvSpec
@@ -45,6 +47,21 @@ class Group(Protocol):
 
     def receive_planned(self) -> Planned:
         """Wait for the next one."""
+
+    def states(self) -> list[EnvState]:
+        """Where the environments stand."""
+
+    def put_back(self, index: int, state: EnvState) -> bytes:
+        """Put an environment where it stood, or to the first step of its latest episode."""
+
+    def retrace(self, index: int, actions: Array) -> bytes:
+        """Let it take steps `[K, A]` again."""
+
+    def abandon(self, index: int) -> None:
+        """Leave its latest episode."""
+
+    def stand_at(self, latest: Step) -> None:
+        """These `[n, …]` were the latest steps."""
 
     def close(self) -> None:
         """Close the environments."""
@@ -150,6 +167,26 @@ class LocalGroup:
             next(self._plan)
         return first, self.receive()
 
+    def states(self) -> list[EnvState]:
+        """Where the environments stand."""
+        return [runner.state() for runner in self._runners]
+
+    def put_back(self, index: int, state: EnvState) -> bytes:
+        """See `EnvRunner.put_back`."""
+        return self._runners[index].put_back(state)
+
+    def retrace(self, index: int, actions: Array) -> bytes:
+        """See `EnvRunner.retrace`."""
+        return self._runners[index].retrace(actions)
+
+    def abandon(self, index: int) -> None:
+        """See `EnvRunner.abandon`."""
+        self._runners[index].abandon()
+
+    def stand_at(self, latest: Step) -> None:
+        """These `[n, …]` were the latest steps."""
+        self._latest = [{key: rows[index] for key, rows in latest.items()} for index in range(self.num_envs)]
+
     def close(self) -> None:
         """Close the environments."""
         for runner in self._runners:
@@ -170,6 +207,7 @@ class BatchedEnv:
 
     def __init__(self, groups: Sequence[Group], sizes: Sequence[int], frames_per_step: int) -> None:
         self._groups = groups
+        self._sizes = sizes
         borders = np.cumsum([0, *sizes])
         self._slices = [slice(start, stop) for start, stop in pairwise(borders)]
         self.num_envs = int(borders[-1])
@@ -240,6 +278,65 @@ class BatchedEnv:
             self._latest = [step for _, step in parts]
             self._broken = left > 0
             yield merged, _merged(self._latest)
+
+    def states(self) -> list[EnvState]:
+        """Where every environment stands.
+
+        Raises:
+            EnvError: if an environment fails to say it.
+        """
+        self._begin_exchange()
+        states = [state for group in self._groups for state in group.states()]
+        self._broken = False
+        return states
+
+    def put_back(
+        self, states: Sequence[EnvState], latest: Step, episodes: Sequence[Callable[[], Iterator[Step]]]
+    ) -> list[str]:
+        """Let environments that were just made go on where others of the same kind stood.
+
+        Args:
+            states: of the others, from `states`.
+            latest: their latest steps `[N, …]`. In those that could not be put back, `is_last` is set.
+            episodes: for each environment its latest episode's steps, `[K, …]` a time: the first one alone, then those
+                that actions led to. Asked only where an environment cannot be told where it stood.
+
+        Returns:
+            For each environment why it could not be put back; empty if it stands where the other one stood. One that
+            does not begins a new episode at the next reset.
+        """
+        self._begin_exchange()
+        problems = []
+        sizes = zip(self._groups, self._sizes, strict=True)
+        places = [(group, index) for group, size in sizes for index in range(size)]
+        for (group, index), state, episode in zip(places, states, episodes, strict=True):
+            problem = self._put_back_one(group, index, state, episode)
+            if problem:
+                group.abandon(index)
+            problems.append(problem)
+        latest["is_last"] |= np.array([bool(problem) for problem in problems])
+        self._latest = [{key: rows[part] for key, rows in latest.items()} for part in self._slices]
+        for group, step in zip(self._groups, self._latest, strict=True):
+            group.stand_at(step)
+        self._started[:] = True
+        self._broken = False
+        return problems
+
+    def _put_back_one(self, group: Group, index: int, state: EnvState, episode: Callable[[], Iterator[Step]]) -> str:
+        try:
+            shown = group.put_back(index, state)
+            if not shown:
+                return ""
+            count = 0
+            for steps in episode():
+                if count:
+                    shown = group.retrace(index, steps["action"])
+                if shown != fingerprint(steps, self.spec.observations):
+                    return "it does not repeat itself: what it shows is not decided by seed, np_random and actions"
+                count += len(steps["reward"])
+            return "" if count == state.step + 1 else "the replay does not hold its whole episode any more"
+        except EnvError as error:
+            return str(error).rstrip(".")
 
     def close(self) -> None:
         """Close all environments and end their processes; a second call does nothing."""

@@ -4,6 +4,8 @@ Young and Tian, "MinAtar: An Atari-Inspired Testbed for Thorough and Reproducibl
 2019. minatar is imported when the first game is created, so that everything else works without it.
 """
 
+import json
+from collections.abc import Mapping
 from typing import Any
 
 import gymnasium
@@ -33,6 +35,9 @@ COLORS = np.array(
     np.uint8,
 )
 """Of an empty cell, then of a game's objects, one for each channel of its state."""
+
+_CONSTANT = ("channels", "action_map", "ramping", "random")
+"""Attributes of a game of the package that are not part of its state."""
 
 Image = NDArray[np.uint8]
 
@@ -79,6 +84,27 @@ class MinAtar(gymnasium.Env[Image, np.int64]):
         """One frame; `truncated` is always False."""
         reward, done = self._game.act(self._actions[action])
         return self._image(), float(reward), bool(done), False, {}
+
+    def save_state(self) -> dict[str, NDArray[Any]]:
+        """Everything that decides what happens next: the game's attributes, what sticks, and the random generator."""
+        kind, keys, position, has_gauss, gauss = self._game.random.get_state()
+        plain = {name: value for name, value in vars(self._game.env).items() if name not in _CONSTANT}
+        arrays = {f"game/{name}": value.copy() for name, value in plain.items() if isinstance(value, np.ndarray)}
+        others = {name: value for name, value in plain.items() if not isinstance(value, np.ndarray)}
+        random = [kind, position, has_gauss, gauss]
+        rest = {"game": others, "last_action": int(self._game.last_action), "random": random}
+        text = np.frombuffer(json.dumps(rest, default=lambda value: value.item()).encode(), np.uint8)
+        return {**arrays, "random": keys, "rest": text}
+
+    def load_state(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Go on where a game that was made alike stood."""
+        rest = json.loads(state["rest"].tobytes())
+        kind, position, has_gauss, gauss = rest["random"]
+        self._game.random.set_state((kind, state["random"], position, has_gauss, gauss))
+        self._game.env.random = self._game.random
+        self._game.last_action = rest["last_action"]
+        arrays = {name.removeprefix("game/"): value for name, value in state.items() if name.startswith("game/")}
+        vars(self._game.env).update({**rest["game"], **{name: value.copy() for name, value in arrays.items()}})
 
     def _image(self) -> Image:
         top_object = (self._game.state() * self._rank).max(2)

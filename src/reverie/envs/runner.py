@@ -2,6 +2,8 @@
 
 import traceback
 from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import replace
 from typing import Any
 
 import gymnasium
@@ -9,6 +11,7 @@ import numpy as np
 
 from reverie.envs.adapt import ActionAdapter, ObservationAdapter, env_name
 from reverie.envs.checks import Complaint, check_reset_result, check_step_result
+from reverie.envs.state import EnvState, SavesState, fingerprint, generator_of
 from reverie.errors import EnvError
 from reverie.spaces import Array, EnvSpec, Step
 
@@ -18,7 +21,7 @@ class EnvRunner:
 
     Args:
         env: the environment; the runner closes it.
-        seed: given to the environment's first reset, and only there.
+        seed: given to the environment's first reset, and only there; also to the one after it could not be put back.
         action_repeat: environment steps per agent step, with rewards summed; fewer where an episode ends.
         time_limit: agent steps after which an episode is truncated; 0 for none.
         image_size: height and width of images.
@@ -39,7 +42,10 @@ class EnvRunner:
     ) -> None:
         self._env = env
         self._name = env_name(env) + label
+        self._fresh_seed = seed
         self._seed: int | None = seed
+        self._began = EnvState()
+        """Seed and random generator at the latest reset."""
         self._action_repeat = action_repeat
         self._time_limit = time_limit
         self._observe = ObservationAdapter(env.observation_space, self._name, image_size)
@@ -56,8 +62,13 @@ class EnvRunner:
             EnvError: if the environment fails, or returns what does not fit its spaces.
         """
         self._episode += 1
-        self._step = 0
         seed, self._seed = self._seed, None
+        return self._begin(seed)
+
+    def _begin(self, seed: int | None) -> Step:
+        self._step = 0
+        generator = generator_of(self._env)
+        self._began = EnvState(seed=seed, random=generator and deepcopy(generator.bit_generator.state))
         result = self._guard(lambda: self._env.reset(seed=seed))
         try:
             observation = self._observe(check_reset_result(result))
@@ -94,6 +105,47 @@ class EnvRunner:
         self._running = not last
         return _step(converted, total, first=False, last=last, terminal=terminated)
 
+    def state(self) -> EnvState:
+        """Where the environment stands."""
+        if self._episode and isinstance(self._env, SavesState):
+            own = self._guard(self._env.save_state)
+            return EnvState(self._episode, self._step, self._running, own=own)
+        return replace(self._began, episode=self._episode, step=self._step, running=self._running)
+
+    def put_back(self, state: EnvState) -> bytes:
+        """Go where an environment of the same kind stood, or to the first step of its latest episode.
+
+        Returns:
+            Nothing, if it stands there; else the fingerprint of that first step, and `retrace` must follow.
+
+        Raises:
+            EnvError: if it cannot be done.
+        """
+        self._episode, self._seed, self._began = state.episode, None, state
+        if state.own is not None:
+            if not isinstance(self._env, SavesState):
+                raise self._error("it cannot load a state any more")
+            env, own = self._env, state.own
+            self._guard(lambda: env.load_state(own))
+            self._step, self._running = state.step, state.running
+            return b""
+        generator = generator_of(self._env)
+        if generator is not None and state.random is not None:
+            self._guard(lambda: setattr(generator.bit_generator, "state", state.random))
+        return fingerprint(_stacked([self._begin(state.seed)]), self.spec.observations)
+
+    def retrace(self, actions: Array) -> bytes:
+        """Take steps `[K, A]` that were taken before; the fingerprint of what the environment shows now.
+
+        Raises:
+            EnvError: as `step`.
+        """
+        return fingerprint(_stacked([self.step(action) for action in actions]), self.spec.observations)
+
+    def abandon(self) -> None:
+        """Leave the latest episode; the next one begins with the runner's own seed."""
+        self._running, self._seed = False, self._fresh_seed
+
     def close(self) -> None:
         """Close the environment."""
         self._env.close()
@@ -109,6 +161,10 @@ class EnvRunner:
     def _error(self, what: str) -> EnvError:
         when = f"episode {self._episode}, " + (f"step {self._step}" if self._step else "reset")
         return EnvError(f"Environment {self._name}, {when}: {what}.")
+
+
+def _stacked(steps: list[Step]) -> Step:
+    return {key: np.stack([step[key] for step in steps]) for key in steps[0]}
 
 
 def _step(observation: dict[str, Array], reward: float, first: bool, last: bool, terminal: bool) -> Step:

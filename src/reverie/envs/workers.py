@@ -7,7 +7,8 @@ reaches the learner only, and it ends when its connection to the learner does.
 Messages go between our own processes only. Those of every step are plain bytes: RESET or STEP and the mask or the
 actions, or PLAN and the actions of several steps; RESET or STEP and the arrays (see `StepLayout`), for a plan once for
 each step and each reset before one, several of them in a message. Others are pickled: the functions that create the
-environments, and the answer, what they offer; ERROR, its message and trace.
+environments, and the answer, what they offer; CALL, a method of `LocalGroup` and what it is given, and the answer, what
+it returns; ERROR, its message and trace.
 """
 
 import contextlib
@@ -21,16 +22,18 @@ import time
 import traceback
 from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection
+from typing import Any
 
 import cloudpickle  # type: ignore[import-untyped]
 import cv2
 import numpy as np
 
 from reverie.envs.batched import LocalGroup, Planned, RunnerFactory, StepLayout
+from reverie.envs.state import EnvState
 from reverie.errors import EnvError
 from reverie.spaces import Array, EnvSpec, Step
 
-RESET, STEP, PLAN, PICKLED, ERROR = b"R", b"S", b"L", b"P", b"E"
+RESET, STEP, PLAN, CALL, PICKLED, ERROR = b"R", b"S", b"L", b"C", b"P", b"E"
 """The first byte of a message."""
 
 SUPPORTED = hasattr(os, "fork")
@@ -111,6 +114,27 @@ class RemoteGroup:
         kind, step = self._next_answer()
         return (step, self._next_answer()[1]) if kind == RESET else (None, step)
 
+    def states(self) -> list[EnvState]:
+        """Where the environments stand."""
+        states: list[EnvState] = self._call("states")
+        return states
+
+    def put_back(self, index: int, state: EnvState) -> bytes:
+        """See `EnvRunner.put_back`."""
+        return bytes(self._call("put_back", index, state))
+
+    def retrace(self, index: int, actions: Array) -> bytes:
+        """See `EnvRunner.retrace`."""
+        return bytes(self._call("retrace", index, actions))
+
+    def abandon(self, index: int) -> None:
+        """See `EnvRunner.abandon`."""
+        self._call("abandon", index)
+
+    def stand_at(self, latest: Step) -> None:
+        """These `[n, …]` were the latest steps."""
+        self._call("stand_at", latest)
+
     def close(self) -> None:
         """Close the environments and end the process."""
         self._pipe.close()
@@ -121,6 +145,10 @@ class RemoteGroup:
             self._process.wait()
         if self._process.stdin is not None:
             self._process.stdin.close()
+
+    def _call(self, method: str, *arguments: Any) -> Any:
+        self._send(CALL + pickle.dumps((method, arguments)))
+        return pickle.loads(self._receive()[1:])
 
     def _send(self, message: bytes) -> None:
         # Where the worker has died, the receive that follows says so.
@@ -185,6 +213,9 @@ class _Service:
             if self._group is None:
                 self._group = LocalGroup(pickle.loads(message[1:]))
                 yield PICKLED + cloudpickle.dumps(self._group.spec)
+            elif message[:1] == CALL:
+                method, arguments = pickle.loads(message[1:])
+                yield PICKLED + pickle.dumps(getattr(self._group, method)(*arguments))
             else:
                 yield from _exchange(self._group, message[:1], message[1:])
         except EnvError as error:

@@ -1,11 +1,14 @@
 """A replay for looking at: nothing in its folder changes, and the run that writes it may go on."""
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from reverie.errors import ReplayError
+from reverie.replay.index import Position
 from reverie.replay.index_file import read_index
 from reverie.replay.sampling import window_in_streams
 from reverie.replay.segments import Bytes, SegmentStore, disk_errors
@@ -17,19 +20,20 @@ Integers = np.ndarray[tuple[int, ...], np.dtype[np.int64]]
 
 
 class ReplayReader:
-    """The steps of a replay's last commit. Use it as a context manager; it holds files open.
+    """The steps of a replay's commit. Use it as a context manager; it holds files open.
 
     The run keeps the data of its last two commits, so there is time to read after opening, though not for hours.
 
     Args:
         directory: folder of the replay.
         steps: shape and dtype of each entry of a step, as from `EnvSpec.step`.
+        position: what `Replay.commit` returned; None is the last commit.
 
     Raises:
         ReplayError: if there is no replay, or it holds other steps.
     """
 
-    def __init__(self, directory: Path, steps: Mapping[str, ArraySpec]) -> None:
+    def __init__(self, directory: Path, steps: Mapping[str, ArraySpec], position: Any = None) -> None:
         self.directory = Path(directory)
         self._specs = dict(steps)
         with disk_errors(self.directory):
@@ -38,7 +42,7 @@ class ReplayReader:
             raise ReplayError(
                 f"There is no replay in {self.directory}; give the folder of a run that still has its own."
             )
-        commit = stored.commits[-1]
+        commit = stored.commits[-1] if position is None else Position.from_json(position)
         self._limits = np.array([(s.first, s.stop) for s in commit.streams], np.int64).reshape(-1, 2)
         log = stored.episodes[max(commit.evicted - stored.first_episode, 0) :]
         self._episodes = log[: max(commit.episodes - max(commit.evicted, stored.first_episode), 0)]
@@ -60,6 +64,16 @@ class ReplayReader:
     def num_episodes(self) -> int:
         """Finished episodes of the last commit, short ones included."""
         return len(self._episodes)
+
+    def digest(self) -> str:
+        """SHA-256 of every step, in hexadecimal: equal ones have equal steps, episodes and streams."""
+        hashed = hashlib.sha256(self._limits.tobytes() + np.ascontiguousarray(self._episodes).tobytes())
+        for stream, (first, stop) in enumerate(self._limits.tolist()):
+            for row in range(first, stop, _COMPARED):
+                rows = self._rows(stream, row, min(stop - row, _COMPARED))
+                for key in sorted(rows):
+                    hashed.update(rows[key].tobytes())
+        return hashed.hexdigest()
 
     @property
     def longest(self) -> int:

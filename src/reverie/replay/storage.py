@@ -7,7 +7,8 @@ The data of the last two commits are not deleted, even where they exceed the cap
 completed after its commit still leaves the one before it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,9 @@ from reverie.replay.index_file import IndexFile, read_index, write_index
 from reverie.replay.sampling import window_in_streams, window_start
 from reverie.replay.segments import SAFETENSORS_DTYPES, Bytes, SegmentStore, disk_errors, segment_steps
 from reverie.spaces import ArraySpec, Step
+
+_AT_ONCE = 256
+"""Steps of an episode that are read at a time."""
 
 
 class Replay:
@@ -116,14 +120,42 @@ class Replay:
         if self._index.evict():
             self._delete_forgotten()
 
-    def end_streams(self) -> None:
-        """Finish all open episodes as truncated: the environments start afresh.
+    def latest_episode(self, stream: int, length: int) -> Iterator[Step]:
+        """The newest `length` steps of a stream, in order; nothing if they are not all remembered.
+
+        Args:
+            stream: number of the environment.
+            length: steps of its latest episode, finished or not, the reset step included.
+
+        Yields:
+            Arrays `[K, ...]` by key, the first time of the first step alone.
+        """
+        stop = self._index.streams[stream].stop
+        start = stop - length
+        if start < self._index.streams[stream].first:
+            return
+        borders = [start, *range(start + 1, stop, _AT_ONCE), stop]
+        for first, last in pairwise(borders):
+            widths = self._segments.layout.widths
+            rows = {key: np.empty((last - first, width), np.uint8) for key, width in widths.items()}
+            with disk_errors(self.directory):
+                self._segments.read(stream, first, rows)
+            yield {
+                key: rows[key].reshape(-1).view(spec.dtype).reshape(last - first, *spec.shape)
+                for key, spec in self._specs.items()
+            }
+
+    def end_streams(self, streams: Iterable[int] | None = None) -> None:
+        """Finish open episodes as truncated: their environments start afresh.
 
         The last step of each is marked `is_last`, and not `is_terminal`.
+
+        Args:
+            streams: numbers of the environments; None for all of them.
         """
         with disk_errors(self.directory):
             self._prepare()
-            for stream in range(len(self._index.streams)):
+            for stream in range(len(self._index.streams)) if streams is None else streams:
                 self._mark_last(stream, True)
                 self._index.close(stream)
 

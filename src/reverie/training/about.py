@@ -15,6 +15,8 @@ from reverie.provenance import commit, cpu_name, reverie_version
 from reverie.video import replacing
 
 ABOUT = "about.json"
+_DECIDE = ("cpu", "device", "precision", "threads", "torch")
+"""What must be the same at two starts for the same bits."""
 
 
 class Origin(NamedTuple):
@@ -38,7 +40,7 @@ def read_about(run: Path) -> dict[str, Any]:
     return about if isinstance(about, dict) else {}
 
 
-def note_start(run: Path, origin: Origin, step: int, config: Config) -> None:
+def note_start(run: Path, origin: Origin, step: int, config: Config) -> str:
     """Add a start to a run's `about.json`. A resumed run keeps the names that it was first given.
 
     Args:
@@ -46,16 +48,37 @@ def note_start(run: Path, origin: Origin, step: int, config: Config) -> None:
         origin: preset and variant, and the command that starts it now.
         step: agent steps that the run has behind it.
         config: of the start, for the device and the precision that `auto` means on it.
+
+    Returns:
+        What the user should know: that this part of the run computes otherwise than the one before; else empty.
     """
     about = read_about(run)
     starts = about.get("starts", [])
+    this = _start(origin, step, config)
     about = {
         "preset": about.get("preset") or origin.preset,
         "variant": about.get("variant") or origin.variant,
-        "starts": [*(starts if isinstance(starts, list) else []), _start(origin, step, config)],
+        "starts": [*(starts if isinstance(starts, list) else []), this],
     }
     with replacing(run / ABOUT) as temporary:
         temporary.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+    return _otherwise(about["starts"][-2], this) if len(about["starts"]) > 1 else ""
+
+
+def _otherwise(last: Any, this: dict[str, Any]) -> str:
+    """In what a start computes otherwise than the one before it, in a sentence."""
+    before = last if isinstance(last, dict) else {}
+    changed = [
+        f"{name} {before[name]} before, {this[name]} now"
+        for name in _DECIDE
+        if before.get(name, this[name]) != this[name]
+    ]
+    if not changed:
+        return ""
+    return (
+        f"This part of the run computes otherwise than the one before ({'; '.join(changed)}): it goes on with "
+        "everything, but not bit for bit as it would have."
+    )
 
 
 def _start(origin: Origin, step: int, config: Config) -> dict[str, Any]:

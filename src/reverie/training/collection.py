@@ -1,20 +1,22 @@
 """Steps from environments: policies that act in them, and the collector that notes what happens."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from reverie.acting import ActState, Player
-from reverie.envs import BatchedEnv
+from reverie.envs import BatchedEnv, EnvState
 from reverie.spaces import ActionSpec, Step
 
 BLOCK = 32
 """Random steps that environments are given at once."""
+LATEST = "latest/"
+"""Before the keys of the latest steps, in a collector's state."""
 
 Actions = NDArray[np.float32]
 
@@ -72,11 +74,12 @@ class AgentPolicy:
         self._player = player
         self._deterministic = deterministic
         self._generator = generator
-        self._state: ActState | None = None
+        self.state: ActState | None = None
+        """What it remembers; None before it has acted."""
 
     def __call__(self, step: Step) -> Actions:
         """Act, and remember."""
-        action, self._state = self._player.act(step, self._state, self._deterministic, generator=self._generator)
+        action, self.state = self._player.act(step, self.state, self._deterministic, generator=self._generator)
         return action
 
 
@@ -116,6 +119,36 @@ class Collector:
         self._ended: list[int] = list(range(env.num_envs))  # Environments without a running episode.
         self._returns = np.zeros(env.num_envs)
         self._lengths = np.zeros(env.num_envs, int)
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """The latest steps and the sums of running episodes, as arrays by name; empty before the first step."""
+        if not self._latest:
+            return {}
+        latest = {LATEST + key: rows for key, rows in self._latest.items()}
+        return {**latest, "returns": self._returns, "lengths": self._lengths}
+
+    def put_back(
+        self,
+        state: Mapping[str, NDArray[Any]],
+        envs: Sequence[EnvState],
+        episodes: Sequence[Callable[[], Iterator[Step]]],
+    ) -> list[str]:
+        """Go on where another collector and its environments stood.
+
+        Args:
+            state: of the other, from `state`; not empty.
+            envs: of its environments.
+            episodes: the latest episode of each, see `BatchedEnv.put_back`.
+
+        Returns:
+            For each environment why it could not be put back; empty if it stands where the other one stood.
+        """
+        latest = {key.removeprefix(LATEST): rows.copy() for key, rows in state.items() if key.startswith(LATEST)}
+        problems = self._env.put_back(envs, latest, episodes)
+        self._latest = latest
+        self._returns, self._lengths = state["returns"].copy(), state["lengths"].copy()
+        self._ended = np.flatnonzero(latest["is_last"]).tolist()
+        return problems
 
     def collect(self, policy: Policy) -> Collected:
         """Take one agent step in every environment, after resetting those whose episode is over."""
@@ -171,15 +204,13 @@ class Block:
     """What ended it early; the steps before it count."""
 
 
-def collect_block(collector: Collector, policy: Policy, count: int, stop: Callable[[], bool]) -> Block:
-    """Take `count` steps in every environment; fewer where one fails, or `stop()` is true after a step."""
+def collect_block(collector: Collector, policy: Policy, count: int) -> Block:
+    """Take `count` steps in every environment; fewer where one fails."""
     start = time.perf_counter()
     block = Block()
     try:
         for collected in collector.steps(policy, count):
             block.collected.append(collected)
-            if stop():
-                break
     except Exception as error:
         block.error = error
     block.seconds = time.perf_counter() - start

@@ -144,11 +144,39 @@ class Metrics:
             result[f"time/{name}_share"] = seconds / elapsed if elapsed > 0 else 0.0
         return result
 
+    def reset(self) -> None:
+        """Start anew. Phases that are running go on."""
+        self._charge()
+        self._reset()
+
     def flush(self) -> dict[str, float]:
-        """Same as `mean`, and start anew. Phases that are running go on."""
+        """Same as `mean`, then `reset`."""
         result = self.mean()
         self._reset()
         return result
+
+    def state(self) -> dict[str, Any]:
+        """What has been added up since the last flush, as JSON."""
+        self._charge()
+        tensors = [[list(names), sums.tolist(), count] for (names, _), (sums, count) in self._tensor_sums.items()]
+        return {
+            "sums": {name: list(entry) for name, entry in self._sums.items()},
+            "tensor_sums": tensors,
+            "amounts": self._amounts,
+            "seconds": self._seconds,
+            "elapsed": self._last - self._start,
+        }
+
+    def restore(self, state: Mapping[str, Any], device: torch.device) -> None:
+        """Go on from what `state` returned, perhaps in another process; `device` is where tensors are added up now."""
+        self._reset()
+        self._start -= state.get("elapsed", 0.0)
+        self._sums = {name: (total, count) for name, (total, count) in state.get("sums", {}).items()}
+        dtype = torch.float32 if device.type == "mps" else torch.float64
+        for names, sums, count in state.get("tensor_sums", []):
+            self._tensor_sums[tuple(names), device] = (torch.tensor(sums, dtype=dtype, device=device), count)
+        self._amounts = dict(state.get("amounts", {}))
+        self._seconds = dict(state.get("seconds", {}))
 
 
 def _number(value: float) -> float | None:

@@ -5,14 +5,13 @@ import shlex
 import time
 from concurrent.futures import Future
 from contextlib import closing, suppress
-from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 
 from reverie.agent import Dreamer, resolve_device
-from reverie.checkpoints import Checkpoints, Snapshot, numpy_state, restore_numpy
+from reverie.checkpoints import Checkpoints, Snapshot
 from reverie.config import Config
 from reverie.envs import EnvFactory, make_env
 from reverie.errors import CheckpointError, ReverieError, RunError
@@ -29,6 +28,7 @@ from reverie.training.every import Every
 from reverie.training.interrupts import Stopped, StopRequest
 from reverie.training.metrics import Metrics, MetricsWriter
 from reverie.training.run_folder import RunFolder, config_changes
+from reverie.training.run_state import LoopState, RunState
 from reverie.training.sharing import SharedCores
 
 
@@ -38,28 +38,10 @@ class Diverged(RunError):
 
 AGENT = ("world_model.", "behavior.")
 """Settings that the sizes of the networks depend on are among these."""
+BLOCK_SECONDS = 0.5
+"""A block of random steps that takes longer is followed by a shorter one: a stop waits for its end."""
 CONTEXT = 5
 """Steps that the model sees before it imagines, in videos."""
-
-
-@dataclass
-class LoopState:
-    """Where the loop stands: everything of it that a checkpoint holds, besides agent, replay and generators."""
-
-    steps: int = 0
-    """Agent steps in all environments together; resets are not counted (SPEC 40)."""
-    episodes: int = 0
-    evaluations: int = 0
-    seconds: float = 0.0
-    """Wall time of the run, over all its parts."""
-    best_score: float | None = None
-    pretraining: int = 0
-    """Updates of the pretraining so far."""
-    pretrained: bool = False
-    finished_at: int = 0
-    """Steps at which the run was last finished: with its last evaluation, video and row of metrics."""
-    last_due: dict[str, int | None] = field(default_factory=dict)
-    """State of each `Every`, by name."""
 
 
 class Trainer:
@@ -82,13 +64,14 @@ class Trainer:
         settings = config.training
         self._cores = SharedCores(settings.threads)
         keep_freed_memory()
-        self.state = LoopState()
         self._waits = False
+        self._block = 1
+        """Random steps that environments are given at once; more where they are quick."""
         self._player_updates: int | None = None
         """Updates behind the weights that the player acts with."""
         self.checkpoints = Checkpoints(run.checkpoints, settings.keep_checkpoints)
         resumed = self.checkpoints.load() if run.resumed else None
-        # Environments start afresh in a resumed run, and not with the episodes that they have already played.
+        # An environment that cannot be put back starts afresh, and not with the episodes that it has already played.
         env_seed, sample_seed, prefill_seed = np.random.SeedSequence(
             (settings.seed, resumed[0] if resumed else 0)
         ).spawn(3)
@@ -120,9 +103,8 @@ class Trainer:
         self.collector = Collector(self.env)
         self.player = self.agent.player.frozen()
         """Acts while the agent learns."""
-        self._sample_rng = np.random.default_rng(sample_seed)
-        self._prefill_rng = np.random.default_rng(prefill_seed)
-        self._prefetcher = Prefetcher(lambda out: self.replay.sample(self._sample_rng, out), self.agent.device)
+        sample_rng = np.random.default_rng(sample_seed)
+        self._prefetcher = Prefetcher(lambda out: self.replay.sample(sample_rng, out), self.agent.device)
         self._due = {
             "train": Every(settings.train_every),
             "evaluate": Every(settings.eval_every),
@@ -131,8 +113,23 @@ class Trainer:
             "checkpoint": Every(settings.checkpoint_every, last=0),
         }
         self.metrics = Metrics()
+        self._parts = RunState(
+            self.agent,
+            self.replay,
+            self.env,
+            self._worker,
+            self.collector,
+            AgentPolicy(self.player),
+            self.metrics,
+            self._due,
+            sample_rng,
+            prefill_rng=np.random.default_rng(prefill_seed),
+            loop=LoopState(),
+        )
+        self._notices: list[str] = []
+        """What the user is told when the display is there."""
         if resumed:
-            self._restore(resumed[1])
+            self._notices = self._restore(resumed[1])
             run.save_config(config)  # What it goes on with is what the next --resume goes on with.
         self._writer = MetricsWriter(run.path)
         self._resumed_at = (resumed[0], self.agent.updates) if resumed else None
@@ -145,6 +142,11 @@ class Trainer:
             frames=self.frames,
             elapsed=self.state.seconds,
         )
+
+    @property
+    def state(self) -> LoopState:
+        """Where the loop stands."""
+        return self._parts.loop
 
     @property
     def frames(self) -> int:
@@ -173,7 +175,10 @@ class Trainer:
                 self._writer.open(*(self._resumed_at or ())),
                 StopRequest(self._announce_stop) as stop,
             ):
-                note_start(self.run_folder.path, self._origin, self.state.steps, self.config)
+                otherwise = note_start(self.run_folder.path, self._origin, self.state.steps, self.config)
+                for notice in (*self._notices, otherwise):
+                    if notice:
+                        self._display.log(notice)
                 try:
                     self._loop(stop, started)
                 except (Exception, SystemExit) as error:  # rich exits where the reader of a pipe has gone
@@ -194,24 +199,21 @@ class Trainer:
             return
         if not self._resumed_at:
             self._checkpoint()  # From here on there is something to resume.
-        random_policy = RandomPolicy(self.env.spec.action, self._prefill_rng)
-        agent_policy = AgentPolicy(self.player)
+        random_policy = RandomPolicy(self.env.spec.action, self._parts.prefill_rng)
         while self._goes_on(stop):
             if not self._prefilled():
-                self._receive(self._collect(random_policy, self._prefill_block(), stop).result(), "prefill")
+                self._prefill(random_policy)
             else:
                 if not self.state.pretrained:
                     self._pretrain(stop, started)
                 if stop.requested:
                     break
-                if self._is_due("evaluate"):
-                    self._evaluate(stop)
-                if not self._goes_on(stop):
+                if not self._evaluate_if_due(stop):
                     break
                 if self._overlaps:
-                    self._train_overlapped(agent_policy, stop)
+                    self._train_overlapped()
                 else:
-                    self._train_alternating(agent_policy, stop)
+                    self._train_alternating()
                 if self._is_due("video"):
                     self._video()
             self.state.seconds = time.monotonic() - started
@@ -249,23 +251,25 @@ class Trainer:
             )
         return False
 
-    def _prefill_block(self) -> int:
-        """Random steps to take in each environment at a time: not past anything that the loop must look at."""
+    def _prefill(self, policy: Policy) -> None:
+        """Some random steps: not past anything that the loop must look at, and not for long where steps are slow."""
         done, settings = self.state.steps, self.config.training
         borders = [settings.prefill - done, settings.steps - done, self._due["log"].until(done) or BLOCK]
         left = math.ceil(min(borders) / self.env.num_envs)
-        return min(max(1, left), BLOCK)
+        block = self._collect(policy, min(max(1, left), self._block)).result()
+        self._block = max(1, self._block // 2) if block.seconds > BLOCK_SECONDS else min(2 * self._block, BLOCK)
+        self._receive(block, "prefill")
 
     def _is_due(self, name: str) -> int:
         return self._due[name](self.state.steps)
 
-    def _train_alternating(self, policy: Policy, stop: StopRequest) -> None:
+    def _train_alternating(self) -> None:
         """One step in each environment, then the updates that are due."""
         self._take_weights()
-        self._receive(self._collect(policy, 1, stop).result(), "training")
+        self._receive(self._collect(self._parts.policy, 1).result(), "training")
         self._learn(self._is_due("train"))
 
-    def _train_overlapped(self, policy: Policy, stop: StopRequest) -> None:
+    def _train_overlapped(self) -> None:
         """The updates that are due, and meanwhile the steps until the next ones are.
 
         The steps are chosen by the weights before these updates, and reach the replay after them: what is computed does
@@ -275,7 +279,7 @@ class Trainer:
         self._take_weights()
         steps_left = self.config.training.steps - self.state.steps
         count = max(1, math.ceil(min(self._due["train"].until(self.state.steps), steps_left) / self.env.num_envs))
-        collecting = self._collect(policy, count, stop)
+        collecting = self._collect(self._parts.policy, count)
         try:
             self._learn(due)
         except (Exception, SystemExit):
@@ -293,9 +297,9 @@ class Trainer:
             self._player_updates = self.agent.updates
             self.player.copy_from(self.agent.player)
 
-    def _collect(self, policy: Policy, count: int, stop: StopRequest) -> "Future[Block]":
-        """Begin to take `count` steps in each environment."""
-        return self._worker.start(lambda: collect_block(self.collector, policy, count, lambda: stop.requested))
+    def _collect(self, policy: Policy, count: int) -> "Future[Block]":
+        """Begin to take `count` steps in each environment. A block is never broken off, so that it can be repeated."""
+        return self._worker.start(lambda: collect_block(self.collector, policy, count))
 
     def _receive(self, block: Block, phase: str) -> None:
         """Put collected steps into the replay and into all counts.
@@ -362,14 +366,23 @@ class Trainer:
                 self._checkpoint()
         state.pretrained = True
 
-    def _evaluate(self, stop: StopRequest) -> None:
+    def _evaluate_if_due(self, stop: StopRequest) -> bool:
+        """Whether the loop may go on. An evaluation that is broken off is still due when the run is resumed."""
+        every = self._due["evaluate"]
+        last = every.last
+        if self._is_due("evaluate") and not self._evaluate(stop):
+            every.last = last
+        return self._goes_on(stop)
+
+    def _evaluate(self, stop: StopRequest) -> bool:
+        """Play, and note the score; False where that was broken off."""
         settings = self.config.training
         self._display.update(step=self.state.steps, frames=self.frames, phase="evaluating")
         with self.metrics.timer("evaluate"):
             seed = evaluation_seed(settings.seed, self.state.evaluations + 1)
             played = evaluate(self.agent, self.config.env, settings.eval_episodes, seed, self._factory, stop)
         if stop.requested:
-            return  # It was broken off.
+            return False
         self.state.evaluations += 1
         score = float(np.mean([episode.return_ for episode in played]))
         self.metrics.add({"eval/return": score, "eval/length": float(np.mean([e.length for e in played]))})
@@ -377,6 +390,7 @@ class Trainer:
         if self.state.best_score is None or score > self.state.best_score:
             self.state.best_score = score
             self._checkpoint(score)
+        return True
 
     def _video(self) -> None:
         with self.metrics.timer("video"):
@@ -387,8 +401,9 @@ class Trainer:
             self._writer.add_gif("model/dream", gif, self.state.steps)
 
     def _log(self) -> None:
-        scalars = self.metrics.flush()
+        scalars = self.metrics.mean()
         self._writer.write(self.state.steps, self.frames, self.state.seconds, self.agent.updates, scalars)
+        self.metrics.reset()
         self._display.update(**self._standing(), metrics=scalars)
         broken = [name for name, value in scalars.items() if not math.isfinite(value)]
         if broken:
@@ -439,17 +454,7 @@ class Trainer:
                     f"The weights are not finite at step {self.state.steps}, and were not saved; lower the learning "
                     "rates, and go on with --resume from the checkpoint before."
                 )
-            snapshot = self.agent.snapshot()
-            self.state.last_due = {name: every.last for name, every in self._due.items()}
-            loop = {
-                "state": asdict(self.state),
-                "sample_rng": numpy_state(self._sample_rng),
-                "prefill_rng": numpy_state(self._prefill_rng),
-                "replay": self.replay.commit(),
-            }
-            return self.checkpoints.save(
-                self.state.steps, Snapshot(snapshot.tensors, {**snapshot.state, "loop": loop}), score
-            )
+            return self.checkpoints.save(self.state.steps, self._parts.snapshot(), score)
 
     def _misfit(self) -> str:
         """Which settings are others than those of the run that is resumed; empty if none that sizes depend on."""
@@ -463,18 +468,8 @@ class Trainer:
             "its config.json, or choose another --logdir."
         )
 
-    def _restore(self, snapshot: Snapshot) -> None:
-        loop = snapshot.state["loop"]
+    def _restore(self, snapshot: Snapshot) -> list[str]:
         try:
-            self.agent.restore(snapshot)
+            return self._parts.restore(snapshot)
         except CheckpointError as error:
             raise CheckpointError(self._misfit() or str(error)) from error
-        # A checkpoint from before `finished_at` of a run that has its steps is taken for that of a finished one.
-        self.state = LoopState(**{"finished_at": loop["state"]["steps"], **loop["state"]})
-        for name, every in self._due.items():
-            every.last = self.state.last_due.get(name)
-        restore_numpy(self._sample_rng, loop["sample_rng"])
-        restore_numpy(self._prefill_rng, loop["prefill_rng"])
-        self.replay.rewind(loop["replay"])
-        # The environments start afresh: what they were doing ends here, truncated.
-        self.replay.end_streams()

@@ -1,0 +1,42 @@
+"""`reverie digest`: one number for everything that a run has computed."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from reverie.cli.options import console, parse
+
+
+@dataclass(frozen=True)
+class Digest:
+    """Print one hash over everything that a run has computed, as of its newest checkpoint.
+
+    Two runs with equal digests are the same bit for bit: weights, optimizers, random generators, replay, environments,
+    metrics but for times, videos. A run that was stopped and resumed has the digest of one that was not.
+    """
+
+    run: Annotated[Path, tyro.conf.arg(metavar="RUN")]
+    """Folder of the run."""
+    parts: bool = False
+    """Print the hash of each part, too, to see which one differs."""
+    json: bool = False
+    """Print one JSON object with all of them."""
+
+
+def run(argv: list[str]) -> None:
+    """Print it."""
+    command, _ = parse("digest", Digest, argv)
+
+    from reverie.training.digest import digest
+
+    found = digest(command.run)
+    if command.json:
+        print(json.dumps(found))
+    elif command.parts:
+        for name, value in found.items():
+            console().print(f"{value}  {name}", highlight=False, markup=False)
+    else:
+        print(found["run"])

@@ -1,0 +1,81 @@
+"""One hash over everything that two equal runs must agree on."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from reverie.checkpoints import Checkpoints, read_checkpoint
+from reverie.checkpoints.format import STATE, read_manifest
+from reverie.errors import RunError
+from reverie.replay import ReplayReader
+from reverie.spaces import EnvSpec
+from reverie.training.metrics import read_metrics
+from reverie.training.run_folder import RunFolder
+
+_OF_TIME = ("time", "speed/")
+"""How the names of metrics begin that differ from run to run."""
+
+
+def digest(run: Path) -> dict[str, str]:
+    """What a run has computed, as of its newest checkpoint: SHA-256 of each part in hexadecimal, and of all as `run`.
+
+    Two runs of one configuration, on one kind of machine with one number of threads, have equal digests however often
+    they were stopped on the way. Times, speeds, the file system and `about.json` do not count.
+
+    Args:
+        run: its folder.
+
+    Returns:
+        By part: `weights` (with optimizers, random generators and all else that checkpoints hold as tensors), `state`
+        (counters, schedules, environments), `replay`, `metrics`, `videos`; and `run`.
+
+    Raises:
+        RunError: if it is no run.
+        CheckpointError: if its newest checkpoint is damaged.
+        ReplayError: if its replay is damaged or gone.
+    """
+    folder = RunFolder(run)
+    newest = Checkpoints(folder.checkpoints).latest()
+    if newest is None:
+        raise RunError(f"There is no checkpoint in {folder.checkpoints}; give the folder of a run.")
+    step, snapshot = read_checkpoint(newest)
+    loop = snapshot.state["loop"]
+    spec = EnvSpec.from_json(snapshot.state["spec"])
+    with ReplayReader(folder.replay, spec.step, loop["replay"]) as replay:
+        stored = replay.digest()
+    files = {name: entry["sha256"] for name, entry in read_manifest(newest)["files"].items() if name != STATE}
+    videos = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.videos.glob("dream-*")}
+    parts = {
+        "weights": _hash(files),
+        "state": _hash(_without_times(snapshot.state)),
+        "replay": stored,
+        "metrics": _hash(_rows(folder, step, snapshot.state["updates"])),
+        "videos": _hash({name: content for name, content in videos.items() if _number(name) <= step}),
+    }
+    return {**parts, "run": _hash(parts)}
+
+
+def _hash(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def _without_times(state: dict[str, Any]) -> dict[str, Any]:
+    loop = {**state["loop"], "state": {**state["loop"]["state"], "seconds": 0.0}}
+    loop["metrics"] = {
+        name: part for name, part in loop.get("metrics", {}).items() if name not in ("seconds", "elapsed")
+    }
+    return {**state, "loop": loop}
+
+
+def _rows(folder: RunFolder, step: int, updates: int) -> list[dict[str, float]]:
+    """Rows of metrics up to a checkpoint, without what time decides."""
+    if not folder.metrics.is_file():
+        return []
+    rows = [row for row in read_metrics(folder.metrics) if row["step"] <= step and row["updates"] <= updates]
+    return [{name: value for name, value in row.items() if not name.startswith(_OF_TIME)} for row in rows]
+
+
+def _number(name: str) -> int:
+    """The step in a video's name."""
+    return int("".join(filter(str.isdigit, name)) or 0)

@@ -1,0 +1,204 @@
+"""Everything of a run that changes while it trains: what a checkpoint holds, and what a resumed run goes on from."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from reverie.acting import ActState
+from reverie.agent import Dreamer
+from reverie.checkpoints import Json, Snapshot, numpy_state, restore_numpy, state_from_json, state_to_json
+from reverie.config_io import flatten
+from reverie.envs import BatchedEnv, EnvState
+from reverie.errors import CheckpointError, EnvError
+from reverie.replay import Replay
+from reverie.spaces import Array, Step
+from reverie.training.background import Worker
+from reverie.training.collection import AgentPolicy, Collector
+from reverie.training.every import Every
+from reverie.training.metrics import Metrics
+from reverie.world_model import State
+
+ENVIRONMENTS, COLLECTOR, POLICY = "environments", "collector", "policy"
+"""Files of a checkpoint, beside those of the agent."""
+_SAME_GAME = ("num_envs", "parallel")
+"""Settings of environments that do not change what happens in each of them."""
+
+
+@dataclass
+class LoopState:
+    """Where the loop stands."""
+
+    steps: int = 0
+    """Agent steps in all environments together; resets are not counted (SPEC 40)."""
+    episodes: int = 0
+    evaluations: int = 0
+    seconds: float = 0.0
+    """Wall time of the run, over all its parts."""
+    best_score: float | None = None
+    pretraining: int = 0
+    """Updates of the pretraining so far."""
+    pretrained: bool = False
+    finished_at: int = 0
+    """Steps at which the run was last finished: with its last evaluation, video and row of metrics."""
+    last_due: dict[str, int | None] = field(default_factory=dict)
+    """State of each `Every`, by name."""
+
+
+@dataclass
+class RunState:
+    """The parts of a run. A snapshot is taken between two steps, with nothing under way.
+
+    A run that goes on from a snapshot is, bit for bit, the one that was never stopped, provided that device, number of
+    threads and environments are the same, and that every environment can be put back (see `reverie.envs.state`).
+    """
+
+    agent: Dreamer
+    replay: Replay
+    env: BatchedEnv
+    worker: Worker
+    """Where the environments live."""
+    collector: Collector
+    policy: AgentPolicy
+    metrics: Metrics
+    due: dict[str, Every]
+    sample_rng: np.random.Generator
+    prefill_rng: np.random.Generator
+    loop: LoopState
+
+    def snapshot(self) -> Snapshot:
+        """All of it; the replay is committed."""
+        agent = self.agent.snapshot()
+        self.loop.last_due = {name: every.last for name, every in self.due.items()}
+        envs = self._environments()
+        packed: dict[str, Tensor] = {}
+        loop = {
+            "state": asdict(self.loop),
+            "sample_rng": numpy_state(self.sample_rng),
+            "prefill_rng": numpy_state(self.prefill_rng),
+            "metrics": self.metrics.state(),
+            ENVIRONMENTS: [_pack(state, f"{number}/", packed) for number, state in enumerate(envs)],
+            "replay": self.replay.commit(),
+        }
+        collector = {name: torch.from_numpy(rows.copy()) for name, rows in self.collector.state().items()}
+        tensors = {ENVIRONMENTS: packed, COLLECTOR: collector, POLICY: _memory(self.policy.state)}
+        return Snapshot({**agent.tensors, **tensors}, {**agent.state, "loop": loop})
+
+    def restore(self, snapshot: Snapshot) -> list[str]:
+        """Become what a snapshot describes.
+
+        Returns:
+            What could not be put back, in sentences. Those episodes end here, truncated.
+
+        Raises:
+            CheckpointError: if the agent has other sizes.
+            ReplayError: if the replay is another one.
+        """
+        self.agent.restore(snapshot)
+        loop = snapshot.state["loop"]
+        # A checkpoint from before `finished_at` of a run that has its steps is taken for that of a finished one.
+        self.loop = LoopState(**{"finished_at": loop["state"]["steps"], **loop["state"]})
+        for name, every in self.due.items():
+            every.last = self.loop.last_due.get(name)
+        restore_numpy(self.sample_rng, loop["sample_rng"])
+        restore_numpy(self.prefill_rng, loop["prefill_rng"])
+        self.metrics.restore(loop.get("metrics", {}), self.agent.device)
+        self.replay.rewind(loop["replay"])
+        if not loop["state"]["steps"]:
+            return []  # No environment has been reset yet.
+        problems = self._restore_environments(snapshot)
+        lost = [number for number, problem in enumerate(problems) if problem]
+        self.replay.end_streams(None if len(lost) == len(problems) else lost)
+        return _told(problems)
+
+    def _environments(self) -> list[EnvState]:
+        """Where the environments stand; nothing is known of those that have failed."""
+        try:
+            return self.worker.start(self.env.states).result()
+        except EnvError:
+            return []
+
+    def _restore_environments(self, snapshot: Snapshot) -> list[str]:
+        """For each environment why it could not be put back; empty if it could."""
+        state, tensors = snapshot.state, snapshot.tensors
+        saved, latest = state["loop"].get(ENVIRONMENTS, []), tensors.get(COLLECTOR, {})
+
+        def none(reason: str) -> list[str]:
+            return [reason] * self.env.num_envs
+
+        if not saved or not latest:
+            return none("the checkpoint does not say where it stood")
+        if len(saved) != self.env.num_envs:
+            return none(f"there were {len(saved)} environments, not {self.env.num_envs}")
+        before, now = (_what_matters(env) for env in (state["config"]["env"], flatten(self.agent.config.env)))
+        changed = [name for name in now if before.get(name) != now[name]]
+        if changed:
+            return none(f"env.{changed[0]} was {before.get(changed[0])}")
+        envs = [_unpack(entry, f"{number}/", tensors[ENVIRONMENTS]) for number, entry in enumerate(saved)]
+        rows = {name: tensor.numpy() for name, tensor in latest.items()}
+        episodes: list[Callable[[], Iterator[Step]]] = [
+            partial(self.replay.latest_episode, number, env.step + 1) for number, env in enumerate(envs)
+        ]
+        problems = self.worker.start(lambda: self.collector.put_back(rows, envs, episodes)).result()
+        self.policy.state = _remembered(tensors.get(POLICY, {}), self.agent.device)
+        return problems
+
+
+def _what_matters(env: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings that decide what happens in each environment, as JSON has them."""
+    plain = {name: list(value) if isinstance(value, tuple) else value for name, value in env.items()}
+    return {name: value for name, value in plain.items() if name not in _SAME_GAME}
+
+
+def _told(problems: Sequence[str]) -> list[str]:
+    """The reasons, each once, with the number of environments."""
+    told = []
+    for reason in dict.fromkeys(problem for problem in problems if problem):
+        count = problems.count(reason)
+        which = "The environment" if len(problems) == 1 else f"{count} of {len(problems)} environments"
+        told.append(
+            f"{which} could not be put back where the run was stopped ({reason}): what was running ends here, "
+            "truncated, and a new episode begins. Nothing learned is lost, but from here on this is not bit for bit "
+            "the run that would have been without the stop."
+        )
+    return told
+
+
+def _pack(state: EnvState, prefix: str, tensors: dict[str, Tensor]) -> Json:
+    """As JSON, with the bytes of its own arrays among the tensors."""
+    own = None
+    if state.own is not None:
+        own = {}
+        for name, array in state.own.items():
+            if array.dtype.hasobject:
+                raise CheckpointError(f"An environment's save_state returned '{name}' with Python objects in it.")
+            own[name] = {"dtype": array.dtype.str, "shape": list(array.shape)}
+            flat = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+            tensors[prefix + name] = torch.from_numpy(flat.copy())
+    return {**asdict(replace(state, own=None)), "random": state_to_json(state.random), "own": own}
+
+
+def _unpack(entry: Json, prefix: str, tensors: Mapping[str, Tensor]) -> EnvState:
+    """Inverse of `_pack`."""
+    own: dict[str, Array] | None = None
+    if entry["own"] is not None:
+        own = {
+            name: tensors[prefix + name].numpy().view(np.dtype(kind["dtype"])).reshape(kind["shape"])
+            for name, kind in entry["own"].items()
+        }
+    return EnvState(**{**entry, "random": state_from_json(entry["random"]), "own": own})
+
+
+def _memory(state: ActState | None) -> dict[str, Tensor]:
+    return {} if state is None else {**state.latent._asdict(), "action": state.action}
+
+
+def _remembered(tensors: Mapping[str, Tensor], device: torch.device) -> ActState | None:
+    if not tensors:
+        return None
+    moved = {name: tensor.to(device) for name, tensor in tensors.items()}
+    return ActState(State(**{name: moved[name] for name in State._fields}), moved["action"])

@@ -1,0 +1,198 @@
+"""A run that was stopped, or killed, and resumed is bit for bit the run that was never stopped."""
+
+import itertools
+import multiprocessing
+import os
+import random
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from gymnasium.envs.classic_control import PendulumEnv
+
+import reverie
+from reverie.envs.atari import Atari
+from reverie.envs.minatar import MinAtar
+from reverie.training.collection import Collector
+from reverie.training.digest import digest
+from reverie.training.interrupts import Stopped
+from reverie.training.metrics import read_metrics
+from tests import environments
+
+RUN: dict[str, Any] = {
+    **{"env.parallel": False, "env.num_envs": 2, "env.time_limit": 30, "threads": 1, "steps": 140, "prefill": 44},
+    **{"pretrain": 3, "pretrain_world_model": 4, "train_every": 8, "train_steps": 2, "eval_every": 40},
+    **{"eval_episodes": 1, "log_every": 20, "video_every": 60, "checkpoint_every": 26, "keep_checkpoints": 2},
+}
+
+
+def boxing() -> Atari:
+    return Atari("boxing", noops=3)
+
+
+def asterix() -> MinAtar:
+    return MinAtar("asterix")
+
+
+ENVIRONMENTS: dict[str, Callable[[], Any]] = {
+    "retraced images": environments.Catch,
+    "retraced continuous actions": PendulumEnv,
+    "a console's own state": boxing,
+    "a package's own state": asterix,
+}
+
+
+def train(env: Callable[[], Any], logdir: Path, resume: bool = False, **settings: Any) -> None:
+    reverie.train(env, "debug", logdir=logdir, resume=resume, **{**RUN, **settings})
+
+
+def stopping(env: Callable[[], Any], after: int) -> Callable[[], Any]:
+    """Such environments, that stop the run with a signal when they have taken so many steps all together.
+
+    Steps that are taken again while a run is put back do not count: nobody listens to the signal then.
+    """
+    steps = itertools.count(1)
+
+    def build() -> Any:
+        made = env()
+        take = made.step
+
+        def step(action: Any) -> Any:
+            if signal.getsignal(signal.SIGTERM) != signal.SIG_DFL and next(steps) == after:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return take(action)
+
+        made.step = step
+        return made
+
+    build.__qualname__ = env.__qualname__  # the run's environment is named by it
+    return build
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., dict[str, str]]:
+    """Digests of runs that are not stopped; each is trained once."""
+    found: dict[Any, dict[str, str]] = {}
+
+    def of(name: str, **settings: Any) -> dict[str, str]:
+        key = (name, *settings.items())
+        if key not in found:
+            folder = tmp_path_factory.mktemp("whole")
+            train(ENVIRONMENTS[name], folder, **settings)
+            found[key] = digest(folder)
+        return found[key]
+
+    return of
+
+
+BESIDE = [(name, "on") for name in ("retraced images", "a console's own state")]
+"""Where steps are taken beside the learner."""
+
+
+@pytest.mark.parametrize(("name", "overlap"), [*((name, "off") for name in ENVIRONMENTS), *BESIDE])
+def test_stopped_and_resumed(
+    name: str, overlap: str, whole: Callable[..., dict[str, str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In the prefill, in training, in an evaluation, and near the end."""
+    expected = whole(name, overlap=overlap)
+    for resumed, after in ((False, 17), (True, 31), (True, 3), (True, 66)):
+        with pytest.raises(Stopped):
+            train(stopping(ENVIRONMENTS[name], after), tmp_path, resumed, overlap=overlap)
+    train(ENVIRONMENTS[name], tmp_path, resume=True, overlap=overlap)
+    assert digest(tmp_path) == expected
+    assert "could not be put back" not in capsys.readouterr().out
+
+
+def test_a_digest_is_of_what_was_computed(whole: Callable[..., dict[str, str]], tmp_path: Path) -> None:
+    expected = whole("retraced images", overlap="off")
+    train(environments.Catch, tmp_path, overlap="off", seed=1)
+    assert all(digest(tmp_path)[part] != value for part, value in expected.items())
+
+
+def test_worker_processes_are_put_back(
+    whole: Callable[..., dict[str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected, parallel = whole("retraced images", overlap="off"), {"env.parallel": True, "overlap": "off"}
+    calls = itertools.count(1)
+
+    def collect_and_stop(self: Collector, policy: Any) -> Any:
+        if next(calls) == 30:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return collect(self, policy)
+
+    collect = Collector.collect
+    monkeypatch.setattr(Collector, "collect", collect_and_stop)
+    with pytest.raises(Stopped):
+        train(environments.Catch, tmp_path, **parallel)
+    train(environments.Catch, tmp_path, resume=True, **parallel)
+    found = digest(tmp_path)
+    # The configuration is part of a checkpoint's state, and says that there were worker processes.
+    assert {name for name in found if found[name] != expected[name]} == {"state", "run"}
+
+
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["torch", "reverie.training.trainer", "tests.training.test_resuming"])
+
+
+def train_in_process(name: str, folder: str) -> None:
+    train(ENVIRONMENTS[name], Path(folder), resume=True, overlap="off")
+
+
+@pytest.mark.parametrize("name", ["retraced images", "a console's own state"])
+def test_killed_at_any_instant(name: str, whole: Callable[..., dict[str, str]], tmp_path: Path) -> None:
+    expected = whole(name, overlap="off")
+    chance, kills, finished, longest = random.Random(0), 0, 0, 0.0
+    while kills < 10 or not finished:
+        process = CONTEXT.Process(target=train_in_process, args=(name, str(tmp_path / f"run-{finished}")))
+        began = time.monotonic()
+        process.start()
+        process.join(chance.uniform(0.2, 0.7) * longest if longest and kills < 10 else None)
+        if process.exitcode is None:
+            process.kill()
+            process.join()
+            kills += 1
+            continue
+        assert process.exitcode == 0
+        longest = max(longest, time.monotonic() - began)
+        assert digest(tmp_path / f"run-{finished}") == expected
+        finished += 1
+
+
+class Unrepeatable(environments.Catch):
+    """Draws where the ball falls from nowhere that anybody could put back."""
+
+    def _drop(self) -> None:
+        self.column, self.row = random.randrange(self.columns), 0
+
+
+def test_an_environment_that_does_not_repeat_itself_is_found_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(Stopped):
+        train(stopping(Unrepeatable, 61), tmp_path)
+    before = sum(row["train/length"] for row in read_metrics(tmp_path) if "train/length" in row)
+    train(Unrepeatable, tmp_path, resume=True)
+    told = " ".join(capsys.readouterr().out.split())
+    assert "2 of 2 environments could not be put back" in told and "it does not repeat itself" in told
+    assert told.count("could not be put back") == 1
+    assert before >= 0 and reverie.load(tmp_path).agent_steps == RUN["steps"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"env.num_envs": 3}, "there were 2 environments, not 3"),
+        ({"env.time_limit": 25}, "env.time_limit was 30"),
+        ({"threads": 2}, "threads 1 before, 2 now"),
+    ],
+)
+def test_what_a_resumed_run_does_otherwise_is_said(
+    settings: dict[str, Any], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(Stopped):
+        train(stopping(environments.Catch, 61), tmp_path)
+    train(environments.Catch, tmp_path, resume=True, **settings)
+    assert words in " ".join(capsys.readouterr().out.split())
