@@ -19,13 +19,12 @@ from reverie.envs.minatar import MinAtar
 from reverie.training.collection import Collector
 from reverie.training.digest import digest
 from reverie.training.interrupts import Stopped
-from reverie.training.metrics import read_metrics
 from tests import environments
 
 RUN: dict[str, Any] = {
-    **{"env.parallel": False, "env.num_envs": 2, "env.time_limit": 30, "threads": 1, "steps": 140, "prefill": 44},
-    **{"pretrain": 3, "pretrain_world_model": 4, "train_every": 8, "train_steps": 2, "eval_every": 40},
-    **{"eval_episodes": 1, "log_every": 20, "video_every": 60, "checkpoint_every": 26, "keep_checkpoints": 2},
+    **{"env.parallel": False, "env.num_envs": 2, "env.time_limit": 20, "threads": 1, "steps": 96, "prefill": 30},
+    **{"pretrain": 2, "pretrain_world_model": 3, "train_every": 8, "eval_every": 30, "eval_episodes": 1},
+    **{"log_every": 12, "video_every": 50, "checkpoint_every": 26, "keep_checkpoints": 2},
 }
 
 
@@ -98,7 +97,7 @@ def test_stopped_and_resumed(
 ) -> None:
     """In the prefill, in training, in an evaluation, and near the end."""
     expected = whole(name, overlap=overlap)
-    for resumed, after in ((False, 17), (True, 31), (True, 3), (True, 66)):
+    for resumed, after in ((False, 17), (True, 31), (True, 3), (True, 40)):
         with pytest.raises(Stopped):
             train(stopping(ENVIRONMENTS[name], after), tmp_path, resumed, overlap=overlap)
     train(ENVIRONMENTS[name], tmp_path, resume=True, overlap=overlap)
@@ -144,6 +143,9 @@ def train_in_process(name: str, folder: str) -> None:
 @pytest.mark.parametrize("name", ["retraced images", "a console's own state"])
 def test_killed_at_any_instant(name: str, whole: Callable[..., dict[str, str]], tmp_path: Path) -> None:
     expected = whole(name, overlap="off")
+    warm = CONTEXT.Process(target=int)  # The first one waits for the imports of the server.
+    warm.start()
+    warm.join()
     chance, kills, finished, longest = random.Random(0), 0, 0, 0.0
     while kills < 10 or not finished:
         process = CONTEXT.Process(target=train_in_process, args=(name, str(tmp_path / f"run-{finished}")))
@@ -162,10 +164,14 @@ def test_killed_at_any_instant(name: str, whole: Callable[..., dict[str, str]], 
 
 
 class Unrepeatable(environments.Catch):
-    """Draws where the ball falls from nowhere that anybody could put back."""
+    """Shows the time of day, so to say."""
 
-    def _drop(self) -> None:
-        self.column, self.row = random.randrange(self.columns), 0
+    shown = itertools.count()
+
+    def _draw(self) -> Any:
+        image = super()._draw()
+        image[0, 0] = next(self.shown) % 251
+        return image
 
 
 def test_an_environment_that_does_not_repeat_itself_is_found_out(
@@ -173,19 +179,18 @@ def test_an_environment_that_does_not_repeat_itself_is_found_out(
 ) -> None:
     with pytest.raises(Stopped):
         train(stopping(Unrepeatable, 61), tmp_path)
-    before = sum(row["train/length"] for row in read_metrics(tmp_path) if "train/length" in row)
     train(Unrepeatable, tmp_path, resume=True)
     told = " ".join(capsys.readouterr().out.split())
     assert "2 of 2 environments could not be put back" in told and "it does not repeat itself" in told
     assert told.count("could not be put back") == 1
-    assert before >= 0 and reverie.load(tmp_path).agent_steps == RUN["steps"]
+    assert reverie.load(tmp_path).agent_steps == RUN["steps"]
 
 
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
         ({"env.num_envs": 3}, "there were 2 environments, not 3"),
-        ({"env.time_limit": 25}, "env.time_limit was 30"),
+        ({"env.time_limit": 25}, "env.time_limit was 20"),
         ({"threads": 2}, "threads 1 before, 2 now"),
     ],
 )
