@@ -186,6 +186,27 @@ def test_an_environment_that_does_not_repeat_itself_is_found_out(
     assert reverie.load(tmp_path).agent_steps == RUN["steps"]
 
 
+class Speechless(environments.Catch):
+    """Cannot say where it stands."""
+
+    def save_state(self) -> dict[str, Any]:
+        raise ValueError("no pen")
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        raise AssertionError("there is nothing to load")
+
+
+def test_an_environment_that_cannot_be_saved_costs_its_episode_only(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(Stopped):
+        train(stopping(Speechless, 61), tmp_path)
+    told = " ".join(capsys.readouterr().out.split())
+    assert told.count("it raised ValueError: no pen") == 1 and "Checkpoints do without" in told
+    train(Speechless, tmp_path, resume=True)
+    assert "the checkpoint does not say where it stood" in " ".join(capsys.readouterr().out.split())
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [

@@ -286,9 +286,10 @@ class BatchedEnv:
             EnvError: if an environment fails to say it.
         """
         self._begin_exchange()
-        states = [state for group in self._groups for state in group.states()]
-        self._broken = False
-        return states
+        try:
+            return [state for group in self._groups for state in group.states()]
+        finally:
+            self._broken = False  # every question has had its answer
 
     def put_back(
         self, states: Sequence[EnvState], latest: Step, episodes: Sequence[Callable[[], Iterator[Step]]]
@@ -338,6 +339,11 @@ class BatchedEnv:
         except EnvError as error:
             return str(error).rstrip(".")
 
+    @property
+    def goes_on(self) -> bool:
+        """Whether steps can be taken: nothing has failed, and nothing was closed."""
+        return not (self._broken or self._closed)
+
     def close(self) -> None:
         """Close all environments and end their processes; a second call does nothing."""
         if not self._closed:
@@ -360,7 +366,7 @@ class BatchedEnv:
         return _merged(self._latest)
 
     def _begin_exchange(self) -> None:
-        if self._broken or self._closed:
+        if not self.goes_on:
             raise EnvError(
                 "The environments cannot go on: they were closed, or an earlier step failed or was interrupted. "
                 "Create them again."

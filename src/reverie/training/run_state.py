@@ -69,6 +69,10 @@ class RunState:
     sample_rng: np.random.Generator
     prefill_rng: np.random.Generator
     loop: LoopState
+    notices: list[str] = field(default_factory=list)
+    """What the user should be told."""
+    _speechless: bool = False
+    """Whether an environment could not say where it stands."""
 
     def snapshot(self) -> Snapshot:
         """All of it; the replay is committed."""
@@ -116,10 +120,15 @@ class RunState:
         return _told(problems)
 
     def _environments(self) -> list[EnvState]:
-        """Where the environments stand; nothing is known of those that have failed."""
+        """Where the environments stand; empty if one cannot say it, or has failed before."""
+        if not self.env.goes_on:
+            return []
         try:
             return self.worker.start(self.env.states).result()
-        except EnvError:
+        except EnvError as error:
+            if not self._speechless:
+                self._speechless = True
+                self.notices.append(f"{error} Checkpoints do without; a resumed run begins new episodes.")
             return []
 
     def _restore_environments(self, snapshot: Snapshot) -> list[str]:

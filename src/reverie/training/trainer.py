@@ -454,7 +454,10 @@ class Trainer:
                     f"The weights are not finite at step {self.state.steps}, and were not saved; lower the learning "
                     "rates, and go on with --resume from the checkpoint before."
                 )
-            return self.checkpoints.save(self.state.steps, self._parts.snapshot(), score)
+            folder = self.checkpoints.save(self.state.steps, self._parts.snapshot(), score)
+        while self._parts.notices:
+            self._display.log(self._parts.notices.pop())
+        return folder
 
     def _misfit(self) -> str:
         """Which settings are others than those of the run that is resumed; empty if none that sizes depend on."""
