@@ -16,9 +16,11 @@ from gymnasium.envs.classic_control import PendulumEnv
 import reverie
 from reverie.envs.atari import Atari
 from reverie.envs.minatar import MinAtar
+from reverie.replay import Replay
 from reverie.training.collection import Collector
 from reverie.training.digest import digest
 from reverie.training.interrupts import Stopped
+from reverie.training.trainer import Trainer
 from tests import environments
 
 RUN: dict[str, Any] = {
@@ -186,24 +188,94 @@ def test_an_environment_that_does_not_repeat_itself_is_found_out(
     assert reverie.load(tmp_path).agent_steps == RUN["steps"]
 
 
-class Speechless(environments.Catch):
-    """Cannot say where it stands."""
-
-    def save_state(self) -> dict[str, Any]:
-        raise ValueError("no pen")
-
-    def load_state(self, state: dict[str, Any]) -> None:
-        raise AssertionError("there is nothing to load")
+def no_pen(env: Any) -> Any:
+    raise ValueError("no pen")
 
 
+@pytest.mark.parametrize(
+    ("save", "words"),
+    [
+        (no_pen, "it raised ValueError: no pen"),
+        (lambda env: b"abc", "save_state did not return a dict of arrays by name"),
+        (lambda env: {"all": env}, "save_state returned 'all', which is no array of numbers"),
+    ],
+)
 def test_an_environment_that_cannot_be_saved_costs_its_episode_only(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    save: Callable[[Any], Any], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    class Speechless(environments.Catch):
+        def save_state(self) -> Any:
+            return save(self)
+
+        def load_state(self, state: dict[str, Any]) -> None:
+            raise AssertionError("there is nothing to load")
+
     with pytest.raises(Stopped):
         train(stopping(Speechless, 61), tmp_path)
     told = " ".join(capsys.readouterr().out.split())
-    assert told.count("it raised ValueError: no pen") == 1 and "Checkpoints do without" in told
+    assert told.count(words) == 1 and "Checkpoints do without" in told
     train(Speechless, tmp_path, resume=True)
+    assert "the checkpoint does not say where it stood" in " ".join(capsys.readouterr().out.split())
+
+
+class Forgets(environments.Catch):
+    """Says where its ball is, and puts it elsewhere."""
+
+    def save_state(self) -> dict[str, Any]:
+        return {"row": self.row, "column": self.column}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self.row, self.column = 0, int(state["column"]) + 1
+
+
+def test_an_environment_that_forgets_is_found_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(Stopped):
+        train(stopping(Forgets, 61), tmp_path)
+    train(Forgets, tmp_path, resume=True)
+    assert "save_state does not return what load_state was given" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize("where", ["_video", "_checkpoint"])
+def test_killed_while_it_is_finished(
+    where: str, whole: Callable[..., dict[str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After the last evaluation, or the last row of metrics; nothing is saved between these and the end."""
+    expected = whole("retraced images", overlap="off", checkpoint_every=48)
+
+    def die(trainer: Trainer, *arguments: Any) -> Any:
+        if trainer.state.evaluated_at if where == "_video" else trainer.state.finished_at:
+            raise KeyboardInterrupt
+        return method(trainer, *arguments)
+
+    method = getattr(Trainer, where)
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, where, die)
+        with pytest.raises(KeyboardInterrupt):
+            train(environments.Catch, tmp_path, overlap="off", checkpoint_every=48)
+    train(environments.Catch, tmp_path, resume=True, overlap="off", checkpoint_every=48)
+    assert digest(tmp_path) == expected
+
+
+class PipeBreaks(Exception):
+    """Nobody reads what is displayed."""
+
+
+def test_an_error_between_a_step_and_its_storing_leaves_no_hole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The environments are ahead of the replay then, and are not put back."""
+    add = Replay.add
+
+    def fail_late(replay: Replay, *arguments: Any) -> None:
+        if replay.num_steps >= 50:
+            raise PipeBreaks
+        add(replay, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Replay, "add", fail_late)
+        with pytest.raises(PipeBreaks):
+            train(asterix, tmp_path)
+    train(asterix, tmp_path, resume=True)
     assert "the checkpoint does not say where it stood" in " ".join(capsys.readouterr().out.split())
 
 

@@ -136,6 +136,7 @@ class Atari(gymnasium.Env[Image, np.int64]):
     def load_state(self, state: Mapping[str, NDArray[np.uint8]]) -> None:
         """Go on where a game that was made alike stood."""
         self._ale.reset_game()
+        self._ale.act(self._idle)  # Q*bert and Tetris go on otherwise where no frame has been drawn yet.
         self._ale.restoreState(self._state_class(state["emulator"].tobytes()))
         self._held = type(self._idle)(int(state["held"][0]))
         set_random_state(self.np_random, state["random"])

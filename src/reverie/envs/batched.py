@@ -313,7 +313,7 @@ class BatchedEnv:
         for (group, index), state, episode in zip(places, states, episodes, strict=True):
             problem = self._put_back_one(group, index, state, episode)
             if problem:
-                group.abandon(index)
+                _abandon(group, index)
             problems.append(problem)
         latest["is_last"] |= np.array([bool(problem) for problem in problems])
         self._latest = [{key: rows[part] for key, rows in latest.items()} for part in self._slices]
@@ -372,6 +372,16 @@ class BatchedEnv:
                 "Create them again."
             )
         self._broken = True  # until every answer has arrived; one that is left over would pass for the next
+
+
+def _abandon(group: Group, index: int) -> None:
+    try:
+        group.abandon(index)
+    except EnvError as error:
+        raise EnvError(
+            f"{str(error).rstrip('.')} while it was being put back where the run was stopped; with another "
+            "env.num_envs all environments begin new episodes instead."
+        ) from error
 
 
 def _merged(parts: list[Step]) -> Step:

@@ -108,8 +108,7 @@ class EnvRunner:
     def state(self) -> EnvState:
         """Where the environment stands."""
         if self._episode and isinstance(self._env, SavesState):
-            own = self._guard(self._env.save_state)
-            return EnvState(self._episode, self._step, self._running, own=own)
+            return EnvState(self._episode, self._step, self._running, own=self._own_state(self._env))
         return replace(self._began, episode=self._episode, step=self._step, running=self._running)
 
     def put_back(self, state: EnvState) -> bytes:
@@ -128,6 +127,9 @@ class EnvRunner:
             env, own = self._env, state.own
             self._guard(lambda: env.load_state(own))
             self._step, self._running = state.step, state.running
+            there = self._own_state(env)
+            if there.keys() != own.keys() or any((there[name] != own[name]).any() for name in own):
+                raise self._error("save_state does not return what load_state was given")
             return b""
         generator = generator_of(self._env)
         if generator is not None and state.random is not None:
@@ -145,6 +147,16 @@ class EnvRunner:
     def abandon(self) -> None:
         """Leave the latest episode; the next one begins with the runner's own seed."""
         self._running, self._seed = False, self._fresh_seed
+
+    def _own_state(self, env: SavesState) -> dict[str, Array]:
+        saved: Any = self._guard(env.save_state)
+        if not isinstance(saved, dict) or not all(isinstance(name, str) for name in saved):
+            raise self._error("save_state did not return a dict of arrays by name")
+        arrays = {name: np.asarray(value) for name, value in saved.items()}
+        for name, array in arrays.items():
+            if array.dtype.kind not in "biufc":
+                raise self._error(f"save_state returned '{name}', which is no array of numbers")
+        return arrays
 
     def close(self) -> None:
         """Close the environment."""

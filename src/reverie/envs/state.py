@@ -17,7 +17,7 @@ import numpy as np
 
 from reverie.spaces import Array
 
-SHOWN = ("reward", "is_terminal")
+SHOWN = ("reward", "is_last", "is_terminal")
 """Entries of every step that an environment decides, besides its observations."""
 
 

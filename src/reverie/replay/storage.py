@@ -239,7 +239,12 @@ class Replay:
         self._delete_forgotten()
         return position.to_json()
 
-    def rewind(self, position: Any) -> None:
+    def open_steps(self, stream: int) -> int:
+        """Steps of the running episode of a stream, the reset step included; 0 between episodes."""
+        state = self._index.streams[stream]
+        return 0 if state.open_since is None else state.stop - state.open_since
+
+    def rewind(self, position: Any) -> bool:
         """Go back to a committed position: steps appended after it are forgotten.
 
         For the positions of the last two commits this restores the replay exactly, steps that were dropped meanwhile
@@ -248,6 +253,9 @@ class Replay:
         Args:
             position: as returned by `commit`, possibly of an earlier process.
 
+        Returns:
+            Whether everything is there that was remembered then.
+
         Raises:
             ReplayError: if the position is not one of this replay.
         """
@@ -255,6 +263,7 @@ class Replay:
         self._check_belongs(target)
         known = self._kept.index(target) if target in self._kept else None
         self._index.restore(target, self._kept[0])
+        whole = self._index.position() == target
         self._kept = [self._index.position()] if known is None else self._kept[: known + 1]
         self._pristine = True
         with disk_errors(self.directory):
@@ -263,6 +272,7 @@ class Replay:
             self._prepare()
         if self._index.evict():
             self._delete_forgotten()
+        return whole
 
     def close(self) -> None:
         """Commit, and close all files."""

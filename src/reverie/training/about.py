@@ -15,8 +15,6 @@ from reverie.provenance import commit, cpu_name, reverie_version
 from reverie.video import replacing
 
 ABOUT = "about.json"
-_DECIDE = ("cpu", "device", "precision", "threads", "torch")
-"""What must be the same at two starts for the same bits."""
 
 
 class Origin(NamedTuple):
@@ -40,7 +38,7 @@ def read_about(run: Path) -> dict[str, Any]:
     return about if isinstance(about, dict) else {}
 
 
-def note_start(run: Path, origin: Origin, step: int, config: Config) -> str:
+def note_start(run: Path, origin: Origin, step: int, config: Config) -> None:
     """Add a start to a run's `about.json`. A resumed run keeps the names that it was first given.
 
     Args:
@@ -48,30 +46,34 @@ def note_start(run: Path, origin: Origin, step: int, config: Config) -> str:
         origin: preset and variant, and the command that starts it now.
         step: agent steps that the run has behind it.
         config: of the start, for the device and the precision that `auto` means on it.
-
-    Returns:
-        What the user should know: that this part of the run computes otherwise than the one before; else empty.
     """
     about = read_about(run)
     starts = about.get("starts", [])
-    this = _start(origin, step, config)
     about = {
         "preset": about.get("preset") or origin.preset,
         "variant": about.get("variant") or origin.variant,
-        "starts": [*(starts if isinstance(starts, list) else []), this],
+        "starts": [*(starts if isinstance(starts, list) else []), _start(origin, step, config)],
     }
     with replacing(run / ABOUT) as temporary:
         temporary.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
-    return _otherwise(about["starts"][-2], this) if len(about["starts"]) > 1 else ""
 
 
-def _otherwise(last: Any, this: dict[str, Any]) -> str:
-    """In what a start computes otherwise than the one before it, in a sentence."""
-    before = last if isinstance(last, dict) else {}
+def conditions(config: Config) -> dict[str, Any]:
+    """What must be the same for the same bits."""
+    device = resolve_device(config.training.device)
+    return {
+        "torch": torch.__version__,
+        "cpu": cpu_name(),
+        "threads": torch.get_num_threads(),
+        "device": device_name(device),
+        "precision": precision_name(device, config),
+    }
+
+
+def otherwise(before: dict[str, Any], now: dict[str, Any]) -> str:
+    """In what a run computes otherwise than at a checkpoint, in a sentence; empty if in nothing."""
     changed = [
-        f"{name} {before[name]} before, {this[name]} now"
-        for name in _DECIDE
-        if before.get(name, this[name]) != this[name]
+        f"{name} {before[name]} before, {value} now" for name, value in now.items() if before.get(name, value) != value
     ]
     if not changed:
         return ""
@@ -82,17 +84,12 @@ def _otherwise(last: Any, this: dict[str, Any]) -> str:
 
 
 def _start(origin: Origin, step: int, config: Config) -> dict[str, Any]:
-    device = resolve_device(config.training.device)
     return {
         "time": datetime.now().astimezone().isoformat(timespec="seconds"),
         "step": step,
         "command": origin.command,
         "reverie": reverie_version(),
         "commit": commit(),
-        "torch": torch.__version__,
         "python": platform.python_version(),
-        "cpu": cpu_name(),
-        "threads": torch.get_num_threads(),
-        "device": device_name(device),
-        "precision": precision_name(device, config),
+        **conditions(config),
     }

@@ -50,7 +50,7 @@ def digest(run: Path) -> dict[str, str]:
         "weights": _hash(files),
         "state": _hash(_without_times(snapshot.state)),
         "replay": stored,
-        "metrics": _hash(_rows(folder, step, snapshot.state["updates"])),
+        "metrics": _hash(_rows(folder, loop["state"].get("rows"))),
         "videos": _hash({name: content for name, content in videos.items() if _number(name) <= step}),
     }
     return {**parts, "run": _hash(parts)}
@@ -65,14 +65,13 @@ def _without_times(state: dict[str, Any]) -> dict[str, Any]:
     loop["metrics"] = {
         name: part for name, part in loop.get("metrics", {}).items() if name not in ("seconds", "elapsed")
     }
+    loop.pop("machine", None)
     return {**state, "loop": loop}
 
 
-def _rows(folder: RunFolder, step: int, updates: int) -> list[dict[str, float]]:
-    """Rows of metrics up to a checkpoint, without what time decides."""
-    if not folder.metrics.is_file():
-        return []
-    rows = [row for row in read_metrics(folder.metrics) if row["step"] <= step and row["updates"] <= updates]
+def _rows(folder: RunFolder, count: int | None) -> list[dict[str, float]]:
+    """The first rows of metrics, without what time decides."""
+    rows = read_metrics(folder.metrics)[:count] if folder.metrics.is_file() else []
     return [{name: value for name, value in row.items() if not name.startswith(_OF_TIME)} for row in rows]
 
 

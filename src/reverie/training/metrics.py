@@ -234,16 +234,21 @@ class MetricsWriter:
         self.directory = Path(directory)
         self.path = self.directory / METRICS_FILE
         self._tensorboard = tensorboard
+        self.rows = 0
+        """In the file."""
         self._file: Any = None
         self._board: Any = None
 
-    def open(self, resume_at_step: int | None = None, resume_at_update: int | None = None) -> "MetricsWriter":
+    def open(
+        self, resume_at_step: int | None = None, resume_at_update: int | None = None, resume_at_row: int = 0
+    ) -> "MetricsWriter":
         """Start writing.
 
         Args:
             resume_at_step: agent steps of the checkpoint that the run goes on from; later rows are dropped, so that
                 none is written twice. None starts a new file.
             resume_at_update: updates at that checkpoint; in pretraining they go on while steps stand still.
+            resume_at_row: rows that were written before it; 0 if that is not known.
 
         Raises:
             RunError: if a new file would overwrite metrics, or nothing can be written.
@@ -251,7 +256,8 @@ class MetricsWriter:
         with self._explained():
             self.directory.mkdir(parents=True, exist_ok=True)
             if resume_at_step is not None:
-                self._drop_after(resume_at_step, math.inf if resume_at_update is None else resume_at_update)
+                update = math.inf if resume_at_update is None else resume_at_update
+                self._drop_after(resume_at_step, update, resume_at_row or None)
             elif self.path.exists() and self.path.stat().st_size:
                 raise RunError(f"{self.path} already holds metrics; go on with --resume or choose another folder.")
             self._file = self.path.open("a", encoding="utf-8")
@@ -263,12 +269,12 @@ class MetricsWriter:
                 self._board = EventFile(self.directory / TENSORBOARD_FOLDER, purge)
         return self
 
-    def _drop_after(self, step: int, update: float) -> None:
+    def _drop_after(self, step: int, update: float, rows: int | None) -> None:
         if not self.path.exists():
             return
-        kept = [
-            line + "\n" for line, row in _parse(self.path) if row["step"] <= step and row.get("updates", 0) <= update
-        ]
+        known = list(_parse(self.path))[:rows]
+        kept = [line + "\n" for line, row in known if row["step"] <= step and row.get("updates", 0) <= update]
+        self.rows = len(kept)
         temporary = self.path.with_suffix(".tmp")
         with temporary.open("w", encoding="utf-8") as file:
             file.writelines(kept)
@@ -308,6 +314,7 @@ class MetricsWriter:
         with self._explained():
             self._file.write(line + "\n")
             self._file.flush()
+            self.rows += 1
             if self._board is not None:
                 self._board.scalars({name: float(value) for name, value in scalars.items()}, step)
 

@@ -17,6 +17,7 @@ from reverie.envs import BatchedEnv, EnvState
 from reverie.errors import CheckpointError, EnvError
 from reverie.replay import Replay
 from reverie.spaces import Array, Step
+from reverie.training.about import conditions, otherwise
 from reverie.training.background import Worker
 from reverie.training.collection import AgentPolicy, Collector
 from reverie.training.every import Every
@@ -25,6 +26,10 @@ from reverie.world_model import State
 
 ENVIRONMENTS, COLLECTOR, POLICY = "environments", "collector", "policy"
 """Files of a checkpoint, beside those of the agent."""
+_MISSING = (
+    "The replay has forgotten steps that it held at this checkpoint: the run goes on without them, and not bit for bit "
+    "as it did then."
+)
 _SAME_GAME = ("num_envs", "parallel")
 """Settings of environments that do not change what happens in each of them."""
 
@@ -45,6 +50,10 @@ class LoopState:
     pretrained: bool = False
     finished_at: int = 0
     """Steps at which the run was last finished: with its last evaluation, video and row of metrics."""
+    evaluated_at: int = 0
+    """Steps of the latest of these last evaluations."""
+    rows: int = 0
+    """Of metrics, so far."""
     last_due: dict[str, int | None] = field(default_factory=dict)
     """State of each `Every`, by name."""
 
@@ -85,6 +94,7 @@ class RunState:
             "sample_rng": numpy_state(self.sample_rng),
             "prefill_rng": numpy_state(self.prefill_rng),
             "metrics": self.metrics.state(),
+            "machine": conditions(self.agent.config),
             ENVIRONMENTS: [_pack(state, f"{number}/", packed) for number, state in enumerate(envs)],
             "replay": self.replay.commit(),
         }
@@ -111,20 +121,26 @@ class RunState:
         restore_numpy(self.sample_rng, loop["sample_rng"])
         restore_numpy(self.prefill_rng, loop["prefill_rng"])
         self.metrics.restore(loop.get("metrics", {}), self.agent.device)
-        self.replay.rewind(loop["replay"])
+        missing = not self.replay.rewind(loop["replay"])
+        notices = [_MISSING] if missing else []
+        if loop.get("machine"):
+            notices += [said] if (said := otherwise(loop["machine"], conditions(self.agent.config))) else []
         if not loop["state"]["steps"]:
-            return []  # No environment has been reset yet.
+            return notices  # No environment has been reset yet.
         problems = self._restore_environments(snapshot)
         lost = [number for number, problem in enumerate(problems) if problem]
         self.replay.end_streams(None if len(lost) == len(problems) else lost)
-        return _told(problems)
+        return notices + _told(problems)
 
     def _environments(self) -> list[EnvState]:
         """Where the environments stand; empty if one cannot say it, or has failed before."""
         if not self.env.goes_on:
             return []
         try:
-            return self.worker.start(self.env.states).result()
+            states = self.worker.start(self.env.states).result()
+            # After an error between a step and its storing, an environment may be ahead of the replay.
+            stored = [self.replay.open_steps(number) for number in range(len(states))]
+            return states if stored == [state.running * (state.step + 1) for state in states] else []
         except EnvError as error:
             if not self._speechless:
                 self._speechless = True

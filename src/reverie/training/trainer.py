@@ -132,7 +132,7 @@ class Trainer:
             self._notices = self._restore(resumed[1])
             run.save_config(config)  # What it goes on with is what the next --resume goes on with.
         self._writer = MetricsWriter(run.path)
-        self._resumed_at = (resumed[0], self.agent.updates) if resumed else None
+        self._resumed_at = (resumed[0], self.agent.updates, self.state.rows) if resumed else None
         self._display = Display(
             config.env.name,
             settings.steps * self.env.frames_per_step,
@@ -175,10 +175,10 @@ class Trainer:
                 self._writer.open(*(self._resumed_at or ())),
                 StopRequest(self._announce_stop) as stop,
             ):
-                otherwise = note_start(self.run_folder.path, self._origin, self.state.steps, self.config)
-                for notice in (*self._notices, otherwise):
-                    if notice:
-                        self._display.log(notice)
+                self.state.rows = self._writer.rows
+                note_start(self.run_folder.path, self._origin, self.state.steps, self.config)
+                for notice in self._notices:
+                    self._display.log(notice)
                 try:
                     self._loop(stop, started)
                 except (Exception, SystemExit) as error:  # rich exits where the reader of a pipe has gone
@@ -308,6 +308,7 @@ class Trainer:
             Exception: what ended the block early.
         """
         self.metrics.spend("collect", block.seconds)
+        episodes = []
         for collected in block.collected:
             with self.metrics.timer("replay"):
                 for step, rows in collected.steps:
@@ -318,7 +319,11 @@ class Trainer:
             for _, episode in collected.episodes:
                 self.state.episodes += 1
                 self.metrics.add({"train/return": episode.return_, "train/length": episode.length})
-                self._display.episode(episode.return_, episode.length)
+                episodes.append(episode)
+        # Shown when everything is stored: a terminal that has gone may end the run here.
+        for episode in episodes:
+            self._display.episode(episode.return_, episode.length)
+        if block.collected:
             self._display.update(step=self.state.steps, frames=self.frames, phase=phase)
         if block.error is not None:
             raise block.error
@@ -374,8 +379,8 @@ class Trainer:
             every.last = last
         return self._goes_on(stop)
 
-    def _evaluate(self, stop: StopRequest) -> bool:
-        """Play, and note the score; False where that was broken off."""
+    def _evaluate(self, stop: StopRequest, last: bool = False) -> bool:
+        """Play, and note the score, perhaps for the last time; False where that was broken off."""
         settings = self.config.training
         self._display.update(step=self.state.steps, frames=self.frames, phase="evaluating")
         with self.metrics.timer("evaluate"):
@@ -384,6 +389,8 @@ class Trainer:
         if stop.requested:
             return False
         self.state.evaluations += 1
+        if last:
+            self.state.evaluated_at = self.state.steps
         score = float(np.mean([episode.return_ for episode in played]))
         self.metrics.add({"eval/return": score, "eval/length": float(np.mean([e.length for e in played]))})
         self._display.evaluation(score)
@@ -403,6 +410,7 @@ class Trainer:
     def _log(self) -> None:
         scalars = self.metrics.mean()
         self._writer.write(self.state.steps, self.frames, self.state.seconds, self.agent.updates, scalars)
+        self.state.rows = self._writer.rows
         self.metrics.reset()
         self._display.update(**self._standing(), metrics=scalars)
         broken = [name for name, value in scalars.items() if not math.isfinite(value)]
@@ -427,8 +435,8 @@ class Trainer:
 
     def _finish(self, stop: StopRequest) -> None:
         self.replay.check_sampleable()
-        if self.config.training.eval_every:
-            self._evaluate(stop)
+        if self.config.training.eval_every and self.state.evaluated_at < self.state.steps:
+            self._evaluate(stop, last=True)
         if stop.requested:
             return
         if self._has_images and self.config.training.video_every:
