@@ -14,6 +14,7 @@ import pytest
 from gymnasium.envs.classic_control import PendulumEnv
 
 import reverie
+from reverie.checkpoints import Checkpoints
 from reverie.envs.atari import Atari
 from reverie.envs.minatar import MinAtar
 from reverie.replay import Replay
@@ -254,6 +255,20 @@ def test_killed_while_it_is_finished(
             train(environments.Catch, tmp_path, overlap="off", checkpoint_every=48)
     train(environments.Catch, tmp_path, resume=True, overlap="off", checkpoint_every=48)
     assert digest(tmp_path) == expected
+
+
+def train_and_die_at_the_first_checkpoint(folder: str) -> None:
+    Checkpoints.save = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[method-assign,assignment]
+    train(environments.Catch, Path(folder), overlap="off")
+
+
+def test_killed_before_the_first_checkpoint_begins_anew(whole: Callable[..., dict[str, str]], tmp_path: Path) -> None:
+    process = CONTEXT.Process(target=train_and_die_at_the_first_checkpoint, args=(str(tmp_path),))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL and (tmp_path / "replay" / "index.json").exists()
+    train(environments.Catch, tmp_path, resume=True, overlap="off")
+    assert digest(tmp_path) == whole("retraced images", overlap="off")
 
 
 class PipeBreaks(Exception):

@@ -162,7 +162,10 @@ class RunFolder:
                 f"The run in {self.path} is of {there} and cannot go on with {config.env.name}; name {there}, or "
                 "choose another --logdir."
             )
-        if results and not self.resumed:
+        if results and not self.resumed and self._is_bare():
+            for name in ("replay", "checkpoints"):
+                shutil.rmtree(self.path / name, ignore_errors=True)
+        elif results and not self.resumed:
             raise RunError(
                 f"{self.path} cannot be resumed: it has {' and '.join(results)} but no checkpoint, since it stopped "
                 f"before the first one; type `rm -r {shlex.quote(str(self.path))}` to start afresh, or choose another "
@@ -172,6 +175,11 @@ class RunFolder:
             (self.path / name).mkdir(exist_ok=True)
         if not self.resumed:
             config_io.save(config, self.config_path)
+
+    def _is_bare(self) -> bool:
+        """Whether a run was killed before its first checkpoint: no step is stored, and nothing is measured or drawn."""
+        stored = any(self.replay.glob("stream-*")) or any(self.checkpoints.glob("[!.]*"))
+        return not (stored or _has_content(self.metrics) or _has_content(self.videos))
 
     def _take_lock(self) -> None:
         path = self.path / LOCK
