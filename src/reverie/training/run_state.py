@@ -102,11 +102,8 @@ class RunState:
         tensors = {ENVIRONMENTS: packed, COLLECTOR: collector, POLICY: _memory(self.policy.state)}
         return Snapshot({**agent.tensors, **tensors}, {**agent.state, "loop": loop})
 
-    def restore(self, snapshot: Snapshot) -> list[str]:
-        """Become what a snapshot describes.
-
-        Returns:
-            What could not be put back, in sentences. Those episodes end here, truncated.
+    def restore(self, snapshot: Snapshot) -> None:
+        """Become what a snapshot describes; what is otherwise than there is noted in `notices`.
 
         Raises:
             CheckpointError: if the agent has other sizes.
@@ -121,16 +118,16 @@ class RunState:
         restore_numpy(self.sample_rng, loop["sample_rng"])
         restore_numpy(self.prefill_rng, loop["prefill_rng"])
         self.metrics.restore(loop.get("metrics", {}), self.agent.device)
-        missing = not self.replay.rewind(loop["replay"])
-        notices = [_MISSING] if missing else []
-        if loop.get("machine"):
-            notices += [said] if (said := otherwise(loop["machine"], conditions(self.agent.config))) else []
+        if not self.replay.rewind(loop["replay"]):
+            self.notices.append(_MISSING)
+        if said := otherwise(loop.get("machine", {}), conditions(self.agent.config)):
+            self.notices.append(said)
         if not loop["state"]["steps"]:
-            return notices  # No environment has been reset yet.
+            return  # No environment has been reset yet.
         problems = self._restore_environments(snapshot)
         lost = [number for number, problem in enumerate(problems) if problem]
         self.replay.end_streams(None if len(lost) == len(problems) else lost)
-        return notices + _told(problems)
+        self.notices += _told(problems)
 
     def _environments(self) -> list[EnvState]:
         """Where the environments stand; empty if one cannot say it, or has failed before."""

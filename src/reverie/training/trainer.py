@@ -126,10 +126,8 @@ class Trainer:
             prefill_rng=np.random.default_rng(prefill_seed),
             loop=LoopState(),
         )
-        self._notices: list[str] = []
-        """What the user is told when the display is there."""
         if resumed:
-            self._notices = self._restore(resumed[1])
+            self._restore(resumed[1])
             run.save_config(config)  # What it goes on with is what the next --resume goes on with.
         self._writer = MetricsWriter(run.path)
         self._resumed_at = (resumed[0], self.agent.updates, self.state.rows) if resumed else None
@@ -177,8 +175,7 @@ class Trainer:
             ):
                 self.state.rows = self._writer.rows
                 note_start(self.run_folder.path, self._origin, self.state.steps, self.config)
-                for notice in self._notices:
-                    self._display.log(notice)
+                self._tell()
                 try:
                     self._loop(stop, started)
                 except (Exception, SystemExit) as error:  # rich exits where the reader of a pipe has gone
@@ -463,9 +460,13 @@ class Trainer:
                     "rates, and go on with --resume from the checkpoint before."
                 )
             folder = self.checkpoints.save(self.state.steps, self._parts.snapshot(), score)
-        while self._parts.notices:
-            self._display.log(self._parts.notices.pop())
+        self._tell()
         return folder
+
+    def _tell(self) -> None:
+        """Show what the parts of the run have to say."""
+        while self._parts.notices:
+            self._display.log(self._parts.notices.pop(0))
 
     def _misfit(self) -> str:
         """Which settings are others than those of the run that is resumed; empty if none that sizes depend on."""
@@ -479,8 +480,8 @@ class Trainer:
             "its config.json, or choose another --logdir."
         )
 
-    def _restore(self, snapshot: Snapshot) -> list[str]:
+    def _restore(self, snapshot: Snapshot) -> None:
         try:
-            return self._parts.restore(snapshot)
+            self._parts.restore(snapshot)
         except CheckpointError as error:
             raise CheckpointError(self._misfit() or str(error)) from error
