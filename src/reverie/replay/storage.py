@@ -263,7 +263,8 @@ class Replay:
         self._check_belongs(target)
         known = self._kept.index(target) if target in self._kept else None
         self._index.restore(target, self._kept[0])
-        whole = self._index.position() == target
+        found = self._index.position()  # of more streams, where environments were added
+        whole = found.evicted == target.evicted and found.streams[: len(target.streams)] == target.streams
         self._kept = [self._index.position()] if known is None else self._kept[: known + 1]
         self._pristine = True
         with disk_errors(self.directory):

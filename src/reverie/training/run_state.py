@@ -155,7 +155,7 @@ class RunState:
         if not saved or not latest:
             return none("the checkpoint does not say where it stood")
         if len(saved) != self.env.num_envs:
-            return none(f"there were {len(saved)} environments, not {self.env.num_envs}")
+            return none(f"env.num_envs was {len(saved)}")
         before, now = (_what_matters(env) for env in (state["config"]["env"], flatten(self.agent.config.env)))
         changed = [name for name in now if before.get(name) != now[name]]
         if changed:
