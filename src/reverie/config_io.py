@@ -20,6 +20,7 @@ from typing import Any, Literal, TypeVar, Union
 
 from reverie.config import Config, FieldError, TrainingConfig
 from reverie.errors import ConfigError
+from reverie.files import write_whole
 from reverie.schedules import Schedule, in_steps
 
 Node = TypeVar("Node")
@@ -163,18 +164,7 @@ def from_dict(data: Mapping[str, Any]) -> Config:
 
 def save(config: Config, path: str | os.PathLike[str]) -> None:
     """Write a configuration as JSON; a reader sees the old file or the new one, never half of it."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            json.dump(to_dict(config), file, indent=2)
-            file.write("\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    write_whole(Path(path), (json.dumps(to_dict(config), indent=2) + "\n").encode())
 
 
 def load(path: str | os.PathLike[str]) -> Config:

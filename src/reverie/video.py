@@ -6,9 +6,7 @@ seen, an orange one what it imagines.
 
 import errno
 import math
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -19,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from reverie.errors import ReverieError
+from reverie.files import replacing
 
 Frames = NDArray[np.uint8]
 Color = tuple[int, int, int]
@@ -218,27 +217,6 @@ def _mark_phases(picture: Frames, steps: Sequence[int], lefts: Sequence[int], wi
             name, color = _phase(0 if seen else context, context)
             picture[HEADER - 8 : HEADER - 6, columns[0] : columns[-1] + width] = color
             _write(picture, name, columns[0], HEADER // 2 - 4, color)
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Another name, with the same ending, to write a file under; it is renamed when the block ends without an error.
-
-    Raises:
-        ReverieError: if the file cannot be written; the folder is created if missing.
-    """
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix.lower()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        temporary.replace(path)
-    except OSError as error:
-        raise ReverieError(
-            f"Cannot write '{path}' ({error.strerror or error}); make room there or choose another place."
-        ) from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
 
 
 def save_video(frames: Frames, path: Path, fps: float = 15) -> Path:

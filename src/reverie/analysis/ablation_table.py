@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from reverie.analysis.ablations import ARTICLE, RULE, Counts, Row
+from reverie.files import replacing
 from reverie.provenance import commit, reverie_version
-from reverie.video import replacing
 
 HEADER = ("ablation", "better", "worse", "tied", "not comparable", "article: better", "worse", "tied")
 TASK_HEADER = ("task", "ablation", "seeds", "full", "score", "difference", "interval", "verdict")

@@ -16,8 +16,8 @@ from matplotlib.ticker import EngFormatter, MaxNLocator
 from numpy.typing import NDArray
 
 from reverie.errors import ReverieError, RunError
+from reverie.files import replacing
 from reverie.training.metrics import observation_losses, read_metrics
-from reverie.video import replacing
 
 Floats = NDArray[np.float64]
 

@@ -2,7 +2,6 @@
 
 from reverie.checkpoints.format import (
     MANIFEST,
-    Json,
     Snapshot,
     is_checkpoint,
     is_sound,
@@ -22,7 +21,6 @@ from reverie.checkpoints.keeping import Checkpoints
 __all__ = [
     "MANIFEST",
     "Checkpoints",
-    "Json",
     "Snapshot",
     "is_checkpoint",
     "is_sound",

@@ -13,17 +13,14 @@ itself, so that every changed byte is noticed. Equal snapshots give equal bytes:
 
 import errno
 import hashlib
-import json
 import os
 import re
 import shlex
 import shutil
-import stat
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
 
 import torch
 from safetensors import SafetensorError
@@ -31,10 +28,8 @@ from safetensors.torch import load as tensors_from_bytes
 from safetensors.torch import save as tensors_to_bytes
 
 from reverie.errors import CheckpointError
+from reverie.files import Json, Unreadable, parse_json, read_whole, seal, sync_folder, to_json, unseal
 from reverie.provenance import reverie_version
-
-Json: TypeAlias = Any
-"""None, bool, int, float, str, and lists and dictionaries (with str keys) of these."""
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -106,7 +101,7 @@ def write_folder(folder: Path, step: int, snapshot: Snapshot, score: float | Non
             "score": score,
             "files": files,
         }
-        _write_file(temporary / MANIFEST, _to_json({**manifest, "sha256": _seal(manifest)}))
+        _write_file(temporary / MANIFEST, seal(manifest))
         sync_folder(temporary)
         _verify(temporary)
         if occupied:
@@ -127,7 +122,7 @@ def write_folder(folder: Path, step: int, snapshot: Snapshot, score: float | Non
 
 def _contents(snapshot: Snapshot, texts: Mapping[str, str]) -> Iterator[tuple[str, bytes]]:
     """File names with their bytes; one at a time, since a group can be large."""
-    yield STATE, _to_json(snapshot.state)
+    yield STATE, to_json(snapshot.state)
     for name, text in texts.items():
         if not _FILE_NAME.fullmatch(name) or name in (STATE, MANIFEST):
             raise ValueError(f"'{name}' cannot be the name of a file in a checkpoint")
@@ -151,32 +146,12 @@ def _write_file(path: Path, data: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def sync_folder(path: Path) -> None:
-    """Make renames inside the folder survive a power cut."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems sync files only
-            raise
-    finally:
-        os.close(descriptor)
-
-
 def remove(path: Path) -> None:
     """Delete a file, a link or a whole folder; nothing there is fine."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
-
-
-def _to_json(value: Json) -> bytes:
-    return (json.dumps(value, indent=2, sort_keys=True) + "\n").encode()
-
-
-def _seal(manifest: Mapping[str, Json]) -> str:
-    return hashlib.sha256(_to_json(dict(manifest))).hexdigest()
 
 
 def reason(error: OSError) -> str:
@@ -236,8 +211,9 @@ def _verify(folder: Path) -> None:
 
 def read_manifest(folder: Path) -> dict[str, Json]:
     """The manifest of a checkpoint, checked against its own checksum; raises Damaged."""
-    data = _read_file(folder, MANIFEST, limit=_MANIFEST_LIMIT)
-    manifest = _parse_json(MANIFEST, data)
+    with _damage(MANIFEST):
+        data = read_whole(folder / MANIFEST, limit=_MANIFEST_LIMIT)
+        manifest = parse_json(data)
     if not isinstance(manifest, dict) or "format" not in manifest:
         raise Damaged(f"{MANIFEST} is not a checkpoint's manifest")
     if manifest["format"] != FORMAT:
@@ -245,10 +221,8 @@ def read_manifest(folder: Path) -> dict[str, Json]:
             f"{MANIFEST} says format {str(manifest['format'])[:20]}, written by reverie "
             f"{str(manifest.get('package'))[:20]}, while this version reads format {FORMAT}"
         )
-    body = {key: value for key, value in manifest.items() if key != "sha256"}
-    # Comparing the text as well finds changes that parsing forgives, such as white space or a key given twice.
-    if manifest.get("sha256") != _seal(body) or _to_json(manifest) != data:
-        raise Damaged(f"{MANIFEST} does not have its checksum")
+    with _damage(MANIFEST):
+        manifest = unseal(data)
     _check_fields(manifest)
     name = folder.resolve().name
     if _STEP_NAME.fullmatch(name) and order(name)[0] != manifest["step"]:
@@ -272,39 +246,25 @@ def _check_fields(manifest: dict[str, Json]) -> None:
 
 def _read_listed(folder: Path, manifest: dict[str, Json], name: str) -> bytes:
     entry = manifest["files"][name]
-    data = _read_file(folder, name, size=entry["size"])
+    with _damage(name):
+        data = read_whole(folder / name, size=entry["size"])
     if hashlib.sha256(data).hexdigest() != entry.get("sha256"):
         raise Damaged(f"{name} does not have its checksum")
     return data
 
 
-def _read_file(folder: Path, name: str, size: int | None = None, limit: int | None = None) -> bytes:
-    path = folder / name
+@contextmanager
+def _damage(name: str) -> Iterator[None]:
+    """Name the file of which something is wrong."""
     try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
-            raise Damaged(f"{name} is not a file")
-        # Sizes come first: no memory is taken for a file that is wrong anyway.
-        if size is not None and status.st_size != size:
-            raise Damaged(f"{name} has {status.st_size} bytes instead of {size}")
-        if limit is not None and status.st_size > limit:
-            raise Damaged(f"{name} is too large with {status.st_size} bytes")
-        return path.read_bytes()
-    except FileNotFoundError as error:
-        raise Damaged(f"{name} is missing") from error
-    except OSError as error:
-        raise Damaged(f"{name} cannot be read ({reason(error)})") from error
-
-
-def _parse_json(name: str, data: bytes) -> Json:
-    try:
-        return json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise Damaged(f"{name} is not valid JSON") from error
+        yield
+    except Unreadable as error:
+        raise Damaged(f"{name} {error}") from error
 
 
 def _parse_state(data: bytes) -> dict[str, Json]:
-    state = _parse_json(STATE, data)
+    with _damage(STATE):
+        state = parse_json(data)
     if not isinstance(state, dict):
         raise Damaged(f"{STATE} is not a dictionary")
     return state

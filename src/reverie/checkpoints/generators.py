@@ -3,8 +3,8 @@
 import numpy as np
 import torch
 
-from reverie.checkpoints.format import Json
 from reverie.errors import CheckpointError
+from reverie.files import Json
 
 
 def numpy_state(generator: np.random.Generator) -> Json:

@@ -20,10 +20,10 @@ from reverie.checkpoints.format import (
     remedy,
     remove,
     steps_in,
-    sync_folder,
     write_folder,
 )
 from reverie.errors import CheckpointError
+from reverie.files import sync_folder
 
 
 class Checkpoints:

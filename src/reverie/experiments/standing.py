@@ -10,8 +10,8 @@ from reverie.checkpoints import Checkpoints
 from reverie.config_io import load
 from reverie.experiments.cells import Cell, changes
 from reverie.experiments.track import Tail, Track
+from reverie.files import replacing
 from reverie.training.run_folder import RunFolder
-from reverie.video import replacing
 
 FAILURE = "failure.json"
 """In a run folder: how the last attempt failed. The next start removes it."""

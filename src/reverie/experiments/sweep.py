@@ -12,7 +12,7 @@ from reverie.experiments.cells import Cell
 from reverie.experiments.plan import PLAN_FILE, Plan
 from reverie.experiments.process import is_claimed
 from reverie.experiments.standing import Stage, look, read_failure
-from reverie.video import replacing
+from reverie.files import replacing
 
 FORMAT = 1
 

@@ -11,8 +11,8 @@ import torch
 from reverie.acting import precision_name
 from reverie.agent import device_name, resolve_device
 from reverie.config import Config
+from reverie.files import replacing
 from reverie.provenance import commit, cpu_name, reverie_version
-from reverie.video import replacing
 
 ABOUT = "about.json"
 

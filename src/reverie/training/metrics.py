@@ -13,7 +13,6 @@ Names are grouped by their first part, which is also TensorBoard's grouping:
 import io
 import json
 import math
-import os
 import struct
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -29,6 +28,7 @@ from PIL import Image
 from torch import Tensor
 
 from reverie.errors import RunError
+from reverie.files import write_whole
 
 METRICS_FILE = "metrics.jsonl"
 TENSORBOARD_FOLDER = "tensorboard"
@@ -275,12 +275,7 @@ class MetricsWriter:
         known = list(_parse(self.path))[:rows]
         kept = [line + "\n" for line, row in known if row["step"] <= step and row.get("updates", 0) <= update]
         self.rows = len(kept)
-        temporary = self.path.with_suffix(".tmp")
-        with temporary.open("w", encoding="utf-8") as file:
-            file.writelines(kept)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(self.path)
+        write_whole(self.path, "".join(kept).encode())
 
     @contextmanager
     def _explained(self) -> Iterator[None]:

@@ -11,10 +11,11 @@ from torch import Tensor
 
 from reverie.acting import ActState
 from reverie.agent import Dreamer
-from reverie.checkpoints import Json, Snapshot, numpy_state, restore_numpy, state_from_json, state_to_json
+from reverie.checkpoints import Snapshot, numpy_state, restore_numpy, state_from_json, state_to_json
 from reverie.config_io import flatten
 from reverie.envs import BatchedEnv, EnvState
 from reverie.errors import CheckpointError, EnvError
+from reverie.files import Json
 from reverie.replay import Replay
 from reverie.spaces import Array, Step
 from reverie.training.about import conditions, otherwise

@@ -8,7 +8,7 @@ from pathlib import Path
 import matplotlib
 from matplotlib.figure import Figure
 
-from reverie.video import replacing
+from reverie.files import replacing
 
 DPI = 200
 
