@@ -9,24 +9,44 @@ from safetensors import safe_open
 from safetensors.numpy import load_file
 
 from reverie.errors import ReplayError
-from reverie.replay.segments import SAFETENSORS_DTYPES, SegmentLayout, SegmentStore, disk_errors, segment_steps
+from reverie.replay.segments import (
+    CHECKSUMS,
+    SAFETENSORS_DTYPES,
+    SegmentLayout,
+    SegmentStore,
+    disk_errors,
+    segment_steps,
+)
 from reverie.spaces import ArraySpec
 
 SPECS = {dtype: ArraySpec((2, 3), dtype) for dtype in SAFETENSORS_DTYPES} | {
     "scalar": ArraySpec((), "float32"),
     "image": ArraySpec((4, 4, 3), "uint8"),
 }
+EMPTY = {
+    key: np.zeros(np.dtype(spec.dtype).itemsize * spec.size, np.uint8) for key, spec in SPECS.items() if key != "scalar"
+}
+BYTE = {"x": ArraySpec((), "uint8")}
+
+
+def write_numbers(store: SegmentStore, stream: int, count: int) -> None:
+    checksum = 0
+    for row in range(count):
+        checksum = store.write(stream, row, {"x": np.array([row], np.uint8)}, checksum)
+        store.flush()
 
 
 def test_the_safetensors_library_reads_every_dtype(tmp_path: Path) -> None:
-    store = SegmentStore(tmp_path, SPECS, 256)
+    store = SegmentStore(tmp_path, SPECS, 256, identity=7)
     rng = np.random.default_rng(0)
     rows = {key: rng.integers(0, 2, (256, *spec.shape)).astype(spec.dtype) for key, spec in SPECS.items()}
+    checksums = [0]
     for row in range(256):
-        for key in SPECS:
-            store.write(0, row, key, np.ascontiguousarray(rows[key][row]).reshape(-1).view(np.uint8))
+        data = {key: np.ascontiguousarray(rows[key][row]).reshape(-1).view(np.uint8) for key in SPECS}
+        checksums.append(store.write(0, row, data, checksums[-1]))
     store.close()
     loaded = load_file(tmp_path / "stream-0000-00000000.safetensors")
+    assert loaded.pop(CHECKSUMS).tolist() == checksums
     assert loaded.keys() == SPECS.keys()
     for key, array in rows.items():
         assert loaded[key].dtype == SPECS[key].dtype
@@ -34,8 +54,8 @@ def test_the_safetensors_library_reads_every_dtype(tmp_path: Path) -> None:
 
 
 def test_the_library_reads_a_segment_that_is_hardly_begun(tmp_path: Path) -> None:
-    store = SegmentStore(tmp_path, SPECS, 512)
-    store.write(3, 512, "scalar", np.array([2.5], np.float32).view(np.uint8))
+    store = SegmentStore(tmp_path, SPECS, 512, identity=7)
+    store.write(3, 512, {"scalar": np.array([2.5], np.float32).view(np.uint8), **EMPTY}, 0)
     store.close()
     with safe_open(tmp_path / "stream-0003-00000001.safetensors", "np") as file:
         assert file.get_slice("image").get_shape() == [512, 4, 4, 3]
@@ -50,9 +70,8 @@ def test_data_begin_at_a_page_and_arrays_at_their_item_size() -> None:
 
 
 def test_reads_cross_segments(tmp_path: Path) -> None:
-    store = SegmentStore(tmp_path, {"x": ArraySpec((), "uint8")}, 4)
-    for row in range(15):
-        store.write(0, row, "x", np.array([row], np.uint8))
+    store = SegmentStore(tmp_path, BYTE, 4, identity=7)
+    write_numbers(store, 0, 15)
     out = np.empty((11, 1), np.uint8)
     store.read(0, 3, {"x": out})
     assert out[:, 0].tolist() == list(range(3, 14))
@@ -60,10 +79,9 @@ def test_reads_cross_segments(tmp_path: Path) -> None:
 
 
 def test_only_segments_without_rows_are_deleted(tmp_path: Path) -> None:
-    store = SegmentStore(tmp_path, {"x": ArraySpec((), "uint8")}, 4)
+    store = SegmentStore(tmp_path, BYTE, 4, identity=7)
     for stream in (1, 2):
-        for row in range(20):
-            store.write(stream, row, "x", np.array([row], np.uint8))
+        write_numbers(store, stream, 20)
     store.keep_only(1, 7, 12)
     assert sorted(path.name[:21] for path in tmp_path.glob("stream-0001*")) == [
         "stream-0001-00000001.",
@@ -76,10 +94,8 @@ def test_only_segments_without_rows_are_deleted(tmp_path: Path) -> None:
 
 
 def test_few_files_stay_open(tmp_path: Path) -> None:
-    store = SegmentStore(tmp_path, {"x": ArraySpec((), "uint8")}, 1)
-    for row in range(200):
-        store.write(0, row, "x", np.array([row], np.uint8))
-        store.flush()
+    store = SegmentStore(tmp_path, BYTE, 1, identity=7)
+    write_numbers(store, 0, 200)
     out = np.empty((200, 1), np.uint8)
     store.read(0, 0, {"x": out})
     assert out[:, 0].tolist() == list(range(200))

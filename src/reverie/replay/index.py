@@ -28,6 +28,8 @@ class Stream:
     """One past the newest row."""
     open_since: int | None = None
     """First row of the unfinished episode, which may be forgotten already; None between episodes."""
+    checksum: int = 0
+    """Of the newest row."""
 
     @property
     def steps(self) -> int:
@@ -57,7 +59,10 @@ class Position:
             ReplayError: if it is something else.
         """
         try:
-            streams = [Stream(int(s["first"]), int(s["stop"]), s["open_since"]) for s in data["streams"]]
+            streams = [
+                Stream(int(s["first"]), int(s["stop"]), s["open_since"], int(s.get("checksum", 0)))
+                for s in data["streams"]
+            ]
             return Position(int(data["episodes"]), int(data["evicted"]), streams)
         except (KeyError, TypeError, ValueError) as error:
             raise ReplayError(f"This is not a position of a replay: {str(data)[:100]}.") from error
@@ -144,13 +149,14 @@ class EpisodeIndex:
         """Some of those that can be sampled, int64 [B, 3]; `numbers` are from 0 to `num_eligible` - 1."""
         return self._remembered(self.log[self._eligible.rows[numbers, 0] - self.base])
 
-    def append(self, stream: int, is_first: bool, is_last: bool) -> None:
+    def append(self, stream: int, is_first: bool, is_last: bool, checksum: int) -> None:
         """Count one more row of a stream; call `evict` afterwards."""
         state = self.streams[stream]
         if is_first:
             self.close(stream)
             state.open_since = state.stop
         state.stop += 1
+        state.checksum = checksum
         self.num_steps += 1
         if is_last:
             self.close(stream)

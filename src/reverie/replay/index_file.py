@@ -1,7 +1,5 @@
 """`index.json`: what a replay's folder holds, as one file that is replaced as a whole."""
 
-import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,17 +8,23 @@ from typing import Any
 import numpy as np
 
 from reverie.errors import ReplayError
+from reverie.files import Unreadable, parse_json, read_whole, seal, unseal, write_whole
 from reverie.replay.index import Integers, Position
 from reverie.spaces import ArraySpec
 
 FORMAT = "reverie-replay"
-VERSION = 1
+VERSION = 2
+"""Version 1 had no checksums, neither of rows nor of itself. Such a replay goes on, without those of rows."""
+INDEX = "index.json"
+_REMEDY = "put it back from a copy; without it the replay is lost, and only weights are left of the run"
 
 
 @dataclass(frozen=True)
 class IndexFile:
     """Content of the file, apart from the shapes of a step."""
 
+    identity: int | None
+    """Number of this replay, drawn when it was created, which its checksums cover; None if rows have none."""
     segment_steps: int
     """Rows per segment, fixed when the replay was created."""
     commits: list[Position]
@@ -38,14 +42,21 @@ def read_index(directory: Path, specs: Mapping[str, ArraySpec]) -> IndexFile | N
         OSError: if it cannot be read.
         ReplayError: if it is damaged, of another version, or describes other steps.
     """
-    path = directory / "index.json"
+    path = directory / INDEX
+    if not path.exists():
+        if any(directory.glob("stream-*")):
+            raise ReplayError(f"{path} is missing, though there are steps beside it; {_REMEDY}.")
+        return None
     try:
-        stored = json.loads(path.read_text())
-        if (stored["format"], stored["version"]) != (FORMAT, VERSION):
+        data = read_whole(path)
+        stored = parse_json(data)
+        if stored["format"] != FORMAT or stored["version"] not in (1, VERSION):
             raise ReplayError(
-                f"{path} has format {stored['format']} {stored['version']}, and this program reads {FORMAT} "
-                f"{VERSION} only; use the version of reverie that wrote it, or another folder."
+                f"{path} has format {str(stored['format'])[:40]} {str(stored['version'])[:20]}, and this program reads "
+                f"{FORMAT} up to version {VERSION}; use the version of reverie that wrote it, or another folder."
             )
+        if stored["version"] == VERSION:
+            stored = unseal(data, indent=None)
         given = _describe(specs)
         differing = sorted(
             key for key in stored["steps"].keys() | given.keys() if stored["steps"].get(key) != given.get(key)
@@ -60,16 +71,18 @@ def read_index(directory: Path, specs: Mapping[str, ArraySpec]) -> IndexFile | N
             )
         if not stored["commits"]:
             raise ValueError("no commit")
+        identity = stored.get("identity")
         return IndexFile(
+            None if identity is None else int(identity),
             int(stored["segment_steps"]),
             [Position.from_json(commit) for commit in stored["commits"]],
             int(stored["first_episode"]),
             np.array(stored["episodes"], np.int64).reshape(-1, 3),
         )
-    except FileNotFoundError:
-        return None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ReplayError(f"{path} is damaged; to train on without it, delete the replay folder.") from error
+    except Unreadable as error:
+        raise ReplayError(f"{path} is damaged: it {error}; {_REMEDY}.") from error
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+        raise ReplayError(f"{path} is damaged: it does not hold what an index holds; {_REMEDY}.") from error
 
 
 def write_index(directory: Path, specs: Mapping[str, ArraySpec], index: IndexFile) -> None:
@@ -81,27 +94,14 @@ def write_index(directory: Path, specs: Mapping[str, ArraySpec], index: IndexFil
     content = {
         "format": FORMAT,
         "version": VERSION,
+        "identity": index.identity,
         "steps": _describe(specs),
         "segment_steps": index.segment_steps,
         "commits": [commit.to_json() for commit in index.commits],
         "first_episode": index.first_episode,
         "episodes": index.episodes.tolist(),
     }
-    temporary = directory / "index.json.tmp"
-    try:
-        with temporary.open("w") as file:
-            file.write(json.dumps(content))  # Ten times as fast as json.dump.
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(directory / "index.json")
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)  # The names of this file and of new segments.
-    finally:
-        os.close(descriptor)
+    write_whole(directory / INDEX, seal(content, indent=None))  # With indentation it takes ten times as long.
 
 
 def _describe(specs: Mapping[str, ArraySpec]) -> dict[str, dict[str, object]]:

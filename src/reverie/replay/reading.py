@@ -46,7 +46,7 @@ class ReplayReader:
         self._limits = np.array([(s.first, s.stop) for s in commit.streams], np.int64).reshape(-1, 2)
         log = stored.episodes[max(commit.evicted - stored.first_episode, 0) :]
         self._episodes = log[: max(commit.episodes - max(commit.evicted, stored.first_episode), 0)]
-        self._segments = SegmentStore(self.directory, self._specs, stored.segment_steps)
+        self._segments = SegmentStore(self.directory, self._specs, stored.segment_steps, stored.identity)
 
     def __enter__(self) -> "ReplayReader":
         return self

@@ -3,13 +3,17 @@
 A segment is created at its full size with its header, and rows are then written in place. Space on disk is used only
 for the rows written, where the file system supports sparse files. Files are read and written by position rather than
 mapped: pages of a map count as the process's own memory, and a full disk would kill it instead of raising an error.
+
+Every row has a checksum, which is compared whenever the row is read. It covers the row's place and the checksum of the
+row before it as well: rows of another replay, stream, place or past are as wrong there as rows with a changed bit.
 """
 
 import errno
 import json
 import os
 import struct
-from collections.abc import Iterator, Mapping
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -33,8 +37,13 @@ SAFETENSORS_DTYPES = {
     "float32": "F32",
     "float64": "F64",
 }
+CHECKSUMS = "reverie.checksums"
+"""Name of the array of checksums in a segment. One entry more than rows: the first is that of the row before."""
 _ALIGNMENT = 4096  # Where the data begin: rows of one page, such as a 64x64 image, then touch one page each.
 _OPEN_FILES = 128  # Well below the usual limit of 1024 per process.
+
+_CHECKSUM = np.dtype("<u4")  # CRC-32
+_REMEDY = "type `reverie verify RUN` with the folder of the run to see all that is damaged, and what to do"
 
 Bytes = NDArray[np.uint8]
 
@@ -81,11 +90,12 @@ class SegmentLayout:
     Attributes:
         widths: bytes of one row, by key.
         offsets: position of an array's first row in the file, by key.
+        checksums: position of the checksums.
         header: the bytes before the data.
         size: bytes of the whole file.
     """
 
-    def __init__(self, specs: Mapping[str, ArraySpec], steps: int) -> None:
+    def __init__(self, specs: Mapping[str, ArraySpec], steps: int, checked: bool = True) -> None:
         self.widths = {key: np.dtype(spec.dtype).itemsize * spec.size for key, spec in specs.items()}
         tensors: dict[str, object] = {}
         begins: dict[str, int] = {}
@@ -99,10 +109,16 @@ class SegmentLayout:
                 "data_offsets": [position, end],
             }
             position = end
+        self.checksums = position
+        if checked:
+            position += _CHECKSUM.itemsize * (steps + 1)
+            offsets = [self.checksums, position]
+            tensors[CHECKSUMS] = {"dtype": "U32", "shape": [steps + 1], "data_offsets": offsets}
         text = json.dumps(tensors).encode()
         text += b" " * (-(8 + len(text)) % _ALIGNMENT)
         self.header = struct.pack("<Q", len(text)) + text
         self.offsets = {key: len(self.header) + begin for key, begin in begins.items()}
+        self.checksums += len(self.header)
         self.size = len(self.header) + position
 
 
@@ -113,12 +129,15 @@ class SegmentStore:
         directory: folder of the files, which must exist.
         specs: shape and dtype of each key.
         steps: rows per segment.
+        identity: number of this replay, which its checksums cover; None for one of version 1, which has none.
     """
 
-    def __init__(self, directory: Path, specs: Mapping[str, ArraySpec], steps: int) -> None:
+    def __init__(self, directory: Path, specs: Mapping[str, ArraySpec], steps: int, identity: int | None) -> None:
         self.directory = directory
         self.steps = steps
-        self.layout = SegmentLayout(specs, steps)
+        self.identity = identity
+        self.layout = SegmentLayout(specs, steps, checked=identity is not None)
+        self._keys = sorted(specs)
         self._readers: dict[tuple[int, int], int] = {}  # Oldest use first.
         self._writers: dict[tuple[int, int], int] = {}  # Written to since the last flush.
 
@@ -126,8 +145,17 @@ class SegmentStore:
         """File of one segment."""
         return self.directory / f"stream-{stream:04d}-{segment:08d}.safetensors"
 
-    def write(self, stream: int, row: int, key: str, data: Bytes) -> None:
-        """Write one entry of one row; its segment is created where needed.
+    def write(self, stream: int, row: int, data: Mapping[str, Bytes], before: int) -> int:
+        """Write one row; its segment is created where needed.
+
+        Args:
+            stream: which.
+            row: its number in the stream.
+            data: by key, uint8 [bytes of one row].
+            before: checksum of the row before it; 0 for the first of a stream.
+
+        Returns:
+            Checksum of the row.
 
         Raises:
             OSError: the row is then undefined, all others are untouched.
@@ -136,7 +164,21 @@ class SegmentStore:
         descriptor = self._writers.get((stream, segment))
         if descriptor is None:
             descriptor = self._writers[stream, segment] = self._create(self.path(stream, segment))
-        _write_all(descriptor, data.data, self.layout.offsets[key] + line * self.layout.widths[key])
+        for key, entry in data.items():
+            _write_all(descriptor, entry.data, self.layout.offsets[key] + line * self.layout.widths[key])
+        if self.identity is None:
+            return 0
+        checksum = self.checksum(stream, row, data, before)
+        entries = np.array([before, checksum][line > 0 :], _CHECKSUM)
+        _write_all(descriptor, entries.tobytes(), self._entry(line + (line > 0)))
+        return checksum
+
+    def checksum(self, stream: int, row: int, data: Mapping[str, Bytes], before: int) -> int:
+        """Checksum of one row that follows another; 0 in a replay without checksums."""
+        if self.identity is None:
+            return 0
+        lines = {key: entry[None] for key, entry in data.items()}
+        return self._checksums(stream, row, lines, [before])[0]
 
     def read(self, stream: int, row: int, out: Mapping[str, Bytes]) -> None:
         """Read consecutive rows of one stream.
@@ -144,11 +186,53 @@ class SegmentStore:
         Args:
             stream: which.
             row: the first.
-            out: by key, C-contiguous uint8 [rows, bytes of one row]; filled in place.
+            out: by key, C-contiguous uint8 [rows, bytes of one row]; all keys, filled in place.
 
         Raises:
-            ReplayError: if a segment is missing or too short.
+            ReplayError: if a segment is missing or too short, or a row does not have its checksum.
         """
+        for first, befores, checksums, rows in self._read(stream, row, out):
+            if self.identity is None:
+                continue
+            for number, checksum in enumerate(self._checksums(stream, first, rows, befores)):
+                if checksum != checksums[number]:
+                    raise self.damaged(stream, first + number)
+
+    def read_unchecked(self, stream: int, row: int) -> tuple[dict[str, Bytes], int]:
+        """Read one row without comparing its checksum.
+
+        Returns:
+            By key, uint8 [bytes of one row]; and the checksum of the row before it.
+
+        Raises:
+            ReplayError: if the segment is missing or too short.
+        """
+        out = {key: np.empty((1, width), np.uint8) for key, width in self.layout.widths.items()}
+        ((_, befores, _, _),) = self._read(stream, row, out)
+        return {key: rows[0] for key, rows in out.items()}, befores[0]
+
+    def check_stored(self, stream: int, row: int, checksum: int) -> None:
+        """Make sure that a row is stored with this checksum; the row itself is not read.
+
+        Raises:
+            ReplayError: if it is not.
+        """
+        if self.identity is not None:
+            segment, line = divmod(row, self.steps)
+            if self._stored(self._reader(stream, segment), line + 1, 1, stream, segment) != [checksum]:
+                raise self.damaged(stream, row)
+
+    def damaged(self, stream: int, row: int) -> ReplayError:
+        """What to raise for a row that does not have its checksum."""
+        segment, line = divmod(row, self.steps)
+        return ReplayError(
+            f"{self.path(stream, segment)} is damaged: its row {line} does not have its checksum; {_REMEDY}."
+        )
+
+    def _read(
+        self, stream: int, row: int, out: Mapping[str, Bytes]
+    ) -> Iterator[tuple[int, list[int], list[int], dict[str, Bytes]]]:
+        """Fill `out` segment by segment: first row, stored checksums of the rows before, of the rows, and the rows."""
         count, done = len(next(iter(out.values()))), 0
         while done < count:
             segment, line = divmod(row + done, self.steps)
@@ -158,10 +242,11 @@ class SegmentStore:
                 target = rows[done:until]
                 position = self.layout.offsets[key] + line * self.layout.widths[key]
                 if target.size and os.preadv(descriptor, [target.data], position) != target.nbytes:
-                    raise ReplayError(
-                        f"{self.path(stream, segment)} is damaged: it is shorter than it should be; "
-                        "to train on without it, delete the replay folder."
-                    )
+                    raise self._short(stream, segment)
+            stored = [0] * (until - done + 1)
+            if self.identity is not None:
+                stored = self._stored(descriptor, line, until - done + 1, stream, segment)
+            yield row + done, stored[:-1], stored[1:], {key: rows[done:until] for key, rows in out.items()}
             done = until
 
     def flush(self) -> None:
@@ -185,6 +270,27 @@ class SegmentStore:
         """Close all files."""
         self._release(self._writers)
         self._release(self._readers)
+
+    def _checksums(self, stream: int, row: int, rows: Mapping[str, Bytes], befores: Sequence[int]) -> list[int]:
+        """Checksum of each of some consecutive rows, [rows, bytes] by key, from those of the rows before each."""
+        place = np.empty((len(befores), 3), "<i8")
+        place[:, 0], place[:, 1], place[:, 2] = self.identity, stream, np.arange(row, row + len(befores))
+        lines = np.concatenate([place.view(np.uint8), *(rows[key] for key in self._keys)], axis=1)
+        return [zlib.crc32(line, before) for line, before in zip(lines, befores, strict=True)]
+
+    def _entry(self, entry: int) -> int:
+        """Position of a checksum in a segment."""
+        return self.layout.checksums + _CHECKSUM.itemsize * entry
+
+    def _stored(self, descriptor: int, entry: int, count: int, stream: int, segment: int) -> list[int]:
+        """Some consecutive checksums of a segment."""
+        found = os.pread(descriptor, count * _CHECKSUM.itemsize, self._entry(entry))
+        if len(found) != count * _CHECKSUM.itemsize:
+            raise self._short(stream, segment)
+        return np.frombuffer(found, _CHECKSUM).tolist()
+
+    def _short(self, stream: int, segment: int) -> ReplayError:
+        return ReplayError(f"{self.path(stream, segment)} is damaged: it is shorter than it should be; {_REMEDY}.")
 
     def _create(self, path: Path) -> int:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)

@@ -5,9 +5,13 @@ A replay is a folder: `index.json` says which rows are committed and which episo
 reached the disk. Rows written since then are not counted by it, so a program that dies leaves the last commit behind.
 The data of the last two commits are not deleted, even where they exceed the capacity: a checkpoint that was not
 completed after its commit still leaves the one before it.
+
+Every row is compared with its checksum when it is read, so that a batch holds what was stored or is not drawn at all.
 """
 
+import secrets
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -59,7 +63,8 @@ class Replay:
         # SPEC 45: an episode must have more steps than the sequence, its reset step included.
         self._index = EpisodeIndex(max(num_streams, held), config.capacity, config.batch_length + 1)
         rows = stored.segment_steps if stored else segment_steps(config.capacity, num_streams)
-        self._segments = SegmentStore(self.directory, self._specs, rows)
+        identity = stored.identity if stored else secrets.randbits(62)
+        self._segments = SegmentStore(self.directory, self._specs, rows, identity)
         self._cleaned: list[int] = []  # First segment of each stream that was kept when dead ones were last deleted.
         self._pristine = bool(stored)  # A reopened replay is not touched before it is first written to.
         if stored is None:
@@ -108,15 +113,15 @@ class Replay:
                 )
         with disk_errors(self.directory):
             self._prepare()
-            for i in chosen:
-                row = streams[i].stop
-                for key, lines in data.items():
-                    self._segments.write(i, row, key, lines[i])
-            for i in chosen:
-                if is_first[i]:
-                    self._mark_last(i, True)
-        for i in chosen:
-            self._index.append(i, is_first[i], is_last[i])
+            try:
+                checksums = [self._write(i, {k: lines[i] for k, lines in data.items()}, is_first[i]) for i in chosen]
+            except OSError:
+                with suppress(OSError, ReplayError):
+                    for i in chosen:
+                        self._mark_last(i, False)
+                raise
+        for i, checksum in zip(chosen, checksums, strict=True):
+            self._index.append(i, is_first[i], is_last[i], checksum)
         if self._index.evict():
             self._delete_forgotten()
 
@@ -156,7 +161,7 @@ class Replay:
         with disk_errors(self.directory):
             self._prepare()
             for stream in range(len(self._index.streams)) if streams is None else streams:
-                self._mark_last(stream, True)
+                self._index.streams[stream].checksum = self._mark_last(stream)
                 self._index.close(stream)
 
     def check_sampleable(self) -> None:
@@ -271,6 +276,9 @@ class Replay:
             self._segments.flush()
             self._write_index(self._kept)  # Before any row that the old index counted is touched.
             self._prepare()
+            for number, stream in enumerate(self._index.streams):
+                if stream.steps:
+                    self._segments.check_stored(number, stream.stop - 1, stream.checksum)
         if self._index.evict():
             self._delete_forgotten()
         return whole
@@ -312,11 +320,31 @@ class Replay:
             data[key] = flat.reshape(self._num_streams, self._segments.layout.widths[key])
         return data
 
-    def _mark_last(self, stream: int, is_last: bool) -> None:
-        """Overwrite `is_last` in the newest row of a stream whose episode is open."""
+    def _write(self, stream: int, row: Mapping[str, Bytes], is_first: bool) -> int:
+        """Write the next row of a stream, and return its checksum. An open episode ends before the first of another."""
         state = self._index.streams[stream]
-        if state.open_since is not None and state.steps:
-            self._segments.write(stream, state.stop - 1, "is_last", np.array([is_last], np.uint8))
+        before = self._mark_last(stream) if is_first else state.checksum
+        return self._segments.write(stream, state.stop, row, before)
+
+    def _mark_last(self, stream: int, is_last: bool = True) -> int:
+        """Overwrite `is_last` in the newest row of a stream whose episode is open.
+
+        Returns:
+            Checksum of the newest row.
+
+        Raises:
+            ReplayError: if the row is damaged. One whose mark was half written is not.
+        """
+        state = self._index.streams[stream]
+        if state.open_since is None or not state.steps:
+            return state.checksum
+        number = state.stop - 1
+        row, before = self._segments.read_unchecked(stream, number)
+        row["is_last"][:] = False  # As it was counted.
+        if self._segments.checksum(stream, number, row, before) != state.checksum:
+            raise self._segments.damaged(stream, number)
+        row["is_last"][:] = is_last
+        return self._segments.write(stream, number, row, before)
 
     def _prepare(self) -> None:
         """Before the first write after reopening or rewinding: undo what was written after that position."""
@@ -352,5 +380,5 @@ class Replay:
             )
 
     def _write_index(self, commits: list[Position]) -> None:
-        content = IndexFile(self._segments.steps, commits, self._index.base, self._index.log)
+        content = IndexFile(self._segments.identity, self._segments.steps, commits, self._index.base, self._index.log)
         write_index(self.directory, self._specs, content)
