@@ -48,7 +48,7 @@ def digest(run: Path) -> dict[str, str]:
     videos = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.videos.glob("dream-*")}
     parts = {
         "weights": _hash(files),
-        "state": _hash(_without_times(snapshot.state)),
+        "state": _hash(_without_chance(snapshot.state)),
         "replay": stored,
         "metrics": _hash(_rows(folder, loop["state"].get("rows"))),
         "videos": _hash({name: content for name, content in videos.items() if _number(name) <= step}),
@@ -60,12 +60,15 @@ def _hash(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-def _without_times(state: dict[str, Any]) -> dict[str, Any]:
+def _without_chance(state: dict[str, Any]) -> dict[str, Any]:
+    """Without times, the machine, and the replay's checksums, which cover the number that was drawn for its folder."""
     loop = {**state["loop"], "state": {**state["loop"]["state"], "seconds": 0.0}}
     loop["metrics"] = {
         name: part for name, part in loop.get("metrics", {}).items() if name not in ("seconds", "elapsed")
     }
     loop.pop("machine", None)
+    streams = [{key: stream[key] for key in stream if key != "checksum"} for stream in loop["replay"]["streams"]]
+    loop["replay"] = {**loop["replay"], "streams": streams}
     return {**state, "loop": loop}
 
 
