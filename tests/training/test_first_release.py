@@ -13,6 +13,7 @@ from reverie.replay import ReplayReader
 from reverie.spaces import EnvSpec
 from reverie.training.digest import digest
 from reverie.training.metrics import read_metrics
+from reverie.training.verify import verify
 
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "first-release"
 DIGEST = {  # `reverie digest --parts` of the program that wrote it
@@ -32,6 +33,11 @@ def run(tmp_path: Path) -> Path:
 
 def test_it_has_the_digest_that_it_had_then() -> None:
     assert digest(FIXTURE) == DIGEST
+
+
+def test_nothing_of_it_is_taken_for_damaged() -> None:
+    found = verify(FIXTURE)
+    assert not found.damage and "replay: 313 steps" in " ".join(found.sound)
 
 
 def test_it_is_scored(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

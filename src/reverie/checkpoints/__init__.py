@@ -3,6 +3,7 @@
 from reverie.checkpoints.format import (
     MANIFEST,
     Snapshot,
+    damage_of,
     is_checkpoint,
     is_sound,
     read_checkpoint,
@@ -22,6 +23,7 @@ __all__ = [
     "MANIFEST",
     "Checkpoints",
     "Snapshot",
+    "damage_of",
     "is_checkpoint",
     "is_sound",
     "numpy_state",

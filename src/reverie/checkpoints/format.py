@@ -196,11 +196,16 @@ def read_checkpoint(folder: Path, device: torch.device | str = "cpu") -> tuple[i
 
 def is_sound(folder: Path) -> bool:
     """Whether every file of a checkpoint is there and has its checksum."""
+    return not damage_of(folder)
+
+
+def damage_of(folder: Path) -> str:
+    """The first thing that is wrong with a checkpoint; empty if every file is there and has its checksum."""
     try:
         _verify(folder)
-    except Damaged:
-        return False
-    return True
+    except Damaged as damage:
+        return str(damage)
+    return ""
 
 
 def _verify(folder: Path) -> None:

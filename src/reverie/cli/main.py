@@ -26,6 +26,7 @@ COMMANDS: dict[str, Entry] = {
     "doctor": Entry("doctor", "RUN [options]", "Examine a run: what its world model is doing, and what to try."),
     "plot": Entry("plot", "RUN... [options]", "Draw the learning curves of runs."),
     "digest": Entry("digest", "RUN", "Print one hash over everything that a run has computed."),
+    "verify": Entry("verify", "RUN", "Compare every file of a run with its checksum."),
     "sweep": Entry(
         "sweep", "PLAN [options]", "Run a grid of environments, variants and seeds; goes on where it stopped."
     ),

@@ -1,11 +1,13 @@
 """Experience on disk, and the training sequences drawn from it. Knows numpy, not torch.
 
 `storage.py` is the replay itself; `segments.py` holds the arrays, `index.py` knows which episodes they form,
-`index_file.py` keeps that on disk, `sampling.py` draws windows, and `reading.py` looks at another program's replay.
+`index_file.py` keeps that on disk, `sampling.py` draws windows, `reading.py` looks at another program's replay, and
+`verifying.py` compares everything with its checksum.
 """
 
 from reverie.replay.reading import ReplayReader
 from reverie.replay.sampling import window_start
 from reverie.replay.storage import Replay
+from reverie.replay.verifying import ReplayHealth, examine
 
-__all__ = ["Replay", "ReplayReader", "window_start"]
+__all__ = ["Replay", "ReplayHealth", "ReplayReader", "examine", "window_start"]

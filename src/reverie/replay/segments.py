@@ -40,10 +40,11 @@ SAFETENSORS_DTYPES = {
 CHECKSUMS = "reverie.checksums"
 """Name of the array of checksums in a segment. One entry more than rows: the first is that of the row before."""
 _ALIGNMENT = 4096  # Where the data begin: rows of one page, such as a 64x64 image, then touch one page each.
+_AT_ONCE = 256  # Rows that are compared at a time.
 _OPEN_FILES = 128  # Well below the usual limit of 1024 per process.
 
 _CHECKSUM = np.dtype("<u4")  # CRC-32
-_REMEDY = "type `reverie verify RUN` with the folder of the run to see all that is damaged, and what to do"
+REMEDY = "type `reverie verify RUN` with the folder of the run to see all that is damaged, and what to do"
 
 Bytes = NDArray[np.uint8]
 
@@ -211,6 +212,42 @@ class SegmentStore:
         ((_, befores, _, _),) = self._read(stream, row, out)
         return {key: rows[0] for key, rows in out.items()}, befores[0]
 
+    def damaged_rows(self, stream: int, first: int, stop: int) -> list[int]:
+        """Numbers of the rows from `first` to `stop` - 1 that are not what was stored.
+
+        Those of a segment that is missing or too short are all named; in a replay without checksums only those.
+        """
+        damaged: list[int] = []
+        row, end = first, None
+        while row < stop:
+            until = min(row + _AT_ONCE, stop, row - row % self.steps + self.steps)
+            try:
+                rows = {key: np.empty((until - row, width), np.uint8) for key, width in self.layout.widths.items()}
+                ((_, befores, checksums, _),) = self._read(stream, row, rows)
+            except (OSError, ReplayError):
+                damaged += range(row, until)
+                end = None
+            else:
+                found = checksums if self.identity is None else self._checksums(stream, row, rows, befores)
+                # A segment must also begin where the one before it ends.
+                first_fits = end in (None, befores[0])
+                damaged += [row + i for i in range(until - row) if found[i] != checksums[i] or not (i or first_fits)]
+                end = checksums[-1]
+            row = until
+        return damaged
+
+    def damaged_header(self, path: Path) -> str:
+        """What is wrong with a segment's file apart from its rows; empty if nothing."""
+        try:
+            with path.open("rb") as file:
+                if os.fstat(file.fileno()).st_size != self.layout.size:
+                    return f"has {os.fstat(file.fileno()).st_size:,} bytes instead of {self.layout.size:,}"
+                return "" if file.read(len(self.layout.header)) == self.layout.header else "has another header"
+        except FileNotFoundError:
+            return "is missing"
+        except OSError as error:
+            return f"cannot be read ({error.strerror or error})"
+
     def check_stored(self, stream: int, row: int, checksum: int) -> None:
         """Make sure that a row is stored with this checksum; the row itself is not read.
 
@@ -226,7 +263,7 @@ class SegmentStore:
         """What to raise for a row that does not have its checksum."""
         segment, line = divmod(row, self.steps)
         return ReplayError(
-            f"{self.path(stream, segment)} is damaged: its row {line} does not have its checksum; {_REMEDY}."
+            f"{self.path(stream, segment)} is damaged: its row {line} does not have its checksum; {REMEDY}."
         )
 
     def _read(
@@ -290,7 +327,7 @@ class SegmentStore:
         return np.frombuffer(found, _CHECKSUM).tolist()
 
     def _short(self, stream: int, segment: int) -> ReplayError:
-        return ReplayError(f"{self.path(stream, segment)} is damaged: it is shorter than it should be; {_REMEDY}.")
+        return ReplayError(f"{self.path(stream, segment)} is damaged: it is shorter than it should be; {REMEDY}.")
 
     def _create(self, path: Path) -> int:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)

@@ -11,7 +11,7 @@ import torch
 from reverie.acting import precision_name
 from reverie.agent import device_name, resolve_device
 from reverie.config import Config
-from reverie.files import replacing
+from reverie.files import replacing, seal
 from reverie.provenance import commit, cpu_name, reverie_version
 
 ABOUT = "about.json"
@@ -55,7 +55,7 @@ def note_start(run: Path, origin: Origin, step: int, config: Config) -> None:
         "starts": [*(starts if isinstance(starts, list) else []), _start(origin, step, config)],
     }
     with replacing(run / ABOUT) as temporary:
-        temporary.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+        temporary.write_bytes(seal(about))
 
 
 def conditions(config: Config) -> dict[str, Any]:

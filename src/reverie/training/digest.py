@@ -63,6 +63,7 @@ def _hash(value: Any) -> str:
 def _without_chance(state: dict[str, Any]) -> dict[str, Any]:
     """Without times, the machine, and the replay's checksums, which cover the number that was drawn for its folder."""
     loop = {**state["loop"], "state": {**state["loop"]["state"], "seconds": 0.0}}
+    loop["state"].pop("rows_sha256", None)
     loop["metrics"] = {
         name: part for name, part in loop.get("metrics", {}).items() if name not in ("seconds", "elapsed")
     }

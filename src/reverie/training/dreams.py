@@ -36,12 +36,11 @@ def draw_dream(agent: Dreamer, batch: Step, context: int, generator: torch.Gener
     return dream_frames(truth, model, context), dream_strip(truth[0], model[0], context)
 
 
-def save_dream(agent: Dreamer, batch: Step, context: int, stem: Path, generator: torch.Generator) -> bytes:
-    """Save `draw_dream` as `stem`.gif and `stem`.png.
+def save_dream(agent: Dreamer, batch: Step, context: int, stem: Path, generator: torch.Generator) -> tuple[Path, Path]:
+    """Save `draw_dream`.
 
     Returns:
-        The content of the GIF file.
+        The files of the video, `stem`.gif, and of the stills, `stem`.png.
     """
     video, strip = draw_dream(agent, batch, context, generator)
-    save_video(strip, stem.with_suffix(".png"))
-    return save_video(video, stem.with_suffix(".gif")).read_bytes()
+    return save_video(video, stem.with_suffix(".gif")), save_video(strip, stem.with_suffix(".png"))

@@ -10,6 +10,7 @@ Names are grouped by their first part, which is also TensorBoard's grouping:
   overlapped collection `time/collect` passes beside the others, and `time/wait` is what the learner waited for it.
 """
 
+import hashlib
 import io
 import json
 import math
@@ -17,6 +18,7 @@ import struct
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -236,8 +238,16 @@ class MetricsWriter:
         self._tensorboard = tensorboard
         self.rows = 0
         """In the file."""
+        self.dropped = 0
+        """Rows that were removed when a run was resumed: those after its checkpoint."""
+        self._sum = hashlib.sha256()
         self._file: Any = None
         self._board: Any = None
+
+    @property
+    def sha256(self) -> str:
+        """Of the rows in the file, in hexadecimal."""
+        return self._sum.hexdigest()
 
     def open(
         self, resume_at_step: int | None = None, resume_at_update: int | None = None, resume_at_row: int = 0
@@ -272,10 +282,13 @@ class MetricsWriter:
     def _drop_after(self, step: int, update: float, rows: int | None) -> None:
         if not self.path.exists():
             return
-        known = list(_parse(self.path))[:rows]
+        known = islice(_parse(self.path), rows)  # What lies behind them may be damaged; it is dropped anyway.
         kept = [line + "\n" for line, row in known if row["step"] <= step and row.get("updates", 0) <= update]
         self.rows = len(kept)
-        write_whole(self.path, "".join(kept).encode())
+        self.dropped = self.path.read_bytes().count(b"\n") - self.rows
+        data = "".join(kept).encode()
+        self._sum.update(data)
+        write_whole(self.path, data)
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -310,6 +323,7 @@ class MetricsWriter:
             self._file.write(line + "\n")
             self._file.flush()
             self.rows += 1
+            self._sum.update(line.encode() + b"\n")
             if self._board is not None:
                 self._board.scalars({name: float(value) for name, value in scalars.items()}, step)
 

@@ -55,6 +55,10 @@ class LoopState:
     """Steps of the latest of these last evaluations."""
     rows: int = 0
     """Of metrics, so far."""
+    rows_sha256: str = ""
+    """Of these rows as they stand in the file."""
+    videos: dict[str, str] = field(default_factory=dict)
+    """SHA-256 of each file of the videos so far, by name."""
     last_due: dict[str, int | None] = field(default_factory=dict)
     """State of each `Every`, by name."""
 
@@ -108,7 +112,7 @@ class RunState:
 
         Raises:
             CheckpointError: if the agent has other sizes.
-            ReplayError: if the replay is another one.
+            ReplayError: if the replay is another one, or damaged.
         """
         self.agent.restore(snapshot)
         loop = snapshot.state["loop"]
@@ -119,6 +123,7 @@ class RunState:
         restore_numpy(self.sample_rng, loop["sample_rng"])
         restore_numpy(self.prefill_rng, loop["prefill_rng"])
         self.metrics.restore(loop.get("metrics", {}), self.agent.device)
+        self.replay.check(loop["replay"])
         if not self.replay.rewind(loop["replay"]):
             self.notices.append(_MISSING)
         if said := otherwise(loop.get("machine", {}), conditions(self.agent.config)):

@@ -1,5 +1,6 @@
 """The training loop: collect, learn, evaluate, save (SPEC 40 to 44)."""
 
+import hashlib
 import math
 import shlex
 import time
@@ -17,6 +18,7 @@ from reverie.envs import EnvFactory, make_env
 from reverie.errors import CheckpointError, ReverieError, RunError
 from reverie.fast.memory import keep_freed_memory
 from reverie.fast.prefetch import Prefetcher
+from reverie.files import Unreadable, read_whole
 from reverie.replay import Replay
 from reverie.training.about import UNNAMED, Origin, note_start
 from reverie.training.background import PATIENCE, Background, Inline, Worker
@@ -173,7 +175,7 @@ class Trainer:
                 self._writer.open(*(self._resumed_at or ())),
                 StopRequest(self._announce_stop) as stop,
             ):
-                self.state.rows = self._writer.rows
+                self._compare_files()
                 note_start(self.run_folder.path, self._origin, self.state.steps, self.config)
                 self._tell()
                 try:
@@ -401,13 +403,16 @@ class Trainer:
             rng = np.random.default_rng(self.state.steps)
             generator = torch.Generator(self.agent.device).manual_seed(self.state.steps)
             stem = self.run_folder.videos / f"dream-{self.state.steps:09d}"
-            gif = save_dream(self.agent, self.replay.sample(rng), CONTEXT, stem, generator)
-            self._writer.add_gif("model/dream", gif, self.state.steps)
+            files = save_dream(self.agent, self.replay.sample(rng), CONTEXT, stem, generator)
+            contents = [file.read_bytes() for file in files]
+            self._writer.add_gif("model/dream", contents[0], self.state.steps)
+            for file, content in zip(files, contents, strict=True):
+                self.state.videos[file.name] = hashlib.sha256(content).hexdigest()
 
     def _log(self) -> None:
         scalars = self.metrics.mean()
         self._writer.write(self.state.steps, self.frames, self.state.seconds, self.agent.updates, scalars)
-        self.state.rows = self._writer.rows
+        self.state.rows, self.state.rows_sha256 = self._writer.rows, self._writer.sha256
         self.metrics.reset()
         self._display.update(**self._standing(), metrics=scalars)
         broken = [name for name, value in scalars.items() if not math.isfinite(value)]
@@ -448,6 +453,32 @@ class Trainer:
         with suppress(TimeoutError):
             self._worker.start(self.env.close).result(PATIENCE)
         self._worker.close()
+
+    def _compare_files(self) -> None:
+        """Say what lies behind the checkpoint of a resumed run, and which files are not as it left them."""
+        rows, sha256, say = self._writer.rows, self._writer.sha256, self._parts.notices.append
+        if self._writer.dropped:
+            say(
+                f"The run had gone on after this checkpoint of step {self.state.steps:,}: what came then is computed "
+                f"again, and its {self._writer.dropped:,} rows of metrics are dropped."
+            )
+        if self.state.rows_sha256 not in ("", sha256):
+            say(
+                f"{self.run_folder.metrics} was changed since the checkpoint: the run goes on and keeps the {rows:,} "
+                f"rows that it found there, where there were {self.state.rows:,}."
+            )
+        self.state.rows, self.state.rows_sha256 = rows, sha256
+        for name in [name for name in self.state.videos if not self._is_stored(name)]:
+            say(f"{self.run_folder.videos / name} is damaged or gone; the run does not need it.")
+            del self.state.videos[name]
+
+    def _is_stored(self, video: str) -> bool:
+        """Whether a video is what the checkpoint says."""
+        try:
+            content = read_whole(self.run_folder.videos / video)
+        except Unreadable:
+            return False
+        return hashlib.sha256(content).hexdigest() == self.state.videos[video]
 
     def _announce_stop(self) -> None:
         self._display.log("Stopping after this step, with a checkpoint; press Ctrl-C again to stop at once.")

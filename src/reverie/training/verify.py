@@ -1,0 +1,207 @@
+"""Whether a run is what was stored: every file compared with its checksum, and the files with each other."""
+
+import hashlib
+import json
+import shlex
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from reverie import config_io
+from reverie.checkpoints import Checkpoints, Snapshot, damage_of, read_checkpoint
+from reverie.errors import ConfigError, RunError
+from reverie.files import Unreadable, parse_json, read_whole, unseal
+from reverie.replay import examine
+from reverie.spaces import EnvSpec
+from reverie.training.about import ABOUT, read_about
+from reverie.training.run_folder import RunFolder
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that is not as it was stored."""
+
+    path: str
+    """In the run's folder."""
+    what: str
+    """End of a sentence that begins with the path."""
+    remedy: str
+    """What to do, and what it costs."""
+
+
+@dataclass
+class Verification:
+    """What was compared, and what was found."""
+
+    sound: list[str] = field(default_factory=list)
+    """Each part in words, with how much of it was compared."""
+    unchecked: list[str] = field(default_factory=list)
+    """What could not be compared, and why."""
+    damage: list[Finding] = field(default_factory=list)
+
+
+def verify(run: Path) -> Verification:
+    """Compare every byte that a run, or whoever reads it, would go on from. Nothing is changed.
+
+    Args:
+        run: its folder. A run that is training may be verified, too; what it writes meanwhile may look damaged.
+
+    Raises:
+        RunError: if it is no run.
+    """
+    folder = RunFolder(run)
+    checkpoints = Checkpoints(folder.checkpoints).list()
+    if not checkpoints and not folder.config_path.exists():
+        raise RunError(f"{run} is not the folder of a run: there is no config.json in it, and no checkpoint.")
+    found = Verification()
+    sound = []
+    for path in checkpoints:
+        if what := damage_of(path):
+            found.damage.append(_checkpoint_damage(path, what, checkpoints))
+        else:
+            sound.append(path)
+    if sound:
+        found.sound.append(f"checkpoints: {', '.join(path.name for path in sound)}")
+    snapshots = [read_checkpoint(path)[1] for path in sound]
+    newest = snapshots[-1] if snapshots else None
+    _config(folder, newest, found)
+    _about(folder, found)
+    _metrics(folder, newest, found)
+    _videos(folder, newest, found)
+    _replay(folder, snapshots, found)
+    if any(folder.tensorboard.glob("*")):
+        found.unchecked.append(
+            "tensorboard: a copy of the metrics and videos for TensorBoard, which nothing goes on from"
+        )
+    return found
+
+
+def _checkpoint_damage(path: Path, what: str, checkpoints: tuple[Path, ...]) -> Finding:
+    others = [other for other in checkpoints if other != path and not damage_of(other)]
+    remove = f"`rm -r {shlex.quote(str(path))}`"
+    if path != checkpoints[-1] and others:
+        remedy = f"{remove}; nothing else needs it"
+    elif others:
+        remedy = f"{remove}, and --resume goes on from {others[-1].name}: what came after it is learned again"
+    else:
+        remedy = "put it back from a copy; without it there is nothing to go on from"
+    return Finding(f"checkpoints/{path.name}", f"is damaged: {what}", remedy)
+
+
+def _config(folder: RunFolder, newest: Snapshot | None, found: Verification) -> None:
+    remedy = "put it back from a copy; the newest checkpoint has a configuration of its own, in state.json"
+    try:
+        data = read_whole(folder.config_path)
+        config = folder.saved_config()
+        same = (json.dumps(json.loads(data), indent=2) + "\n").encode() == data
+    except (ConfigError, Unreadable) as error:
+        found.damage.append(Finding(folder.config_path.name, f"cannot be used: {error}", remedy))
+        return
+    if not same:
+        found.damage.append(
+            Finding(folder.config_path.name, "was edited or is damaged: reverie writes it otherwise", remedy)
+        )
+    elif newest is None:
+        found.unchecked.append("config.json: there is no sound checkpoint to compare it with")
+    elif changes := config_io.diff(config, config_io.from_dict(newest.state["config"])):
+        text = ", ".join(
+            f"{name} {config_io.as_text(now)} ({config_io.as_text(then)} there)" for name, then, now in changes
+        )
+        found.damage.append(
+            Finding(
+                folder.config_path.name,
+                f"is not the configuration of the newest checkpoint: {text}",
+                "nothing, if the run was resumed with other settings and has not saved since; else put it back",
+            )
+        )
+    else:
+        found.sound.append("config.json")
+
+
+def _about(folder: RunFolder, found: Verification) -> None:
+    path = folder.path / ABOUT
+    remedy = "nothing: it only says how the run was started, and is not read when the run goes on"
+    try:
+        data = read_whole(path)
+        if read_about(folder.path).keys() == {"preset", "variant", "starts"}:
+            found.unchecked.append(f"{ABOUT}: written before it had a checksum")
+            return
+        unseal(data)
+        found.sound.append(ABOUT)
+    except Unreadable as error:
+        found.damage.append(Finding(ABOUT, str(error), remedy))
+
+
+def _metrics(folder: RunFolder, newest: Snapshot | None, found: Verification) -> None:
+    name = folder.metrics.name
+    state = newest.state["loop"]["state"] if newest else {}
+    if not state.get("rows_sha256"):
+        found.unchecked.append(f"{name}: no checkpoint has a checksum of it")
+        return
+    remedy = "put it back from a copy; learning does not need it, curves and reports do"
+    try:
+        lines = read_whole(folder.metrics).splitlines(keepends=True) if state["rows"] else []
+    except Unreadable as error:
+        found.damage.append(Finding(name, str(error), remedy))
+        return
+    if len(lines) < state["rows"]:
+        what = f"has {len(lines):,} rows, and had {state['rows']:,} at the newest checkpoint"
+        found.damage.append(Finding(name, what, remedy))
+    elif hashlib.sha256(b"".join(lines[: state["rows"]])).hexdigest() != state["rows_sha256"]:
+        found.damage.append(Finding(name, "is damaged: it is not as the newest checkpoint counted it", remedy))
+    else:
+        found.sound.append(f"{name}: {state['rows']:,} rows")
+    later = lines[state["rows"] :]
+    if later:
+        found.unchecked.append(f"{name}: {len(later):,} rows after the newest checkpoint; --resume drops them")
+    if not all(map(_is_row, later[:-1])):  # The last one may be cut short: the run was killed, or is writing it.
+        what = "is damaged: what follows the rows of the newest checkpoint is not rows of metrics"
+        found.damage.append(Finding(name, what, "go on with --resume, which drops them"))
+
+
+def _is_row(line: bytes) -> bool:
+    try:
+        return isinstance(parse_json(line), dict)
+    except Unreadable:
+        return False
+
+
+def _videos(folder: RunFolder, newest: Snapshot | None, found: Verification) -> None:
+    known = newest.state["loop"]["state"].get("videos", {}) if newest else {}
+    sound = 0
+    for name, sha256 in known.items():
+        what = ""
+        try:
+            if hashlib.sha256(read_whole(folder.videos / name)).hexdigest() != sha256:
+                what = "is damaged: it does not have its checksum"
+        except Unreadable as error:
+            what = str(error)
+        if what:
+            found.damage.append(
+                Finding(f"videos/{name}", what, "nothing: it is a picture, and nothing goes on from it")
+            )
+        sound += not what
+    if sound:
+        found.sound.append(f"videos: {sound} files")
+    later = [path for path in folder.videos.glob("*") if path.name not in known]
+    if later:
+        found.unchecked.append(f"videos: {len(later)} files that the newest checkpoint does not know")
+
+
+def _replay(folder: RunFolder, snapshots: list[Snapshot], found: Verification) -> None:
+    if not folder.replay.is_dir() or not any(folder.replay.iterdir()):
+        if snapshots and snapshots[-1].state["loop"]["state"]["steps"]:
+            what, remedy = "is missing", "nothing, if it was removed on purpose; the run can be read, but not resumed"
+            found.damage.append(Finding("replay", what, remedy))
+        return
+    if not snapshots:
+        found.unchecked.append("replay: there is no sound checkpoint that says what its steps look like")
+        return
+    spec = EnvSpec.from_json(snapshots[-1].state["spec"])
+    health = examine(folder.replay, spec.step, [snapshot.state["loop"]["replay"] for snapshot in snapshots])
+    for name, what in health.damage:
+        remedy = "put it back from a copy; training stops with an error when it would draw a damaged step"
+        found.damage.append(Finding(f"replay/{name}", what, remedy))
+    if not health.damage:
+        found.sound.append(f"replay: {health.steps:,} steps")
+    if not health.checked:
+        found.unchecked.append("replay: its steps have no checksums, since an older version of reverie created it")

@@ -1,0 +1,159 @@
+"""`reverie verify` names what is damaged, and nothing else; damaged runs are refused or say what is lost."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import reverie
+from reverie.cli.main import main
+from reverie.errors import ReplayError, RunError
+from reverie.training.digest import digest
+from reverie.training.verify import verify
+from tests import environments
+
+ROOT = Path(__file__).parents[2]
+
+
+def trained(folder: Path, resume: bool = False, steps: int = 96) -> None:
+    settings: dict[str, Any] = {
+        **{"env.parallel": False, "env.num_envs": 2, "threads": 1, "steps": steps, "prefill": 30, "pretrain": 2},
+        **{"train_every": 8, "eval_every": 30, "eval_episodes": 1, "log_every": 12, "video_every": 50},
+        **{"checkpoint_every": 26, "keep_checkpoints": 2},
+    }
+    reverie.train(environments.Catch, "debug", logdir=folder, resume=resume, **settings)
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("verify") / "run"
+    trained(folder)
+    return folder
+
+
+@pytest.fixture
+def run(sound: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(sound, tmp_path / "run", symlinks=True))
+
+
+def damaged(run: Path) -> dict[str, str]:
+    return {finding.path: finding.what for finding in verify(run).damage}
+
+
+def newest(run: Path) -> Path:
+    return sorted((run / "checkpoints").glob("step-*"))[-1]
+
+
+def flip(path: Path, position: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[position] ^= 4
+    path.write_bytes(data)
+
+
+def test_a_sound_run_is_sound_and_left_alone(sound: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in sound.rglob("*")}
+    assert main(["verify", str(sound)]) == 0
+    text = capsys.readouterr().out
+    for part in ("checkpoints: step-", "config.json", "about.json", "metrics.jsonl: ", "replay: ", "videos: "):
+        assert f"sound      {part}" in text, part
+    assert "damaged" not in text
+    assert before == {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in sound.rglob("*")}
+
+
+def test_what_is_damaged_is_named_with_what_to_do(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    name = newest(run).name
+    flip(newest(run) / "weights.safetensors", -1)
+    assert main(["verify", str(run)]) == 1
+    shown = capsys.readouterr()
+    text = " ".join(shown.out.split())
+    assert f"damaged checkpoints/{name} is damaged: weights.safetensors does not have its checksum." in text
+    assert f"rm -r {newest(run)}" in text.replace("'", "") and "--resume goes on from step-" in text
+    assert "1 thing is not as stored" in " ".join(shown.err.split())
+    assert main(["verify", str(run), "--json"]) == 1
+    assert [each["path"] for each in json.loads(capsys.readouterr().out)["damage"]] == [f"checkpoints/{name}"]
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "words"),
+    [
+        ("config.json", lambda text: text.replace('"seed": 0', '"seed": 5'), "training.seed 5 (0 there)"),
+        ("config.json", lambda text: text + " ", "was edited or is damaged"),
+        ("config.json", lambda text: text[:-9], "cannot be used"),
+        ("about.json", lambda text: text.replace('"step": 0', '"step": 1'), "does not have its checksum"),
+        ("metrics.jsonl", lambda text: text.replace('"time": ', '"time": 1', 1), "is damaged"),
+        ("metrics.jsonl", lambda text: text.split("\n", 1)[1], "rows, and had"),
+        ("metrics.jsonl", lambda text: text + "{\n{\n", "what follows the rows of the newest checkpoint"),
+    ],
+)
+def test_files_of_text(run: Path, file: str, change: Any, words: str) -> None:
+    text = (run / file).read_text()
+    (run / file).write_text(change(text))
+    assert (run / file).read_text() != text
+    found = damaged(run)
+    assert list(found) == [file] and words in found[file]
+
+
+def test_a_damaged_step_is_found_when_the_run_is_opened_and_not_weeks_later(run: Path) -> None:
+    segment = next((run / "replay").glob("stream-*"))
+    header = int.from_bytes(segment.read_bytes()[:8], "little") + 8
+    flip(segment, header + 5)
+    name = f"replay/{segment.name}"
+    assert damaged(run) == {name: "is damaged: row 0 is not what was stored"}
+    with pytest.raises(ReplayError, match=r"row 0 is not what was stored; type `reverie verify RUN`"):
+        trained(run, resume=True, steps=200)
+    with pytest.raises(ReplayError, match="its row 0 does not have its checksum"):
+        digest(run)
+
+
+def test_missing_parts(run: Path) -> None:
+    video = next((run / "videos").glob("*.gif"))
+    video.unlink()
+    assert damaged(run) == {f"videos/{video.name}": "is missing"}
+    (run / "replay" / "index.json").unlink()
+    assert "replay/index.json" in damaged(run)
+    shutil.rmtree(run / "replay")
+    assert damaged(run)["replay"] == "is missing"
+
+
+def test_a_run_that_goes_back_says_so(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without its newest checkpoints a run goes on from the one before: what came then is computed again."""
+    step = int(newest(run).name.split("-")[1])
+    for path in (run / "checkpoints").glob(f"step-{step:09d}*"):
+        shutil.rmtree(path)
+    next((run / "videos").glob("*.png")).write_bytes(b"")
+    trained(run, resume=True)
+    text = " ".join(capsys.readouterr().out.split())
+    assert "The run had gone on after this checkpoint of step" in text and "rows of metrics are dropped" in text
+
+
+def test_changed_metrics_and_videos_are_told_when_the_run_goes_on(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    metrics = run / "metrics.jsonl"
+    metrics.write_text(metrics.read_text().replace('"time": ', '"time": 1', 1))
+    next((run / "videos").glob("*.png")).write_bytes(b"")
+    trained(run, resume=True, steps=150)
+    text = " ".join(capsys.readouterr().out.split())
+    assert "metrics.jsonl was changed since the checkpoint" in text
+    assert ".png is damaged or gone; the run does not need it" in text
+    assert not damaged(run).keys() - {"videos"}
+
+
+def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="is not the folder of a run"):
+        verify(tmp_path)
+
+
+def test_random_damage_is_found() -> None:
+    """As in results/damage.jsonl, in fewer places."""
+    command = [sys.executable, "benchmarks/damage.py", "--places", "60", "--resumed", "12", "--seed", "7"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": "src"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    counts = json.loads(done.stdout[done.stdout.index("\n{\n") :])
+    assert counts["outcomes"]["found"] > 45 and sum(counts["resumed"].values()) > 8
