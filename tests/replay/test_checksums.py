@@ -11,7 +11,7 @@ import pytest
 from reverie.config import ReplayConfig
 from reverie.errors import ReplayError
 from reverie.files import seal, unseal
-from reverie.replay import Replay, ReplayReader
+from reverie.replay import Replay, ReplayReader, examine, repair
 from reverie.replay.segments import CHECKSUMS, SegmentLayout, SegmentStore
 from reverie.spaces import STEP_KEYS, ArraySpec, Step
 
@@ -170,6 +170,63 @@ def test_streams_that_end_early_keep_their_checksums(tmp_path: Path) -> None:
     replay.add(make_step(30, 2, is_first=True))
     replay.close()
     assert everything(tmp_path)
+
+
+@pytest.mark.parametrize("sampling", ["episodes", "steps"])
+def test_damaged_rows_are_given_up_and_never_drawn(recorded: tuple[Path, str], tmp_path: Path, sampling: str) -> None:
+    """Within an episode, at a segment's border, a whole segment, the newest row; all others are still drawn."""
+    copy(recorded, tmp_path)
+    layout = SegmentLayout(SPECS, 256)
+    for stream, number, row in ((0, 0, 30), (0, 0, 31), (0, 1, 0), (0, 2, 39)):
+        flip(segment(tmp_path, stream, number), layout.offsets["vector"] + row * layout.widths["vector"], 3)
+    segment(tmp_path, 1, 0).unlink()
+    data = bytearray(segment(tmp_path, 1, 1).read_bytes())
+    data[9] ^= 1
+    segment(tmp_path, 1, 1).write_bytes(data)  # its header
+    names = [segment(tmp_path, *place).name for place in ((0, 0), (0, 1), (0, 2), (1, 0), (1, 1))]
+    assert [each.file for each in examine(tmp_path, SPECS).damage] == names
+    assert repair(tmp_path, SPECS) == 4 + 256
+    health = examine(tmp_path, SPECS)
+    assert not health.damage and (health.given_up, health.steps) == (260, 2 * ROWS - 260)
+    lost = {(0, row) for row in (30, 31, 256, 551)} | {(1, row) for row in range(256)}
+    sound = {(stream, row) for stream in range(2) for row in range(ROWS)} - lost
+    episodes = [{(stream, start + i) for i in range(20)} for stream in range(2) for start in range(0, ROWS - 19, 20)]
+    whole = {row for episode in episodes if not episode & lost for row in episode}
+    replay = Replay(tmp_path, SPECS, ReplayConfig(capacity=4096, batch_size=50, batch_length=8, sampling=sampling), 2)
+    rng, drawn = np.random.default_rng(0), set()
+    vectors = {make_step(i, 2)["vector"][s].tobytes(): (s, i) for i in range(ROWS) for s in range(2)}
+    for _ in range(400):
+        drawn |= {vectors[vector.tobytes()] for vector in replay.sample(rng)["vector"].reshape(-1, 3)}
+    assert drawn == (sound if sampling == "steps" else whole)
+    replay.add(make_step(ROWS, 2, is_first=True))
+    replay.close()
+    with ReplayReader(tmp_path, SPECS) as reader:
+        assert reader.digest() and reader.longest < ROWS
+        windows = reader.windows(rng, 8, 500)
+        assert (np.diff(windows["reward"], axis=0) == 1).all()
+        endings = reader.endings(rng, 8, 100)
+        assert endings is not None and (np.diff(endings["reward"], axis=0) == 1).all()
+
+
+def test_an_episode_that_lost_a_row_while_it_ran_is_not_drawn(tmp_path: Path) -> None:
+    replay = open_replay(tmp_path, 1)
+    for i in range(30):
+        replay.add(make_step(i, 1, is_first=i in (0, 15), is_last=i == 14))
+    position = replay.commit()
+    replay.close()
+    layout = SegmentLayout(SPECS, 256)
+    flip(segment(tmp_path, 0, 0), layout.offsets["vector"] + 29 * layout.widths["vector"], 0)
+    assert repair(tmp_path, SPECS, [position]) == 1
+    replay = open_replay(tmp_path, 1)
+    replay.check(position)
+    replay.rewind(position)
+    assert not list(replay.latest_episode(0, 5))
+    for i in range(30, 40):
+        replay.add(make_step(i, 1, is_last=i == 39))
+    assert replay.num_episodes == 1
+    for _ in range(50):
+        assert replay.sample(np.random.default_rng(0))["reward"].max() < 15
+    assert not examine(tmp_path, SPECS).damage
 
 
 def test_a_replay_without_its_index_is_not_overwritten(recorded: tuple[Path, str], tmp_path: Path) -> None:

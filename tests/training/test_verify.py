@@ -14,7 +14,8 @@ import reverie
 from reverie.cli.main import main
 from reverie.errors import ReplayError, RunError
 from reverie.training.digest import digest
-from reverie.training.verify import verify
+from reverie.training.run_folder import RunFolder
+from reverie.training.verify import repair, verify
 from tests import environments
 
 ROOT = Path(__file__).parents[2]
@@ -72,7 +73,7 @@ def test_what_is_damaged_is_named_with_what_to_do(run: Path, capsys: pytest.Capt
     shown = capsys.readouterr()
     text = " ".join(shown.out.split())
     assert f"damaged checkpoints/{name} is damaged: weights.safetensors does not have its checksum." in text
-    assert f"rm -r {newest(run)}" in text.replace("'", "") and "--resume goes on from step-" in text
+    assert f"{run} --repair` puts it aside, and --resume goes on from step-" in text
     assert "1 thing is not as stored" in " ".join(shown.err.split())
     assert main(["verify", str(run), "--json"]) == 1
     assert [each["path"] for each in json.loads(capsys.readouterr().out)["damage"]] == [f"checkpoints/{name}"]
@@ -108,6 +109,34 @@ def test_a_damaged_step_is_found_when_the_run_is_opened_and_not_weeks_later(run:
         trained(run, resume=True, steps=200)
     with pytest.raises(ReplayError, match="its row 0 does not have its checksum"):
         digest(run)
+
+
+def test_a_damaged_run_is_repaired_and_goes_on(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A step in the replay and the newest checkpoint are damaged; what is left is said, and enough to finish."""
+    segment = next((run / "replay").glob("stream-0001-*"))
+    flip(segment, int.from_bytes(segment.read_bytes()[:8], "little") + 8 + 5)
+    name = newest(run).name
+    flip(newest(run) / "carry.safetensors", -1)
+    assert main(["verify", str(run), "--repair"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert f"{name} was put aside as damaged-{name}. repaired The run goes on from step-" in text
+    assert "1 damaged steps of the replay are left out for good" in text and "damaged steps that were left out" in text
+    trained(run, resume=True, steps=150)
+    assert not damaged(run) and newest(run).name.startswith("step-000000150")
+    assert digest(run)
+
+
+def test_without_a_sound_checkpoint_nothing_is_repaired(run: Path) -> None:
+    for path in (run / "checkpoints").glob("step-*"):
+        flip(path / "carry.safetensors", -1)
+    with pytest.raises(RunError, match="cannot be repaired: there is no sound checkpoint"):
+        repair(run)
+    assert {f"checkpoints/{path.name}" for path in (run / "checkpoints").glob("step-*")} <= damaged(run).keys()
+
+
+def test_a_run_that_is_training_is_not_repaired(run: Path) -> None:
+    with RunFolder.hold(run), pytest.raises(RunError, match="is in use by process"):
+        repair(run)
 
 
 def test_missing_parts(run: Path) -> None:

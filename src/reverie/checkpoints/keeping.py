@@ -69,7 +69,7 @@ class Checkpoints:
                 f"{kept}: {remedy(error)}, then {then}."
             ) from error
         try:
-            self._link_best()
+            self.link_best()
             sync_folder(self.directory)  # the link must not point to what is removed next
             self._prune(folder)
         except OSError as error:
@@ -129,7 +129,8 @@ class Checkpoints:
         for path in self.directory.glob(TEMPORARY + "*"):
             remove(path)
 
-    def _link_best(self) -> None:
+    def link_best(self) -> None:
+        """Let `best` point to the best checkpoint there is."""
         best, link = self.best(), self.directory / "best"
         if best is None or (link.is_symlink() and os.readlink(link) == best.name):
             return

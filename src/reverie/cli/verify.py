@@ -13,13 +13,15 @@ from reverie.errors import RunError
 
 @dataclass(frozen=True)
 class Verify:
-    """Compare every file of a run with its checksum, and name what is damaged. Nothing is changed.
+    """Compare every file of a run with its checksum, and name what is damaged.
 
-    The exit status is 1 if anything is.
+    The exit status is 1 if anything is. Nothing is changed without --repair.
     """
 
     run: Annotated[Path, tyro.conf.arg(metavar="RUN")]
     """Folder of the run."""
+    repair: bool = False
+    """Leave damaged steps out of the replay for good, and put damaged checkpoints aside, so that the run can go on."""
     json: bool = False
     """Print one JSON object instead of lines."""
 
@@ -28,8 +30,11 @@ def run(argv: list[str]) -> None:
     """Verify and print."""
     command, _ = parse("verify", Verify, argv)
 
-    from reverie.training.verify import verify
+    from reverie.training.verify import repair, verify
 
+    if command.repair:
+        for text in repair(command.run):
+            (console(stderr=True) if command.json else console()).print(f"[bold]repaired[/]   {text}", highlight=False)
     found = verify(command.run)
     if command.json:
         print(json.dumps(asdict(found)))

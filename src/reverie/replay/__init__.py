@@ -5,9 +5,10 @@
 `verifying.py` compares everything with its checksum.
 """
 
+from reverie.replay.index_file import INDEX
 from reverie.replay.reading import ReplayReader
 from reverie.replay.sampling import window_start
 from reverie.replay.storage import Replay
-from reverie.replay.verifying import ReplayHealth, examine
+from reverie.replay.verifying import ReplayHealth, examine, repair
 
-__all__ = ["Replay", "ReplayHealth", "ReplayReader", "examine", "window_start"]
+__all__ = ["INDEX", "Replay", "ReplayHealth", "ReplayReader", "examine", "repair", "window_start"]

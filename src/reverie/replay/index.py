@@ -8,7 +8,7 @@ therefore a few numbers, and going back to one needs no copy of anything.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,6 +68,32 @@ class Position:
             raise ReplayError(f"This is not a position of a replay: {str(data)[:100]}.") from error
 
 
+class Lost(NamedTuple):
+    """Rows of one stream that are damaged and have been given up: they are never drawn."""
+
+    stream: int
+    first: int
+    stop: int
+
+
+def sound_pieces(limits: Sequence[Sequence[int]], lost: Sequence[Lost]) -> Integers:
+    """What is left of streams without lost rows: int64 [P, 3], stream, first row and one past the last.
+
+    Args:
+        limits: first row of each stream, and one past its last.
+        lost: in any order.
+    """
+    pieces = []
+    for number, (first, stop) in enumerate(limits):
+        for gap in sorted(gap for gap in lost if gap.stream == number and first < gap.stop and gap.first < stop):
+            if first < gap.first:
+                pieces.append((number, first, gap.first))
+            first = max(first, gap.stop)
+        if first < stop:
+            pieces.append((number, first, stop))
+    return np.array(pieces, np.int64).reshape(-1, 3)
+
+
 class _Fifo:
     """Rows of integers, first in, first out, readable as one array without copying."""
 
@@ -118,6 +144,7 @@ class EpisodeIndex:
         self.capacity = capacity
         self.min_total = min_total
         self.streams = [Stream() for _ in range(num_streams)]
+        self.lost: list[Lost] = []
         self.num_steps = 0
         self.base = 0
         """Number of the first episode in the log; those before it are beyond recall."""
@@ -166,10 +193,19 @@ class EpisodeIndex:
         state = self.streams[stream]
         if state.open_since is None:
             return
-        if state.stop - max(state.open_since, state.first) >= self.min_total:
+        start = max(state.open_since, state.first)
+        if state.stop - start >= self.min_total and self.is_whole(stream, start, state.stop):
             self._eligible.append((self.finished,))
         self._log.append((stream, state.open_since, state.stop - state.open_since))
         state.open_since = None
+
+    def is_whole(self, stream: int, first: int, stop: int) -> bool:
+        """Whether none of these rows is lost."""
+        return not any(gap.stream == stream and first < gap.stop and gap.first < stop for gap in self.lost)
+
+    def pieces(self) -> Integers:
+        """Remembered rows without those that are lost, see `sound_pieces`."""
+        return sound_pieces([(stream.first, stream.stop) for stream in self.streams], self.lost)
 
     def evict(self) -> bool:
         """Forget steps until the capacity is kept; True if there were any."""
@@ -225,8 +261,17 @@ class EpisodeIndex:
             for stream, oldest in zip(self.streams, floor.streams, strict=False):
                 stream.first = min(max(stream.first, oldest.first), stream.stop)
         self.num_steps = sum(stream.steps for stream in self.streams)
-        numbers = self.evicted + np.flatnonzero(self.all_episodes()[:, 2] >= self.min_total)
-        self._eligible = _Fifo(1, numbers[:, None])
+        stops = [stream.stop for stream in self.streams]  # Rows after these are written anew.
+        self.lost = [
+            Lost(gap.stream, gap.first, min(gap.stop, stops[gap.stream]))
+            for gap in self.lost
+            if gap.first < stops[gap.stream]
+        ]
+        episodes = self.all_episodes()
+        long_enough = episodes[:, 2] >= self.min_total
+        if self.lost:
+            long_enough &= [self.is_whole(s, start, start + total) for s, start, total in episodes.tolist()]
+        self._eligible = _Fifo(1, self.evicted + np.flatnonzero(long_enough)[:, None])
 
     def forget_log_before(self, number: int) -> None:
         """Drop the log of episodes that no position will ask for again."""

@@ -1,7 +1,7 @@
 """`index.json`: what a replay's folder holds, as one file that is replaced as a whole."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from reverie.errors import ReplayError
 from reverie.files import Unreadable, parse_json, read_whole, seal, unseal, write_whole
-from reverie.replay.index import Integers, Position
+from reverie.replay.index import Integers, Lost, Position
 from reverie.spaces import ArraySpec
 
 FORMAT = "reverie-replay"
@@ -33,6 +33,8 @@ class IndexFile:
     """Number of the first episode below."""
     episodes: Integers
     """int64 [E, 3]: stream, first row and steps, in the order in which they finished."""
+    lost: list[Lost] = field(default_factory=list)
+    """Damaged rows that have been given up."""
 
 
 def read_index(directory: Path, specs: Mapping[str, ArraySpec]) -> IndexFile | None:
@@ -78,6 +80,7 @@ def read_index(directory: Path, specs: Mapping[str, ArraySpec]) -> IndexFile | N
             [Position.from_json(commit) for commit in stored["commits"]],
             int(stored["first_episode"]),
             np.array(stored["episodes"], np.int64).reshape(-1, 3),
+            [Lost(*map(int, gap)) for gap in stored.get("lost", [])],
         )
     except Unreadable as error:
         raise ReplayError(f"{path} is damaged: it {error}; {_REMEDY}.") from error
@@ -100,6 +103,7 @@ def write_index(directory: Path, specs: Mapping[str, ArraySpec], index: IndexFil
         "commits": [commit.to_json() for commit in index.commits],
         "first_episode": index.first_episode,
         "episodes": index.episodes.tolist(),
+        "lost": [list(gap) for gap in index.lost],
     }
     write_whole(directory / INDEX, seal(content, indent=None))  # With indentation it takes ten times as long.
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from reverie.errors import ReplayError
-from reverie.replay.index import Position
+from reverie.replay.index import Position, sound_pieces
 from reverie.replay.index_file import read_index
 from reverie.replay.sampling import window_in_streams
 from reverie.replay.segments import Bytes, SegmentStore, disk_errors
@@ -47,6 +47,7 @@ class ReplayReader:
         log = stored.episodes[max(commit.evicted - stored.first_episode, 0) :]
         self._episodes = log[: max(commit.episodes - max(commit.evicted, stored.first_episode), 0)]
         self._segments = SegmentStore(self.directory, self._specs, stored.segment_steps, stored.identity)
+        self._lost = stored.lost
 
     def __enter__(self) -> "ReplayReader":
         return self
@@ -66,9 +67,12 @@ class ReplayReader:
         return len(self._episodes)
 
     def digest(self) -> str:
-        """SHA-256 of every step, in hexadecimal: equal ones have equal steps, episodes and streams."""
+        """SHA-256 of every step, in hexadecimal: equal ones have equal steps, episodes and streams.
+
+        Steps that were given up do not count.
+        """
         hashed = hashlib.sha256(self._limits.tobytes() + np.ascontiguousarray(self._episodes).tobytes())
-        for stream, (first, stop) in enumerate(self._limits.tolist()):
+        for stream, first, stop in self._pieces.tolist():
             for row in range(first, stop, _COMPARED):
                 rows = self._rows(stream, row, min(stop - row, _COMPARED))
                 for key in sorted(rows):
@@ -77,8 +81,13 @@ class ReplayReader:
 
     @property
     def longest(self) -> int:
-        """Steps of the longest stream."""
-        return int((self._limits[:, 1] - self._limits[:, 0]).max(initial=0))
+        """Most steps of one stream in a row."""
+        return int((self._pieces[:, 2] - self._pieces[:, 1]).max(initial=0))
+
+    @property
+    def _pieces(self) -> Integers:
+        """Rows that can be read, see `sound_pieces`."""
+        return sound_pieces(self._limits.tolist(), self._lost)
 
     def leave_out_shared(self, other: "ReplayReader") -> int:
         """Leave out the first steps of each stream if another replay begins with them, too.
@@ -118,7 +127,9 @@ class ReplayReader:
                 f"The replay in {self.directory} holds {self.longest} steps in a row at its last checkpoint, but "
                 f"{length} are needed; let the run go on, or look at fewer."
             )
-        return self._read(*window_in_streams(self._limits[:, 0], self._limits[:, 1], length, count, rng), length)
+        pieces = self._pieces
+        chosen, starts = window_in_streams(pieces[:, 1], pieces[:, 2], length, count, rng)
+        return self._read(pieces[chosen, 0], starts, length)
 
     def endings(self, rng: np.random.Generator, length: int, count: int) -> Step | None:
         """Windows whose last step is that of a finished episode, for what happens there is rare.
@@ -132,16 +143,27 @@ class ReplayReader:
             Arrays [T, B, …] by key as from `windows`; None if no episode has ended late enough.
         """
         streams, starts = self._episodes[:, 0], self._episodes[:, 1] + self._episodes[:, 2] - length
-        fitting = np.flatnonzero(starts >= self._limits[streams, 0])
+        pieces = self._pieces
+        fitting = np.flatnonzero(
+            (
+                (pieces[:, 0] == streams[:, None])
+                & (pieces[:, 1] <= starts[:, None])
+                & (starts[:, None] + length <= pieces[:, 2])
+            ).any(1)
+        )
         if not len(fitting):
             return None
         chosen = rng.permutation(fitting)[:count]
         return self._read(streams[chosen], starts[chosen], length)
 
     def _first_difference(self, other: "ReplayReader", stream: int) -> int:
-        """First row of a stream in which both replays differ, or at which one of them ends."""
+        """First row of a stream in which both replays differ, or at which one of them ends.
+
+        What lies before a row that was given up cannot be compared, either.
+        """
         (own_first, own_stop), (first, stop) = self._limits[stream].tolist(), other._limits[stream].tolist()
-        first, stop = max(own_first, first), min(own_stop, stop)
+        gone = [gap.stop for gap in (*self._lost, *other._lost) if gap.stream == stream]
+        first, stop = max(own_first, first, *gone), min(own_stop, stop)
         for row in range(first, stop, _COMPARED):
             pair = [reader._rows(stream, row, min(stop - row, _COMPARED)) for reader in (self, other)]
             same = np.logical_and.reduce([(pair[0][key] == pair[1][key]).all(1) for key in pair[0]])

@@ -170,8 +170,8 @@ class SegmentStore:
         if self.identity is None:
             return 0
         checksum = self.checksum(stream, row, data, before)
-        entries = np.array([before, checksum][line > 0 :], _CHECKSUM)
-        _write_all(descriptor, entries.tobytes(), self._entry(line + (line > 0)))
+        # That of the row before stands there already, except in a new segment.
+        _write_all(descriptor, np.array([before, checksum], _CHECKSUM).tobytes(), self._entry(line))
         return checksum
 
     def checksum(self, stream: int, row: int, data: Mapping[str, Bytes], before: int) -> int:
@@ -247,6 +247,10 @@ class SegmentStore:
             return "is missing"
         except OSError as error:
             return f"cannot be read ({error.strerror or error})"
+
+    def mend_header(self, path: Path) -> None:
+        """Write the header of a segment anew, and give the file its size."""
+        os.close(self._create(path))
 
     def check_stored(self, stream: int, row: int, checksum: int) -> None:
         """Make sure that a row is stored with this checksum; the row itself is not read.

@@ -74,6 +74,7 @@ class Replay:
                 self._write_index(self._kept)
         else:
             self._kept = stored.commits
+            self._index.lost = stored.lost
             self._index.restore(self._kept[-1], self._kept[0], stored.first_episode, stored.episodes)
             self._index.evict()
 
@@ -138,7 +139,7 @@ class Replay:
         """
         stop = self._index.streams[stream].stop
         start = stop - length
-        if start < self._index.streams[stream].first:
+        if start < self._index.streams[stream].first or not self._index.is_whole(stream, start, stop):
             return
         borders = [start, *range(start + 1, stop, _AT_ONCE), stop]
         for first, last in pairwise(borders):
@@ -173,7 +174,8 @@ class Replay:
         """
         length = self._config.batch_length
         if self._config.sampling == "steps":
-            longest = max(stream.steps for stream in self._index.streams)
+            pieces = self._index.pieces()
+            longest = (pieces[:, 2] - pieces[:, 1]).max(initial=0)
             if longest < length:
                 raise ReplayError(
                     f"replay.batch_length={length} is longer than what the replay holds of any environment "
@@ -292,7 +294,7 @@ class Replay:
             self._write_index(self._kept)  # Before any row that the old index counted is touched.
             self._prepare()
             for number, stream in enumerate(self._index.streams):
-                if stream.steps:
+                if stream.steps and self._index.is_whole(number, stream.stop - 1, stream.stop):
                     self._segments.check_stored(number, stream.stop - 1, stream.checksum)
         if self._index.evict():
             self._delete_forgotten()
@@ -311,8 +313,9 @@ class Replay:
         self.check_sampleable()
         length, batch = self._config.batch_length, self._config.batch_size
         if self._config.sampling == "steps":
-            limits = np.array([(stream.first, stream.stop) for stream in self._index.streams], np.int64)
-            return window_in_streams(limits[:, 0], limits[:, 1], length, batch, rng)
+            pieces = self._index.pieces()
+            chosen, starts = window_in_streams(pieces[:, 1], pieces[:, 2], length, batch, rng)
+            return pieces[chosen, 0], starts
         episodes = self._index.eligible_episodes(rng.integers(self._index.num_eligible, size=batch))
         end_bonus = length if self._config.prioritize_ends else 0
         return episodes[:, 0], episodes[:, 1] + window_start(episodes[:, 2], length, end_bonus, rng)
@@ -351,9 +354,9 @@ class Replay:
             ReplayError: if the row is damaged. One whose mark was half written is not.
         """
         state = self._index.streams[stream]
-        if state.open_since is None or not state.steps:
-            return state.checksum
         number = state.stop - 1
+        if state.open_since is None or not state.steps or not self._index.is_whole(stream, number, state.stop):
+            return state.checksum
         row, before = self._segments.read_unchecked(stream, number)
         row["is_last"][:] = False  # As it was counted.
         if self._segments.checksum(stream, number, row, before) != state.checksum:
@@ -395,5 +398,6 @@ class Replay:
             )
 
     def _write_index(self, commits: list[Position]) -> None:
-        content = IndexFile(self._segments.identity, self._segments.steps, commits, self._index.base, self._index.log)
+        index, segments = self._index, self._segments
+        content = IndexFile(segments.identity, segments.steps, commits, index.base, index.log, index.lost)
         write_index(self.directory, self._specs, content)

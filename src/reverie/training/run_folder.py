@@ -98,6 +98,32 @@ class RunFolder:
             raise
         return folder
 
+    @classmethod
+    def existing(cls, path: Path | str) -> "RunFolder":
+        """The folder of a run that exists, for reading.
+
+        Raises:
+            RunError: if it is no run.
+        """
+        folder = cls(path)
+        if not folder.config_path.exists() and Checkpoints(folder.checkpoints).latest() is None:
+            raise RunError(f"{path} is not the folder of a run: there is no {CONFIG} in it, and no checkpoint.")
+        return folder
+
+    @classmethod
+    def hold(cls, path: Path | str) -> "RunFolder":
+        """Lock the folder of a run that exists, to change something in it.
+
+        Raises:
+            RunError: if it is in use, cannot be written, or is no run.
+        """
+        folder = cls.existing(path)
+        try:
+            folder._take_lock()
+        except OSError as error:
+            raise RunError(f"The run folder {path} cannot be written ({error.strerror or error}).") from error
+        return folder
+
     def saved_config(self) -> Config:
         """The configuration that the run was started with.
 

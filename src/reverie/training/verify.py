@@ -5,12 +5,14 @@ import json
 import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from reverie import config_io
 from reverie.checkpoints import Checkpoints, Snapshot, damage_of, read_checkpoint
 from reverie.errors import ConfigError, RunError
 from reverie.files import Unreadable, parse_json, read_whole, unseal
-from reverie.replay import examine
+from reverie.replay import INDEX, examine
+from reverie.replay import repair as repair_replay
 from reverie.spaces import EnvSpec
 from reverie.training.about import ABOUT, read_about
 from reverie.training.run_folder import RunFolder
@@ -48,10 +50,8 @@ def verify(run: Path) -> Verification:
     Raises:
         RunError: if it is no run.
     """
-    folder = RunFolder(run)
+    folder = RunFolder.existing(run)
     checkpoints = Checkpoints(folder.checkpoints).list()
-    if not checkpoints and not folder.config_path.exists():
-        raise RunError(f"{run} is not the folder of a run: there is no config.json in it, and no checkpoint.")
     found = Verification()
     sound = []
     for path in checkpoints:
@@ -75,13 +75,58 @@ def verify(run: Path) -> Verification:
     return found
 
 
+def repair(run: Path) -> list[str]:
+    """Make a damaged run fit to go on, as far as that can be done without inventing anything.
+
+    Damaged steps of the replay are left out for good, and damaged checkpoints put aside where a sound one is left.
+
+    Args:
+        run: its folder, which is locked meanwhile.
+
+    Returns:
+        What was done and what it costs, in sentences.
+
+    Raises:
+        RunError: if another process trains there, or there is no sound checkpoint to go on from.
+        ReplayError: if the index of the replay is damaged, or the disk does not let us.
+    """
+    with RunFolder.hold(run) as folder:
+        checkpoints = Checkpoints(folder.checkpoints).list()
+        damaged = [path for path in checkpoints if damage_of(path)]
+        sound = [path for path in checkpoints if path not in damaged]
+        if not sound:
+            raise RunError(f"{run} cannot be repaired: there is no sound checkpoint to go on from.")
+        done = []
+        for path in damaged:
+            aside = path.with_name(f"damaged-{path.name}")
+            path.rename(aside)
+            done.append(f"{path.name} was put aside as {aside.name}.")
+        Checkpoints(folder.checkpoints).link_best()
+        if damaged and damaged[-1] == checkpoints[-1]:
+            done.append(f"The run goes on from {sound[-1].name}: what came after it is learned again.")
+        snapshots = [read_checkpoint(path)[1] for path in sound]
+        steps = EnvSpec.from_json(snapshots[-1].state["spec"]).step
+        lost = repair_replay(folder.replay, steps, _positions(snapshots))
+        if lost:
+            done.append(
+                f"{lost:,} damaged steps of the replay are left out for good; from here on the run is another, bit for "
+                "bit, than without the damage."
+            )
+        return done
+
+
+def _positions(snapshots: list[Snapshot]) -> list[Any]:
+    """Of the replay."""
+    return [snapshot.state["loop"]["replay"] for snapshot in snapshots]
+
+
 def _checkpoint_damage(path: Path, what: str, checkpoints: tuple[Path, ...]) -> Finding:
     others = [other for other in checkpoints if other != path and not damage_of(other)]
-    remove = f"`rm -r {shlex.quote(str(path))}`"
+    aside = f"`reverie verify {shlex.quote(str(path.parent.parent))} --repair` puts it aside"
     if path != checkpoints[-1] and others:
-        remedy = f"{remove}; nothing else needs it"
+        remedy = f"{aside}; nothing else needs it"
     elif others:
-        remedy = f"{remove}, and --resume goes on from {others[-1].name}: what came after it is learned again"
+        remedy = f"{aside}, and --resume goes on from {others[-1].name}: what came after it is learned again"
     else:
         remedy = "put it back from a copy; without it there is nothing to go on from"
     return Finding(f"checkpoints/{path.name}", f"is damaged: {what}", remedy)
@@ -197,11 +242,15 @@ def _replay(folder: RunFolder, snapshots: list[Snapshot], found: Verification) -
         found.unchecked.append("replay: there is no sound checkpoint that says what its steps look like")
         return
     spec = EnvSpec.from_json(snapshots[-1].state["spec"])
-    health = examine(folder.replay, spec.step, [snapshot.state["loop"]["replay"] for snapshot in snapshots])
+    health = examine(folder.replay, spec.step, _positions(snapshots))
     for name, what in health.damage:
-        remedy = "put it back from a copy; training stops with an error when it would draw a damaged step"
+        remedy = f"`reverie verify {shlex.quote(str(folder.path))} --repair` leaves the damaged steps out for good"
+        if name == INDEX:
+            remedy = "put it back from a copy; without it only weights are left of the run"
         found.damage.append(Finding(f"replay/{name}", what, remedy))
     if not health.damage:
         found.sound.append(f"replay: {health.steps:,} steps")
+    if health.given_up:
+        found.unchecked.append(f"replay: {health.given_up:,} damaged steps that were left out by an earlier repair")
     if not health.checked:
         found.unchecked.append("replay: its steps have no checksums, since an older version of reverie created it")
