@@ -337,3 +337,53 @@ class Breaks(Catch):
         if Breaks.count == 100:
             raise ValueError("a wire came loose")
         return super().step(action)
+
+
+class Unreliable(gymnasium.Env[Observation, int]):
+    """Fails at random, in a way of its choice; observes its step, and a number that is its episode's own.
+
+    `ways` are among: raises, exits, leaves (the process ends with status 7), SIGKILL, SIGSEGV (the process is killed),
+    hangs. `probability` is that of a failure in each step, and at each reset but the first one. Episodes have 20 steps.
+    """
+
+    def __init__(self, *ways: str, probability: float = 0.05) -> None:
+        self.ways, self.probability = ways, probability
+        self.observation_space = spaces.Box(0, np.inf, (2,), np.float32)
+        self.action_space = spaces.Discrete(2)
+        self.episode = 0
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Observation, dict]:
+        """Begin, or fail."""
+        super().reset(seed=seed)
+        if self.episode:
+            self._perhaps_fail()
+        self.episode, self.steps = int(self.np_random.integers(1, 1 << 20)), 0
+        return self._observation(), {}
+
+    def step(self, action: int) -> Result:
+        """Count, or fail."""
+        self._perhaps_fail()
+        self.steps += 1
+        return self._observation(), 1.0, self.steps == 20, False, {}
+
+    def _perhaps_fail(self) -> None:
+        import os
+        import signal
+        import time
+
+        if self.np_random.random() >= self.probability:
+            return
+        match self.ways[self.np_random.integers(len(self.ways))]:
+            case "raises":
+                raise RuntimeError("the motor is on fire")
+            case "exits":
+                raise SystemExit("enough")
+            case "leaves":
+                os._exit(7)
+            case "hangs":
+                time.sleep(1000)
+            case name:
+                os.kill(os.getpid(), getattr(signal, name))
+
+    def _observation(self) -> Observation:
+        return np.array([self.steps, self.episode], np.float32)

@@ -65,6 +65,12 @@ class EnvConfig:
     """Emulator frames per agent step; rewards are summed. Atari: 4."""
     time_limit: int = 0
     """Agent steps after which an episode is truncated; 0 leaves it to the environment. Atari: 27000."""
+    timeout: float = 0.0
+    """Seconds that a step or reset may take in a worker process; more and it is made anew. 0 waits for ever. With a
+    limit, a single environment has a worker process, too."""
+    max_faults: int = 10
+    """Failures of environments within an hour (errors, time-outs, dead processes) after which training stops; until
+    then they are made anew, and their episodes count as truncated. 0 stops at the first one."""
     image_size: tuple[int, int] = (64, 64)
     """Height and width that images are resized to. The network's convolutions need 64x64."""
     grayscale: bool = True
@@ -78,7 +84,13 @@ class EnvConfig:
 
     def __post_init__(self) -> None:
         _at_least(1, self, "num_envs", "action_repeat")
-        _at_least(0, self, "time_limit", "noops")
+        _at_least(0, self, "time_limit", "timeout", "max_faults", "noops")
+        _require(
+            not self.timeout or self.parallel,
+            self,
+            "timeout",
+            ", but only worker processes (env.parallel) can be stopped.",
+        )
         _require(0 <= self.sticky_actions <= 1, self, "sticky_actions", ", but a probability is between 0 and 1.")
         fits = tuple(self.image_size) == (64, 64)
         _require(fits, self, "image_size", ", but the convolutions of DreamerV2 fit (64, 64) only.")

@@ -32,6 +32,14 @@ class Group(Protocol):
     """
 
     spec: EnvSpec
+    down: bool
+    """Whether the latest rows are no steps, since the environments have failed."""
+
+    def wait_ready(self) -> None:
+        """Wait until the environments exist."""
+
+    def take_faults(self) -> list[EnvError]:
+        """What has failed since the last call, and was made good."""
 
     def send_reset(self, mask: Array) -> None:
         """Begin to reset the environments in the mask."""
@@ -95,6 +103,8 @@ class StepLayout:
 class LocalGroup:
     """Environments stepped one after the other in this process; also what each worker process holds."""
 
+    down = False
+
     def __init__(self, factories: Sequence[RunnerFactory]) -> None:
         self._runners: list[EnvRunner] = []
         try:
@@ -109,6 +119,13 @@ class LocalGroup:
         self._latest: list[Step] = [{} for _ in factories]
         self._work: Callable[[], None] = lambda: None
         self._plan: Iterator[bool] = iter(())
+
+    def wait_ready(self) -> None:
+        """They exist."""
+
+    def take_faults(self) -> list[EnvError]:
+        """None: an error ends everything."""
+        return []
 
     def send_reset(self, mask: Array) -> None:
         """Begin to reset the environments in the mask `[n]`."""
@@ -338,6 +355,15 @@ class BatchedEnv:
             return "" if count == state.step + 1 else "the replay does not hold its whole episode any more"
         except EnvError as error:
             return str(error).rstrip(".")
+
+    @property
+    def down(self) -> NDArray[np.bool_]:
+        """Environments `[N]` whose latest row is no step: they have failed, and are made anew at their next reset."""
+        return np.repeat([group.down for group in self._groups], self._sizes)
+
+    def take_faults(self) -> list[EnvError]:
+        """What environments have failed with since the last call; only of those that are made anew."""
+        return [fault for group in self._groups for fault in group.take_faults()]
 
     @property
     def goes_on(self) -> bool:

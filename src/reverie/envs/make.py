@@ -20,6 +20,7 @@ from reverie.envs.batched import BatchedEnv, Group, LocalGroup
 from reverie.envs.catalog import find_spec, install_hint
 from reverie.envs.minatar import MinAtar
 from reverie.envs.runner import EnvRunner
+from reverie.envs.supervised import Supervised
 from reverie.envs.workers import SUPPORTED, RemoteGroup
 from reverie.errors import EnvError
 from reverie.spaces import EnvSpec
@@ -28,11 +29,12 @@ EnvFactory = Callable[[], gymnasium.Env[Any, Any]]
 """A function, or class, that creates a new environment at every call."""
 
 
-def make_env(config: EnvConfig, seed: int, factory: EnvFactory | None = None) -> BatchedEnv:
+def make_env(config: EnvConfig, seed: int, factory: EnvFactory | None = None, supervised: bool = False) -> BatchedEnv:
     """Create `config.num_envs` environments that are stepped together.
 
     Environment i is seeded with `SeedSequence((seed, i))` at its first reset; everything after follows from that, and
-    is the same in worker processes (`config.parallel`) as without them.
+    is the same in worker processes (`config.parallel`) as without them. One that is made anew after a failure has
+    another seed.
 
     OpenCV is told to use one thread: its threads would take the cores from the learner.
 
@@ -40,6 +42,7 @@ def make_env(config: EnvConfig, seed: int, factory: EnvFactory | None = None) ->
         config: which environment, how many, and the settings of an agent step.
         seed: of all environments; not negative.
         factory: creates the environment in place of `config.name`. Sent to worker processes by cloudpickle.
+        supervised: make environments anew that fail, see `Supervised`; otherwise the first failure is an error.
 
     Raises:
         EnvError: if the environment is unknown, cannot be created, or has unsupported spaces.
@@ -50,25 +53,22 @@ def make_env(config: EnvConfig, seed: int, factory: EnvFactory | None = None) ->
             f"env.num_envs is {config.num_envs}, but one instance of {factory.name} was passed; pass a function that "
             "creates the environment instead."
         )
-    builders = [functools.partial(_build, config, _env_seed(seed, i), i, factory) for i in range(config.num_envs)]
-    if config.num_envs == 1 or not config.parallel or not SUPPORTED:
-        local = LocalGroup(builders)
-        return BatchedEnv([local], [config.num_envs], config.action_repeat)
-    workers = min(config.num_envs, _cores())
-    chunks = [chunk.tolist() for chunk in np.array_split(np.arange(config.num_envs), workers)]
-    groups: list[RemoteGroup] = []
+    in_workers = SUPPORTED and config.parallel and (config.num_envs > 1 or config.timeout > 0)
+    # In this process, one that is made anew leaves the others alone.
+    count = min(config.num_envs, _cores()) if in_workers else config.num_envs if supervised else 1
+    chunks: list[list[int]] = [chunk.tolist() for chunk in np.array_split(np.arange(config.num_envs), count)]
+    groups: list[Group] = []
     try:
         for chunk in chunks:
-            label = f"environments {chunk[0]} to {chunk[-1]}" if len(chunk) > 1 else f"environment {chunk[0]}"
-            groups.append(RemoteGroup([builders[i] for i in chunk], label))
+            start = functools.partial(_start_group, config, seed, factory, chunk, in_workers)
+            groups.append(Supervised(start, len(chunk)) if supervised else start(0))
         for group in groups:
             group.wait_ready()
     except BaseException:
         for group in groups:
             group.close()
         raise
-    as_groups: list[Group] = list(groups)
-    return BatchedEnv(as_groups, [len(chunk) for chunk in chunks], config.action_repeat)
+    return BatchedEnv(groups, [len(chunk) for chunk in chunks], config.action_repeat)
 
 
 def env_spec(config: EnvConfig, factory: EnvFactory | None = None) -> EnvSpec:
@@ -139,6 +139,17 @@ class InstanceFactory:
             ) from error
 
 
+def _start_group(
+    config: EnvConfig, seed: int, factory: EnvFactory | None, numbers: list[int], in_worker: bool, attempt: int
+) -> LocalGroup | RemoteGroup:
+    """Begin to create some environments of a batch, for the first time (attempt 0) or anew."""
+    builders = [functools.partial(_build, config, _env_seed(seed, i, attempt), i, factory) for i in numbers]
+    if not in_worker:
+        return LocalGroup(builders)
+    label = f"environments {numbers[0]} to {numbers[-1]}" if len(numbers) > 1 else f"environment {numbers[0]}"
+    return RemoteGroup(builders, label, config.timeout)
+
+
 def _build(config: EnvConfig, seed: int, index: int, factory: EnvFactory | None) -> EnvRunner:
     """One environment of a batch."""
     if factory is not None:
@@ -207,8 +218,9 @@ def _atari(config: EnvConfig, spec: gymnasium.envs.registration.EnvSpec) -> Atar
     )
 
 
-def _env_seed(seed: int, index: int) -> int:
-    return int(np.random.SeedSequence((seed, index)).generate_state(1)[0])
+def _env_seed(seed: int, index: int, attempt: int) -> int:
+    entropy = (seed, index, attempt) if attempt else (seed, index)
+    return int(np.random.SeedSequence(entropy).generate_state(1)[0])
 
 
 def _cores() -> int:

@@ -49,12 +49,21 @@ _PLAN_SECONDS = 0.005
 
 
 class RemoteGroup:
-    """Environments in a worker process; the constructor returns before they are ready, `wait_ready` does not."""
+    """Environments in a worker process; the constructor returns before they are ready, `wait_ready` does not.
+
+    Args:
+        factories: of the environments.
+        label: names them in messages.
+        timeout: seconds that an answer may take once they are ready; 0 for no limit.
+    """
 
     spec: EnvSpec
+    down = False
 
-    def __init__(self, factories: Sequence[RunnerFactory], label: str) -> None:
+    def __init__(self, factories: Sequence[RunnerFactory], label: str, timeout: float = 0.0) -> None:
         self._label = label
+        self._timeout = timeout
+        self._is_ready = False
         try:
             pickled = cloudpickle.dumps(list(factories))
         except Exception as error:
@@ -82,8 +91,14 @@ class RemoteGroup:
         Raises:
             EnvError: if one cannot be created.
         """
-        self.spec = pickle.loads(self._receive()[1:])
-        self._layout = StepLayout(self.spec, self._count)
+        if not self._is_ready:
+            self.spec = pickle.loads(self._receive()[1:])
+            self._layout = StepLayout(self.spec, self._count)
+            self._is_ready = True
+
+    def take_faults(self) -> list[EnvError]:
+        """None: an error ends everything."""
+        return []
 
     def send_reset(self, mask: Array) -> None:
         """Begin to reset the environments in the mask `[n]`."""
@@ -166,6 +181,12 @@ class RemoteGroup:
 
     def _receive(self) -> memoryview:
         """A message with an answer, or several."""
+        if self._is_ready and self._timeout and not self._pipe.poll(self._timeout):
+            self._process.kill()
+            raise EnvError(
+                f"The worker process of {self._label} did not answer within {self._timeout:g} seconds (env.timeout) "
+                "and was killed."
+            )
         try:
             message = memoryview(self._pipe.recv_bytes())
         except (EOFError, ConnectionResetError):

@@ -270,7 +270,8 @@ class EpisodeIndex:
         episodes = self.all_episodes()
         long_enough = episodes[:, 2] >= self.min_total
         if self.lost:
-            long_enough &= [self.is_whole(s, start, start + total) for s, start, total in episodes.tolist()]
+            whole = [self.is_whole(s, start, start + total) for s, start, total in episodes.tolist()]
+            long_enough &= np.array(whole, np.bool_)
         self._eligible = _Fifo(1, self.evicted + np.flatnonzero(long_enough)[:, None])
 
     def forget_log_before(self, number: int) -> None:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from reverie.acting import ActState, Player
 from reverie.envs import BatchedEnv, EnvState
+from reverie.errors import EnvError
 from reverie.spaces import ActionSpec, Step
 
 BLOCK = 32
@@ -103,6 +104,13 @@ class Collected(NamedTuple):
     """For `Replay.add`: first steps of new episodes, if any began, then the step itself."""
     episodes: list[tuple[int, Episode]]
     """Those that ended with this step, each with the number of its environment."""
+    broken_off: tuple[int, ...] = ()
+    """Environments that failed instead of taking the step: their episodes end before it, see `Replay.end_streams`."""
+
+    @property
+    def num_steps(self) -> int:
+        """Agent steps in all environments together."""
+        return int(self.steps[-1][1].sum())
 
 
 class Collector:
@@ -168,7 +176,7 @@ class Collector:
 
     def _begin(self, first: Step) -> Rows:
         """Note the first step of new episodes."""
-        over, self._latest = self._over, first
+        over, self._latest = self._over & ~self._env.down, first
         self._returns[over] = 0
         self._lengths[over] = 0
         # The action that led into an episode's first step is zero (SPEC 1).
@@ -177,11 +185,17 @@ class Collector:
     def _arrive(self, action: Actions, step: Step, steps: list[Rows]) -> Collected:
         """Note where the actions led to."""
         self._latest = step
-        steps.append(({**step, "action": action}, self._everyone))
+        taken = ~self._env.down
+        steps.append(({**step, "action": action}, taken))
         self._returns += step["reward"]
-        self._lengths += 1
+        self._lengths += taken
         self._ended = [i for i, last in enumerate(step["is_last"].tolist()) if last]
-        return Collected(steps, [(i, Episode(float(self._returns[i]), int(self._lengths[i]))) for i in self._ended])
+        episodes = [(i, Episode(float(self._returns[i]), int(self._lengths[i]))) for i in self._ended if taken[i]]
+        return Collected(steps, episodes, tuple(np.flatnonzero(~taken).tolist()))
+
+    def take_faults(self) -> list[EnvError]:
+        """What environments have failed with since the last call, and were made anew."""
+        return self._env.take_faults()
 
     @property
     def _over(self) -> NDArray[np.bool_]:
@@ -200,6 +214,8 @@ class Block:
     collected: list[Collected] = field(default_factory=list)
     seconds: float = 0.0
     """That it took."""
+    faults: list[EnvError] = field(default_factory=list)
+    """What environments have failed with meanwhile, and were made anew."""
     error: Exception | None = None
     """What ended it early; the steps before it count."""
 
@@ -213,5 +229,6 @@ def collect_block(collector: Collector, policy: Policy, count: int) -> Block:
             block.collected.append(collected)
     except Exception as error:
         block.error = error
+    block.faults = collector.take_faults()
     block.seconds = time.perf_counter() - start
     return block

@@ -31,7 +31,7 @@ _MISSING = (
     "The replay has forgotten steps that it held at this checkpoint: the run goes on without them, and not bit for bit "
     "as it did then."
 )
-_SAME_GAME = ("num_envs", "parallel")
+_SAME_GAME = ("num_envs", "parallel", "timeout", "max_faults")
 """Settings of environments that do not change what happens in each of them."""
 
 
@@ -59,6 +59,8 @@ class LoopState:
     """Of these rows as they stand in the file."""
     videos: dict[str, str] = field(default_factory=dict)
     """SHA-256 of each file of the videos so far, by name."""
+    faults: int = 0
+    """Failures of environments that were made anew."""
     last_due: dict[str, int | None] = field(default_factory=dict)
     """State of each `Every`, by name."""
 

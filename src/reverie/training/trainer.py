@@ -15,14 +15,23 @@ from reverie.agent import Dreamer, resolve_device
 from reverie.checkpoints import Checkpoints, Snapshot
 from reverie.config import Config
 from reverie.envs import EnvFactory, make_env
-from reverie.errors import CheckpointError, ReverieError, RunError
+from reverie.errors import CheckpointError, EnvError, ReverieError, RunError
 from reverie.fast.memory import keep_freed_memory
 from reverie.fast.prefetch import Prefetcher
 from reverie.files import Unreadable, read_whole
 from reverie.replay import Replay
 from reverie.training.about import UNNAMED, Origin, note_start
 from reverie.training.background import PATIENCE, Background, Inline, Worker
-from reverie.training.collection import BLOCK, AgentPolicy, Block, Collector, Policy, RandomPolicy, collect_block
+from reverie.training.collection import (
+    BLOCK,
+    AgentPolicy,
+    Block,
+    Collector,
+    Episode,
+    Policy,
+    RandomPolicy,
+    collect_block,
+)
 from reverie.training.display import Display
 from reverie.training.dreams import save_dream
 from reverie.training.evaluation import evaluate, evaluation_seed
@@ -42,6 +51,8 @@ AGENT = ("world_model.", "behavior.")
 """Settings that the sizes of the networks depend on are among these."""
 BLOCK_SECONDS = 0.5
 """A block of random steps that takes longer is followed by a shorter one: a stop waits for its end."""
+FAULT_SECONDS = 3600.0
+"""Environments may fail `env.max_faults` times within so long."""
 CONTEXT = 5
 """Steps that the model sees before it imagines, in videos."""
 
@@ -69,6 +80,8 @@ class Trainer:
         self._waits = False
         self._block = 1
         """Random steps that environments are given at once; more where they are quick."""
+        self._fault_times: list[float] = []
+        self._faults_in_a_row = 0
         self._player_updates: int | None = None
         """Updates behind the weights that the player acts with."""
         self.checkpoints = Checkpoints(run.checkpoints, settings.keep_checkpoints)
@@ -81,8 +94,8 @@ class Trainer:
         self._overlaps = settings.overlap == "on" or (settings.overlap == "auto" and device.type == "cuda")
         self._worker: Worker = Background(device) if self._overlaps else Inline()
         try:
-            seed = int(env_seed.generate_state(1)[0])
-            self.env = self._worker.start(lambda: make_env(config.env, seed, factory)).result()
+            seed, supervised = int(env_seed.generate_state(1)[0]), config.env.max_faults > 0
+            self.env = self._worker.start(lambda: make_env(config.env, seed, factory, supervised)).result()
         except BaseException:
             self._worker.close()
             raise
@@ -312,9 +325,10 @@ class Trainer:
             with self.metrics.timer("replay"):
                 for step, rows in collected.steps:
                     self.replay.add(step, rows)
-            self.state.steps += self.env.num_envs
+                self.replay.end_streams(collected.broken_off)
+            self.state.steps += collected.num_steps
             self.agent.agent_steps = self.state.steps
-            self.metrics.count("frames", self.env.num_envs * self.env.frames_per_step)
+            self.metrics.count("frames", collected.num_steps * self.env.frames_per_step)
             for _, episode in collected.episodes:
                 self.state.episodes += 1
                 self.metrics.add({"train/return": episode.return_, "train/length": episode.length})
@@ -324,8 +338,28 @@ class Trainer:
             self._display.episode(episode.return_, episode.length)
         if block.collected:
             self._display.update(step=self.state.steps, frames=self.frames, phase=phase)
+        if any(collected.num_steps for collected in block.collected):
+            self._faults_in_a_row = 0
+        for fault in block.faults:
+            self._forgive(fault, "It was made anew; its episode counts as truncated.")
         if block.error is not None:
             raise block.error
+
+    def _forgive(self, fault: EnvError, consequence: str) -> None:
+        """Count a failure of an environment that is made anew, and tell it.
+
+        Raises:
+            EnvError: if there were too many, within an hour or in a row.
+        """
+        self.state.faults += 1
+        self._faults_in_a_row += 1
+        now, allowed = time.monotonic(), self.config.env.max_faults
+        self._fault_times = [then for then in self._fault_times if now - then < FAULT_SECONDS] + [now]
+        count = max(len(self._fault_times), self._faults_in_a_row)
+        if count > allowed:
+            words = f"{fault} This was failure {count} within an hour or in a row, and env.max_faults is {allowed}."
+            raise EnvError(words) from fault
+        self._display.log(f"{fault} {consequence} (failure {count} of the {allowed} that env.max_faults forgives)")
 
     def _learn(self, times: int) -> None:
         """`times` times the updates of `training.train_steps`."""
@@ -384,7 +418,7 @@ class Trainer:
         self._display.update(step=self.state.steps, frames=self.frames, phase="evaluating")
         with self.metrics.timer("evaluate"):
             seed = evaluation_seed(settings.seed, self.state.evaluations + 1)
-            played = evaluate(self.agent, self.config.env, settings.eval_episodes, seed, self._factory, stop)
+            played = self._play(settings.eval_episodes, seed, stop)
         if stop.requested:
             return False
         self.state.evaluations += 1
@@ -397,6 +431,16 @@ class Trainer:
             self.state.best_score = score
             self._checkpoint(score)
         return True
+
+    def _play(self, episodes: int, seed: int, stop: StopRequest) -> list[Episode]:
+        """Episodes for a score; all of them anew where an environment has failed."""
+        while True:
+            try:
+                return evaluate(self.agent, self.config.env, episodes, seed, self._factory, stop)
+            except EnvError as error:
+                if not self.config.env.max_faults:
+                    raise
+                self._forgive(error, "The evaluation begins anew.")
 
     def _video(self) -> None:
         with self.metrics.timer("video"):
@@ -411,6 +455,8 @@ class Trainer:
 
     def _log(self) -> None:
         scalars = self.metrics.mean()
+        if self.state.faults:
+            scalars["env/faults"] = float(self.state.faults)
         self._writer.write(self.state.steps, self.frames, self.state.seconds, self.agent.updates, scalars)
         self.state.rows, self.state.rows_sha256 = self._writer.rows, self._writer.sha256
         self.metrics.reset()

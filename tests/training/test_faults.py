@@ -1,0 +1,69 @@
+"""A run whose environments fail goes on, says so and counts it; where they fail too often it ends, saved."""
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import reverie
+from reverie.errors import EnvError
+from reverie.training.metrics import read_metrics
+from reverie.training.verify import verify
+from tests.environments import Unreliable
+
+RUN: dict[str, Any] = {
+    **{"env.parallel": False, "env.num_envs": 2, "env.max_faults": 1000, "threads": 1, "steps": 200, "prefill": 60},
+    **{"train_every": 20, "eval_every": 0, "log_every": 50, "video_every": 0, "checkpoint_every": 50, "pretrain": 0},
+}
+
+
+def train(folder: Path, *ways: str, probability: float, resume: bool = False, **settings: Any) -> None:
+    environment = partial(Unreliable, *ways, probability=probability)
+    environment.__qualname__ = "Unreliable"  # type: ignore[attr-defined]
+    reverie.train(environment, "debug", logdir=folder, resume=resume, **{**RUN, **settings})
+
+
+@pytest.mark.parametrize("overlap", ["off", "on"])
+def test_failures_are_told_counted_and_survived(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], overlap: str
+) -> None:
+    train(tmp_path, "raises", probability=0.05, overlap=overlap)
+    text = " ".join(capsys.readouterr().out.split())
+    assert "the motor is on fire" in text and "It was made anew; its episode counts as truncated." in text
+    assert "(failure 1 of the 1000 that env.max_faults forgives)" in text
+    rows = read_metrics(tmp_path / "metrics.jsonl")
+    assert rows[-1]["step"] >= 200 and rows[-1]["env/faults"] > 3
+    assert all(row["train/length"] == 20 for row in rows if "train/length" in row)  # whole episodes only
+    assert not verify(tmp_path).damage
+
+
+def test_too_many_failures_end_the_run_with_what_was_learned(tmp_path: Path) -> None:
+    with pytest.raises(EnvError, match=r"the motor is on fire.*This was failure 4 within an hour.*env.max_faults is 3"):
+        train(tmp_path, "raises", probability=0.1, **{"env.max_faults": 3})
+    newest = sorted((tmp_path / "checkpoints").glob("step-*"))[-1]
+    assert json.loads((newest / "state.json").read_text())["loop"]["state"]["faults"] == 4
+    train(tmp_path, "raises", probability=0.0, resume=True)
+    assert read_metrics(tmp_path / "metrics.jsonl")[-1]["step"] == 200
+
+
+def test_with_0_the_first_failure_ends_the_run(tmp_path: Path) -> None:
+    with pytest.raises(EnvError, match=r"the motor is on fire \("):
+        train(tmp_path, "raises", probability=0.1, **{"env.max_faults": 0})
+
+
+def test_an_evaluation_begins_anew(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Only evaluations fail here, each second episode."""
+    made = []
+
+    class Second(Unreliable):
+        def __init__(self) -> None:
+            super().__init__("raises", probability=0.0)
+            made.append(self)
+            self.probability = 0.02 if len(made) > 2 else 0.0
+
+    reverie.train(Second, "debug", logdir=tmp_path, **{**RUN, "eval_every": 100, "eval_episodes": 3})
+    assert "The evaluation begins anew" in " ".join(capsys.readouterr().out.split())
+    rows = [row for row in read_metrics(tmp_path / "metrics.jsonl") if "eval/return" in row]
+    assert rows and all(row["eval/return"] == 20 for row in rows)
