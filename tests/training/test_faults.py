@@ -15,7 +15,15 @@ from tests.environments import Unreliable
 
 RUN: dict[str, Any] = {
     **{"env.parallel": False, "env.num_envs": 2, "env.max_faults": 1000, "threads": 1, "steps": 200, "prefill": 60},
-    **{"train_every": 20, "eval_every": 0, "log_every": 50, "video_every": 0, "checkpoint_every": 50, "pretrain": 0},
+    **{
+        "seed": 1,
+        "train_every": 20,
+        "eval_every": 0,
+        "log_every": 50,
+        "video_every": 0,
+        "checkpoint_every": 50,
+        "pretrain": 0,
+    },
 }
 
 

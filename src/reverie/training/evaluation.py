@@ -1,5 +1,6 @@
 """Scores: whole episodes in fresh environments, with the actor's mode (SPEC 38, 43)."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ def evaluate(
     seed: int,
     factory: EnvFactory | None = None,
     stop: StopRequest | None = None,
+    on_step: Callable[[], None] = lambda: None,
 ) -> list[Episode]:
     """Play episodes to their end with the actor's mode; latent states are sampled.
 
@@ -41,6 +43,7 @@ def evaluate(
         seed: of environments and samples.
         factory: creates the environment in place of `config.name`.
         stop: breaks the evaluation off; fewer episodes are returned then.
+        on_step: called before each step.
     """
     count = 1 if getattr(factory, "single", False) else min(episodes, MAX_ENVS)
     quota = [len(part) for part in np.array_split(np.arange(episodes), count)]
@@ -58,6 +61,7 @@ def evaluate(
         while any(len(done) < wanted for done, wanted in zip(finished, quota, strict=True)):
             if stop is not None and stop.requested:
                 break
+            on_step()
             for index, episode in collector.collect(policy).episodes:
                 finished[index].append(episode)
     return [episode for done, wanted in zip(finished, quota, strict=True) for episode in done[:wanted]]
@@ -106,6 +110,10 @@ def _protocol(config: EnvConfig) -> dict[str, Any]:
     }
 
 
-def evaluation_seed(seed: int, number: int) -> int:
-    """Seed of the number-th evaluation of a run, unrelated to those of its training environments."""
-    return int(np.random.SeedSequence((seed, 0xE7A1, number)).generate_state(1)[0])
+def evaluation_seed(seed: int, number: int, attempt: int = 0) -> int:
+    """Seed of the number-th evaluation of a run, unrelated to those of its training environments.
+
+    An evaluation in which an environment has failed is played anew, as attempt 1, 2, ..., with another seed.
+    """
+    entropy = (seed, 0xE7A1, number, attempt) if attempt else (seed, 0xE7A1, number)
+    return int(np.random.SeedSequence(entropy).generate_state(1)[0])

@@ -1,6 +1,7 @@
 """The training loop: collect, learn, evaluate, save (SPEC 40 to 44)."""
 
 import hashlib
+import itertools
 import math
 import shlex
 import time
@@ -20,6 +21,7 @@ from reverie.fast.memory import keep_freed_memory
 from reverie.fast.prefetch import Prefetcher
 from reverie.files import Unreadable, read_whole
 from reverie.replay import Replay
+from reverie.training import watchdog
 from reverie.training.about import UNNAMED, Origin, note_start
 from reverie.training.background import PATIENCE, Background, Inline, Worker
 from reverie.training.collection import (
@@ -155,6 +157,7 @@ class Trainer:
             frames=self.frames,
             elapsed=self.state.seconds,
         )
+        self._watchdog = watchdog.Watchdog(self._display.log)
 
     @property
     def state(self) -> LoopState:
@@ -185,6 +188,7 @@ class Trainer:
             with (
                 self._cores,
                 self._display,
+                self._watchdog,
                 self._writer.open(*(self._resumed_at or ())),
                 StopRequest(self._announce_stop) as stop,
             ):
@@ -299,6 +303,7 @@ class Trainer:
             with suppress(Exception):
                 self._receive(collecting.result(), "training")
             raise
+        self._watchdog.wait_for(watchdog.ENVIRONMENTS)
         with self.metrics.timer("wait"):
             block = collecting.result()
         self._receive(block, "training")
@@ -311,6 +316,7 @@ class Trainer:
 
     def _collect(self, policy: Policy, count: int) -> "Future[Block]":
         """Begin to take `count` steps in each environment. A block is never broken off, so that it can be repeated."""
+        self._watchdog.wait_for(watchdog.ENVIRONMENTS)
         return self._worker.start(lambda: collect_block(self.collector, policy, count))
 
     def _receive(self, block: Block, phase: str) -> None:
@@ -371,8 +377,10 @@ class Trainer:
             for _ in range(count):
                 if news := self._cores.look():
                     self._display.log(news)
+                self._watchdog.wait_for(watchdog.BATCH)
                 with self.metrics.timer("sample"):
                     batch = next(batches)
+                self._watchdog.wait_for(watchdog.UPDATE)
                 with self.metrics.timer("learn"):
                     self.metrics.add(learn(batch))
                 self.metrics.add({"speed/threads": torch.get_num_threads()})
@@ -414,11 +422,9 @@ class Trainer:
 
     def _evaluate(self, stop: StopRequest, last: bool = False) -> bool:
         """Play, and note the score, perhaps for the last time; False where that was broken off."""
-        settings = self.config.training
         self._display.update(step=self.state.steps, frames=self.frames, phase="evaluating")
         with self.metrics.timer("evaluate"):
-            seed = evaluation_seed(settings.seed, self.state.evaluations + 1)
-            played = self._play(settings.eval_episodes, seed, stop)
+            played = self._play(stop)
         if stop.requested:
             return False
         self.state.evaluations += 1
@@ -432,17 +438,29 @@ class Trainer:
             self._checkpoint(score)
         return True
 
-    def _play(self, episodes: int, seed: int, stop: StopRequest) -> list[Episode]:
-        """Episodes for a score; all of them anew where an environment has failed."""
-        while True:
+    def _play(self, stop: StopRequest) -> list[Episode]:
+        """Episodes for the next score; all of them anew where an environment has failed."""
+        settings = self.config.training
+        for attempt in itertools.count():
+            seed = evaluation_seed(settings.seed, self.state.evaluations + 1, attempt)
             try:
-                return evaluate(self.agent, self.config.env, episodes, seed, self._factory, stop)
+                return evaluate(
+                    self.agent,
+                    self.config.env,
+                    settings.eval_episodes,
+                    seed,
+                    self._factory,
+                    stop,
+                    lambda: self._watchdog.wait_for(watchdog.ENVIRONMENTS),
+                )
             except EnvError as error:
                 if not self.config.env.max_faults:
                     raise
                 self._forgive(error, "The evaluation begins anew.")
+        raise AssertionError("attempts never end")
 
     def _video(self) -> None:
+        self._watchdog.wait_for(watchdog.VIDEO)
         with self.metrics.timer("video"):
             rng = np.random.default_rng(self.state.steps)
             generator = torch.Generator(self.agent.device).manual_seed(self.state.steps)
@@ -530,6 +548,7 @@ class Trainer:
         self._display.log("Stopping after this step, with a checkpoint; press Ctrl-C again to stop at once.")
 
     def _checkpoint(self, score: float | None = None) -> Any:
+        self._watchdog.wait_for(watchdog.CHECKPOINT)
         with self.metrics.timer("checkpoint"):
             if not all(bool(weight.isfinite().all()) for weight in self.agent.parameters()):
                 raise Diverged(
