@@ -58,6 +58,14 @@ def segment_steps(capacity: int, num_streams: int) -> int:
     return min(max(1 << (wanted.bit_length() - 1), 256), 16384)
 
 
+def largest_size(specs: Mapping[str, ArraySpec], steps: int, capacity: int, num_streams: int) -> int:
+    """Most bytes on the disk of a replay that holds at most so many steps; a segment is there while a row of it is."""
+    rows = segment_steps(capacity, num_streams)
+    layout = SegmentLayout(specs, rows)
+    of_rows = sum(layout.widths.values()) + _CHECKSUM.itemsize
+    return of_rows * (steps + 2 * rows * num_streams) + len(layout.header) * (steps // rows + 2 * num_streams)
+
+
 def _write_all(descriptor: int, data: memoryview | bytes, position: int) -> None:
     done = 0
     while done < len(data):  # A disk that fills up takes part of the bytes first, and fails at the next attempt.

@@ -34,6 +34,7 @@ from reverie.training.collection import (
     RandomPolicy,
     collect_block,
 )
+from reverie.training.disk import announcement
 from reverie.training.display import Display
 from reverie.training.dreams import save_dream
 from reverie.training.evaluation import evaluate, evaluation_seed
@@ -215,6 +216,8 @@ class Trainer:
             return
         if not self._resumed_at:
             self._checkpoint()  # From here on there is something to resume.
+        if newest := self.checkpoints.latest():
+            self._display.log(announcement(self.config, self.env.spec, self.run_folder.path, newest))
         random_policy = RandomPolicy(self.env.spec.action, self._parts.prefill_rng)
         while self._goes_on(stop):
             if not self._prefilled():

@@ -1,0 +1,46 @@
+"""How much of the disk a run can take, told before it begins."""
+
+import shutil
+from pathlib import Path
+
+from reverie.config import Config
+from reverie.replay import largest_size
+from reverie.spaces import EnvSpec
+
+GIB = 1 << 30
+
+
+def announcement(config: Config, spec: EnvSpec, run: Path, checkpoint: Path) -> str:
+    """The most that replay and checkpoints of a run can take, and what is free.
+
+    Args:
+        config: of the run.
+        spec: of one of its environments.
+        run: its folder.
+        checkpoint: one of its checkpoints; all have the same size.
+
+    Returns:
+        A sentence, with what to do if it may not fit.
+    """
+    settings = config.training
+    steps = min(config.replay.capacity + settings.checkpoint_every, 2 * settings.steps)  # first steps included
+    replay = largest_size(spec.step, steps, config.replay.capacity, config.env.num_envs)
+    one = _size(checkpoint)
+    checkpoints = one * (settings.keep_checkpoints + 2)  # the best one, and one that is being written
+    there, free = _size(run), shutil.disk_usage(run).free
+    text = (
+        f"Disk: at most {_gib(replay + checkpoints)} ({_gib(replay)} of replay, {_gib(checkpoints)} of checkpoints), "
+        f"besides videos and metrics; {_gib(free)} are free."
+    )
+    if replay + checkpoints > there + free:
+        text += " It may not fit: lower replay.capacity or training.keep_checkpoints, or free some space."
+    return text
+
+
+def _size(folder: Path) -> int:
+    """Bytes on the disk, which for files with holes are fewer than their length."""
+    return sum(path.stat().st_blocks * 512 for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+
+
+def _gib(size: int) -> str:
+    return f"{size / GIB:,.1f} GiB" if size >= GIB / 10 else f"{size / (1 << 20):,.0f} MiB"
