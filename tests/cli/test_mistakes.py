@@ -324,8 +324,8 @@ def test_no_room_for_a_checkpoint(type_: Type, file_limit: Callable[[int], None]
     Fragile.fault = lambda result: file_limit(30_000)
     err = type_(train("--replay.capacity 1000"), 1)
     assert "The checkpoint of step 80 could not be written" in err
-    assert "step-000000061 is intact: free some space, then go on with --resume" in err
-    assert reverie.load("run").agent_steps == 61
+    assert "step-000000060-2 is intact: free some space, then go on with --resume" in err
+    assert reverie.load("run").agent_steps == 60
     file_limit(resource.RLIM_INFINITY)
     goes_on(type_)
 
@@ -406,7 +406,7 @@ def test_stopping_once_saves(type_: Type, kind: signal.Signals) -> None:
 def test_stopping_twice_stops_at_once(type_: Type) -> None:
     Fragile.fault = send(signal.SIGINT, 2)
     assert "Stopped at once, without a checkpoint" in type_(train(), 130)
-    assert reverie.load("run").agent_steps == 61
+    assert reverie.load("run").agent_steps == 60
     goes_on(type_)
 
 

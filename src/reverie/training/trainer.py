@@ -238,7 +238,7 @@ class Trainer:
             self.state.seconds = time.monotonic() - started
             if self.state.steps < steps and self._is_due("log"):
                 self._log()
-            if self.state.pretrained and self._is_due("checkpoint"):
+            if self._is_due("checkpoint"):
                 self._checkpoint()
         if not stop.requested:
             self._finish(stop)
@@ -273,7 +273,8 @@ class Trainer:
     def _prefill(self, policy: Policy) -> None:
         """Some random steps: not past anything that the loop must look at, and not for long where steps are slow."""
         done, settings = self.state.steps, self.config.training
-        borders = [settings.prefill - done, settings.steps - done, self._due["log"].until(done) or BLOCK]
+        due = [self._due[name].until(done) or BLOCK for name in ("log", "checkpoint")]
+        borders = [settings.prefill - done, settings.steps - done, *due]
         left = math.ceil(min(borders) / self.env.num_envs)
         block = self._collect(policy, min(max(1, left), self._block)).result()
         self._block = max(1, self._block // 2) if block.seconds > BLOCK_SECONDS else min(2 * self._block, BLOCK)
