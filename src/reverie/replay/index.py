@@ -8,6 +8,7 @@ therefore a few numbers, and going back to one needs no copy of anything.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -59,13 +60,22 @@ class Position:
             ReplayError: if it is something else.
         """
         try:
-            streams = [
-                Stream(int(s["first"]), int(s["stop"]), s["open_since"], int(s.get("checksum", 0)))
-                for s in data["streams"]
-            ]
-            return Position(int(data["episodes"]), int(data["evicted"]), streams)
-        except (KeyError, TypeError, ValueError) as error:
+            streams = [Stream(s["first"], s["stop"], s["open_since"], s.get("checksum", 0)) for s in data["streams"]]
+            position = Position(data["episodes"], data["evicted"], streams)
+        except (KeyError, TypeError, AttributeError) as error:
             raise ReplayError(f"This is not a position of a replay: {str(data)[:100]}.") from error
+        if not position.is_possible():
+            raise ReplayError(f"This is not a position of a replay: {str(data)[:100]}.")
+        return position
+
+    def is_possible(self) -> bool:
+        """Whether all of it are numbers that can belong together."""
+        return _are_ordered(0, self.evicted, self.episodes) and all(
+            _are_ordered(0, stream.first, stream.stop)
+            and _are_ordered(0, stream.checksum)
+            and (stream.open_since is None or _are_ordered(0, stream.open_since, stream.stop))
+            for stream in self.streams
+        )
 
 
 class Lost(NamedTuple):
@@ -92,6 +102,12 @@ def sound_pieces(limits: Sequence[Sequence[int]], lost: Sequence[Lost]) -> Integ
         if first < stop:
             pieces.append((number, first, stop))
     return np.array(pieces, np.int64).reshape(-1, 3)
+
+
+def _are_ordered(*values: object) -> bool:
+    """Whether these are integers below 2**62, none smaller than the one before."""
+    numbers = [value for value in values if type(value) is int and value < 1 << 62]
+    return len(numbers) == len(values) and all(one <= other for one, other in pairwise(numbers))
 
 
 class _Fifo:

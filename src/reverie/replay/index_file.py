@@ -16,6 +16,7 @@ FORMAT = "reverie-replay"
 VERSION = 2
 """Version 1 had no checksums, neither of rows nor of itself. Such a replay goes on, without those of rows."""
 INDEX = "index.json"
+_MOST_ROWS = 1 << 24  # of a segment
 _REMEDY = "put it back from a copy; without it the replay is lost, and only weights are left of the run"
 
 
@@ -35,6 +36,18 @@ class IndexFile:
     """int64 [E, 3]: stream, first row and steps, in the order in which they finished."""
     lost: list[Lost] = field(default_factory=list)
     """Damaged rows that have been given up."""
+
+    def is_possible(self) -> bool:
+        """Whether these numbers can belong together; a stranger can write any, with a right checksum."""
+        if not self.commits or not 0 < self.segment_steps <= _MOST_ROWS or self.first_episode < 0:
+            return False
+        streams, last = max(len(commit.streams) for commit in self.commits), self.commits[-1]
+        rows = np.array([[gap.stream, gap.first, gap.stop - gap.first] for gap in self.lost], np.int64).reshape(-1, 3)
+        return (
+            all((part >= 0).all() and (part[:, 0] < streams).all() for part in (self.episodes, rows))
+            and last.episodes <= self.first_episode + len(self.episodes)
+            and min(commit.evicted for commit in self.commits) >= self.first_episode
+        )
 
 
 def read_index(directory: Path, specs: Mapping[str, ArraySpec]) -> IndexFile | None:
@@ -71,10 +84,8 @@ def read_index(directory: Path, specs: Mapping[str, ArraySpec]) -> IndexFile | N
                 f"The replay in {directory} holds steps of another environment ({'; '.join(text)}); "
                 "choose another folder, or the environment that it was recorded in."
             )
-        if not stored["commits"]:
-            raise ValueError("no commit")
         identity = stored.get("identity")
-        return IndexFile(
+        index = IndexFile(
             None if identity is None else int(identity),
             int(stored["segment_steps"]),
             [Position.from_json(commit) for commit in stored["commits"]],
@@ -82,6 +93,9 @@ def read_index(directory: Path, specs: Mapping[str, ArraySpec]) -> IndexFile | N
             np.array(stored["episodes"], np.int64).reshape(-1, 3),
             [Lost(*map(int, gap)) for gap in stored.get("lost", [])],
         )
+        if not index.is_possible():
+            raise ValueError("numbers that do not belong together")
+        return index
     except Unreadable as error:
         raise ReplayError(f"{path} is damaged: it {error}; {_REMEDY}.") from error
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:

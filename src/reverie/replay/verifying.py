@@ -11,6 +11,9 @@ from reverie.replay.index_file import INDEX, IndexFile, read_index, write_index
 from reverie.replay.segments import SegmentStore, disk_errors
 from reverie.spaces import ArraySpec
 
+_MISSING = 1000
+"""Segments that may be missing before an index is taken for wrong."""
+
 
 class ReplayDamage(NamedTuple):
     """One thing that is wrong."""
@@ -96,6 +99,8 @@ def _compare(store: SegmentStore, stored: IndexFile, counted: Sequence[Position]
     spans = [_span(stored.commits, number) for number in range(max(len(c.streams) for c in stored.commits))]
     if alone:
         spans = [_both(span, _span(counted, number)) for number, span in enumerate(spans)]
+    if sum(len(span) // store.steps for span in spans) > 2 * len(list(store.directory.glob("stream-*"))) + _MISSING:
+        return ReplayHealth(damage=[ReplayDamage(INDEX, "counts far more steps than there are files for")])
     damage: list[ReplayDamage] = []
     lost: list[Lost] = []
     given_up = 0
