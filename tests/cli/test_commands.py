@@ -171,7 +171,7 @@ def test_a_resumed_run_keeps_its_configuration(run: Run, calls: Calls, tmp_path:
     call = calls[0]
     assert (call["config"], call["logdir"], call["resume"]) == (saved.override(steps=5000), tmp_path, True)
     assert call["origin"].preset is None
-    run(f"train My-v0 --logdir {tmp_path} --resume --preset vector")
+    run(f"train --resume auto My-v0 --logdir {tmp_path} --preset vector")
     assert calls[1]["config"] == preset("vector").for_env("My-v0")
 
 

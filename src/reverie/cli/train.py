@@ -38,12 +38,12 @@ class Train:
     logdir: Annotated[Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint=_NEW_FOLDER)] = None
     """Folder of the run."""
     resume: bool = False
-    """Go on with the run in --logdir, with its own configuration."""
+    """Go on with the run in --logdir, with its own configuration, or start it if there is none; also --resume auto."""
 
 
 def run(argv: list[str]) -> None:
     """Train."""
-    command, settings = parse("train", Train, argv, _base_for_help)
+    command, settings = parse("train", Train, _without_auto(argv), _base_for_help)
     if "env.name" in settings:
         raise UsageError("The environment is the first argument of reverie train, not --env.name.")
     if command.resume and command.logdir is None:
@@ -60,6 +60,11 @@ def run(argv: list[str]) -> None:
     origin = Origin(name, command.variant, typed("train", argv))
     train_config(config, logdir, resume=command.resume, origin=origin)
     console().print(f"\nNext: reverie eval {logdir}, reverie dream {logdir}, or reverie plot {logdir}", markup=False)
+
+
+def _without_auto(argv: list[str]) -> list[str]:
+    """`--resume auto` is `--resume`, which starts or goes on, whichever fits."""
+    return [word for before, word in zip(["", *argv], argv, strict=False) if (before, word) != ("--resume", "auto")]
 
 
 def choose_preset(environment: str) -> str:
