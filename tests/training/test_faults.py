@@ -9,6 +9,7 @@ import pytest
 
 import reverie
 from reverie.errors import EnvError
+from reverie.training.faults import FaultCount
 from reverie.training.metrics import read_metrics
 from reverie.training.verify import verify
 from tests.environments import Unreliable
@@ -75,3 +76,18 @@ def test_an_evaluation_begins_anew(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "The evaluation begins anew" in " ".join(capsys.readouterr().out.split())
     rows = [row for row in read_metrics(tmp_path / "metrics.jsonl") if "eval/return" in row]
     assert rows and all(row["eval/return"] == 20 for row in rows)
+
+
+def test_failures_are_counted_within_an_hour_and_in_a_row() -> None:
+    now = [0.0]
+    count = FaultCount(3, lambda: now[0])
+    for _ in range(10):  # one every half hour, with steps between them: at most two within an hour
+        assert "the motor (" not in count.forgive(EnvError("the motor."), "Made anew.")
+        count.step_succeeded()
+        now[0] += 1801
+    for number in (1, 2, 3):  # never a step between them, hours apart
+        now[0] += 10_000
+        assert f"failure {number} of the 3" in count.forgive(EnvError("the motor."), "Made anew.")
+    now[0] += 10_000
+    with pytest.raises(EnvError, match=r"failure 4 within an hour or in a row, and env.max_faults is 3"):
+        count.forgive(EnvError("the motor."), "Made anew.")

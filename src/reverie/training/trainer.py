@@ -19,7 +19,6 @@ from reverie.envs import EnvFactory, make_env
 from reverie.errors import CheckpointError, EnvError, ReverieError, RunError
 from reverie.fast.memory import keep_freed_memory
 from reverie.fast.prefetch import Prefetcher
-from reverie.files import Unreadable, read_whole
 from reverie.replay import Replay
 from reverie.training import watchdog
 from reverie.training.about import UNNAMED, Origin, note_start
@@ -39,8 +38,10 @@ from reverie.training.display import Display
 from reverie.training.dreams import save_dream
 from reverie.training.evaluation import evaluate, evaluation_seed
 from reverie.training.every import Every
+from reverie.training.faults import FaultCount
 from reverie.training.interrupts import Stopped, StopRequest
 from reverie.training.metrics import Metrics, MetricsWriter
+from reverie.training.resumption import compare_files
 from reverie.training.run_folder import RunFolder, config_changes
 from reverie.training.run_state import LoopState, RunState
 from reverie.training.sharing import SharedCores
@@ -54,8 +55,6 @@ AGENT = ("world_model.", "behavior.")
 """Settings that the sizes of the networks depend on are among these."""
 BLOCK_SECONDS = 0.5
 """A block of random steps that takes longer is followed by a shorter one: a stop waits for its end."""
-FAULT_SECONDS = 3600.0
-"""Environments may fail `env.max_faults` times within so long."""
 CONTEXT = 5
 """Steps that the model sees before it imagines, in videos."""
 
@@ -83,8 +82,7 @@ class Trainer:
         self._waits = False
         self._block = 1
         """Random steps that environments are given at once; more where they are quick."""
-        self._fault_times: list[float] = []
-        self._faults_in_a_row = 0
+        self._faults = FaultCount(config.env.max_faults)
         self._player_updates: int | None = None
         """Updates behind the weights that the player acts with."""
         self.checkpoints = Checkpoints(run.checkpoints, settings.keep_checkpoints)
@@ -193,7 +191,7 @@ class Trainer:
                 self._writer.open(*(self._resumed_at or ())),
                 StopRequest(self._announce_stop) as stop,
             ):
-                self._compare_files()
+                self._parts.notices += compare_files(self.run_folder, self.state, self._writer)
                 note_start(self.run_folder.path, self._origin, self.state.steps, self.config)
                 self._tell()
                 try:
@@ -349,27 +347,16 @@ class Trainer:
         if block.collected:
             self._display.update(step=self.state.steps, frames=self.frames, phase=phase)
         if any(collected.num_steps for collected in block.collected):
-            self._faults_in_a_row = 0
+            self._faults.step_succeeded()
         for fault in block.faults:
             self._forgive(fault, "It was made anew; its episode counts as truncated.")
         if block.error is not None:
             raise block.error
 
     def _forgive(self, fault: EnvError, consequence: str) -> None:
-        """Count a failure of an environment that is made anew, and tell it.
-
-        Raises:
-            EnvError: if there were too many, within an hour or in a row.
-        """
+        """Count and tell a failure of an environment that is made anew; raises EnvError if there were too many."""
         self.state.faults += 1
-        self._faults_in_a_row += 1
-        now, allowed = time.monotonic(), self.config.env.max_faults
-        self._fault_times = [then for then in self._fault_times if now - then < FAULT_SECONDS] + [now]
-        count = max(len(self._fault_times), self._faults_in_a_row)
-        if count > allowed:
-            words = f"{fault} This was failure {count} within an hour or in a row, and env.max_faults is {allowed}."
-            raise EnvError(words) from fault
-        self._display.log(f"{fault} {consequence} (failure {count} of the {allowed} that env.max_faults forgives)")
+        self._display.log(self._faults.forgive(fault, consequence))
 
     def _learn(self, times: int) -> None:
         """`times` times the updates of `training.train_steps`."""
@@ -521,32 +508,6 @@ class Trainer:
         with suppress(TimeoutError):
             self._worker.start(self.env.close).result(PATIENCE)
         self._worker.close()
-
-    def _compare_files(self) -> None:
-        """Say what lies behind the checkpoint of a resumed run, and which files are not as it left them."""
-        rows, sha256, say = self._writer.rows, self._writer.sha256, self._parts.notices.append
-        if self._writer.dropped:
-            say(
-                f"The run had gone on after this checkpoint of step {self.state.steps:,}: what came then is computed "
-                f"again, and its {self._writer.dropped:,} rows of metrics are dropped."
-            )
-        if self.state.rows_sha256 not in ("", sha256):
-            say(
-                f"{self.run_folder.metrics} was changed since the checkpoint: the run goes on and keeps the {rows:,} "
-                f"rows that it found there, where there were {self.state.rows:,}."
-            )
-        self.state.rows, self.state.rows_sha256 = rows, sha256
-        for name in [name for name in self.state.videos if not self._is_stored(name)]:
-            say(f"{self.run_folder.videos / name} is damaged or gone; the run does not need it.")
-            del self.state.videos[name]
-
-    def _is_stored(self, video: str) -> bool:
-        """Whether a video is what the checkpoint says."""
-        try:
-            content = read_whole(self.run_folder.videos / video)
-        except Unreadable:
-            return False
-        return hashlib.sha256(content).hexdigest() == self.state.videos[video]
 
     def _announce_stop(self) -> None:
         self._display.log("Stopping after this step, with a checkpoint; press Ctrl-C again to stop at once.")
