@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from reverie.config import EnvConfig, ReplayConfig
-from reverie.envs import make_env
+from reverie.envs import as_factory, make_env
 from reverie.errors import ConfigError, EnvError
 from reverie.replay import Replay, ReplayReader
 from reverie.training.collection import Collector, RandomPolicy, collect_block
@@ -130,6 +130,14 @@ def test_what_has_never_worked_is_an_error() -> None:
 
     with make_env(EnvConfig(), 0, Stuck, supervised=True) as env, pytest.raises(EnvError, match="no power"):
         env.reset(np.array([True]))
+
+
+def test_an_instance_cannot_be_made_anew() -> None:
+    _, factory = as_factory(Unreliable("raises", probability=1.0))
+    with make_env(EnvConfig(), 0, factory, supervised=True) as env:
+        env.reset(np.array([True]))
+        with pytest.raises(EnvError, match="the motor is on fire"):
+            env.step(np.array([[1, 0]], np.float32))
 
 
 def test_a_single_environment_with_a_time_limit_lives_in_a_process() -> None:

@@ -135,8 +135,10 @@ def test_without_a_sound_checkpoint_nothing_is_repaired(run: Path) -> None:
 
 
 def test_a_run_that_is_training_is_not_repaired(run: Path) -> None:
-    with RunFolder.hold(run), pytest.raises(RunError, match="is in use by process"):
-        repair(run)
+    with RunFolder.hold(run):
+        with pytest.raises(RunError, match="is in use by process"):
+            repair(run)
+        assert "a process is training here" in verify(run).unchecked[0]
 
 
 def test_missing_parts(run: Path) -> None:

@@ -42,7 +42,8 @@ def make_env(config: EnvConfig, seed: int, factory: EnvFactory | None = None, su
         config: which environment, how many, and the settings of an agent step.
         seed: of all environments; not negative.
         factory: creates the environment in place of `config.name`. Sent to worker processes by cloudpickle.
-        supervised: make environments anew that fail, see `Supervised`; otherwise the first failure is an error.
+        supervised: make environments anew that fail, see `Supervised`; otherwise, and where one instance was passed,
+            the first failure is an error.
 
     Raises:
         EnvError: if the environment is unknown, cannot be created, or has unsupported spaces.
@@ -53,6 +54,7 @@ def make_env(config: EnvConfig, seed: int, factory: EnvFactory | None = None, su
             f"env.num_envs is {config.num_envs}, but one instance of {factory.name} was passed; pass a function that "
             "creates the environment instead."
         )
+    supervised = supervised and not isinstance(factory, InstanceFactory)
     in_workers = SUPPORTED and config.parallel and (config.num_envs > 1 or config.timeout > 0)
     # In this process, one that is made anew leaves the others alone.
     count = min(config.num_envs, _cores()) if in_workers else config.num_envs if supervised else 1

@@ -15,7 +15,8 @@ from reverie.replay import INDEX, examine
 from reverie.replay import repair as repair_replay
 from reverie.spaces import EnvSpec
 from reverie.training.about import ABOUT, read_about
-from reverie.training.run_folder import RunFolder
+from reverie.training.locks import is_held
+from reverie.training.run_folder import LOCK, RunFolder
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,8 @@ def verify(run: Path) -> Verification:
     folder = RunFolder.existing(run)
     checkpoints = Checkpoints(folder.checkpoints).list()
     found = Verification()
+    if is_held(folder.path / LOCK):
+        found.unchecked.append("a process is training here: what it writes meanwhile may look damaged")
     sound = []
     for path in checkpoints:
         if what := damage_of(path):
