@@ -89,6 +89,7 @@ def test_what_is_damaged_is_named_with_what_to_do(run: Path, capsys: pytest.Capt
         ("metrics.jsonl", lambda text: text.replace('"time": ', '"time": 1', 1), "is damaged"),
         ("metrics.jsonl", lambda text: text.split("\n", 1)[1], "rows, and had"),
         ("metrics.jsonl", lambda text: text + "{\n{\n", "what follows the rows of the newest checkpoint"),
+        ("metrics.jsonl", lambda text: text + "\x07nonsense", "what follows the rows of the newest checkpoint"),
     ],
 )
 def test_files_of_text(run: Path, file: str, change: Any, words: str) -> None:
@@ -97,6 +98,16 @@ def test_files_of_text(run: Path, file: str, change: Any, words: str) -> None:
     assert (run / file).read_text() != text
     found = damaged(run)
     assert list(found) == [file] and words in found[file]
+
+
+def test_a_row_that_was_being_written_is_no_damage(run: Path) -> None:
+    row = (run / "metrics.jsonl").read_text().splitlines()[-1]
+    for cut in (1, 5, 9, 40):
+        with (run / "metrics.jsonl").open("a") as file:
+            file.write(row[:cut])
+        found = verify(run)
+        assert not found.damage and any("1 rows after the newest checkpoint" in text for text in found.unchecked)
+        os.truncate(run / "metrics.jsonl", (run / "metrics.jsonl").stat().st_size - cut)
 
 
 def test_a_damaged_step_is_found_when_the_run_is_opened_and_not_weeks_later(run: Path) -> None:

@@ -201,7 +201,7 @@ def _metrics(folder: RunFolder, newest: Snapshot | None, found: Verification) ->
     later = lines[state["rows"] :]
     if later:
         found.unchecked.append(f"{name}: {len(later):,} rows after the newest checkpoint; --resume drops them")
-    if not all(map(_is_row, later[:-1])):  # The last one may be cut short: the run was killed, or is writing it.
+    if not all(map(_is_row, later[:-1])) or not all(_is_row(line) or _is_cut_short(line) for line in later[-1:]):
         what = "is damaged: what follows the rows of the newest checkpoint is not rows of metrics"
         found.damage.append(Finding(name, what, "go on with --resume, which drops them"))
 
@@ -211,6 +211,12 @@ def _is_row(line: bytes) -> bool:
         return isinstance(parse_json(line), dict)
     except Unreadable:
         return False
+
+
+def _is_cut_short(line: bytes) -> bool:
+    """Whether this may be the beginning of a row: the run was killed, or is writing it."""
+    begins = b'{"step": '
+    return not line.endswith(b"\n") and (line.startswith(begins) or begins.startswith(line))
 
 
 def _videos(folder: RunFolder, newest: Snapshot | None, found: Verification) -> None:
