@@ -106,7 +106,7 @@ def test_a_row_that_was_being_written_is_no_damage(run: Path) -> None:
         with (run / "metrics.jsonl").open("a") as file:
             file.write(row[:cut])
         found = verify(run)
-        assert not found.damage and any("1 rows after the newest checkpoint" in text for text in found.unchecked)
+        assert not found.damage and any("1 row after the newest checkpoint" in text for text in found.unchecked)
         os.truncate(run / "metrics.jsonl", (run / "metrics.jsonl").stat().st_size - cut)
 
 
@@ -131,7 +131,7 @@ def test_a_damaged_run_is_repaired_and_goes_on(run: Path, capsys: pytest.Capture
     assert main(["verify", str(run), "--repair"]) == 0
     text = " ".join(capsys.readouterr().out.split())
     assert f"{name} was put aside as damaged-{name}. repaired The run goes on from step-" in text
-    assert "1 damaged steps of the replay are left out for good" in text and "damaged steps that were left out" in text
+    assert "1 damaged step of the replay left out for good" in text and "1 damaged step left out by an earlier" in text
     trained(run, resume=True, steps=150)
     assert not damaged(run) and newest(run).name.startswith("step-000000150")
     assert digest(run)

@@ -112,10 +112,14 @@ def repair(run: Path) -> list[str]:
         lost = repair_replay(folder.replay, steps, _positions(snapshots))
         if lost:
             done.append(
-                f"{lost:,} damaged steps of the replay are left out for good; from here on the run is another, bit for "
-                "bit, than without the damage."
+                f"{_count(lost, 'damaged step')} of the replay left out for good; from here on the run is another, bit "
+                "for bit, than without the damage."
             )
         return done
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _positions(snapshots: list[Snapshot]) -> list[Any]:
@@ -197,10 +201,10 @@ def _metrics(folder: RunFolder, newest: Snapshot | None, found: Verification) ->
     elif hashlib.sha256(b"".join(lines[: state["rows"]])).hexdigest() != state["rows_sha256"]:
         found.damage.append(Finding(name, "is damaged: it is not as the newest checkpoint counted it", remedy))
     else:
-        found.sound.append(f"{name}: {state['rows']:,} rows")
+        found.sound.append(f"{name}: {_count(state['rows'], 'row')}")
     later = lines[state["rows"] :]
     if later:
-        found.unchecked.append(f"{name}: {len(later):,} rows after the newest checkpoint; --resume drops them")
+        found.unchecked.append(f"{name}: {_count(len(later), 'row')} after the newest checkpoint; --resume drops them")
     if not all(map(_is_row, later[:-1])) or not all(_is_row(line) or _is_cut_short(line) for line in later[-1:]):
         what = "is damaged: what follows the rows of the newest checkpoint is not rows of metrics"
         found.damage.append(Finding(name, what, "go on with --resume, which drops them"))
@@ -258,8 +262,8 @@ def _replay(folder: RunFolder, snapshots: list[Snapshot], found: Verification) -
             remedy = "put it back from a copy; without it only weights are left of the run"
         found.damage.append(Finding(f"replay/{name}", what, remedy))
     if not health.damage:
-        found.sound.append(f"replay: {health.steps:,} steps")
+        found.sound.append(f"replay: {_count(health.steps, 'step')}")
     if health.given_up:
-        found.unchecked.append(f"replay: {health.given_up:,} damaged steps that were left out by an earlier repair")
+        found.unchecked.append(f"replay: {_count(health.given_up, 'damaged step')} left out by an earlier repair")
     if not health.checked:
         found.unchecked.append("replay: its steps have no checksums, since an older version of reverie created it")
