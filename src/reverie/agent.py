@@ -25,6 +25,9 @@ from reverie.networks.scalars import Scalars
 from reverie.spaces import Array, EnvSpec
 from reverie.world_model import State, WorldModel
 
+SKIPPED = "updates/skipped"
+"""Metric of an update: 1 where world model, actor or critic did not learn, for a number that is not finite; else 0."""
+
 
 def resolve_device(name: str) -> torch.device:
     """`auto` is CUDA where there is a device.
@@ -143,7 +146,9 @@ class Dreamer(nn.Module):
         """One update of world model, actor and critic (SPEC 23; golden files 13).
 
         First the world model learns from the batch. Then actor and critic learn from rollouts that start at every
-        posterior of the batch, as computed before that update, and run in the world model after it.
+        posterior of the batch, as computed before that update, and run in the world model after it. Where a loss or
+        gradients are not finite, `updates/skipped` is 1, and what should have learned from them is as it was: all
+        three if it is the world model's, actor or critic alone if it is theirs.
 
         Args:
             batch: sequences of raw steps, [T, B, …].
@@ -211,7 +216,10 @@ class Dreamer(nn.Module):
         """
         posterior, is_terminal, metrics = self._learn_world_model(steps, scalars, sample)
         start = posterior.map(lambda part: part.flatten(0, 1))
-        return metrics | self._learn_behavior(start, is_terminal.flatten(), scalars, sample)
+        # Where the model could not learn, its states are nothing to learn from either, though samples look sound.
+        start = start._replace(deter=torch.where(metrics[SKIPPED] > 0, torch.nan, start.deter))
+        learned = self._learn_behavior(start, is_terminal.flatten(), scalars, sample)
+        return metrics | learned | {SKIPPED: torch.maximum(metrics[SKIPPED], learned[SKIPPED])}
 
     def _learn_world_model(
         self, steps: dict[str, Tensor], scalars: Scalars, sample: bool = True
@@ -229,11 +237,12 @@ class Dreamer(nn.Module):
         with self._autocast(), self._fusion:
             noise = model.rssm.latents.draw_noise(data["is_first"].shape, self.generator) if sample else None
             result = model.loss(data, self.carry, noise, scalars)
-        norm = self.model_optimizer.step(result.loss, scalars["model_lr"])
+        norm, skipped = self.model_optimizer.step(result.loss, scalars["model_lr"])
         posterior = result.posterior.map(torch.Tensor.detach)
         for kept, new in zip(self.carry, posterior, strict=True):
-            kept.copy_(new[-1])
-        return posterior, data["is_terminal"], {**result.metrics, "model/gradient_norm": norm}
+            kept.copy_(torch.where(skipped.bool(), kept, new[-1]))
+        metrics = {**result.metrics, "model/gradient_norm": norm, SKIPPED: skipped}
+        return posterior, data["is_terminal"], metrics
 
     def _learn_behavior(self, start: State, is_terminal: Tensor, scalars: Scalars, sample: bool) -> dict[str, Tensor]:
         """Rollouts from these states, [N, …], and what actor and critic learn from them."""
@@ -241,12 +250,13 @@ class Dreamer(nn.Module):
         with self._autocast(), self._fusion:
             noise = behavior.draw_noise(model, len(is_terminal), self.generator) if sample else None
             losses = behavior.loss(model, start, is_terminal, noise, scalars)
-        actor_norm = self.actor_optimizer.step(losses.actor, scalars["actor_lr"])
-        critic_norm = self.critic_optimizer.step(losses.critic, scalars["critic_lr"])
+        actor = self.actor_optimizer.step(losses.actor, scalars["actor_lr"])
+        critic = self.critic_optimizer.step(losses.critic, scalars["critic_lr"])
         return {
             **losses.metrics,
-            "behavior/actor_gradient_norm": actor_norm,
-            "behavior/critic_gradient_norm": critic_norm,
+            "behavior/actor_gradient_norm": actor.norm,
+            "behavior/critic_gradient_norm": critic.norm,
+            SKIPPED: torch.maximum(actor.skipped, critic.skipped),
         }
 
     @torch.no_grad()

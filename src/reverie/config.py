@@ -417,6 +417,9 @@ class TrainingConfig:
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Of products and convolutions; norms, distributions and losses are float32 in each. auto: bf16 on CUDA and on CPUs
     with AMX or AVX-512-BF16, fp32 elsewhere."""
+    max_skips: int = 10
+    """Updates in a row that are skipped, because a loss or its gradients are not finite, before training stops. 0 stops
+    at the first one."""
     threads: int = 0
     """CPU threads of the learner. 0: OMP_NUM_THREADS, or else one for each core that the process may use, divided by
     the runs on them; that number changes when runs begin and end."""
@@ -428,7 +431,7 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         _at_least(1, self, "steps", "train_every", "train_steps", "eval_episodes", "log_every", "checkpoint_every")
         _at_least(0, self, "prefill", "pretrain_world_model", "pretrain", "eval_every", "video_every")
-        _at_least(0, self, "threads", "seed")
+        _at_least(0, self, "threads", "seed", "max_skips")
         _at_least(1, self, "keep_checkpoints")
 
 

@@ -256,6 +256,7 @@ _VECTOR: dict[str, Any] = {
 _DEBUG: dict[str, Any] = {
     "training.precision": "fp32",
     "env.max_faults": 0,  # Whoever tries things out wants to see the first error.
+    "training.max_skips": 0,
     "env.time_limit": 100,
     "training.steps": 1_000,
     "training.prefill": 200,

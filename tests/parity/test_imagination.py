@@ -146,9 +146,10 @@ def test_update(golden: LoadGolden, name: str) -> None:
     agent = _agent(arrays, name)
     before = {key: value.clone() for key, value in agent.world_model.named_parameters()}
     losses = _loss(agent, arrays, name)
+    actor, critic = agent.actor_optimizer, agent.critic_optimizer
     metrics = losses.metrics | {
-        "behavior/actor_gradient_norm": agent.actor_optimizer.step(losses.actor, agent.actor_optimizer.advance(0)),
-        "behavior/critic_gradient_norm": agent.critic_optimizer.step(losses.critic, agent.critic_optimizer.advance(0)),
+        "behavior/actor_gradient_norm": actor.step(losses.actor, actor.advance(0)).norm,
+        "behavior/critic_gradient_norm": critic.step(losses.critic, critic.advance(0)).norm,
     }
     agent.behavior.update_target(0)
     for key, value in group(arrays, "metric/").items():

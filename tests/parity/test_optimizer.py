@@ -25,7 +25,7 @@ def test_five_steps(golden: LoadGolden, case: str) -> None:
     for t, (kernel, bias) in enumerate(zip(tensor(arrays["gk"]), tensor(arrays["gb"]), strict=True)):
         # A loss whose gradients are the stored ones. The kernel's lies transposed in memory, as some of PyTorch's do.
         loss = (layer.weight * kernel.T).sum() + (layer.bias * bias).sum()
-        norm = optimizer.step(loss, optimizer.advance(agent_step=0))
+        norm, _ = optimizer.step(loss, optimizer.advance(agent_step=0))
         close(norm, arrays["grad_norm"][t], FORWARD, f"norm of step {t}")
         close(layer.weight.T, kernels[t + 1], WEIGHT, f"kernel after step {t}")
         close(layer.bias, biases[t + 1], WEIGHT, f"bias after step {t}")

@@ -79,7 +79,7 @@ def test_tensors_are_copied_and_their_graphs_let_go() -> None:
     for value in (1.0, 2.0, 6.0):
         buffer.fill_(value)  # as a replayed CUDA graph does
         metrics.add({"buffer": buffer, "loss": weight * 1})
-    kept = [total for total, _ in metrics._tensor_sums.values()]
+    kept = list(metrics._tensor_sums.values())
     assert all(isinstance(total, Tensor) and not total.requires_grad for total in kept)
     assert metrics.flush() == {"buffer": 3.0, "loss": 5.0}
 

@@ -79,9 +79,10 @@ class RewardNorm(nn.Module):
         self.register_buffer("magnitude", torch.ones((), dtype=torch.float64))
 
     def forward(self, reward: Float[Tensor, "*N"]) -> Float[Tensor, "*N"]:
-        """Update the running mean with these rewards, then divide by it."""
+        """Update the running mean with these rewards, if they are finite, then divide by it."""
         momentum = self.config.momentum
         if momentum < 1:
             mean = reward.detach().abs().mean().double()
-            self.magnitude.mul_(momentum).add_((1 - momentum) * mean)
+            magnitude = momentum * self.magnitude + (1 - momentum) * mean
+            self.magnitude.copy_(torch.where(mean.isfinite(), magnitude, self.magnitude))
         return reward / (self.magnitude.float() + self.config.eps) * self.config.scale

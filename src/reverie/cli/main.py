@@ -27,6 +27,7 @@ COMMANDS: dict[str, Entry] = {
     "plot": Entry("plot", "RUN... [options]", "Draw the learning curves of runs."),
     "digest": Entry("digest", "RUN", "Print one hash over everything that a run has computed."),
     "verify": Entry("verify", "RUN", "Compare every file of a run with its checksum."),
+    "replay-step": Entry("replay_step", "FOLDER", "Make an update again that was not finite and ended a run."),
     "sweep": Entry(
         "sweep", "PLAN [options]", "Run a grid of environments, variants and seeds; goes on where it stopped."
     ),

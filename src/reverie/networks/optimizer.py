@@ -1,8 +1,10 @@
 """Adam as the release uses it."""
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from reverie.config import OptimizerConfig
@@ -14,12 +16,24 @@ CORRECTED = 1e9
 """A count of steps after which PyTorch's bias correction is 1."""
 
 
+class Stepped(NamedTuple):
+    """What `Optimizer.step` returns."""
+
+    norm: Float[Tensor, ""]
+    """Global norm of the gradients before clipping."""
+    skipped: Float[Tensor, ""]
+    """1 where nothing was changed, because loss or gradients are not finite; else 0."""
+
+
 class Optimizer:
     """Clip by global norm, decay the weights, then TensorFlow's Adam (SPEC 34, 35; golden file 08).
 
     Decay multiplies every parameter by 1 - weight_decay, whatever the learning rate, after the gradients were taken.
     TensorFlow's Adam is Adam without bias correction at another learning rate (see `advance`): epsilon is added to
     sqrt(v) as it is, where PyTorch's own Adam corrects sqrt(v) first.
+
+    A step whose loss or gradients are not finite changes nothing; only `advance` counts it. Whether they are is decided
+    on the device, so that nobody waits for it.
     """
 
     def __init__(self, modules: Iterable[nn.Module], config: OptimizerConfig) -> None:
@@ -47,27 +61,26 @@ class Optimizer:
         first, second = (1 - beta**self.updates for beta in BETAS)
         return self._lr(agent_step) * second**0.5 / first
 
-    def step(self, loss: Tensor, lr: Scalar) -> Tensor:
+    def step(self, loss: Tensor, lr: Scalar) -> Stepped:
         """Update the parameters by one gradient step.
 
         Args:
             loss: a scalar; only this optimizer's parameters receive gradients.
             lr: from `advance`.
-
-        Returns:
-            The global norm of the gradients before clipping.
         """
         gradients = list(torch.autograd.grad(loss, self.parameters))
         norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+        sound = loss.detach().isfinite() & norm.isfinite()
+        skipped = (~sound).float()
         if self._config.clip:
-            # min(1/norm, 1/clip) * clip: an infinite norm gives NaN instead of a silent zero update, as in the release.
+            # min(1/norm, 1/clip) * clip
             torch._foreach_mul_(gradients, self._config.clip * (1 / norm).clamp(max=1 / self._config.clip))
         with torch.no_grad():
-            torch._foreach_mul_(self._decayed, 1 - self._config.weight_decay)
-            self._apply(gradients, lr)
-        return norm
+            torch._foreach_mul_(self._decayed, torch.where(sound, 1 - self._config.weight_decay, 1.0))
+            self._apply(gradients, lr, skipped)
+        return Stepped(norm, skipped)
 
-    def _apply(self, gradients: list[Tensor], lr: Scalar) -> None:
+    def _apply(self, gradients: list[Tensor], lr: Scalar, skip: Float[Tensor, ""]) -> None:
         # The fused kernel walks through memory: a gradient in another layout, such as channels-last, would be permuted.
         gradients = [
             gradient if gradient.stride() == parameter.stride() else torch.empty_like(parameter).copy_(gradient)
@@ -87,6 +100,7 @@ class Optimizer:
             eps=self._config.eps,
             amsgrad=False,
             maximize=False,
+            found_inf=skip,
         )
         # The kernel does not count this as a change, and what keeps copies of weights goes by that count.
         torch.autograd.graph.increment_version(self.parameters)

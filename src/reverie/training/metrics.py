@@ -5,6 +5,9 @@ Names are grouped by their first part, which is also TensorBoard's grouping:
 - `model/…`: losses, KL, entropies and gradient norm of the world model, for example `model/image_loss`
 - `behavior/…`: actor, critic and imagination, for example `behavior/actor_entropy`
 - `train/…`, `eval/…`: `return` and `length` of episodes
+- `updates/skipped`: updates so far in which something did not learn, because a loss or its gradients were not finite;
+  absent while there are none, and such updates are in no average
+- `env/faults`: failures of environments so far; absent while there are none
 - `speed/…`: `frames_per_second`, `updates_per_second`, and `threads`, the learner's number of CPU threads
 - `time/…`: seconds in each phase since the last row, and `…_share`, the same as a part of all that time. With
   overlapped collection `time/collect` passes beside the others, and `time/wait` is what the learner waited for it.
@@ -62,16 +65,18 @@ class Metrics:
 
     def _reset(self) -> None:
         self._sums: dict[str, tuple[float, int]] = {}
-        self._tensor_sums: dict[tuple[tuple[str, ...], torch.device], tuple[Tensor, int]] = {}
+        self._tensor_sums: dict[tuple[tuple[str, ...], torch.device], Tensor] = {}
+        """By names and device: the sum of each, and last how many were added."""
         self._amounts: dict[str, float] = {}
         self._seconds: dict[str, float] = {}
         self._start = self._last = self._clock()
 
-    def add(self, values: Mapping[str, float | Tensor]) -> None:
+    def add(self, values: Mapping[str, float | Tensor], unless: Tensor | None = None) -> None:
         """Add one observation of each metric.
 
         Args:
             values: numbers or tensors of one element, by name.
+            unless: on the tensors' device; where it is not 0, the tensors among the values are left out.
 
         Raises:
             ValueError: if a tensor has more than one element.
@@ -86,20 +91,20 @@ class Metrics:
                 total, count = self._sums.get(name, (0.0, 0))
                 self._sums[name] = (total + float(value), count + 1)
         for device, tensors in by_device.items():
-            self._add_tensors(device, tensors)
+            self._add_tensors(device, tensors, unless)
 
-    def _add_tensors(self, device: torch.device, tensors: dict[str, Tensor]) -> None:
-        # One stacked vector for all of them: two small kernels per call instead of one per metric.
-        vector = torch.stack([tensor.float() for tensor in tensors.values()])
+    def _add_tensors(self, device: torch.device, tensors: dict[str, Tensor], unless: Tensor | None) -> None:
+        # One stacked vector for all of them: a few small kernels per call instead of one per metric.
+        one = torch.ones((), device=device)
+        vector = torch.stack([*(tensor.float() for tensor in tensors.values()), one])
+        if unless is not None:
+            vector = torch.where(unless == 0, vector, 0.0)
         key = (tuple(tensors), device)
         if key in self._tensor_sums:
-            total, count = self._tensor_sums[key]
-            total += vector
-            self._tensor_sums[key] = (total, count + 1)
+            self._tensor_sums[key] += vector
         else:
             # Apple's GPUs have no float64.
-            wide = vector if device.type == "mps" else vector.double()
-            self._tensor_sums[key] = (wide, 1)
+            self._tensor_sums[key] = vector if device.type == "mps" else vector.double()
 
     def count(self, name: str, amount: float = 1) -> None:
         """Count things that happen; `count("frames", 4)` becomes `speed/frames_per_second`."""
@@ -130,14 +135,18 @@ class Metrics:
         self._last = now
 
     def mean(self) -> dict[str, float]:
-        """Averages, rates and times since the last flush. This is where a GPU is waited for, once per device."""
+        """Averages, rates and times since the last flush. This is where a GPU is waited for, once per device.
+
+        A metric of which every observation was left out is not among them.
+        """
         self._charge()
         sums = dict(self._sums)
-        for (names, _), (vector, count) in self._tensor_sums.items():
-            for name, value in zip(names, vector.tolist(), strict=True):
+        for (names, _), vector in self._tensor_sums.items():
+            *values, count = vector.tolist()
+            for name, value in zip(names, values, strict=True):
                 total, before = sums.get(name, (0.0, 0))
-                sums[name] = (total + value, before + count)
-        result = {name: total / count for name, (total, count) in sums.items()}
+                sums[name] = (total + value, before + int(count))
+        result = {name: total / count for name, (total, count) in sums.items() if count}
         elapsed = self._last - self._start
         if elapsed > 0:
             result |= {f"speed/{name}_per_second": amount / elapsed for name, amount in self._amounts.items()}
@@ -160,7 +169,10 @@ class Metrics:
     def state(self) -> dict[str, Any]:
         """What has been added up since the last flush, as JSON."""
         self._charge()
-        tensors = [[list(names), sums.tolist(), count] for (names, _), (sums, count) in self._tensor_sums.items()]
+        tensors = []
+        for (names, _), vector in self._tensor_sums.items():
+            *sums, count = vector.tolist()
+            tensors.append([list(names), sums, int(count)])
         return {
             "sums": {name: list(entry) for name, entry in self._sums.items()},
             "tensor_sums": tensors,
@@ -176,7 +188,7 @@ class Metrics:
         self._sums = {name: (total, count) for name, (total, count) in state.get("sums", {}).items()}
         dtype = torch.float32 if device.type == "mps" else torch.float64
         for names, sums, count in state.get("tensor_sums", []):
-            self._tensor_sums[tuple(names), device] = (torch.tensor(sums, dtype=dtype, device=device), count)
+            self._tensor_sums[tuple(names), device] = torch.tensor([*sums, count], dtype=dtype, device=device)
         self._amounts = dict(state.get("amounts", {}))
         self._seconds = dict(state.get("seconds", {}))
 

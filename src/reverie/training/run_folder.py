@@ -8,6 +8,7 @@ RUN/
     checkpoints/      see reverie.checkpoints
     replay/           see reverie.replay
     videos/           open-loop predictions
+    failures/         updates that ended a run (see `reverie.training.skips`)
     lock.json         who writes: process, host, time; the lock itself is the system's and dies with the process
 """
 
@@ -55,6 +56,7 @@ class RunFolder:
         self.checkpoints = self.path / "checkpoints"
         self.replay = self.path / "replay"
         self.videos = self.path / "videos"
+        self.failures = self.path / "failures"
         self.resumed = False
         """Whether there is a checkpoint to go on from."""
         self._lock: int | None = None

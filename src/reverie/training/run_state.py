@@ -61,6 +61,10 @@ class LoopState:
     """SHA-256 of each file of the videos so far, by name."""
     faults: int = 0
     """Failures of environments that were made anew."""
+    skipped: int = 0
+    """Updates in which something did not learn, because a loss or its gradients were not finite."""
+    skipped_in_a_row: int = 0
+    """Of these, the latest ones without another between them."""
     last_due: dict[str, int | None] = field(default_factory=dict)
     """State of each `Every`, by name."""
 

@@ -6,7 +6,7 @@ import math
 import shlex
 import time
 from concurrent.futures import Future
-from contextlib import closing, suppress
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -16,9 +16,8 @@ from reverie.agent import Dreamer, resolve_device
 from reverie.checkpoints import Checkpoints, Snapshot
 from reverie.config import Config
 from reverie.envs import EnvFactory, make_env
-from reverie.errors import CheckpointError, EnvError, ReverieError, RunError
+from reverie.errors import CheckpointError, EnvError, ReverieError
 from reverie.fast.memory import keep_freed_memory
-from reverie.fast.prefetch import Prefetcher
 from reverie.replay import Replay
 from reverie.training import watchdog
 from reverie.training.about import UNNAMED, Origin, note_start
@@ -40,16 +39,13 @@ from reverie.training.evaluation import evaluate, evaluation_seed
 from reverie.training.every import Every
 from reverie.training.faults import FaultCount
 from reverie.training.interrupts import Stopped, StopRequest
+from reverie.training.learner import Learner
 from reverie.training.metrics import Metrics, MetricsWriter
 from reverie.training.resumption import compare_files
 from reverie.training.run_folder import RunFolder, config_changes
 from reverie.training.run_state import LoopState, RunState
 from reverie.training.sharing import SharedCores
-
-
-class Diverged(RunError):
-    """Losses are no longer finite; weights of this moment are not worth keeping."""
-
+from reverie.training.skips import Diverged
 
 AGENT = ("world_model.", "behavior.")
 """Settings that the sizes of the networks depend on are among these."""
@@ -120,7 +116,6 @@ class Trainer:
         self.player = self.agent.player.frozen()
         """Acts while the agent learns."""
         sample_rng = np.random.default_rng(sample_seed)
-        self._prefetcher = Prefetcher(lambda out: self.replay.sample(sample_rng, out), self.agent.device)
         self._due = {
             "train": Every(settings.train_every),
             "evaluate": Every(settings.eval_every),
@@ -157,6 +152,7 @@ class Trainer:
             elapsed=self.state.seconds,
         )
         self._watchdog = watchdog.Watchdog(self._display.log)
+        self._learner = Learner(self._parts, self._cores, self._watchdog, run.failures, self._display.log)
 
     @property
     def state(self) -> LoopState:
@@ -203,7 +199,7 @@ class Trainer:
                     raise
         finally:
             self._close_env()
-            self._prefetcher.close()
+            self._learner.close()
             self.replay.close()
         return self.agent
 
@@ -360,22 +356,7 @@ class Trainer:
 
     def _learn(self, times: int) -> None:
         """`times` times the updates of `training.train_steps`."""
-        self._update(times * self.config.training.train_steps)
-
-    def _update(self, count: int, world_model_alone: bool = False) -> None:
-        learn = self.agent.train_world_model if world_model_alone else self.agent.train_step
-        with closing(self._prefetcher.batches(count)) as batches:
-            for _ in range(count):
-                if news := self._cores.look():
-                    self._display.log(news)
-                self._watchdog.wait_for(watchdog.BATCH)
-                with self.metrics.timer("sample"):
-                    batch = next(batches)
-                self._watchdog.wait_for(watchdog.UPDATE)
-                with self.metrics.timer("learn"):
-                    self.metrics.add(learn(batch))
-                self.metrics.add({"speed/threads": torch.get_num_threads()})
-                self.metrics.count("updates")
+        self._learner.learn(times * self.config.training.train_steps)
 
     def _pretrain(self, stop: StopRequest, started: float) -> None:
         """Updates before the agent first acts: those of the world model alone, then those of the whole agent.
@@ -393,7 +374,7 @@ class Trainer:
         while state.pretraining < self._pretraining:
             if stop.requested:
                 return
-            self._update(1, world_model_alone=state.pretraining < settings.pretrain_world_model)
+            self._learner.learn(1, world_model_alone=state.pretraining < settings.pretrain_world_model)
             state.pretraining += 1
             state.seconds = time.monotonic() - started
             self._display.update(**self._standing())
@@ -463,9 +444,10 @@ class Trainer:
                 self.state.videos[file.name] = hashlib.sha256(content).hexdigest()
 
     def _log(self) -> None:
+        self._learner.settle()
         scalars = self.metrics.mean()
-        if self.state.faults:
-            scalars["env/faults"] = float(self.state.faults)
+        counts = {"env/faults": self.state.faults, "updates/skipped": self.state.skipped}
+        scalars |= {name: float(count) for name, count in counts.items() if count}
         self._writer.write(self.state.steps, self.frames, self.state.seconds, self.agent.updates, scalars)
         self.state.rows, self.state.rows_sha256 = self._writer.rows, self._writer.sha256
         self.metrics.reset()
@@ -514,6 +496,7 @@ class Trainer:
 
     def _checkpoint(self, score: float | None = None) -> Any:
         self._watchdog.wait_for(watchdog.CHECKPOINT)
+        self._learner.settle()
         with self.metrics.timer("checkpoint"):
             if not all(bool(weight.isfinite().all()) for weight in self.agent.parameters()):
                 raise Diverged(

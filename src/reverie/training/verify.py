@@ -70,6 +70,7 @@ def verify(run: Path) -> Verification:
     _about(folder, found)
     _metrics(folder, newest, found)
     _videos(folder, newest, found)
+    _failures(folder, found)
     _replay(folder, snapshots, found)
     if any(folder.tensorboard.glob("*")):
         found.unchecked.append(
@@ -243,6 +244,17 @@ def _videos(folder: RunFolder, newest: Snapshot | None, found: Verification) -> 
     later = [path for path in folder.videos.glob("*") if path.name not in known]
     if later:
         found.unchecked.append(f"videos: {len(later)} files that the newest checkpoint does not know")
+
+
+def _failures(folder: RunFolder, found: Verification) -> None:
+    kept = sorted(path for path in folder.failures.glob("update-*") if path.is_dir())
+    damages = {path: damage_of(path) for path in kept}
+    for path, what in damages.items():
+        if what:
+            remedy = "nothing: `reverie replay-step` cannot use it any more, and the run does not need it"
+            found.damage.append(Finding(f"failures/{path.name}", f"is damaged: {what}", remedy))
+    if sound := [path.name for path in kept if not damages[path]]:
+        found.sound.append(f"failures: {', '.join(sound)}")
 
 
 def _replay(folder: RunFolder, snapshots: list[Snapshot], found: Verification) -> None:

@@ -63,7 +63,10 @@ class VectorNorm(nn.Module):
 
     @torch.no_grad()
     def update(self, observation: Mapping[str, Tensor]) -> None:
-        """Take a batch of raw observations [..., V] into the statistics, whatever its size."""
+        """Take a batch of raw observations [..., V] into the statistics, whatever its size.
+
+        An entry whose statistics would not be finite keeps those it has.
+        """
         if not self.keys:
             return
         values = torch.cat([observation[key].float() for key in self.keys], -1).flatten(0, -2)
@@ -71,8 +74,11 @@ class VectorNorm(nn.Module):
         share = (1 / self.batches).clamp(min=1 / self.MEMORY)
         shift = values.mean(0) - self.mean
         # Variance of the mixture of what was known and the batch.
-        self.variance.add_(share * (values.var(0, correction=0) - self.variance + (1 - share) * shift.square()))
-        self.mean.add_(share * shift)
+        variance = self.variance + share * (values.var(0, correction=0) - self.variance + (1 - share) * shift.square())
+        mean = self.mean + share * shift
+        sound = variance.isfinite() & mean.isfinite()
+        self.variance.copy_(torch.where(sound, variance, self.variance))
+        self.mean.copy_(torch.where(sound, mean, self.mean))
 
     def forward(self, observation: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The vectors among the observations [..., V], standardised; before the first update as they are."""

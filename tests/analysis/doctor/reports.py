@@ -83,6 +83,7 @@ def healthy() -> Report:
         learning=Learning(
             rows=100,
             not_finite=0,
+            skipped=0,
             gradients={"model": norms, "actor": norms, "critic": norms},
             trends={"model/image_loss": flat, "model/reward_loss": flat, "model/kl": flat},
             returns={"train/return": 40.0},

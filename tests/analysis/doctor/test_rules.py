@@ -99,6 +99,7 @@ CASES: dict[str, tuple[Report, Report]] = {
     ),
     "actor-saturated": (continuous(0.95), continuous(0.5)),
     "not-finite": (ill("learning", not_finite=1), healthy()),
+    "updates-skipped": (ill("learning", skipped=1), healthy()),
     "gradients-clipped": (gradients(clipped=0.6), gradients(clipped=0.4)),
     "gradient-spikes": (gradients(median=1.0, largest=150.0), gradients(median=2.0, largest=150.0)),
     "gradients-vanished": (gradients(median=1e-8), gradients(median=1e-4, largest=1e-3)),

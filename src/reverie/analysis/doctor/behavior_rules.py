@@ -96,6 +96,11 @@ def _saturated(r: Report) -> str | None:
     return f"{r.policy.certain:.0%} of the values of actions lie at the ends of their range."
 
 
+def _skipped(r: Report) -> str | None:
+    found = r.learning.skipped
+    return f"{found:,} of {r.updates:,} updates were skipped, all or in part." if found else None
+
+
 def _not_finite(r: Report) -> str | None:
     found = r.learning.not_finite
     return f"{found} of {r.learning.rows} rows of metrics hold a number that is not finite." if found else None
@@ -193,6 +198,11 @@ BEHAVIOR_RULES: tuple[Rule, ...] = (
         "not-finite", "learning", "problem", _not_finite,
         "Once a weight is not a number, all that follows from it is lost.",
         lambda r: f"Go on from an older checkpoint, with --precision fp32 and {rate(r, 'model', 0.5)}.",
+    ),
+    Rule(
+        "updates-skipped", "learning", "warning", _skipped,
+        "Their losses or gradients were not finite. Weights are sound, but nothing was learnt from these batches.",
+        lambda r: f"{rate(r, 'model', 0.5)}, or --precision fp32; --training.max-skips 0 shows the first such update.",
     ),
     Rule(
         "gradients-clipped", "learning", "warning", _clipped,

@@ -64,6 +64,8 @@ class Learning:
     """Rows with losses."""
     not_finite: int
     """How many of them have a metric of model or behavior that is not a finite number."""
+    skipped: int
+    """Updates in which something did not learn, because a loss or its gradients were not finite."""
     gradients: dict[str, Gradients]
     """By optimizer: model, actor, critic."""
     trends: dict[str, Trend]
@@ -123,6 +125,7 @@ def measure_learning(rows: Rows, config: Config) -> Learning:
     return Learning(
         rows=len(learnt),
         not_finite=sum(any(not math.isfinite(value) for name, value in row.items() if _learnt(name)) for row in learnt),
+        skipped=int(max((row.get("updates/skipped", 0.0) for row in rows), default=0.0)),
         gradients=gradients,
         trends={name: trend(line) for name, line in lines.items() if len(line)},
         returns={name: float(values.mean()) for name, values in returns.items() if len(values)},

@@ -216,6 +216,8 @@ def _learning(report: Report) -> list[Line]:
     if not found.rows:
         return [("metrics", "none", "there is no metrics.jsonl with losses yet")]
     lines = [("rows with losses", f"{found.rows:,}", f"{found.not_finite} of them not finite")]
+    if found.skipped:
+        lines.append(("skipped updates", f"{found.skipped:,}", "a loss or its gradients were not finite"))
     lines += [
         (
             f"{name} gradient norm",
