@@ -370,10 +370,14 @@ class ReplayConfig:
     steps: uniform over all steps, across episode borders and unfinished episodes included."""
     prioritize_ends: bool = True
     """sampling=episodes only: raise the chance of an episode's last window. False for dmc."""
+    sync_every: float = 1.0
+    """Seconds within which stored steps are forced onto the disk, so that a power cut takes no more; 0 leaves it to the
+    system."""
 
     def __post_init__(self) -> None:
         _at_least(1, self, "batch_size")
         _at_least(2, self, "batch_length")
+        _at_least(0, self, "sync_every")
         short = f", less than one sequence of replay.batch_length={self.batch_length}."
         _require(self.capacity >= self.batch_length, self, "capacity", short)
 

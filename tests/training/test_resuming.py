@@ -1,6 +1,7 @@
 """A run that was stopped, or killed, and resumed is bit for bit the run that was never stopped."""
 
 import itertools
+import json
 import multiprocessing
 import os
 import random
@@ -22,6 +23,7 @@ from reverie.training.collection import Collector
 from reverie.training.digest import digest
 from reverie.training.interrupts import Stopped
 from reverie.training.trainer import Trainer
+from reverie.training.verify import verify
 from tests import environments
 
 RUN: dict[str, Any] = {
@@ -187,6 +189,75 @@ def test_an_environment_that_does_not_repeat_itself_is_found_out(
     assert "2 of 2 environments could not be put back" in told and "it does not repeat itself" in told
     assert told.count("could not be put back") == 1
     assert reverie.load(tmp_path).agent_steps == RUN["steps"]
+
+
+def train_and_die(folder: str, after: int) -> None:
+    """With environments that do not repeat themselves; killed in the middle of a step."""
+    steps = itertools.count(1)
+
+    class Deadly(Unrepeatable):
+        def step(self, action: Any) -> Any:
+            if next(steps) == after:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return super().step(action)
+
+    Deadly.__qualname__ = Unrepeatable.__qualname__
+    train(Deadly, Path(folder), **KILLED)
+
+
+KILLED: dict[str, Any] = {"env.time_limit": 7, "eval_every": 0, "video_every": 0, "steps": 200}
+
+
+def killed(folder: Path, after: int) -> None:
+    process = CONTEXT.Process(target=train_and_die, args=(str(folder), after))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("after", [95, 150, 153])
+def test_steps_that_cannot_be_collected_again_are_kept(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], after: int
+) -> None:
+    """They are in the replay, in the count of steps, and learned from as often as others."""
+    killed(tmp_path, after)
+    newest = max((tmp_path / "checkpoints").glob("step-*"))
+    saved = int(newest.name.split("-")[1])
+    stored = (after - 1) // 2 * 2  # both environments' or none
+    assert saved < stored
+    assert not verify(tmp_path).damage
+    train(Unrepeatable, tmp_path, resume=True, **KILLED)
+    told = " ".join(capsys.readouterr().out.split())
+    assert f"The replay holds {stored - saved} steps more than at the checkpoint." in told
+    assert f"goes on at step {stored}, once it has made up for" in told
+    agent = reverie.load(tmp_path)
+    assert agent.agent_steps == 200
+    rows = Replay(tmp_path / "replay", agent.spec.step, agent.config.replay, 2).num_steps
+    # Resets are rows, but no steps: one for each episode, of which those that ran at the kill end there.
+    assert rows - 200 == pytest.approx(200 / 7 + 2, abs=3)
+    first = RUN["pretrain"] + RUN["pretrain_world_model"]
+    assert agent.updates == first + 1 + (200 - 30) // 8  # the first step after the prefill is one that learns
+    assert not verify(tmp_path).damage
+
+
+def test_a_run_may_be_stopped_while_it_makes_up_for_updates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    killed(tmp_path, 153)
+    learn = Trainer._learn
+
+    def learn_and_stop(self: Trainer, times: int) -> None:
+        learn(self, times)
+        if self.state.behind == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_learn", learn_and_stop)
+        with pytest.raises(Stopped):
+            train(Unrepeatable, tmp_path, resume=True, **KILLED)
+    state = json.loads((max((tmp_path / "checkpoints").glob("step-*")) / "state.json").read_text())
+    assert state["loop"]["state"]["behind"] == 1 and state["loop"]["state"]["steps"] == 152
+    train(Unrepeatable, tmp_path, resume=True, **KILLED)
+    first = RUN["pretrain"] + RUN["pretrain_world_model"]
+    assert reverie.load(tmp_path).updates == first + 1 + (200 - 30) // 8
 
 
 def no_pen(env: Any) -> Any:

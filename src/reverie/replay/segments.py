@@ -12,6 +12,8 @@ import errno
 import json
 import os
 import struct
+import sys
+import weakref
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reverie.errors import ReplayError
+from reverie.replay.syncing import Syncer
 from reverie.spaces import ArraySpec
 
 SAFETENSORS_DTYPES = {
@@ -139,9 +142,17 @@ class SegmentStore:
         specs: shape and dtype of each key.
         steps: rows per segment.
         identity: number of this replay, which its checksums cover; None for one of version 1, which has none.
+        sync_every: seconds after which written rows are on the disk, also without a `flush`; 0 leaves it to the system.
     """
 
-    def __init__(self, directory: Path, specs: Mapping[str, ArraySpec], steps: int, identity: int | None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        specs: Mapping[str, ArraySpec],
+        steps: int,
+        identity: int | None,
+        sync_every: float = 0.0,
+    ) -> None:
         self.directory = directory
         self.steps = steps
         self.identity = identity
@@ -149,6 +160,8 @@ class SegmentStore:
         self._keys = sorted(specs)
         self._readers: dict[tuple[int, int], int] = {}  # Oldest use first.
         self._writers: dict[tuple[int, int], int] = {}  # Written to since the last flush.
+        self._syncer = Syncer(sync_every)
+        weakref.finalize(self, self._syncer.stop)  # of a store that nobody closes
 
     def path(self, stream: int, segment: int) -> Path:
         """File of one segment."""
@@ -169,12 +182,14 @@ class SegmentStore:
         Raises:
             OSError: the row is then undefined, all others are untouched.
         """
+        self._syncer.check()
         segment, line = divmod(row, self.steps)
         descriptor = self._writers.get((stream, segment))
         if descriptor is None:
             descriptor = self._writers[stream, segment] = self._create(self.path(stream, segment))
         for key, entry in data.items():
             _write_all(descriptor, entry.data, self.layout.offsets[key] + line * self.layout.widths[key])
+        self._syncer.note(descriptor)
         if self.identity is None:
             return 0
         checksum = self.checksum(stream, row, data, before)
@@ -260,16 +275,24 @@ class SegmentStore:
         """Write the header of a segment anew, and give the file its size."""
         os.close(self._create(path))
 
+    def stored_checksum(self, stream: int, row: int) -> int:
+        """Checksum that stands beside a row.
+
+        Raises:
+            ReplayError: if the segment is too short.
+            OSError: if it is missing.
+        """
+        segment, line = divmod(row, self.steps)
+        return self._stored(self._reader(stream, segment), line + 1, 1, stream, segment)[0]
+
     def check_stored(self, stream: int, row: int, checksum: int) -> None:
         """Make sure that a row is stored with this checksum; the row itself is not read.
 
         Raises:
             ReplayError: if it is not.
         """
-        if self.identity is not None:
-            segment, line = divmod(row, self.steps)
-            if self._stored(self._reader(stream, segment), line + 1, 1, stream, segment) != [checksum]:
-                raise self.damaged(stream, row)
+        if self.identity is not None and self.stored_checksum(stream, row) != checksum:
+            raise self.damaged(stream, row)
 
     def damaged(self, stream: int, row: int) -> ReplayError:
         """What to raise for a row that does not have its checksum."""
@@ -300,23 +323,27 @@ class SegmentStore:
 
     def flush(self) -> None:
         """Force everything written onto the disk."""
+        self._syncer.check()
         for descriptor in self._writers.values():
             os.fsync(descriptor)
         self._release(self._writers)
 
-    def keep_only(self, stream: int, first: int, stop: int) -> None:
-        """Delete the segments of a stream that hold none of its rows from `first` to `stop` - 1."""
-        live = range(first // self.steps, -(-stop // self.steps)) if stop > first else range(0)
+    def keep_only(self, stream: int, first: int, stop: int | None) -> None:
+        """Delete the segments of a stream with none of its rows from `first` to `stop` - 1; None is without end."""
+        end = sys.maxsize if stop is None else -(-stop // self.steps) if stop > first else 0
+        live = range(first // self.steps, end)
         for path in self.directory.glob(f"stream-{stream:04d}-*.safetensors"):
             segment = int(path.stem.rsplit("-", 1)[1])
             if segment not in live:
                 for descriptors in (self._readers, self._writers):
                     if (descriptor := descriptors.pop((stream, segment), None)) is not None:
+                        self._syncer.forget(descriptor)
                         os.close(descriptor)
                 path.unlink()
 
     def close(self) -> None:
         """Close all files."""
+        self._syncer.close()
         self._release(self._writers)
         self._release(self._readers)
 
@@ -361,7 +388,8 @@ class SegmentStore:
         self._readers[stream, segment] = descriptor
         return descriptor
 
-    @staticmethod
-    def _release(descriptors: dict[tuple[int, int], int]) -> None:
+    def _release(self, descriptors: dict[tuple[int, int], int]) -> None:
         while descriptors:
-            os.close(descriptors.popitem()[1])
+            _, descriptor = descriptors.popitem()
+            self._syncer.forget(descriptor)
+            os.close(descriptor)

@@ -3,6 +3,8 @@
 A replay is a folder: `index.json` says which rows are committed and which episodes they form, and the segments (see
 `segments.py`) hold the arrays. The index is replaced as a whole by a commit, after the rows that it counts have
 reached the disk. Rows written since then are not counted by it, so a program that dies leaves the last commit behind.
+Rows beyond it, which reach the disk within `replay.sync_every`, can be counted again (`Replay.take_back`).
+
 The data of the last two commits are not deleted, even where they exceed the capacity: a checkpoint that was not
 completed after its commit still leaves the one before it.
 
@@ -14,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +25,7 @@ from reverie.config import ReplayConfig
 from reverie.errors import ReplayError
 from reverie.replay.index import EpisodeIndex, Integers, Position, Stream
 from reverie.replay.index_file import IndexFile, read_index, write_index
+from reverie.replay.later import later_rows
 from reverie.replay.sampling import window_in_streams, window_start
 from reverie.replay.segments import REMEDY, SAFETENSORS_DTYPES, Bytes, SegmentStore, disk_errors, segment_steps
 from reverie.replay.verifying import examine
@@ -30,6 +33,15 @@ from reverie.spaces import ArraySpec, Step
 
 _AT_ONCE = 256
 """Steps of an episode that are read at a time."""
+
+
+class TakenBack(NamedTuple):
+    """What `Replay.take_back` has found."""
+
+    steps: int
+    """Agent steps; the rows of resets are not counted."""
+    episodes: int
+    """Ends of episodes among them."""
 
 
 class Replay:
@@ -65,8 +77,9 @@ class Replay:
         self._index = EpisodeIndex(max(num_streams, held), config.capacity, config.batch_length + 1)
         rows = stored.segment_steps if stored else segment_steps(config.capacity, num_streams)
         identity = stored.identity if stored else secrets.randbits(62)
-        self._segments = SegmentStore(self.directory, self._specs, rows, identity)
+        self._segments = SegmentStore(self.directory, self._specs, rows, identity, config.sync_every)
         self._cleaned: list[int] = []  # First segment of each stream that was kept when dead ones were last deleted.
+        self._has_later = False  # Whether rows after a commit that it went back to may still be taken back.
         self._pristine = bool(stored)  # A reopened replay is not touched before it is first written to.
         if stored is None:
             self._kept = [self._index.position()]  # The last two commits.
@@ -115,6 +128,8 @@ class Replay:
                 )
         with disk_errors(self.directory):
             self._prepare()
+            if self._has_later:
+                self._forget_later()
             try:
                 checksums = [self._write(i, {k: lines[i] for k, lines in data.items()}, is_first[i]) for i in chosen]
             except OSError:
@@ -284,6 +299,7 @@ class Replay:
         target = Position.from_json(position)
         self._check_belongs(target)
         known = self._kept.index(target) if target in self._kept else None
+        self._has_later = known is not None
         self._index.restore(target, self._kept[0])
         found = self._index.position()  # of more streams, where environments were added
         whole = found.evicted == target.evicted and found.streams[: len(target.streams)] == target.streams
@@ -299,6 +315,37 @@ class Replay:
         if self._index.evict():
             self._delete_forgotten()
         return whole
+
+    def take_back(self, streams: Iterable[int] | None = None) -> TakenBack:
+        """Count rows again that were stored after the position that the replay has just gone back to.
+
+        Only after one of the last two commits: whoever goes further back wants to do without what came then.
+
+        Args:
+            streams: numbers of the environments; None for all of them.
+
+        Returns:
+            How much there was; nothing in a replay without checksums.
+        """
+        steps = episodes = 0
+        if self._has_later:
+            chosen = range(len(self._index.streams)) if streams is None else streams
+            rows = {stream: later_rows(self._segments, stream, self._index.streams[stream]) for stream in chosen}
+            with disk_errors(self.directory):
+                while rows:  # A row of each in turn, about as they were stored.
+                    for stream in list(rows):
+                        later = next(rows[stream], None)
+                        if later is None:
+                            del rows[stream]
+                            continue
+                        if later.is_first:
+                            self._mark_last(stream)
+                        self._index.append(stream, *later)
+                        steps += not later.is_first
+                        episodes += later.is_last
+            self._index.evict()
+            self._forget_later()
+        return TakenBack(steps, episodes)
 
     def close(self) -> None:
         """Commit, and close all files."""
@@ -374,8 +421,14 @@ class Replay:
         self._cleaned = []
         self._delete_forgotten()
 
+    def _forget_later(self) -> None:
+        """Rows after the newest are written anew from here on."""
+        self._has_later = False
+        self._cleaned = []
+        self._delete_forgotten()
+
     def _delete_forgotten(self) -> None:
-        """Delete segments without rows that are remembered now or were at the last two commits."""
+        """Delete segments without rows that are remembered now, were at the last two commits, or may be taken back."""
         positions = [self._index.position(), *self._kept]
         for number in range(len(self._index.streams)):
             streams = [position.streams[number] for position in positions if number < len(position.streams)]
@@ -384,7 +437,7 @@ class Replay:
             cleaned = self._cleaned[number] if number < len(self._cleaned) else -1
             if first // self._segments.steps != cleaned:
                 with disk_errors(self.directory):
-                    self._segments.keep_only(number, first, stop)
+                    self._segments.keep_only(number, first, None if self._has_later else stop)
                 self._cleaned[number : number + 1] = [first // self._segments.steps]
 
     def _check_belongs(self, position: Position) -> None:

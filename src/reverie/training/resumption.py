@@ -8,13 +8,14 @@ from reverie.training.run_folder import RunFolder
 from reverie.training.run_state import LoopState
 
 
-def compare_files(folder: RunFolder, state: LoopState, writer: MetricsWriter) -> list[str]:
+def compare_files(folder: RunFolder, state: LoopState, writer: MetricsWriter, step: int) -> list[str]:
     """Compare metrics and videos with what the checkpoint counted; the state then counts what is there.
 
     Args:
         folder: of the run.
-        state: of the checkpoint.
+        state: of the run that goes on.
         writer: of the metrics, opened at the checkpoint.
+        step: of the checkpoint.
 
     Returns:
         What the user should be told, in sentences.
@@ -22,7 +23,7 @@ def compare_files(folder: RunFolder, state: LoopState, writer: MetricsWriter) ->
     told = []
     if writer.dropped:
         told.append(
-            f"The run had gone on after this checkpoint of step {state.steps:,}: what came then is computed again, and "
+            f"The run had gone on after this checkpoint of step {step:,}: what came then is computed again, and "
             f"its {writer.dropped:,} rows of metrics are dropped."
         )
     if state.rows_sha256 not in ("", writer.sha256):

@@ -49,6 +49,8 @@ class LoopState:
     pretraining: int = 0
     """Updates of the pretraining so far."""
     pretrained: bool = False
+    behind: int = 0
+    """Times that updates are due for steps that were stored, but not yet learned from, when the run was killed."""
     finished_at: int = 0
     """Steps at which the run was last finished: with its last evaluation, video and row of metrics."""
     evaluated_at: int = 0
@@ -138,8 +140,27 @@ class RunState:
             return  # No environment has been reset yet.
         problems = self._restore_environments(snapshot)
         lost = [number for number, problem in enumerate(problems) if problem]
-        self.replay.end_streams(None if len(lost) == len(problems) else lost)
         self.notices += _told(problems)
+        if lost:
+            self._begin_anew(None if len(lost) == len(problems) else lost)
+
+    def _begin_anew(self, streams: list[int] | None) -> None:
+        """Where environments begin new episodes, what they did after the checkpoint is not done again, and is kept."""
+        taken = self.replay.take_back(streams)
+        self.replay.end_streams(streams)
+        if not taken.steps:
+            return
+        loop = self.loop
+        loop.steps += taken.steps
+        loop.episodes += taken.episodes
+        self.agent.agent_steps = loop.steps
+        if loop.pretrained:
+            loop.behind += self.due["train"](loop.steps)
+        due = f", once it has made up for {loop.behind:,} times that updates were due" if loop.behind else ""
+        self.notices.append(
+            f"The replay holds {taken.steps:,} steps more than at the checkpoint. They are kept and counted: the run "
+            f"goes on at step {loop.steps:,}{due}."
+        )
 
     def _environments(self) -> list[EnvState]:
         """Where the environments stand; empty if one cannot say it, or has failed before."""

@@ -187,7 +187,9 @@ class Trainer:
                 self._writer.open(*(self._resumed_at or ())),
                 StopRequest(self._announce_stop) as stop,
             ):
-                self._parts.notices += compare_files(self.run_folder, self.state, self._writer)
+                self._parts.notices += compare_files(
+                    self.run_folder, self.state, self._writer, self._resumed_at[0] if self._resumed_at else 0
+                )
                 note_start(self.run_folder.path, self._origin, self.state.steps, self.config)
                 self._tell()
                 try:
@@ -212,6 +214,7 @@ class Trainer:
             self._checkpoint()  # From here on there is something to resume.
         if newest := self.checkpoints.latest():
             self._display.log(announcement(self.config, self.env.spec, self.run_folder.path, newest))
+        self._catch_up(stop, started)
         random_policy = RandomPolicy(self.env.spec.action, self._parts.prefill_rng)
         while self._goes_on(stop):
             if not self._prefilled():
@@ -383,6 +386,19 @@ class Trainer:
             if state.pretraining % per_checkpoint == 0:
                 self._checkpoint()
         state.pretrained = True
+
+    def _catch_up(self, stop: StopRequest, started: float) -> None:
+        """Make the updates that were due for steps which the replay held beyond the checkpoint."""
+        saved = self.state.behind
+        per_checkpoint = max(1, self.config.training.checkpoint_every // self.config.training.train_every)
+        while self.state.behind and not stop.requested:
+            self._learn(1)
+            self.state.behind -= 1
+            self.state.seconds = time.monotonic() - started
+            self._display.update(**self._standing())
+            if saved - self.state.behind >= per_checkpoint:
+                self._checkpoint()
+                saved = self.state.behind
 
     def _evaluate_if_due(self, stop: StopRequest) -> bool:
         """Whether the loop may go on. An evaluation that is broken off is still due when the run is resumed."""
