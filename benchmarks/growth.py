@@ -1,0 +1,131 @@
+"""Does a long run grow? Memory, open files, threads and disk of a run of 200,000 steps, after it has warmed up.
+
+    python benchmarks/growth.py --out results/growth.jsonl
+
+A tiny agent on MinAtar's Breakout in a worker process, with everything on that a run does: checkpoints, evaluations,
+videos, metrics, TensorBoard, a replay that is full after an eighth of the steps. What it takes is looked at from
+outside, at each row of metrics, the worker process included. Lines are fitted to what comes after a quarter of the steps.
+Metrics and videos are records, which grow with every row; they are listed apart.
+"""
+
+import argparse
+import json
+import shlex
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+
+from reverie.bench.machine import machine
+from reverie.config_io import load
+from reverie.provenance import commit
+
+SETTINGS = shlex.split(
+    "--preset debug --seed 0 --threads 1 --env.num-envs 1 --env.parallel true --train-every 50 --prefill 500 "
+    "--log-every 1000 --checkpoint-every 4000 --eval-every 8000 --eval-episodes 1 --video-every 8000"
+)
+RECORDS = ("metrics.jsonl", "tensorboard", "videos")
+WARM = 0.25
+MEGABYTE = 1 << 20
+
+
+def size(path: Path) -> int:
+    """Bytes on the disk of a file, or of all files below a folder."""
+    files = [path, *(path.rglob("*") if path.is_dir() else ())]
+    total = 0
+    for file in files:
+        try:
+            status = file.lstat()
+        except FileNotFoundError:
+            continue
+        total += 512 * status.st_blocks
+    return total
+
+
+def look(process: psutil.Process, folder: Path) -> dict[str, float]:
+    """What the run takes now."""
+    family = [process, *process.children(recursive=True)]
+    records = sum(size(folder / name) for name in RECORDS)
+    return {
+        "memory_mib": sum(member.memory_full_info().uss for member in family) / MEGABYTE,
+        "open_files": sum(member.num_fds() for member in family),
+        "threads": sum(member.num_threads() for member in family),
+        "disk_mib": (size(folder) - records) / MEGABYTE,
+        "records_mib": records / MEGABYTE,
+    }
+
+
+def step_of(folder: Path) -> int:
+    """Of the newest row of metrics."""
+    try:
+        lines = (folder / "metrics.jsonl").read_text().splitlines()
+        return int(json.loads(lines[-1])["step"])
+    except (FileNotFoundError, IndexError, ValueError):
+        return 0
+
+
+def slopes(seen: list[dict[str, float]], steps: int) -> dict[str, Any]:
+    """By quantity: range after the warm-up, and slope for each 100,000 steps with its standard error."""
+    warm = [row for row in seen if row["step"] >= WARM * steps]
+    at = np.array([row["step"] for row in warm]) / 1e5
+    found = {}
+    for name in seen[0].keys() - {"step"}:
+        values = np.array([row[name] for row in warm])
+        (slope, _), covariance = np.polyfit(at, values, 1, cov=True)
+        found[name] = {
+            "least": round(float(values.min()), 2),
+            "most": round(float(values.max()), 2),
+            "slope_per_100k_steps": round(float(slope), 3),
+            "standard_error": round(float(np.sqrt(covariance[0, 0])), 3),
+        }
+    return found
+
+
+def main() -> int:
+    """Train, look, fit."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--steps", type=int, default=200_000)
+    parser.add_argument("--env", default="MinAtar/Breakout-v1")
+    parser.add_argument("--out", type=Path, help="file that one line with the outcome is added to")
+    options = parser.parse_args()
+    started, seen = time.monotonic(), []
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary, "run")
+        command = [sys.executable, "-m", "reverie", "train", options.env, "--logdir", str(folder), *SETTINGS]
+        command += ["--steps", str(options.steps), "--replay.capacity", str(options.steps // 8)]
+        with Path(temporary, "log").open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log) as process:
+            watched, latest = psutil.Process(process.pid), 0
+            while process.poll() is None:
+                time.sleep(0.05)
+                if (step := step_of(folder)) > latest:
+                    latest = step
+                    try:
+                        seen.append({"step": step, **look(watched, folder)})
+                    except psutil.NoSuchProcess:  # a worker of an evaluation that has just ended
+                        continue
+        if process.returncode:
+            raise SystemExit(Path(temporary, "log").read_text()[-2000:])
+        row = {
+            "env": options.env,
+            "steps": options.steps,
+            "looks": len(seen),
+            **slopes(seen, options.steps),
+            "seconds": round(time.monotonic() - started, 1),
+            "command": shlex.join(["reverie", *command[3:5], *command[7:]]),
+            "commit": commit(),
+            "machine": machine(load(folder / "config.json")),
+        }
+    print(json.dumps(row, indent=2))
+    if options.out:
+        with options.out.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
