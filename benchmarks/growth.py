@@ -4,7 +4,7 @@
 
 A tiny agent on MinAtar's Breakout in a worker process, with everything on that a run does: checkpoints, evaluations,
 videos, metrics, TensorBoard, a replay that is full after an eighth of the steps. What it takes is looked at from
-outside, at each row of metrics, the worker process included. Lines are fitted to what comes after a quarter of the steps.
+outside, at each row of metrics, the worker process included. Lines are fitted to the last three quarters of the steps.
 Metrics and videos are records, which grow with every row; they are listed apart.
 """
 
