@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,9 +14,9 @@ from torch import Tensor, nn
 
 from reverie.acting import ActState, Player, autocast, to_tensors
 from reverie.behavior import Behavior
-from reverie.checkpoints import Snapshot, read_checkpoint, restore_torch, torch_state, write_checkpoint
+from reverie.checkpoints import Snapshot, read_checkpoint, restore_torch, torch_state, understood, write_checkpoint
 from reverie.config import Config
-from reverie.config_io import from_dict, schedules_in_steps, to_dict
+from reverie.config_io import flatten, from_dict, schedules_in_steps, to_dict
 from reverie.errors import CheckpointError, ConfigError
 from reverie.fast.compiled import Fusion, can_compile
 from reverie.fast.cuda_graphs import CudaRecorder, Graphed
@@ -55,6 +56,32 @@ def _exact(numbers: Mapping[str, float]) -> dict[str, float]:
     return {name: float(np.float32(value)) for name, value in numbers.items()}
 
 
+def _check_sizes(config: Config, spec: EnvSpec, weights: Mapping[str, Tensor]) -> None:
+    """Make sure that an agent has the sizes of these weights, before memory is taken for it; raises CheckpointError."""
+    deepest = max(value for path, value in flatten(config).items() if path.endswith(".layers"))
+    if deepest <= len(weights):
+        with torch.device("meta"):
+            parts = _parts(config, spec)
+            expected = nn.ModuleDict(parts._asdict()).state_dict()
+        if {name: value.shape for name, value in expected.items()} == {name: w.shape for name, w in weights.items()}:
+            return
+    raise CheckpointError("The checkpoint's weights are not of the sizes that its configuration says.")
+
+
+class _Parts(NamedTuple):
+    """What has weights; the names are those of the agent's attributes."""
+
+    world_model: WorldModel
+    behavior: Behavior
+
+
+def _parts(config: Config, spec: EnvSpec) -> _Parts:
+    """Both, with weights as PyTorch initialises them."""
+    counted = schedules_in_steps(config)  # what learns knows agent steps, and not how many frames they have
+    model = WorldModel(counted.world_model, spec)
+    return _Parts(model, Behavior(counted.behavior, model.rssm.feat_size, spec.action))
+
+
 class Dreamer(nn.Module):
     """DreamerV2.
 
@@ -79,9 +106,8 @@ class Dreamer(nn.Module):
             int(child.generate_state(1)[0])
             for child in np.random.SeedSequence(config.training.seed if seed is None else seed).spawn(3)
         )
-        counted = schedules_in_steps(config)  # what learns knows agent steps, and not how many frames they have
-        self.world_model = WorldModel(counted.world_model, spec)
-        self.behavior = Behavior(counted.behavior, self.world_model.rssm.feat_size, spec.action)
+        self.world_model, self.behavior = _parts(config, spec)
+        counted = schedules_in_steps(config)
         initialize(self, torch.Generator().manual_seed(weights_seed))
         self.to(self.device)
         self.model_optimizer = Optimizer([self.world_model], counted.world_model.optimizer)
@@ -322,13 +348,14 @@ class Dreamer(nn.Module):
                 "configuration, or start a new run."
             ) from error
         for name, optimizer in self._optimizers().items():
-            optimizer.load_state_dict(snapshot.tensors[f"{name}_optimizer"], snapshot.state["optimizer_updates"][name])
+            updates = operator.index(snapshot.state["optimizer_updates"][name])
+            optimizer.load_state_dict(snapshot.tensors[f"{name}_optimizer"], updates)
         for name, generator in self._generators().items():
             restore_torch(generator, snapshot.tensors["generators"][name])
         carry = {name: part.to(self.device) for name, part in snapshot.tensors["carry"].items()}
         self._set_carry(State(**carry) if carry else None)
-        self.updates = snapshot.state["updates"]
-        self.agent_steps = snapshot.state["agent_steps"]
+        self.updates = operator.index(snapshot.state["updates"])
+        self.agent_steps = operator.index(snapshot.state["agent_steps"])
 
     def save(self, folder: Path | str) -> None:
         """Write the agent to a folder of its own, from which `Dreamer.load` and `reverie.load` read it.
@@ -350,9 +377,11 @@ class Dreamer(nn.Module):
             CheckpointError: if the folder is missing or damaged.
         """
         _, snapshot = read_checkpoint(Path(folder))
-        config, spec = from_dict(snapshot.state["config"]), EnvSpec.from_json(snapshot.state["spec"])
-        agent = cls(config, spec, device=device)
-        agent.restore(snapshot)
+        with understood(folder):
+            config, spec = from_dict(snapshot.state["config"]), EnvSpec.from_json(snapshot.state["spec"])
+            _check_sizes(config, spec, snapshot.tensors["weights"])
+            agent = cls(config, spec, device=device)
+            agent.restore(snapshot)
         return agent
 
     def _optimizers(self) -> dict[str, Optimizer]:

@@ -75,9 +75,19 @@ class EnvSpec:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "EnvSpec":
-        """What `to_json` returned."""
+        """What `to_json` returned.
+
+        Raises:
+            ValueError: if it cannot be that; so may TypeError and KeyError.
+        """
         observations = {key: ArraySpec(tuple(shape), dtype) for key, shape, dtype in data["observations"]}
         kind, sizes = data["action"]
+        numbers = [*sizes, *(length for spec in observations.values() for length in spec.shape)]
+        if not all(type(number) is int and number >= 0 for number in numbers):
+            raise ValueError("a shape is not made of whole numbers")
+        dtypes = {spec.dtype for spec in observations.values()}
+        if kind not in ("discrete", "continuous") or not dtypes <= {"uint8", "float32"}:
+            raise ValueError("an action or observation is of an unknown kind")
         return cls(observations, ActionSpec(kind, tuple(sizes)))
 
 

@@ -18,6 +18,7 @@ from reverie.checkpoints.generators import (
     torch_state,
 )
 from reverie.checkpoints.keeping import Checkpoints
+from reverie.checkpoints.understanding import understood
 
 __all__ = [
     "MANIFEST",
@@ -33,5 +34,6 @@ __all__ = [
     "state_from_json",
     "state_to_json",
     "torch_state",
+    "understood",
     "write_checkpoint",
 ]

@@ -114,7 +114,13 @@ class Optimizer:
         return self._moments()
 
     def load_state_dict(self, state: dict[str, Tensor], updates: int) -> None:
-        """Restore what `state_dict` returned, after `updates` steps; the tensors stay where they are."""
+        """Restore what `state_dict` returned, after `updates` steps; the tensors stay where they are.
+
+        Raises:
+            ValueError: if a moment is not of its parameter's shape.
+        """
         self.updates = updates
         for name, moment in self._moments().items():
+            if state[name].shape != moment.shape:
+                raise ValueError(f"moment {name} has shape {tuple(state[name].shape)} instead of {tuple(moment.shape)}")
             moment.copy_(state[name])

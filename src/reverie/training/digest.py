@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from reverie.checkpoints import Checkpoints, read_checkpoint
+from reverie.checkpoints import Checkpoints, read_checkpoint, understood
 from reverie.checkpoints.format import STATE, read_manifest
 from reverie.errors import RunError
 from reverie.replay import ReplayReader
@@ -40,20 +40,21 @@ def digest(run: Path) -> dict[str, str]:
     if newest is None:
         raise RunError(f"There is no checkpoint in {folder.checkpoints}; give the folder of a run.")
     step, snapshot = read_checkpoint(newest)
-    loop = snapshot.state["loop"]
-    spec = EnvSpec.from_json(snapshot.state["spec"])
-    with ReplayReader(folder.replay, spec.step, loop["replay"]) as replay:
-        stored = replay.digest()
-    files = {name: entry["sha256"] for name, entry in read_manifest(newest)["files"].items() if name != STATE}
-    videos = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.videos.glob("dream-*")}
-    parts = {
-        "weights": _hash(files),
-        "state": _hash(_without_chance(snapshot.state)),
-        "replay": stored,
-        "metrics": _hash(_rows(folder, loop["state"].get("rows"))),
-        "videos": _hash({name: content for name, content in videos.items() if _number(name) <= step}),
-    }
-    return {**parts, "run": _hash(parts)}
+    with understood(newest):
+        loop = snapshot.state["loop"]
+        spec = EnvSpec.from_json(snapshot.state["spec"])
+        with ReplayReader(folder.replay, spec.step, loop["replay"]) as replay:
+            stored = replay.digest()
+        files = {name: entry["sha256"] for name, entry in read_manifest(newest)["files"].items() if name != STATE}
+        videos = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.videos.glob("dream-*")}
+        parts = {
+            "weights": _hash(files),
+            "state": _hash(_without_chance(snapshot.state)),
+            "replay": stored,
+            "metrics": _hash(_rows(folder, loop["state"].get("rows"))),
+            "videos": _hash({name: content for name, content in videos.items() if _number(name) <= step}),
+        }
+        return {**parts, "run": _hash(parts)}
 
 
 def _hash(value: Any) -> str:

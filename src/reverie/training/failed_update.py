@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from reverie.agent import SKIPPED, Dreamer
-from reverie.checkpoints import Snapshot, read_checkpoint, write_checkpoint
+from reverie.checkpoints import Snapshot, read_checkpoint, understood, write_checkpoint
 from reverie.errors import CheckpointError
 
 BATCH, FAILURE = "batch", "failure"
@@ -105,9 +105,13 @@ def repeat(folder: Path, device: str | None = None) -> Repeated:
             f"{folder} holds no failed update: those are in the folder failures of a run that too many skipped updates "
             "have ended."
         )
-    failure: dict[str, Any] = snapshot.state[FAILURE]
     agent = Dreamer.load(folder, device)
-    batch = agent.to_tensors(snapshot.tensors[BATCH])
+    with understood(folder):
+        return _repeat(agent, step, snapshot.tensors[BATCH], snapshot.state[FAILURE])
+
+
+def _repeat(agent: Dreamer, step: int, stored: Mapping[str, Tensor], failure: Mapping[str, Any]) -> Repeated:
+    batch = agent.to_tensors(stored)
     weights = tuple(_numbers(name, value) for name, value in agent.named_parameters())
     learn = agent.train_world_model if failure["world_model_alone"] else agent.train_step
     gradients: dict[str, Numbers] = {}

@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from types import TracebackType
+from types import NoneType, TracebackType
 from typing import Any
 
 import numpy as np
@@ -204,7 +204,7 @@ def _parse(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     for index, line in enumerate(lines):
         try:
             row = json.loads(line)
-            if not isinstance(row, dict) or "step" not in row:
+            if not _is_row(row):
                 raise ValueError("not a row")
         except ValueError:
             if index == len(lines) - 1:
@@ -213,6 +213,13 @@ def _parse(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
                 f"{path}, line {index + 1} is damaged: it is not a row of metrics; remove that line and try again."
             ) from None
         yield line, row
+
+
+def _is_row(row: Any) -> bool:
+    """Whether it has the counters, and all of it are numbers; null stands for one that is not finite."""
+    if not isinstance(row, dict) or not all(type(row.get(name)) in (int, float) for name in COUNTERS):
+        return False
+    return all(type(value) in (int, float, NoneType) for value in row.values())
 
 
 def read_metrics(path: Path) -> list[dict[str, float]]:

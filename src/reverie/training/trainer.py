@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from reverie.agent import Dreamer, resolve_device
-from reverie.checkpoints import Checkpoints, Snapshot
+from reverie.checkpoints import Checkpoints, Snapshot, understood
 from reverie.config import Config
 from reverie.envs import EnvFactory, make_env
 from reverie.errors import CheckpointError, EnvError, ReverieError
@@ -542,6 +542,7 @@ class Trainer:
 
     def _restore(self, snapshot: Snapshot) -> None:
         try:
-            self._parts.restore(snapshot)
+            with understood("The checkpoint"):
+                self._parts.restore(snapshot)
         except CheckpointError as error:
             raise CheckpointError(self._misfit() or str(error)) from error

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from reverie import config_io
-from reverie.checkpoints import Checkpoints, Snapshot, damage_of, read_checkpoint
+from reverie.checkpoints import Checkpoints, Snapshot, damage_of, read_checkpoint, understood
 from reverie.errors import ConfigError, RunError
 from reverie.files import Unreadable, parse_json, read_whole, unseal
 from reverie.replay import INDEX, examine
@@ -66,12 +66,13 @@ def verify(run: Path) -> Verification:
         found.sound.append(f"checkpoints: {', '.join(path.name for path in sound)}")
     snapshots = [read_checkpoint(path)[1] for path in sound]
     newest = snapshots[-1] if snapshots else None
-    _config(folder, newest, found)
-    _about(folder, found)
-    _metrics(folder, newest, found)
-    _videos(folder, newest, found)
-    _failures(folder, found)
-    _replay(folder, snapshots, found)
+    with understood(sound[-1] if sound else folder.path):
+        _config(folder, newest, found)
+        _about(folder, found)
+        _metrics(folder, newest, found)
+        _videos(folder, newest, found)
+        _failures(folder, found)
+        _replay(folder, snapshots, found)
     if any(folder.tensorboard.glob("*")):
         found.unchecked.append(
             "tensorboard: a copy of the metrics and videos for TensorBoard, which nothing goes on from"
@@ -109,8 +110,9 @@ def repair(run: Path) -> list[str]:
         if damaged and damaged[-1] == checkpoints[-1]:
             done.append(f"The run goes on from {sound[-1].name}: what came after it is learned again.")
         snapshots = [read_checkpoint(path)[1] for path in sound]
-        steps = EnvSpec.from_json(snapshots[-1].state["spec"]).step
-        lost = repair_replay(folder.replay, steps, _positions(snapshots))
+        with understood(sound[-1]):
+            steps = EnvSpec.from_json(snapshots[-1].state["spec"]).step
+            lost = repair_replay(folder.replay, steps, _positions(snapshots))
         if lost:
             done.append(
                 f"{_count(lost, 'damaged step')} of the replay left out for good; from here on the run is another, bit "

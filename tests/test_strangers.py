@@ -1,0 +1,185 @@
+"""Runs and agents from strangers: each file made up, under checksums that fit. Refused in words, or taken as data."""
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import reverie
+from reverie import config_io
+from reverie.agent import Dreamer
+from reverie.analysis.runs import read_run
+from reverie.checkpoints import read_checkpoint
+from reverie.errors import ReverieError
+from reverie.files import seal
+from reverie.training.about import read_about
+from reverie.training.digest import digest
+from reverie.training.failed_update import repeat
+from reverie.training.metrics import read_metrics
+from reverie.training.verify import verify
+from tests.strangers import EXAMPLES, HOSTILE, SEAL, little_memory, put, spoiled, spoiled_safetensors
+
+RUN: dict[str, Any] = {
+    **{"env.parallel": False, "threads": 1, "steps": 60, "prefill": 40, "train_every": 10, "pretrain": 1},
+    **{"eval_every": 0, "video_every": 0, "log_every": 10, "checkpoint_every": 1000},
+}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    reverie.train("CartPole-v1", "debug", logdir=folder, **RUN)
+    return folder
+
+
+@pytest.fixture
+def run(trained: Path, tmp_path: Path) -> Iterator[Path]:
+    """A copy, and little memory."""
+    shutil.copytree(trained, tmp_path / "run", symlinks=True)
+    with little_memory():
+        yield tmp_path / "run"
+
+
+def newest(run: Path) -> Path:
+    return max((run / "checkpoints").glob("step-*"))
+
+
+def refused_or_done(*uses: Callable[[], Any]) -> bool:
+    """Whether all of it worked; what did not said so in one sentence, that is no longer than one can read."""
+    worked = True
+    for use in uses:
+        try:
+            use()
+        except ReverieError as error:
+            worked = False
+            assert 10 < len(str(error)) < 1500
+    return worked
+
+
+def acts(agent: Dreamer) -> None:
+    """It is one."""
+    observations = agent.spec.observations
+    action, _ = agent.act({key: np.zeros((1, *spec.shape), spec.dtype) for key, spec in observations.items()})
+    assert action.shape == (1, agent.spec.action.size)
+
+
+@HOSTILE
+@given(data=st.data())
+def test_states(run: Path, data: st.DataObject) -> None:
+    """Counters, configuration, spaces, generators, position of the replay: state.json."""
+    folder = newest(run)
+    content = json.loads((folder / "state.json").read_bytes())
+    made_up = data.draw(spoiled(content))
+    put(folder, "state.json", json.dumps(made_up).encode())
+    try:
+        refused_or_done(lambda: Dreamer.load(folder, "cpu"), lambda: verify(run), lambda: digest(run))
+    finally:
+        put(folder, "state.json", json.dumps(content).encode())
+
+
+@HOSTILE
+@given(data=st.data())
+def test_manifests(run: Path, data: st.DataObject) -> None:
+    path = newest(run) / "manifest.json"
+    before = path.read_bytes()
+    content = json.loads(before)
+    del content[SEAL]
+    made_up = data.draw(spoiled(content))
+    try:
+        path.write_bytes(seal(made_up) if isinstance(made_up, dict) else json.dumps(made_up).encode())
+        refused_or_done(lambda: read_checkpoint(path.parent), lambda: reverie.load(run), lambda: verify(run))
+    except (TypeError, ValueError) as error:
+        assert "JSON" in str(error) or "surrogates" in str(error) or "compare" in str(error), error  # not to be written
+    finally:
+        path.write_bytes(before)
+
+
+@pytest.mark.parametrize("name", ["weights", "model_optimizer", "generators", "carry", "collector"])
+@HOSTILE
+@given(data=st.data())
+def test_tensors(run: Path, name: str, data: st.DataObject) -> None:
+    """Headers of safetensors files, and what follows them."""
+    folder = newest(run)
+    before = (folder / f"{name}.safetensors").read_bytes()
+    put(folder, f"{name}.safetensors", data.draw(spoiled_safetensors(before)))
+    try:
+        refused_or_done(lambda: acts(Dreamer.load(folder, "cpu")), lambda: verify(run))
+    finally:
+        put(folder, f"{name}.safetensors", before)
+
+
+@HOSTILE
+@given(data=st.data())
+def test_metrics(run: Path, data: st.DataObject) -> None:
+    path = run / "metrics.jsonl"
+    before = path.read_bytes()
+    rows = [json.loads(line) for line in before.splitlines()]
+    number = data.draw(st.integers(0, len(rows) - 1))
+    rows[number] = data.draw(spoiled(rows[number]))
+    path.write_bytes(b"".join(json.dumps(row).encode() + b"\n" for row in rows) + data.draw(st.binary(max_size=20)))
+    try:
+        refused_or_done(lambda: read_metrics(path), lambda: read_run(run), lambda: verify(run))
+    finally:
+        path.write_bytes(before)
+
+
+@pytest.mark.parametrize("name", ["config.json", "about.json"])
+@HOSTILE
+@given(data=st.data())
+def test_descriptions(run: Path, name: str, data: st.DataObject) -> None:
+    path = run / name
+    before = path.read_bytes()
+    path.write_bytes(json.dumps(data.draw(spoiled(json.loads(before)))).encode())
+    uses = [lambda: verify(run), lambda: read_run(run), lambda: read_about(run)]
+    try:
+        refused_or_done(*uses, lambda: config_io.load(run / "config.json"))
+    finally:
+        path.write_bytes(before)
+
+
+@settings(parent=HOSTILE, max_examples=max(1, EXAMPLES // 10))
+@given(data=st.data())
+def test_runs_that_are_resumed(run: Path, data: st.DataObject) -> None:
+    """Whatever the checkpoint says of counters, environments, generators and the replay's position."""
+    folder = newest(run)
+    content = json.loads((folder / "state.json").read_bytes())
+    loop = data.draw(spoiled(content["loop"]))
+    copy = run.with_name("resumed")
+    shutil.copytree(run, copy, symlinks=True)
+    put(newest(copy), "state.json", json.dumps({**content, "loop": loop}).encode())
+    try:
+        refused_or_done(lambda: reverie.train("CartPole-v1", logdir=copy, resume=True, steps=64))
+    finally:
+        shutil.rmtree(copy)
+
+
+def test_it_would_be_noticed(run: Path) -> None:
+    """An agent of a billion weights is not begun, nor one whose layers nobody counts to the end of."""
+    folder = newest(run)
+    content = json.loads((folder / "state.json").read_bytes())
+    for path, size in (("rssm", {"deter": 1 << 20}), ("reward_head", {"layers": 1 << 40})):
+        changed = json.loads(json.dumps(content))
+        changed["config"]["world_model"][path] |= size
+        put(folder, "state.json", json.dumps(changed).encode())
+        with pytest.raises(ReverieError, match="not of the sizes"):
+            Dreamer.load(folder)
+    with pytest.raises(MemoryError), little_memory(1 << 28):
+        bytearray(1 << 29)
+
+
+def test_failed_updates_are_checkpoints(run: Path) -> None:
+    """So what was tested above holds for them; this is what they hold beside it."""
+    folder = newest(run)
+    content = json.loads((folder / "state.json").read_bytes())
+    batch = (folder / "carry.safetensors").read_bytes()
+    for failure in (None, {}, {"world_model_alone": True}, {"world_model_alone": True, "metrics": {"model/loss": "x"}}):
+        put(folder, "state.json", json.dumps({**content, "failure": failure}).encode())
+        put(folder, "batch.safetensors", batch)
+        with pytest.raises(ReverieError):
+            repeat(folder)
