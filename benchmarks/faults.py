@@ -52,7 +52,7 @@ def run(steps: int, probability: float, overlap: str) -> dict[str, Any]:
     """One run, looked at afterwards."""
     environment = partial(Unreliable, *WAYS, probability=probability)
     environment.__qualname__ = "Unreliable"  # type: ignore[attr-defined]
-    started, output = time.monotonic(), StringIO()
+    started, output, program = time.monotonic(), StringIO(), commit()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         with redirect_stdout(output):
@@ -74,7 +74,7 @@ def run(steps: int, probability: float, overlap: str) -> dict[str, Any]:
         "updates": agent.updates,
         "damage": damage,
         "seconds": round(time.monotonic() - started, 1),
-        "commit": commit(),
+        "commit": program,
         "machine": about,
     }
 

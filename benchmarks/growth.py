@@ -94,6 +94,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, help="file that one line with the outcome is added to")
     options = parser.parse_args()
     started, seen = time.monotonic(), []
+    program = commit()  # before anybody edits it
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary, "run")
         command = [sys.executable, "-m", "reverie", "train", options.env, "--logdir", str(folder), *SETTINGS]
@@ -117,7 +118,7 @@ def main() -> int:
             **slopes(seen, options.steps),
             "seconds": round(time.monotonic() - started, 1),
             "command": shlex.join(["reverie", *command[3:5], *command[7:]]),
-            "commit": commit(),
+            "commit": program,
             "machine": machine(load(folder / "config.json")),
         }
     print(json.dumps(row, indent=2))

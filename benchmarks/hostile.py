@@ -32,6 +32,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, help="file that one line with the outcome is added to")
     options = parser.parse_args()
     started = time.monotonic()
+    program = commit()  # before anybody edits it
     with tempfile.TemporaryDirectory() as temporary:
         report = Path(temporary, "report.xml")
         command = [sys.executable, "-m", "pytest", "-q", "-n", str(options.workers), *TESTS, f"--junitxml={report}"]
@@ -48,7 +49,7 @@ def main() -> int:
         "by_test": passed,
         "failed": [name for name, good in cases.items() if not good],
         "seconds": round(time.monotonic() - started, 1),
-        "commit": commit(),
+        "commit": program,
     }
     print(json.dumps(row, indent=2))
     if options.out:

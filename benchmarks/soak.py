@@ -132,6 +132,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, help="file that one line with the outcome is added to")
     options = parser.parse_args()
     rng, started = random.Random(options.seed), time.monotonic()
+    program = commit()  # before anybody edits it
     with tempfile.TemporaryDirectory() as temporary:
         whole, killed, alone = (Path(temporary, name) for name in ("whole", "killed", "workers"))
         process, before = start(whole, options.steps), time.monotonic()
@@ -156,7 +157,7 @@ def main() -> int:
             "digest": expected["run"],
             "workers_killed": others,
             "seconds": round(time.monotonic() - started, 1),
-            "commit": commit(),
+            "commit": program,
             "machine": machine(load(whole / "config.json")),
         }
     print(json.dumps(row, indent=2))

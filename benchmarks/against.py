@@ -1,0 +1,94 @@
+"""Is training slower than in an older checkout? The same run in both by turns, compared pair by pair.
+
+    git worktree add ../before COMMIT
+    python benchmarks/against.py ../before --rounds 8 --out results/against.jsonl
+
+Each run trains on Boxing with one thread, from a cold start to its last checkpoint: collecting, the replay, updates,
+metrics, and as many checkpoints for each step as by default. What counts is the time from the first row of metrics
+after an update to the last one, as the run itself measures it, so that imports and the first compilation do not. The
+first round warms up and is not counted.
+"""
+
+import argparse
+import json
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from reverie.bench.machine import machine
+from reverie.config_io import load
+from reverie.training.metrics import read_metrics
+
+ROOT = Path(__file__).resolve().parents[1]
+SETTINGS = shlex.split(
+    "--preset atari-small --seed 0 --threads 1 --prefill 500 --replay.sampling steps --pretrain 0 --eval-every 0 "
+    "--video-every 0 --log-every 100 --checkpoint-every 25000"
+)
+
+
+def train(checkout: Path, steps: int, folder: Path) -> dict[str, float]:
+    """Seconds from the first row after an update to the last, and of processor time in all."""
+    command = [sys.executable, "-m", "reverie", "train", "ALE/Boxing-v5", "--logdir", str(folder), *SETTINGS]
+    environment = {**os.environ, "PYTHONPATH": str(checkout / "src"), "OMP_NUM_THREADS": "1"}
+    before = os.times()
+    subprocess.run([*command, "--steps", str(steps)], env=environment, check=True, capture_output=True)
+    after = os.times()
+    rows = [row for row in read_metrics(folder) if row["updates"]]
+    cpu = after.children_user - before.children_user + after.children_system - before.children_system
+    return {"seconds": rows[-1]["time"] - rows[0]["time"], "cpu_seconds": cpu}
+
+
+def revision(checkout: Path) -> str:
+    """Its commit."""
+    command = ["git", "rev-parse", "--short", "HEAD"]
+    found = subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=True)
+    return found.stdout.strip()
+
+
+def main() -> int:
+    """Train by turns, and compare."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("checkout", type=Path, help="the older one")
+    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--steps", type=int, default=1300)
+    parser.add_argument("--out", type=Path, help="file that one line with the outcome is added to")
+    options = parser.parse_args()
+    commits = {"now": revision(ROOT), "before": revision(options.checkout)}
+    found: list[dict[str, Any]] = []
+    about: dict[str, Any] = {}
+    for number in range(options.rounds + 1):
+        row = {}
+        order = [("now", ROOT), ("before", options.checkout.resolve())]
+        for name, checkout in order if number % 2 else reversed(order):
+            with tempfile.TemporaryDirectory() as temporary:
+                row[name] = train(checkout, options.steps, Path(temporary, "run"))
+                if name == "now":
+                    about = machine(load(Path(temporary, "run", "config.json")))
+        print(json.dumps(row), flush=True)
+        found += [row] if number else []
+    summary: dict[str, Any] = {"now": commits["now"], "before": commits["before"], "rounds": options.rounds}
+    for measure in ("seconds", "cpu_seconds"):
+        ratios = np.array([row["now"][measure] / row["before"][measure] for row in found])
+        error = float(ratios.std(ddof=1) / np.sqrt(len(ratios)))
+        summary[f"{measure}_ratio_median"] = round(float(np.median(ratios)), 4)
+        summary[f"{measure}_ratio_mean"] = round(float(ratios.mean()), 4)
+        summary[f"{measure}_ratio_standard_error"] = round(error, 4)
+        summary[f"{measure}_now"] = [round(row["now"][measure], 2) for row in found]
+        summary[f"{measure}_before"] = [round(row["before"][measure], 2) for row in found]
+    summary |= {"command": shlex.join(["reverie", "train", "ALE/Boxing-v5", *SETTINGS, "--steps", str(options.steps)])}
+    summary |= {"machine": about}
+    print(json.dumps(summary, indent=2))
+    if options.out:
+        with options.out.open("a") as file:
+            file.write(json.dumps(summary) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
