@@ -1,11 +1,20 @@
 """Rows that were stored after a commit: which of them follow it without a gap, and can be counted again."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from reverie.errors import ReplayError
-from reverie.replay.index import Stream
+from reverie.replay.index import EpisodeIndex, Stream
 from reverie.replay.segments import SegmentStore
+
+
+class TakenBack(NamedTuple):
+    """What `take_back` has found."""
+
+    steps: int
+    """Agent steps; the rows of resets are not counted."""
+    episodes: int
+    """Ends of episodes among them."""
 
 
 class Later(NamedTuple):
@@ -48,3 +57,30 @@ def later_rows(segments: SegmentStore, number: int, state: Stream) -> Iterator[L
         later = Later(bool(data["is_first"][0]), bool(data["is_last"][0]), stored)
         yield later
         row, is_open, before = row + 1, not later.is_last, stored
+
+
+def take_back(
+    segments: SegmentStore, index: EpisodeIndex, streams: Iterable[int], end_episode: Callable[[int], object]
+) -> TakenBack:
+    """Count the later rows of some streams again, in turns, which is about as they were stored.
+
+    Args:
+        segments: of the replay.
+        index: that counts them from now on; it may hold more than its capacity afterwards.
+        streams: their numbers.
+        end_episode: marks the newest step of a stream as its episode's last one, if that is open.
+    """
+    steps = episodes = 0
+    rows = {stream: later_rows(segments, stream, index.streams[stream]) for stream in streams}
+    while rows:
+        for stream in list(rows):
+            later = next(rows[stream], None)
+            if later is None:
+                del rows[stream]
+                continue
+            if later.is_first:
+                end_episode(stream)
+            index.append(stream, *later)
+            steps += not later.is_first
+            episodes += later.is_last
+    return TakenBack(steps, episodes)

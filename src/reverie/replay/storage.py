@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,7 @@ from reverie.config import ReplayConfig
 from reverie.errors import ReplayError
 from reverie.replay.index import EpisodeIndex, Integers, Position, Stream
 from reverie.replay.index_file import IndexFile, read_index, write_index
-from reverie.replay.later import later_rows
+from reverie.replay.later import TakenBack, take_back
 from reverie.replay.sampling import window_in_streams, window_start
 from reverie.replay.segments import REMEDY, SAFETENSORS_DTYPES, Bytes, SegmentStore, disk_errors, segment_steps
 from reverie.replay.verifying import examine
@@ -33,15 +33,6 @@ from reverie.spaces import ArraySpec, Step
 
 _AT_ONCE = 256
 """Steps of an episode that are read at a time."""
-
-
-class TakenBack(NamedTuple):
-    """What `Replay.take_back` has found."""
-
-    steps: int
-    """Agent steps; the rows of resets are not counted."""
-    episodes: int
-    """Ends of episodes among them."""
 
 
 class Replay:
@@ -327,25 +318,14 @@ class Replay:
         Returns:
             How much there was; nothing in a replay without checksums.
         """
-        steps = episodes = 0
+        found = TakenBack(0, 0)
         if self._has_later:
             chosen = range(len(self._index.streams)) if streams is None else streams
-            rows = {stream: later_rows(self._segments, stream, self._index.streams[stream]) for stream in chosen}
             with disk_errors(self.directory):
-                while rows:  # A row of each in turn, about as they were stored.
-                    for stream in list(rows):
-                        later = next(rows[stream], None)
-                        if later is None:
-                            del rows[stream]
-                            continue
-                        if later.is_first:
-                            self._mark_last(stream)
-                        self._index.append(stream, *later)
-                        steps += not later.is_first
-                        episodes += later.is_last
+                found = take_back(self._segments, self._index, chosen, self._mark_last)
             self._index.evict()
             self._forget_later()
-        return TakenBack(steps, episodes)
+        return found
 
     def close(self) -> None:
         """Commit, and close all files."""

@@ -5,6 +5,7 @@ import itertools
 import math
 import shlex
 import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any
@@ -362,43 +363,39 @@ class Trainer:
         self._learner.learn(times * self.config.training.train_steps)
 
     def _pretrain(self, stop: StopRequest, started: float) -> None:
-        """Updates before the agent first acts: those of the world model alone, then those of the whole agent.
-
-        Steps stand still meanwhile, so rows of metrics and checkpoints come after as many updates as they do later.
-        """
+        """Updates before the agent first acts: those of the world model alone, then those of the whole agent."""
         self.replay.check_sampleable()
         if self.agent.compiles:
             self._display.log("Compiling parts of the model: the first updates take about a minute longer, once.")
         settings, state = self.config.training, self.state
+        for _ in self._while_steps_stand_still(stop, started, lambda: state.pretraining, self._pretraining):
+            self._learner.learn(1, world_model_alone=state.pretraining < settings.pretrain_world_model)
+            state.pretraining += 1
+        state.pretrained = state.pretraining >= self._pretraining
+
+    def _catch_up(self, stop: StopRequest, started: float) -> None:
+        """Make the updates that were due for steps which the replay held beyond the checkpoint."""
+        for _ in self._while_steps_stand_still(stop, started, lambda: -self.state.behind, 0):
+            self._learn(1)
+            self.state.behind -= 1
+
+    def _while_steps_stand_still(
+        self, stop: StopRequest, started: float, count: Callable[[], int], until: int
+    ) -> Iterator[None]:
+        """Once for each update, until there were enough; rows and checkpoints come after as many as they do later."""
+        settings = self.config.training
         updates_per_step = settings.train_steps / settings.train_every
         per_row, per_checkpoint = (
             max(1, round(steps * updates_per_step)) for steps in (settings.log_every, settings.checkpoint_every)
         )
-        while state.pretraining < self._pretraining:
-            if stop.requested:
-                return
-            self._learner.learn(1, world_model_alone=state.pretraining < settings.pretrain_world_model)
-            state.pretraining += 1
-            state.seconds = time.monotonic() - started
-            self._display.update(**self._standing())
-            if state.pretraining % per_row == 0:
-                self._log()
-            if state.pretraining % per_checkpoint == 0:
-                self._checkpoint()
-        state.pretrained = True
-
-    def _catch_up(self, stop: StopRequest, started: float) -> None:
-        """Make the updates that were due for steps which the replay held beyond the checkpoint."""
-        saved = self.state.behind
-        per_checkpoint = max(1, self.config.training.checkpoint_every // self.config.training.train_every)
-        while self.state.behind and not stop.requested:
-            self._learn(1)
-            self.state.behind -= 1
+        while count() < until and not stop.requested:
+            yield
             self.state.seconds = time.monotonic() - started
             self._display.update(**self._standing())
-            if saved - self.state.behind >= per_checkpoint:
+            if count() % per_row == 0:
+                self._log()
+            if count() % per_checkpoint == 0:
                 self._checkpoint()
-                saved = self.state.behind
 
     def _evaluate_if_due(self, stop: StopRequest) -> bool:
         """Whether the loop may go on. An evaluation that is broken off is still due when the run is resumed."""
