@@ -10,11 +10,13 @@ Metrics and videos are records, which grow with every row; they are listed apart
 
 import argparse
 import json
+import os
 import shlex
 import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -35,15 +37,12 @@ MEGABYTE = 1 << 20
 
 
 def size(path: Path) -> int:
-    """Bytes on the disk of a file, or of all files below a folder."""
-    files = [path, *(path.rglob("*") if path.is_dir() else ())]
+    """Bytes on the disk of a file, or of all files below a folder; what vanishes meanwhile is not counted."""
     total = 0
-    for file in files:
-        try:
-            status = file.lstat()
-        except FileNotFoundError:
-            continue
-        total += 512 * status.st_blocks
+    for folder, _, names in os.walk(path) if path.is_dir() else [(path.parent, [], [path.name])]:
+        for name in names:
+            with suppress(FileNotFoundError):
+                total += 512 * os.lstat(os.path.join(folder, name)).st_blocks
     return total
 
 
@@ -105,10 +104,8 @@ def main() -> int:
                 time.sleep(0.05)
                 if (step := step_of(folder)) > latest:
                     latest = step
-                    try:
+                    with suppress(psutil.NoSuchProcess):  # a worker of an evaluation that has just ended
                         seen.append({"step": step, **look(watched, folder)})
-                    except psutil.NoSuchProcess:  # a worker of an evaluation that has just ended
-                        continue
         if process.returncode:
             raise SystemExit(Path(temporary, "log").read_text()[-2000:])
         row = {
