@@ -113,7 +113,7 @@ def test_damaged_runs_are_named_and_others_are_read(tmp_path: Path) -> None:
     assert "line 2 is damaged" in reasons["broken"]
     assert "cannot be read" in reasons["no-config"]
     assert "gone" in reasons["old"]
-    assert "row 1" in reasons["text"]
+    assert "line 1 is damaged" in reasons["text"]
 
 
 def test_no_run_is_left(tmp_path: Path) -> None:

@@ -204,20 +204,20 @@ def _parse(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     for index, line in enumerate(lines):
         try:
             row = json.loads(line)
-            if not _is_row(row):
-                raise ValueError("not a row")
-        except ValueError:
+        except (ValueError, RecursionError):
             if index == len(lines) - 1:
                 return
+            row = None
+        if not _is_row(row):
             raise RunError(
                 f"{path}, line {index + 1} is damaged: it is not a row of metrics; remove that line and try again."
-            ) from None
+            )
         yield line, row
 
 
 def _is_row(row: Any) -> bool:
-    """Whether it has the counters, and all of it are numbers; null stands for one that is not finite."""
-    if not isinstance(row, dict) or not all(type(row.get(name)) in (int, float) for name in COUNTERS):
+    """Whether it names its step, and all of it are numbers; null stands for one that is not finite."""
+    if not isinstance(row, dict) or type(row.get("step")) not in (int, float):
         return False
     return all(type(value) in (int, float, NoneType) for value in row.values())
 
