@@ -186,7 +186,7 @@ class Dreamer(nn.Module):
         steps = self._receive(batch)
         numbers = self._scalars()
         metrics = self._graph(steps, numbers) if self._graph and sample else self._learn(steps, numbers, sample)
-        self.behavior.update_target(self.updates)
+        self.behavior.update_target(self.critic_optimizer.updates - 1)
         self.updates += 1
         return metrics
 

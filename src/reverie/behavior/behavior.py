@@ -132,8 +132,9 @@ class Behavior(nn.Module):
         """Copy the critic into the target critic when it is time (SPEC 32; golden file 16).
 
         Args:
-            updates: how often this was called before. The first call always makes a full copy; then every
-                `target_every`-th one copies, taking over the share `target_fraction`.
+            updates: updates of the critic before the latest one. The first call always makes a full copy; then every
+                `target_every`-th one copies, taking over the share `target_fraction`. Updates of the world model alone
+                do not count.
         """
         config = self.config.critic
         if updates % config.target_every:
