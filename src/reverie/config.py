@@ -344,8 +344,8 @@ class BehaviorConfig:
     lambda_: float = 0.95
     """lambda of the lambda-return."""
     long_term_entropy: bool = False
-    """Add actor.entropy * H(pi) to the imagined rewards, so that the critic values states in which the policy will be
-    random (the article's "long-term entropy", tried without benefit)."""
+    """Add actor.entropy * H(pi), weighted by whether the episode continues, to the imagined rewards, so that the critic
+    values states in which the policy will be random (the article's "long-term entropy", tried without benefit)."""
     actor: ActorConfig = ActorConfig()
     critic: CriticConfig = CriticConfig()
     reward_norm: RewardNormConfig = RewardNormConfig()

@@ -19,13 +19,13 @@ def agent(spec: ActionSpec = DISCRETE, **settings: object) -> Dreamer:
     return Dreamer(tiny(**{**actor, **settings}), EnvSpec(ATARI_IMAGE, spec), seed=2)
 
 
-def losses(agent: Dreamer, gradient_weights: tuple[float, float] | None = None) -> tuple[Trajectory, Tensor, Tensor]:
-    """Trajectory, target and actor loss from some posterior states, with modes in place of samples."""
+def losses(agent: Dreamer, terminal: Tensor | None = None) -> tuple[Trajectory, Tensor, Tensor]:
+    """Trajectory, target and actor loss from six posterior states, with modes in place of samples."""
     model = agent.world_model
     steps = random_steps(agent.spec, (3, 2))
     batch = model.preprocess({key: torch.from_numpy(value) for key, value in steps.items()})
     start = model.loss(batch, None, None).posterior.map(lambda part: part.detach().flatten(0, 1))
-    result = agent.behavior.loss(model, start, batch["is_terminal"].flatten(), None)
+    result = agent.behavior.loss(model, start, batch["is_terminal"].flatten() if terminal is None else terminal, None)
     return result.trajectory, result.target, result.actor
 
 
@@ -42,7 +42,8 @@ def test_the_return_counts_the_entropy_of_its_states(gradient: str) -> None:
     one = agent(behavior__actor__gradient=gradient)
     trajectory, target, _ = losses(one)
     plain, _, _ = losses(agent(behavior__actor__gradient=gradient, behavior__long_term_entropy=False))
-    reward = plain.reward[:-1] + WEIGHT * entropies(one, trajectory)[:-1]
+    continues = (trajectory.discount[:-1] / one.config.world_model.discount).clamp(max=1)
+    reward = plain.reward[:-1] + WEIGHT * continues * entropies(one, trajectory)[:-1]
     torch.testing.assert_close(trajectory.reward[:-1], reward)
     torch.testing.assert_close(trajectory.reward[-1], plain.reward[-1])
     value = one.behavior.target_critic(trajectory.feat)
@@ -55,10 +56,21 @@ def test_the_gradient_of_the_entropy_reaches_states_and_actor_where_returns_are_
     feat = torch.randn((4, 2, actor.body[0].linear.in_features), dtype=torch.float64, requires_grad=True)
     zeros = torch.zeros((4, 2), dtype=torch.float64)
     trajectory = Trajectory(feat, zeros[..., None], zeros, zeros, zeros)
-    value = add_entropy(zeros, actor, trajectory, WEIGHT).sum()
+    value = add_entropy(zeros, actor, trajectory._replace(discount=zeros + 0.9), WEIGHT, 0.9).sum()
     to_states, to_actor = torch.autograd.grad(value, (feat, actor.head.weight))
     assert to_states[:-1].abs().amax(-1).all() and not to_states[-1].any()
     assert to_actor.any()
+
+
+@pytest.mark.parametrize("gradient", ["reinforce", "dynamics"])
+def test_long_term_entropy_of_terminal_states_is_not_paid(gradient: str) -> None:
+    """The policy does not act where the episode has ended: rewards there are those of the agent without the entropy."""
+    one = agent(behavior__actor__gradient=gradient)
+    plain = agent(behavior__actor__gradient=gradient, behavior__long_term_entropy=False)
+    terminal = torch.tensor([True, False, True, False, True, False])
+    found, expected = losses(one, terminal=terminal)[0].reward, losses(plain, terminal=terminal)[0].reward
+    assert torch.equal(found[0, terminal], expected[0, terminal])
+    assert (found[0, ~terminal] > expected[0, ~terminal]).all()
 
 
 def test_reinforce_sees_the_entropy_as_a_number() -> None:

@@ -94,7 +94,8 @@ class Behavior(nn.Module):
             raw_reward = trajectory.reward
             reward = self.reward_norm(raw_reward)
             if self.config.long_term_entropy:
-                reward = add_entropy(reward, self.actor, trajectory, scalars["entropy_weight"])
+                gamma = model.config.discount
+                reward = add_entropy(reward, self.actor, trajectory, scalars["entropy_weight"], gamma)
             trajectory = trajectory._replace(reward=reward)
             value = critic(trajectory.feat)
             target = value_targets(trajectory, value, self.config.lambda_)

@@ -29,11 +29,14 @@ def add_entropy(
 
         r'_t = r_t + eta_e H(pi(. | z_t))    for t = 0 .. H-1; the last state is bootstrapped from, and keeps its r_H
 
-    So V(z_t) holds the entropies of z_t and of what comes after it, and an action is credited with those of the states
-    that it leads into. Where returns are differentiated, so is the entropy, in the states and in the actor's weights.
+    for t = 0 .. H-1; the last state is bootstrapped from, and keeps its r_H. c_t is the probability that the episode
+    continues after z_t: the policy does not act in a terminal state. So V(z_t) holds the entropies of z_t and of its
+    successors, and an action is credited with those of the states that it leads into. Where returns are differentiated,
+    so is the entropy, with respect to the states and the actor's weights.
     """
     entropy = actor(trajectory.feat[:-1], trajectory.actor_hidden).entropy()
-    return torch.cat([reward[:-1] + entropy_weight * entropy, reward[-1:]])
+    continues = (trajectory.discount[:-1] / max(gamma, torch.finfo().tiny)).clamp(max=1)
+    return torch.cat([reward[:-1] + entropy_weight * continues * entropy, reward[-1:]])
 
 
 def actor_loss(

@@ -129,7 +129,7 @@ def _look(agent: Dreamer, data: Batch, posterior: State, prior: Tensor, generato
     rewards = norm(trajectory.reward)
     if behavior.config.long_term_entropy:
         weight = behavior.scalars(agent.agent_steps)["entropy_weight"]
-        rewards = add_entropy(rewards, behavior.actor, trajectory, weight)
+        rewards = add_entropy(rewards, behavior.actor, trajectory, weight, model.config.discount)
     trajectory = trajectory._replace(reward=rewards)
     critic = behavior.target_critic if behavior.config.critic.slow_target else behavior.critic
     target = value_targets(trajectory, critic(trajectory.feat), behavior.config.lambda_)[0]
