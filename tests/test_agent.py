@@ -332,6 +332,43 @@ def test_world_model_alone_is_the_first_half_of_an_update() -> None:
     assert (alone.updates, *(optimizer.updates for optimizer in optimizers)) == (1, 1, 0, 0)
 
 
+@pytest.mark.parametrize("pretraining", [0, 3])
+def test_target_critic_after_pretraining_is_copied_at_updates_1_and_101(pretraining: int) -> None:
+    """Updates of the critic count, not those of the world model alone; the first copy is a full one (SPEC 32)."""
+    config = tiny(behavior__critic__target_every=100, behavior__critic__target_fraction=0.5)
+    agent = Dreamer(config, EnvSpec(ATARI_IMAGE, DISCRETE), seed=3)
+    batch = random_steps(agent.spec, (2, 1))
+    for _ in range(pretraining):
+        agent.train_world_model(batch)
+    critic, target = (agent.behavior.critic.mlp[-1].weight, agent.behavior.target_critic.mlp[-1].weight)
+    agent.train_step(batch)
+    assert torch.equal(target, critic)
+    first = target.clone()
+    for _ in range(2, 101):
+        agent.train_step(batch)
+        assert torch.equal(target, first)
+    agent.train_step(batch)
+    torch.testing.assert_close(target, (first + critic) / 2)
+
+
+@pytest.mark.parametrize("head", ["critic", "target_critic", "reward_head", "discount_head"])
+def test_output_layers_in_bf16_keep_float32_values(head: str) -> None:
+    """A value of 64 in bfloat16 has steps of 0.5; what the hidden layers say about it must not be lost."""
+    agent = Dreamer(tiny(), EnvSpec(ATARI_IMAGE, DISCRETE), seed=3)
+    part = getattr(agent.behavior if "critic" in head else agent.world_model, head)
+    mlp = part.mlp if "critic" in head else part
+    torch.nn.init.constant_(mlp[-1].bias, 64.0)
+    feat = torch.randn((50, mlp[0].linear.in_features), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        found = mlp(feat)
+        hidden = feat
+        for layer in list(mlp)[:-1]:
+            hidden = layer(hidden)
+    expected = hidden.double() @ mlp[-1].weight.double().T + 64
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found.double(), expected, rtol=1e-6, atol=1e-5)
+
+
 # --- reproducibility -------------------------------------------------------------------------------------------------
 
 

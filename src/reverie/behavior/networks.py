@@ -61,7 +61,7 @@ class Critic(nn.Module):
 
     def forward(self, feat: Float[Tensor, "*N F"] | Features) -> Float[Tensor, "*N"]:
         """Expected lambda-return, in float32."""
-        value: Tensor = self.mlp(feat).squeeze(-1).float()
+        value: Tensor = self.mlp(feat).squeeze(-1)
         return value
 
 

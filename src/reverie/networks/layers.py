@@ -43,13 +43,26 @@ class Dense(nn.Module):
         return F.elu(self.norm(self.linear(x)))
 
 
+class OutputLinear(nn.Linear):
+    """Linear layer in float32 whatever the precision around it.
+
+    Advantages are differences of values that are much larger: with 8 bits of mantissa, a value of 64 has steps of 0.25
+    (`docs/performance.md`, "Precision").
+    """
+
+    def forward(self, input: Float[Tensor, "*N I"]) -> Float[Tensor, "*N O"]:
+        """Apply the layer to the last axis; the result is float32."""
+        with torch.autocast(input.device.type, enabled=False):
+            return super().forward(input.float())
+
+
 class MLP(nn.Sequential):
-    """Hidden layers, and a linear output of `outputs` entries if it is not 0 (SPEC 15)."""
+    """Hidden layers, and a linear output of `outputs` entries in float32 if it is not 0 (SPEC 15)."""
 
     def __init__(self, inputs: int, config: MLPConfig, outputs: int = 0) -> None:
         sizes = [inputs] + [config.units] * config.layers
         hidden = [Dense(i, o, config.layer_norm) for i, o in itertools.pairwise(sizes)]
-        super().__init__(*hidden, *([nn.Linear(sizes[-1], outputs)] if outputs else []))
+        super().__init__(*hidden, *([OutputLinear(sizes[-1], outputs)] if outputs else []))
         self.output_size = outputs or sizes[-1]
         self.reads_features = config.layers > 0 and not config.layer_norm
         """Whether the first layer can use that features are one-hot."""

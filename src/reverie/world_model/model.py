@@ -78,11 +78,11 @@ class WorldModel(nn.Module):
 
     def reward(self, feat: Float[Tensor, "*N F"] | Features) -> Float[Tensor, "*N"]:
         """Mode of the predicted reward on arriving in a state, in the space of `reward_transform`."""
-        return self.reward_head(feat).squeeze(-1).float()
+        return self.reward_head(feat).squeeze(-1)
 
     def discount_logits(self, feat: Float[Tensor, "*N F"] | Features) -> Float[Tensor, "*N"]:
         """Logits of the discount on arriving in a state; only where `predict_discount` is on."""
-        return self.discount_head(feat).squeeze(-1).float()
+        return self.discount_head(feat).squeeze(-1)
 
     def discount(self, feat: Float[Tensor, "*N F"] | Features) -> Float[Tensor, "*N"]:
         """Mean discount factor, gamma included; a constant where `predict_discount` is off (SPEC 19)."""
