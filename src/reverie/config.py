@@ -283,6 +283,9 @@ class ActorConfig(MLPConfig):
     """eta_d, for gradient=both. The article: linear from 0.1 to 0 over the first 10M frames."""
     reinforce_weight: Schedule | None = None
     """eta_s, for gradient=both; None is 1 - eta_d (release). The article: 0.9."""
+    reinforce_sample: Literal["detached", "release"] = "detached"
+    """For gradient=both with continuous actions. detached: log pi of a sample without gradient (article). release: the
+    sample keeps its gradient, which cancels the Reinforce term. Discrete actions: no difference."""
     entropy: Schedule = 2e-3
     """eta_e; 1e-3 on Atari."""
     exploration_noise: float = 0.0

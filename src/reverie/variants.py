@@ -68,6 +68,7 @@ _ALL: tuple[Variant, ...] = (
             "behavior.actor.gradient": "both",
             "behavior.actor.reinforce_weight": 0.9,
             "behavior.actor.dynamics_weight": "linear(0.1,0,10e6 frames)",
+            "behavior.actor.reinforce_sample": "detached",
         },
     ),
     Variant(

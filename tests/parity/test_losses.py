@@ -30,6 +30,7 @@ def _behavior(arrays: Golden, case: str) -> Behavior:
         "behavior__actor__gradient": gradient,
         "behavior__actor__entropy": 0.03,
         "behavior__actor__dynamics_weight": 0.1,
+        "behavior__actor__reinforce_sample": "release",
     }
     action = DISCRETE if kind == "discrete" else CONTINUOUS
     behavior = Behavior(config("atari", **settings).behavior, arrays["seq/feat"].shape[-1], action).to(DEVICE)
@@ -57,6 +58,7 @@ def _losses(behavior: Behavior, trajectory: Trajectory) -> dict[str, Tensor]:
         dynamics_weight=dynamics_weight,
         reinforce_weight=reinforce_weight,
         entropy_weight=float(behavior.config.actor.entropy),
+        detach_action=behavior.detaches_action,
     )
     loss_critic, predicted = critic_loss(behavior.critic, trajectory, target)
     return {

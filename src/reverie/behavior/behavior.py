@@ -42,6 +42,8 @@ class Behavior(nn.Module):
         if gradient == "auto":
             gradient = "reinforce" if action.kind == "discrete" else "dynamics"
         self.gradient = gradient
+        self.detaches_action = gradient != "both" or config.actor.reinforce_sample == "detached"
+        """Whether Reinforce's log pi is that of a sample without gradient."""
         self._dynamics_weight = parse_schedule(config.actor.dynamics_weight)
         reinforce_weight = config.actor.reinforce_weight
         self._reinforce_weight = None if reinforce_weight is None else parse_schedule(reinforce_weight)
@@ -88,8 +90,9 @@ class Behavior(nn.Module):
         """
         scalars = self.scalars(0) if scalars is None else scalars
         critic = self.target_critic if self.config.critic.slow_target else self.critic
-        # Only dynamics gradients look into the rollout; without them it need not be remembered.
-        with nullcontext() if active(scalars["dynamics_weight"]) else torch.no_grad():
+        # Reinforce on detached samples does not differentiate the rollout.
+        differentiate = active(scalars["dynamics_weight"]) or not self.detaches_action
+        with nullcontext() if differentiate else torch.no_grad():
             trajectory = imagine(model, self.actor, start, is_terminal, self.config.horizon, noise)
             raw_reward = trajectory.reward
             reward = self.reward_norm(raw_reward)
@@ -107,6 +110,7 @@ class Behavior(nn.Module):
             dynamics_weight=scalars["dynamics_weight"],
             reinforce_weight=scalars["reinforce_weight"],
             entropy_weight=scalars["entropy_weight"],
+            detach_action=self.detaches_action,
         )
         loss_critic, predicted = critic_loss(self.critic, trajectory, target)
         metrics = {

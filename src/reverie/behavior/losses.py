@@ -23,11 +23,11 @@ def value_targets(trajectory: Trajectory, value: Float[Tensor, "H1 N"], lambda_:
 
 
 def add_entropy(
-    reward: Float[Tensor, "H1 N"], actor: Actor, trajectory: Trajectory, entropy_weight: Scalar
+    reward: Float[Tensor, "H1 N"], actor: Actor, trajectory: Trajectory, entropy_weight: Scalar, gamma: float
 ) -> Float[Tensor, "H1 N"]:
     """Count the policy's entropy in a state as part of its reward: the article's long-term entropy.
 
-        r'_t = r_t + eta_e H(pi(. | z_t))    for t = 0 .. H-1; the last state is bootstrapped from, and keeps its r_H
+        r'_t = r_t + eta_e c_t H(pi(. | z_t)),    c_t = min(g_t / gamma, 1)
 
     for t = 0 .. H-1; the last state is bootstrapped from, and keeps its r_H. c_t is the probability that the episode
     continues after z_t: the policy does not act in a terminal state. So V(z_t) holds the entropies of z_t and of its
@@ -48,13 +48,17 @@ def actor_loss(
     dynamics_weight: Scalar,
     reinforce_weight: Scalar,
     entropy_weight: Scalar,
+    detach_action: bool = True,
 ) -> tuple[Float[Tensor, ""], Float[Tensor, "H-1 N"]]:
     """Raise the return of the imagined actions (article, actor loss; SPEC 29, 30).
 
         loss = -mean(weight * (eta_s log pi(a_t|z_t) sg(V_{t+1} - v_t) + eta_d V_{t+1} + eta_e H(pi)))
 
     for t = 0 .. H-2. V_{t+1} is the return from the state that a_t leads into; v_t contains the reward and discount of
-    z_t itself, an offset that the release leaves in the baseline.
+    z_t itself, an offset that the release leaves in the baseline. The score, log pi, is that of a sample without
+    gradient, sg(a_t); the release keeps the sample's gradient where both gradients are mixed (`detach_action=False`).
+    For continuous actions the two paths from the actor's weights to log pi then cancel, but for the truncation, and no
+    Reinforce gradient is left (docs/fidelity.md, row 29). One-hot distributions stop that gradient themselves.
 
     Returns:
         The loss, and the policy's entropy in each state.
@@ -64,8 +68,7 @@ def actor_loss(
     objective = entropy_weight * policy.entropy()
     if active(reinforce_weight):
         advantage = (target[1:] - value[:-2]).detach()
-        # Where returns are differentiated too, so are actions (one-hot distributions stop that gradient themselves).
-        action = trajectory.action[1:-1] if active(dynamics_weight) else trajectory.action[1:-1].detach()
+        action = trajectory.action[1:-1].detach() if detach_action else trajectory.action[1:-1]
         objective = objective + reinforce_weight * policy.log_prob(action) * advantage
     if active(dynamics_weight):
         objective = objective + dynamics_weight * target[1:]
