@@ -5,17 +5,21 @@ import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import reverie
 import reverie.errors
 from reverie.errors import CheckpointError, EnvError, ReplayError, RunError
 from reverie.training import evaluate_run
+from reverie.training.collection import Episode
+from reverie.training.evaluation import evaluate
 from reverie.training.interrupts import Stopped
-from reverie.training.metrics import read_metrics
+from reverie.training.metrics import read_evaluations, read_metrics
 from tests import environments
 
 TINY = {
@@ -117,6 +121,34 @@ def test_run_folder_and_what_it_holds(tmp_path: Path) -> None:
     assert loaded.updates == agent.updates
 
 
+@pytest.mark.parametrize(("eval_every", "log_every", "steps"), [(20, 20, 120), (30, 40, 110), (25, 10, 100)])
+def test_evaluation_is_in_the_row_of_its_step_with_every_return(
+    eval_every: int, log_every: int, steps: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    played: list[tuple[int, tuple[float, ...]]] = []
+
+    def noting(agent: reverie.Dreamer, *arguments: Any) -> list[Episode]:
+        episodes = evaluate(agent, *arguments)
+        played.append((agent.agent_steps, tuple(episode.return_ for episode in episodes)))
+        return episodes
+
+    monkeypatch.setattr("reverie.training.trainer.evaluate", noting)
+    settings = {"eval_every": eval_every, "log_every": log_every, "steps": steps, "eval_episodes": 3}
+    train("CartPole-v1", tmp_path, **{**SMALL, **settings})
+    assert [step for step, _ in played] == sorted({*range(40, steps, eval_every), steps})
+    rows = {row["step"]: row["eval/return"] for row in read_metrics(tmp_path) if "eval/return" in row}
+    assert rows == pytest.approx({step: np.mean(returns) for step, returns in played})
+    assert [(found.step, found.returns) for found in read_evaluations(tmp_path)] == played
+    board = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert {event.step: event.value for event in board.Scalars("eval/return")} == pytest.approx(rows)
+
+
+def test_rows_are_unique_by_step_and_updates(tmp_path: Path) -> None:
+    train("CartPole-v1", tmp_path, **SMALL, eval_every=30, log_every=20, pretrain=7)
+    counts = [(row["step"], row["updates"]) for row in read_metrics(tmp_path)]
+    assert counts == sorted(set(counts))
+
+
 def test_resumed_run_goes_on_with_everything(tmp_path: Path) -> None:
     first = train(environments.Catch, tmp_path)
     second = train(environments.Catch, tmp_path, resume=True, steps=240)
@@ -197,8 +229,8 @@ PRETRAINED = {
 def test_pretraining_of_the_world_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     train(environments.Catch, tmp_path, **PRETRAINED)
     rows = [row for row in read_metrics(tmp_path) if row["step"] == 40]
-    assert [row["updates"] for row in rows] == [0, 5, 10, 15, 20, 25]
-    assert ["behavior/actor_loss" in row for row in rows] == [False, False, False, False, False, True]
+    assert [row["updates"] for row in rows] == [0, 5, 10, 15, 20, 25, 27]
+    assert ["behavior/actor_loss" in row for row in rows] == [False, False, False, False, False, True, True]
     assert all("model/kl" in row for row in rows[1:])
     loop = json.loads((sorted((tmp_path / "checkpoints").glob("step-*"))[-1] / "state.json").read_text())["loop"]
     assert loop["state"]["pretraining"] == 27
@@ -230,7 +262,7 @@ def test_broken_off_pretraining_goes_on_where_it_was(at: int, tmp_path: Path, mo
     whole, parts = (
         [row for row in learned(read_metrics(tmp_path / name)) if row["step"] == 40] for name in ("whole", "parts")
     )
-    assert [row["updates"] for row in parts] == [0, 5, 10, 15, 20, 25]
+    assert [row["updates"] for row in parts] == [0, 5, 10, 15, 20, 25, 27]
     assert parts == whole
 
 

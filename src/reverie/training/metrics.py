@@ -4,7 +4,9 @@ Names are grouped by their first part, which is also TensorBoard's grouping:
 
 - `model/…`: losses, KL, entropies and gradient norm of the world model, for example `model/image_loss`
 - `behavior/…`: actor, critic and imagination, for example `behavior/actor_entropy`
-- `train/…`, `eval/…`: `return` and `length` of episodes
+- `train/…`: `return` and `length` of episodes, averaged
+- `eval/…`: `return` and `length` of an evaluation's episodes, averaged, and `returns` and `lengths` of each. They are
+  the row of the step at which the evaluation was made, which has no averages of training unless these were due
 - `updates/skipped`: updates so far in which something did not learn, because a loss or its gradients were not finite;
   absent while there are none, and such updates are in no average
 - `env/faults`: failures of environments so far; absent while there are none
@@ -19,12 +21,12 @@ import json
 import math
 import struct
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from types import NoneType, TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -216,16 +218,55 @@ def _parse(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _is_row(row: Any) -> bool:
-    """Whether it names its step, and all of it are numbers; null stands for one that is not finite."""
+    """Whether it names its step, and all of it are numbers or lists of them; null is a number that is not finite."""
     if not isinstance(row, dict) or type(row.get("step")) not in (int, float):
         return False
-    return all(type(value) in (int, float, NoneType) for value in row.values())
+    values = (entry for value in row.values() for entry in (value if type(value) is list else [value]))
+    return all(type(value) in (int, float, NoneType) for value in values)
+
+
+def _rows(path: Path) -> Iterator[dict[str, Any]]:
+    path = Path(path)
+    path = path / METRICS_FILE if path.is_dir() else path
+    if not path.is_file():
+        raise RunError(f"There are no metrics at {path}; give the folder of a run that has written {METRICS_FILE}.")
+    for _, row in _parse(path):
+        yield row
+
+
+class Evaluation(NamedTuple):
+    """Episodes played with the actor's mode at one step of a run."""
+
+    step: int
+    """Agent steps."""
+    frames: int
+    returns: tuple[float, ...]
+    """Undiscounted, of raw rewards."""
+    lengths: tuple[int, ...]
+    """Agent steps."""
+
+
+def read_evaluations(path: Path) -> list[Evaluation]:
+    """Evaluations of a run, oldest first, with the return of each episode.
+
+    Args:
+        path: the `metrics.jsonl`, or the run folder that holds it.
+
+    Raises:
+        RunError: if there is no such file, or a line before the last is damaged.
+    """
+    return [
+        Evaluation(row["step"], row["frames"], tuple(row["eval/returns"]), tuple(map(int, row["eval/lengths"])))
+        for row in _rows(path)
+        if "eval/returns" in row
+    ]
 
 
 def read_metrics(path: Path) -> list[dict[str, float]]:
     """Rows of a `metrics.jsonl`, oldest first; what was written as null is nan.
 
-    A last line that was cut short (the run was killed, or is writing it now) is left out.
+    A last line that was cut short (the run was killed, or is writing it now) is left out, and so are lists, which
+    `read_evaluations` reads.
 
     Args:
         path: the file, or the run folder that holds it.
@@ -233,11 +274,10 @@ def read_metrics(path: Path) -> list[dict[str, float]]:
     Raises:
         RunError: if there is no such file, or a line before the last is damaged.
     """
-    path = Path(path)
-    path = path / METRICS_FILE if path.is_dir() else path
-    if not path.is_file():
-        raise RunError(f"There are no metrics at {path}; give the folder of a run that has written {METRICS_FILE}.")
-    return [{name: math.nan if value is None else value for name, value in row.items()} for _, row in _parse(path)]
+    return [
+        {name: math.nan if value is None else value for name, value in row.items() if type(value) is not list}
+        for row in _rows(path)
+    ]
 
 
 class MetricsWriter:
@@ -320,7 +360,15 @@ class MetricsWriter:
                 "then go on with --resume."
             ) from error
 
-    def write(self, step: int, frames: int, time: float, updates: int, scalars: Mapping[str, float]) -> None:
+    def write(
+        self,
+        step: int,
+        frames: int,
+        time: float,
+        updates: int,
+        scalars: Mapping[str, float],
+        evaluation: Mapping[str, Sequence[float]] | None = None,
+    ) -> None:
         """Append one row, and hand it to the operating system at once.
 
         Args:
@@ -329,15 +377,21 @@ class MetricsWriter:
             time: wall seconds of the run so far, over all its parts.
             updates: training steps so far.
             scalars: metrics by name.
+            evaluation: `return` and `length` of each episode of an evaluation at this step; `eval/returns` is the list
+                and `eval/return` its mean.
 
         Raises:
             RunError: if it cannot be written, for example on a full disk.
         """
+        episodes = evaluation or {}
+        scalars = {**scalars, **{f"eval/{name}": float(np.mean(values)) for name, values in episodes.items()}}
         clash = set(scalars) & set(COUNTERS)
         if clash:
             raise ValueError(f"Metrics cannot be named {sorted(clash)}: every row has counters of that name.")
         row = {"step": step, "frames": frames, "time": round(time, 3), "updates": updates}
-        line = json.dumps({**row, **{name: _number(float(value)) for name, value in scalars.items()}})
+        numbers = {name: _number(float(value)) for name, value in scalars.items()}
+        lists = {f"eval/{name}s": [_number(value) for value in values] for name, values in episodes.items()}
+        line = json.dumps({**row, **numbers, **lists})
         with self._explained():
             self._file.write(line + "\n")
             self._file.flush()

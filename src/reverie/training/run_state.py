@@ -54,7 +54,9 @@ class LoopState:
     finished_at: int = 0
     """Steps at which the run was last finished: with its last evaluation, video and row of metrics."""
     evaluated_at: int = 0
-    """Steps of the latest of these last evaluations."""
+    """Steps of the latest evaluation."""
+    row_due: bool = False
+    """Whether updates without steps, as in pretraining, still wait for their last row of metrics."""
     rows: int = 0
     """Of metrics, so far."""
     rows_sha256: str = ""

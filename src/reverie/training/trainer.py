@@ -5,7 +5,7 @@ import itertools
 import math
 import shlex
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any
@@ -80,6 +80,8 @@ class Trainer:
         self._block = 1
         """Random steps that environments are given at once; more where they are quick."""
         self._faults = FaultCount(config.env.max_faults)
+        self._started = time.monotonic()
+        """Time at which the run would have started, had it never been interrupted."""
         self._player_updates: int | None = None
         """Updates behind the weights that the player acts with."""
         self.checkpoints = Checkpoints(run.checkpoints, settings.keep_checkpoints)
@@ -179,7 +181,7 @@ class Trainer:
             Stopped: on Ctrl-C or SIGTERM, after a checkpoint.
             ReverieError: for what a user can mend; what was learned so far is saved.
         """
-        started = time.monotonic() - self.state.seconds
+        self._started = time.monotonic() - self.state.seconds
         try:
             with (
                 self._cores,
@@ -194,7 +196,7 @@ class Trainer:
                 note_start(self.run_folder.path, self._origin, self.state.steps, self.config)
                 self._tell()
                 try:
-                    self._loop(stop, started)
+                    self._loop(stop)
                 except (Exception, SystemExit) as error:  # rich exits where the reader of a pipe has gone
                     if not isinstance(error, Diverged):
                         with suppress(ReverieError):
@@ -206,7 +208,7 @@ class Trainer:
             self.replay.close()
         return self.agent
 
-    def _loop(self, stop: StopRequest, started: float) -> None:
+    def _loop(self, stop: StopRequest) -> None:
         steps = self.config.training.steps
         if self.state.finished_at >= steps:
             self._display.log(f"This run has its {steps:,} steps; raise --steps to go on.")
@@ -215,29 +217,24 @@ class Trainer:
             self._checkpoint()  # From here on there is something to resume.
         if newest := self.checkpoints.latest():
             self._display.log(announcement(self.config, self.env.spec, self.run_folder.path, newest))
-        self._catch_up(stop, started)
+        self._catch_up(stop)
         random_policy = RandomPolicy(self.env.spec.action, self._parts.prefill_rng)
         while self._goes_on(stop):
             if not self._prefilled():
                 self._prefill(random_policy)
+                self._log_and_save_if_due()
+                continue
+            if not self.state.pretrained:
+                self._pretrain(stop)
+            if stop.requested or not self._evaluate_if_due(stop):
+                break
+            if self._is_due("video"):
+                self._video()
+            self._log_and_save_if_due()
+            if self._overlaps:
+                self._train_overlapped()
             else:
-                if not self.state.pretrained:
-                    self._pretrain(stop, started)
-                if stop.requested:
-                    break
-                if not self._evaluate_if_due(stop):
-                    break
-                if self._overlaps:
-                    self._train_overlapped()
-                else:
-                    self._train_alternating()
-                if self._is_due("video"):
-                    self._video()
-            self.state.seconds = time.monotonic() - started
-            if self.state.steps < steps and self._is_due("log"):
-                self._log()
-            if self._is_due("checkpoint"):
-                self._checkpoint()
+                self._train_alternating()
         if not stop.requested:
             self._finish(stop)
         if stop.requested:
@@ -362,27 +359,28 @@ class Trainer:
         """`times` times the updates of `training.train_steps`."""
         self._learner.learn(times * self.config.training.train_steps)
 
-    def _pretrain(self, stop: StopRequest, started: float) -> None:
+    def _pretrain(self, stop: StopRequest) -> None:
         """Updates before the agent first acts: those of the world model alone, then those of the whole agent."""
         self.replay.check_sampleable()
         if self.agent.compiles:
             self._display.log("Compiling parts of the model: the first updates take about a minute longer, once.")
         settings, state = self.config.training, self.state
-        for _ in self._while_steps_stand_still(stop, started, lambda: state.pretraining, self._pretraining):
+        for _ in self._while_steps_stand_still(stop, lambda: state.pretraining, self._pretraining):
             self._learner.learn(1, world_model_alone=state.pretraining < settings.pretrain_world_model)
             state.pretraining += 1
         state.pretrained = state.pretraining >= self._pretraining
 
-    def _catch_up(self, stop: StopRequest, started: float) -> None:
+    def _catch_up(self, stop: StopRequest) -> None:
         """Make the updates that were due for steps which the replay held beyond the checkpoint."""
-        for _ in self._while_steps_stand_still(stop, started, lambda: -self.state.behind, 0):
+        for _ in self._while_steps_stand_still(stop, lambda: -self.state.behind, 0):
             self._learn(1)
             self.state.behind -= 1
 
-    def _while_steps_stand_still(
-        self, stop: StopRequest, started: float, count: Callable[[], int], until: int
-    ) -> Iterator[None]:
-        """Once for each update, until there were enough; rows and checkpoints come after as many as they do later."""
+    def _while_steps_stand_still(self, stop: StopRequest, count: Callable[[], int], until: int) -> Iterator[None]:
+        """Once for each update, until there were enough; rows and checkpoints come after as many as they do later.
+
+        The row of the last update is left to the loop, so that an evaluation at this step shares it.
+        """
         settings = self.config.training
         updates_per_step = settings.train_steps / settings.train_every
         per_row, per_checkpoint = (
@@ -390,9 +388,10 @@ class Trainer:
         )
         while count() < until and not stop.requested:
             yield
-            self.state.seconds = time.monotonic() - started
             self._display.update(**self._standing())
-            if count() % per_row == 0:
+            if count() >= until:
+                self.state.row_due = True
+            elif count() % per_row == 0:
                 self._log()
             if count() % per_checkpoint == 0:
                 self._checkpoint()
@@ -405,18 +404,30 @@ class Trainer:
             every.last = last
         return self._goes_on(stop)
 
+    def _log_and_save_if_due(self) -> None:
+        """Write the row of metrics and the checkpoint that are due at this step; `_finish` writes the last ones."""
+        if self.state.steps < self.config.training.steps and self._is_row_due():
+            self._log()
+        if self._is_due("checkpoint"):
+            self._checkpoint()
+
+    def _is_row_due(self) -> bool:
+        return bool(self._is_due("log")) or self.state.row_due
+
     def _evaluate(self, stop: StopRequest, last: bool = False) -> bool:
-        """Play, and note the score, perhaps for the last time; False where that was broken off."""
+        """Play episodes, and write their returns into a row of this step; False where that was interrupted.
+
+        The row also has the averages of training where these are due, and at the end of the run (`last`).
+        """
         self._display.update(step=self.state.steps, frames=self.frames, phase="evaluating")
         with self.metrics.timer("evaluate"):
             played = self._play(stop)
         if stop.requested:
             return False
         self.state.evaluations += 1
-        if last:
-            self.state.evaluated_at = self.state.steps
+        self.state.evaluated_at = self.state.steps
         score = float(np.mean([episode.return_ for episode in played]))
-        self.metrics.add({"eval/return": score, "eval/length": float(np.mean([e.length for e in played]))})
+        self._log(played, averages=self._is_row_due() or last)
         self._display.evaluation(score)
         if self.state.best_score is None or score > self.state.best_score:
             self.state.best_score = score
@@ -456,15 +467,25 @@ class Trainer:
             for file, content in zip(files, contents, strict=True):
                 self.state.videos[file.name] = hashlib.sha256(content).hexdigest()
 
-    def _log(self) -> None:
+    def _log(self, evaluation: Sequence[Episode] = (), averages: bool = True) -> None:
+        """Write a row: averages of training since the last one that had them, and an evaluation of this step."""
         self._learner.settle()
-        scalars = self.metrics.mean()
-        counts = {"env/faults": self.state.faults, "updates/skipped": self.state.skipped}
-        scalars |= {name: float(count) for name, count in counts.items() if count}
-        self._writer.write(self.state.steps, self.frames, self.state.seconds, self.agent.updates, scalars)
+        self._note_time()
+        scalars: dict[str, float] = {}
+        if averages:
+            scalars = self.metrics.mean()
+            counts = {"env/faults": self.state.faults, "updates/skipped": self.state.skipped}
+            scalars |= {name: float(count) for name, count in counts.items() if count}
+        episodes: dict[str, list[float]] = {}
+        if evaluation:
+            episodes = {"return": [e.return_ for e in evaluation], "length": [e.length for e in evaluation]}
+        counters = (self.state.steps, self.frames, self.state.seconds, self.agent.updates)
+        self._writer.write(*counters, scalars, episodes)
         self.state.rows, self.state.rows_sha256 = self._writer.rows, self._writer.sha256
-        self.metrics.reset()
-        self._display.update(**self._standing(), metrics=scalars)
+        if averages:
+            self.state.row_due = False
+            self.metrics.reset()
+            self._display.update(**self._standing(), metrics=scalars)
         broken = [name for name, value in scalars.items() if not math.isfinite(value)]
         if broken:
             raise Diverged(
@@ -493,7 +514,8 @@ class Trainer:
             return
         if self._has_images and self.config.training.video_every:
             self._video()
-        self._log()
+        if not self.config.training.eval_every:
+            self._log()
         self.state.finished_at = self.state.steps
         self._checkpoint()
         self._display.update(step=self.state.steps, frames=self.frames, phase="finished")
@@ -507,7 +529,11 @@ class Trainer:
     def _announce_stop(self) -> None:
         self._display.log("Stopping after this step, with a checkpoint; press Ctrl-C again to stop at once.")
 
+    def _note_time(self) -> None:
+        self.state.seconds = time.monotonic() - self._started
+
     def _checkpoint(self, score: float | None = None) -> Any:
+        self._note_time()
         self._watchdog.wait_for(watchdog.CHECKPOINT)
         self._learner.settle()
         with self.metrics.timer("checkpoint"):
