@@ -6,7 +6,7 @@ Names are grouped by their first part, which is also TensorBoard's grouping:
 - `behavior/…`: actor, critic and imagination, for example `behavior/actor_entropy`
 - `train/…`: `return` and `length` of episodes, averaged
 - `eval/…`: `return` and `length` of an evaluation's episodes, averaged, and `returns` and `lengths` of each. They are
-  the row of the step at which the evaluation was made, which has no averages of training unless these were due
+  in the row of the step at which it was made, which has no averages of training unless these were due
 - `updates/skipped`: updates so far in which something did not learn, because a loss or its gradients were not finite;
   absent while there are none, and such updates are in no average
 - `env/faults`: failures of environments so far; absent while there are none
