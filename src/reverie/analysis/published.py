@@ -21,6 +21,8 @@ VARIANTS: tuple[Variant, ...] = ("schedules", "release")
 """DreamerV2 with the paper's schedules, and as released."""
 BASELINES = {"dqn": "DQN", "c51": "C51", "rainbow": "Rainbow", "iqn": "IQN"}
 """Published agents (sticky actions, 200M frames) and how they are written."""
+AGGREGATES = ("gamer_median", "gamer_mean", "record_mean", "clipped_record_mean")
+"""Summaries over games that the paper's Table 1 has."""
 STICKY_ACTIONS = 0.25
 """Every published Atari number was measured with this probability of a repeated action."""
 
@@ -63,6 +65,13 @@ class PublishedCurve:
 def atari_scores() -> Mapping[str, GameScores]:
     """Published scores of the 57 games, by the table's names."""
     return MappingProxyType({row["game"]: _game_scores(row) for row in _rows("atari_scores.csv")})
+
+
+@cache
+def paper_table() -> Mapping[str, Mapping[str, float]]:
+    """Return the paper's Table 1: by agent, each of `AGGREGATES` over 55 games, rounded to two decimals."""
+    rows = {row["agent"].removeprefix("dreamerv2_"): row for row in _rows("paper_table1.csv")}
+    return MappingProxyType({agent: {kind: float(row[kind]) for kind in AGGREGATES} for agent, row in rows.items()})
 
 
 @cache

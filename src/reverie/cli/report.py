@@ -28,7 +28,7 @@ class Report:
     frames: float | None = None
     """Environment frames at which scores are taken; None takes the most that the runs have in common."""
     published: bool = False
-    """Instead of runs: the published results and their aggregates; a page is written where --out is given."""
+    """Instead of runs: the published results, the paper's Table 1 and its recomputation; --out writes a page."""
     json: bool = False
     """Print one JSON object on the last line, instead of tables."""
 
@@ -88,23 +88,19 @@ def _aggregates(one: Any) -> Table:
 
 
 def _published(command: Report) -> None:
+    from reverie.analysis.published import AGGREGATES
     from reverie.analysis.report import about_published, report_published
 
     page = report_published(command.out) if command.out else None
     if command.json:
         print(json.dumps(about_published.as_json() | ({"page": str(page)} if page else {})))
         return
-    table = Table("agent", "games", "gamer median", "record mean", "clipped record mean", "the paper's")
-    for name, found in about_published.published_aggregates().items():
-        paper = " / ".join(about_published.paper_cells(name)) if name in about_published.PAPER else "–"
-        table.add_row(
-            about_published.NAMES[name],
-            str(found.games),
-            f"{found.gamer_median:.2f}",
-            f"{found.record_mean:.3f}",
-            f"{found.clipped_record_mean:.3f}",
-            paper,
-        )
+    table = Table("agent", "source", *(kind.replace("_", " ") for kind in AGGREGATES))
+    for name, sources in about_published.comparison().items():
+        for index, (source, cells) in enumerate(sources.items()):
+            table.add_row(
+                "" if index else about_published.NAMES[name], source, *cells, end_section=source == "difference"
+            )
     out = console()
     out.print(table)
     out.print(about_published.METHOD)
