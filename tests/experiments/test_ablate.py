@@ -74,12 +74,10 @@ def test_scores_are_compared(tmp_path: Path) -> None:
     for cell in grid:
         write_run(cell, tmp_path, scores[cell.env, cell.variant] + 0.01 * cell.seed)
     (norm, balancing), facts = compare(grid, tmp_path)
-    assert (norm.ablation, norm.counts) == ("no-gru-norm", Counts(1, 1, 0))
-    assert (balancing.ablation, balancing.counts) == ("no-kl-balancing", Counts(0, 0, 2))
+    assert (norm.ablation, norm.counts("supported")) == ("no-gru-norm", Counts(1, 1, 0))
+    assert (balancing.ablation, balancing.counts("paper")) == ("no-kl-balancing", Counts(0, 0, 2))
     assert norm.compared["A-v0"].ablation == (20, 20.01)  # the mean of the evaluations in the last tenth
-    assert facts["random"] == {"A-v0": 2.0, "B-v0": 2.0}
     assert facts["seeds"] == 2
-    assert norm.compared["A-v0"].margin == pytest.approx(0.05 * (20.005 - 2))
 
 
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
@@ -92,7 +90,7 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
     other = cells(replace_settings(base, {"replay.batch_size": 9}), spec_of)
     write_run(other[5], tmp_path, 10)
     (norm, gaussian), _ = compare(grid, tmp_path)
-    assert norm.counts == gaussian.counts == Counts(0, 0, 0)
+    assert norm.counts("paper") == gaussian.counts("supported") == Counts(0, 0, 0)
     assert norm.missing["A-v0"] == (
         "A-v0 full seed 1 was not run; A-v0 no-gru-norm seed 0 is at step 100 of 200; "
         "A-v0 no-gru-norm seed 1 was not run"

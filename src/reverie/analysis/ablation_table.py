@@ -8,12 +8,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from reverie.analysis.ablations import ARTICLE, RULE, Counts, Row
+from reverie.analysis.ablations import ARTICLE, RULES, Counts, Row
 from reverie.files import replacing
 from reverie.provenance import commit, reverie_version
 
-HEADER = ("ablation", "better", "worse", "tied", "not comparable", "article: better", "worse", "tied")
-TASK_HEADER = ("task", "ablation", "seeds", "full", "score", "difference", "interval", "verdict")
+HEADER = (
+    "better / worse / tied", "here, paper's rule", "here, supported", "paper, 55 games", "not comparable"
+)  # fmt: skip
+TASK_HEADER = ("task", "ablation", "seeds", "full", "score", "difference", "interval", "paper's rule", "supported")
 
 FEW = 5
 """Seeds, below which the table says that they are few."""
@@ -23,9 +25,9 @@ def counts_table(rows: Sequence[Row]) -> list[tuple[str, ...]]:
     """Cells below `HEADER`, a line for each ablation."""
     lines = []
     for row in rows:
-        published = ARTICLE.get(row.ablation)
-        article = _shares(published) if published else ("not reported", "", "")
-        lines.append((row.ablation, *_shares(row.counts), str(len(row.missing)), *article))
+        article = _counts(ARTICLE[row.ablation]) if row.ablation in ARTICLE else "not reported"
+        here = (_counts(row.counts("paper")), _counts(row.counts("supported")))
+        lines.append((row.ablation, *here, article, str(len(row.missing))))
     return lines
 
 
@@ -37,19 +39,17 @@ def tasks_table(rows: Sequence[Row]) -> list[tuple[str, ...]]:
             interval = f"{one.interval[0]:+,.4g} to {one.interval[1]:+,.4g}" if one.interval else "one seed"
             seeds = str(len(one.full)) if len(one.full) == len(one.ablation) else f"{len(one.full)}/{len(one.ablation)}"
             means = [f"{_mean(values):,.4g}" for values in (one.full, one.ablation)]
-            lines.append((task, row.ablation, seeds, *means, f"{one.difference:+,.4g}", interval, one.verdict))
+            numbers = (seeds, *means, f"{one.difference:+,.4g}", interval)
+            lines.append((task, row.ablation, *numbers, one.paper, one.supported))
     return sorted(lines, key=lambda line: line[0])
 
 
 def notes(rows: Sequence[Row], facts: Mapping[str, Any]) -> list[str]:
-    """What belongs under the table: the size of the experiment, the rule, and every task that was not compared."""
+    """Return what belongs under the table: the size of the experiment, both rules, and every task not compared."""
     tasks = len({task for row in rows for task in (*row.compared, *row.missing)})
     seeds = int(facts["seeds"])
     counted = f"{seeds} seed" if seeds == 1 else f"{seeds} seeds"
-    lines = [f"Tasks: {tasks}, with {counted} of each agent: {facts['tasks']}.", RULE]
-    lines.append(
-        "Percentages are shares of the tasks compared: of these here, of 55 games in the article. " + facts["score"]
-    )
+    lines = [f"Tasks: {tasks}, with {counted} of each agent: {facts['tasks']}. {facts['score']}", *RULES.values()]
     if seeds < FEW:
         lines.append(f"Few seeds ({seeds}): only large differences can be told from chance.")
     lines += [f"Not comparable: {row.ablation} on {task}: {why}" for row in rows for task, why in row.missing.items()]
@@ -68,12 +68,13 @@ def as_json(rows: Sequence[Row], facts: Mapping[str, Any]) -> dict[str, Any]:
     """Everything."""
     return {
         **facts,
-        "rule": RULE,
+        "rules": RULES,
         "reverie": reverie_version(),
         "commit": commit(),
         "ablations": {
             row.ablation: {
-                **row.counts._asdict(),
+                "paper_rule": row.counts("paper")._asdict(),
+                "supported": row.counts("supported")._asdict(),
                 "article": ARTICLE[row.ablation]._asdict() if row.ablation in ARTICLE else None,
                 "tasks": {task: asdict(one) for task, one in row.compared.items()},
                 "not_comparable": dict(row.missing),
@@ -87,15 +88,17 @@ def as_csv(rows: Sequence[Row]) -> str:
     """One line for each task and ablation; those that were not compared have the reason in place of numbers."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    numbers = ("full_mean", "ablation_mean", "difference", "margin", "interval_low", "interval_high")
-    writer.writerow(("ablation", "task", "verdict", "full_seeds", "ablation_seeds", *numbers, "reason"))
+    numbers = (
+        "full_seeds", "ablation_seeds", "full_mean", "ablation_mean", "difference", "interval_low", "interval_high"
+    )  # fmt: skip
+    writer.writerow(("ablation", "task", "paper_rule", "supported", *numbers, "reason"))
     for row in rows:
         for task, one in row.compared.items():
             low, high = one.interval or ("", "")
-            values = (_mean(one.full), _mean(one.ablation), one.difference, one.margin, low, high)
-            writer.writerow((row.ablation, task, one.verdict, len(one.full), len(one.ablation), *values, ""))
+            values = (len(one.full), len(one.ablation), _mean(one.full), _mean(one.ablation), one.difference, low, high)
+            writer.writerow((row.ablation, task, one.paper, one.supported, *values, ""))
         for task, why in row.missing.items():
-            writer.writerow((row.ablation, task, "not comparable", "", "", *[""] * len(numbers), why))
+            writer.writerow((row.ablation, task, *["not comparable"] * 2, *[""] * len(numbers), why))
     return out.getvalue()
 
 
@@ -124,9 +127,8 @@ def write(rows: Sequence[Row], facts: Mapping[str, Any], folder: Path) -> list[P
     return paths
 
 
-def _shares(counts: Counts) -> tuple[str, ...]:
-    total = counts.total
-    return tuple(f"{count} ({count / total:.0%})" if total else "0" for count in counts)
+def _counts(counts: Counts) -> str:
+    return " / ".join(map(str, counts))
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -1,14 +1,10 @@
 """Ablations against the full agent: scores in, verdicts and counts out.
 
-A task is better or worse only if all of this holds, and tied otherwise:
+A task has two verdicts:
 
-1. the means over seeds differ by more than `MARGIN` of the range, the larger of both means' distances from random play;
-2. Welch's `CONFIDENCE` interval of the difference leaves out 0;
-3. one of the means at least is above random play.
-
-The first keeps differences that nobody cares about from counting, the second those that chance explains, the third
-those between agents that have learned nothing. With one seed there is no interval, and the margin is
-`MARGIN_ONE_SEED`. The article gives counts and no rule.
+- by the paper's rule (section 3.2) two results within 5 % of each other are tied: |a - b| <= 0.05 max(|a|, |b|) for the
+  means over seeds a and b of the final scores;
+- a better or worse is supported if Welch's 95 % interval of a - b leaves out 0. One seed has no interval: tied.
 """
 
 import math
@@ -21,21 +17,25 @@ import numpy as np
 from scipy import stats
 
 Verdict = Literal["better", "worse", "tied"]
+Rule = Literal["paper", "supported"]
 
 MARGIN = 0.05
-"""Share of the range."""
-MARGIN_ONE_SEED = 0.25
-"""Seeds of one agent differ by more than `MARGIN` as a rule; by how much here, one seed cannot say."""
+"""Share of the larger mean up to which two results are tied."""
 CONFIDENCE = 0.95
 
-RULE = (
-    "Rule: an ablation is better or worse on a task if the mean over seeds of its final score differs from that of the "
-    f"full agent by more than {MARGIN:.0%} of the range (the larger of both means' distances from random play), if "
-    f"Welch's {CONFIDENCE:.0%} interval of the difference leaves out 0, and if one of both at least is above random "
-    f"play; otherwise they are tied. With one seed there is no interval, and the difference must be more than "
-    f"{MARGIN_ONE_SEED:.0%} of the range. The article gives its counts, over 55 Atari games at 200M frames, without a "
-    "rule for ties."
-)
+RULES = {
+    "paper": (
+        f"Paper's rule (section 3.2): two results are tied if they are within {MARGIN:.0%} of each other. Here: if "
+        f"means over seeds differ by at most {MARGIN:.0%} of the larger one in size. The paper counts over 55 Atari "
+        "games at 200M frames."
+    ),
+    "supported": (
+        "Supported by the evidence: better or worse by the paper's rule, and Welch's "
+        f"{CONFIDENCE:.0%} interval of the difference leaves out 0; tied otherwise. One seed has no interval and "
+        "supports neither."
+    ),
+}
+"""Both rules in words, by their names."""
 
 
 class Counts(NamedTuple):
@@ -44,11 +44,6 @@ class Counts(NamedTuple):
     better: int
     worse: int
     tied: int
-
-    @property
-    def total(self) -> int:
-        """Tasks that were compared."""
-        return sum(self)
 
 
 ARTICLE: Mapping[str, Counts] = {
@@ -59,7 +54,7 @@ ARTICLE: Mapping[str, Counts] = {
     "reinforce-only": Counts(18, 24, 13),
     "straight-through-only": Counts(5, 44, 6),
 }
-"""The article's counts by ablation, over 55 Atari games."""
+"""The paper's counts by ablation, over 55 Atari games, by its rule for ties."""
 
 
 @dataclass(frozen=True)
@@ -71,37 +66,34 @@ class Comparison:
     ablation: tuple[float, ...]
     difference: float
     """Of the means; above 0 where the ablation is better."""
-    margin: float
-    """What it must exceed."""
     interval: tuple[float, float] | None
     """Of the difference; None with one seed."""
-    verdict: Verdict
+    paper: Verdict
+    """By the paper's rule."""
+    supported: Verdict
+    """By the paper's rule and Welch's interval."""
 
 
-def compare(full: Sequence[float], ablation: Sequence[float], random: float | None = None) -> Comparison:
+def compare(full: Sequence[float], ablation: Sequence[float]) -> Comparison:
     """Compare final scores.
 
     Args:
         full: of the full agent, one a seed; higher is better.
         ablation: of the ablation.
-        random: score of random play; where it is not known, 0 takes its place in the range, and condition 3 holds.
 
     Raises:
         ValueError: if one of them has no scores, or one that is not finite.
     """
-    if not full or not ablation or not all(map(math.isfinite, (*full, *ablation, random or 0.0))):
+    if not full or not ablation or not all(map(math.isfinite, (*full, *ablation))):
         raise ValueError(f"Cannot compare {ablation} with {full}: every score must be a finite number.")
     means = float(np.mean(ablation)), float(np.mean(full))
     difference = means[0] - means[1]
-    spread = max(abs(mean - (random or 0.0)) for mean in means)
-    learned = random is None or max(means) > random
     interval = welch_interval(ablation, full) if min(len(full), len(ablation)) > 1 else None
-    margin = (MARGIN if interval else MARGIN_ONE_SEED) * spread
-    clear = interval is None or not interval[0] <= 0 <= interval[1]
-    verdict: Verdict = "tied"
-    if learned and clear and abs(difference) > margin:
-        verdict = "better" if difference > 0 else "worse"
-    return Comparison(tuple(full), tuple(ablation), difference, margin, interval, verdict)
+    paper: Verdict = "tied"
+    if abs(difference) > MARGIN * max(map(abs, means)):
+        paper = "better" if difference > 0 else "worse"
+    is_clear = interval is not None and not interval[0] <= 0 <= interval[1]
+    return Comparison(tuple(full), tuple(ablation), difference, interval, paper, paper if is_clear else "tied")
 
 
 def welch_interval(a: Sequence[float], b: Sequence[float], confidence: float = CONFIDENCE) -> tuple[float, float]:
@@ -133,10 +125,9 @@ class Row:
     missing: Mapping[str, str]
     """Tasks that cannot be compared, and why."""
 
-    @property
-    def counts(self) -> Counts:
-        """Verdicts over the tasks that were compared."""
-        verdicts = [comparison.verdict for comparison in self.compared.values()]
+    def counts(self, rule: Rule) -> Counts:
+        """Return the number of tasks with each verdict, of those that were compared."""
+        verdicts = [getattr(comparison, rule) for comparison in self.compared.values()]
         return Counts(verdicts.count("better"), verdicts.count("worse"), verdicts.count("tied"))
 
 
@@ -150,15 +141,12 @@ class Scores:
     """What is missing, in words; empty if every seed is there."""
 
 
-def tabulate(
-    full: Mapping[str, Scores], ablations: Mapping[str, Mapping[str, Scores]], random: Mapping[str, float]
-) -> list[Row]:
-    """Compare every ablation with the full agent on every task. What misses a seed is not compared.
+def tabulate(full: Mapping[str, Scores], ablations: Mapping[str, Mapping[str, Scores]]) -> list[Row]:
+    """Compare every ablation with the full agent on every task; one that misses a seed is not compared.
 
     Args:
         full: the full agent's scores by task.
         ablations: by ablation and task.
-        random: scores of random play, of the tasks where they are known.
     """
     rows = []
     for name, scores in ablations.items():
@@ -169,6 +157,6 @@ def tabulate(
             if gap:
                 missing[task] = gap
             else:
-                compared[task] = compare(reference.values, scores[task].values, random.get(task))
+                compared[task] = compare(reference.values, scores[task].values)
         rows.append(Row(name, compared, missing))
     return rows

@@ -25,9 +25,10 @@ SEEDS = 3
 class Ablate:
     """Train the full agent and the article's ablations, then count where each is better, worse or tied.
 
-    The ablations are the article's six, and the GRU without layer norm. Without ENV, the environments and budgets are
-    those of a suite; a suite or plan that compares agents of its own with `full` keeps those. The command is a sweep:
-    it goes on where it stopped. Every setting is an option, as for reverie train, and holds for all agents.
+    Counts are by the paper's rule, and by what Welch's intervals support. The ablations are the article's six, and the
+    GRU without layer norm. Without ENV, the environments and budgets are those of a suite; one that compares
+    agents of its own with `full` keeps those. The command is a sweep: it goes on where it stopped. Every setting is an
+    option, as for reverie train, and holds for all agents.
     """
 
     environments: Annotated[tuple[str, ...], tyro.conf.arg(metavar="ENV...")]

@@ -1,6 +1,5 @@
 """The article's ablations as a sweep, and its results as a table."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -59,16 +58,14 @@ def compare(cells: Sequence[Cell], folder: Path) -> tuple[list[Row], dict[str, A
         raise RunError(f"The sweep in {folder} cannot be compared: it needs the variant '{FULL}' and another one.")
     runs = {cell.name: _read(cell, folder) for cell in cells if not cell.twin}
     by_agent = {variant: _scores([c for c in cells if c.variant == variant], runs) for variant in variants}
-    random = _random(cells, runs)
     facts = {
         "seeds": len({cell.seed for cell in cells}),
         "tasks": _tasks(cells),
         "score": f"A run's final score is the mean of its evaluations in the last {FINAL_SHARE:.0%} of its frames.",
         "budgets": {cell.env: {"preset": cell.preset, "frames": cell.frames} for cell in cells},
-        "random": random,
     }
     full = by_agent.pop(FULL)
-    return tabulate(full, by_agent, random), facts
+    return tabulate(full, by_agent), facts
 
 
 def _tasks(cells: Sequence[Cell]) -> str:
@@ -106,16 +103,4 @@ def _scores(cells: Sequence[Cell], runs: Mapping[str, Run | str]) -> dict[str, S
             elif run.final_score is not None:
                 values.append(run.final_score.value)
         found[env] = Scores(tuple(values), "; ".join(missing))
-    return found
-
-
-def _random(cells: Sequence[Cell], runs: Mapping[str, Run | str]) -> dict[str, float]:
-    """Mean return of the random episodes at the beginning of the runs, by task; tasks without any are left out."""
-    found: dict[str, float] = {}
-    for env in dict.fromkeys(cell.env for cell in cells):
-        several = [runs.get(cell.name) for cell in cells if cell.env == env]
-        rows = [row for run in several if isinstance(run, Run) for row in run.rows if not row["updates"]]
-        returns = [row["train/return"] for row in rows if math.isfinite(row.get("train/return", math.nan))]
-        if returns:
-            found[env] = sum(returns) / len(returns)
     return found
