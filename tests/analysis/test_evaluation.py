@@ -1,5 +1,6 @@
 """Evaluations beside published scores."""
 
+import statistics
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ def result(env: str = "ALE/Boxing-v5", returns: tuple[float, ...] = (4.1, 8.1), 
         "seed": 12,
         "protocol": {"sticky_actions": 0.25, "action_repeat": 4, "time_limit": 27_000, "seed": "given", **protocol},
         "mean": mean,
-        "std": (sum((value - mean) ** 2 for value in returns) / len(returns)) ** 0.5,
+        "std": statistics.stdev(returns) if len(returns) > 1 else None,
         "episodes": [{"return": value, "length": 100} for value in returns],
     }
 
@@ -29,6 +30,7 @@ def test_an_atari_game() -> None:
     }
     assert found["references"] == {"random": 0.1, "human_gamer": 12.1, "human_record": 100.0}
     # Deviations of 2 from the mean: sample deviation sqrt(8), divided by sqrt(2).
+    assert found["std"] == pytest.approx(8**0.5)
     assert found["standard_error"] == pytest.approx(2.0)
     assert protocol_line(found) == (
         "sticky actions p=0.25, mode actions, sampled latents, whole episodes (up to 27,000 steps), "

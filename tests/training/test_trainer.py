@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import statistics
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -184,7 +185,10 @@ def test_evaluating_twice_gives_the_same(tmp_path: Path) -> None:
     first, again = evaluate_run(tmp_path, 3), evaluate_run(tmp_path, 3)
     assert first == again
     assert len(first["episodes"]) == 3
-    assert first["mean"] == np.mean([episode["return"] for episode in first["episodes"]])
+    returns = [episode["return"] for episode in first["episodes"]]
+    assert first["mean"] == np.mean(returns)
+    assert first["std"] == pytest.approx(statistics.stdev(returns))
+    assert evaluate_run(tmp_path, 1)["std"] is None
 
 
 class Stops(environments.Catch):

@@ -24,7 +24,7 @@ def with_references(result: Mapping[str, Any]) -> dict[str, Any]:
         result: of `evaluate_run`.
 
     Returns:
-        Also `standard_error`, std / sqrt(n - 1), None for a single episode; `normalised` by kind and `references`, both
+        Also `standard_error`, std / sqrt(n), None for a single episode; `normalised` by kind and `references`, both
         empty for an environment that no scores are published for.
     """
     episodes = len(result["episodes"])
@@ -32,7 +32,7 @@ def with_references(result: Mapping[str, Any]) -> dict[str, Any]:
     references = {"random": game.random, "human_gamer": game.gamer, "human_record": game.record} if game else {}
     return {
         **result,
-        "standard_error": result["std"] / math.sqrt(episodes - 1) if episodes > 1 else None,
+        "standard_error": result["std"] / math.sqrt(episodes) if episodes > 1 else None,
         "normalised": normalised_scores(result["env"], result["mean"]),
         "references": references,
     }

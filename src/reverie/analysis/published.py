@@ -53,11 +53,12 @@ class GameScores:
 
 @dataclass(frozen=True)
 class PublishedCurve:
-    """Mean and standard deviation over seeds at environment frames; all [P]."""
+    """Mean and deviation over seeds at environment frames; all [P]."""
 
     frames: Floats
     mean: Floats
     std: Floats
+    """Sample standard deviation, divided by n - 1; nan for a single seed."""
     seeds: NDArray[np.int64]
 
 
@@ -154,6 +155,8 @@ def _curves(rows: Iterator[dict[str, str]], key: str) -> dict[str, PublishedCurv
         points.setdefault(row[key], []).append(point)
     curves = {}
     for name, values in points.items():
-        frames, mean, std, seeds = np.array(sorted(values), np.float64).T
+        frames, mean, population, seeds = np.array(sorted(values), np.float64).T
+        with np.errstate(divide="ignore"):
+            std = np.where(seeds > 1, population * np.sqrt(seeds / (seeds - 1)), math.nan)
         curves[name] = PublishedCurve(frames, mean, std, seeds.astype(np.int64))
     return curves

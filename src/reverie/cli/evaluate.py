@@ -49,9 +49,10 @@ def run(argv: list[str]) -> None:
         table.add_row(str(number), f"{episode['return']:,.2f}", f"{episode['length']:,}")
     out = console()
     out.print(table)
-    error = "" if result["standard_error"] is None else f", standard error {result['standard_error']:,.2f}"
-    count = len(result["episodes"])
-    out.print(f"mean return {result['mean']:,.2f}, standard deviation {result['std']:,.2f}{error}, n = {count}")
+    spread = ""
+    if result["std"] is not None:
+        spread = f", standard deviation {result['std']:,.2f}, standard error {result['standard_error']:,.2f}"
+    out.print(f"mean return {result['mean']:,.2f}{spread}, n = {len(result['episodes'])}")
     if result["normalised"]:
         out.print(
             "normalised: " + ", ".join(f"{value:.3f} {NAMES[kind]}" for kind, value in result["normalised"].items())

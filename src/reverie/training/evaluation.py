@@ -77,8 +77,8 @@ def evaluate_run(path: Path, episodes: int, seed: int | None = None, device: str
         device: where the agent runs.
 
     Returns:
-        `mean`, `std` and `episodes`, a list of {return, length}, of raw rewards; `env`, `agent_steps`, `seed`; and
-        `protocol`, how the episodes were played.
+        `mean`, `std` (the sample's, divided by n - 1; None for one episode) and `episodes`, a list of {return, length},
+        of raw rewards; `env`, `agent_steps`, `seed`; and `protocol`, how the episodes were played.
     """
     from reverie.training.loading import load
 
@@ -93,7 +93,7 @@ def evaluate_run(path: Path, episodes: int, seed: int | None = None, device: str
         "seed": seed,
         "protocol": {**_protocol(agent.config.env), "seed": origin},
         "mean": float(returns.mean()),
-        "std": float(returns.std()),
+        "std": float(returns.std(ddof=1)) if len(returns) > 1 else None,
         "episodes": [{"return": episode.return_, "length": episode.length} for episode in played],
     }
 

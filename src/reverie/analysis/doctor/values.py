@@ -78,7 +78,7 @@ def compare(value: Float[Tensor, "T B"], returns: Float[Tensor, "T B"]) -> Compa
         returns=returns.mean().item(),
         bias=bias.mean().item(),
         bias_error=error,
-        spread=returns.std(correction=0).item(),
+        spread=returns.std().item() if returns.numel() > 1 else 0.0,
         correlation=correlation(*flat),
         explained=explained_variance(*flat),
         states=value.numel(),

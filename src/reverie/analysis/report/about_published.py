@@ -93,7 +93,7 @@ def write_page(drawn: Mapping[str, Figure]) -> str:
         section(
             "curves",
             "Learning curves",
-            "<p>Mean and standard deviation over seeds.</p>",
+            "<p>Mean and sample standard deviation over seeds.</p>",
             f'<div class="figures">\n{chr(10).join(parts)}\n</div>',
         ),
     ]

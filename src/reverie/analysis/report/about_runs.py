@@ -100,8 +100,8 @@ def _curves_lead() -> str:
     return (
         "<p>A thin line is a seed. The thick line is the mean over seeds and the band reaches from the least to the "
         "greatest seed; both end where the first counted seed ends. A cross marks a run that stopped early. Black: "
-        "DreamerV2's published mean and standard deviation over seeds, one point per million frames (control suite: "
-        "30k), as far as these runs go.</p>"
+        "DreamerV2's published mean and sample standard deviation over seeds, one point per million frames (control "
+        "suite: 30k), as far as these runs go.</p>"
     )
 
 
