@@ -89,6 +89,11 @@ def agent_label(
     return ", ".join([*parts, *([f"{more} more settings"] if more > 1 else ["1 more setting"] if more else [])])
 
 
+def nearest_preset(config: Config, preset: str | None = None) -> str:
+    """Return the name of the preset that a run says it was started with, or else of the nearest one."""
+    return _nearest(config, preset, None)[0]
+
+
 def setting_text(path: str, value: Any) -> str:
     """`world_model.kl.scale=1`."""
     return f"{path}={_text(value)}"

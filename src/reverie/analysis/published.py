@@ -156,7 +156,6 @@ def _curves(rows: Iterator[dict[str, str]], key: str) -> dict[str, PublishedCurv
     curves = {}
     for name, values in points.items():
         frames, mean, population, seeds = np.array(sorted(values), np.float64).T
-        with np.errstate(divide="ignore"):
-            std = np.where(seeds > 1, population * np.sqrt(seeds / (seeds - 1)), math.nan)
-        curves[name] = PublishedCurve(frames, mean, std, seeds.astype(np.int64))
+        others = np.where(seeds > 1, seeds - 1, math.nan)
+        curves[name] = PublishedCurve(frames, mean, population * np.sqrt(seeds / others), seeds.astype(np.int64))
     return curves

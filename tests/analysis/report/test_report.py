@@ -333,10 +333,18 @@ def test_published_scores_at_frames() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "variant"), [("atari", "release"), ("atari-paper", "schedules"), ("atari-small", "release")]
+    ("name", "variant"),
+    [
+        ("atari", "release"),
+        ("atari-paper", "schedules"),
+        ("article", "schedules"),
+        ("atari-small", "release"),
+        ("atari-laptop", "release"),  # its entropy falls by a schedule of its own
+    ],
 )
 def test_variant_of_a_preset(name: str, variant: str) -> None:
     assert variant_of(preset(name)) == variant
+    assert variant_of(preset(name).override(train_every=9), name) == variant
 
 
 def test_long_names_have_room(tmp_path: Path) -> None:

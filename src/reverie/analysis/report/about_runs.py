@@ -127,7 +127,7 @@ def _curve_caption(place: Environment) -> str:
     texts = [f"Returns of {listed(sorted(sources))}."]
     starts = [
         line.frames[0]
-        for variant in variants_of(run.config for entry in place.entries for run in entry.runs)
+        for variant in variants_of(run for entry in place.entries for run in entry.runs)
         if (line := curve(place.name, variant)) is not None
     ]
     if starts and min(starts) > end:

@@ -61,7 +61,7 @@ def learning_curves(place: Environment, agents: Sequence[str]) -> Figure:
     end = max(run.frames for entry in place.entries for run in entry.runs)
     for entry in place.entries:
         _draw_entry(axes, entry, style(agents.index(entry.agent)))
-    for variant in variants_of(run.config for entry in place.entries for run in entry.runs):
+    for variant in variants_of(run for entry in place.entries for run in entry.runs):
         line = curve(place.name, variant)
         if line is not None and line.frames[0] <= end:
             seeds = line.seeds[line.frames <= end].tolist()

@@ -5,24 +5,32 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from reverie.analysis.labels import nearest_preset
 from reverie.analysis.published import BASELINES, VARIANTS, Variant, curve, game_scores
-from reverie.analysis.runs import FINAL_SHARE
+from reverie.analysis.runs import FINAL_SHARE, Run
 from reverie.config import Config
 
+PAPER_PRESETS = ("atari-paper", "article", "dreamer-v1")
+"""Presets of the paper's agent with schedules, and of its predecessor; all others follow the release."""
 HUMANS = {"random": "random", "gamer": "gamer", "record": "record"}
 """Fields of the published scores of a game, and their headings."""
 
 
-def variant_of(config: Config) -> Variant:
-    """The published variant that a configuration follows: with schedules (the paper), or without (the release)."""
-    actor = config.behavior.actor
-    settings = (actor.entropy, actor.dynamics_weight if actor.gradient == "both" else 0.0, actor.optimizer.lr)
-    return "schedules" if any(isinstance(value, str) for value in settings) else "release"
+def variant_of(config: Config, preset: str | None = None) -> Variant:
+    """Return the published variant to compare a run with: the paper's for its own presets, or else the release's.
+
+    A schedule alone does not make an agent the paper's: `atari-laptop` has one and follows the release.
+
+    Args:
+        config: of the run.
+        preset: that the run says it was started with; None looks for the nearest.
+    """
+    return "schedules" if nearest_preset(config, preset) in PAPER_PRESETS else "release"
 
 
-def variants_of(configs: Iterable[Config]) -> tuple[Variant, ...]:
-    """The variants that these configurations follow."""
-    found = {variant_of(config) for config in configs}
+def variants_of(runs: Iterable[Run]) -> tuple[Variant, ...]:
+    """Return the published variants to compare these runs with."""
+    found = {variant_of(run.config, run.preset) for run in runs}
     return tuple(variant for variant in VARIANTS if variant in found)
 
 

@@ -57,7 +57,7 @@ def count_cell(count: int) -> str:
 
 def shown_variants(comparison: Comparison) -> tuple[Variant, ...]:
     """The published variants that the runs follow, of those in environments that something is published for."""
-    return variants_of(run.config for run in comparison.runs if task(run.environment))
+    return variants_of(run for run in comparison.runs if task(run.environment))
 
 
 def scores_table(comparison: Comparison, colors: Mapping[str, str]) -> Table:
