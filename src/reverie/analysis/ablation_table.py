@@ -13,7 +13,7 @@ from reverie.files import replacing
 from reverie.provenance import commit, reverie_version
 
 HEADER = (
-    "better / worse / tied", "here, paper's rule", "here, supported", "paper, 55 games", "not comparable"
+    "better / worse / tied", "here, paper's rule", "here, supported", "article, 55 games", "not comparable"
 )  # fmt: skip
 TASK_HEADER = ("task", "ablation", "seeds", "full", "score", "difference", "interval", "paper's rule", "supported")
 

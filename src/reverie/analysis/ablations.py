@@ -25,8 +25,8 @@ CONFIDENCE = 0.95
 
 RULES = {
     "paper": (
-        f"Paper's rule (section 3.2): two results are tied if they are within {MARGIN:.0%} of each other. Here: if "
-        f"means over seeds differ by at most {MARGIN:.0%} of the larger one in size. The paper counts over 55 Atari "
+        f"Paper's rule (section 3.2): two results are tied if they are within {MARGIN:.0%} of each other. Here: if means "
+        f"over seeds differ by at most {MARGIN:.0%} of the larger one in size. The article's counts are over 55 Atari "
         "games at 200M frames."
     ),
     "supported": (
@@ -54,7 +54,7 @@ ARTICLE: Mapping[str, Counts] = {
     "reinforce-only": Counts(18, 24, 13),
     "straight-through-only": Counts(5, 44, 6),
 }
-"""The paper's counts by ablation, over 55 Atari games, by its rule for ties."""
+"""The article's counts by ablation, over 55 Atari games; ties by the paper's rule."""
 
 
 @dataclass(frozen=True)
