@@ -1,33 +1,15 @@
-"""Learning curves: the numbers that are drawn, and figures that can be opened."""
+"""Learning curves: smoothing, means and bands."""
 
-import json
 import math
-import re
-from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
-from reverie.analysis.curves import Curve, band, curve, plot_learning_curve, smooth
-from reverie.errors import ReverieError, RunError
-from reverie.training.metrics import MetricsWriter
+from reverie.analysis.curves import Curve, band, curve, smooth
 
 
 def line(frames: list[float], values: list[float]) -> Curve:
     return Curve(np.array(frames, float), np.array(values, float))
-
-
-def make_run(folder: Path, env: str | None = "ALE/Pong-v5", rows: int = 30, loss: str = "model/image_loss") -> Path:
-    with MetricsWriter(folder, tensorboard=False) as writer:
-        for index in range(rows):
-            scalars = {loss: 3763 + 1000 * 0.7**index, "model/kl": 8.0, "train/return": float(index)}
-            if index % 5 == 0:
-                scalars["eval/return"] = index + 1.0
-            writer.write(index * 10, index * 40, index * 2.0, index, scalars)
-    if env is not None:
-        (folder / "config.json").write_text(json.dumps({"env": {"name": env}}))
-    return folder
 
 
 def test_curve_takes_the_rows_that_have_the_metric() -> None:
@@ -66,62 +48,3 @@ def test_band_of_curves_that_do_not_overlap() -> None:
 def test_long_curves_are_thinned_out() -> None:
     frames, mean, _, _ = band([line(list(range(5000)), [1.0] * 5000)], points=100)
     assert len(frames) == 100 and mean.tolist() == [1.0] * 100
-
-
-@pytest.mark.parametrize("suffix", [".png", ".svg", ".pdf"])
-def test_figures(tmp_path: Path, suffix: str) -> None:
-    runs = [make_run(tmp_path / str(seed), rows=20 + seed) for seed in range(2)]
-    out = tmp_path / "new" / f"curve{suffix}"
-    assert plot_learning_curve(runs, out) == out
-    first = out.read_bytes()
-    assert plot_learning_curve(runs, out).read_bytes() == first
-    assert [path.name for path in out.parent.iterdir()] == [out.name]
-    if suffix == ".png":
-        picture = Image.open(out)
-        assert picture.width > 1000 and len(picture.convert("RGB").getcolors(1 << 24) or []) > 50
-
-
-def test_what_is_drawn(tmp_path: Path) -> None:
-    pong = [make_run(tmp_path / f"pong{seed}") for seed in range(2)]
-    boxing = make_run(tmp_path / "boxing", "ALE/Boxing-v5", loss="model/vector_loss")
-    svg = plot_learning_curve([*pong, boxing / "metrics.jsonl"], tmp_path / "curve.svg").read_text()
-    texts = re.findall(r"<!-- (.*?) -->", svg)
-    for label in (
-        "ALE/Pong-v5, training",
-        "ALE/Pong-v5, evaluation",
-        "ALE/Boxing-v5, training",
-        "Reconstruction",
-        "KL, posterior to prior",
-        "environment frames",
-    ):
-        assert label in texts, label
-    assert svg.count("fill-opacity: 0.18") >= 1  # the band of the two runs of Pong
-    assert "not recorded" not in texts
-    alone = plot_learning_curve([boxing], tmp_path / "alone.svg").read_text()
-    assert "fill-opacity: 0.18" not in alone and "ALE/Boxing-v5" in re.findall(r"<!-- (.*?) -->", alone)
-
-
-def test_a_run_of_one_row_and_no_configuration(tmp_path: Path) -> None:
-    with MetricsWriter(tmp_path / "short", tensorboard=False) as writer:
-        writer.write(1, 4, 0.5, 0, {"model/kl": 3.0})
-    svg = plot_learning_curve([tmp_path / "short"], tmp_path / "curve.svg").read_text()
-    texts = re.findall(r"<!-- (.*?) -->", svg)
-    # Identical texts are drawn once in an SVG and used again.
-    assert "not recorded" in texts and "short" in texts
-
-
-def test_mistakes(tmp_path: Path) -> None:
-    run = make_run(tmp_path / "run")
-    with pytest.raises(ReverieError, match=r"\.svg, \.png, \.pdf"):
-        plot_learning_curve([run], tmp_path / "curve.jpg")
-    with pytest.raises(RunError, match="no run to draw"):
-        plot_learning_curve([], tmp_path / "curve.svg")
-    with pytest.raises(RunError, match="There are no metrics"):
-        plot_learning_curve([tmp_path / "nowhere"], tmp_path / "curve.svg")
-    (tmp_path / "empty").mkdir()
-    (tmp_path / "empty" / "metrics.jsonl").touch()
-    with pytest.raises(RunError, match="no metrics yet"):
-        plot_learning_curve([tmp_path / "empty"], tmp_path / "curve.svg")
-    (tmp_path / "file").touch()
-    with pytest.raises(ReverieError, match="Cannot write"):
-        plot_learning_curve([run], tmp_path / "file" / "curve.svg")

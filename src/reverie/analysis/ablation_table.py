@@ -23,7 +23,7 @@ FEW = 5
 
 def counts_table(rows: Sequence[Row]) -> list[tuple[str, ...]]:
     """Cells below `HEADER`, a line for each ablation."""
-    lines = []
+    lines: list[tuple[str, ...]] = []
     for row in rows:
         article = _counts(ARTICLE[row.ablation]) if row.ablation in ARTICLE else "not reported"
         here = (_counts(row.counts("paper")), _counts(row.counts("supported")))

@@ -25,8 +25,8 @@ CONFIDENCE = 0.95
 
 RULES = {
     "paper": (
-        f"Paper's rule (section 3.2): two results are tied if they are within {MARGIN:.0%} of each other. Here: if means "
-        f"over seeds differ by at most {MARGIN:.0%} of the larger one in size. The article's counts are over 55 Atari "
+        f"Paper's rule (section 3.2): two results are tied if they are within {MARGIN:.0%} of each other, here if "
+        f"means over seeds differ by at most {MARGIN:.0%} of the larger one in size. The article counted 55 Atari "
         "games at 200M frames."
     ),
     "supported": (

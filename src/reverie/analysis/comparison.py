@@ -114,9 +114,7 @@ def compare(runs: Sequence[Run], unreadable: Sequence[Unreadable] = (), frames: 
         unreadable: passed on.
         frames: at which scores are taken; None takes the most that the runs of each environment have in common.
     """
-    first = {agent_settings(run.config): run for run in reversed(runs)}
-    shared = shared_settings([(run.config, run.preset, run.variant) for run in first.values()])
-    labels = _labels(first, shared)
+    labels, shared = label_agents(runs)
     agents = tuple(dict.fromkeys(labels[agent_settings(run.config)] for run in runs))
     groups: dict[tuple[str, str], list[Run]] = {}
     for run in runs:
@@ -130,6 +128,13 @@ def compare(runs: Sequence[Run], unreadable: Sequence[Unreadable] = (), frames: 
         places.append(Environment(name, at, tuple(_entry(agent, name, group, at) for agent, group in here.items())))
     texts = tuple(setting_text(path, value) for path, value in shared.items())
     return Comparison(agents, tuple(places), tuple(unreadable), tuple(doubles), frames is not None, texts)
+
+
+def label_agents(runs: Sequence[Run]) -> tuple[dict[Any, str], dict[str, Any]]:
+    """Return labels by `agent_settings`, and the settings that all agents share and the labels leave out."""
+    first = {agent_settings(run.config): run for run in reversed(runs)}
+    shared = shared_settings([(run.config, run.preset, run.variant) for run in first.values()])
+    return _labels(first, shared), shared
 
 
 def common_frames(runs: Iterable[Run]) -> float:

@@ -11,18 +11,23 @@ from reverie.errors import ConfigError
 from reverie.presets import PRESETS
 from reverie.variants import VARIANTS, combined, with_variant
 
-INCIDENTAL = frozenset(
+COMPUTATION = frozenset(
     {
-        "env.name",  # an agent is compared over environments
         "env.parallel",
-        "training.steps",  # a longer run of the same agent; scores are compared at common frames
-        "training.seed",
         "training.device",
         "training.precision",
         "training.threads",
         "training.overlap",
         "training.compile",
         "training.cuda_graphs",
+    }
+)
+"""Settings of how a run is carried out: they may change its numbers, and make no other agent."""
+INCIDENTAL = COMPUTATION | frozenset(
+    {
+        "env.name",  # an agent is compared over environments
+        "training.steps",  # a longer run of the same agent; scores are compared at common frames
+        "training.seed",
         "training.log_every",
         "training.eval_every",
         "training.eval_episodes",

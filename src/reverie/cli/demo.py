@@ -59,8 +59,8 @@ def run(argv: list[str]) -> None:
 
 def _draw(folder: Path) -> dict[str, Path]:
     """Pictures by what they show."""
-    from reverie.analysis.curves import plot_learning_curve
     from reverie.analysis.dream import dream_run
+    from reverie.analysis.plot import plot_learning_curve
 
     return {
         "learning curve": plot_learning_curve([folder], folder / "learning-curve.png"),

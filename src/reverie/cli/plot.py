@@ -14,11 +14,12 @@ from reverie.cli.options import UsageError, console, parse
 class Plot:
     """Draw returns, reconstruction loss and KL of runs over environment frames.
 
-    Runs in the same environment are drawn as one curve, their mean, with a band from the least to the greatest.
+    Runs that differ in the seed alone share a colour: their mean, and a band from the least to the greatest, as far as
+    all of them go. Others are drawn apart, labelled by what differs. To compare scores, see reverie report.
     """
 
     runs: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="RUN...")]
-    """Folders of runs, or their metrics.jsonl."""
+    """Folders of runs, or folders that hold some."""
     out: Path = Path("learning-curve.png")
     """Figure to write: .png, .svg or .pdf."""
 
@@ -29,10 +30,11 @@ def run(argv: list[str]) -> None:
     if not command.runs:
         raise UsageError("Say what to draw: reverie plot RUN...")
 
-    from reverie.analysis.curves import plot_learning_curve
+    from reverie.analysis.plot import plot_learning_curve
+    from reverie.analysis.runs import locate
 
     figure = plot_learning_curve(command.runs, command.out)
-    for one in command.runs:
+    for one in (run for path in command.runs for run in locate(path)):
         print_returns(one)
     console().print(f"Wrote {figure}", markup=False)
 

@@ -1,0 +1,186 @@
+"""Learning curves of runs as a figure for papers and pages."""
+
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, MaxNLocator
+from numpy.typing import NDArray
+
+from reverie.analysis.comparison import label_agents
+from reverie.analysis.curves import COLORS, SUFFIXES, Curve, band, curve, smooth
+from reverie.analysis.labels import COMPUTATION, agent_settings, setting_text
+from reverie.analysis.runs import Run, find_runs
+from reverie.analysis.wording import frames_text
+from reverie.config_io import flatten
+from reverie.errors import ReverieError, RunError
+from reverie.files import replacing
+from reverie.training.metrics import observation_losses
+
+Floats = NDArray[np.float64]
+
+SHORTER = 0.98
+"""A mean that ends before this share of the longest run says where it ends."""
+WIDTH = 80
+"""Letters in a line of the legend; longer labels are broken."""
+
+
+def plot_learning_curve(runs: Sequence[Path], out: Path) -> Path:
+    """Draw training and evaluation returns over environment frames, and below them image loss and KL.
+
+    Seeds of one agent share a colour: a thin line each, their mean, and a band from their least to their greatest over
+    the frames that all have. Runs that differ in more than the seed are drawn apart; see `grouped`.
+
+    Args:
+        runs: see `find_runs`.
+        out: ends in .svg, .png or .pdf.
+
+    Returns:
+        The path of the figure.
+
+    Raises:
+        RunError: if there are no runs, or one of them cannot be read.
+        ReverieError: if the ending is another one, or the file cannot be written.
+    """
+    out = Path(out)
+    if out.suffix.lower() not in SUFFIXES:
+        raise ReverieError(f"Cannot draw '{out}': its ending must be one of {', '.join(SUFFIXES)}.")
+    if not runs:
+        raise RunError("There is no run to draw; name at least one run folder.")
+    found, unreadable = find_runs(runs)
+    if unreadable:
+        raise RunError(f"{unreadable[0].reason} Leave it out to draw the others.")
+    groups = grouped(found)
+    figure = Figure(figsize=(7.2, 5.4), layout="constrained")
+    FigureCanvasAgg(figure)
+    grid = figure.add_gridspec(2, 2, height_ratios=(2, 1))
+    returns = figure.add_subplot(grid[0, :])
+    losses = [figure.add_subplot(grid[1, column], sharex=returns) for column in range(2)]
+    seen: list[list[Floats]] = [[], []]
+    for index, (name, group) in enumerate(groups.items()):
+        color = COLORS[index % len(COLORS)]
+        _draw_returns(returns, group, color, f"{name}, " if len(groups) > 1 else "")
+        observed = observation_losses(name for row in group[0].rows for name in row)
+        for column, metric in enumerate((observed[0] if observed else "", "model/kl")):
+            seen[column].append(_draw_loss(losses[column], group, metric, color))
+    for axes, values in zip(losses, seen, strict=True):
+        _limit(axes, np.concatenate(values))
+    places = list(dict.fromkeys(run.environment for run in found))
+    _dress(returns, "return", places[0] if len(places) == 1 else "Learning curves")
+    _dress(losses[0], "loss", "Reconstruction")
+    _dress(losses[1], "nats", "KL, posterior to prior")
+    _legend(figure, returns, outside=len(groups) > 1)
+    _save(figure, out)
+    return out
+
+
+def grouped(runs: Sequence[Run]) -> dict[str, list[Run]]:
+    """Return the runs that may be averaged, by a label of what distinguishes them from the others.
+
+    They are runs of one environment whose settings agree but for the seed, the length and how often they are logged and
+    evaluated. Two of the same seed are no seeds of one agent, and stay apart.
+    """
+    labels, _ = label_agents(runs)
+    agents: dict[tuple[str, str], list[Run]] = {}
+    for run in runs:
+        agents.setdefault((run.environment, labels[agent_settings(run.config)]), []).append(run)
+    places = [environment for environment, _ in agents]
+    groups: dict[str, list[Run]] = {}
+    for (environment, agent), same in agents.items():
+        settings = [flatten(run.config) for run in same]
+        differing = [path for path in sorted(COMPUTATION) if len({values[path] for values in settings}) > 1]
+        for run, values in zip(same, settings, strict=True):
+            parts = [environment] if len(set(places)) > 1 else []
+            parts += [agent] if places.count(environment) > 1 else []
+            parts += [setting_text(path, values[path]) for path in differing]
+            groups.setdefault(", ".join(parts), []).append(run)
+    return dict(pair for name, group in groups.items() for pair in _single_seeds(name, group))
+
+
+def _single_seeds(name: str, runs: list[Run]) -> list[tuple[str, list[Run]]]:
+    """The group, or if a seed is there twice, each run on its own, labelled by its path."""
+    if len({run.seed for run in runs}) == len(runs):
+        return [(name, runs)]
+    return [(f"{name}, {run.path}" if name else str(run.path), [run]) for run in runs]
+
+
+def _draw_returns(axes: Axes, group: Sequence[Run], color: str, prefix: str) -> None:
+    training = [run.training for run in group]
+    for line in training:
+        axes.plot(line.frames, line.values, ".", color=color, markersize=4, alpha=0.35, markeredgewidth=0)
+    _draw_band(axes, [smooth(line) for line in training], color, f"{prefix}training")
+    # Told apart by shape as well as by colour, for print.
+    style: dict[str, Any] = {"marker": "o", "markersize": 4.5, "markerfacecolor": "white", "linestyle": (0, (4, 2))}
+    dark = "#333333" if not prefix else color
+    _draw_band(axes, [run.evaluation for run in group], dark, f"{prefix}evaluation", **style)
+
+
+def _draw_loss(axes: Axes, group: Sequence[Run], name: str, color: str) -> Floats:
+    """Draw the metric and return all its values."""
+    lines = [curve(run.rows, name) for run in group]
+    _draw_band(axes, [smooth(line, 0.02) for line in lines], color, "")
+    return np.concatenate([line.values for line in lines])
+
+
+def _limit(axes: Axes, values: Floats) -> None:
+    """Let the axis end at the 98th percentile: the first rows, before anything is learnt, would flatten the rest."""
+    if len(values) > 20:
+        low, high = values.min(), np.quantile(values, 0.98)
+        margin = 0.06 * (high - low) or 1.0
+        axes.set_ylim(low - margin, high + margin)
+
+
+def _draw_band(axes: Axes, lines: Sequence[Curve], color: str, label: str, **style: Any) -> None:
+    """Draw mean and band over the frames that all lines have; of several, each to its own end, too."""
+    lines = [line for line in lines if len(line)]
+    frames, mean, low, high = band(lines)
+    if len(lines) > 1:
+        for line in lines:
+            axes.plot(line.frames, line.values, color=color, linewidth=0.7, alpha=0.45)
+        axes.fill_between(frames, low, high, color=color, alpha=0.18, linewidth=0)
+        label += f", mean of {len(lines)}" if label else ""
+        if label and len(frames) and frames[-1] < SHORTER * max(line.frames[-1] for line in lines):
+            label += f" to {frames_text(frames[-1])} frames, where the shortest ends"
+    if lines:
+        axes.plot(frames, mean, **{"color": color, "linewidth": 1.6, "label": label or "_", **style})
+
+
+def _legend(figure: Figure, axes: Axes, outside: bool) -> None:
+    handles, names = axes.get_legend_handles_labels()
+    style: dict[str, Any] = {"frameon": False, "fontsize": 8, "labelcolor": "#333333"}
+    if outside:
+        labels = [textwrap.fill(name, WIDTH) for name in names]
+        figure.set_figheight(figure.get_figheight() + 0.17 * sum(label.count("\n") + 1 for label in labels))
+        figure.legend(handles, labels, loc="outside lower left", **style)
+    elif handles:
+        axes.legend(loc="best", **style)
+
+
+def _dress(axes: Axes, unit: str, title: str) -> None:
+    axes.set_title(title, fontsize=10, loc="left", color="#222222")
+    axes.set_xlabel("environment frames", fontsize=8, color="#333333")
+    axes.set_ylabel(unit, fontsize=8, color="#333333")
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
+    axes.tick_params(labelsize=8, colors="#333333", length=3)
+    axes.grid(axis="y", color="#dddddd", linewidth=0.6)
+    axes.set_axisbelow(True)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    for side in ("left", "bottom"):
+        axes.spines[side].set_color("#999999")
+    if not axes.lines:
+        axes.text(0.5, 0.5, "not recorded", transform=axes.transAxes, ha="center", color="#999999", fontsize=8)
+
+
+def _save(figure: Figure, out: Path) -> None:
+    """Write the figure under another name and rename it; the same figure gives the same bytes."""
+    metadata = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(out.suffix.lower())
+    with replacing(out) as temporary, matplotlib.rc_context({"svg.hashsalt": "reverie"}):
+        figure.savefig(temporary, dpi=160, metadata=metadata)

@@ -1,0 +1,123 @@
+"""Figures of learning curves: what is averaged, what is drawn apart, and what is written in them."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from reverie.analysis.plot import grouped, plot_learning_curve
+from reverie.analysis.runs import find_runs
+from reverie.errors import ReverieError, RunError
+from tests.analysis.fake_runs import write_rows, write_run
+
+
+def make_run(
+    folder: Path, env: str = "ALE/Pong-v5", rows: int = 30, loss: str = "model/image_loss", **settings: Any
+) -> Path:
+    write_run(folder, env=env, **settings)
+    written = []
+    for index in range(rows):
+        row = {"step": index * 10, "frames": index * 40, "time": index * 2.0, "updates": index}
+        row |= {loss: 3763 + 1000 * 0.7**index, "model/kl": 8.0, "train/return": float(index)}
+        written.append(row | ({"eval/return": index + 1.0} if index % 5 == 0 else {}))
+    write_rows(folder, written)
+    return folder
+
+
+def texts(svg: Path) -> list[str]:
+    """Return what is written in a figure; identical texts are drawn once and used again."""
+    return re.findall(r"<!-- (.*?) -->", svg.read_text())
+
+
+@pytest.mark.parametrize("suffix", [".png", ".svg", ".pdf"])
+def test_plot_twice_writes_the_same_bytes(tmp_path: Path, suffix: str) -> None:
+    runs = [make_run(tmp_path / str(seed), rows=20 + seed, seed=seed) for seed in range(2)]
+    out = tmp_path / "new" / f"curve{suffix}"
+    assert plot_learning_curve(runs, out) == out
+    first = out.read_bytes()
+    assert plot_learning_curve(runs, out).read_bytes() == first
+    assert [path.name for path in out.parent.iterdir()] == [out.name]
+    if suffix == ".png":
+        picture = Image.open(out)
+        assert picture.width > 1000 and len(picture.convert("RGB").getcolors(1 << 24) or []) > 50
+
+
+def test_plot_of_two_environments_names_them_and_averages_seeds(tmp_path: Path) -> None:
+    pong = [make_run(tmp_path / f"pong{seed}", seed=seed) for seed in range(2)]
+    boxing = make_run(tmp_path / "boxing", "ALE/Boxing-v5", loss="model/vector_loss")
+    found = plot_learning_curve([*pong, boxing / "metrics.jsonl"], tmp_path / "curve.svg")
+    for label in (
+        "ALE/Pong-v5, training, mean of 2",
+        "ALE/Pong-v5, evaluation, mean of 2",
+        "ALE/Boxing-v5, training",
+        "Reconstruction",
+        "KL, posterior to prior",
+        "environment frames",
+    ):
+        assert label in texts(found), label
+    assert "fill-opacity: 0.18" in found.read_text()  # the band of the two runs of Pong
+    assert "not recorded" not in texts(found)
+    alone = plot_learning_curve([boxing], tmp_path / "alone.svg")
+    assert "fill-opacity: 0.18" not in alone.read_text() and "ALE/Boxing-v5" in texts(alone)
+
+
+def test_plot_of_two_settings_draws_them_apart_by_what_differs(tmp_path: Path) -> None:
+    runs = [make_run(tmp_path / "a", seed=0), make_run(tmp_path / "b", seed=1, world_model__discount=0.9)]
+    found = plot_learning_curve(runs, tmp_path / "curve.svg")
+    assert "fill-opacity: 0.18" not in found.read_text()
+    labels = texts(found)
+    assert "atari-small, training" in labels
+    assert "atari-small, world_model.discount=0.9, training" in labels
+    assert not [label for label in labels if "mean of" in label]
+
+
+def test_grouped_runs_differ_in_the_seed_alone(tmp_path: Path) -> None:
+    make_run(tmp_path / "1", seed=0)
+    make_run(tmp_path / "2", seed=1, planned=2_000_000, training__eval_every=5)
+    make_run(tmp_path / "3", seed=2, training__precision="fp32")
+    make_run(tmp_path / "4", seed=3, variant="gaussian-latents")
+    make_run(tmp_path / "5", "ALE/Boxing-v5", seed=0)
+    groups = grouped(find_runs([tmp_path])[0])
+    assert {name: [run.path.name for run in group] for name, group in groups.items()} == {
+        "ALE/Pong-v5, atari-small, training.precision=auto": ["1", "2"],
+        "ALE/Pong-v5, atari-small, training.precision=fp32": ["3"],
+        "ALE/Pong-v5, atari-small, gaussian-latents": ["4"],
+        "ALE/Boxing-v5": ["5"],
+    }
+
+
+def test_grouped_runs_of_one_seed_are_no_seeds(tmp_path: Path) -> None:
+    runs = [make_run(tmp_path / name, seed=0) for name in ("first", "again")]
+    assert list(grouped(find_runs(runs)[0])) == [str(run) for run in runs]
+
+
+def test_plot_of_runs_of_unequal_length_says_where_the_mean_ends(tmp_path: Path) -> None:
+    runs = [make_run(tmp_path / str(seed), rows=rows, seed=seed) for seed, rows in enumerate((20, 30))]
+    labels = texts(plot_learning_curve(runs, tmp_path / "curve.svg"))
+    assert "training, mean of 2 to 760 frames, where the shortest ends" in labels
+    assert "evaluation, mean of 2 to 600 frames, where the shortest ends" in labels
+
+
+def test_plot_of_a_run_of_one_row_says_that_nothing_is_recorded(tmp_path: Path) -> None:
+    write_run(tmp_path / "short")
+    write_rows(tmp_path / "short", [{"step": 1, "frames": 4, "time": 0.5, "updates": 0, "model/kl": 3.0}])
+    assert "not recorded" in texts(plot_learning_curve([tmp_path / "short"], tmp_path / "curve.svg"))
+
+
+def test_plot_mistakes_are_refused(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    with pytest.raises(ReverieError, match=r"\.svg, \.png, \.pdf"):
+        plot_learning_curve([run], tmp_path / "curve.jpg")
+    with pytest.raises(RunError, match="no run to draw"):
+        plot_learning_curve([], tmp_path / "curve.svg")
+    with pytest.raises(RunError, match="There is nothing at"):
+        plot_learning_curve([tmp_path / "nowhere"], tmp_path / "curve.svg")
+    empty = make_run(tmp_path / "empty", seed=1)
+    (empty / "metrics.jsonl").write_text("")
+    with pytest.raises(RunError, match=r"no metrics yet: .* Leave it out"):
+        plot_learning_curve([run, empty], tmp_path / "curve.svg")
+    (tmp_path / "file").touch()
+    with pytest.raises(ReverieError, match="Cannot write"):
+        plot_learning_curve([run], tmp_path / "file" / "curve.svg")
