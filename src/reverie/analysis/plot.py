@@ -115,7 +115,7 @@ def _draw_returns(axes: Axes, group: Sequence[Run], color: str, prefix: str) -> 
     for line in training:
         axes.plot(line.frames, line.values, ".", color=color, markersize=4, alpha=0.35, markeredgewidth=0)
     _draw_band(axes, [smooth(line) for line in training], color, f"{prefix}training")
-    # Told apart by shape as well as by colour, for print.
+    # Distinct in shape as well as in colour, for print.
     style: dict[str, Any] = {"marker": "o", "markersize": 4.5, "markerfacecolor": "white", "linestyle": (0, (4, 2))}
     dark = "#333333" if not prefix else color
     _draw_band(axes, [run.evaluation for run in group], dark, f"{prefix}evaluation", **style)

@@ -27,7 +27,7 @@ class Ablate:
 
     Counts are by the paper's rule, and by what Welch's intervals support. The ablations are the article's six, and the
     GRU without layer norm. Without ENV, the environments and budgets are those of a suite; one that compares
-    agents of its own with `full` keeps those. The command is a sweep: it goes on where it stopped. Every setting is an
+    agents of its own with `full` keeps those. The command is a sweep: it resumes where it stopped. Every setting is an
     option, as for reverie train, and holds for all agents.
     """
 
