@@ -426,11 +426,30 @@ def test_the_paper_differs_from_the_release_in_what_it_says() -> None:
         "replay.batch_size",
         "training.train_every",
         "world_model.discount",
+        "world_model.scales.discount",
         "behavior.actor.gradient",
         "behavior.actor.dynamics_weight",
         "behavior.actor.reinforce_weight",
         "behavior.actor.entropy",
     }
+
+
+def test_atari_paper_has_the_numbers_of_table_d1_and_equation_2() -> None:
+    """Transcribed from the paper; the actor's two schedules are the only numbers that are not the table's."""
+    values = flatten(preset("atari-paper"))
+    table = {
+        "replay.capacity": 2_000_000, "replay.batch_size": 50, "replay.batch_length": 50,
+        "world_model.rssm.variables": 32, "world_model.rssm.classes": 32, "world_model.rssm.deter": 600,
+        "world_model.kl.scale": 0.1, "world_model.kl.balance": 0.8, "world_model.optimizer.lr": 2e-4,
+        "world_model.reward_transform": "tanh", "behavior.horizon": 15, "world_model.discount": 0.995,
+        "behavior.lambda_": 0.95, "behavior.actor.optimizer.lr": 4e-5, "behavior.critic.optimizer.lr": 1e-4,
+        "behavior.critic.target_every": 100, "training.train_every": 4, "behavior.actor.layers": 4,
+        "behavior.actor.units": 400, "behavior.actor.optimizer.clip": 100, "behavior.actor.optimizer.eps": 1e-5,
+        "behavior.actor.optimizer.weight_decay": 1e-6,
+    }  # fmt: skip
+    equation_2 = {f"world_model.scales.{head}": 1.0 for head in ("image", "reward", "discount")}
+    expected = table | equation_2
+    assert {path: values[path] for path in expected} == expected
 
 
 def test_crafter_has_layer_norm_everywhere() -> None:

@@ -79,6 +79,7 @@ _ATARI_PAPER: dict[str, Any] = {
     "replay.batch_size": 50,
     "training.train_every": 4,
     "world_model.discount": 0.995,
+    "world_model.scales.discount": 1.0,
     "behavior.actor.gradient": "both",
     "behavior.actor.dynamics_weight": "linear(0.1,0,10e6 frames)",
     "behavior.actor.reinforce_weight": 0.9,
@@ -278,7 +279,7 @@ _DEFINITIONS: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("atari", "The release's Atari settings: 22M parameters, 200M frames.", _ATARI),
     (
         "atari-paper",
-        "The paper's: batch 50, discount 0.995, its update ratio, the article's actor schedules.",
+        "The paper's Table D.1 and equation 2: batch 50, discount 0.995, its update ratio; the article's actor schedules.",
         _ATARI_PAPER,
     ),
     ("article", "atari-paper with the article's world model loss, as it is written; see docs/variants.md.", _ARTICLE),
