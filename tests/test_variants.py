@@ -145,6 +145,15 @@ def test_free_nats_stop_both_sides() -> None:
     assert moved_by_the_kl("no-kl-balancing", world_model__rssm__variables=1)
 
 
+def test_free_nats_and_dreamer_clip_the_mean_of_the_batch_at_scale_one() -> None:
+    kl = with_variant(preset("atari-paper"), "free-nats").world_model.kl
+    assert (kl.scale, kl.balance, kl.free_nats, kl.free_average, kl.equal_scale) == (1.0, 0.5, 3.0, True, False)
+
+
+def test_kl_balancing_on_the_articles_loss_gives_the_papers() -> None:
+    assert with_variant(preset("article"), "kl-balancing") == preset("atari-paper")
+
+
 def test_splitting_ignores_what_belongs_to_balancing() -> None:
     """Scale, balance and free nats have no effect on the split objective, and its weights none on the balanced one."""
     batch = tensors(random_steps(SPEC, (4, 3)))

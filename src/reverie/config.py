@@ -199,11 +199,15 @@ class KLConfig:
     scale: Schedule = 1.0
     """beta; 0.1 on Atari."""
     balance: float = 0.8
-    """alpha: share of the gradient that moves the prior towards the posterior; 0.5 is the plain KL."""
+    """alpha: share of the gradient that moves the prior towards the posterior. Exactly 0.5 is the plain KL, whose whole
+    gradient moves both sides (release): twice as much as at 0.501."""
+    equal_scale: bool = False
+    """At balance=0.5, halve the plain KL's gradient, so that it is that of 0.499 and 0.501 (not in the release)."""
     free_nats: Schedule = 0.0
     """KL below this many nats costs nothing; 0 on Atari, 1 for continuous control."""
     free_average: bool = True
-    """Apply the free nats to the mean over the batch (release) instead of to each step."""
+    """Apply the free nats to the mean over the batch instead of to each step, at any balance. The release means it too,
+    but at balance=0.5 always applies them to each step: False there is its branch."""
     forward: bool = False
     """Swap the roles: KL(prior || posterior) (release option, off everywhere)."""
 

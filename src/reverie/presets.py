@@ -279,7 +279,7 @@ _DEFINITIONS: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("atari", "The release's Atari settings: 22M parameters, 200M frames.", _ATARI),
     (
         "atari-paper",
-        "The paper's Table D.1 and equation 2: batch 50, discount 0.995, its update ratio; the article's actor schedules.",
+        "The paper's Table D.1 and equation 2, with the article's actor schedules: batch 50, 18 actions.",
         _ATARI_PAPER,
     ),
     ("article", "atari-paper with the article's world model loss, as it is written; see docs/variants.md.", _ARTICLE),

@@ -36,14 +36,35 @@ _ALL: tuple[Variant, ...] = (
     # The world model's objective.
     Variant(
         "kl-balancing",
-        "The balanced KL, without free nats.",
-        {"world_model.kl.objective": "balanced", "world_model.kl.balance": 0.8, "world_model.kl.free_nats": 0.0},
+        "The balanced KL at scale 0.1, without free nats, and images at their full weight.",
+        {
+            "world_model.kl.objective": "balanced",
+            "world_model.kl.scale": 0.1,
+            "world_model.kl.balance": 0.8,
+            "world_model.kl.free_nats": 0.0,
+            "world_model.scales.image": 1.0,
+        },
     ),
-    Variant("no-kl-balancing", "The plain KL instead of the balanced one.", {"world_model.kl.balance": 0.5}),
+    Variant(
+        "no-kl-balancing",
+        "The plain KL: five times the balanced one's pull on the posterior, 1.25 times that on the prior.",
+        {"world_model.kl.balance": 0.5, "world_model.kl.equal_scale": False},
+    ),
+    Variant(
+        "plain-kl",
+        "The plain KL at the balanced one's scale: half of its gradient for each side.",
+        {"world_model.kl.balance": 0.5, "world_model.kl.equal_scale": True},
+    ),
     Variant(
         "free-nats",
-        "The plain KL, of which 3 nats are free, as in Dreamer.",
-        {"world_model.kl.balance": 0.5, "world_model.kl.free_nats": 3.0},
+        "Dreamer's KL: the plain one at scale 1, of whose mean over the batch 3 nats are free.",
+        {
+            "world_model.kl.scale": 1.0,
+            "world_model.kl.balance": 0.5,
+            "world_model.kl.equal_scale": False,
+            "world_model.kl.free_nats": 3.0,
+            "world_model.kl.free_average": True,
+        },
     ),
     Variant("split", "The article's world model loss with its five coefficients.", ARTICLE_OBJECTIVE),
     Variant("no-image-gradients", "Images train the decoder only.", {"world_model.gradients.image": False}),

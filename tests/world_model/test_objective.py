@@ -84,6 +84,43 @@ def test_split_moves_the_prior_as_balancing_does_and_the_posterior_more(name: st
     torch.testing.assert_close(q_split, q_balanced + extra)
 
 
+@pytest.mark.parametrize(("free_nats", "mean", "steps"), [(0.0, True, True), (1.2, True, True), (9.0, False, False)])
+@pytest.mark.parametrize("balance", [0.5, 0.501, 0.8])
+def test_balanced_kl_free_average_clips_the_mean_at_every_balance(
+    balance: float, free_nats: float, mean: bool, steps: bool
+) -> None:
+    """`free_average` compares the mean with the free nats, its absence each step; NumPy says which side is clipped."""
+    kind = Categorical(3, 4)
+    q, p = (stats((3, 4), seed) for seed in (0, 1))
+    values = kind.kl(q, p).detach().numpy()
+    assert (values.mean() > free_nats, (values > free_nats).any()) == (mean, steps)
+    assert free_nats != 1.2 or (values < free_nats).any()  # where the two rules differ
+    for average, expected in ((True, max(values.mean(), free_nats)), (False, np.maximum(values, free_nats).mean())):
+        loss, _ = balanced_kl(kind, q, p, balance=balance, free_nats=free_nats, free_average=average)
+        assert loss.item() == pytest.approx(expected)
+        moved = torch.autograd.grad(loss, (q, p))
+        open_steps = np.full(5, mean) if average else values > free_nats
+        for gradient in moved:
+            assert (gradient.abs().sum((-2, -1)) > 0).tolist() == open_steps.tolist()
+
+
+def test_balanced_kl_at_half_is_twice_its_neighbours_unless_at_equal_scale() -> None:
+    kind = Categorical(3, 4)
+    q, p = (stats((3, 4), seed) for seed in (0, 1))
+    plain = torch.autograd.grad(kind.kl(q, p).mean(), (q, p))
+
+    def ratios(balance: float, **more: bool) -> list[float]:
+        loss, _ = balanced_kl(kind, q, p, balance=balance, free_nats=0.0, **more)
+        moved = torch.autograd.grad(loss, (q, p))
+        return [(mine.norm() / whole.norm()).item() for mine, whole in zip(moved, plain, strict=True)]
+
+    assert ratios(0.8) == pytest.approx([0.2, 0.8])
+    assert ratios(0.5) == pytest.approx([1, 1])
+    assert ratios(0.501) == pytest.approx([0.499, 0.501])
+    assert ratios(0.5, equal_scale=True) == pytest.approx([0.5, 0.5])
+    assert ratios(0.8, equal_scale=True) == pytest.approx([0.2, 0.8])
+
+
 def test_equal_weights_are_the_plain_kl() -> None:
     kind = Categorical(3, 4)
     q, p = (stats((3, 4), seed) for seed in (0, 1))

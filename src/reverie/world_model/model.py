@@ -159,6 +159,7 @@ class WorldModel(nn.Module):
             balance=kl.balance,
             free_nats=scalars["free_nats"],
             free_average=kl.free_average,
+            equal_scale=kl.equal_scale,
             forward=kl.forward,
         )
         return scalars["kl_scale"], *term

@@ -18,37 +18,38 @@ def balanced_kl(
     balance: float,
     free_nats: Scalar,
     free_average: bool = True,
+    equal_scale: bool = False,
     forward: bool = False,
 ) -> tuple[Float[Tensor, ""], Float[Tensor, "*N"]]:
     """KL balancing: train the prior towards the posterior faster than the reverse (paper, eq. 2; SPEC 20).
 
         loss = alpha * max(KL(sg(q) || p), free) + (1 - alpha) * max(KL(q || sg(p)), free)
 
+    At exactly alpha = 0.5 the release takes the plain KL instead, max(KL(q || p), free): its value is the same, and its
+    gradient twice as large.
+
     Args:
         latents: the kind of state whose statistics follow.
         posterior: statistics of q, [..., *stats_shape].
         prior: statistics of p.
-        balance: alpha. At exactly 0.5 the release takes the plain KL instead, with free nats per step.
+        balance: alpha.
         free_nats: KL below this costs nothing, and moves neither side.
-        free_average: compare the mean over all steps with `free_nats`, instead of each step.
+        free_average: compare the mean over all steps with `free_nats`, instead of each step. At alpha = 0.5 the release
+            compares each step whatever its own setting says.
+        equal_scale: the equation at alpha = 0.5, too.
         forward: KL(p || q) in place of KL(q || p), with alpha on the other term.
 
     Returns:
         The loss in nats, and the KL of each step.
     """
-
-    def free(value: Tensor) -> Tensor:
-        return value.mean().clamp(min=free_nats) if free_average else value.clamp(min=free_nats).mean()
-
     left, right = (prior, posterior) if forward else (posterior, prior)
-    if balance == 0.5:
-        value = latents.kl(left, right)
-        return value.clamp(min=free_nats).mean(), value
     mix = balance if forward else 1 - balance
+    shares = (1.0, 1.0) if balance == 0.5 and not equal_scale else (mix, 1 - mix)
     # Both terms have one value; they differ in whom they move, and by how much.
     scaled: Any = _ScaledGradient.apply
-    value = latents.kl(scaled(left, mix), scaled(right, 1 - mix))
-    return free(value), value
+    value = latents.kl(scaled(left, shares[0]), scaled(right, shares[1]))
+    loss = value.mean().clamp(min=free_nats) if free_average else value.clamp(min=free_nats).mean()
+    return loss, value
 
 
 def split_kl(
