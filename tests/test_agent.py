@@ -60,6 +60,54 @@ def tensors(steps: Arrays) -> dict[str, Tensor]:
     return {key: torch.from_numpy(array) for key, array in steps.items()}
 
 
+# --- what is observed ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "seen"), [("dmc-vision", {"image", "wrist"}), ("dmc-proprio", {"position", "speed"})])
+def test_dmc_presets_observe_the_kind_of_the_release_whatever_its_keys(name: str, seen: set[str]) -> None:
+    """The other kind may be anything, before and after an update."""
+    small = {
+        **{f"{part}.units": 8 for part in ("behavior.actor", "behavior.critic", "world_model.reward_head")},
+        **{f"world_model.{part}.{size}": 8 for part in ("encoder.mlp", "decoder.mlp") for size in ("units",)},
+        **{f"world_model.rssm.{size}": 8 for size in ("deter", "hidden", "variables", "classes")},
+    }
+    agent = Dreamer(preset(name).override(**{**TINY, **small}), EnvSpec(DICT, CONTINUOUS))
+    steps = random_steps(agent.spec, (3, 2))
+    metrics = agent.train_step(steps)
+    predicted = {key.removeprefix("model/").removesuffix("_loss") for key in metrics if key.endswith("_loss")}
+    assert predicted & set(DICT) == seen
+    others = {key: np.zeros_like(value) for key, value in steps.items() if key in set(DICT) - seen}
+    latest = {key: value[-1] for key, value in steps.items()}
+    actions = [
+        agent.act(latest | changed, sample=False)[0] for changed in ({}, {key: others[key][-1] for key in others})
+    ]
+    np.testing.assert_array_equal(*actions)
+
+
+@pytest.mark.parametrize(
+    ("name", "observations", "words"),
+    [
+        (
+            "dmc-vision",
+            {"joints": ArraySpec((3,), "float32")},
+            "kinds is images, but .* vectors only .joints.*dmc-proprio",
+        ),
+        ("dmc-proprio", ATARI_IMAGE, "kinds is vectors, but .* images only .image.*dmc-vision"),
+    ],
+)
+def test_dmc_presets_refuse_an_environment_without_their_kind(
+    name: str, observations: dict[str, ArraySpec], words: str
+) -> None:
+    with pytest.raises(ConfigError, match=words):
+        Dreamer(preset(name), EnvSpec(observations, CONTINUOUS), device="cpu")
+
+
+def test_a_key_of_another_kind_is_refused() -> None:
+    settings = {"world_model__encoder__kinds": "images", "world_model__encoder__keys": ("speed",)}
+    with pytest.raises(ConfigError, match=r"encoder\.keys names 'speed', which is not among the images of"):
+        Dreamer(tiny(**settings), EnvSpec(DICT, CONTINUOUS))
+
+
 # --- sizes -----------------------------------------------------------------------------------------------------------
 
 ATARI_COUNTS = {

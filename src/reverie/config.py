@@ -139,7 +139,10 @@ class EncoderConfig:
     """Observations to one embedding: images through convolutions, the rest through an MLP."""
 
     keys: tuple[str, ...] = ()
-    """Observation keys that are read; empty means all of them."""
+    """Observation keys that are read (decoder: predicted); empty means all of these kinds."""
+    kinds: Literal["all", "images", "vectors"] = "all"
+    """Kinds of observations that are read (decoder: predicted). The release: images in dmc_vision, vectors in
+    dmc_proprio."""
     cnn_depth: int = 48
     """Channels of the first convolution; each further one doubles them."""
     mlp: MLPConfig = MLPConfig()

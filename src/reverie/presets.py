@@ -224,6 +224,12 @@ _DMC: dict[str, Any] = {
     **_learning_rates(3e-4, 8e-5, 8e-5),
 }
 
+
+def _seeing(kinds: str) -> dict[str, Any]:
+    """Settings by which the agent reads and predicts observations of some kinds only."""
+    return {"world_model.encoder.kinds": kinds, "world_model.decoder.kinds": kinds}
+
+
 # Tuned on CartPole and Pendulum for minutes of CPU time; nothing of it comes from the release. With so few updates the
 # critic must be quick, or the actor settles on what is best for the next second: small normalised rewards, a target
 # critic that follows closely. What entries of an observation are measured in must not matter.
@@ -288,8 +294,8 @@ _DEFINITIONS: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("atari-laptop", "Atari on two CPU cores: 3M parameters, the world model learns first.", _ATARI_LAPTOP),
     ("minatar", "MinAtar's games as pictures: 0.9M parameters, one to two hours on a CPU core.", _MINATAR),
     ("crafter", "The release's settings for Crafter: larger, layer norm everywhere.", _CRAFTER),
-    ("dmc-vision", "The release's settings for continuous control from images.", _DMC),
-    ("dmc-proprio", "The same from joint positions and velocities.", _DMC),
+    ("dmc-vision", "The release's settings for continuous control from images alone.", _DMC | _seeing("images")),
+    ("dmc-proprio", "The same from vectors alone, such as positions and velocities.", _DMC | _seeing("vectors")),
     ("vector", "Classic control from vectors: small, minutes on a CPU.", _VECTOR),
     ("demo", "What `reverie demo` trains: Boxing, for minutes on two cores.", _DEMO),
     ("debug", "Tiny, for trying things out: runs in seconds and learns nothing.", _DEBUG),

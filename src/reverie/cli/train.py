@@ -96,6 +96,9 @@ def announce(environment: str, name: str | None, logdir: Path, config: Config, b
     of_preset = f" with preset [cyan]{escape(name)}[/cyan]" if name else ""
     where = f"[bold]{escape(str(logdir))}[/bold]"
     out.print(f"Training on [bold]{escape(environment)}[/bold]{of_preset}; the run folder is {where}")
+    if (kinds := config.world_model.encoder.kinds) != "all":
+        both = "--world-model.encoder.kinds all --world-model.decoder.kinds all"
+        out.print(f"  The agent sees {kinds} only; with {both} it sees everything.", markup=False)
     for path, before, now in config_io.diff(config, base):
         if path != "env.name":
             out.print(f"  {path}: {show(now)} (was {show(before)})", markup=False)

@@ -14,17 +14,38 @@ from reverie.spaces import ArraySpec
 
 
 class Keys:
-    """Which observation keys are images and which are vectors, in the environment's order."""
+    """The keys of a part of the world model, images and vectors apart, in the environment's order.
 
-    def __init__(self, observations: Mapping[str, ArraySpec], selected: tuple[str, ...], field: str) -> None:
-        unknown = [key for key in selected if key not in observations]
-        if unknown:
-            raise ConfigError(f"{field} names '{unknown[0]}', but the environment has {', '.join(observations)}.")
-        chosen = {key: spec for key, spec in observations.items() if not selected or key in selected}
+    Args:
+        observations: of the environment.
+        config: its `keys` and `kinds` select.
+        part: path of `config`, for messages.
+
+    Raises:
+        ConfigError: if a selected key is absent or of another kind, or nothing is left.
+    """
+
+    def __init__(self, observations: Mapping[str, ArraySpec], config: EncoderConfig, part: str) -> None:
+        names, kinds = ", ".join(observations), config.kinds
+        for key in config.keys:
+            if key not in observations:
+                raise ConfigError(f"{part}.keys names '{key}', but the environment has {names}.")
+        kind_of = {key: "images" if spec.is_image else "vectors" for key, spec in observations.items()}
+        fitting = {key: spec for key, spec in observations.items() if kinds in ("all", kind_of[key])}
+        for key in config.keys:
+            if key not in fitting:
+                raise ConfigError(f"{part}.keys names '{key}', which is not among the {kinds} of {part}.kinds.")
+        if observations and not fitting:
+            other, preset = ("vectors", "dmc-proprio") if kinds == "images" else ("images", "dmc-vision")
+            raise ConfigError(
+                f"{part}.kinds is {kinds}, but the environment has {other} only ({names}). Set it to {other} or all, "
+                f"or take another preset, such as {preset}."
+            )
+        chosen = {key: spec for key, spec in fitting.items() if not config.keys or key in config.keys}
         self.images = {key: spec.shape[-1] for key, spec in chosen.items() if spec.is_image}
         self.vectors = {key: spec.size for key, spec in chosen.items() if not spec.is_image}
         if not chosen:
-            raise ConfigError(f"{field}: the environment has no observations.")
+            raise ConfigError(f"{part}: the environment has no observations.")
 
     @property
     def channels(self) -> int:
@@ -55,7 +76,7 @@ class VectorNorm(nn.Module):
 
     def __init__(self, observations: Mapping[str, ArraySpec]) -> None:
         super().__init__()
-        self.keys = Keys(observations, (), "observations").vectors
+        self.keys = {key: spec.size for key, spec in observations.items() if not spec.is_image}
         width = sum(self.keys.values())
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("variance", torch.ones(width))
@@ -96,7 +117,7 @@ class Encoder(nn.Module):
 
     def __init__(self, observations: Mapping[str, ArraySpec], config: EncoderConfig) -> None:
         super().__init__()
-        self.keys = Keys(observations, config.keys, "world_model.encoder.keys")
+        self.keys = Keys(observations, config, "world_model.encoder")
         self.output_size = 0
         if self.keys.images:
             self.cnn = ImageEncoder(self.keys.channels, config.cnn_depth, config.layer_norm)
@@ -121,7 +142,7 @@ class Decoder(nn.Module):
 
     def __init__(self, observations: Mapping[str, ArraySpec], inputs: int, config: DecoderConfig) -> None:
         super().__init__()
-        self.keys = Keys(observations, config.keys, "world_model.decoder.keys")
+        self.keys = Keys(observations, config, "world_model.decoder")
         if self.keys.images:
             self.cnn = ImageDecoder(inputs, self.keys.channels, config.cnn_depth, config.layer_norm)
         if self.keys.vectors:
