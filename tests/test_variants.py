@@ -1,5 +1,7 @@
 """Variants by name: each changes what it says, and moves the parameters that it should."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -9,11 +11,12 @@ from reverie.config import Config
 from reverie.config_io import diff, flatten
 from reverie.envs import make_env
 from reverie.errors import ConfigError
+from reverie.networks.cnn import ImageDecoder, ImageEncoder
 from reverie.networks.gru import GRUCell
-from reverie.presets import PRESETS, preset
-from reverie.spaces import ActionSpec, EnvSpec
+from reverie.presets import preset
+from reverie.spaces import ActionSpec, ArraySpec, EnvSpec
 from reverie.variants import ABLATIONS, MODIFICATIONS, VARIANTS, combined, with_variant
-from tests.test_agent import ATARI_IMAGE, DISCRETE, random_steps, tensors, tiny
+from tests.test_agent import ATARI_IMAGE, CONTINUOUS, DISCRETE, random_steps, tensors, tiny
 
 SPEC = EnvSpec(ATARI_IMAGE, DISCRETE)
 
@@ -41,21 +44,91 @@ def test_an_ablation_changes_the_full_agent(name: str) -> None:
     assert len({path.rsplit(".", 1)[0] for path in paths}) == 1
 
 
-def test_the_articles_list_of_modifications_leads_from_dreamer_to_its_agent() -> None:
-    config = preset("dreamer-v1")
-    for name in MODIFICATIONS:
-        assert changed(config, name), name  # none of them is there before its turn
+def test_the_articles_modifications_each_undo_one_variant_of_its_agent() -> None:
+    """From the agent without any of them one after the other leads to atari-paper; none is there before its turn."""
+    paper = preset("atari-paper")
+    config = with_variant(paper, "+".join(MODIFICATIONS.values()))
+    for name, without in MODIFICATIONS.items():
+        assert changed(paper, without)
+        assert with_variant(with_variant(paper, without), name) == paper
+        assert changed(config, name)
         config = with_variant(config, name)
-    assert (
-        diff(config, preset("atari-paper")) == []
-        or {path for path, _, _ in diff(config, preset("atari-paper"))} == set()
-    )
-    assert with_variant(preset("dreamer-v1"), "+".join(MODIFICATIONS)) == preset("atari-paper")
+    assert config == paper
 
 
-def test_dreamer_differs_in_nothing_that_the_article_does_not_list() -> None:
-    paths = {path for path, _, _ in diff(preset("dreamer-v1"), preset("atari-paper"))}
-    assert paths <= {path for name in MODIFICATIONS for path in VARIANTS[name].settings}
+def test_dreamer_v1_has_the_defaults_of_its_code() -> None:
+    """danijar/dreamer, dreamer.py and models.py, transcribed; its numbers of steps are frames, at two a step."""
+    values = flatten(preset("dreamer-v1"))
+    expected = {
+        "env.action_repeat": 2, "env.time_limit": 1000 // 2, "env.grayscale": False, "training.steps": 5_000_000 // 2,
+        "training.prefill": 5000 // 2, "training.train_every": 1000 // 2, "training.train_steps": 100,
+        "training.eval_every": 10_000 // 2, "training.eval_episodes": 1, "training.log_every": 1000 // 2,
+        "replay.batch_size": 50, "replay.batch_length": 50, "replay.sampling": "episodes",
+        "replay.prioritize_ends": False, "world_model.rssm.deter": 200, "world_model.rssm.hidden": 200,
+        "world_model.rssm.variables": 30, "world_model.rssm.latents": "gaussian",
+        "world_model.rssm.std_activation": "softplus", "world_model.rssm.min_std": 0.1,
+        "world_model.rssm.gru_layer_norm": False, "world_model.encoder.kinds": "images",
+        "world_model.decoder.kinds": "images", "world_model.encoder.cnn_depth": 32, "world_model.decoder.cnn_depth": 32,
+        "world_model.encoder.cnn_activation": "relu", "world_model.decoder.cnn_activation": "relu",
+        "world_model.reward_head.layers": 2, "world_model.reward_head.units": 400,
+        "world_model.discount_head.layers": 3,
+        "world_model.predict_discount": False, "world_model.scales.discount": 10.0, "world_model.discount": 0.99,
+        "world_model.reward_transform": "identity", "world_model.kl.scale": 1.0, "world_model.kl.free_nats": 3.0,
+        "world_model.kl.balance": 0.5, "world_model.kl.free_average": True, "world_model.kl.equal_scale": False,
+        "world_model.optimizer.lr": 6e-4, "behavior.actor.optimizer.lr": 8e-5, "behavior.critic.optimizer.lr": 8e-5,
+        "behavior.horizon": 15, "behavior.lambda_": 0.95, "behavior.actor.distribution": "tanh_normal",
+        "behavior.actor.init_std": 5.0, "behavior.actor.min_std": 1e-4, "behavior.actor.layers": 4,
+        "behavior.actor.gradient": "dynamics", "behavior.actor.entropy": 0.0, "behavior.actor.exploration_noise": 0.3,
+        "behavior.critic.layers": 3, "behavior.critic.slow_target": False,
+    }  # fmt: skip
+    for part in ("world_model", "behavior.actor", "behavior.critic"):
+        expected |= {f"{part}.optimizer.{name}": value for name, value in (("clip", 100), ("weight_decay", 0))}
+        expected |= {f"{part}.optimizer.eps": 1e-7}  # Keras' default
+    assert {path: values[path] for path in expected} == expected
+    # The first call trains 100 times, and so does every later one; here the first is due at once, without pretraining.
+    assert values["training.pretrain"] == 0
+    assert preset("dreamer-v1").replay.capacity >= 2_500_000 + 2_500_000 // 500  # Dreamer drops no step, and no reset
+
+
+def test_dreamer_v1_has_dreamers_layers() -> None:
+    """Counted from its code for six continuous actions: 6.3M, and 6.7M with the discount head that it does not use."""
+    spec = EnvSpec({"image": ArraySpec((64, 64, 3), "uint8")}, ActionSpec("continuous", (6,)))
+
+    def dense(*sizes: int) -> int:
+        return sum((i + 1) * o for i, o in itertools.pairwise(sizes))
+
+    encoder = dense(3 * 16, 32) + dense(32 * 16, 64) + dense(64 * 16, 128) + dense(128 * 16, 256)
+    decoder = dense(230, 1024) + sum((i * k * k + 1) * o for i, o, k in [(1024, 128, 5), (128, 64, 5), (64, 32, 6)])
+    decoder += 32 * 36 * 3 + 3
+    gru = 400 * 600 + 600  # Keras' cell has 600 biases more
+    rssm = dense(36, 200) + gru + 2 * dense(200, 60) + dense(200, 200) + dense(1224, 200)
+    reward, critic = dense(230, 400, 400, 1), dense(230, 400, 400, 400, 1)
+    actor = dense(230, 400, 400, 400, 400, 12)
+    agent = Dreamer(preset("dreamer-v1"), spec, device="cpu")
+    assert agent.parameter_counts()["trained"] == encoder + decoder + rssm + reward + critic + actor == 6_288_233
+    with_head = Dreamer(preset("dreamer-v1").override(**{"world_model.predict_discount": True}), spec, device="cpu")
+    assert with_head.parameter_counts()["trained"] == pytest.approx(6.70e6, rel=1e-3)
+
+
+def test_dreamer_v1_acts_widely_at_first() -> None:
+    agent = Dreamer(preset("dreamer-v1"), EnvSpec({"image": ArraySpec((64, 64, 3), "uint8")}, CONTINUOUS), device="cpu")
+    policy = agent.behavior.actor(torch.zeros(1, 230))
+    torch.testing.assert_close(policy.scale, torch.full((1, 2), 5.0001))
+
+
+@pytest.mark.parametrize("layer_norm", [False, True])
+def test_convolutions_with_relu_are_pytorchs(layer_norm: bool) -> None:
+    encoder = ImageEncoder(3, 2, layer_norm, "relu")
+    decoder = ImageDecoder(5, 3, 2, layer_norm, "relu")
+    image, feat = torch.rand(2, 64, 64, 3), torch.randn(2, 5)
+    x = image.movedim(-1, 1)
+    for conv, norm in zip(encoder.convs, encoder.norms, strict=True):
+        x = norm(conv(x).movedim(1, -1)).relu().movedim(-1, 1)
+    torch.testing.assert_close(encoder(image), x.movedim(1, -1).flatten(1))
+    x = decoder.linear(feat)[:, :, None, None]
+    for conv, norm in zip(decoder.deconvs[:-1], decoder.norms, strict=True):
+        x = norm(conv(x).movedim(1, -1)).relu().movedim(-1, 1)
+    torch.testing.assert_close(decoder(feat), decoder.deconvs[-1](x).movedim(1, -1))
 
 
 def test_the_article_is_the_papers_agent_with_the_split_objective() -> None:
@@ -101,9 +174,7 @@ def test_variants_join() -> None:
 @pytest.mark.parametrize(("name", "millions"), [("size-13m", 12.85), ("size-22m", 22.25)])
 def test_sizes(name: str, millions: float) -> None:
     spec = EnvSpec(ATARI_IMAGE, ActionSpec("discrete", (18,)))
-    other = preset("dreamer-v1" if name == "size-22m" else "atari").override(
-        **{"world_model.rssm.latents": "categorical", "world_model.rssm.gru_layer_norm": True}
-    )
+    other = with_variant(preset("atari"), "size-13m") if name == "size-22m" else preset("atari")
     counts = Dreamer(with_variant(other, name), spec, device="cpu").parameter_counts()
     assert counts["trained"] / 1e6 == pytest.approx(millions, abs=0.01)
 
@@ -260,9 +331,12 @@ def test_new_variants_learn_and_act(variant: str, precision: str) -> None:
     assert context["image"].isfinite().all()
 
 
-def test_presets_of_the_article_have_an_environment() -> None:
-    """Their settings make a real Atari game with all 18 actions."""
-    for name in ("article", "dreamer-v1"):
-        assert name in PRESETS
-        with make_env(preset(name).for_env("ALE/Pong-v5").env, seed=0) as env:
-            assert env.spec.action.sizes == (18,)
+def test_the_articles_preset_has_an_environment() -> None:
+    """Its settings make a real Atari game with all 18 actions."""
+    with make_env(preset("article").for_env("ALE/Pong-v5").env, seed=0) as env:
+        assert env.spec.action.sizes == (18,)
+
+
+def test_dreamer_v1_sees_colours() -> None:
+    with make_env(preset("dreamer-v1").for_env("ALE/Pong-v5").env, seed=0) as env:
+        assert env.spec.observations["image"].shape == (64, 64, 3)

@@ -145,6 +145,8 @@ class EncoderConfig:
     dmc_proprio."""
     cnn_depth: int = 48
     """Channels of the first convolution; each further one doubles them."""
+    cnn_activation: Literal["elu", "relu"] = "elu"
+    """Behind each convolution but the decoder's last. Dreamer (V1): relu, which has no fast path on a CPU."""
     mlp: MLPConfig = MLPConfig()
     """For vector observations, concatenated in the order of the observation space."""
     layer_norm: bool = False
@@ -284,6 +286,9 @@ class ActorConfig(MLPConfig):
     """Continuous actions: auto is trunc_normal. Discrete actions are always one-hot."""
     min_std: float = 0.1
     """Continuous actions: added to the standard deviation."""
+    init_std: float = 0.0
+    """distribution=tanh_normal only: standard deviation of an untrained policy, without min_std. Dreamer (V1): 5; 0 shifts
+    nothing, which gives 0.69 (release)."""
     gradient: Literal["auto", "reinforce", "dynamics", "both"] = "auto"
     """auto: reinforce for discrete actions, dynamics backpropagation for continuous ones (release)."""
     dynamics_weight: Schedule = 0.1
@@ -307,6 +312,7 @@ class ActorConfig(MLPConfig):
             unused = f", but it is used with gradient=both only, and gradient is {self.gradient}."
             _require(self.gradient == "both", self, "reinforce_weight", unused)
         _require(self.min_std > 0, self, "min_std", ", but it must be above 0.")
+        _at_least(0, self, "init_std")
         _require(0 <= self.exploration_noise <= 1, self, "exploration_noise", ", but it must be between 0 and 1.")
 
 

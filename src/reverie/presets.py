@@ -46,8 +46,8 @@ def sizes(recurrent: int, units: int = 400, layers: int = 4, depth: int = 48) ->
 SIZE_22M = sizes(recurrent=600)
 """The release's Atari agent: 22.2M trained parameters with 18 actions."""
 SIZE_13M = sizes(recurrent=400, depth=32)
-"""12.8M with categorical latents. The article gives the sum and no widths: these are Dreamer's feature maps, and the
-recurrent state that makes up the rest."""
+"""12.8M with categorical latents. The article gives the sum, as Dreamer's, and no widths: these are Dreamer's feature
+maps, and the recurrent state that makes up the rest. The released Dreamer has 6.7M."""
 
 
 def _learning_rates(model: Schedule, actor: Schedule, critic: Schedule) -> dict[str, Any]:
@@ -56,6 +56,11 @@ def _learning_rates(model: Schedule, actor: Schedule, critic: Schedule) -> dict[
         "behavior.actor.optimizer.lr": actor,
         "behavior.critic.optimizer.lr": critic,
     }
+
+
+def _seeing(kinds: str) -> dict[str, Any]:
+    """Settings by which the agent reads and predicts observations of some kinds only."""
+    return {"world_model.encoder.kinds": kinds, "world_model.decoder.kinds": kinds}
 
 
 _ATARI: dict[str, Any] = {
@@ -98,20 +103,47 @@ ARTICLE_OBJECTIVE: dict[str, Any] = {
 
 _ARTICLE: dict[str, Any] = {**_ATARI_PAPER, **ARTICLE_OBJECTIVE}
 
-# The article's list of modifications, undone; everything that it does not name is as in atari-paper, so that
-# `variants.MODIFICATIONS` leads from here to there. Free nats and noise are those of Dreamer's own code.
+# The defaults of danijar/dreamer, which counts frames; docs/variants.md lists what still differs. Its first 100 updates
+# replace those that are due at the first step; here they are these, without pretraining.
 _DREAMER_V1: dict[str, Any] = {
-    **_ATARI_PAPER,
+    **sizes(recurrent=200, depth=32),
+    **_learning_rates(6e-4, 8e-5, 8e-5),
+    **{f"{part}.optimizer.weight_decay": 0.0 for part in ("world_model", "behavior.actor", "behavior.critic")},
+    **{f"{part}.optimizer.eps": 1e-7 for part in ("world_model", "behavior.actor", "behavior.critic")},
+    **_seeing("images"),
+    **{f"{cnn}.cnn_activation": "relu" for cnn in _CNNS},
+    "env.action_repeat": 2,
+    "env.time_limit": 500,
+    "env.grayscale": False,
+    "replay.batch_size": 50,
+    "replay.capacity": 2_505_000,  # every step, and the reset of every episode
+    "replay.prioritize_ends": False,
+    "training.steps": 2_500_000,
+    "training.prefill": 2_500,
+    "training.pretrain": 0,
+    "training.train_every": 500,
+    "training.train_steps": 100,
+    "training.eval_every": 5_000,
+    "training.log_every": 500,
     "world_model.rssm.latents": "gaussian",
-    "behavior.actor.gradient": "dynamics",
-    "behavior.actor.dynamics_weight": 0.1,
-    "behavior.actor.reinforce_weight": None,
-    "behavior.actor.entropy": 0.0,
-    "behavior.actor.exploration_noise": 0.3,
+    "world_model.rssm.variables": 30,
+    "world_model.rssm.std_activation": "softplus",
+    "world_model.rssm.gru_layer_norm": False,
+    "world_model.reward_head.layers": 2,
+    "world_model.discount_head.layers": 3,
+    "world_model.predict_discount": False,
+    "world_model.reward_transform": "identity",
+    "world_model.scales.discount": 10.0,
     "world_model.kl.balance": 0.5,
     "world_model.kl.free_nats": 3.0,
-    **SIZE_13M,
-    "world_model.rssm.gru_layer_norm": False,
+    "behavior.actor.distribution": "tanh_normal",
+    "behavior.actor.init_std": 5.0,
+    "behavior.actor.min_std": 1e-4,
+    "behavior.actor.gradient": "dynamics",
+    "behavior.actor.entropy": 0.0,
+    "behavior.actor.exploration_noise": 0.3,
+    "behavior.critic.layers": 3,
+    "behavior.critic.slow_target": False,
 }
 
 _ATARI_SMALL: dict[str, Any] = {
@@ -225,11 +257,6 @@ _DMC: dict[str, Any] = {
 }
 
 
-def _seeing(kinds: str) -> dict[str, Any]:
-    """Settings by which the agent reads and predicts observations of some kinds only."""
-    return {"world_model.encoder.kinds": kinds, "world_model.decoder.kinds": kinds}
-
-
 # Tuned on CartPole and Pendulum for minutes of CPU time; nothing of it comes from the release. With so few updates the
 # critic must be quick, or the actor settles on what is best for the next second: small normalised rewards, a target
 # critic that follows closely. What entries of an observation are measured in must not matter.
@@ -289,7 +316,7 @@ _DEFINITIONS: tuple[tuple[str, str, dict[str, Any]], ...] = (
         _ATARI_PAPER,
     ),
     ("article", "atari-paper with the article's world model loss, as it is written; see docs/variants.md.", _ARTICLE),
-    ("dreamer-v1", "The predecessor: atari-paper without the article's six modifications.", _DREAMER_V1),
+    ("dreamer-v1", "The predecessor: the defaults of Dreamer's code, continuous control from images.", _DREAMER_V1),
     ("atari-small", "Atari on a CPU: 4.2M parameters, otherwise as atari.", _ATARI_SMALL),
     ("atari-laptop", "Atari on two CPU cores: 3M parameters, the world model learns first.", _ATARI_LAPTOP),
     ("minatar", "MinAtar's games as pictures: 0.9M parameters, one to two hours on a CPU core.", _MINATAR),

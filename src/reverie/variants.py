@@ -73,7 +73,7 @@ _ALL: tuple[Variant, ...] = (
     # Networks.
     Variant("gru-norm", "Layer norm in the GRU.", {"world_model.rssm.gru_layer_norm": True}),
     Variant("no-gru-norm", "A GRU without layer norm.", {"world_model.rssm.gru_layer_norm": False}),
-    Variant("size-13m", "Dreamer's size: 13M parameters.", SIZE_13M),
+    Variant("size-13m", "The article's smaller size: 13M parameters.", SIZE_13M),
     Variant("size-22m", "DreamerV2's size: 22M parameters.", SIZE_22M),
     # The actor.
     Variant("reinforce-only", "Reinforce gradients only.", {"behavior.actor.gradient": "reinforce", **_NO_WEIGHT}),
@@ -119,15 +119,15 @@ ABLATIONS = (
 )
 """The article's six ablations in its own order, and the layer norm that it lists among its modifications."""
 
-MODIFICATIONS = (
-    "categorical-latents",
-    "mixed-gradients",
-    "policy-entropy",
-    "kl-balancing",
-    "size-22m",
-    "gru-norm",
-)
-"""The article's summary of modifications in its order: together they turn the preset dreamer-v1 into atari-paper."""
+MODIFICATIONS = {
+    "categorical-latents": "gaussian-latents",
+    "mixed-gradients": "straight-through-only",
+    "policy-entropy": "action-noise",
+    "kl-balancing": "free-nats",
+    "size-22m": "size-13m",
+    "gru-norm": "no-gru-norm",
+}
+"""The article's summary of modifications in its order, each with the variant of atari-paper that is without it."""
 
 
 def variant(name: str) -> Variant:

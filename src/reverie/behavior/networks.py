@@ -1,5 +1,7 @@
 """Actor, critic and the normalisation of imagined rewards."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -30,6 +32,7 @@ class Actor(nn.Module):
         self.head = nn.Linear(self.body.output_size, action.size)
         if action.kind == "continuous":
             self.std_head = nn.Linear(self.body.output_size, action.size)
+        self._std_shift = math.log(math.expm1(config.init_std)) if config.init_std else 0.0
 
     def forward(
         self, feat: Float[Tensor, "*N F"] | Features, known: list[Float[Tensor, "*N O"]] | None = None
@@ -41,7 +44,7 @@ class Actor(nn.Module):
             return OneHot(out, self.spec.sizes)
         raw_std = self.std_head(hidden).float()
         if self.config.distribution == "tanh_normal":
-            return TanhNormal(5 * torch.tanh(out / 5), F.softplus(raw_std) + self.config.min_std)
+            return TanhNormal(5 * torch.tanh(out / 5), F.softplus(raw_std + self._std_shift) + self.config.min_std)
         return TruncatedNormal(torch.tanh(out), 2 * torch.sigmoid(raw_std / 2) + self.config.min_std)
 
     def draw_noise(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:

@@ -120,7 +120,7 @@ class Encoder(nn.Module):
         self.keys = Keys(observations, config, "world_model.encoder")
         self.output_size = 0
         if self.keys.images:
-            self.cnn = ImageEncoder(self.keys.channels, config.cnn_depth, config.layer_norm)
+            self.cnn = ImageEncoder(self.keys.channels, config.cnn_depth, config.layer_norm, config.cnn_activation)
             self.output_size += self.cnn.output_size
         if self.keys.vectors:
             self.mlp = MLP(self.keys.width, config.mlp)
@@ -144,7 +144,8 @@ class Decoder(nn.Module):
         super().__init__()
         self.keys = Keys(observations, config, "world_model.decoder")
         if self.keys.images:
-            self.cnn = ImageDecoder(inputs, self.keys.channels, config.cnn_depth, config.layer_norm)
+            sizes = (inputs, self.keys.channels, config.cnn_depth)
+            self.cnn = ImageDecoder(*sizes, config.layer_norm, config.cnn_activation)
         if self.keys.vectors:
             self.mlp = MLP(inputs, config.mlp)
             # Not keyed by observation: module names cannot hold every key.
