@@ -144,6 +144,14 @@ def test_python_is_valid(name: str) -> None:
             ast.parse(block)
 
 
+def test_the_duration_of_minatar_is_the_measured_one_everywhere() -> None:
+    measured = "91 minutes"
+    assert measured in re.sub(r"(?s).*\n## MinAtar\n(.*?)\n## .*", r"\1", text("docs/results.md"))
+    row = next(line for line in text("docs/configuration.md").splitlines() if line.startswith("| `minatar` |"))
+    for place in (row, PRESETS["minatar"].description):
+        assert re.findall(r"\S+ (?:hours?|minutes?)\b", place) == [measured], place
+
+
 def test_table_of_presets() -> None:
     """Each cell of the table in docs/configuration.md is the preset's value."""
     rows = [

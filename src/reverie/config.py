@@ -287,8 +287,8 @@ class ActorConfig(MLPConfig):
     min_std: float = 0.1
     """Continuous actions: added to the standard deviation."""
     init_std: float = 0.0
-    """distribution=tanh_normal only: standard deviation of an untrained policy, without min_std. Dreamer (V1): 5; 0 shifts
-    nothing, which gives 0.69 (release)."""
+    """distribution=tanh_normal only: standard deviation of an untrained policy, without min_std. Dreamer (V1): 5. 0
+    shifts nothing, which gives 0.69 (release)."""
     gradient: Literal["auto", "reinforce", "dynamics", "both"] = "auto"
     """auto: reinforce for discrete actions, dynamics backpropagation for continuous ones (release)."""
     dynamics_weight: Schedule = 0.1
