@@ -3,14 +3,19 @@
 `docs/variants.md` gives the equation, the source and what is known of each.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from reverie.config import Config
-from reverie.config_io import did_you_mean, nearest, set_fields
+from reverie.config import Config, EnvConfig
+from reverie.config_io import as_text, did_you_mean, flatten, nearest, set_fields
 from reverie.errors import ConfigError
 from reverie.presets import ARTICLE_OBJECTIVE, SIZE_13M, SIZE_22M
+from reverie.spaces import EnvSpec
+
+GRADIENT = "behavior.actor.gradient"
+_OF_ENVIRONMENT = {GRADIENT, "world_model.gradients.image"}
+"""Settings of variants whose effect depends on what an environment offers."""
 
 _NO_WEIGHT: dict[str, Any] = {"behavior.actor.reinforce_weight": None}
 """eta_s goes with gradient=both only."""
@@ -164,9 +169,118 @@ def combined(names: str) -> dict[str, Any]:
 
 
 def with_variant(config: Config, names: str) -> Config:
-    """A configuration with the settings of a variant, or of several joined by `+`.
+    """A configuration with the settings of a variant, or of several joined by `+`, whether they change anything or not.
 
     Raises:
         ConfigError: if there is no such variant, or settings contradict each other.
     """
     return set_fields(config, combined(names))
+
+
+def configure(
+    base: Config, names: str | None, settings: Mapping[str, Any], spec_of: Callable[[EnvConfig], EnvSpec]
+) -> Config:
+    """A configuration with variants, each of which has an effect, and with settings on top of them.
+
+    Args:
+        base: a preset.
+        names: variants joined by `+`; None for none.
+        settings: by path; they also replace those of the variants.
+        spec_of: what an environment offers. Asked where a variant's effect depends on it.
+
+    Raises:
+        ConfigError: if a variant has no effect beside the others and the settings, with the reason; or as for
+            `with_variant` and `set_fields`.
+    """
+    if names is None:
+        return set_fields(base, settings)
+    config = set_fields(with_variant(base, names), settings)
+    spec = spec_of(config.env) if _OF_ENVIRONMENT & combined(names).keys() else None
+    for name, others in left_out(names):
+        try:
+            without = set_fields(with_variant(base, others), settings)
+        except ConfigError:  # the settings need this variant
+            continue
+        if problem := idle(name, config, without, spec):
+            raise ConfigError(problem)
+    return config
+
+
+def left_out(names: str) -> Iterator[tuple[str, str]]:
+    """Each of several variants that are joined by `+`, and the others."""
+    single = names.split("+")
+    for number, name in enumerate(single):
+        yield variant(name).name, "+".join(single[:number] + single[number + 1 :]) or "full"
+
+
+def idle(name: str, config: Config, without: Config, spec: EnvSpec | None = None) -> str:
+    """Why a variant has no effect, as a sentence; empty if it has one.
+
+    Args:
+        name: of the variant; `full` is never idle.
+        config: with it.
+        without: the same without it.
+        spec: what the environment offers, if that is known.
+    """
+    if name == "full" or effective(config, spec) != effective(without, spec):
+        return ""
+    unused, values = unread(config, spec), effective(config, spec)
+    settings = VARIANTS[name].settings
+    same = [f"{path} is {as_text(values[path])} without it" for path in settings if path in values]
+    reasons = same or list(dict.fromkeys(f"{path} is not read, as {unused[path]}" for path in settings))
+    return f"The variant {name} changes nothing here: {' and '.join(reasons[:2])}. Leave it out."
+
+
+def effective(config: Config, spec: EnvSpec | None = None) -> dict[str, Any]:
+    """Settings that have an effect, by path. Agents for which they are equal learn the same.
+
+    Args:
+        config: of the agent.
+        spec: what the environment offers. With it the actor's gradient is never `auto`, and settings of observations
+            that are not there are left out.
+    """
+    values = flatten(config)
+    if spec is not None and values[GRADIENT] == "auto":
+        values[GRADIENT] = "dynamics" if spec.action.kind == "continuous" else "reinforce"
+    unused = unread(config, spec)
+    return {path: value for path, value in values.items() if path not in unused}
+
+
+def unread(config: Config, spec: EnvSpec | None = None) -> dict[str, str]:
+    """Settings that have no effect beside the others, by path, and why; arguments as for `effective`."""
+    model, actor, decoder = config.world_model, config.behavior.actor, config.world_model.decoder
+    found: dict[str, str] = {}
+
+    def note(reason: str, part: str, *names: str) -> None:
+        found.update({f"{part}.{name}": reason for name in names})
+
+    if model.kl.objective == "split":
+        balanced = ("scale", "balance", "equal_scale", "free_nats", "free_average", "forward")
+        note("world_model.kl.objective is split", "world_model.kl", *balanced)
+    else:
+        note("world_model.kl.objective is balanced", "world_model.kl", "transition", "entropy")
+        if model.kl.balance != 0.5:
+            note("world_model.kl.balance is not 0.5", "world_model.kl", "equal_scale")
+        if model.kl.free_nats == 0:
+            note("world_model.kl.free_nats is 0", "world_model.kl", "free_average")
+    for kind, is_image in (("image", True), ("vector", False)):
+        predicted = decoder.kinds in ("all", f"{kind}s") and (
+            spec is None
+            or any(
+                observation.is_image == is_image and (not decoder.keys or key in decoder.keys)
+                for key, observation in spec.observations.items()
+            )
+        )
+        if not predicted:
+            note(f"no {kind}s are predicted", "world_model.gradients", kind)
+            note(f"no {kind}s are predicted", "world_model.scales", kind)
+    if not model.predict_discount:
+        for part in ("world_model.gradients", "world_model.scales"):
+            note("world_model.predict_discount is false", part, "discount")
+        note("world_model.predict_discount is false", "world_model.discount_head", *flatten(model.discount_head))
+    if actor.gradient != "both":
+        mixing = ("dynamics_weight", "reinforce_weight")
+        note(f"behavior.actor.gradient is {actor.gradient}", "behavior.actor", *mixing)
+    if actor.entropy == 0:
+        note("behavior.actor.entropy is 0", "behavior", "long_term_entropy")
+    return found

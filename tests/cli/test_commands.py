@@ -20,6 +20,7 @@ from reverie.config import Config
 from reverie.config_io import flatten, set_fields, to_dict
 from reverie.presets import PRESETS, preset
 from reverie.training.about import UNNAMED, Origin
+from reverie.variants import with_variant
 from tests.environments import Catch
 
 Run = Callable[..., str]
@@ -122,6 +123,17 @@ def test_a_variant_comes_between_preset_and_options(run: Run, calls: Calls, logd
     assert call["config"] == wanted
     assert call["logdir"] == Path("there" if logdir else "runs/My-v0-debug-no-gru-norm+no-kl-balancing-1")
     assert call["origin"][:2] == ("debug", "no-gru-norm+no-kl-balancing")
+
+
+def test_train_refuses_a_variant_without_effect_but_resumes_a_run_that_has_it(
+    run: Run, calls: Calls, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["train", "My-v0", "--preset", "article", "--variant", "no-kl-balancing"]) == 1
+    assert "no-kl-balancing changes nothing here: world_model.kl.balance is not read" in capsys.readouterr().err
+    assert not calls
+    config_io.save(with_variant(preset("debug"), "no-gru-norm").for_env("My-v0"), tmp_path / "config.json")
+    run(f"train My-v0 --variant no-gru-norm --logdir {tmp_path} --resume")
+    assert calls[0]["config"].world_model.rssm.gru_layer_norm is False
 
 
 def test_a_flag_before_the_environment_does_not_take_it_for_its_value(run: Run, calls: Calls) -> None:

@@ -12,10 +12,10 @@ from reverie.experiments.cells import Cell, cells
 from reverie.experiments.plan import Plan, Task
 from reverie.experiments.scheduler import Scheduler
 from reverie.experiments.sweep import survey
-from reverie.spaces import ActionSpec, EnvSpec
+from reverie.spaces import ActionSpec, ArraySpec, EnvSpec
 
 STUB = Path(__file__).with_name("stub.py")
-DISCRETE = EnvSpec({}, ActionSpec("discrete", (2,)))
+DISCRETE = EnvSpec({"image": ArraySpec((64, 64, 1), "uint8")}, ActionSpec("discrete", (2,)))
 STEPS = 200
 
 

@@ -9,7 +9,7 @@ from reverie import training
 from reverie.cli import main as cli
 from reverie.config import Config
 from reverie.errors import ConfigError, EnvError
-from reverie.experiments.cells import cells, changes, folder_name
+from reverie.experiments.cells import cells, changes, folder_name, not_run
 from reverie.experiments.plan import Plan, Task
 from reverie.presets import preset
 from reverie.spaces import ActionSpec, EnvSpec
@@ -85,6 +85,22 @@ def test_identity() -> None:
     assert len(set(ids(discrete))) == 1
     assert len(set(ids(continuous))) == 2
     assert ids(discrete) == ids(discrete, threads=3)
+
+
+def test_cells_that_settings_make_equal_have_one_id() -> None:
+    """The split objective does not read what the variant sets."""
+    split = replace_settings(plan(variants=("full", "no-kl-balancing"), seeds=1), {"world_model.kl.objective": "split"})
+    assert [cell.twin for cell in cells(split, spec_of)] == ["", "A-v0 full seed 0"]
+
+
+def test_cells_of_an_idle_variant_without_its_equal_are_refused() -> None:
+    for variants in (("reinforce-only",), ("full", "no-gru-norm+reinforce-only")):
+        with pytest.raises(ConfigError, match=r"\(A-v0\): The variant reinforce-only changes nothing here: "):
+            cells(plan(variants=variants), spec_of)
+    with_equal = cells(plan(variants=("no-gru-norm", "no-gru-norm+reinforce-only"), seeds=1), spec_of)
+    assert [cell.twin for cell in with_equal] == ["", "A-v0 no-gru-norm seed 0"]
+    assert not_run(with_equal).endswith("as another cell: A-v0 no-gru-norm+reinforce-only.")
+    assert not_run(with_equal[:1]) == ""
 
 
 def test_changes() -> None:

@@ -78,6 +78,7 @@ def carry_out(plan: "Plan", cells: "Sequence[Cell]", folder: Path, retry: int, d
         RunError: if a cell has failed, after all others.
         Stopped: if it was stopped.
     """
+    from reverie.experiments.cells import not_run
     from reverie.experiments.scheduler import Scheduler
     from reverie.experiments.sweep import failures, save_plan, status, survey
     from reverie.experiments.view import view_of
@@ -85,6 +86,8 @@ def carry_out(plan: "Plan", cells: "Sequence[Cell]", folder: Path, retry: int, d
 
     out = console(stderr=as_json)
     board = survey(cells, folder, plan.workers)
+    if sentence := not_run(cells):
+        out.print(sentence, markup=False, soft_wrap=True)
     try:
         if dry_run:
             _print_grid(board, folder, as_json)

@@ -12,7 +12,8 @@ from reverie import config_io
 from reverie.cli.options import UsageError, console, given, parse, typed
 from reverie.config import Config, EnvConfig
 from reverie.presets import default_preset, preset
-from reverie.variants import with_variant
+from reverie.spaces import EnvSpec
+from reverie.variants import configure, with_variant
 
 _BY_ENV = (
     "(default: by the environment: atari for ALE/..., minatar for MinAtar/..., vector without images, crafter or "
@@ -34,7 +35,8 @@ class Train:
     preset: Annotated[str | None, tyro.conf.arg(metavar="PRESET", help_behavior_hint=_BY_ENV)] = None
     """Where settings start from; reverie presets lists them."""
     variant: Annotated[str | None, tyro.conf.arg(metavar="VARIANT", help_behavior_hint="(default: none)")] = None
-    """A change of the agent by its name, or several joined by +, on top of the preset; reverie variants lists them."""
+    """A change of the agent by its name, or several joined by +, on top of the preset; reverie variants lists them. One
+    that changes nothing is refused, unless the run is resumed."""
     logdir: Annotated[Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint=_NEW_FOLDER)] = None
     """Folder of the run."""
     resume: bool = False
@@ -49,8 +51,11 @@ def run(argv: list[str]) -> None:
     if command.resume and command.logdir is None:
         raise UsageError("--resume needs the folder of the run: --logdir DIR.")
     name, base = _base(command)
-    varied = base if command.variant is None else with_variant(base, command.variant)
-    config = config_io.set_fields(varied, settings | {"env.name": command.environment})
+    settings |= {"env.name": command.environment}
+    if command.resume and command.variant is not None:  # the run may have it already
+        config = config_io.set_fields(with_variant(base, command.variant), settings)
+    else:
+        config = configure(base, command.variant, settings, _spec_of)
     stem = "-".join([_slug(command.environment), name or "run", *([command.variant] if command.variant else [])])
     logdir = command.logdir or new_folder(Path("runs"), stem)
     announce(command.environment, name, logdir, config, base)
@@ -60,6 +65,12 @@ def run(argv: list[str]) -> None:
     origin = Origin(name, command.variant, typed("train", argv))
     train_config(config, logdir, resume=command.resume, origin=origin)
     console().print(f"\nNext: reverie eval {logdir}, reverie dream {logdir}, or reverie plot {logdir}", markup=False)
+
+
+def _spec_of(env: EnvConfig) -> EnvSpec:
+    from reverie.envs import env_spec
+
+    return env_spec(env)
 
 
 def _without_auto(argv: list[str]) -> list[str]:

@@ -15,11 +15,10 @@ from reverie.errors import ConfigError, ReverieError
 from reverie.experiments.plan import Plan, Task
 from reverie.presets import default_preset, preset
 from reverie.spaces import EnvSpec
-from reverie.variants import combined, with_variant
+from reverie.variants import combined, effective, idle, left_out, with_variant
 
 FREE = ("training.threads", "training.device", "training.keep_checkpoints", "training.checkpoint_every", "env.parallel")
 """Settings of how a run is carried out, and not of what it computes: they may differ from one start to the next."""
-GRADIENT = "behavior.actor.gradient"
 
 SpecOf = Callable[[EnvConfig], EnvSpec]
 
@@ -76,7 +75,8 @@ def cells(plan: Plan, spec_of: SpecOf = env_spec) -> list[Cell]:
         spec_of: what an environment offers.
 
     Raises:
-        ConfigError: for the first setting, preset or environment that is wrong; file and key are named.
+        ConfigError: for the first setting, preset or environment that is wrong, and for a variant without effect whose
+            agent the plan does not have otherwise; file and key are named.
     """
     folders = [folder_name(task.env) for task in plan.tasks]
     if len(set(folders)) < len(folders):
@@ -94,19 +94,23 @@ def _of_task(plan: Plan, task: Task, key: str, spec_of: SpecOf) -> list[list[Cel
         base = preset(name)
     except ReverieError as error:
         raise ConfigError(f"{where}: {error}") from None
-    settings = {**plan.settings, **task.settings}
+    settings = {**plan.settings, **task.settings, "env.name": task.env}
     if plan.threads:
         settings["training.threads"] = plan.threads
     built: dict[str, tuple[Config, dict[str, Any]]] = {}
     for variant in plan.variants:
         try:
-            built[variant] = _build(base, variant, settings | {"env.name": task.env})
+            built[variant] = _build(base, variant, settings)
         except ConfigError as error:
             raise ConfigError(f"{where}, variant {variant}: {error}") from None
     try:
         spec = spec_of(next(iter(built.values()))[0].env)
     except ReverieError as error:
         raise ConfigError(f"{where}: {error}") from None
+    ids = {variant: identity(config, spec) for variant, (config, _) in built.items()}
+    for variant, (config, _) in built.items():
+        if list(ids.values()).count(ids[variant]) == 1 and (problem := _idle(base, variant, config, settings, spec)):
+            raise ConfigError(f"{where}: {problem}")
     grid = []
     for seed in plan.seeds:
         row = []
@@ -139,12 +143,28 @@ def identity(config: Config, spec: EnvSpec) -> str:
 
     Args:
         config: of the run, with environment and seed.
-        spec: of its environment, which decides what `auto` means.
+        spec: of its environment, which decides what `auto` means and which settings have an effect.
     """
-    values = {path: value for path, value in config_io.flatten(config).items() if path not in FREE}
-    if values[GRADIENT] == "auto":
-        values[GRADIENT] = "dynamics" if spec.action.kind == "continuous" else "reinforce"
+    values = {path: value for path, value in effective(config, spec).items() if path not in FREE}
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _idle(base: Config, names: str, config: Config, settings: dict[str, Any], spec: EnvSpec) -> str:
+    """Why one of several variants has no effect on the agent of a plan; empty if all have one."""
+    for name, others in left_out(names):
+        try:
+            without = _build(base, others, settings)[0]
+        except ConfigError:  # the settings need this variant
+            continue
+        if problem := idle(name, config, without, spec):
+            return problem
+    return ""
+
+
+def not_run(cells: Sequence[Cell]) -> str:
+    """Sentence that names the agents that are run under another name; empty if there are none."""
+    names = dict.fromkeys(f"{cell.env} {cell.variant}" for cell in cells if cell.twin)
+    return f"Not run, since it would be the same agent as another cell: {', '.join(names)}." if names else ""
 
 
 def _with_twins(ordered: Sequence[Cell]) -> list[Cell]:

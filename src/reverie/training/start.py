@@ -12,7 +12,7 @@ from reverie.presets import preset as preset_config
 from reverie.training.about import UNNAMED, Origin
 from reverie.training.run_folder import RunFolder
 from reverie.training.trainer import Trainer
-from reverie.variants import with_variant
+from reverie.variants import configure, with_variant
 
 
 def train_config(
@@ -66,7 +66,7 @@ def train(
         preset: name of the settings to start from; None chooses by the environment, see `default_preset`.
         logdir: folder of the run.
         variant: a change of the agent by its name, or several joined by `+`, see `reverie.variants`; on top of the
-            preset, and below `settings`.
+            preset, and below `settings`. One that changes nothing is refused, unless `resume` is on.
         resume: go on with the run in `logdir`, or start it if there is none. Without a preset, a run goes on with the
             settings that it was started with.
         settings: whatever differs from the preset: fields of `TrainingConfig` by name, others by their path, as in
@@ -85,7 +85,9 @@ def train(
     else:
         preset = preset or default_preset(name, env_spec(EnvConfig(name=name), factory))
         base = preset_config(preset)
-    if variant is not None:
-        base = with_variant(base, variant)
-    config = base.for_env(name).override(**settings)
+    base = base.for_env(name)
+    if resume and variant is not None:  # the run may have it already
+        config = with_variant(base, variant).override(**settings)
+    else:
+        config = configure(base, variant, settings, lambda env: env_spec(env, factory))
     return train_config(config, logdir, resume, factory, Origin(preset, variant))
