@@ -75,9 +75,9 @@ def test_variants_are_idle_on_a_preset_exactly_where_an_update_shows_no_effect(n
 @pytest.mark.parametrize(
     ("name", "variant", "reason"),
     [
-        ("article", "no-kl-balancing", "world_model.kl.balance is not read, as world_model.kl.objective is split and "),
-        ("article", "free-nats", "world_model.kl.scale is not read, as world_model.kl.objective is split and "),
-        ("article", "split", "world_model.kl.objective is split without it and "),
+        ("article", "no-kl-balancing", "world_model.kl.balance is not read, as world_model.kl.objective is split. "),
+        ("article", "free-nats", "world_model.kl.scale is not read, as world_model.kl.objective is split. "),
+        ("article", "split", "world_model.kl.objective is split without it. "),
         ("atari", "reinforce-only", "behavior.actor.gradient is reinforce without it. "),
         ("dmc-vision", "straight-through-only", "behavior.actor.gradient is dynamics without it. "),
         ("dmc-proprio", "no-image-gradients", "world_model.gradients.image is not read, as no images are predicted. "),

@@ -227,8 +227,8 @@ def idle(name: str, config: Config, without: Config, spec: EnvSpec | None = None
     unused, values = unread(config, spec), effective(config, spec)
     settings = VARIANTS[name].settings
     same = [f"{path} is {as_text(values[path])} without it" for path in settings if path in values]
-    reasons = same or list(dict.fromkeys(f"{path} is not read, as {unused[path]}" for path in settings))
-    return f"The variant {name} changes nothing here: {' and '.join(reasons[:2])}. Leave it out."
+    reasons = same or [f"{path} is not read, as {unused[path]}" for path in settings]
+    return f"The variant {name} changes nothing here: {reasons[0]}. Leave it out."
 
 
 def effective(config: Config, spec: EnvSpec | None = None) -> dict[str, Any]:

@@ -8,10 +8,10 @@ import pytest
 from reverie import config_io
 from reverie.analysis.ablations import Counts
 from reverie.cli.main import main
-from reverie.errors import RunError
-from reverie.experiments.ablate import AGENT, ablated, compare, plan_of
+from reverie.errors import ConfigError, RunError
+from reverie.experiments.ablate import ablated, compare, plan_of
 from reverie.experiments.cells import Cell, cells
-from reverie.experiments.plan import Plan, Task
+from reverie.experiments.plan import SUITES, Plan, Task, read_plan
 from reverie.variants import ABLATIONS
 from tests.experiments.sweeps import plan, replace_settings, spec_of
 
@@ -46,25 +46,33 @@ def test_the_plan() -> None:
     assert reinforce.config.behavior.actor.reinforce_weight is None
 
 
+@pytest.mark.parametrize("path", sorted(SUITES.glob("*.toml")), ids=lambda path: path.stem)
+def test_ablate_of_a_suite_runs_the_cells_of_its_sweep(path: Path) -> None:
+    suite = read_plan(path)
+    swept, found = ([(cell.name, cell.id) for cell in cells(one, spec_of)] for one in (suite, ablated(suite, None, {})))
+    assert found == swept
+
+
 def test_a_suite_keeps_its_own_settings() -> None:
-    suite = Plan("s", (Task("A-v0", "debug"),), ("full",), (4,), {"behavior.actor.reinforce_weight": 0.5}, workers=3)
+    suite = Plan("s", (Task("A-v0", "debug"),), ("full",), (4,), {"behavior.lambda_": 0.5}, workers=3)
     found = ablated(suite, None, {"training.steps": 700})
     assert (found.seeds, found.workers) == ((4,), 3)
-    assert found.settings == {**AGENT, "behavior.actor.reinforce_weight": 0.5, "training.steps": 700}
+    assert found.settings == {"behavior.lambda_": 0.5, "training.steps": 700}
 
 
 @pytest.mark.parametrize(
-    ("given", "wanted"),
-    [
-        (("full", "no-gru-norm"), ("full", "no-gru-norm")),
-        (("full",), ("full", *ABLATIONS)),
-        (("no-gru-norm", "size-13m"), ("full", *ABLATIONS)),
-    ],
+    ("given", "wanted"), [(("full", "no-gru-norm"), ("full", "no-gru-norm")), (("full",), ("full", *ABLATIONS))]
 )
 def test_a_suite_that_compares_with_the_full_agent_keeps_its_agents(
     given: tuple[str, ...], wanted: tuple[str, ...]
 ) -> None:
     assert ablated(Plan("s", (Task("A-v0", "debug"),), given, (0,), {}), None, {}).variants == wanted
+
+
+def test_a_suite_without_the_full_agent_is_refused() -> None:
+    suite = Plan("s", (Task("A-v0", "debug"),), ("no-gru-norm", "size-13m"), (0,), {}, source="plan.toml")
+    with pytest.raises(ConfigError, match=r"In plan\.toml, variants: 'full' is missing"):
+        ablated(suite, None, {})
 
 
 def test_scores_are_compared(tmp_path: Path) -> None:
@@ -111,17 +119,18 @@ def test_there_must_be_something_to_compare(tmp_path: Path) -> None:
             compare(cells(plan(variants=variants), spec_of), tmp_path)
 
 
-def test_a_plan_whose_agents_are_replaced_is_told(
+def test_ablate_names_what_is_not_run_in_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """CartPole has no images, and the preset's actor learns by Reinforce alone."""
     monkeypatch.chdir(tmp_path)
-    for variants, said in (('["size-13m"]', True), ('["full", "size-13m"]', False), ('["no-gru-norm"]', False)):
-        text = f'environments = ["CartPole-v1"]\npreset = "debug"\nvariants = {variants}\n'
-        (tmp_path / "plan.toml").write_text(text)
-        assert main(["ablate", "--suite", "plan.toml", "--dry-run"]) == 0
-        streams = capsys.readouterr()
-        assert ("size-13m of plan.toml left out, for all ablations" in streams.err) == said
-        assert ("size-13m" in streams.out) == ("full" in variants)
+    (tmp_path / "plan.toml").write_text('environments = ["CartPole-v1"]\npreset = "debug"\nseeds = [0, 1]\n')
+    assert main(["ablate", "--suite", "plan.toml", "--dry-run"]) == 0
+    (said,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("Not run")]
+    assert said == (
+        "Not run, since it would be the same agent as another cell: CartPole-v1 no-image-gradients, CartPole-v1 "
+        "reinforce-only."
+    )
 
 
 @pytest.mark.parametrize(

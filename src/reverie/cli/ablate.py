@@ -1,7 +1,6 @@
 """`reverie ablate`: the article's ablations as a sweep, and its table."""
 
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,9 +25,9 @@ class Ablate:
     """Train the full agent and the article's ablations, then count where each is better, worse or tied.
 
     Counts are by the paper's rule, and by what Welch's intervals support. The ablations are the article's six, and the
-    GRU without layer norm. Without ENV, the environments and budgets are those of a suite; one that compares
-    agents of its own with `full` keeps those. The command is a sweep: it resumes where it stopped. Every setting is an
-    option, as for reverie train, and holds for all agents.
+    GRU without layer norm; the full agent has both actor gradients. A suite or plan is run as reverie sweep runs it, with
+    its own agents; one that has only `full` gets all ablations. The command is a sweep, and resumes one. Every setting is
+    an option, as for reverie train, and holds for all agents.
     """
 
     environments: Annotated[tuple[str, ...], tyro.conf.arg(metavar="ENV...")]
@@ -38,7 +37,7 @@ class Ablate:
     ] = None
     """Where settings start from, for the environments that are named here."""
     suite: str | None = None
-    """Environments and budgets: laptop, quick, evening, boxing, or a plan of your own (TOML). Without ENV: laptop."""
+    """Environments, agents and budgets: laptop, quick, evening, boxing, or a plan (TOML). Without ENV: laptop."""
     seeds: Annotated[
         int | None, tyro.conf.arg(metavar="INT", help_behavior_hint=f"(default: the suite's, or {SEEDS})")
     ] = None
@@ -85,12 +84,6 @@ def run(argv: list[str]) -> None:
     else:
         suite = read_plan(find_plan(command.suite or "laptop"))
         plan = ablate.ablated(suite, command.seeds, checked)
-        if dropped := [name for name in suite.variants if name not in plan.variants]:
-            print(
-                f"{', '.join(dropped)} of {suite.source} left out, for all ablations: a plan keeps its own agents if "
-                "'full' is among them.",
-                file=sys.stderr,
-            )
         folder = command.out or Path(f"runs/ablation-{suite.name}")
     plan = with_budget(plan, command.workers, command.threads)
     grid = cells(plan)

@@ -7,7 +7,7 @@ from typing import Any
 
 from reverie.analysis.ablations import Row, Scores, tabulate
 from reverie.analysis.runs import FINAL_SHARE, Run, read_run
-from reverie.errors import ReverieError, RunError
+from reverie.errors import ConfigError, ReverieError, RunError
 from reverie.experiments.cells import Cell
 from reverie.experiments.plan import Plan, Task
 from reverie.experiments.standing import Stage, look
@@ -21,26 +21,32 @@ AGENT: Mapping[str, Any] = VARIANTS["mixed-gradients"].settings
 def plan_of(
     envs: Sequence[str], preset: str | None, seeds: int, settings: Mapping[str, Any], workers: int = 1, threads: int = 0
 ) -> Plan:
-    """The plan of the ablations on some environments."""
+    """The plan of the ablations on some environments, with the article's full agent."""
     tasks = tuple(Task(env, preset) for env in envs)
-    bare = Plan("ablation", tasks, (FULL,), tuple(range(seeds)), {}, workers, threads, source="reverie ablate")
+    bare = Plan("ablation", tasks, (FULL,), tuple(range(seeds)), AGENT, workers, threads, source="reverie ablate")
     return ablated(bare, seeds, settings)
 
 
 def ablated(plan: Plan, seeds: int | None, settings: Mapping[str, Any]) -> Plan:
-    """A plan of ablations: with its own variants if it compares some with the full agent, or else with all ablations.
+    """A plan of ablations: the plan's own agents, and all ablations if it has the full agent alone.
 
     Args:
-        plan: environments, budgets, and settings.
+        plan: environments, agents, budgets, and settings.
         seeds: how many; None keeps the plan's.
         settings: on top of the plan's.
+
+    Raises:
+        ConfigError: if the plan lacks the full agent.
     """
-    compares = FULL in plan.variants and len(plan.variants) > 1
+    if FULL not in plan.variants:
+        raise ConfigError(
+            f"In {plan.source}, variants: '{FULL}' is missing, with which ablations are compared; add it."
+        )
     return replace(
         plan,
-        variants=plan.variants if compares else (FULL, *ABLATIONS),
+        variants=plan.variants if len(plan.variants) > 1 else (FULL, *ABLATIONS),
         seeds=plan.seeds if seeds is None else tuple(range(seeds)),
-        settings={**AGENT, **plan.settings, **settings},
+        settings={**plan.settings, **settings},
     )
 
 
