@@ -216,6 +216,7 @@ def test_presets(run: Run) -> None:
     out = run("presets")
     for entry in PRESETS.values():
         assert re.search(rf"{entry.name} .*{re.escape(entry.description)}", out)
+    assert re.search(r"dreamer-v1 .* 5 steps ", out)  # 100 updates every 500
     assert set(json.loads(run("presets --json"))) == set(PRESETS)
 
 

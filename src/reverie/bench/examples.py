@@ -23,6 +23,7 @@ def example_spec(preset: str) -> EnvSpec:
     known = {
         "crafter": EnvSpec(image, ActionSpec("discrete", (17,))),
         "dmc-vision": EnvSpec(image, ActionSpec("continuous", (6,))),
+        "dreamer-v1": EnvSpec(image, ActionSpec("continuous", (6,))),
         "dmc-proprio": EnvSpec({"observation": ArraySpec((24,), "float32")}, ActionSpec("continuous", (6,))),
         "vector": EnvSpec({"observation": ArraySpec((4,), "float32")}, ActionSpec("discrete", (2,))),
     }

@@ -31,7 +31,7 @@ def run(argv: list[str]) -> None:
             f"[bold cyan]{entry.name}[/]",
             entry.description,
             f"{training.steps:,}",
-            f"{training.train_every} steps",
+            f"{training.train_every / training.train_steps:g} steps",
             f"{replay.batch_size} x {replay.batch_length}",
         )
     console().print(table)
