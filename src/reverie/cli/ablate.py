@@ -25,9 +25,9 @@ class Ablate:
     """Train the full agent and the article's ablations, then count where each is better, worse or tied.
 
     Counts are by the paper's rule, and by what Welch's intervals support. The ablations are the article's six, and the
-    GRU without layer norm; the full agent has both actor gradients. A suite or plan is run as reverie sweep runs it, with
-    its own agents; one that has only `full` gets all ablations. The command is a sweep, and resumes one. Every setting is
-    an option, as for reverie train, and holds for all agents.
+    GRU without layer norm; the full agent has both actor gradients. A suite or plan is run as reverie sweep runs it,
+    with its own agents; one that has only `full` gets all ablations. The command is a sweep, and resumes one. Every
+    setting is an option, as for reverie train, and holds for all agents.
     """
 
     environments: Annotated[tuple[str, ...], tyro.conf.arg(metavar="ENV...")]
