@@ -279,7 +279,7 @@ def unread(config: Config, spec: EnvSpec | None = None) -> dict[str, str]:
             note("world_model.predict_discount is false", part, "discount")
         note("world_model.predict_discount is false", "world_model.discount_head", *flatten(model.discount_head))
     if actor.gradient != "both":
-        mixing = ("dynamics_weight", "reinforce_weight")
+        mixing = ("dynamics_weight", "reinforce_weight", "reinforce_sample")
         note(f"behavior.actor.gradient is {actor.gradient}", "behavior.actor", *mixing)
     if actor.entropy == 0:
         note("behavior.actor.entropy is 0", "behavior", "long_term_entropy")
