@@ -1,19 +1,25 @@
 """Every rule fires on numbers that were made for it, and no other does; none fires in good health."""
 
+import inspect
 import math
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from reverie.analysis.doctor import RULES, Report, find
+from reverie.analysis.doctor import RULES, Report, find, remedies
 from reverie.analysis.doctor.calibration import Bin
 from reverie.analysis.doctor.learning import Gradients, Trend
 from reverie.analysis.doctor.prediction import Horizons
 from reverie.analysis.doctor.rules import ENOUGH_UPDATES, SECTIONS
-from reverie.config_io import resolve, set_field
+from reverie.cli.options import parse
+from reverie.cli.train import Train
+from reverie.config import Config
+from reverie.config_io import resolve, set_field, set_fields
+from reverie.presets import PRESETS, preset
 from tests.analysis.doctor.reports import healthy, ill
 
 FLAT = Trend(1.0, 1.0, "flat")
@@ -110,6 +116,17 @@ ALLOWED = {"kl-rising": {"still-learning"}}
 """What else may be found where a rule just does not fire."""
 
 
+REMEDIES: dict[str, Callable[[Report], str]] = {
+    **{f"kl_scale {factor}": lambda r, f=factor: remedies.kl_scale(r, f) for factor in (0.3, 3)},
+    "harder_prior": remedies.harder_prior,
+    "freer_posterior": remedies.freer_posterior,
+    "random_play": remedies.random_play,
+    "observation_scale": lambda r: remedies.observation_scale(r, 3),
+    **{f"entropy {factor}": lambda r, f=factor: remedies.entropy(r, f) for factor in (0.3, 3, 10)},
+    **{f"rate {name}": lambda r, n=name: remedies.rate(r, n, 0.5) for name in remedies.OPTIMIZERS},
+}
+
+
 def names(report: Report) -> set[str]:
     return {finding.rule for finding in find(report, RULES) if finding.severity != "ok"}
 
@@ -144,6 +161,46 @@ def test_advice_can_be_typed(name: str) -> None:
     for path, value in typed:
         assert value, finding.advice
         set_field(report.config, resolve(path), value)
+
+
+def typeable(advice: str, base: Config) -> int:
+    """Give the options of an advice to `reverie train`, which takes them or raises; return their number.
+
+    Options that are joined by "with" belong together, others are alternatives.
+    """
+    found = re.findall(r"--\S+ \S+(?: with --\S+ \S+)*", advice)
+    for options in found:
+        words = [word.strip(",.;") for word in options.split() if word != "with"]
+        _, settings = parse("train", Train, ["CartPole-v1", *words], lambda _: base)
+        set_fields(base, settings)
+    return sum(options.count("--") for options in found)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_advice_in_every_preset_is_taken_by_the_command_line(name: str) -> None:
+    base = PRESETS[name].config
+    for rule in RULES:
+        typeable(rule.advice(ill("", CASES[rule.name][0], config=base)), base)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_remedy_in_every_preset_is_taken_by_the_command_line(name: str) -> None:
+    base = PRESETS[name].config
+    for remedy in REMEDIES.values():
+        advice = remedy(ill("", config=base))
+        assert typeable(advice, base) == advice.count("--") > 0
+
+
+def test_every_remedy_is_tried() -> None:
+    functions = inspect.getmembers(remedies, inspect.isfunction)
+    names = {name for name, one in functions if one.__module__ == remedies.__name__}
+    assert {name.split()[0] for name in REMEDIES} | {"times", "option"} == names
+
+
+def test_times_schedule_in_frames_is_read_at_the_frames_so_far() -> None:
+    """atari-laptop: 1.6e-3 falls to 3e-4 over a million frames; half of them are 125,000 steps of four."""
+    report = ill("", config=preset("atari-laptop"), agent_steps=125_000)
+    assert remedies.entropy(report, 10) == "--behavior.actor.entropy 0.0095"
 
 
 def test_ratios_follow_from_the_run() -> None:

@@ -7,6 +7,7 @@ from reverie.analysis.doctor.remedies import (
     harder_prior,
     kl_scale,
     observation_scale,
+    random_play,
     rate,
     times,
 )
@@ -308,7 +309,7 @@ MODEL_RULES: tuple[Rule, ...] = (
     Rule(
         "no-rewards", "reward", "warning", _no_rewards,
         "There is next to no reward in the data, so that nothing can be learnt about where it comes from.",
-        lambda r: f"More random play before learning, {times(r, 'training.prefill', 4)} (a new run), or more "
+        lambda r: f"More random play before learning, {random_play(r)} (a new run), or more "
         f"exploration, {entropy(r, 3)}.",
     ),
     Rule(

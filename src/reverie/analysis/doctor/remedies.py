@@ -21,7 +21,7 @@ def times(report: Report, path: str, factor: float, zero: float = 1.0) -> str:
         zero: what to start from where the present value is 0.
     """
     present = flatten(report.config)[path]
-    value = float(parse_schedule(present)(report.agent_steps)) or zero
+    value = parse_schedule(present, path, report.config.env.action_repeat)(report.agent_steps) or zero
     text = f"{float(f'{value * factor:.2g}'):g}"
     if isinstance(present, int):
         text = str(max(round(value * factor), 1))
@@ -68,3 +68,10 @@ def entropy(report: Report, factor: float) -> str:
 def rate(report: Report, name: str, factor: float) -> str:
     """Another learning rate; `name` is one of `OPTIMIZERS`."""
     return times(report, f"{OPTIMIZERS[name]}.lr", factor, 1e-4)
+
+
+def random_play(report: Report) -> str:
+    """Four times the prefill, and as many steps after it as now where it would leave none."""
+    now = report.config.training
+    more = times(report, "training.prefill", 4)
+    return more if 4 * now.prefill < now.steps else f"{more} with --training.steps {now.steps + 3 * now.prefill}"
