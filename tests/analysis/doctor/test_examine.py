@@ -21,7 +21,7 @@ from reverie.agent import Dreamer
 from reverie.analysis.doctor import RULES, Amount, Report, examine, find
 from reverie.analysis.doctor.measure import measure
 from reverie.analysis.doctor.page import WIDTH, page
-from reverie.analysis.doctor.panels import open_loop
+from reverie.analysis.doctor.panels import actions, open_loop
 from reverie.analysis.doctor.picture import PANELS, draw
 from reverie.analysis.doctor.serialize import to_json
 from reverie.cli import main as cli
@@ -327,6 +327,25 @@ def test_the_picture_has_its_panels(trained: Path, tmp_path: Path) -> None:
     assert picture.width > 1000 and len(picture.convert("RGB").getcolors(1 << 24) or []) > 100
     first = out.read_bytes()
     assert draw(report, [], out).read_bytes() == first
+
+
+def test_open_loop_names_the_actor_horizon_outside_of_the_curves() -> None:
+    axes = Figure().add_subplot()
+    open_loop(axes, healthy())
+    legend = axes.get_legend()
+    assert legend is not None and "horizon of the actor" in [text.get_text() for text in legend.get_texts()]
+    assert not axes.texts
+
+
+@pytest.mark.parametrize("dimensions", [1, 3, 20])
+def test_actions_continuous_has_a_tick_for_dimensions_only(dimensions: int) -> None:
+    report = ill("policy", kind="continuous", actions=None, mode=[0.1] * dimensions, scale=[0.3] * dimensions)
+    axes = Figure().add_subplot()
+    actions(axes, report)
+    assert axes.get_xlim() == (-0.5, dimensions - 0.5)
+    shown = [tick for tick in axes.get_xticks() if -0.5 <= tick <= dimensions - 0.5]
+    assert 0 in shown and len(shown) <= 10 and all(tick == int(tick) for tick in shown)
+    assert dimensions > 1 or shown == [0]
 
 
 def test_a_picture_of_a_run_without_metrics(tmp_path: Path) -> None:

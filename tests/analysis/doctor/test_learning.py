@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from reverie.analysis.curves import Curve
-from reverie.analysis.doctor.learning import measure_learning, trend
+from reverie.analysis.doctor.learning import Trend, measure_learning, trend
 from reverie.config import Config
 
 
@@ -35,6 +35,25 @@ def test_noise_is_seldom_taken_for_a_trend() -> None:
 def test_few_rows_show_no_trend() -> None:
     assert trend(line([3, 2, 1, 0])).direction == "unknown"
     assert trend(line([3])).latest == trend(line([3])).before == 3
+
+
+@pytest.mark.parametrize(
+    ("latest", "before", "texts"),
+    [
+        (0.05605528, 0.05606340, ("0.0560553", "0.0560634")),
+        (3763.98123, 3764.23456, ("3763.98", "3764.23")),
+        (1.5, 1.5, ("1.500", "1.500")),
+        (2.0, 1.0, ("2.000", "1.000")),
+        (12345.678, 2345.678, ("12346", "2346")),
+        (1.234567e-9, 2e-9, ("1.235e-09", "2e-09")),
+        (0.0, 0.0, ("0", "0")),
+        (math.nan, 1.0, ("nan", "1")),
+    ],
+)
+def test_trend_texts_have_the_same_decimals_and_show_the_change(
+    latest: float, before: float, texts: tuple[str, str]
+) -> None:
+    assert Trend(latest, before, "falling").texts() == texts
 
 
 def row(index: int, **values: float) -> dict[str, float]:

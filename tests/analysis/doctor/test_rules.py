@@ -31,9 +31,9 @@ def images(model: float, seen: float = 0.0005, repeat: float = 0.004, mean: floa
     return ill("", predictions={**healthy().predictions, "image": found})
 
 
-def by_horizon(*errors: tuple[float, int]) -> Report:
+def by_horizon(*errors: tuple[float, int], seen: float = 0.0005) -> Report:
     """Errors of images, each over that many steps ahead."""
-    model: list[float | None] = [0.0005, *(error for error, steps in errors for _ in range(steps))]
+    model: list[float | None] = [seen, *(error for error, steps in errors for _ in range(steps))]
     found = replace(healthy().predictions["image"], model=model)
     return ill("", predictions={**healthy().predictions, "image": found})
 
@@ -83,6 +83,10 @@ CASES: dict[str, tuple[Report, Report]] = {
     "unused-classes": (ill("latents", unused_classes=7), ill("latents", unused_classes=None)),
     "background-only": (images(0.003, seen=0.003), images(0.003, seen=0.002)),
     "repeats-the-image": (by_horizon((0.0039, 5), (0.001, 25)), by_horizon((0.0037, 5), (0.001, 25))),
+    "worse-than-repeating": (
+        by_horizon((0.0119, 11), (0.001, 19), seen=0.0021),
+        by_horizon((0.0039, 5), (0.001, 25), seen=0.0021),
+    ),
     "short-sighted": (by_horizon((0.001, 6), (0.009, 24)), by_horizon((0.001, 15), (0.009, 15))),
     "rewards-missed": (rewards(positive=Bin(0.1, 0.76, 30)), rewards(positive=Bin(0.1, 0.76, 9))),
     "no-rewards": (ill("rewards", groups={"zero": Bin(0.0, 0.0, 6400)}), rewards()),
@@ -103,7 +107,7 @@ CASES: dict[str, tuple[Report, Report]] = {
         unseen("", predictions=images(0.001, seen=0.00085).predictions),
         unseen("", predictions=images(0.001, seen=0.0008).predictions),
     ),
-    "actor-saturated": (continuous(0.95), continuous(0.5)),
+    "actor-saturated": (continuous(0.77), continuous(0.5)),
     "not-finite": (ill("learning", not_finite=1), healthy()),
     "updates-skipped": (ill("learning", skipped=1), healthy()),
     "gradients-clipped": (gradients(clipped=0.6), gradients(clipped=0.4)),
@@ -209,6 +213,21 @@ def test_ratios_follow_from_the_run() -> None:
     assert finding.severity == "problem" and "--world-model.kl.scale 0.6" in finding.advice
     scheduled = report.config.override(**{"world_model.kl.scale": "linear(0,1,200000)"})
     assert "--world-model.kl.scale 0.15" in find(ill("", report, config=scheduled), RULES)[0].advice
+
+
+def test_find_continuous_actor_without_finding_is_summed_up_in_a_sentence() -> None:
+    report = ill("policy", continuous(0.12), entropy=0.4, max_entropy=0.6931)
+    summary = next(finding.seen for finding in find(report, RULES) if finding.section == "actor")
+    assert summary == "Entropy 0.40 nats, 0.69 for random actions; 12% of values at the ends of their range."
+
+
+def test_find_predictions_worse_than_repeating_are_not_ok() -> None:
+    """A vector whose prediction beats the naive ones from step 12 on, as far as the actor plans and further."""
+    found = Horizons([0.2] + [5.94] * 11 + [0.5] * 34, [0.0] + [2.0] * 45, [6.0] * 46)
+    report = ill("", images=(), predictions={"state": found})
+    finding = next(finding for finding in find(report, RULES) if finding.section == "prediction")
+    assert (finding.rule, finding.severity) == ("worse-than-repeating", "warning")
+    assert finding.seen == "1 to 5 steps ahead its error is 297% of that of repeating the last observation."
 
 
 def test_a_collapse_is_found_once() -> None:

@@ -23,7 +23,9 @@ UNIFORM = 0.95
 DECIDED = 0.05
 """Share below which next to nothing is left to chance, and exploration has ended."""
 ALWAYS = 0.9
-"""Share of states (or of values, for continuous actions) that is nearly all."""
+"""Share of states that is nearly all."""
+SATURATED = 0.5
+"""Share of the values of continuous actions at the ends of their range, above which they are the rule."""
 INDEPENDENT = 0.01
 """Nats by which the action depends on the state; less is a policy that does not look."""
 OFTEN = 0.5
@@ -91,7 +93,7 @@ def _decided(r: Report) -> str | None:
 
 
 def _saturated(r: Report) -> str | None:
-    if r.policy.kind != "continuous" or r.policy.certain <= ALWAYS:
+    if r.policy.kind != "continuous" or r.policy.certain <= SATURATED:
         return None
     return f"{r.policy.certain:.0%} of the values of actions lie at the ends of their range."
 
@@ -140,7 +142,7 @@ def _vanished(r: Report) -> str | None:
 def _going(direction: str, r: Report) -> str | None:
     names = (f"model/{r.observation}_loss", "model/reward_loss")
     found = [(n, t) for n in names if (t := r.learning.trends.get(n)) is not None and t.direction == direction]
-    text = "; ".join(f"{name} from {t.before:.5g} to {t.latest:.5g}" for name, t in found)
+    text = "; ".join("{1} from {0[1]} to {0[0]}".format(t.texts(), name) for name, t in found)
     return f"{text} (last quarter of the rows against the one before)." if found else None
 
 
@@ -191,8 +193,8 @@ BEHAVIOR_RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "actor-saturated", "actor", "warning", _saturated,
-        "The actor pushes everything to the limit, where its gradient is small and it cannot be gentle.",
-        lambda r: f"{entropy(r, 10)}.",
+        "Most actions are at the limit, where the actor's gradient is small. Fine where full force is best.",
+        lambda r: f"If it is not, {entropy(r, 10)}.",
     ),
     Rule(
         "not-finite", "learning", "problem", _not_finite,

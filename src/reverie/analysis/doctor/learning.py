@@ -42,6 +42,17 @@ class Trend:
     direction: str
     """falling, rising or flat; unknown with fewer than `LEAST_ROWS` rows."""
 
+    def texts(self) -> tuple[str, str]:
+        """Format `latest` and `before` with the same decimals: four digits, and up to seven to show the change."""
+        size, change = max(abs(self.latest), abs(self.before)), abs(self.latest - self.before)
+        if not 1e-4 <= size < math.inf:
+            return f"{self.latest:.4g}", f"{self.before:.4g}"
+        decimals = 3 - math.floor(math.log10(size))
+        if change > 0:
+            decimals = max(decimals, min(1 - math.floor(math.log10(change)), decimals + 3))
+        decimals = max(decimals, 0)
+        return f"{self.latest:.{decimals}f}", f"{self.before:.{decimals}f}"
+
 
 @dataclass(frozen=True)
 class Gradients:

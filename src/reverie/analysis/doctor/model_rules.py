@@ -134,6 +134,15 @@ def _repeats(r: Report) -> str | None:
     )
 
 
+def _worse(r: Report) -> str | None:
+    if not r.observation or _repeats(r) or _short(r) or _background(r) or is_collapsed(r):
+        return None
+    share = r.predictions[r.observation].share_of("repeat", 1, NEAR)
+    if share is None or share <= 1:
+        return None
+    return f"1 to {NEAR} steps ahead its error is {share:.0%} of that of repeating the last observation."
+
+
 def _short(r: Report) -> str | None:
     if not r.observation or is_collapsed(r):
         return None
@@ -272,6 +281,13 @@ MODEL_RULES: tuple[Rule, ...] = (
         "The picture as a whole is learnt; what changes from step to step, often something small, is not predicted.",
         lambda r: f"Longer training helps most; {kl_scale(r, 0.3)} lets small things into the latents, and "
         f"{observation_scale(r, 3)} makes them count for more.",
+        early=False,
+    ),
+    Rule(
+        "worse-than-repeating", "prediction", "warning", _worse,
+        "Over the steps that the actor plans first, the model is further from the truth than if nothing changed.",
+        lambda r: f"Train longer; {kl_scale(r, 0.3)} lets more of an observation into the latents, and "
+        f"{observation_scale(r, 3)} makes it count for more.",
         early=False,
     ),
     Rule(

@@ -226,7 +226,7 @@ def _learning(report: Report) -> list[Line]:
         )
         for name, g in found.gradients.items()
     ]
-    lines += [(name, f"{trend.latest:.7g}", _going(trend)) for name, trend in found.trends.items()]
+    lines += [(name, trend.texts()[0], _going(trend)) for name, trend in found.trends.items()]
     lines += [(name, f"{value:.4g}", "mean of the last three") for name, value in found.returns.items()]
     return lines
 
@@ -249,7 +249,7 @@ def _unseen(report: Report, unseen: Report) -> list[Line]:
 
 
 def _going(trend: Trend) -> str:
-    return "too few rows for a trend" if trend.direction == "unknown" else f"{trend.direction}, was {trend.before:.7g}"
+    return "too few rows for a trend" if trend.direction == "unknown" else f"{trend.direction}, was {trend.texts()[1]}"
 
 
 def percent(value: float | None) -> str:

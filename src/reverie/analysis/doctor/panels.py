@@ -73,11 +73,8 @@ def open_loop(axes: Axes, report: Report) -> None:
     for name, values, color, style in lines:
         numbers = [np.nan if value is None else value for value in values]
         axes.plot(range(len(numbers)), numbers, color=color, linestyle=style, linewidth=1.8, label=name)
-    axes.axvline(report.config.behavior.horizon, color="#cccccc", linewidth=0.8, zorder=0)
-    axes.annotate(
-        "horizon of the actor", (report.config.behavior.horizon, 0.02), xycoords=("data", "axes fraction"), fontsize=7,
-        color=GRAY, rotation=90, ha="right", va="bottom",
-    )  # fmt: skip
+    horizon = report.config.behavior.horizon
+    axes.axvline(horizon, color="#cccccc", linewidth=0.8, zorder=0, label="horizon of the actor")
     axes.set_ylim(bottom=0)
     unit = "per pixel (white is 1)" if report.observation in report.images else "squared error"
     _labels(axes, "steps ahead, 0 is seen", f"{report.observation}, {unit}")
@@ -154,8 +151,9 @@ def actions(axes: Axes, report: Report) -> None:
         spread = found.scale or [0.0] * len(found.mode)
         axes.errorbar(range(len(found.mode)), found.mode, spread, fmt="o", color=BLUE, capsize=3)
         axes.axhline(0, color="#cccccc", linewidth=0.8)
+        axes.set_xlim(-0.5, len(found.mode) - 0.5)
         _labels(axes, "dimension", "mode ± scale")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         return
     start = 0
     for shares in found.actions:

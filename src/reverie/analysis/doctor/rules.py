@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from reverie.analysis.doctor.policy import Policy
 from reverie.analysis.doctor.report import Report
 
 Severity = Literal["problem", "warning", "note", "ok"]
@@ -77,8 +78,7 @@ def _summary(section: str, report: Report) -> str:
         + ("no end of an episode seen." if discounts.on_terminal is None else f"{discounts.on_terminal:.3f} at ends."),
         "value": f"Off by {report.values.imagined.bias:+.3f} from imagined returns, which spread by "
         f"{report.values.imagined.spread:.3f}.",
-        "actor": f"Entropy {_share(report.policy.entropy_share)} of the most possible; as good as certain in "
-        f"{report.policy.certain:.0%} of states.",
+        "actor": _acted(report.policy),
         "learning": f"{learning.rows} rows of metrics, all finite, gradients within their clips."
         if learning.rows
         else "",
@@ -98,5 +98,9 @@ def _number(value: float | None) -> str:
     return "(unknown)" if value is None else f"{value:.2f}"
 
 
-def _share(value: float | None) -> str:
-    return "(not comparable)" if value is None else f"{value:.0%}"
+def _acted(policy: Policy) -> str:
+    if policy.kind == "continuous":
+        entropy = f"Entropy {policy.entropy:.2f} nats, {policy.max_entropy:.2f} for random actions"
+        return f"{entropy}; {policy.certain:.0%} of values at the ends of their range."
+    share = "" if policy.entropy_share is None else f", {policy.entropy_share:.0%} of the most possible"
+    return f"Entropy {policy.entropy:.2f} nats{share}; as good as certain in {policy.certain:.0%} of states."
