@@ -10,7 +10,7 @@ from PIL import Image
 
 from reverie import video
 from reverie.errors import ReverieError
-from reverie.video import DREAMT, QUIET, SEEN, compare, dream_frames, dream_strip, save_video
+from reverie.video import DREAMT, OTHER, QUIET, SEEN, compare, dream_frames, dream_strip, save_video
 
 BATCHES = [(), (3,)]
 
@@ -87,6 +87,54 @@ def test_frames_are_labelled() -> None:
     assert np.array_equal(header[5, :, : video.GUTTER + 60], header[6, :, : video.GUTTER + 60])
 
 
+def frame_colors(picture: NDArray[np.uint8], side: int, left: int, gap: int) -> list[tuple[int, ...]]:
+    """Colours of the frames of truth, model and error, whose left edge is here."""
+    return [tuple(picture[video.HEADER + row * (side + 2 * video.BORDER + gap), left].tolist()) for row in range(3)]
+
+
+def test_dream_frames_another_episode_is_framed() -> None:
+    """One episode ends while the model imagines, one while it still sees, and one begins with the sequence."""
+    truth = images(3, 6, 8, 8, 3)
+    is_first = np.zeros((3, 6), bool)
+    is_first[0, 4] = is_first[1, 1] = is_first[2, 0] = True
+    frames = dream_frames(truth, truth, context=3, scale=1, is_first=is_first)
+    expected = [[QUIET] * 4 + [OTHER] * 2, [OTHER] + [QUIET] * 5, [QUIET] * 6]
+    for sequence, colors in enumerate(expected):
+        left = video.GUTTER + sequence * (8 + 2 * video.BORDER + video.GAP)
+        found = [frame_colors(frame, 8, left, video.GAP) for frame in frames]
+        assert [one[0] for one in found] == [one[2] for one in found] == colors
+        assert [one[1] for one in found] == [SEEN] * 3 + [DREAMT] * 3
+
+
+def test_dream_strip_another_episode_is_framed_and_named() -> None:
+    truth = images(12, 64, 64, 1)
+    is_first = np.zeros(12, bool)
+    is_first[7] = True
+    plain = dream_strip(truth, truth, context=3, every=2, scale=1)
+    marked = dream_strip(truth, truth, context=3, every=2, scale=1, is_first=is_first)
+    width = 64 + 2 * video.BORDER + video.GAP // 2
+    found = [frame_colors(marked, 64, video.GUTTER + column * width, video.GAP // 2)[0] for column in range(6)]
+    assert found == [QUIET] * 4 + [OTHER] * 2
+    top = video.HEADER + 3 * width
+    changed = (plain[top:] != marked[top : len(plain)]).any((0, 2))
+    middles = [video.GUTTER + column * width + 32 for column in range(6)]
+    label = [changed[x - 30 : x + 30].any() for x in middles]
+    assert label[4] and not label[2]
+    assert np.array_equal(dream_strip(truth, truth, 3, 2, 1, is_first=np.eye(1, 12, dtype=bool)[0]), plain)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_dream_pictures_explain_the_colors_of_the_error(channels: int) -> None:
+    """The words fit below one sequence of 64 pixels; colours are explained where there are some."""
+    words = [text for text, _ in video._legend(channels, others=True)]
+    assert "error: grey is right" in words and ("a colour: too much of it" in words) == (channels == 3)
+    assert ("pink frame: another episode" in words) and len(video._legend(channels, others=False)) == len(words) - 1
+    truth = np.zeros((2, 64, 64, channels), np.uint8)
+    for picture in (dream_frames(truth, truth, 1)[0], dream_strip(truth, truth, 1)):
+        assert ink(picture[-video.HEADER :]) > 100
+        assert ink(picture[:, -video.GAP // 2 :]) == 0  # nothing is cut off
+
+
 def test_strip_columns() -> None:
     truth = images(50, 64, 64, 1)
     width = 64 + 2 * video.BORDER + video.GAP // 2
@@ -99,7 +147,8 @@ def test_strip_columns() -> None:
         model_border = strip[top + 64 + 2 * video.BORDER + video.GAP // 2 - 1, left]
         assert tuple(model_border) == (SEEN if step < 5 else DREAMT)
         # Its number, below.
-        assert ink(strip[-video.HEADER + 2 :, left : left + 64]) > 10
+        below = video.HEADER + 3 * (64 + 2 * video.BORDER + video.GAP // 2)
+        assert ink(strip[below : below + video.HEADER - 4, left : left + 64]) > 10
     assert {tuple(color) for color in strip[video.HEADER - 8]} == {video.GROUND, SEEN, DREAMT}
 
 

@@ -1,7 +1,8 @@
 """Pictures of the open-loop prediction: what happened, what the model dreamt, and the difference.
 
 The model sees the first `context` frames and imagines the rest from the actions alone. A blue frame marks what it has
-seen, an orange one what it imagines.
+seen, an orange one what it imagines. A pink frame marks what really happened in another episode than the imagined one:
+the model imagines on where an episode ends, so that the two cannot be compared there.
 """
 
 import errno
@@ -29,6 +30,7 @@ QUIET: Color = (58, 60, 66)
 SEEN: Color = (86, 180, 233)
 """Sky blue of the Okabe-Ito palette, which colour-blind eyes tell from the orange."""
 DREAMT: Color = (230, 159, 0)
+OTHER: Color = (204, 121, 167)
 
 ROWS = ("truth", "model", "error")
 BORDER = 3
@@ -36,6 +38,7 @@ GAP = 8
 GUTTER = 58
 """Pixels left of the tiles, for the names of the rows."""
 HEADER = 30
+LINE = 20
 FONT_SIZE = 14
 SUFFIXES = (".gif", ".mp4", ".png")
 _ENCODER_FAILED = "the video encoder failed; the disk may be full"
@@ -118,7 +121,43 @@ def _phase(step: int, context: int) -> tuple[str, Color]:
     return ("seen", SEEN) if step < context else ("imagined", DREAMT)
 
 
-def dream_frames(truth: NDArray[np.uint8], model: NDArray[Any], context: int, scale: int = 3) -> Frames:
+def _other_episode(is_first: NDArray[np.bool_] | None, shape: tuple[int, ...], context: int) -> NDArray[np.bool_]:
+    """[…, T]: whether a step belongs to another episode than the last one that the model has seen."""
+    if is_first is None:
+        return np.zeros(shape, bool)
+    episode = np.cumsum(is_first, -1) - is_first[..., :1]
+    last = min(max(context - 1, 0), shape[-1] - 1)
+    return np.asarray(episode != episode[..., last : last + 1])
+
+
+def _legend(channels: int, others: bool) -> list[tuple[str, Color]]:
+    colors = [("a colour: too much of it", FAINT)] if channels == 3 else []
+    frames = [("pink frame: another episode", OTHER)] if others else []
+    return [("error: grey is right", FAINT), ("light: too light", FAINT), ("dark: too dark", FAINT), *colors, *frames]
+
+
+def _with_legend(picture: Frames, channels: int, others: bool) -> Frames:
+    """The picture with an explanation of its colours below, in as many lines as its width asks for."""
+    places, x, line = [], GAP, 0
+    for text, color in _legend(channels, others):
+        width = _letters(text, "lm")[0].shape[1]
+        if x > GAP and x + width + GAP > picture.shape[1]:
+            x, line = GAP, line + 1
+        places.append((text, x, line, color))
+        x += width + 2 * GAP
+    below = np.full(((line + 1) * LINE + GAP, *picture.shape[1:]), GROUND, np.uint8)
+    for text, x, line, color in places:
+        _write(below, text, x, line * LINE + LINE // 2, color)
+    return np.concatenate([picture, below])
+
+
+def dream_frames(
+    truth: NDArray[np.uint8],
+    model: NDArray[Any],
+    context: int,
+    scale: int = 3,
+    is_first: NDArray[np.bool_] | None = None,
+) -> Frames:
     """The open-loop prediction as a video: truth over model over error, labelled, several sequences side by side.
 
     Args:
@@ -126,6 +165,7 @@ def dream_frames(truth: NDArray[np.uint8], model: NDArray[Any], context: int, sc
         model: the same shape, uint8 or floats in [0, 1].
         context: frames at the start that the model has seen.
         scale: pixels on the screen, each way, for every pixel of the images.
+        is_first: whether an episode begins with a step, [T] or [B, T]; None where all steps are of one.
 
     Returns:
         uint8 [T, H', W', 3]; H' and W' are even, as video formats want it.
@@ -136,8 +176,10 @@ def dream_frames(truth: NDArray[np.uint8], model: NDArray[Any], context: int, sc
     rows = compare(truth if batch else truth[None], model if batch else model[None])
     _, sequences, length, height, width, _ = rows.shape
     tile_height, tile_width = height * scale + 2 * BORDER, width * scale + 2 * BORDER
+    other = np.atleast_2d(_other_episode(is_first, truth.shape[:-3], context))
     shape = (HEADER + 3 * (tile_height + GAP), GUTTER + sequences * (tile_width + GAP))
     empty = np.full((*(side + side % 2 for side in shape), 3), GROUND, np.uint8)
+    empty = _with_legend(empty, truth.shape[-1], bool(other.any()))
     tops = [HEADER + row * (tile_height + GAP) for row in range(3)]
     for name, top in zip(ROWS, tops, strict=True):
         _write(empty, name, 8, top + tile_height // 2, INK)
@@ -149,10 +191,10 @@ def dream_frames(truth: NDArray[np.uint8], model: NDArray[Any], context: int, sc
         _write(picture, phase, GUTTER, HEADER // 2, color)
         _write(picture, f"t = {step:>{digits}}", picture.shape[1] - GAP, HEADER // 2, INK, "rm")
         for row, top in enumerate(tops):
-            tiles = _framed(_enlarge(rows[row, :, step], scale), color if ROWS[row] == "model" else QUIET)
-            for sequence, tile in enumerate(tiles):
+            for sequence, tile in enumerate(_enlarge(rows[row, :, step], scale)):
                 left = GUTTER + sequence * (tile_width + GAP)
-                picture[top : top + tile_height, left : left + tile_width] = tile
+                frame = color if ROWS[row] == "model" else OTHER if other[sequence, step] else QUIET
+                picture[top : top + tile_height, left : left + tile_width] = _framed(tile, frame)
         video[step] = picture
     return video
 
@@ -169,7 +211,12 @@ def _columns(length: int, context: int, every: int | None) -> list[int]:
 
 
 def dream_strip(
-    truth: NDArray[np.uint8], model: NDArray[Any], context: int, every: int | None = None, scale: int = 2
+    truth: NDArray[np.uint8],
+    model: NDArray[Any],
+    context: int,
+    every: int | None = None,
+    scale: int = 2,
+    is_first: NDArray[np.bool_] | None = None,
 ) -> Frames:
     """The open-loop prediction as one picture: rows truth, model and error, time from left to right.
 
@@ -179,16 +226,19 @@ def dream_strip(
         context: frames at the start that the model has seen.
         every: steps between two columns; None chooses some ten columns.
         scale: pixels in the picture, each way, for every pixel of the images.
+        is_first: whether an episode begins with a step, [T] or [B, T]; None where all steps are of one.
 
     Returns:
         uint8 [H', W', 3].
     """
     if truth.ndim == 5:
-        strips = [dream_strip(*pair, context, every, scale) for pair in zip(truth, model, strict=True)]
+        starts = [None] * len(truth) if is_first is None else is_first
+        strips = [dream_strip(t, m, context, every, scale, f) for t, m, f in zip(truth, model, starts, strict=True)]
         return np.concatenate(strips)
     if truth.ndim != 4:
         raise ValueError(f"Truth has shape {truth.shape}, but must be [T, H, W, C] or [B, T, H, W, C].")
     steps = _columns(len(truth), context, every)
+    other = _other_episode(is_first, truth.shape[:1], context)
     rows = _enlarge(compare(truth[steps], model[steps]), scale)
     _, _, height, width, _ = rows.shape
     tile_height, tile_width = height + 2 * BORDER, width + 2 * BORDER
@@ -200,13 +250,15 @@ def dream_strip(
         top = HEADER + row * (tile_height + gap)
         _write(picture, name, 8, top + tile_height // 2, INK)
         for column, (step, left) in enumerate(zip(steps, lefts, strict=True)):
-            color = _phase(step, context)[1] if name == "model" else QUIET
+            color = _phase(step, context)[1] if name == "model" else OTHER if other[step] else QUIET
             picture[top : top + tile_height, left : left + tile_width] = _framed(rows[row, column], color)
     _mark_phases(picture, steps, lefts, tile_width, context)
-    for step, left in zip(steps, lefts, strict=True):
-        _write(picture, str(step), left + tile_width // 2, bottom + HEADER // 2 - gap, FAINT, "mm")
+    for before, step, left in zip([0, *steps], steps, lefts, strict=False):
+        begins = is_first is not None and bool(is_first[before + 1 : step + 1].any())
+        text, color = (f"{step}, new episode", OTHER) if begins else (str(step), FAINT)
+        _write(picture, text, left + tile_width // 2, bottom + HEADER // 2 - gap, color, "mm")
     _write(picture, "t", 8, bottom + HEADER // 2 - gap, FAINT)
-    return picture
+    return _with_legend(picture, truth.shape[-1], bool(other[steps].any()))
 
 
 def _mark_phases(picture: Frames, steps: Sequence[int], lefts: Sequence[int], width: int, context: int) -> None:

@@ -33,7 +33,9 @@ def draw_dream(agent: Dreamer, batch: Step, context: int, generator: torch.Gener
     key, predicted = next(iter(agent.open_loop(sequences, context, generator).items()))
     truth = sequences[key].swapaxes(0, 1)
     model = predicted.float().cpu().numpy().swapaxes(0, 1)
-    return dream_frames(truth, model, context), dream_strip(truth[0], model[0], context)
+    is_first = sequences["is_first"].swapaxes(0, 1)
+    video = dream_frames(truth, model, context, is_first=is_first)
+    return video, dream_strip(truth[0], model[0], context, is_first=is_first[0])
 
 
 def save_dream(agent: Dreamer, batch: Step, context: int, stem: Path, generator: torch.Generator) -> tuple[Path, Path]:
