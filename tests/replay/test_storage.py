@@ -206,6 +206,20 @@ def test_the_reason_why_nothing_can_be_sampled(tmp_path: Path) -> None:
         replay.check_sampleable()
 
 
+def test_too_short_says_it_as_soon_as_episodes_have_ended(tmp_path: Path) -> None:
+    replay = open_replay(tmp_path)
+    assert replay.too_short() == ""
+    add_episode(replay, 4)
+    assert "too long for all of the 1 finished episodes" in replay.too_short()
+    assert "the longest has 4; lower" in replay.too_short()
+    assert "the longest has 4 (6 frames at env.action_repeat=2); lower" in replay.too_short(2)
+    with pytest.raises(ReplayError, match=r"the longest has 4 \(6 frames at env\.action_repeat=2\)"):
+        replay.check_sampleable(2)
+    add_episode(replay, 9)
+    assert replay.too_short() == ""
+    assert open_replay(tmp_path / "steps", sampling="steps").too_short() == ""
+
+
 def test_another_environment_is_refused(tmp_path: Path) -> None:
     open_replay(tmp_path).close()
     other = {**SPECS, "vector": ArraySpec((7,), "float32"), "image": ArraySpec((64, 64, 3), "uint8")}

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import statistics
 from collections.abc import Callable
@@ -238,6 +239,19 @@ def test_pretraining_of_the_world_model(tmp_path: Path, capsys: pytest.CaptureFi
     assert all("model/kl" in row for row in rows[1:])
     loop = json.loads((sorted((tmp_path / "checkpoints").glob("step-*"))[-1] / "state.json").read_text())["loop"]
     assert loop["state"]["pretraining"] == 27
+
+
+def test_train_episodes_that_are_too_short_are_said_after_ten(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The prefill alone has 50 of them; the message comes at 10, and the error when it is over."""
+    settings = {"prefill": 250, "steps": 400, "replay.sampling": "episodes", "env.action_repeat": 2}
+    with pytest.raises(ReplayError, match=r"all of the 50 finished episodes.* longest has 6 \(10 frames at env"):
+        reverie.train(lambda: environments.Counting(10), "debug", logdir=tmp_path, **settings, **{"env.time_limit": 0})
+    text = " ".join(capsys.readouterr().out.split())
+    found = re.findall(r"Learning cannot begin yet: replay.batch_length=10 is too long for all of the (\d+) ", text)
+    assert len(found) == 1 and 10 <= int(found[0]) < 20
+    assert "the longest has 6 (10 frames at env.action_repeat=2)" in text
 
 
 @pytest.mark.parametrize("at", [12, 26])

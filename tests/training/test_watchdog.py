@@ -1,15 +1,17 @@
 """Silence is told, with what is waited for, and less and less often."""
 
+import itertools
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import reverie
-from reverie.training import watchdog
-from reverie.training.watchdog import Watchdog
+from reverie.training import evaluate, watchdog
+from reverie.training.watchdog import EpisodeWatch, Watchdog
 from tests.environments import Counting
 
 
@@ -51,3 +53,74 @@ def test_a_run_whose_environment_is_slow_says_so(
     text = " ".join(capsys.readouterr().out.split())
     assert "Nothing has happened for" in text and "the run waits for a step of the environments" in text
     assert not any(thread.name == "watchdog" for thread in threading.enumerate())
+
+
+def watch_every_ten_seconds(steps: int, time_limit: int = 0, ends: tuple[int, ...] = ()) -> list[tuple[int, str]]:
+    """At which of so many steps, ten seconds each, is said that no episode ends."""
+    now, said, texts = [0.0], [], []
+    watch = EpisodeWatch(texts.append, "evaluation", time_limit, patience=60, clock=lambda: now[0])
+    for step in range(1, steps + 1):
+        now[0] += 10
+        watch.step(1, ended=step in ends)
+        said += [(step, text) for text in texts]
+        texts.clear()
+    return said
+
+
+def test_episode_watch_no_episode_ends_is_said_at_growing_intervals() -> None:
+    said = watch_every_ten_seconds(100)
+    assert [step for step, _ in said] == [6, 12, 24, 48, 96]
+    assert said[1][1] == (
+        "No episode of the evaluation has ended in 12 steps (2:00). The evaluation waits for that. If none will end, "
+        "stop, and set env.time_limit."
+    )
+
+
+def test_episode_watch_an_end_begins_the_wait_again() -> None:
+    said = watch_every_ten_seconds(30, ends=(5, 10, 17))
+    assert [step for step, _ in said] == [16, 23, 29]
+    assert "in 6 steps (1:00)" in said[0][1] and "in 12 steps (2:00)" in said[2][1]
+
+
+def test_episode_watch_with_a_time_limit_names_it() -> None:
+    assert watch_every_ten_seconds(6, time_limit=27_000)[0][1] == (
+        "No episode of the evaluation has ended in 6 steps (1:00); env.time_limit ends each after 27,000."
+    )
+
+
+def clock_of_seconds_a_look(monkeypatch: pytest.MonkeyPatch, seconds: int) -> None:
+    """Let the time of every `EpisodeWatch` pass by so much whenever it is looked at."""
+    monkeypatch.setattr(watchdog, "EpisodeWatch", partial(EpisodeWatch, clock=itertools.count(0, seconds).__next__))
+
+
+def test_train_evaluation_without_an_end_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock_of_seconds_a_look(monkeypatch, 10)
+    settings = {"steps": 60, "prefill": 40, "eval_every": 60, "eval_episodes": 1, "video_every": 0}
+    reverie.train(lambda: Counting(70), "debug", logdir=tmp_path, **{"env.time_limit": 0}, **settings)
+    text = " ".join(capsys.readouterr().out.split())
+    assert "No episode of the evaluation has ended in 6 steps (1:00)." in text and "set env.time_limit" in text
+    assert "No episode of the evaluation has ended in 12 steps (2:00)." in text
+
+
+def test_train_prefill_without_an_end_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock_of_seconds_a_look(monkeypatch, 40)
+    settings = {"steps": 300, "prefill": 250, "eval_every": 0, "video_every": 0, "train_every": 50}
+    reverie.train(Counting, "debug", logdir=tmp_path, **{"env.time_limit": 0}, **settings)
+    text = " ".join(capsys.readouterr().out.split())
+    assert "No episode of the prefill has ended in" in text and "of the training" not in text
+
+
+def test_evaluate_without_a_watch_says_it_on_standard_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"steps": 60, "prefill": 40, "eval_every": 0, "video_every": 0, "env.time_limit": 0}
+    agent = reverie.train(lambda: Counting(30), "debug", logdir=tmp_path, **settings)
+    capsys.readouterr()
+    clock_of_seconds_a_look(monkeypatch, 10)
+    assert [one.length for one in evaluate(agent, agent.config.env, 1, 0, lambda: Counting(30))] == [30]
+    captured = capsys.readouterr()
+    assert "No episode of the evaluation has ended in 6 steps (1:00)." in captured.err and not captured.out

@@ -172,8 +172,11 @@ class Replay:
                 self._index.streams[stream].checksum = self._mark_last(stream)
                 self._index.close(stream)
 
-    def check_sampleable(self) -> None:
+    def check_sampleable(self, frames_per_step: int = 1) -> None:
         """Make sure that sequences can be drawn.
+
+        Args:
+            frames_per_step: `env.action_repeat`, for the message.
 
         Raises:
             ReplayError: if not, with the reason.
@@ -188,17 +191,32 @@ class Replay:
                     f"({longest} steps); lower replay.batch_length, or raise training.prefill or replay.capacity."
                 )
         elif not self._index.num_eligible:
-            totals = self._index.all_episodes()[:, 2]
-            if not len(totals):
-                raise ReplayError(
-                    f"None of the {self.num_steps} steps in the replay belongs to a finished episode, so no sequence "
-                    "can be drawn; raise training.prefill or replay.capacity, or set replay.sampling=steps."
-                )
             raise ReplayError(
-                f"replay.batch_length={length} is too long for all of the {len(totals)} finished episodes: one of at "
-                f"least {length + 1} steps is needed, and the longest has {totals.max()}; lower replay.batch_length, "
-                "or set replay.sampling=steps."
+                self.too_short(frames_per_step)
+                or f"None of the {self.num_steps} steps in the replay belongs to a finished episode, so no sequence "
+                "can be drawn; raise training.prefill or replay.capacity, or set replay.sampling=steps."
             )
+
+    def too_short(self, frames_per_step: int = 1) -> str:
+        """Say that all finished episodes are too short to be sampled; empty if one is not, or none has finished.
+
+        Args:
+            frames_per_step: `env.action_repeat`, for the message.
+        """
+        if self._config.sampling == "steps" or self._index.num_eligible:
+            return ""
+        totals, length = self._index.all_episodes()[:, 2], self._config.batch_length
+        if not len(totals):
+            return ""
+        longest = int(totals.max())
+        frames = ""
+        if frames_per_step > 1:
+            frames = f" ({(longest - 1) * frames_per_step} frames at env.action_repeat={frames_per_step})"
+        return (
+            f"replay.batch_length={length} is too long for all of the {len(totals)} finished episodes: one of at "
+            f"least {length + 1} steps is needed, and the longest has {longest}{frames}; "
+            "lower replay.batch_length, or set replay.sampling=steps."
+        )
 
     def sample(self, rng: np.random.Generator, out: Step | None = None) -> Step:
         """Draw a batch of sequences.

@@ -1,5 +1,6 @@
 """Scores: whole episodes in fresh environments, with the actor's mode (SPEC 38, 43)."""
 
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,11 +15,16 @@ from reverie.envs import EnvFactory, make_env
 from reverie.envs.atari import ENTRY_POINT
 from reverie.envs.catalog import find_spec
 from reverie.errors import EnvError
+from reverie.training import watchdog
 from reverie.training.collection import AgentPolicy, Collector, Episode
 from reverie.training.interrupts import StopRequest
 
 MAX_ENVS = 8
 """Episodes that are played side by side."""
+
+
+def _to_standard_error(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 def evaluate(
@@ -29,6 +35,7 @@ def evaluate(
     factory: EnvFactory | None = None,
     stop: StopRequest | None = None,
     on_step: Callable[[], None] = lambda: None,
+    tell: Callable[[str], None] = _to_standard_error,
 ) -> list[Episode]:
     """Play episodes to their end with the actor's mode; latent states are sampled.
 
@@ -44,6 +51,7 @@ def evaluate(
         factory: creates the environment in place of `config.name`.
         stop: breaks the evaluation off; fewer episodes are returned then.
         on_step: called before each step.
+        tell: is given a sentence where no episode ends for a while.
     """
     count = 1 if getattr(factory, "single", False) else min(episodes, MAX_ENVS)
     quota = [len(part) for part in np.array_split(np.arange(episodes), count)]
@@ -58,11 +66,14 @@ def evaluate(
                 f"but {config.name} has {env.spec.action} and {dict(env.spec.observations)}."
             )
         collector = Collector(env)
+        episodes_end = watchdog.EpisodeWatch(tell, "evaluation", config.time_limit)
         while any(len(done) < wanted for done, wanted in zip(finished, quota, strict=True)):
             if stop is not None and stop.requested:
                 break
             on_step()
-            for index, episode in collector.collect(policy).episodes:
+            ended = collector.collect(policy).episodes
+            episodes_end.step(1, ended=any(len(finished[index]) < quota[index] for index, _ in ended))
+            for index, episode in ended:
                 finished[index].append(episode)
     return [episode for done, wanted in zip(finished, quota, strict=True) for episode in done[:wanted]]
 

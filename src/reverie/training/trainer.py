@@ -77,6 +77,8 @@ class Trainer:
         self._cores = SharedCores(settings.threads)
         keep_freed_memory()
         self._waits = False
+        self._short_at = 10
+        """Finished episodes from which on it is said that all are too short to learn from."""
         self._block = 1
         """Random steps that environments are given at once; more where they are quick."""
         self._faults = FaultCount(config.env.max_faults)
@@ -155,6 +157,7 @@ class Trainer:
             elapsed=self.state.seconds,
         )
         self._watchdog = watchdog.Watchdog(self._display.log)
+        self._episodes_end = watchdog.EpisodeWatch(self._display.log, "prefill", config.env.time_limit)
         self._learner = Learner(self._parts, self._cores, self._watchdog, run.failures, self._display.log)
 
     @property
@@ -274,6 +277,11 @@ class Trainer:
         block = self._collect(policy, min(max(1, left), self._block)).result()
         self._block = max(1, self._block // 2) if block.seconds > BLOCK_SECONDS else min(2 * self._block, BLOCK)
         self._receive(block, "prefill")
+        ended = sum(len(collected.episodes) for collected in block.collected)
+        self._episodes_end.step(len(block.collected), ended > 0)
+        if self.state.episodes >= self._short_at and (problem := self.replay.too_short(self.env.frames_per_step)):
+            self._short_at = 10 * self.state.episodes
+            self._display.log(f"Learning cannot begin yet: {problem}")
 
     def _is_due(self, name: str) -> int:
         return self._due[name](self.state.steps)
@@ -361,7 +369,7 @@ class Trainer:
 
     def _pretrain(self, stop: StopRequest) -> None:
         """Updates before the agent first acts: those of the world model alone, then those of the whole agent."""
-        self.replay.check_sampleable()
+        self.replay.check_sampleable(self.env.frames_per_step)
         if self.agent.compiles:
             self._display.log("Compiling parts of the model: the first updates take about a minute longer, once.")
         settings, state = self.config.training, self.state
@@ -447,13 +455,18 @@ class Trainer:
                     seed,
                     self._factory,
                     stop,
-                    lambda: self._watchdog.wait_for(watchdog.ENVIRONMENTS),
+                    self._before_evaluation_step,
+                    self._display.log,
                 )
             except EnvError as error:
                 if not self.config.env.max_faults:
                     raise
                 self._forgive(error, "The evaluation begins anew.")
         raise AssertionError("attempts never end")
+
+    def _before_evaluation_step(self) -> None:
+        self._watchdog.wait_for(watchdog.ENVIRONMENTS)
+        self._display.update(step=self.state.steps, frames=self.frames, phase="evaluating")
 
     def _video(self) -> None:
         self._watchdog.wait_for(watchdog.VIDEO)
@@ -507,7 +520,7 @@ class Trainer:
         return {"step": state.steps, "frames": self.frames, "phase": phase, "detail": detail}
 
     def _finish(self, stop: StopRequest) -> None:
-        self.replay.check_sampleable()
+        self.replay.check_sampleable(self.env.frames_per_step)
         if self.config.training.eval_every and self.state.evaluated_at < self.state.steps:
             self._evaluate(stop, last=True)
         if stop.requested:
