@@ -1,11 +1,15 @@
 """Copies of an agent that only decide: they decide alike, and keep their weights until they are told."""
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
-from reverie.acting import ActState, Player
+from reverie.acting import ActState, Player, check_observation
 from reverie.agent import Dreamer
+from reverie.errors import ObservationError, ReverieError
 from reverie.spaces import EnvSpec
 from tests.test_agent import CONTINUOUS, DICT, DISCRETE, MULTI_DISCRETE, random_steps, tiny
 
@@ -67,3 +71,87 @@ def test_a_copy_holds_what_a_decision_needs_and_nothing_else() -> None:
     # The agent itself is whole, and no part of it is registered twice.
     assert not [name for name in agent.state_dict() if "player" in name]
     assert hasattr(agent.world_model, "decoder")
+
+
+def observation(count: int = 2) -> dict[str, Any]:
+    """An observation that fits, of the keys image, position, wrist and speed, with `is_first` and what is not read."""
+    steps = random_steps(EnvSpec(DICT, DISCRETE), (count,))
+    del steps["action"]
+    return steps
+
+
+def changed(**values: Any) -> Callable[[dict[str, Any]], Any]:
+    return lambda fits: {key: value for key, value in {**fits, **values}.items() if value is not None}
+
+
+FLOATS = np.zeros((2, 64, 64, 1), np.float32)
+REFUSED: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
+    "float image": (changed(image=FLOATS), "'image' is float32, but the agent reads uint8. Give pixels from 0 to 255"),
+    "float tensor": (changed(image=torch.zeros(2, 64, 64, 1)), "'image' is float32, but the agent reads uint8"),
+    "bytes for a vector": (changed(position=np.zeros((2, 3), np.uint8)), "'position' is uint8, but .* reads float"),
+    "integers for a vector": (changed(position=np.zeros((2, 3), int)), "'position' is int64, but .* reads float"),
+    "larger image": (
+        changed(image=np.zeros((2, 66, 70, 1), np.uint8)),
+        r"'image' has shape \(2, 66, 70, 1\), but \(N, 64, 64, 1\) is needed. Convert it as reverie.make_env does",
+    ),
+    "another vector": (changed(speed=np.zeros((2, 3), np.float32)), r"'speed' .*\(2, 3\), but \(N, 2\) is needed"),
+    "unbatched": (
+        lambda fits: {key: value[0] for key, value in fits.items()},
+        r"\(64, 64, 1\). Observations need a leading batch axis, \(N, 64, 64, 1\). Add it with value\[None\]",
+    ),
+    "unbatched vector": (changed(speed=np.zeros(2, np.float32)), "'speed' .* need a leading batch axis"),
+    "of different batches": (changed(speed=torch.zeros(3, 2)), "'speed' is of 3 environments, but 'image' of 2"),
+    "missing": (changed(speed=None), "has no 'speed'. The agent reads image, position, wrist, speed"),
+    "NaN": (changed(speed=np.full((2, 2), np.nan, np.float32)), "'speed' holds NaN or infinity"),
+    "infinite tensor": (changed(speed=torch.full((2, 2), torch.inf)), "'speed' holds NaN or infinity"),
+    "too large for float32": (changed(speed=np.full((2, 2), 1e300)), "'speed' holds NaN or infinity"),
+    "is_first of floats": (changed(is_first=np.zeros(2)), "'is_first' is float64, but the agent reads bool"),
+    "is_first unbatched": (changed(is_first=np.bool_(True)), r"'is_first' .* leading batch axis, \(N,\)"),
+    "a list": (changed(speed=[[0.0, 0.0]] * 2), "'speed' is a list. Give a NumPy array or a tensor"),
+    "an array": (lambda fits: fits["image"], r"given a ndarray. It reads a dictionary of image, position"),
+    "what reset returns": (lambda fits: (fits, {}), "given a tuple. It reads a dictionary of"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_check_observation_that_does_not_fit_is_refused_in_a_sentence(name: str) -> None:
+    change, words = REFUSED[name]
+    spec = EnvSpec(DICT, DISCRETE)
+    with pytest.raises(ObservationError, match=words) as refused:
+        check_observation(change(observation()), spec, tuple(DICT), None)
+    assert isinstance(refused.value, ReverieError) and isinstance(refused.value, ValueError)
+    text = str(refused.value)
+    assert text.endswith(".") and "\n" not in text and len(text) <= 160
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        changed(),
+        changed(is_first=None, is_last=None, is_terminal=None, reward=None),
+        changed(speed=np.zeros((2, 2))),
+        changed(speed=torch.zeros(2, 2, dtype=torch.float16)),
+        changed(unknown="not read", label=np.zeros(3)),
+        lambda fits: {key: torch.from_numpy(value) for key, value in fits.items()},
+        lambda fits: {key: value[:, ::-1] if value.ndim > 1 else value for key, value in fits.items()},
+    ],
+)
+def test_act_observation_that_fits_is_taken(change: Callable[[dict[str, Any]], Any]) -> None:
+    action, state = make().act(change(observation()))
+    assert action.shape == (2, 4) and state.action.shape == (2, 4)
+
+
+def test_act_observation_or_state_that_does_not_fit_is_refused() -> None:
+    agent = make()
+    _, state = agent.act(observation(2))
+    with pytest.raises(ObservationError, match="leading batch axis"):
+        agent.act({key: value[0] for key, value in observation().items()}, state)
+    with pytest.raises(ObservationError, match="state is of 2 environments, but the observation of 3"):
+        agent.act(observation(3), state)
+
+
+def test_act_key_that_no_network_reads_may_be_missing() -> None:
+    agent = Dreamer(tiny(world_model__encoder__keys=("image",)), EnvSpec(DICT, DISCRETE))
+    assert agent.act({"image": observation()["image"]})[0].shape == (2, 4)
+    with pytest.raises(ObservationError, match=r"has no 'image'\. The agent reads image\."):
+        agent.act({"speed": observation()["speed"]})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from copy import deepcopy
 from typing import Any, NamedTuple
@@ -14,11 +14,12 @@ from torch import Tensor, nn
 
 from reverie.behavior.networks import Actor
 from reverie.config import Config
+from reverie.errors import ObservationError
 from reverie.fast.cuda_graphs import CudaRecorder, Graphed, Recorder
 from reverie.fast.precision import prefers_bf16
 from reverie.networks.distributions import noisy_action
 from reverie.networks.scalars import Scalars
-from reverie.spaces import Array, EnvSpec
+from reverie.spaces import STEP_KEYS, Array, ArraySpec, EnvSpec
 from reverie.world_model import State, WorldModel
 
 Observation = Mapping[str, Array | Tensor]
@@ -58,6 +59,84 @@ def to_tensors(steps: Observation, device: torch.device) -> dict[str, Tensor]:
         )
         for key, value in steps.items()
     }
+
+
+def check_observation(observation: object, spec: EnvSpec, read: Sequence[str], state: ActState | None) -> None:
+    """Make sure that an agent can act on an observation; keys that are not in its spaces are not looked at.
+
+    Args:
+        observation: should be arrays or tensors [N, …] by key, with `is_first` [N] or without.
+        spec: the spaces.
+        read: keys that must be there.
+        state: the other argument of `act`.
+
+    Raises:
+        ObservationError: if it does not fit, or holds a number that is not finite.
+    """
+    if not isinstance(observation, Mapping):
+        raise ObservationError(
+            f"act() was given a {type(observation).__name__}. It reads a dictionary of {', '.join(read)}, "
+            "each an array of shape (N, ...) for N environments."
+        )
+    counts = {}
+    for key, entry in spec.observations.items():
+        if key in observation:
+            counts[f"'{key}'"] = _check_entry(key, observation[key], entry)
+        elif key in read:
+            raise ObservationError(
+                f"The observation has no '{key}'. The agent reads {', '.join(read)}. "
+                "Give each as an array of shape (N, ...) for N environments."
+            )
+    if "is_first" in observation:
+        counts["is_first"] = _check_entry("is_first", observation["is_first"], STEP_KEYS["is_first"])
+    (first, count), *others = counts.items()
+    for name, other in others:
+        if other != count:
+            raise ObservationError(f"{name} is of {other} environments, but {first} of {count}. Give all of the same.")
+    if state is not None and len(state.action) != count:
+        raise ObservationError(
+            f"The state is of {len(state.action)} environments, but the observation of {count}. Pass the state that "
+            "act() returned for these environments, or None at the start."
+        )
+
+
+def _check_entry(key: str, value: Any, entry: ArraySpec) -> int:
+    """Return the number of environments in one entry of an observation; raises ObservationError if it does not fit."""
+    shape = getattr(value, "shape", None)
+    if shape is None:
+        raise ObservationError(f"'{key}' is a {type(value).__name__}. Give a NumPy array or a tensor.")
+    if len(shape) == 0 or shape[1:] != entry.shape:
+        wanted = f"({', '.join(['N', *map(str, entry.shape)])}{',' if not entry.shape else ''})"
+        if shape == entry.shape:
+            raise ObservationError(
+                f"'{key}' has shape {tuple(shape)}. Observations need a leading batch axis, {wanted}. "
+                "Add it with value[None]."
+            )
+        raise ObservationError(
+            f"'{key}' has shape {tuple(shape)}, but {wanted} is needed. Convert it as reverie.make_env does."
+        )
+    names, advice = _TAKEN[entry.dtype]
+    if value.dtype not in names:
+        raise ObservationError(f"'{key}' is {str(value.dtype).removeprefix('torch.')}, but the agent reads {advice}.")
+    if entry.dtype == "float32":
+        finite = value.isfinite() if isinstance(value, Tensor) else np.isfinite(value)
+        if value.dtype in _DOUBLE:
+            finite &= abs(value) <= np.finfo(np.float32).max
+        if not finite.all():
+            raise ObservationError(f"'{key}' holds NaN or infinity, perhaps as float32 only. Check its source.")
+    return int(shape[0])
+
+
+_DOUBLE = frozenset({np.dtype(np.float64), torch.float64})
+_TAKEN: dict[str, tuple[frozenset[Any], str]] = {
+    "uint8": (frozenset({np.dtype(np.uint8), torch.uint8}), "uint8. Give pixels from 0 to 255"),
+    "bool": (frozenset({np.dtype(np.bool_), torch.bool}), "bool"),
+    "float32": (
+        frozenset({np.dtype(np.float32), np.dtype(np.float16), torch.float32, torch.float16, torch.bfloat16}) | _DOUBLE,
+        "floats. Convert it to float32",
+    ),
+}
+"""By dtype of a space: dtypes that `act` takes, and words for them."""
 
 
 class Player:

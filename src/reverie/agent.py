@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from reverie.acting import ActState, Player, autocast, to_tensors
+from reverie.acting import ActState, Player, autocast, check_observation, to_tensors
 from reverie.behavior import Behavior
 from reverie.checkpoints import Snapshot, read_checkpoint, restore_torch, torch_state, understood, write_checkpoint
 from reverie.config import Config
@@ -107,6 +107,10 @@ class Dreamer(nn.Module):
             for child in np.random.SeedSequence(config.training.seed if seed is None else seed).spawn(3)
         )
         self.world_model, self.behavior = _parts(config, spec)
+        encoded, norm = self.world_model.encoder.keys, self.world_model.vector_norm
+        needed = {*encoded.images, *encoded.vectors, *(norm.keys if norm is not None else ())}
+        self._read = [key for key in spec.observations if key in needed]
+        """Observations that acting needs."""
         counted = schedules_in_steps(config)
         initialize(self, torch.Generator().manual_seed(weights_seed))
         self.to(self.device)
@@ -157,7 +161,8 @@ class Dreamer(nn.Module):
 
         Args:
             observation: latest step of each environment, [N, …]: the environment's keys, and `is_first` where an
-                episode begins, which resets that row of the state. Without `is_first` no row is reset.
+                episode begins, which resets that row of the state. Without `is_first` no row is reset. Images are
+                uint8, vectors are floats; further keys are not read.
             state: returned by the previous call; None at the start.
             deterministic: take the actor's mode, as in evaluation. The latent state is sampled all the same.
             sample: False takes the mode of the latent state, and of the action, too.
@@ -165,7 +170,11 @@ class Dreamer(nn.Module):
 
         Returns:
             Actions [N, A], one-hot or in [-1, 1], and the new state.
+
+        Raises:
+            ObservationError: if observation or state do not fit the agent's spaces. It is a `ValueError`, too.
         """
+        check_observation(observation, self.spec, self._read, state)
         return self.player.act(observation, state, deterministic, sample=sample, generator=generator)
 
     def train_step(self, batch: Mapping[str, Array | Tensor], *, sample: bool = True) -> dict[str, Tensor]:

@@ -17,6 +17,10 @@ class EnvError(ReverieError):
     """An environment is unknown, unsupported, or returned something that it must not."""
 
 
+class ObservationError(ReverieError, ValueError):
+    """An observation that an agent should act on does not fit its spaces."""
+
+
 class ReplayError(ReverieError):
     """The replay cannot be opened, written, or sampled."""
 
