@@ -1,8 +1,11 @@
 """Environments by name, instance and function; unknown ones; what there is."""
 
+import math
+import re
 import subprocess
 import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -13,6 +16,7 @@ from reverie.config import EnvConfig
 from reverie.envs import as_factory, list_envs, make_env
 from reverie.envs.catalog import FAMILIES, find_spec
 from reverie.errors import EnvError
+from reverie.spaces import ActionSpec
 from tests.environments import Catch, Counting, Spaces
 
 ONE = np.array([True])
@@ -114,6 +118,37 @@ def test_an_environment_that_cannot_be_created() -> None:
         make_env(EnvConfig(), 0, broken)
     with pytest.raises(EnvError, match=r"created a builtins\.int, which is no gymnasium\.Env"):
         make_env(EnvConfig(), 0, lambda: 3)  # type: ignore[arg-type, return-value]
+
+
+def wrapped(advice: str, env: gymnasium.Env) -> gymnasium.Env:
+    """The environment in the wrapper that a text gives as Python, typed as it is."""
+    found = re.search(r"gymnasium\.wrappers\.\w+\(env, .*\)", advice)
+    assert found, advice
+    return eval(found.group(), {"gymnasium": gymnasium, "env": env})
+
+
+@pytest.mark.parametrize("shape", [(1,), (2, 3)])
+def test_make_env_advice_for_unbounded_actions_works(shape: tuple[int, ...]) -> None:
+    def unbounded() -> gymnasium.Env:
+        return Spaces(action=gymnasium.spaces.Box(-np.inf, np.inf, shape, np.float32))
+
+    with pytest.raises(EnvError, match="has no finite bounds") as refused:
+        make_env(EnvConfig(), 0, unbounded)
+    with make_env(EnvConfig(parallel=False), 0, lambda: wrapped(str(refused.value), unbounded())) as env:
+        assert env.spec.action == ActionSpec("continuous", (math.prod(shape),))
+        env.reset(np.array([True]))
+        env.step(np.zeros((1, math.prod(shape)), np.float32))
+
+
+def test_own_environment_page_advice_for_unbounded_actions_works() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "own-environment.md").read_text(encoding="utf-8")
+    line = next(line for line in page.splitlines() if "has no finite bounds`" in line)
+
+    def bounded() -> gymnasium.Env:
+        return wrapped(line, Spaces(action=gymnasium.spaces.Box(-np.inf, np.inf, (1,), np.float32)))
+
+    with make_env(EnvConfig(parallel=False), 0, bounded) as env:
+        assert env.spec.action == ActionSpec("continuous", (1,))
 
 
 def test_unsupported_spaces_name_the_environment() -> None:

@@ -239,8 +239,9 @@ def _action_converter(space: spaces.Space[Any], env: str) -> tuple[ActionSpec, C
         if np.isfinite(space.low).all() and np.isfinite(space.high).all():
             return _rescaled_box(space)
         raise EnvError(
-            f"{env}: the action space {space} has no finite bounds, so that actions in [-1, 1] cannot be rescaled to "
-            "it; wrap it in gymnasium.wrappers.RescaleAction or give the Box bounds."
+            f"{env}: the action space {space} has no finite bounds. Actions in [-1, 1] cannot be rescaled to it. Give "
+            "the Box bounds, or wrap the environment, with bounds that suit it: gymnasium.wrappers.TransformAction("
+            f"env, lambda action: action, gymnasium.spaces.Box(-1, 1, {space.shape}))."
         )
     raise EnvError(f"{env}: the action space {space} is not supported; reverie acts in {SUPPORTED_ACTIONS}.")
 
