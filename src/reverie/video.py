@@ -125,7 +125,7 @@ def _other_episode(is_first: NDArray[np.bool_] | None, shape: tuple[int, ...], c
     """[…, T]: whether a step belongs to another episode than the last one that the model has seen."""
     if is_first is None:
         return np.zeros(shape, bool)
-    episode = np.cumsum(is_first, -1) - is_first[..., :1]
+    episode: NDArray[np.int64] = np.cumsum(is_first, -1) - is_first[..., :1]
     last = min(max(context - 1, 0), shape[-1] - 1)
     return np.asarray(episode != episode[..., last : last + 1])
 
