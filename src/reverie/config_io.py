@@ -187,6 +187,16 @@ def load(path: str | os.PathLike[str]) -> Config:
         raise ConfigError(f"In the configuration {path}: {error}") from None
 
 
+def saved_settings(run: str | os.PathLike[str]) -> Config | None:
+    """Return the configuration in a run's folder, which a resumed run starts from; None if there is none.
+
+    Raises:
+        ConfigError: as `load` does.
+    """
+    path = Path(run) / "config.json"
+    return load(path) if path.is_file() else None
+
+
 def diff(config: Config, base: Config) -> list[tuple[str, Any, Any]]:
     """What distinguishes a configuration: (path, value in `base`, value in `config`) of each setting that differs."""
     values = flatten(config)

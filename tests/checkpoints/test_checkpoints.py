@@ -470,12 +470,12 @@ def test_all_damage_is_detected_and_the_sound_one_named(tmp_path: Path) -> None:
         message = str(caught.value)
         assert str(directory / "step-000012000") in message, how
         assert how.split()[-1] in message, how
-        assert f"reverie eval '{directory / 'step-000010000'}'" in message, how
-        assert f"`rm -r '{directory / 'step-000012000'}'` and train on from it with --resume" in message
+        repair = f"`reverie verify '{directory.parent}' --repair` puts it aside"
+        assert f"{repair}, and --resume then continues from step-000010000" in message, how
         assert store.latest_sound() == directory / "step-000010000"
         assert_same(store.load(directory / "step-000010000")[1], snapshot(1))
         damage(directory / "step-000010000", rng)
-        with pytest.raises(CheckpointError, match="no sound checkpoint beside it"):
+        with pytest.raises(CheckpointError, match="no undamaged checkpoint beside it"):
             store.load()
         assert store.latest_sound() is None
         shutil.rmtree(directory.parent)

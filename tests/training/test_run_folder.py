@@ -25,7 +25,8 @@ SNAPSHOT = Snapshot({"agent": {"w": torch.ones(2)}}, {"updates": 1})
 
 
 def run_with_checkpoint(path: Path, steps: tuple[int, ...] = (5,)) -> Checkpoints:
-    with RunFolder.create(path, CONFIG):
+    with RunFolder.create(path, CONFIG) as run:
+        run.begin(CONFIG)
         store = Checkpoints(path / "checkpoints", 3)
         for step in steps:
             store.save(step, SNAPSHOT)
@@ -38,6 +39,8 @@ def run_with_checkpoint(path: Path, steps: tuple[int, ...] = (5,)) -> Checkpoint
 def test_a_new_folder(tmp_path: Path) -> None:
     with RunFolder.create(tmp_path / "runs" / "pong", CONFIG) as run:
         assert not run.resumed
+        assert [path.name for path in run.path.iterdir()] == ["lock.json"]
+        run.begin(CONFIG)
         assert run.saved_config() == CONFIG
         for folder in (run.tensorboard, run.checkpoints, run.replay, run.videos):
             assert folder.is_dir()
@@ -86,17 +89,20 @@ def test_resume_keeps_the_run(tmp_path: Path) -> None:
 
 
 def test_resume_of_a_run_that_never_got_anywhere_starts_afresh(tmp_path: Path) -> None:
-    RunFolder.create(tmp_path, CONFIG).close()
+    with RunFolder.create(tmp_path, CONFIG) as run:
+        run.begin(CONFIG)
     (tmp_path / "metrics.jsonl").touch()
     given = CONFIG.override(seed=3)
     with RunFolder.create(tmp_path, given, resume=True) as run:
         assert not run.resumed
+        run.begin(given)
         assert run.saved_config() == given
 
 
 def test_resume_without_checkpoint_is_explained(tmp_path: Path) -> None:
     path = tmp_path / "my run"
-    RunFolder.create(path, CONFIG).close()
+    with RunFolder.create(path, CONFIG) as run:
+        run.begin(CONFIG)
     (path / "metrics.jsonl").write_text("{}\n")
     (path / "replay" / "0.safetensors").write_bytes(b"x")
     with pytest.raises(RunError) as caught:
@@ -122,9 +128,10 @@ def test_a_saved_agent_is_not_trained_over(tmp_path: Path, resume: bool) -> None
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    for path in (tmp_path / "file", tmp_path / "file" / "run"):
-        with pytest.raises(RunError, match=r"cannot be written .*choose another --logdir"):
-            RunFolder.create(path, CONFIG)
+    with pytest.raises(RunError, match="file is a file and not a folder; choose another --logdir"):
+        RunFolder.create(tmp_path / "file", CONFIG)
+    with pytest.raises(RunError, match=r"cannot be written .*choose another --logdir"):
+        RunFolder.create(tmp_path / "file" / "run", CONFIG)
 
 
 # The lock
@@ -136,7 +143,7 @@ def other_process(path: Path, after: str = "") -> Iterator[subprocess.Popen[str]
     code = (
         "import sys; from pathlib import Path\n"
         "from reverie.config import Config; from reverie.training.run_folder import RunFolder\n"
-        f"run = RunFolder.create(Path({str(path)!r}), Config(), resume=True)\n{after}\n"
+        f"run = RunFolder.create(Path({str(path)!r}), Config(), resume=True)\nrun.begin(Config())\n{after}\n"
         "print('ready', flush=True); sys.stdin.read()"
     )
     environment = {**os.environ, "PYTHONPATH": str(SOURCE)}
@@ -235,7 +242,10 @@ def test_find_run_leaves_damage_to_the_reader(tmp_path: Path) -> None:
     for path in (tmp_path, store.list()[1]):
         found = find_run(path)
         assert found.checkpoint == store.list()[1]
-        with pytest.raises(CheckpointError, match=r"manifest\.json is missing; the newest sound one is step-000000005"):
+        with pytest.raises(
+            CheckpointError,
+            match=r"manifest\.json is missing; .* --repair` puts it aside, and --resume .* step-000000005",
+        ):
             store.load(found.checkpoint)
 
 

@@ -313,7 +313,7 @@ def test_damaged_checkpoint_offers_the_previous_one(tmp_path: Path) -> None:
     newest = max((tmp_path / "checkpoints").glob("step-*"))
     file = newest / "weights.safetensors"
     file.write_bytes(file.read_bytes()[:-1])
-    with pytest.raises(CheckpointError, match=r"newest sound one is step-"):
+    with pytest.raises(CheckpointError, match=r"--resume then continues from step-"):
         reverie.load(tmp_path)
 
 

@@ -116,7 +116,7 @@ def test_a_damaged_step_is_found_when_the_run_is_opened_and_not_weeks_later(run:
     flip(segment, header + 5)
     name = f"replay/{segment.name}"
     assert damaged(run) == {name: "is damaged: row 0 is not what was stored"}
-    with pytest.raises(ReplayError, match=r"row 0 is not what was stored; type `reverie verify RUN`"):
+    with pytest.raises(ReplayError, match=rf"row 0 is not what was stored; type `reverie verify {run}`"):
         trained(run, resume=True, steps=200)
     with pytest.raises(ReplayError, match="its row 0 does not have its checksum"):
         digest(run)

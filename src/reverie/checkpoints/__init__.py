@@ -7,6 +7,7 @@ from reverie.checkpoints.format import (
     is_checkpoint,
     is_sound,
     read_checkpoint,
+    read_state,
     write_checkpoint,
 )
 from reverie.checkpoints.generators import (
@@ -29,6 +30,7 @@ __all__ = [
     "is_sound",
     "numpy_state",
     "read_checkpoint",
+    "read_state",
     "restore_numpy",
     "restore_torch",
     "state_from_json",

@@ -15,7 +15,6 @@ import errno
 import hashlib
 import os
 import re
-import shlex
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -30,6 +29,7 @@ from safetensors.torch import save as tensors_to_bytes
 from reverie.errors import CheckpointError
 from reverie.files import Json, Unreadable, parse_json, read_whole, seal, sync_folder, to_json, unseal
 from reverie.provenance import reverie_version
+from reverie.shell import command_line
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -194,6 +194,18 @@ def read_checkpoint(folder: Path, device: torch.device | str = "cpu") -> tuple[i
     return manifest["step"], Snapshot(tensors, state)
 
 
+def read_state(folder: Path) -> dict[str, Json]:
+    """Read the state of one checkpoint folder without its tensors; its checksum is compared.
+
+    Raises:
+        CheckpointError: as `read_checkpoint` does.
+    """
+    try:
+        return _parse_state(_read_listed(folder, read_manifest(folder), STATE))
+    except Damaged as damage:
+        raise CheckpointError(f"Checkpoint {folder} cannot be used: {damage}; {_alternative(folder)}.") from damage
+
+
 def is_sound(folder: Path) -> bool:
     """Whether every file of a checkpoint is there and has its checksum."""
     return not damage_of(folder)
@@ -288,11 +300,9 @@ def _alternative(folder: Path) -> str:
     damaged = folder.resolve()
     for other in reversed(steps_in(folder.parent)):
         if other.resolve() != damaged and is_sound(other):
-            return (
-                f"the newest sound one is {other.name}: see its score with `reverie eval {shlex.quote(str(other))}`, "
-                f"or type `rm -r {shlex.quote(str(damaged))}` and train on from it with --resume"
-            )
-    return "there is no sound checkpoint beside it"
+            repair = command_line("verify", folder.parent.parent, "--repair")
+            return f"`{repair}` puts it aside, and --resume then continues from {other.name}"
+    return "there is no undamaged checkpoint beside it"
 
 
 def steps_in(directory: Path) -> tuple[Path, ...]:

@@ -40,7 +40,9 @@ class Train:
     logdir: Annotated[Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint=_NEW_FOLDER)] = None
     """Folder of the run."""
     resume: bool = False
-    """Go on with the run in --logdir, with its own configuration, or start it if there is none; also --resume auto."""
+    """Continue the run in --logdir with its saved settings, or start it if there is none; also --resume auto.
+
+    Options given now are saved, too, and count until others are given; --preset replaces all settings but the seed."""
 
 
 def run(argv: list[str]) -> None:
@@ -50,7 +52,8 @@ def run(argv: list[str]) -> None:
         raise UsageError("The environment is the first argument of reverie train, not --env.name.")
     if command.resume and command.logdir is None:
         raise UsageError("--resume needs the folder of the run: --logdir DIR.")
-    name, base = _base(command)
+    saved = config_io.saved_settings(command.logdir) if command.resume and command.logdir else None
+    name, base = _base(command, saved)
     settings |= {"env.name": command.environment}
     if command.resume and command.variant is not None:  # the run may have it already
         config = config_io.set_fields(with_variant(base, command.variant), settings)
@@ -58,7 +61,13 @@ def run(argv: list[str]) -> None:
         config = configure(base, command.variant, settings, _spec_of)
     stem = "-".join([_slug(command.environment), name or "run", *([command.variant] if command.variant else [])])
     logdir = command.logdir or new_folder(Path("runs"), stem)
-    announce(command.environment, name, logdir, config, base)
+    if saved is None:
+        announce(command.environment, name, logdir, config, base)
+    else:
+        from reverie.training.about import names_of
+
+        # Training says what differs from the saved settings.
+        announce(command.environment, name or names_of(logdir)[0], logdir, config, config)
 
     from reverie.training import Origin, train_config
 
@@ -130,13 +139,13 @@ def show(value: Any) -> str:
     return str(value)
 
 
-def _base(command: Train) -> tuple[str | None, Config]:
-    """What settings are added to: a preset, or the configuration of the run that goes on."""
-    saved = command.logdir / "config.json" if command.logdir else None
-    if command.resume and command.preset is None and saved is not None and saved.is_file():
-        return None, config_io.load(saved)
+def _base(command: Train, saved: Config | None) -> tuple[str | None, Config]:
+    """Return what settings are added to: a preset and its name, or the configuration of a resumed run."""
+    if command.preset is None and saved is not None:
+        return None, saved
     name = command.preset or choose_preset(command.environment)
-    return name.replace("_", "-"), preset(name)
+    base = preset(name)
+    return name.replace("_", "-"), base if saved is None else base.override(seed=saved.training.seed)
 
 
 def _base_for_help(argv: list[str]) -> Config:

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from reverie.errors import ReplayError
 from reverie.replay.syncing import Syncer
+from reverie.shell import command_line
 from reverie.spaces import ArraySpec
 
 SAFETENSORS_DTYPES = {
@@ -47,9 +48,14 @@ _AT_ONCE = 256  # Rows that are compared at a time.
 _OPEN_FILES = 128  # Well below the usual limit of 1024 per process.
 
 _CHECKSUM = np.dtype("<u4")  # CRC-32
-REMEDY = "type `reverie verify RUN` with the folder of the run to see all that is damaged, and what to do"
+
 
 Bytes = NDArray[np.uint8]
+
+
+def remedy(replay: Path) -> str:
+    """Return what to do about damage in the replay in this folder of a run, as the end of a sentence."""
+    return f"type `{command_line('verify', replay.parent)}` to see all that is damaged, and what to do"
 
 
 def segment_steps(capacity: int, num_streams: int) -> int:
@@ -298,7 +304,8 @@ class SegmentStore:
         """What to raise for a row that does not have its checksum."""
         segment, line = divmod(row, self.steps)
         return ReplayError(
-            f"{self.path(stream, segment)} is damaged: its row {line} does not have its checksum; {REMEDY}."
+            f"{self.path(stream, segment)} is damaged: its row {line} does not have its checksum; "
+            f"{remedy(self.directory)}."
         )
 
     def _read(
@@ -366,7 +373,9 @@ class SegmentStore:
         return np.frombuffer(found, _CHECKSUM).tolist()
 
     def _short(self, stream: int, segment: int) -> ReplayError:
-        return ReplayError(f"{self.path(stream, segment)} is damaged: it is shorter than it should be; {REMEDY}.")
+        return ReplayError(
+            f"{self.path(stream, segment)} is damaged: it is shorter than it should be; {remedy(self.directory)}."
+        )
 
     def _create(self, path: Path) -> int:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)

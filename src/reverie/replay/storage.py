@@ -27,7 +27,7 @@ from reverie.replay.index import EpisodeIndex, Integers, Position, Stream
 from reverie.replay.index_file import IndexFile, read_index, write_index
 from reverie.replay.later import TakenBack, take_back
 from reverie.replay.sampling import window_in_streams, window_start
-from reverie.replay.segments import REMEDY, SAFETENSORS_DTYPES, Bytes, SegmentStore, disk_errors, segment_steps
+from reverie.replay.segments import SAFETENSORS_DTYPES, Bytes, SegmentStore, disk_errors, remedy, segment_steps
 from reverie.replay.verifying import examine
 from reverie.spaces import ArraySpec, Step
 
@@ -288,7 +288,7 @@ class Replay:
         damage = examine(self.directory, self._specs, [position], alone=True).damage
         if damage:
             more = f", and {len(damage) - 1} more" if len(damage) > 1 else ""
-            raise ReplayError(f"{self.directory / damage[0].file} {damage[0].what}{more}; {REMEDY}.")
+            raise ReplayError(f"{self.directory / damage[0].file} {damage[0].what}{more}; {remedy(self.directory)}.")
 
     def rewind(self, position: Any) -> bool:
         """Go back to a committed position: steps appended after it are forgotten.

@@ -38,6 +38,12 @@ def read_about(run: Path) -> dict[str, Any]:
     return about if isinstance(about, dict) else {}
 
 
+def names_of(run: Path, origin: Origin = UNNAMED) -> tuple[str | None, str | None]:
+    """Return the names of preset and variant that a run was first given; those of `origin` where it has none."""
+    about = read_about(run)
+    return about.get("preset") or origin.preset, about.get("variant") or origin.variant
+
+
 def note_start(run: Path, origin: Origin, step: int, config: Config) -> None:
     """Add a start to a run's `about.json`. A resumed run keeps the names that it was first given.
 
@@ -48,10 +54,11 @@ def note_start(run: Path, origin: Origin, step: int, config: Config) -> None:
         config: of the start, for the device and the precision that `auto` means on it.
     """
     about = read_about(run)
+    preset, variant = names_of(run, origin)
     starts = about.get("starts", [])
     about = {
-        "preset": about.get("preset") or origin.preset,
-        "variant": about.get("variant") or origin.variant,
+        "preset": preset,
+        "variant": variant,
         "starts": [*(starts if isinstance(starts, list) else []), _start(origin, step, config)],
     }
     with replacing(run / ABOUT) as temporary:

@@ -280,6 +280,18 @@ def read_metrics(path: Path) -> list[dict[str, float]]:
     ]
 
 
+def kept_rows(path: Path, rows: int | None = None, step: float = math.inf, update: float = math.inf) -> list[str]:
+    """Lines of a metrics file that a resumed run keeps; what follows the first `rows` is not looked at.
+
+    Raises:
+        RunError: if one of them is damaged.
+    """
+    if not path.exists():
+        return []
+    known = islice(_parse(path), rows or None)
+    return [line + "\n" for line, row in known if row["step"] <= step and row.get("updates", 0) <= update]
+
+
 class MetricsWriter:
     """Writes rows to `metrics.jsonl` and to TensorBoard events, in one run folder.
 
@@ -341,8 +353,7 @@ class MetricsWriter:
     def _drop_after(self, step: int, update: float, rows: int | None) -> None:
         if not self.path.exists():
             return
-        known = islice(_parse(self.path), rows)  # What lies behind them may be damaged; it is dropped anyway.
-        kept = [line + "\n" for line, row in known if row["step"] <= step and row.get("updates", 0) <= update]
+        kept = kept_rows(self.path, rows, step, update)
         self.rows = len(kept)
         self.dropped = self.path.read_bytes().count(b"\n") - self.rows
         data = "".join(kept).encode()

@@ -1,11 +1,46 @@
-"""What a resumed run finds in its folder that its checkpoint did not leave there."""
+"""Checks of a run folder before a run is resumed, and what it holds that the checkpoint did not leave there."""
 
 import hashlib
+import operator
 
+from reverie.checkpoints import Checkpoints, Snapshot, read_state, understood
+from reverie.errors import RunError
 from reverie.files import Unreadable, read_whole
-from reverie.training.metrics import MetricsWriter
+from reverie.replay import INDEX
+from reverie.training.metrics import MetricsWriter, kept_rows
 from reverie.training.run_folder import RunFolder
-from reverie.training.run_state import LoopState
+from reverie.training.run_state import LoopState, as_finished
+
+
+def finished_steps(folder: RunFolder) -> int:
+    """Return the steps at which a run that has a checkpoint was last finished; 0 if it never was.
+
+    Raises:
+        CheckpointError: if the newest checkpoint is damaged.
+    """
+    newest = Checkpoints(folder.checkpoints).latest()
+    assert newest is not None
+    with understood(newest):
+        return operator.index(as_finished(read_state(newest)["loop"]["state"])["finished_at"])
+
+
+def check_files(folder: RunFolder, snapshot: Snapshot) -> None:
+    """Check what a resumed run reads besides its checkpoint, before anything is written.
+
+    Raises:
+        RunError: if the replay is missing, or the metrics are damaged.
+    """
+    if not folder.replay.is_dir() or not any(folder.replay.iterdir()):
+        raise RunError(
+            f"{folder.path} cannot be resumed: {folder.replay} is missing. Restore it from a copy; without it only "
+            "the weights are left."
+        )
+    if not (folder.replay / INDEX).exists():
+        raise RunError(
+            f"{folder.path} cannot be resumed: {folder.replay / INDEX} is missing. Restore it from a copy; without it "
+            "the replay is lost, and only the weights are left."
+        )
+    kept_rows(folder.metrics, snapshot.state["loop"]["state"].get("rows", 0))
 
 
 def compare_files(folder: RunFolder, state: LoopState, writer: MetricsWriter, step: int) -> list[str]:
@@ -13,7 +48,7 @@ def compare_files(folder: RunFolder, state: LoopState, writer: MetricsWriter, st
 
     Args:
         folder: of the run.
-        state: of the run that goes on.
+        state: of the run that is resumed.
         writer: of the metrics, opened at the checkpoint.
         step: of the checkpoint.
 

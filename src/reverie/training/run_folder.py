@@ -1,7 +1,7 @@
 """The folder of a run: what lies where, who may write, and how a path from the command line is understood.
 
 RUN/
-    config.json       the resolved configuration
+    config.json       the resolved configuration: that of the start, with all options given on resume since
     about.json        names of preset and variant, and each start: command, versions, commit, machine, precision
     metrics.jsonl     one row of metrics a line
     tensorboard/      the same for TensorBoard
@@ -45,6 +45,7 @@ class RunFolder:
     """Paths of a run. `RunFolder(path)` only reads and needs no lock; `RunFolder.create` is for the one that writes.
 
     A created folder is locked until `close`, the end of a `with` block, or the end of the process, however it ends.
+    Nothing else is changed in it before `begin`: a start that is refused leaves every file as it was.
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -58,27 +59,31 @@ class RunFolder:
         self.videos = self.path / "videos"
         self.failures = self.path / "failures"
         self.resumed = False
-        """Whether there is a checkpoint to go on from."""
+        """Whether there is a checkpoint to continue from."""
         self._lock: int | None = None
-        self._made: list[str] = []  # what `create` adds to the folder, and "" for the folder itself
+        self._former_owner: bytes | None = None  # what the lock's file held; None if there was none
+        self._begun = False
+        self._made: list[str] = []  # what `create` and `begin` add to the folder, and "" for the folder itself
 
     @classmethod
     def create(cls, path: Path | str, config: Config, resume: bool = False) -> "RunFolder":
-        """Lock a folder for training, and lay it out.
+        """Lock a folder for training.
 
-        With `resume`, a run that has a checkpoint is kept as it is: `resumed` is true then, and its own configuration
-        is `saved_config()`. A run that stopped before it produced anything is started afresh, as is a new folder.
+        With `resume`, `resumed` is true for a run that has a checkpoint, and its own configuration is
+        `saved_config()`. A run that stopped before it produced anything is started afresh, as is a new folder.
 
         Args:
             path: the folder; it and its parents are created.
-            config: saved as `config.json`, unless the run is resumed.
-            resume: go on with the run in the folder.
+            config: what is to be trained.
+            resume: continue the run in the folder.
 
         Raises:
             RunError: if the folder is in use, cannot be written, or holds a run and `resume` is false; or if it is
-                to be resumed and has results but no checkpoint.
+                to be resumed and has results but no checkpoint, or is of another environment or seed.
         """
         folder = cls(path)
+        if folder.path.is_file():
+            raise RunError(f"{path} is a file and not a folder; choose another --logdir.")
         try:
             made = [name for name in (LOCK, "") if not (folder.path / name).exists()]
             folder.path.mkdir(parents=True, exist_ok=True)
@@ -86,7 +91,7 @@ class RunFolder:
             folder._made = [
                 name for name in (CONFIG, ABOUT, METRICS, *_FOLDERS) if not (folder.path / name).exists()
             ] + made
-            folder._prepare(config, resume)
+            folder._check(config, resume)
         except OSError as error:
             folder.discard()
             folder.close()
@@ -127,26 +132,32 @@ class RunFolder:
         return folder
 
     def saved_config(self) -> Config:
-        """The configuration that the run was started with.
+        """The run's configuration: that of its start, with all options given on resume since.
 
         Raises:
             ConfigError: if it is missing or damaged.
         """
         return config_io.load(self.config_path)
 
-    def save_config(self, config: Config) -> None:
-        """Replace the configuration: a resumed run may have been given another one.
+    def begin(self, config: Config) -> None:
+        """Lay the folder out and save the configuration, which replaces that of a resumed run.
 
         Raises:
             RunError: if it cannot be written.
         """
+        self._begun = True
         try:
+            if not self.resumed:  # what a run that was killed before its first checkpoint has left
+                for name in ("replay", "checkpoints"):
+                    shutil.rmtree(self.path / name, ignore_errors=True)
+            for name in _FOLDERS:
+                (self.path / name).mkdir(exist_ok=True)
             config_io.save(config, self.config_path)
         except OSError as error:
-            raise RunError(f"{self.config_path} cannot be written ({error.strerror}); check the disk.") from error
+            raise RunError(f"{self.path} cannot be written ({error.strerror}); check the disk.") from error
 
     def discard(self) -> None:
-        """Remove what `create` laid out, unless there is a checkpoint by now; the folder is as unused as before."""
+        """Remove what was added, unless there is a checkpoint by now; the folder is as unused as before."""
         if self.resumed or self._lock is None or Checkpoints(self.checkpoints).latest() is not None:
             return
         with suppress(OSError):
@@ -159,10 +170,17 @@ class RunFolder:
                     path.unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Give the lock back."""
-        if self._lock is not None:
-            release(self._lock)
-            self._lock = None
+        """Give the lock back; its file then names the former owner again if nothing was begun."""
+        if self._lock is None:
+            return
+        if not self._begun:
+            with suppress(OSError):
+                if self._former_owner is not None:
+                    self._write_owner(self._former_owner)
+                elif self._is_open(self._lock):
+                    (self.path / LOCK).unlink()
+        release(self._lock)
+        self._lock = None
 
     def __enter__(self) -> "RunFolder":
         """The folder itself."""
@@ -174,7 +192,7 @@ class RunFolder:
         """Give the lock back."""
         self.close()
 
-    def _prepare(self, config: Config, resume: bool) -> None:
+    def _check(self, config: Config, resume: bool) -> None:
         if (self.path / MANIFEST).exists():
             raise RunError(f"{self.path} holds a saved agent and not a run; choose another --logdir.")
         results = [name for name in _RESULTS if _has_content(self.path / name)]
@@ -185,24 +203,27 @@ class RunFolder:
         self.resumed = Checkpoints(self.checkpoints).latest() is not None
         if self.resumed and not self.config_path.exists():
             raise RunError(f"{self.path} cannot be resumed, since its {CONFIG} is missing; choose another --logdir.")
-        if self.resumed and (there := self.saved_config().env.name) != config.env.name:
-            raise RunError(
-                f"The run in {self.path} is of {there} and cannot go on with {config.env.name}; name {there}, or "
-                "choose another --logdir."
-            )
-        if results and not self.resumed and self._is_bare():
-            for name in ("replay", "checkpoints"):
-                shutil.rmtree(self.path / name, ignore_errors=True)
-        elif results and not self.resumed:
+        if self.resumed:
+            self._check_same_run(config)
+        elif results and not self._is_bare():
             raise RunError(
                 f"{self.path} cannot be resumed: it has {' and '.join(results)} but no checkpoint, since it stopped "
                 f"before the first one; type `rm -r {shlex.quote(str(self.path))}` to start afresh, or choose another "
                 "--logdir."
             )
-        for name in _FOLDERS:
-            (self.path / name).mkdir(exist_ok=True)
-        if not self.resumed:
-            config_io.save(config, self.config_path)
+
+    def _check_same_run(self, config: Config) -> None:
+        saved = self.saved_config()
+        if (there := saved.env.name) != config.env.name:
+            raise RunError(
+                f"The run in {self.path} is of {there} and cannot continue with {config.env.name}; name {there}, or "
+                "choose another --logdir."
+            )
+        if (seed := saved.training.seed) != config.training.seed:
+            raise RunError(
+                f"The run in {self.path} has seed {seed} and cannot continue with seed {config.training.seed}; "
+                "leave --seed out, or choose another --logdir."
+            )
 
     def _is_bare(self) -> bool:
         """Whether a run was killed before its first checkpoint: no step is stored, and nothing is measured or drawn."""
@@ -211,10 +232,11 @@ class RunFolder:
 
     def _take_lock(self) -> None:
         path = self.path / LOCK
+        is_new = not path.exists()
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if not path.exists() or not os.path.samestat(os.fstat(descriptor), path.stat()):
+            if not self._is_open(descriptor):
                 os.close(descriptor)  # its former owner has just discarded the folder
                 self.path.mkdir(parents=True, exist_ok=True)
                 return self._take_lock()
@@ -231,10 +253,20 @@ class RunFolder:
             warnings.warn(message, stacklevel=3)
         self._lock = descriptor
         hold(descriptor)
+        self._former_owner = None if is_new else os.pread(descriptor, 1 << 20, 0)
         started = datetime.now().astimezone().isoformat(timespec="seconds")
         owner = {"pid": os.getpid(), "host": socket.gethostname(), "started": started}
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, (json.dumps(owner) + "\n").encode(), 0)
+        self._write_owner((json.dumps(owner) + "\n").encode())
+
+    def _is_open(self, descriptor: int) -> bool:
+        """Return whether this is the lock's file, and not one that was removed since."""
+        path = self.path / LOCK
+        return path.exists() and os.path.samestat(os.fstat(descriptor), path.stat())
+
+    def _write_owner(self, owner: bytes) -> None:
+        assert self._lock is not None
+        os.ftruncate(self._lock, 0)
+        os.pwrite(self._lock, owner, 0)
 
 
 class Found(NamedTuple):

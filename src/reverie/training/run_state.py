@@ -126,14 +126,15 @@ class RunState:
         """
         self.agent.restore(snapshot)
         loop = snapshot.state["loop"]
-        # A checkpoint from before `finished_at` of a run that has its steps is taken for that of a finished one.
-        self.loop = LoopState(**{"finished_at": loop["state"]["steps"], **loop["state"]})
+        self.loop = LoopState(**as_finished(loop["state"]))
         for name, every in self.due.items():
             every.last = self.loop.last_due.get(name)
         restore_numpy(self.sample_rng, loop["sample_rng"])
         restore_numpy(self.prefill_rng, loop["prefill_rng"])
         self.metrics.restore(loop.get("metrics", {}), self.agent.device)
         self.replay.check(loop["replay"])
+        if self.loop.pretrained:
+            self.replay.check_sampleable()  # with the settings of now
         if not self.replay.rewind(loop["replay"]):
             self.notices.append(_MISSING)
         if said := otherwise(loop.get("machine", {}), conditions(self.agent.config)):
@@ -203,6 +204,11 @@ class RunState:
         problems = self.worker.start(lambda: self.collector.put_back(rows, envs, episodes)).result()
         self.policy.state = _remembered(tensors.get(POLICY, {}), self.agent.device)
         return problems
+
+
+def as_finished(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the loop's state with `finished_at`: its steps, if it is from before there was that field."""
+    return {"finished_at": state["steps"], **state}
 
 
 def _what_matters(env: Mapping[str, Any]) -> dict[str, Any]:

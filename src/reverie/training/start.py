@@ -1,16 +1,19 @@
-"""Start a training run, or go on with one."""
+"""Start a training run, or resume one."""
 
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+
 from reverie.agent import Dreamer
 from reverie.config import Config, EnvConfig
-from reverie.config_io import load
+from reverie.config_io import saved_settings
 from reverie.envs import EnvFactory, as_factory, env_spec
 from reverie.presets import default_preset
 from reverie.presets import preset as preset_config
 from reverie.training.about import UNNAMED, Origin
-from reverie.training.run_folder import RunFolder
+from reverie.training.resumption import finished_steps
+from reverie.training.run_folder import RunFolder, find_run
 from reverie.training.trainer import Trainer
 from reverie.variants import configure, with_variant
 
@@ -25,10 +28,10 @@ def train_config(
     """Train with a complete configuration.
 
     Args:
-        config: all settings. A resumed run may be given others than it was started with, for example more steps; they
-            replace those in the folder's `config.json`.
+        config: all settings. A resumed run may be given others than before, for example more steps, but for its
+            environment, its seed and the sizes of its networks; they replace those in the folder's `config.json`.
         logdir: the run's folder.
-        resume: go on with the run in `logdir`, or start it if there is none.
+        resume: continue the run in `logdir`, or start it if there is none. One that has its steps is left as it is.
         env_factory: creates the environment in place of `config.env.name`.
         origin: the names of preset and variant, and the command; noted in the folder.
 
@@ -37,10 +40,15 @@ def train_config(
 
     Raises:
         Stopped: on Ctrl-C or SIGTERM, after a checkpoint.
-        ReverieError: for what a user can mend.
+        ReverieError: for what a user can correct.
     """
     with RunFolder.create(logdir, config, resume) as run:
         try:
+            if run.resumed and finished_steps(run) >= config.training.steps:
+                steps = f"This run has its {config.training.steps:,} steps"
+                message = f"{steps}; nothing was trained or saved. Raise --steps to continue it."
+                Console(highlight=False).print(message, soft_wrap=True)
+                return Dreamer.load(find_run(run.path).checkpoint, config.training.device)
             return Trainer(config, run, env_factory, origin).run()
         except BaseException:
             run.discard()
@@ -67,8 +75,9 @@ def train(
         logdir: folder of the run.
         variant: a change of the agent by its name, or several joined by `+`, see `reverie.variants`; on top of the
             preset, and below `settings`. One that changes nothing is refused, unless `resume` is on.
-        resume: go on with the run in `logdir`, or start it if there is none. Without a preset, a run goes on with the
-            settings that it was started with.
+        resume: continue the run in `logdir`, or start it if there is none. Without a preset, its settings are those in
+            its `config.json`; a preset replaces all of them but the seed. Settings given now are saved there, too, and
+            so count until others are given.
         settings: whatever differs from the preset: fields of `TrainingConfig` by name, others by their path, as in
             `**{"world_model.kl.scale": 0.1}`.
 
@@ -76,15 +85,17 @@ def train(
         The trained agent; `reverie.load(logdir)` gives it again.
 
     Raises:
-        ReverieError: for what a user can mend; one sentence says what and how.
+        ReverieError: for what a user can correct; one sentence says what and how.
     """
     name, factory = as_factory(env)
-    saved = RunFolder(logdir).config_path
-    if preset is None and resume and saved.is_file():
-        base = load(saved)
+    saved = saved_settings(logdir) if resume else None
+    if preset is None and saved is not None:
+        base = saved
     else:
         preset = preset or default_preset(name, env_spec(EnvConfig(name=name), factory))
         base = preset_config(preset)
+        if saved is not None:
+            base = base.override(seed=saved.training.seed)
     base = base.for_env(name)
     if resume and variant is not None:  # the run may have it already
         config = with_variant(base, variant).override(**settings)

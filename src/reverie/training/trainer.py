@@ -3,7 +3,6 @@
 import hashlib
 import itertools
 import math
-import shlex
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
@@ -16,12 +15,14 @@ import torch
 from reverie.agent import Dreamer, resolve_device
 from reverie.checkpoints import Checkpoints, Snapshot, understood
 from reverie.config import Config
+from reverie.config_io import as_text
 from reverie.envs import EnvFactory, make_env
 from reverie.errors import CheckpointError, EnvError, ReverieError
 from reverie.fast.memory import keep_freed_memory
 from reverie.replay import Replay
+from reverie.shell import command_line
 from reverie.training import watchdog
-from reverie.training.about import UNNAMED, Origin, note_start
+from reverie.training.about import UNNAMED, Origin, names_of, note_start
 from reverie.training.background import PATIENCE, Background, Inline, Worker
 from reverie.training.collection import (
     BLOCK,
@@ -42,7 +43,7 @@ from reverie.training.faults import FaultCount
 from reverie.training.interrupts import Stopped, StopRequest
 from reverie.training.learner import Learner
 from reverie.training.metrics import Metrics, MetricsWriter
-from reverie.training.resumption import compare_files
+from reverie.training.resumption import check_files, compare_files
 from reverie.training.run_folder import RunFolder, config_changes
 from reverie.training.run_state import LoopState, RunState
 from reverie.training.sharing import SharedCores
@@ -116,6 +117,10 @@ class Trainer:
     ) -> None:
         config, settings = self.config, self.config.training
         self.agent = Dreamer(config, self.env.spec)
+        if resumed:
+            check_files(run, resumed[1])
+        else:
+            run.begin(config)
         self.replay = Replay(run.replay, self.env.spec.step, config.replay, self.env.num_envs)
         self.collector = Collector(self.env)
         self.player = self.agent.player.frozen()
@@ -144,13 +149,14 @@ class Trainer:
         )
         if resumed:
             self._restore(resumed[1])
-            run.save_config(config)  # What it goes on with is what the next --resume goes on with.
+            self._parts.notices = [*self._resumption(resumed), *self._parts.notices]
+            run.begin(config)
         self._writer = MetricsWriter(run.path)
         self._resumed_at = (resumed[0], self.agent.updates, self.state.rows) if resumed else None
         self._display = Display(
             config.env.name,
             settings.steps * self.env.frames_per_step,
-            preset=", ".join(name for name in self._origin[:2] if name),
+            preset=", ".join(name for name in names_of(run.path, self._origin) if name),
             parameters=self.agent.parameter_counts()["trained"],
             device=str(self.agent.device),
             frames=self.frames,
@@ -213,9 +219,6 @@ class Trainer:
 
     def _loop(self, stop: StopRequest) -> None:
         steps = self.config.training.steps
-        if self.state.finished_at >= steps:
-            self._display.log(f"This run has its {steps:,} steps; raise --steps to go on.")
-            return
         if not self._resumed_at:
             self._checkpoint()  # From here on there is something to resume.
         if newest := self.checkpoints.latest():
@@ -242,7 +245,7 @@ class Trainer:
             self._finish(stop)
         if stop.requested:
             folder = self._checkpoint()
-            words = f"Stopped at step {self.state.steps:,} and saved {folder}; go on with {self._words_to_resume()}."
+            words = f"Stopped at step {self.state.steps:,} and saved {folder}; continue with {self._words_to_resume()}."
             raise Stopped(words, stop.signal)
 
     def _goes_on(self, stop: StopRequest) -> bool:
@@ -251,8 +254,8 @@ class Trainer:
     def _words_to_resume(self) -> str:
         if self._factory is not None:
             return "resume=True"
-        command = ["reverie", "train", self.config.env.name, "--logdir", str(self.run_folder.path), "--resume"]
-        return f"`{shlex.join(command)}`"
+        name = self.config.env.name
+        return f"`{command_line('train', name, '--logdir', self.run_folder.path, '--resume', env=name)}`"
 
     def _prefilled(self) -> bool:
         """Enough random steps, and at least one episode if whole episodes are sampled (SPEC 41)."""
@@ -563,6 +566,16 @@ class Trainer:
         """Show what the parts of the run have to say."""
         while self._parts.notices:
             self._display.log(self._parts.notices.pop(0))
+
+    def _resumption(self, resumed: tuple[int, Snapshot]) -> list[str]:
+        """Return what a resumed run continues from, and each setting that is changed."""
+        done = f"step {resumed[0]:,} of {self.config.training.steps:,}, {self.agent.updates:,} updates"
+        newest = self.checkpoints.latest()
+        changes = config_changes(self.run_folder.saved_config(), self.config)
+        return [
+            f"Resuming from {newest.name if newest else 'a checkpoint'}: {done}.",
+            *(f"  {path}: {as_text(new)} (was {as_text(old)})" for path, (old, new) in changes.items()),
+        ]
 
     def _misfit(self) -> str:
         """Which settings are others than those of the run that is resumed; empty if none that sizes depend on."""

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from reverie.errors import ConfigError, RunError
 from reverie.files import Unreadable, parse_json, read_whole, unseal
 from reverie.replay import INDEX, examine
 from reverie.replay import repair as repair_replay
+from reverie.shell import command_line
 from reverie.spaces import EnvSpec
 from reverie.training.about import ABOUT, read_about
 from reverie.training.locks import is_held
@@ -132,7 +132,7 @@ def _positions(snapshots: list[Snapshot]) -> list[Any]:
 
 def _checkpoint_damage(path: Path, what: str, checkpoints: tuple[Path, ...]) -> Finding:
     others = [other for other in checkpoints if other != path and not damage_of(other)]
-    aside = f"`reverie verify {shlex.quote(str(path.parent.parent))} --repair` puts it aside"
+    aside = f"`{command_line('verify', path.parent.parent, '--repair')}` puts it aside"
     if path != checkpoints[-1] and others:
         remedy = f"{aside}; nothing else needs it"
     elif others:
@@ -271,7 +271,7 @@ def _replay(folder: RunFolder, snapshots: list[Snapshot], found: Verification) -
     spec = EnvSpec.from_json(snapshots[-1].state["spec"])
     health = examine(folder.replay, spec.step, _positions(snapshots))
     for name, what in health.damage:
-        remedy = f"`reverie verify {shlex.quote(str(folder.path))} --repair` leaves the damaged steps out for good"
+        remedy = f"`{command_line('verify', folder.path, '--repair')}` leaves the damaged steps out for good"
         if name == INDEX:
             remedy = "put it back from a copy; without it only weights are left of the run"
         found.damage.append(Finding(f"replay/{name}", what, remedy))

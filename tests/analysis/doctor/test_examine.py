@@ -375,7 +375,9 @@ def test_mistakes(trained: Path, tmp_path: Path) -> None:
     Dreamer(preset("debug"), IMAGES, device="cpu").save(tmp_path / "saved")
     with pytest.raises(RunError, match="has no replay"):
         examine(tmp_path / "saved", SMALL)
-    with RunFolder.create(tmp_path / "young", Config().for_env("X-v0")), pytest.raises(CheckpointError, match="yet"):
+    config = Config().for_env("X-v0")
+    with RunFolder.create(tmp_path / "young", config) as young, pytest.raises(CheckpointError, match="yet"):
+        young.begin(config)
         examine(tmp_path / "young", SMALL)
 
 
