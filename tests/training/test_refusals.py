@@ -126,6 +126,7 @@ REFUSALS: dict[str, tuple[Callable[[Path], Any], Any, dict[str, Any], str]] = {
     "another seed and nothing to do": (nothing, Line, {"seed": 5, "steps": 40}, "The run in {run} has seed 3"),
     "other sizes": (nothing, Line, {"world_model.rssm.deter": 24}, r"leave world_model\.rssm\.deter \(16 there\)"),
     "too long sequences": (nothing, Line, {**EPISODES, "replay.batch_length": 15}, "15 is too long for all of the"),
+    "too large a batch": (nothing, Line, {"replay.batch_size": 10**9}, "A batch of replay.batch_size=1000000000 x"),
     "no such device": (nothing, Line, {"device": "cuda"}, "no CUDA device here"),
     "no replay": (remove("replay"), Line, {}, r"{run} cannot be resumed: .*{run}/replay is missing"),
     "no index": (remove("replay/index.json"), Line, {}, r"{run}/replay/index\.json is missing"),

@@ -42,6 +42,7 @@ from reverie.training.every import Every
 from reverie.training.faults import FaultCount
 from reverie.training.interrupts import Stopped, StopRequest
 from reverie.training.learner import Learner
+from reverie.training.memory import check_memory
 from reverie.training.metrics import Metrics, MetricsWriter
 from reverie.training.resumption import check_files, compare_files
 from reverie.training.run_folder import RunFolder, config_changes
@@ -116,6 +117,7 @@ class Trainer:
         prefill_seed: np.random.SeedSequence,
     ) -> None:
         config, settings = self.config, self.config.training
+        check_memory(config, self.env.spec, resolve_device(settings.device))
         self.agent = Dreamer(config, self.env.spec)
         if resumed:
             check_files(run, resumed[1])
