@@ -14,7 +14,7 @@ SOURCE = ROOT / "src"
 PARTS = ("cli", "analysis", "bench", "training", "agent", "acting", "behavior", "world_model", "networks", "replay")
 PARTS += ("envs", "experiments")
 PARTS += ("checkpoints", "video", "config", "config_io", "presets", "variants", "schedules", "spaces", "errors", "fast")
-PARTS += ("provenance", "files")
+PARTS += ("provenance", "files", "shell")
 PARTS += ("training/trainer", "training/start")
 
 

@@ -214,7 +214,7 @@ def test_stop_saves_and_resumes(
     monkeypatch.setattr(Stops, "kind", kind)
     monkeypatch.setattr(Stops, "count", 0)
     settings = {"overlap": overlap, "eval_every": 0}
-    with pytest.raises(Stopped, match=r"Stopped at step \d+ and saved .*; go on with resume=True") as caught:
+    with pytest.raises(Stopped, match=r"Stopped at step \d+ and saved .*; continue with resume=True") as caught:
         train(Stops, tmp_path, steps=1_000_000, **settings)
     assert caught.value.signal == kind
     stopped = reverie.load(tmp_path).agent_steps
@@ -339,3 +339,11 @@ def test_cuda_asked_for_and_absent(tmp_path: Path) -> None:
         return
     with pytest.raises(reverie.errors.ConfigError, match="no CUDA device"):
         train("CartPole-v1", tmp_path, device="cuda")
+
+
+def test_rows_of_pretraining_differ_in_updates_and_not_in_step(tmp_path: Path) -> None:
+    train("CartPole-v1", tmp_path, pretrain_world_model=8, pretrain=4, log_every=20, train_every=10, eval_every=0)
+    rows = read_metrics(tmp_path)
+    places = [(row["step"], row["updates"]) for row in rows]
+    assert places == sorted(set(places))
+    assert len({step for step, _ in places}) < len(places)
