@@ -90,7 +90,7 @@ def test_commands(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def parse(title: str, command: Any, argv: list[str], base: Any = None) -> Any:
         _, settings = options.parse(title, command, argv, base)
         if base:
-            config_io.set_fields(base(argv), settings)
+            config_io.set_fields(base(argv).config, settings)
         raise Parsed
 
     for command, *arguments in commands(name):

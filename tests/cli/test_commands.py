@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from reverie import config_io, training
-from reverie.cli import demo
+from reverie.cli import demo, train
 from reverie.cli import main as cli
 from reverie.cli.options import option
 from reverie.cli.train import show
@@ -60,6 +60,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
     """Nothing is trained, and the calls are noted."""
     noted = Calls()
     monkeypatch.setattr(training, "train_config", noted)
+    monkeypatch.setattr(train, "next_commands", lambda agent, run: [])
     return noted
 
 
@@ -189,7 +190,39 @@ def test_a_resumed_run_keeps_its_configuration(run: Run, calls: Calls, tmp_path:
     assert (call["config"], call["logdir"], call["resume"]) == (saved.override(steps=5000), tmp_path, True)
     assert call["origin"].preset is None
     run(f"train --resume auto My-v0 --logdir {tmp_path} --preset vector")
-    assert calls[1]["config"] == preset("vector").for_env("My-v0")
+    assert calls[1]["config"] == preset("vector").for_env("My-v0").override(seed=7)
+
+
+@pytest.mark.parametrize(
+    ("line", "origin", "default"),
+    [
+        ("train CliCatch-v0", "preset crafter, which CliCatch-v0 takes without --preset.", 100_000_000),
+        ("train CartPole-v1", "preset vector, which CartPole-v1 takes without --preset.", 20_000),
+        ("train CliCatch-v0 --preset=atari_small", "preset atari-small.", 250_000),
+        ("train NoSuch-v3", "it is not known what NoSuch-v3 would take. There is no environment 'NoSuch-v3'", 20_000),
+        ("train", "preset atari; with ENV those of the preset that it takes.", 50_000_000),
+        ("train My-v0 --logdir saved --resume", "the settings saved in saved.", 7_777),
+        ("ablate CliCatch-v0 --suite quick", "preset crafter, which CliCatch-v0 takes without --preset.", 100_000_000),
+        ("bench loop --preset debug", "preset debug.", 1_000),
+        ("demo", "preset demo.", 7_000),
+        ("config atari", "preset atari.", 50_000_000),
+    ],
+)
+def test_help_names_the_preset_of_its_defaults(run: Run, tmp_path: Path, line: str, origin: str, default: int) -> None:
+    (tmp_path / "saved").mkdir()
+    config_io.save(preset("debug").for_env("My-v0").override(steps=7_777), tmp_path / "saved" / "config.json")
+    text = re.sub(r"[\s│]+", " ", run(f"{line} --help"))
+    assert f"Defaults below: {origin}" in text.replace("preset vector, since ", "")
+    assert re.search(rf"--steps INT ((?! --).)*\(default: {default}\)", text)
+
+
+def test_train_resume_names_the_preset_of_the_run(run: Run, tmp_path: Path) -> None:
+    settings = "--steps 40 --prefill 20 --threads 1 --eval-every 0"
+    run(f"train CartPole-v1 --preset debug --logdir {tmp_path} {settings}")
+    out = run(f"train CartPole-v1 --logdir {tmp_path} --resume --steps 50")
+    assert "with preset debug" in out and "CartPole-v1  debug  " in out
+    assert re.findall(r"^ +(.*: .* \(was .*\))$", out, re.MULTILINE) == ["training.steps: 50 (was 40)"]
+    assert "Resuming from step-000000040: step 40 of 50" in out
 
 
 # config, presets, envs
@@ -309,6 +342,45 @@ def test_demo(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
         assert (Path("runs/demo") / path).is_file()
         assert path in out
     assert demo._free_folder(Path("runs")) == Path("runs/demo-1")
+
+
+def test_demo_without_images_draws_no_dream(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demo, "PRESET", "debug")
+    out = run("demo --episodes 1 --env.name CartPole-v1 --steps 40 --prefill 20 --logdir 'a demo'")
+    assert "learning-curve.png" in out and "dream" not in out
+    assert "reverie train CartPole-v1 --logdir 'a demo' --resume --steps 160" in out
+
+
+def suggested(out: str) -> list[str]:
+    return re.findall(r"^  reverie (.*)$", out.partition("Next:")[2], re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("line", "commands"),
+    [
+        ("CartPole-v1", ["eval 'a run'", "plot 'a run'"]),
+        ("CliCatch-v0 --env.time-limit 20", ["eval 'a run'", "dream 'a run' --horizon 16", "plot 'a run'"]),
+        ("CliCatch-v0 --env.time-limit 80", ["eval 'a run'", "dream 'a run' --horizon 31", "plot 'a run'"]),
+    ],
+)
+def test_train_suggests_only_commands_that_work(run: Run, line: str, commands: list[str]) -> None:
+    settings = "--preset debug --steps 140 --prefill 120 --train-every 10 --log-every 70 --eval-every 0"
+    found = suggested(run(f"train {line} {settings} --logdir 'a run'"))
+    assert found == commands
+    for command in found:
+        run(command)
+
+
+def test_train_suggestions_find_the_users_own_module(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    modules = tmp_path / "my modules"
+    modules.mkdir()
+    entry = "'gymnasium.envs.classic_control:CartPoleEnv'"
+    (modules / "cli_own_module.py").write_text(f"import gymnasium\ngymnasium.register('Own-v0', {entry})\n")
+    monkeypatch.syspath_prepend(str(modules))
+    monkeypatch.setenv("PYTHONPATH", str(modules))
+    settings = "--preset debug --steps 40 --prefill 20 --eval-every 0 --env.parallel false"
+    out = run(f"train cli_own_module:Own-v0 {settings} --logdir run")
+    assert f"\n  PYTHONPATH='{modules}' reverie eval run\n  reverie plot run\n" in out
 
 
 def test_the_demo_is_what_it_says() -> None:

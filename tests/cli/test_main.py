@@ -58,6 +58,8 @@ MISUSES = {
     "train X --steps --seed 1": "--steps needs a value.",
     "train X --env.image-size 64": "--env.image-size needs 2 values.",
     "train X --steps 3 --training.steps 4": "--training.steps is given twice.",
+    "train --env X": "The environment is the first argument: reverie train X.",
+    "train --env=X --steps 3": "The environment is the first argument: reverie train X.",
     "train X --env.name Y": "The environment is the first argument of reverie train, not --env.name.",
     "train X --resume": "--resume needs the folder of the run: --logdir DIR.",
     "eval x --epsiodes 3": "reverie eval has no option '--epsiodes'; did you mean --episodes?",

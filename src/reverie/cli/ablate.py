@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 from rich.table import Table
 
-from reverie.cli.options import UsageError, console, given, parse
+from reverie.cli.options import Base, UsageError, console, given, parse
 from reverie.cli.sweep import carry_out, with_budget
-from reverie.config import Config
-from reverie.presets import default_preset, preset
+from reverie.cli.train import base_of
 
 if TYPE_CHECKING:
     from reverie.experiments.cells import Cell
@@ -126,7 +125,8 @@ def _report(grid: "Sequence[Cell]", folder: Path, as_json: bool) -> None:
         print(json.dumps(ablation_table.as_json(rows, facts)))
 
 
-def _base_for_help(argv: list[str]) -> Config:
-    name = given(argv, "--preset")
-    names = [argument for argument in argv if not argument.startswith("-")]
-    return preset(name or (default_preset(names[0]) if names else "minatar"))
+def _base_for_help(argv: list[str]) -> Base:
+    taken = ("preset", "suite", "seeds", "out", "workers", "threads", "retry", "report")
+    values = {given(argv, f"--{option}") for option in taken}
+    names = [argument for argument in argv if not argument.startswith("-") and argument not in values]
+    return base_of(given(argv, "--preset"), names[0] if names else None, "minatar")

@@ -13,7 +13,7 @@ import tyro
 from rich.table import Table
 
 from reverie import config_io
-from reverie.cli.options import UsageError, console, given, parse, unknown
+from reverie.cli.options import Base, UsageError, console, given, parse, unknown
 from reverie.config import Config
 from reverie.config_io import nearest
 from reverie.presets import preset as named_preset
@@ -242,5 +242,6 @@ def _print_help() -> None:
     out.print("\n`reverie bench WHAT --help` says more, and lists every setting.", markup=False)
 
 
-def _base_for_help(argv: list[str]) -> Config:
-    return named_preset(given(argv, "--preset") or "atari")
+def _base_for_help(argv: list[str]) -> Base:
+    name = given(argv, "--preset") or "atari"
+    return Base(named_preset(name), f"preset {name}.")

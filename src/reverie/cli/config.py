@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from rich.text import Text
 
 from reverie import config_io
-from reverie.cli.options import console, parse
+from reverie.cli.options import Base, console, parse
 from reverie.cli.train import show
 from reverie.config import Config
 from reverie.presets import preset as named_preset
@@ -47,6 +47,6 @@ def run(argv: list[str]) -> None:
             out.print(line)
 
 
-def _base_for_help(argv: list[str]) -> Config:
+def _base_for_help(argv: list[str]) -> Base:
     names = [argument for argument in argv if not argument.startswith("-")]
-    return named_preset(names[0]) if names else Config()
+    return Base(named_preset(names[0]), f"preset {names[0]}.") if names else Base(Config(), "those of the release.")

@@ -3,6 +3,7 @@
 Everything here is done with the same functions that the other commands and a user's program call.
 """
 
+import shlex
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +14,12 @@ from rich.panel import Panel
 from rich.table import Table
 
 from reverie import config_io
-from reverie.cli.options import console, parse, typed
+from reverie.cli.options import Base, console, parse, typed
 from reverie.cli.plot import print_returns
 from reverie.cli.train import announce, new_folder
 from reverie.config import Config
 from reverie.presets import preset
+from reverie.shell import command_line
 
 PRESET = "demo"
 CONTEXT, HORIZON = 5, 45
@@ -39,7 +41,7 @@ class Demo:
 
 def run(argv: list[str]) -> None:
     """Train, evaluate, draw, sum up."""
-    command, settings = parse("demo", Demo, argv, lambda rest: preset(PRESET))
+    command, settings = parse("demo", Demo, argv, lambda rest: Base(preset(PRESET), f"preset {PRESET}."))
     base = preset(PRESET)
     config = config_io.set_fields(base, settings)
     folder = command.logdir or _free_folder(Path("runs"))
@@ -48,25 +50,25 @@ def run(argv: list[str]) -> None:
 
     from reverie.training import Origin, evaluate_run, train_config
 
-    train_config(config, folder, origin=Origin(PRESET, command=typed("demo", argv)))
+    agent = train_config(config, folder, origin=Origin(PRESET, command=typed("demo", argv)))
     console().print("Evaluating the trained agent ...")
     scores = evaluate_run(folder, command.episodes)
     console().print("Drawing ...")
-    pictures = _draw(folder)
+    pictures = _draw(folder, bool(agent.world_model.decoder.keys.images))
     print_returns(folder)
     console().print(_summary(config, folder, scores["mean"], pictures, time.monotonic() - started))
 
 
-def _draw(folder: Path) -> dict[str, Path]:
+def _draw(folder: Path, has_images: bool) -> dict[str, Path]:
     """Pictures by what they show."""
     from reverie.analysis.dream import dream_run
     from reverie.analysis.plot import plot_learning_curve
 
-    return {
-        "learning curve": plot_learning_curve([folder], folder / "learning-curve.png"),
-        "dream, video": dream_run(folder, CONTEXT, HORIZON, folder / "videos" / "dream.gif"),
-        "dream, stills": dream_run(folder, CONTEXT, HORIZON, folder / "videos" / "dream.png"),
-    }
+    pictures = {"learning curve": plot_learning_curve([folder], folder / "learning-curve.png")}
+    if has_images:
+        pictures["dream, video"] = dream_run(folder, CONTEXT, HORIZON, folder / "videos" / "dream.gif")
+        pictures["dream, stills"] = dream_run(folder, CONTEXT, HORIZON, folder / "videos" / "dream.png")
+    return pictures
 
 
 def _summary(config: Config, folder: Path, score: float, pictures: dict[str, Path], seconds: float) -> Panel:
@@ -80,10 +82,12 @@ def _summary(config: Config, folder: Path, score: float, pictures: dict[str, Pat
     for what, path in pictures.items():
         table.add_row(what, str(path))
     table.add_row("", "")
-    table.add_row("look", "The dream shows what happened, what the model imagined, and the error, row by row.")
-    table.add_row("go on", f"reverie train {config.env.name} --logdir {folder} --resume --steps {4 * steps}")
-    table.add_row("another game", "reverie train ALE/Pong-v5 --preset atari-small")
-    table.add_row("in full", f"tensorboard --logdir {folder}")
+    if len(pictures) > 1:
+        table.add_row("look", "The dream shows what happened, what the model imagined, and the error, row by row.")
+    more = ["train", config.env.name, "--logdir", folder, "--resume", "--steps", 4 * steps]
+    table.add_row("continue", command_line(*more, env=config.env.name))
+    table.add_row("another game", command_line("train", "ALE/Pong-v5", "--preset", "atari-small"))
+    table.add_row("in full", shlex.join(["tensorboard", "--logdir", str(folder)]))
     return Panel(table, title="What was learned", title_align="left", border_style="cyan", expand=False)
 
 

@@ -7,12 +7,13 @@ the same names, texts and messages hold here and in Python.
 """
 
 import difflib
+import inspect
 import re
 import shlex
 import typing
 from collections.abc import Callable, Iterable
 from dataclasses import MISSING, asdict, field, fields, make_dataclass
-from typing import Annotated, Any, NoReturn, TypeVar
+from typing import Annotated, Any, NamedTuple, NoReturn, TypeVar
 
 import tyro
 from rich.console import Console
@@ -28,12 +29,20 @@ Command = TypeVar("Command")
 _STYLE = (tyro.conf.PositionalRequiredArgs, tyro.conf.FlagCreatePairsOff)
 
 
+class Base(NamedTuple):
+    """The configuration that a command's settings change."""
+
+    config: Config
+    origin: str
+    """Its name, such as "preset atari", and why it is this one."""
+
+
 class UsageError(ReverieError):
     """The command line itself is wrong: an unknown command or option. Exit status 2."""
 
 
 def parse(
-    name: str, command: type[Command], argv: list[str], base: Callable[[list[str]], Config] | None = None
+    name: str, command: type[Command], argv: list[str], base: Callable[[list[str]], Base] | None = None
 ) -> tuple[Command, dict[str, Any]]:
     """Read a command's arguments.
 
@@ -42,7 +51,7 @@ def parse(
         command: dataclass of its arguments.
         argv: what was typed after the name.
         base: given by commands that take settings: the configuration that they change, found from the other
-            arguments. It is asked when help is wanted.
+            arguments. It is called when help is wanted.
 
     Returns:
         The command, and the settings by path, as text.
@@ -57,8 +66,8 @@ def parse(
     rest, settings = _split(name, argv, own, len(members) - len(own), takes_settings=base is not None)
     if {"-h", "--help"} & set(rest):
         rest = [argument for argument in rest if argument not in ("-h", "--help")]
-        config = config_io.set_fields(base(rest), settings) if base else None
-        _help(name, command, config)
+        found = base(rest) if base else None
+        _help(name, command, found and found._replace(config=config_io.set_fields(found.config, settings)))
     return tyro.cli(command, prog=f"reverie {name}", args=rest, config=_STYLE), settings
 
 
@@ -204,10 +213,11 @@ def _is_number(text: str) -> bool:
     return re.fullmatch(r"-?[\d.][\d._]*(e[+-]?\d+)?", text, re.IGNORECASE) is not None
 
 
-def _help(name: str, command: type, config: Config | None) -> NoReturn:
+def _help(name: str, command: type, base: Base | None) -> NoReturn:
     """Print a command's help; with all settings and their values, where it takes settings."""
     shown = command
-    if config is not None:
+    if base is not None:
+        config = base.config
         parts = {part.name: getattr(config, part.name) for part in fields(config)}
         own = {f.name for f in fields(command)}
         parts["env"] = _without(config.env, {"name"} if "environment" in own else set())
@@ -217,7 +227,7 @@ def _help(name: str, command: type, config: Config | None) -> NoReturn:
             for part, value in parts.items()
         ]  # fmt: skip
         shown = make_dataclass(command.__name__, members, bases=(command,), frozen=True)
-        shown.__doc__ = command.__doc__
+        shown.__doc__ = f"{inspect.getdoc(command)}\n\nDefaults below: {base.origin}"
     tyro.cli(shown, prog=f"reverie {name}", args=["--help"], config=_STYLE)
     raise SystemExit(0)
 

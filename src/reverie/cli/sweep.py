@@ -11,6 +11,7 @@ from rich.table import Table
 
 from reverie.cli.options import UsageError, console, parse
 from reverie.errors import RunError
+from reverie.shell import command_line
 
 if TYPE_CHECKING:
     from reverie.experiments.board import Board
@@ -96,7 +97,9 @@ def carry_out(plan: "Plan", cells: "Sequence[Cell]", folder: Path, retry: int, d
             with view_of(board, plan.name, out) as view:
                 Scheduler(board, folder, view, retry=retry, keep_replay=plan.keep_replay).run()
     except Stopped as stopped:
-        raise Stopped(f"Stopped; go on with `reverie sweep {folder}`.", stopped.signal) from None
+        own = next((cell.env for cell in cells if ":" in cell.env), "")
+        again = command_line("sweep", folder, env=own)
+        raise Stopped(f"Stopped; continue with `{again}`.", stopped.signal) from None
     finally:
         if as_json:
             print(json.dumps(status(board, plan, folder)))

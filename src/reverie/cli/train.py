@@ -3,17 +3,23 @@
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 from rich.markup import escape
 
 from reverie import config_io
-from reverie.cli.options import UsageError, console, given, parse, typed
+from reverie.cli.dream import Dream
+from reverie.cli.options import Base, UsageError, console, given, parse, typed
 from reverie.config import Config, EnvConfig
+from reverie.errors import EnvError
 from reverie.presets import default_preset, preset
+from reverie.shell import command_line
 from reverie.spaces import EnvSpec
 from reverie.variants import configure, with_variant
+
+if TYPE_CHECKING:
+    from reverie.agent import Dreamer
 
 _BY_ENV = (
     "(default: by the environment: atari for ALE/..., minatar for MinAtar/..., vector without images, crafter or "
@@ -27,7 +33,7 @@ class Train:
     """Train an agent in an environment.
 
     Every setting of the configuration is an option: its path with hyphens, for example --world-model.kl.scale 0.1.
-    The values below are those of the preset; the resolved configuration is saved with the run.
+    The resolved configuration is saved with the run.
     """
 
     environment: Annotated[str, tyro.conf.arg(metavar="ENV")]
@@ -47,6 +53,8 @@ class Train:
 
 def run(argv: list[str]) -> None:
     """Train."""
+    if environment := given(argv, "--env"):
+        raise UsageError(f"The environment is the first argument: reverie train {environment}.")
     command, settings = parse("train", Train, _without_auto(argv), _base_for_help)
     if "env.name" in settings:
         raise UsageError("The environment is the first argument of reverie train, not --env.name.")
@@ -72,8 +80,22 @@ def run(argv: list[str]) -> None:
     from reverie.training import Origin, train_config
 
     origin = Origin(name, command.variant, typed("train", argv))
-    train_config(config, logdir, resume=command.resume, origin=origin)
-    console().print(f"\nNext: reverie eval {logdir}, reverie dream {logdir}, or reverie plot {logdir}", markup=False)
+    agent = train_config(config, logdir, resume=command.resume, origin=origin)
+    console().print("\nNext:", *next_commands(agent, logdir), sep="\n  ", markup=False, soft_wrap=True)
+
+
+def next_commands(agent: "Dreamer", run: Path) -> list[str]:
+    """Return commands for a trained run; dream only where there are images, and no longer than its episodes."""
+    from reverie.training.metrics import read_metrics
+
+    env = agent.config.env.name
+    commands = [command_line("eval", run, env=env), command_line("plot", run)]
+    lengths = [row["train/length"] for row in read_metrics(run) if "train/length" in row]
+    horizon = min(Dream.horizon, int(lengths[-1]) + 1 - Dream.context) if lengths else Dream.horizon
+    if agent.world_model.decoder.keys.images and horizon > 0:
+        shorter = [] if horizon == Dream.horizon else ["--horizon", horizon]
+        commands.insert(1, command_line("dream", run, *shorter, env=env))
+    return commands
 
 
 def _spec_of(env: EnvConfig) -> EnvSpec:
@@ -148,13 +170,30 @@ def _base(command: Train, saved: Config | None) -> tuple[str | None, Config]:
     return name.replace("_", "-"), base if saved is None else base.override(seed=saved.training.seed)
 
 
-def _base_for_help(argv: list[str]) -> Config:
-    name = given(argv, "--preset")
-    if name is None:
-        values = {given(argv, "--logdir"), given(argv, "--variant")}
+def _base_for_help(argv: list[str]) -> Base:
+    logdir, variant = given(argv, "--logdir"), given(argv, "--variant")
+    saved = config_io.saved_settings(logdir) if "--resume" in argv and logdir else None
+    if saved is not None and given(argv, "--preset") is None:
+        base = Base(saved, f"the settings saved in {logdir}.")
+    else:
+        values = {logdir, variant, given(argv, "--preset")}
         names = [argument for argument in argv if not argument.startswith("-") and argument not in values]
-        name = default_preset(names[0]) if names else "atari"
-    return preset(name)
+        base = base_of(given(argv, "--preset"), names[0] if names else None, "atari")
+    return base if variant is None else Base(with_variant(base.config, variant), f"variant {variant}, {base.origin}")
+
+
+def base_of(name: str | None, environment: str | None, otherwise: str) -> Base:
+    """Return the preset of a command line: as named, or by the environment, or else another one."""
+    if name is not None:
+        return Base(preset(name), f"preset {name.replace('_', '-')}.")
+    if environment is None:
+        return Base(preset(otherwise), f"preset {otherwise}; with ENV those of the preset that it takes.")
+    try:
+        name = choose_preset(environment)
+        return Base(preset(name), f"preset {name}, which {environment} takes without --preset.")
+    except EnvError as error:
+        name = default_preset(environment)
+        return Base(preset(name), f"preset {name}, since it is not known what {environment} would take. {error}")
 
 
 def _slug(environment: str) -> str:
