@@ -120,6 +120,7 @@ MISTAKES = {
     "bench train-step --preset debug --world-model.normalize-vectors maybe --repeats 3 --json": SWITCH,
     "config atari --precision fp16": "training.precision is 'fp16', but it must be one of auto, fp32, bf16.",
     "bench train-step --preset atrai": "There is no preset 'atrai'; did you mean atari?",
+    "bench train-step --preset debug --replay.batch-size 50000000": "A batch of replay.batch_size=50000000 x",
     "bench collect --preset debug --env.name CartPol-v1": "did you mean CartPole-v1",
     "bench loop --preset debug --env.name CartPol-v1": "did you mean CartPole-v1",
     "bench loop --preset debug --env.num-envs 0": "env.num_envs is 0, but it must be at least 1.",

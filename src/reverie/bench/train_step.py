@@ -5,11 +5,12 @@ from typing import Any
 
 import torch
 
-from reverie.agent import Dreamer
+from reverie.agent import Dreamer, resolve_device
 from reverie.bench.examples import example_spec, random_batch
 from reverie.bench.machine import prepare
 from reverie.bench.spread import spread
 from reverie.config import Config
+from reverie.training.memory import check_memory
 
 WARM_UP = 2
 """Updates before measuring: the first ones allocate memory and choose kernels."""
@@ -27,9 +28,14 @@ def measure_train_step(config: Config, preset: str, repeats: int) -> dict[str, A
 
     Returns:
         `batch`, `length`, the number of trained `parameters`, and the spread of `seconds` per update.
+
+    Raises:
+        ConfigError: if the batch cannot fit in memory.
     """
     prepare(config)
-    agent = Dreamer(config, example_spec(preset), seed=0)
+    spec = example_spec(preset)
+    check_memory(config, spec, resolve_device(config.training.device))
+    agent = Dreamer(config, spec, seed=0)
     return {
         "batch": config.replay.batch_size,
         "length": config.replay.batch_length,

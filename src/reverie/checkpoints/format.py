@@ -300,9 +300,11 @@ def _alternative(folder: Path) -> str:
     damaged = folder.resolve()
     for other in reversed(steps_in(folder.parent)):
         if other.resolve() != damaged and is_sound(other):
+            if folder.parent.name != "checkpoints":  # no run's
+                return f"{other} beside it is undamaged"
             repair = command_line("verify", folder.parent.parent, "--repair")
             return f"`{repair}` puts it aside, and --resume then continues from {other.name}"
-    return "there is no undamaged checkpoint beside it"
+    return "there is no undamaged checkpoint beside it, so restore it from a copy"
 
 
 def steps_in(directory: Path) -> tuple[Path, ...]:
