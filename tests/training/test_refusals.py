@@ -181,6 +181,18 @@ def test_train_resume_refused_changes_nothing(kind: str, has_lock_file: bool, ru
     assert tree(run) == before
 
 
+@pytest.mark.parametrize("kind", ["another seed", "other sizes", "too long sequences", "damaged metrics", "no segment"])
+def test_train_resume_refused_keeps_what_came_after_the_checkpoint(kind: str, run: Path) -> None:
+    """Rows of metrics and replay after it are dropped when the run continues, and not before."""
+    prepare, env, settings, _ = REFUSALS[kind]
+    shutil.rmtree(newest(run))
+    prepare(run)
+    before = tree(run)
+    with pytest.raises(ReverieError):
+        reverie.train(env, logdir=run, resume=True, **{"steps": 60, **settings})
+    assert tree(run) == before
+
+
 def test_train_without_resume_refused_changes_nothing(run: Path) -> None:
     before = tree(run)
     with pytest.raises(ReverieError, match=f"{run} already holds a run"):
