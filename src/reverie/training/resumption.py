@@ -40,7 +40,8 @@ def check_files(folder: RunFolder, snapshot: Snapshot) -> None:
             f"{folder.path} cannot be resumed: {folder.replay / INDEX} is missing. Restore it from a copy; without it "
             "the replay is lost, and only the weights are left."
         )
-    kept_rows(folder.metrics, snapshot.state["loop"]["state"].get("rows", 0))
+    with understood("The checkpoint"):
+        kept_rows(folder.metrics, operator.index(snapshot.state["loop"]["state"].get("rows", 0)))
 
 
 def compare_files(folder: RunFolder, state: LoopState, writer: MetricsWriter, step: int) -> list[str]:

@@ -133,7 +133,9 @@ class RunState:
         restore_numpy(self.prefill_rng, loop["prefill_rng"])
         self.metrics.restore(loop.get("metrics", {}), self.agent.device)
         self.replay.check(loop["replay"])
-        if self.loop.pretrained:
+        if self.loop.steps >= self.agent.config.training.prefill and (
+            self.loop.episodes > 0 or self.agent.config.replay.sampling == "steps"
+        ):
             self.replay.check_sampleable()  # with the settings of now
         if not self.replay.rewind(loop["replay"]):
             self.notices.append(_MISSING)
