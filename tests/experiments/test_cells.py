@@ -7,6 +7,7 @@ import pytest
 
 from reverie import training
 from reverie.cli import main as cli
+from reverie.cli import train
 from reverie.config import Config
 from reverie.errors import ConfigError, EnvError
 from reverie.experiments.cells import cells, changes, folder_name, not_run
@@ -60,6 +61,7 @@ def test_the_command_trains_just_this_configuration(
         calls.append({"config": config, "logdir": logdir, "resume": resume, "variant": origin.variant})
 
     monkeypatch.setattr(training, "train_config", train_config)
+    monkeypatch.setattr(train, "next_commands", lambda agent, run: [])
     settings = {
         "behavior.actor.gradient": "both",
         "behavior.actor.reinforce_weight": 0.9,
