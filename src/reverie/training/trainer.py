@@ -220,7 +220,6 @@ class Trainer:
         return self.agent
 
     def _loop(self, stop: StopRequest) -> None:
-        steps = self.config.training.steps
         if not self._resumed_at:
             self._checkpoint()  # From here on there is something to resume.
         if newest := self.checkpoints.latest():
