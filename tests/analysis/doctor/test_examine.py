@@ -190,7 +190,7 @@ def test_values_of_constant_heads() -> None:
 
 
 def test_long_term_entropy_is_part_of_imagined_returns() -> None:
-    """Random actions: every state but the last of a rollout pays its entropy."""
+    """Random actions: every state but the last of a rollout pays its entropy, as far as the episode continues there."""
     weight, value, gamma, discount, lambda_, horizon = 0.5, 2.0, 0.9, 0.8, 0.6, 4
     config = preset("debug").override(
         **{"world_model.discount": gamma, "behavior.lambda_": lambda_, "behavior.horizon": horizon,
@@ -204,7 +204,7 @@ def test_long_term_entropy_is_part_of_imagined_returns() -> None:
     wanted = value
     for t in reversed(range(horizon)):
         going = gamma if t == 0 else discount
-        wanted = weight * math.log(3) + going * ((1 - lambda_) * value + lambda_ * wanted)
+        wanted = weight * going / gamma * math.log(3) + going * ((1 - lambda_) * value + lambda_ * wanted)
     found = measure(agent, [random_steps(IMAGES)], None, 3, generator())
     assert found.values.imagined.returns == pytest.approx(wanted, rel=1e-4)
 
