@@ -237,6 +237,9 @@ def test_pretraining_of_the_world_model(tmp_path: Path, capsys: pytest.CaptureFi
     assert [row["updates"] for row in rows] == [0, 5, 10, 15, 20, 25, 27]
     assert ["behavior/actor_loss" in row for row in rows] == [False, False, False, False, False, True, True]
     assert all("model/kl" in row for row in rows[1:])
+    board = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert [event.step for event in board.Scalars("pretraining/model/kl")] == [5, 10, 15, 20, 25]
+    assert [event.step for event in board.Scalars("model/kl")] == [40, 60]
     loop = json.loads((sorted((tmp_path / "checkpoints").glob("step-*"))[-1] / "state.json").read_text())["loop"]
     assert loop["state"]["pretraining"] == 27
 

@@ -379,6 +379,8 @@ class MetricsWriter:
         updates: int,
         scalars: Mapping[str, float],
         evaluation: Mapping[str, Sequence[float]] | None = None,
+        *,
+        between_steps: bool = False,
     ) -> None:
         """Append one row, and hand it to the operating system at once.
 
@@ -390,6 +392,8 @@ class MetricsWriter:
             scalars: metrics by name.
             evaluation: `return` and `length` of each episode of an evaluation at this step; `eval/returns` is the list
                 and `eval/return` its mean.
+            between_steps: whether further updates come before the next step, as in pretraining. TensorBoard shows such
+                rows as `pretraining/...` over updates, since they would lie over one another over steps.
 
         Raises:
             RunError: if it cannot be written, for example on a full disk.
@@ -409,7 +413,8 @@ class MetricsWriter:
             self.rows += 1
             self._sum.update(line.encode() + b"\n")
             if self._board is not None:
-                self._board.scalars({name: float(value) for name, value in scalars.items()}, step)
+                prefix, axis = ("pretraining/", updates) if between_steps else ("", step)
+                self._board.scalars({f"{prefix}{name}": float(value) for name, value in scalars.items()}, axis)
 
     def add_image(self, name: str, image: NDArray[np.uint8], step: int) -> None:
         """Show a picture in TensorBoard, for example the dream strip.

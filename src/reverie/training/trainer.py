@@ -404,7 +404,7 @@ class Trainer:
             if count() >= until:
                 self.state.row_due = True
             elif count() % per_row == 0:
-                self._log()
+                self._log(between_steps=True)
             if count() % per_checkpoint == 0:
                 self._checkpoint()
 
@@ -484,7 +484,7 @@ class Trainer:
             for file, content in zip(files, contents, strict=True):
                 self.state.videos[file.name] = hashlib.sha256(content).hexdigest()
 
-    def _log(self, evaluation: Sequence[Episode] = (), averages: bool = True) -> None:
+    def _log(self, evaluation: Sequence[Episode] = (), averages: bool = True, between_steps: bool = False) -> None:
         """Write a row: averages of training since the last one that had them, and an evaluation of this step."""
         self._learner.settle()
         self._note_time()
@@ -497,7 +497,7 @@ class Trainer:
         if evaluation:
             episodes = {"return": [e.return_ for e in evaluation], "length": [e.length for e in evaluation]}
         counters = (self.state.steps, self.frames, self.state.seconds, self.agent.updates)
-        self._writer.write(*counters, scalars, episodes)
+        self._writer.write(*counters, scalars, episodes, between_steps=between_steps)
         self.state.rows, self.state.rows_sha256 = self._writer.rows, self._writer.sha256
         if averages:
             self.state.row_due = False
