@@ -189,7 +189,7 @@ def configure(
         spec_of: what an environment offers. Asked where a variant's effect depends on it.
 
     Raises:
-        ConfigError: if a variant has no effect beside the others and the settings, with the reason; or as for
+        ConfigError: if a variant has no effect together with the others and the settings, with the reason; or as for
             `with_variant` and `set_fields`.
     """
     if names is None:
@@ -247,7 +247,7 @@ def effective(config: Config, spec: EnvSpec | None = None) -> dict[str, Any]:
 
 
 def unread(config: Config, spec: EnvSpec | None = None) -> dict[str, str]:
-    """Settings that have no effect beside the others, by path, and why; arguments as for `effective`."""
+    """Settings that have no effect, by path, and why; arguments as for `effective`."""
     model, actor, decoder = config.world_model, config.behavior.actor, config.world_model.decoder
     found: dict[str, str] = {}
 

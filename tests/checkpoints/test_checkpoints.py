@@ -475,7 +475,7 @@ def test_all_damage_is_detected_and_the_sound_one_named(tmp_path: Path) -> None:
         assert store.latest_sound() == directory / "step-000010000"
         assert_same(store.load(directory / "step-000010000")[1], snapshot(1))
         damage(directory / "step-000010000", rng)
-        with pytest.raises(CheckpointError, match="no undamaged checkpoint beside it"):
+        with pytest.raises(CheckpointError, match="no other undamaged checkpoint"):
             store.load()
         assert store.latest_sound() is None
         shutil.rmtree(directory.parent)

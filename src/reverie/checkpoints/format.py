@@ -175,7 +175,7 @@ def read_checkpoint(folder: Path, device: torch.device | str = "cpu") -> tuple[i
         Agent steps taken so far, and the snapshot as it was written (JSON makes lists of tuples).
 
     Raises:
-        CheckpointError: if it is missing or damaged; names the file, and another sound checkpoint beside it.
+        CheckpointError: if it is missing or damaged; names the file, and a valid checkpoint in the same folder.
     """
     if not folder.is_dir():
         raise CheckpointError(f"There is no checkpoint at {folder}; a checkpoint is a folder with {MANIFEST} in it.")
@@ -301,10 +301,10 @@ def _alternative(folder: Path) -> str:
     for other in reversed(steps_in(folder.parent)):
         if other.resolve() != damaged and is_sound(other):
             if folder.parent.name != "checkpoints":  # no run's
-                return f"{other} beside it is undamaged"
+                return f"{other} in the same folder is undamaged"
             repair = command_line("verify", folder.parent.parent, "--repair")
             return f"`{repair}` puts it aside, and --resume then continues from {other.name}"
-    return "there is no undamaged checkpoint beside it, so restore it from a copy"
+    return "the folder has no other undamaged checkpoint, so restore it from a copy"
 
 
 def steps_in(directory: Path) -> tuple[Path, ...]:
