@@ -555,13 +555,14 @@ def trials() -> Iterator[Claim]:
     warm, cold = line["warm_batch_seconds_median"], line["cold_batch_seconds_median"]
     yield text(
         "sampled and decoded in {} ms (99th percentile {} ms) with a warm page cache and in {} ms with a cold "
-        "one, which is {} % and {} % of an update; {} MiB of resident memory are added by 2,000 batches; {} bytes "
+        "one, which is {} and {} % of the update of the same run ({} s); {} MiB of resident memory are added by 2,000 batches; {} bytes "
         "a step on disk; {} steps a second are added",
         1e3 * warm,
         1e3 * np.percentile(line["warm_batch_seconds_all"], 99),
         1e3 * cold,
         100 * warm / line["train_step_seconds_median"],
         100 * cold / line["train_step_seconds_median"],
+        line["train_step_seconds_median"],
         line["resident_mib_added"],
         line["disk_bytes_per_step"],
         Rounded(line["added_per_second"], 100),
@@ -582,7 +583,7 @@ def readme() -> Iterator[Claim]:
         yield row(header, f"{task}-v1", [None, None, *scores, last(f"classic-control/{task}-v1-seed0", "step")])
     first, second = (LAPTOP.format(seed) for seed in (0, 1))
     yield text(
-        "| {} after {} frames, {} minutes of a CPU core with bf16; {} after {} frames with another seed",
+        "| {} after {} frames, {} minutes with bf16 on one CPU core, the first five on two; {} after {} frames with another seed",
         deviation(second)[0],
         last(second, "frames"),
         minutes(second),

@@ -9,6 +9,7 @@ import torch
 from reverie.agent import SKIPPED
 from reverie.fast.prefetch import Prefetcher
 from reverie.training import watchdog
+from reverie.training.memory import explained
 from reverie.training.run_state import RunState
 from reverie.training.sharing import SharedCores
 from reverie.training.skips import Skips
@@ -44,7 +45,7 @@ class Learner:
             Diverged: if too many in a row had to be skipped.
         """
         metrics = self._parts.metrics
-        with closing(self._prefetcher.batches(count)) as batches:
+        with explained(self._parts.agent.config), closing(self._prefetcher.batches(count)) as batches:
             for _ in range(count):
                 if news := self._cores.look():
                     self._log(news)

@@ -187,7 +187,9 @@ class Metrics:
         """Go on from what `state` returned, perhaps in another process; `device` is where tensors are added up now."""
         self._reset()
         self._start -= state.get("elapsed", 0.0)
-        self._sums = {name: (total, count) for name, (total, count) in state.get("sums", {}).items()}
+        # Evaluations are never averaged; a run of an earlier version may have added them.
+        sums = {name: entry for name, entry in state.get("sums", {}).items() if not name.startswith("eval/")}
+        self._sums = {name: (total, count) for name, (total, count) in sums.items()}
         dtype = torch.float32 if device.type == "mps" else torch.float64
         for names, sums, count in state.get("tensor_sums", []):
             self._tensor_sums[tuple(names), device] = torch.tensor([*sums, count], dtype=dtype, device=device)

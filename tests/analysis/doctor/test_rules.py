@@ -126,6 +126,7 @@ REMEDIES: dict[str, Callable[[Report], str]] = {
     "freer_posterior": remedies.freer_posterior,
     "random_play": remedies.random_play,
     "observation_scale": lambda r: remedies.observation_scale(r, 3),
+    "wider_decoder": remedies.wider_decoder,
     **{f"entropy {factor}": lambda r, f=factor: remedies.entropy(r, f) for factor in (0.3, 3, 10)},
     **{f"rate {name}": lambda r, n=name: remedies.rate(r, n, 0.5) for name in remedies.OPTIMIZERS},
 }
@@ -199,6 +200,12 @@ def test_every_remedy_is_tried() -> None:
     functions = inspect.getmembers(remedies, inspect.isfunction)
     names = {name for name, one in functions if one.__module__ == remedies.__name__}
     assert {name.split()[0] for name in REMEDIES} | {"times", "option"} == names
+
+
+def test_wider_decoder_without_images_is_the_mlp() -> None:
+    vectors = ill("", predictions={"state": healthy().predictions["image"]}, images=())
+    assert remedies.wider_decoder(vectors).startswith("--world-model.decoder.mlp.units")
+    assert remedies.wider_decoder(healthy()).startswith("--world-model.decoder.cnn-depth")
 
 
 def test_times_schedule_in_frames_is_read_at_the_frames_so_far() -> None:

@@ -157,7 +157,7 @@ BEHAVIOR_RULES: tuple[Rule, ...] = (
     Rule(
         "critic-blind", "value", "note", _blind,
         "The critic hardly tells good states from bad ones, and so the actor's advantages are mostly noise.",
-        lambda r: "Mend what the sections on prediction and reward name first; then a faster critic, "
+        lambda r: "First correct what the sections on prediction and reward name; then a faster critic, "
         f"{rate(r, 'critic', 2)}, or newer targets, {times(r, 'behavior.critic.target_every', 0.5)}.",
         early=False,
     ),

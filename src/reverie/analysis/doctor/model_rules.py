@@ -10,6 +10,7 @@ from reverie.analysis.doctor.remedies import (
     random_play,
     rate,
     times,
+    wider_decoder,
 )
 from reverie.analysis.doctor.report import Report
 from reverie.analysis.doctor.rules import ENOUGH_UPDATES, Rule
@@ -273,7 +274,7 @@ MODEL_RULES: tuple[Rule, ...] = (
         "background-only", "prediction", "warning", _background,
         "The decoder shows little but the average observation; much of what moves does not reach the latents.",
         lambda r: f"Train longer. If the loss has stopped falling: {kl_scale(r, 0.3)}, or in a new run a wider "
-        f"decoder, {times(r, 'world_model.decoder.cnn_depth', 2)}.",
+        f"decoder, {wider_decoder(r)}.",
         early=False,
     ),
     Rule(

@@ -60,6 +60,12 @@ def observation_scale(report: Report, factor: float) -> str:
     return times(report, f"world_model.scales.{'image' if report.observation in report.images else 'vector'}", factor)
 
 
+def wider_decoder(report: Report) -> str:
+    """A decoder of twice the width for the observation that findings speak of."""
+    part = "cnn_depth" if report.observation in report.images else "mlp.units"
+    return times(report, f"world_model.decoder.{part}", 2)
+
+
 def entropy(report: Report, factor: float) -> str:
     """More or less chance in actions."""
     return times(report, "behavior.actor.entropy", factor, 1e-3)

@@ -10,7 +10,7 @@ from reverie.analysis.published import BASELINES, VARIANTS, Variant, curve, game
 from reverie.analysis.runs import FINAL_SHARE, Run
 from reverie.config import Config
 
-PAPER_PRESETS = ("atari-paper", "article", "dreamer-v1")
+PAPER_PRESETS = ("atari-paper", "article")
 """Presets of the paper's agent with schedules, and of its predecessor; all others follow the release."""
 HUMANS = {"random": "random", "gamer": "gamer", "record": "record"}
 """Fields of the published scores of a game, and their headings."""
