@@ -555,7 +555,8 @@ def trials() -> Iterator[Claim]:
     warm, cold = line["warm_batch_seconds_median"], line["cold_batch_seconds_median"]
     yield text(
         "sampled and decoded in {} ms (99th percentile {} ms) with a warm page cache and in {} ms with a cold "
-        "one, which is {} and {} % of the update of the same run ({} s); {} MiB of resident memory are added by 2,000 batches; {} bytes "
+        "one, which is {} and {} % of the update of the same run ({} s); "
+        "{} MiB of resident memory are added by 2,000 batches; {} bytes "
         "a step on disk; {} steps a second are added",
         1e3 * warm,
         1e3 * np.percentile(line["warm_batch_seconds_all"], 99),
@@ -583,7 +584,8 @@ def readme() -> Iterator[Claim]:
         yield row(header, f"{task}-v1", [None, None, *scores, last(f"classic-control/{task}-v1-seed0", "step")])
     first, second = (LAPTOP.format(seed) for seed in (0, 1))
     yield text(
-        "| {} after {} frames, {} minutes with bf16 on one CPU core, the first five on two; {} after {} frames with another seed",
+        "| {} after {} frames, {} minutes with bf16 on one CPU core, the first five on two; "
+        "{} after {} frames with another seed",
         deviation(second)[0],
         last(second, "frames"),
         minutes(second),
