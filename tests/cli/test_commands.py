@@ -129,9 +129,10 @@ def test_a_variant_comes_between_preset_and_options(run: Run, calls: Calls, logd
 def test_train_refuses_a_variant_without_effect_but_resumes_a_run_that_has_it(
     run: Run, calls: Calls, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.main(["train", "My-v0", "--preset", "article", "--variant", "no-kl-balancing"]) == 1
-    assert "no-kl-balancing changes nothing here: world_model.kl.balance is not read" in capsys.readouterr().err
-    assert not calls
+    for more in ([], ["--logdir", str(tmp_path / "new"), "--resume"]):
+        assert cli.main(["train", "My-v0", "--preset", "article", "--variant", "no-kl-balancing", *more]) == 1
+        assert "no-kl-balancing changes nothing here: world_model.kl.balance is not read" in capsys.readouterr().err
+        assert not calls
     config_io.save(with_variant(preset("debug"), "no-gru-norm").for_env("My-v0"), tmp_path / "config.json")
     run(f"train My-v0 --variant no-gru-norm --logdir {tmp_path} --resume")
     assert calls[0]["config"].world_model.rssm.gru_layer_norm is False

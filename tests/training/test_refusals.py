@@ -219,6 +219,12 @@ def test_train_resume_refused_before_the_first_checkpoint_changes_nothing(tmp_pa
     assert tree(tmp_path) == before
 
 
+def test_train_resume_of_an_empty_folder_refuses_a_variant_without_effect(tmp_path: Path) -> None:
+    with pytest.raises(ReverieError, match="no-kl-balancing changes nothing here"):
+        reverie.train(Line, "article", logdir=tmp_path, variant="no-kl-balancing", resume=True)
+    assert not list(tmp_path.iterdir())
+
+
 # Nothing to do
 
 

@@ -25,6 +25,8 @@ _BY_ENV = (
     "(default: by the environment: atari for ALE/..., minatar for MinAtar/..., vector without images, crafter or "
     "dmc-vision with images and discrete or continuous actions)"
 )
+IN_SWEEP = "--in-sweep"
+"""Word of a sweep, which has compared the variant with the plan's agent and not with the preset alone."""
 _NEW_FOLDER = "(default: a new one, runs/ENV-PRESET-NUMBER)"
 
 
@@ -42,7 +44,7 @@ class Train:
     """Where settings start from; reverie presets lists them."""
     variant: Annotated[str | None, tyro.conf.arg(metavar="VARIANT", help_behavior_hint="(default: none)")] = None
     """A change of the agent by its name, or several joined by +, on top of the preset; reverie variants lists them. One
-    that changes nothing is refused, unless the run is resumed."""
+    that changes nothing is refused, unless --resume continues a run, which may have it already."""
     logdir: Annotated[Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint=_NEW_FOLDER)] = None
     """Folder of the run."""
     resume: bool = False
@@ -53,6 +55,8 @@ class Train:
 
 def run(argv: list[str]) -> None:
     """Train."""
+    in_sweep = IN_SWEEP in argv
+    argv = [argument for argument in argv if argument != IN_SWEEP]
     if environment := given(argv, "--env"):
         raise UsageError(f"The environment is the first argument: reverie train {environment}.")
     command, settings = parse("train", Train, _without_auto(argv), _base_for_help)
@@ -63,7 +67,7 @@ def run(argv: list[str]) -> None:
     saved = config_io.saved_settings(command.logdir) if command.resume and command.logdir else None
     name, base = _base(command, saved)
     settings |= {"env.name": command.environment}
-    if command.resume and command.variant is not None:  # the run may have it already
+    if command.variant is not None and (saved is not None or in_sweep):  # the run may have it already
         config = config_io.set_fields(with_variant(base, command.variant), settings)
     else:
         config = configure(base, command.variant, settings, _spec_of)

@@ -57,7 +57,16 @@ class Cell:
     def arguments(self, folder: Path) -> list[str]:
         """What follows `reverie` in the command that runs this cell, or goes on with it."""
         names = ["--preset", self.preset, "--variant", self.variant]
-        return ["train", self.env, *names, "--logdir", str(folder / self.place), *self.options, "--resume"]
+        return [
+            "train",
+            self.env,
+            *names,
+            "--logdir",
+            str(folder / self.place),
+            *self.options,
+            "--resume",
+            "--in-sweep",
+        ]
 
 
 def folder_name(env: str) -> str:

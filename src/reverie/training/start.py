@@ -74,7 +74,8 @@ def train(
         preset: name of the settings to start from; None chooses by the environment, see `default_preset`.
         logdir: folder of the run.
         variant: a change of the agent by its name, or several joined by `+`, see `reverie.variants`; on top of the
-            preset, and below `settings`. One that changes nothing is refused, unless `resume` is on.
+            preset, and below `settings`. One that changes nothing is refused, unless `resume` continues a run that may
+            have it already.
         resume: continue the run in `logdir`, or start it if there is none. Without a preset, its settings are those in
             its `config.json`; a preset replaces all of them but the seed. Settings given now are saved there, too, and
             so count until others are given.
@@ -97,7 +98,7 @@ def train(
         if saved is not None:
             base = base.override(seed=saved.training.seed)
     base = base.for_env(name)
-    if resume and variant is not None:  # the run may have it already
+    if saved is not None and variant is not None:  # the run may have it already
         config = with_variant(base, variant).override(**settings)
     else:
         config = configure(base, variant, settings, lambda env: env_spec(env, factory))
