@@ -204,6 +204,13 @@ def test_a_resumed_run_keeps_its_configuration(run: Run, calls: Calls, tmp_path:
         ("train", "preset atari; with ENV those of the preset that it takes.", 50_000_000),
         ("train My-v0 --logdir saved --resume", "the settings saved in saved.", 7_777),
         ("ablate CliCatch-v0 --suite quick", "preset crafter, which CliCatch-v0 takes without --preset.", 100_000_000),
+        (
+            "ablate --suite boxing",
+            "preset atari-laptop for ALE/Boxing-v5, with the settings of plan boxing.",
+            164_000,
+        ),
+        ("ablate", "preset minatar for MinAtar/Breakout-v1, with the settings of plan laptop.", 40_000),
+        ("ablate --suite plan.toml", "preset debug for My-v0, with the settings of plan mine.", 5_000),
         ("bench loop --preset debug", "preset debug.", 1_000),
         ("demo", "preset demo.", 7_000),
         ("config atari", "preset atari.", 50_000_000),
@@ -212,6 +219,8 @@ def test_a_resumed_run_keeps_its_configuration(run: Run, calls: Calls, tmp_path:
 def test_help_names_the_preset_of_its_defaults(run: Run, tmp_path: Path, line: str, origin: str, default: int) -> None:
     (tmp_path / "saved").mkdir()
     config_io.save(preset("debug").for_env("My-v0").override(steps=7_777), tmp_path / "saved" / "config.json")
+    plan = 'name = "mine"\npreset = "debug"\nenvironments = ["My-v0"]\nsettings = {steps = 5_000}'
+    (tmp_path / "plan.toml").write_text(plan)
     text = re.sub(r"[\s│]+", " ", run(f"{line} --help"))
     assert f"Defaults below: {origin}" in text.replace("preset vector, since ", "")
     assert re.search(rf"--steps INT ((?! --).)*\(default: {default}\)", text)

@@ -12,6 +12,7 @@ from rich.table import Table
 from reverie.cli.options import Base, UsageError, console, given, parse
 from reverie.cli.sweep import carry_out, with_budget
 from reverie.cli.train import base_of
+from reverie.config_io import set_fields
 
 if TYPE_CHECKING:
     from reverie.experiments.cells import Cell
@@ -129,4 +130,13 @@ def _base_for_help(argv: list[str]) -> Base:
     taken = ("preset", "suite", "seeds", "out", "workers", "threads", "retry", "report")
     values = {given(argv, f"--{option}") for option in taken}
     names = [argument for argument in argv if not argument.startswith("-") and argument not in values]
-    return base_of(given(argv, "--preset"), names[0] if names else None, "minatar")
+    if names or given(argv, "--preset"):
+        return base_of(given(argv, "--preset"), names[0] if names else None, "minatar")
+
+    from reverie.experiments.plan import find_plan, read_plan
+
+    plan = read_plan(find_plan(given(argv, "--suite") or "laptop"))
+    task = plan.tasks[0]
+    base = base_of(task.preset, task.env, "minatar")
+    config = set_fields(base.config, {**plan.settings, **task.settings})
+    return Base(config, f"{base.origin.removesuffix('.')} for {task.env}, with the settings of plan {plan.name}.")
