@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from reverie.acting import ActState, Player, check_observation
+from reverie.acting import ActState, Player, check_observation, check_state
 from reverie.agent import Dreamer
 from reverie.errors import ObservationError, ReverieError
 from reverie.spaces import EnvSpec
@@ -118,7 +118,7 @@ def test_check_observation_that_does_not_fit_is_refused_in_a_sentence(name: str)
     change, words = REFUSED[name]
     spec = EnvSpec(DICT, DISCRETE)
     with pytest.raises(ObservationError, match=words) as refused:
-        check_observation(change(observation()), spec, tuple(DICT), None)
+        check_observation(change(observation()), spec, tuple(DICT))
     assert isinstance(refused.value, ReverieError) and isinstance(refused.value, ValueError)
     text = str(refused.value)
     assert text.endswith(".") and "\n" not in text and len(text) <= 160
@@ -148,6 +148,46 @@ def test_act_observation_or_state_that_does_not_fit_is_refused() -> None:
         agent.act({key: value[0] for key, value in observation().items()}, state)
     with pytest.raises(ObservationError, match="state is of 2 environments, but the observation of 3"):
         agent.act(observation(3), state)
+    with pytest.raises(ObservationError, match="The stoch of the state has shape"):
+        agent.act(observation(2), make(world_model__rssm__classes=7).act(observation(2))[1])
+
+
+STATES: dict[str, tuple[Callable[[ActState], Any], str]] = {
+    "a dict": (lambda state: state._asdict(), "The state is a dict"),
+    "a tuple": (tuple, "The state is a tuple"),
+    "a number": (lambda state: 3, "The state is a int"),
+    "no latent state": (lambda state: state._replace(latent=tuple(state.latent)), "The latent of the state is a tuple"),
+    "an array": (lambda state: state._replace(action=state.action.numpy()), "The action of the state is a ndarray"),
+    "another action": (
+        lambda state: state._replace(action=torch.zeros(2, 3)),
+        r"The action of the state has shape \(2, 3\), but this agent's has \(N, 4\)",
+    ),
+    "unbatched": (lambda state: state._replace(action=state.action[0]), r"has shape \(4,\)"),
+    "another size": (
+        lambda state: state._replace(latent=state.latent._replace(deter=torch.zeros(2, 99))),
+        r"The deter of the state has shape \(2, 99\)",
+    ),
+    "another agent's": (
+        lambda _: make(world_model__rssm__classes=7).act(observation())[1],
+        "The stoch of the state has shape",
+    ),
+    "of two batches": (
+        lambda state: state._replace(latent=state.latent.map(lambda part: part[:1])),
+        "The state is of 1 environments, but the observation of 2",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", STATES)
+def test_check_state_that_does_not_fit_is_refused_in_a_sentence(name: str) -> None:
+    agent = make()
+    change, words = STATES[name]
+    state = change(agent.act(observation())[1])
+    with pytest.raises(ObservationError, match=words) as refused:
+        check_state(state, agent.player.initial(0), 2)
+    text = str(refused.value)
+    assert "Pass the state that act() returned" in text and text.endswith("or None at the start.")
+    assert "\n" not in text and len(text) <= 160
 
 
 def test_act_key_that_no_network_reads_may_be_missing() -> None:

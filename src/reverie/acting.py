@@ -61,14 +61,16 @@ def to_tensors(steps: Observation, device: torch.device) -> dict[str, Tensor]:
     }
 
 
-def check_observation(observation: object, spec: EnvSpec, read: Sequence[str], state: ActState | None) -> None:
+def check_observation(observation: object, spec: EnvSpec, read: Sequence[str]) -> int:
     """Make sure that an agent can act on an observation; keys that are not in its spaces are not looked at.
 
     Args:
         observation: should be arrays or tensors [N, …] by key, with `is_first` [N] or without.
         spec: the spaces.
         read: keys that must be there.
-        state: the other argument of `act`.
+
+    Returns:
+        N, the number of environments.
 
     Raises:
         ObservationError: if it does not fit, or holds a number that is not finite.
@@ -93,11 +95,42 @@ def check_observation(observation: object, spec: EnvSpec, read: Sequence[str], s
     for name, other in others:
         if other != count:
             raise ObservationError(f"{name} is of {other} environments, but {first} of {count}. Give all of the same.")
-    if state is not None and len(state.action) != count:
-        raise ObservationError(
-            f"The state is of {len(state.action)} environments, but the observation of {count}. Pass the state that "
-            "act() returned for these environments, or None at the start."
-        )
+    return count
+
+
+def check_state(state: object, initial: ActState, count: int) -> None:
+    """Make sure that an agent can go on from a state.
+
+    Args:
+        state: should be what `act` returned for as many environments; None is the start.
+        initial: a state of the agent, for the sizes of its parts.
+        count: environments in the observation.
+
+    Raises:
+        ObservationError: if it does not fit.
+    """
+    if state is None:
+        return
+    advice = "Pass the state that act() returned for these environments, or None at the start."
+    if not isinstance(state, ActState):
+        raise ObservationError(f"The state is a {type(state).__name__}. {advice}")
+    if not isinstance(state.latent, State):
+        raise ObservationError(f"The latent of the state is a {type(state.latent).__name__}. {advice}")
+    parts = {**state.latent._asdict(), "action": state.action}
+    own = {**initial.latent._asdict(), "action": initial.action}
+    for name, part in parts.items():
+        if not isinstance(part, Tensor):
+            raise ObservationError(f"The {name} of the state is a {type(part).__name__}. {advice}")
+        wanted = own[name].shape[1:]
+        if part.ndim == 0 or part.shape[1:] != wanted:
+            needed = ", ".join(["N", *map(str, wanted)])
+            raise ObservationError(
+                f"The {name} of the state has shape {tuple(part.shape)}, but this agent's has ({needed}). {advice}"
+            )
+        if len(part) != count:
+            raise ObservationError(
+                f"The state is of {len(part)} environments, but the observation of {count}. {advice}"
+            )
 
 
 def _check_entry(key: str, value: Any, entry: ArraySpec) -> int:
@@ -198,6 +231,11 @@ class Player:
         parts = nn.ModuleDict({"model": self.model, "actor": self.actor})
         return {**dict(parts.named_parameters()), **dict(parts.named_buffers())}
 
+    def initial(self, count: int) -> ActState:
+        """The state at the start of N environments: all zeros."""
+        latent = self.model.rssm.initial((count,)).map(torch.Tensor.float)
+        return ActState(latent, latent.deter.new_zeros((count, self.spec.action.size)))
+
     @torch.no_grad()
     def act(
         self,
@@ -216,9 +254,7 @@ class Player:
         count = next(iter(latest.values())).shape[0]
         if "is_first" not in latest:
             latest["is_first"] = torch.zeros(count, dtype=torch.bool, device=device)
-        if state is None:
-            latent = self.model.rssm.initial((count,)).map(torch.Tensor.float)
-            state = ActState(latent, latent.deter.new_zeros((count, self.spec.action.size)))
+        state = self.initial(count) if state is None else state
         if self._graph and sample and not deterministic and generator is self.generator:
             state = _from_names(self._graph(latest | _by_name(state), {}))
         else:

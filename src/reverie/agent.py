@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from reverie.acting import ActState, Player, autocast, check_observation, to_tensors
+from reverie.acting import ActState, Player, autocast, check_observation, check_state, to_tensors
 from reverie.behavior import Behavior
 from reverie.checkpoints import Snapshot, read_checkpoint, restore_torch, torch_state, understood, write_checkpoint
 from reverie.config import Config
@@ -174,8 +174,9 @@ class Dreamer(nn.Module):
         Raises:
             ObservationError: if observation or state do not fit the agent's spaces. It is a `ValueError`, too.
         """
-        check_observation(observation, self.spec, self._read, state)
-        return self.player.act(observation, state, deterministic, sample=sample, generator=generator)
+        player = self.player
+        check_state(state, player.initial(0), check_observation(observation, self.spec, self._read))
+        return player.act(observation, state, deterministic, sample=sample, generator=generator)
 
     def train_step(self, batch: Mapping[str, Array | Tensor], *, sample: bool = True) -> dict[str, Tensor]:
         """One update of world model, actor and critic (SPEC 23; golden files 13).
