@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, Union
 
 from reverie.config import Config, FieldError, TrainingConfig
-from reverie.errors import ConfigError
+from reverie.errors import ConfigError, RunError
 from reverie.files import write_whole
 from reverie.schedules import Schedule, in_steps
 
@@ -188,13 +188,23 @@ def load(path: str | os.PathLike[str]) -> Config:
 
 
 def saved_settings(run: str | os.PathLike[str]) -> Config | None:
-    """Return the configuration in a run's folder, which a resumed run starts from; None if there is none.
+    """Return the configuration in a run's folder, which a resumed run starts from; None if there is no run.
 
     Raises:
         ConfigError: as `load` does.
+        RunError: if there are checkpoints or metrics, but no configuration.
     """
-    path = Path(run) / "config.json"
-    return load(path) if path.is_file() else None
+    folder = Path(run)
+    path = folder / "config.json"
+    if path.is_file():
+        return load(path)
+    metrics = folder / "metrics.jsonl"
+    if any((folder / "checkpoints").glob("[!.]*")) or (metrics.is_file() and metrics.stat().st_size):
+        raise RunError(
+            f"{folder} cannot be resumed, since its {path.name} is missing. Restore it from a copy, or choose another "
+            "--logdir."
+        )
+    return None
 
 
 def diff(config: Config, base: Config) -> list[tuple[str, Any, Any]]:

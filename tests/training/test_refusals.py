@@ -128,7 +128,14 @@ REFUSALS: dict[str, tuple[Callable[[Path], Any], Any, dict[str, Any], str]] = {
     "too long sequences": (nothing, Line, {**EPISODES, "replay.batch_length": 15}, "15 is too long for all of the"),
     "too large a batch": (nothing, Line, {"replay.batch_size": 10**9}, "A batch of replay.batch_size=1000000000 x"),
     "no such device": (nothing, Line, {"device": "cuda"}, "no CUDA device here"),
+    "no such device and nothing to do": (nothing, Line, {"device": "cuda", "steps": 40}, "no CUDA device here"),
     "no replay": (remove("replay"), Line, {}, r"{run} cannot be resumed: .*{run}/replay is missing"),
+    "an empty replay": (
+        lambda run: [path.unlink() for path in (run / "replay").iterdir()],
+        Line,
+        {},
+        r"{run} cannot be resumed: .*{run}/replay is empty",
+    ),
     "no index": (remove("replay/index.json"), Line, {}, r"{run}/replay/index\.json is missing"),
     "a damaged index": (
         lambda run: damage(run / "replay/index.json"),
@@ -147,7 +154,13 @@ REFUSALS: dict[str, tuple[Callable[[Path], Any], Any, dict[str, Any], str]] = {
     "no configuration": (
         remove("config.json"),
         Line,
-        {"prefill": 40},
+        {},
+        r"{run} cannot be resumed, since its config\.json is missing",
+    ),
+    "no configuration and no checkpoints": (
+        lambda run: (remove("config.json")(run), remove("checkpoints")(run)),
+        Line,
+        {},
         r"{run} cannot be resumed, since its config\.json is missing",
     ),
     "a damaged configuration": (
@@ -170,7 +183,9 @@ REFUSALS: dict[str, tuple[Callable[[Path], Any], Any, dict[str, Any], str]] = {
 
 @pytest.mark.parametrize("has_lock_file", [True, False])
 @pytest.mark.parametrize("kind", [pytest.param(kind, marks=CUDA if "device" in kind else ()) for kind in REFUSALS])
-def test_train_resume_refused_changes_nothing(kind: str, has_lock_file: bool, run: Path) -> None:
+def test_train_resume_refused_changes_nothing(
+    kind: str, has_lock_file: bool, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     prepare, env, settings, words = REFUSALS[kind]
     prepare(run)
     if not has_lock_file:
@@ -179,6 +194,7 @@ def test_train_resume_refused_changes_nothing(kind: str, has_lock_file: bool, ru
     with pytest.raises(ReverieError, match=words.replace("{run}", str(run))):
         reverie.train(env, logdir=run, resume=True, **{"steps": 60, **settings})
     assert tree(run) == before
+    assert "nothing was trained" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("kind", ["another seed", "other sizes", "too long sequences", "damaged metrics", "no segment"])
@@ -228,16 +244,39 @@ def test_train_resume_of_an_empty_folder_refuses_a_variant_without_effect(tmp_pa
 # Nothing to do
 
 
-@pytest.mark.parametrize("settings", [{}, {"steps": 30}, {"replay.capacity": 1000}, {"seed": 3}])
-def test_train_resume_with_nothing_to_do_changes_nothing(
-    settings: dict[str, Any], run: Path, capsys: pytest.CaptureFixture[str]
+HAS_ITS = "This run has its 40 steps; nothing was trained or saved"
+FEWER = "This run has 40 steps, and 30 were asked for; nothing was trained or saved"
+MANY: dict[str, Any] = {"log_every": 1, "eval_every": 5, "replay.capacity": 1000, "checkpoint_every": 2}
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({}, f"{HAS_ITS}. Raise"),
+        ({"steps": 40, "seed": 3, "log_every": 10}, f"{HAS_ITS}. Raise"),
+        ({"steps": 30}, f"{FEWER}. Raise"),
+        ({"replay.capacity": 1000}, f"{HAS_ITS}, nor were new settings (replay.capacity). Raise"),
+        ({"steps": 30, "log_every": 5}, f"{FEWER}, nor were new settings (training.log_every). Raise"),
+        (MANY, r" and 1 more). Raise"),
+    ],
+)
+def test_train_resume_with_nothing_to_do_changes_nothing_and_says_so(
+    settings: dict[str, Any], words: str, run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = tree(run)
     agent = reverie.train(Line, logdir=run, resume=True, **settings)
     assert tree(run) == before
     assert agent.agent_steps == 40
-    assert "nothing was trained or saved" in " ".join(capsys.readouterr().out.split())
+    out = " ".join(capsys.readouterr().out.split())
+    assert words in out and out.endswith("Raise --steps to continue it.")
     assert not verify(run).damage
+
+
+def test_train_resume_of_folders_without_results_starts_the_run(tmp_path: Path) -> None:
+    """A run that was killed while its folder was laid out has no configuration yet."""
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "metrics.jsonl").touch()
+    assert reverie.train(Line, "debug", logdir=tmp_path, resume=True, **SETTINGS).agent_steps == 40
 
 
 def test_train_resume_with_a_preset_keeps_the_seed_of_the_run(run: Path) -> None:

@@ -4,11 +4,12 @@ import hashlib
 import operator
 
 from reverie.checkpoints import Checkpoints, Snapshot, read_state, understood
+from reverie.config import Config
 from reverie.errors import RunError
 from reverie.files import Unreadable, read_whole
 from reverie.replay import INDEX
 from reverie.training.metrics import MetricsWriter, kept_rows
-from reverie.training.run_folder import RunFolder
+from reverie.training.run_folder import RunFolder, config_changes
 from reverie.training.run_state import LoopState, as_finished
 
 
@@ -24,15 +25,32 @@ def finished_steps(folder: RunFolder) -> int:
         return operator.index(as_finished(read_state(newest)["loop"]["state"])["finished_at"])
 
 
+def nothing_to_do(done: int, config: Config, saved: Config) -> str:
+    """Say that a run is finished, and which settings were given in vain.
+
+    Args:
+        done: steps of the run.
+        config: what was asked for.
+        saved: the run's own.
+    """
+    wanted = config.training.steps
+    steps = f"its {done:,} steps" if wanted == done else f"{done:,} steps, and {wanted:,} were asked for"
+    names = [path for path in config_changes(saved, config) if path != "training.steps"]
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    unsaved = f", nor were new settings ({', '.join(names[:3])}{more})" if names else ""
+    return f"This run has {steps}; nothing was trained or saved{unsaved}. Raise --steps to continue it."
+
+
 def check_files(folder: RunFolder, snapshot: Snapshot) -> None:
     """Check what a resumed run reads besides its checkpoint, before anything is written.
 
     Raises:
-        RunError: if the replay is missing, or the metrics are damaged.
+        RunError: if the replay is missing or empty, or the metrics are damaged.
     """
     if not folder.replay.is_dir() or not any(folder.replay.iterdir()):
+        what = "empty" if folder.replay.is_dir() else "missing"
         raise RunError(
-            f"{folder.path} cannot be resumed: {folder.replay} is missing. Restore it from a copy; without it only "
+            f"{folder.path} cannot be resumed: {folder.replay} is {what}. Restore it from a copy; without it only "
             "the weights are left."
         )
     if not (folder.replay / INDEX).exists():

@@ -201,10 +201,9 @@ class RunFolder:
                 f"{self.path} already holds a run; type --resume to go on with it, or choose another --logdir."
             )
         self.resumed = Checkpoints(self.checkpoints).latest() is not None
-        if self.resumed and not self.config_path.exists():
-            raise RunError(f"{self.path} cannot be resumed, since its {CONFIG} is missing; choose another --logdir.")
-        if self.resumed:
-            self._check_same_run(config)
+        saved = config_io.saved_settings(self.path) if resume else None
+        if self.resumed and saved is not None:
+            self._check_same_run(config, saved)
         elif results and not self._is_bare():
             raise RunError(
                 f"{self.path} cannot be resumed: it has {' and '.join(results)} but no checkpoint, since it stopped "
@@ -212,8 +211,7 @@ class RunFolder:
                 "--logdir."
             )
 
-    def _check_same_run(self, config: Config) -> None:
-        saved = self.saved_config()
+    def _check_same_run(self, config: Config, saved: Config) -> None:
         if (there := saved.env.name) != config.env.name:
             raise RunError(
                 f"The run in {self.path} is of {there} and cannot continue with {config.env.name}; name {there}, or "

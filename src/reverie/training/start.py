@@ -12,7 +12,7 @@ from reverie.envs import EnvFactory, as_factory, env_spec
 from reverie.presets import default_preset
 from reverie.presets import preset as preset_config
 from reverie.training.about import UNNAMED, Origin
-from reverie.training.resumption import finished_steps
+from reverie.training.resumption import finished_steps, nothing_to_do
 from reverie.training.run_folder import RunFolder, find_run
 from reverie.training.trainer import Trainer
 from reverie.variants import configure, with_variant
@@ -44,11 +44,10 @@ def train_config(
     """
     with RunFolder.create(logdir, config, resume) as run:
         try:
-            if run.resumed and finished_steps(run) >= config.training.steps:
-                steps = f"This run has its {config.training.steps:,} steps"
-                message = f"{steps}; nothing was trained or saved. Raise --steps to continue it."
-                Console(highlight=False).print(message, soft_wrap=True)
-                return Dreamer.load(find_run(run.path).checkpoint, config.training.device)
+            if run.resumed and (done := finished_steps(run)) >= config.training.steps:
+                agent = Dreamer.load(find_run(run.path).checkpoint, config.training.device)
+                Console(highlight=False).print(nothing_to_do(done, config, run.saved_config()), soft_wrap=True)
+                return agent
             return Trainer(config, run, env_factory, origin).run()
         except BaseException:
             run.discard()
