@@ -210,6 +210,7 @@ def test_a_resumed_run_keeps_its_configuration(run: Run, calls: Calls, tmp_path:
             164_000,
         ),
         ("ablate", "preset minatar for MinAtar/Breakout-v1, with the settings of plan laptop.", 40_000),
+        ("ablate --suite quik", "preset minatar, since the suite cannot be read. There is no plan 'quik'", 100_000),
         ("ablate --suite plan.toml", "preset debug for My-v0, with the settings of plan mine.", 5_000),
         ("bench loop --preset debug", "preset debug.", 1_000),
         ("demo", "preset demo.", 7_000),

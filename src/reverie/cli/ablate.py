@@ -13,6 +13,8 @@ from reverie.cli.options import Base, UsageError, console, given, parse
 from reverie.cli.sweep import carry_out, with_budget
 from reverie.cli.train import base_of
 from reverie.config_io import set_fields
+from reverie.errors import ConfigError
+from reverie.presets import preset
 
 if TYPE_CHECKING:
     from reverie.experiments.cells import Cell
@@ -135,7 +137,10 @@ def _base_for_help(argv: list[str]) -> Base:
 
     from reverie.experiments.plan import find_plan, read_plan
 
-    plan = read_plan(find_plan(given(argv, "--suite") or "laptop"))
+    try:
+        plan = read_plan(find_plan(given(argv, "--suite") or "laptop"))
+    except ConfigError as error:
+        return Base(preset("minatar"), f"preset minatar, since the suite cannot be read. {error}")
     task = plan.tasks[0]
     base = base_of(task.preset, task.env, "minatar")
     config = set_fields(base.config, {**plan.settings, **task.settings})
