@@ -52,7 +52,8 @@ class OutputLinear(nn.Linear):
 
     def forward(self, input: Float[Tensor, "*N I"]) -> Float[Tensor, "*N O"]:
         """Apply the layer to the last axis; the result is float32."""
-        with torch.autocast(input.device.type, enabled=False):
+        # The meta device has no autocast of its own.
+        with torch.autocast("cpu" if input.is_meta else input.device.type, enabled=False):
             return super().forward(input.float())
 
 
