@@ -435,8 +435,8 @@ class TrainingConfig:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto takes a CUDA device if there is one."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Of products and convolutions; norms, distributions, losses, and the output layers of critic, reward and discount
-    are float32 in each. auto: bf16 on CUDA and on CPUs with AMX or AVX-512-BF16, fp32 elsewhere."""
+    """Precision of products and convolutions; norms, distributions, losses, and the output layers of critic, reward and
+    discount are float32 in each. auto: bf16 on CUDA and on CPUs with AMX or AVX-512-BF16, fp32 elsewhere."""
     max_skips: int = 10
     """Updates in a row that are skipped, because a loss or its gradients are not finite, before training stops. 0 stops
     at the first one."""

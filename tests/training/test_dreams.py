@@ -1,4 +1,4 @@
-"""What a dream of a real agent is drawn from."""
+"""The arrays that a dream of a real agent is drawn from."""
 
 import numpy as np
 import torch

@@ -43,7 +43,7 @@ class Behavior(nn.Module):
             gradient = "reinforce" if action.kind == "discrete" else "dynamics"
         self.gradient = gradient
         self.detaches_action = gradient != "both" or config.actor.reinforce_sample == "detached"
-        """Whether Reinforce's log pi is that of a sample without gradient."""
+        """True where Reinforce's log pi is that of a sample without gradient."""
         self._dynamics_weight = parse_schedule(config.actor.dynamics_weight)
         reinforce_weight = config.actor.reinforce_weight
         self._reinforce_weight = None if reinforce_weight is None else parse_schedule(reinforce_weight)

@@ -220,7 +220,7 @@ def _parse(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _is_row(row: Any) -> bool:
-    """Whether it names its step, and all of it are numbers or lists of them; null is a number that is not finite."""
+    """Return whether it names its step and holds only numbers and lists of them; null stands for a non-finite one."""
     if not isinstance(row, dict) or type(row.get("step")) not in (int, float):
         return False
     values = (entry for value in row.values() for entry in (value if type(value) is list else [value]))

@@ -59,7 +59,7 @@ class RunFolder:
         self.videos = self.path / "videos"
         self.failures = self.path / "failures"
         self.resumed = False
-        """Whether there is a checkpoint to continue from."""
+        """True where there is a checkpoint to continue from."""
         self._lock: int | None = None
         self._former_owner: bytes | None = None  # what the lock's file held; None if there was none
         self._begun = False

@@ -56,7 +56,7 @@ class LoopState:
     evaluated_at: int = 0
     """Steps of the latest evaluation."""
     row_due: bool = False
-    """Whether updates without steps, as in pretraining, still wait for their last row of metrics."""
+    """True while updates without steps, as in pretraining, still wait for their last row of metrics."""
     rows: int = 0
     """Of metrics, so far."""
     rows_sha256: str = ""
