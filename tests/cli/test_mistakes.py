@@ -278,7 +278,7 @@ def test_a_folder_in_use(type_: Type) -> None:
         for more in ("", "--resume"):
             assert f"in use by process {os.getpid()} on " in type_(train(more), 1)
         type_("eval run --episodes 1")
-    assert "type --resume to go on with it" in type_(train(), 1)
+    assert "type --resume to continue it" in type_(train(), 1)
     assert content(Path("run")) == before
 
 

@@ -198,7 +198,7 @@ class RunFolder:
         results = [name for name in _RESULTS if _has_content(self.path / name)]
         if not resume and (results or self.config_path.exists()):
             raise RunError(
-                f"{self.path} already holds a run; type --resume to go on with it, or choose another --logdir."
+                f"{self.path} already holds a run; type --resume to continue it, or choose another --logdir."
             )
         self.resumed = Checkpoints(self.checkpoints).latest() is not None
         saved = config_io.saved_settings(self.path) if resume else None
