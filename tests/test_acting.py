@@ -10,7 +10,7 @@ import torch
 from reverie.acting import ActState, Player, check_observation, check_state
 from reverie.agent import Dreamer
 from reverie.errors import ObservationError, ReverieError
-from reverie.spaces import EnvSpec
+from reverie.specs import EnvSpec
 from tests.test_agent import CONTINUOUS, DICT, DISCRETE, MULTI_DISCRETE, random_steps, tiny
 
 ACTIONS = {"discrete": DISCRETE, "multi": MULTI_DISCRETE, "continuous": CONTINUOUS}

@@ -13,7 +13,7 @@ from reverie.behavior import lambda_return
 from reverie.config import Config
 from reverie.errors import ConfigError
 from reverie.presets import preset
-from reverie.spaces import ActionSpec, ArraySpec, EnvSpec
+from reverie.specs import ActionSpec, ArraySpec, EnvSpec
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 

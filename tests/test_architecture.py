@@ -13,7 +13,7 @@ SOURCE = ROOT / "src"
 
 PARTS = ("cli", "analysis", "bench", "training", "agent", "acting", "behavior", "world_model", "networks", "replay")
 PARTS += ("envs", "experiments")
-PARTS += ("checkpoints", "video", "config", "config_io", "presets", "variants", "schedules", "spaces", "errors", "fast")
+PARTS += ("checkpoints", "video", "config", "config_io", "presets", "variants", "schedules", "specs", "errors", "fast")
 PARTS += ("provenance", "files", "shell")
 PARTS += ("training/trainer", "training/start")
 
@@ -52,7 +52,7 @@ def test_imports_go_one_way() -> None:
         ("training", "from reverie import agent, envs, replay"),
         ("agent", "import reverie.behavior, reverie.world_model, reverie.networks, reverie.config, torch"),
         ("config", "from reverie.config_io import set_field"),
-        ("envs", "from reverie.spaces import EnvSpec"),
+        ("envs", "from reverie.specs import EnvSpec"),
         ("replay", "import numpy"),
     ],
 )

@@ -16,7 +16,7 @@ import torch
 import reverie
 from reverie.agent import Dreamer
 from reverie.checkpoints import write_checkpoint
-from reverie.spaces import EnvSpec
+from reverie.specs import EnvSpec
 from tests.test_agent import ATARI_IMAGE, DISCRETE, tiny
 
 ROOT = Path(__file__).parents[1]

@@ -25,7 +25,7 @@ from reverie.config import (
 from reverie.config_io import diff, flatten, from_dict, load, nearest, save, set_field, set_fields, to_dict
 from reverie.errors import ConfigError
 from reverie.presets import PRESETS, default_preset, preset
-from reverie.spaces import ActionSpec, ArraySpec, EnvSpec
+from reverie.specs import ActionSpec, ArraySpec, EnvSpec
 
 PATHS = config_io.paths()
 

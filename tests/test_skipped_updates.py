@@ -11,7 +11,7 @@ from reverie.behavior.behavior import Behavior, BehaviorLoss
 from reverie.behavior.networks import RewardNorm
 from reverie.config import OptimizerConfig, RewardNormConfig
 from reverie.networks.optimizer import Optimizer
-from reverie.spaces import ActionSpec, ArraySpec, EnvSpec
+from reverie.specs import ActionSpec, ArraySpec, EnvSpec
 from reverie.world_model.observations import VectorNorm
 from tests.test_agent import random_steps, tiny
 

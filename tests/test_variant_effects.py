@@ -13,7 +13,7 @@ from reverie.config import Config
 from reverie.config_io import diff, flatten
 from reverie.errors import ConfigError
 from reverie.presets import PRESETS, preset
-from reverie.spaces import ArraySpec, EnvSpec
+from reverie.specs import ArraySpec, EnvSpec
 from reverie.variants import VARIANTS, configure, idle, with_variant
 from tests.test_agent import ATARI_IMAGE, CONTINUOUS, DICT, DISCRETE, random_steps
 

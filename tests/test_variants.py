@@ -14,7 +14,7 @@ from reverie.errors import ConfigError
 from reverie.networks.cnn import ImageDecoder, ImageEncoder
 from reverie.networks.gru import GRUCell
 from reverie.presets import preset
-from reverie.spaces import ActionSpec, ArraySpec, EnvSpec
+from reverie.specs import ActionSpec, ArraySpec, EnvSpec
 from reverie.variants import ABLATIONS, MODIFICATIONS, VARIANTS, combined, with_variant
 from tests.test_agent import ATARI_IMAGE, CONTINUOUS, DISCRETE, random_steps, tensors, tiny
 

@@ -21,7 +21,7 @@ from torch import Tensor
 from reverie.agent import Dreamer
 from reverie.config import Config
 from reverie.presets import preset
-from reverie.spaces import ActionSpec, ArraySpec, EnvSpec
+from reverie.specs import ActionSpec, ArraySpec, EnvSpec
 
 SPEC = EnvSpec({"image": ArraySpec((64, 64, 1), "uint8")}, ActionSpec("discrete", (18,)))
 UPDATES = 8

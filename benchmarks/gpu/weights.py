@@ -47,7 +47,7 @@ def join(out: Path, folder: Path) -> None:
 
     from reverie import Dreamer
     from reverie.config_io import from_dict
-    from reverie.spaces import EnvSpec
+    from reverie.specs import EnvSpec
 
     index = json.loads((out / INDEX).read_text())
     parts = []

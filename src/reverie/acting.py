@@ -19,7 +19,7 @@ from reverie.fast.cuda_graphs import CudaRecorder, Graphed, Recorder
 from reverie.fast.precision import prefers_bf16
 from reverie.networks.distributions import noisy_action
 from reverie.networks.scalars import Scalars
-from reverie.spaces import STEP_KEYS, Array, ArraySpec, EnvSpec
+from reverie.specs import STEP_KEYS, Array, ArraySpec, EnvSpec
 from reverie.world_model import State, WorldModel
 
 Observation = Mapping[str, Array | Tensor]

@@ -23,7 +23,7 @@ from reverie.fast.cuda_graphs import CudaRecorder, Graphed
 from reverie.networks.layers import initialize
 from reverie.networks.optimizer import Optimizer
 from reverie.networks.scalars import Scalars
-from reverie.spaces import Array, EnvSpec
+from reverie.specs import Array, EnvSpec
 from reverie.world_model import State, WorldModel
 
 SKIPPED = "updates/skipped"

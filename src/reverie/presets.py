@@ -11,7 +11,7 @@ from reverie.config import Config
 from reverie.config_io import did_you_mean, nearest, set_fields
 from reverie.errors import ConfigError
 from reverie.schedules import Schedule
-from reverie.spaces import EnvSpec
+from reverie.specs import EnvSpec
 
 
 @dataclass(frozen=True)

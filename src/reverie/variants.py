@@ -11,7 +11,7 @@ from reverie.config import Config, EnvConfig
 from reverie.config_io import as_text, did_you_mean, flatten, nearest, set_fields
 from reverie.errors import ConfigError
 from reverie.presets import ARTICLE_OBJECTIVE, SIZE_13M, SIZE_22M
-from reverie.spaces import EnvSpec
+from reverie.specs import EnvSpec
 
 GRADIENT = "behavior.actor.gradient"
 _OF_ENVIRONMENT = {GRADIENT, "world_model.gradients.image"}

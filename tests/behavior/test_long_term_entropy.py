@@ -8,7 +8,7 @@ from torch import Tensor
 from reverie.agent import Dreamer
 from reverie.behavior import Trajectory
 from reverie.behavior.losses import add_entropy
-from reverie.spaces import ActionSpec, EnvSpec
+from reverie.specs import ActionSpec, EnvSpec
 from tests.test_agent import ATARI_IMAGE, CONTINUOUS, DISCRETE, brute_force_return, random_steps, tiny
 
 WEIGHT = 0.5

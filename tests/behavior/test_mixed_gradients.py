@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from reverie.agent import Dreamer
-from reverie.spaces import ActionSpec, EnvSpec
+from reverie.specs import ActionSpec, EnvSpec
 from tests.test_agent import ATARI_IMAGE, CONTINUOUS, DISCRETE, random_steps, tiny
 
 

@@ -11,7 +11,7 @@ from reverie.bench.bare_ale import BareALE, _Emulator, is_atari
 from reverie.config import EnvConfig
 from reverie.envs.catalog import find_spec
 from reverie.presets import preset
-from reverie.spaces import Step
+from reverie.specs import Step
 from reverie.training.collection import Collector, RandomPolicy
 
 BOXING = EnvConfig(name="ALE/Boxing-v5", action_repeat=3, sticky_actions=0.125, full_action_space=True)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from reverie.envs.adapt import ActionAdapter, ObservationAdapter, check_actions
 from reverie.envs.checks import Complaint
 from reverie.errors import EnvError
-from reverie.spaces import ActionSpec, ArraySpec
+from reverie.specs import ActionSpec, ArraySpec
 from tests.environments import Everything
 
 

@@ -21,7 +21,7 @@ from reverie.envs import BatchedEnv, make_env
 from reverie.envs.batched import StepLayout
 from reverie.envs.workers import SUPPORTED
 from reverie.errors import EnvError
-from reverie.spaces import ActionSpec, Array, ArraySpec, EnvSpec, Step
+from reverie.specs import ActionSpec, Array, ArraySpec, EnvSpec, Step
 from tests.environments import Catch, Counting, Everything, Faulty
 
 pytestmark = pytest.mark.skipif(not SUPPORTED, reason="worker processes need POSIX")

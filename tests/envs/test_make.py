@@ -16,7 +16,7 @@ from reverie.config import EnvConfig
 from reverie.envs import as_factory, list_envs, make_env
 from reverie.envs.catalog import FAMILIES, find_spec
 from reverie.errors import EnvError
-from reverie.spaces import ActionSpec
+from reverie.specs import ActionSpec
 from tests.environments import Catch, Counting, Spaces
 
 ONE = np.array([True])

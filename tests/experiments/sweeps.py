@@ -12,7 +12,7 @@ from reverie.experiments.cells import Cell, cells
 from reverie.experiments.plan import Plan, Task
 from reverie.experiments.scheduler import Scheduler
 from reverie.experiments.sweep import survey
-from reverie.spaces import ActionSpec, ArraySpec, EnvSpec
+from reverie.specs import ActionSpec, ArraySpec, EnvSpec
 
 STUB = Path(__file__).with_name("stub.py")
 DISCRETE = EnvSpec({"image": ArraySpec((64, 64, 1), "uint8")}, ActionSpec("discrete", (2,)))

@@ -13,7 +13,7 @@ from reverie.errors import ConfigError, EnvError
 from reverie.experiments.cells import cells, changes, folder_name, not_run
 from reverie.experiments.plan import Plan, Task
 from reverie.presets import preset
-from reverie.spaces import ActionSpec, EnvSpec
+from reverie.specs import ActionSpec, EnvSpec
 from reverie.variants import with_variant
 from tests.experiments.sweeps import plan, replace_settings, spec_of
 

@@ -14,7 +14,7 @@ from reverie.agent import Dreamer
 from reverie.config import Config
 from reverie.fast.cuda_graphs import Graphed
 from reverie.networks.optimizer import Optimizer
-from reverie.spaces import EnvSpec
+from reverie.specs import EnvSpec
 
 Call = Callable[[], dict[str, Tensor]]
 Kept = Callable[[], list[Tensor]]

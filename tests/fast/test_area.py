@@ -11,7 +11,7 @@ import pytest
 
 from reverie.fast import area
 from reverie.fast.area import area_average
-from reverie.spaces import Array
+from reverie.specs import Array
 
 needs_compiler = pytest.mark.skipif(area._library() is None, reason="needs a C compiler")
 

@@ -17,7 +17,7 @@ import torch, warnings
 from reverie.agent import Dreamer
 from reverie.fast import kernels
 from reverie.fast.compiled import Fusion
-from reverie.spaces import EnvSpec
+from reverie.specs import EnvSpec
 from tests.test_agent import ATARI_IMAGE, CONTINUOUS, random_steps, tiny
 warnings.simplefilter("error", RuntimeWarning)
 kernels.load = lambda: None  # A CPU has a faster way of its own, which is not what a GPU runs.

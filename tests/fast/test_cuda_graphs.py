@@ -13,7 +13,7 @@ from reverie.agent import Dreamer
 from reverie.checkpoints import read_checkpoint
 from reverie.config import Config
 from reverie.fast.cuda_graphs import WARM_UP, Graphed
-from reverie.spaces import ActionSpec, EnvSpec
+from reverie.specs import ActionSpec, EnvSpec
 from tests.fast.stand_ins import AgainRecorder, with_graph
 from tests.test_agent import ATARI_IMAGE, CONTINUOUS, DISCRETE, random_steps, tiny
 

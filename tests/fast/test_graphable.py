@@ -8,7 +8,7 @@ import torch
 from reverie.acting import ActState
 from reverie.agent import Dreamer
 from reverie.networks.scalars import Scalar
-from reverie.spaces import ActionSpec, EnvSpec
+from reverie.specs import ActionSpec, EnvSpec
 from tests.fast.stand_ins import OnTheDevice, raises_on_host, without_values
 from tests.test_agent import CONTINUOUS, DICT, DISCRETE, MULTI_DISCRETE, random_steps, tensors, tiny
 

@@ -12,7 +12,7 @@ from reverie.config import ReplayConfig
 from reverie.errors import ReplayError
 from reverie.fast.prefetch import Arrays, Prefetcher
 from reverie.replay import Replay
-from reverie.spaces import ArraySpec
+from reverie.specs import ArraySpec
 
 CPU = torch.device("cpu")
 Start = Callable[[Callable[[Arrays | None], Arrays]], Prefetcher]

@@ -12,7 +12,7 @@ from reverie.behavior import rollouts
 from reverie.behavior.imagination import imagine_states
 from reverie.fast import kernels
 from reverie.fast.features import Features
-from reverie.spaces import ActionSpec, ArraySpec, EnvSpec
+from reverie.specs import ActionSpec, ArraySpec, EnvSpec
 from reverie.world_model import State, filtering
 from tests.fast.test_layers import both_precisions, close, in_precision
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from reverie.config import Config
 from reverie.presets import preset
-from reverie.spaces import ActionSpec, ArraySpec, EnvSpec
+from reverie.specs import ActionSpec, ArraySpec, EnvSpec
 from tests.parity.compare import DEVICE
 
 DISCRETE = ActionSpec("discrete", (5,))

@@ -24,7 +24,7 @@ from reverie.networks.distributions import (
     unit_normal_log_prob,
 )
 from reverie.networks.layers import MLP
-from reverie.spaces import ActionSpec
+from reverie.specs import ActionSpec
 from reverie.world_model.latents import Categorical
 from tests.parity.compare import (
     DEVICE,

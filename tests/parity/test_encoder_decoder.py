@@ -5,7 +5,7 @@ import pytest
 
 from reverie.config import DecoderConfig, EncoderConfig, MLPConfig
 from reverie.networks.distributions import unit_normal_log_prob
-from reverie.spaces import ArraySpec
+from reverie.specs import ArraySpec
 from reverie.world_model.observations import Decoder, Encoder
 from tests.parity.compare import (
     DEVICE,

@@ -11,7 +11,7 @@ from reverie.behavior.networks import Actor
 from reverie.config import ActorConfig, MLPConfig
 from reverie.networks.distributions import bernoulli_log_prob, unit_normal_log_prob
 from reverie.networks.layers import MLP
-from reverie.spaces import ActionSpec
+from reverie.specs import ActionSpec
 from tests.parity.compare import (
     DEVICE,
     FORWARD,

@@ -16,7 +16,7 @@ from scipy import stats
 
 from reverie.config import ReplayConfig
 from reverie.replay import Replay, window_start
-from reverie.spaces import STEP_KEYS, ArraySpec
+from reverie.specs import STEP_KEYS, ArraySpec
 from tests.parity.compare import LoadGolden
 
 P_VALUE = 1e-6

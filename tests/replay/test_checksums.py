@@ -13,7 +13,7 @@ from reverie.errors import ReplayError
 from reverie.files import seal, unseal
 from reverie.replay import Replay, ReplayReader, examine, repair
 from reverie.replay.segments import CHECKSUMS, SegmentLayout, SegmentStore
-from reverie.spaces import STEP_KEYS, ArraySpec, Step
+from reverie.specs import STEP_KEYS, ArraySpec, Step
 
 SPECS = {"vector": ArraySpec((3,), "float32"), "action": ArraySpec((2,), "float32"), **STEP_KEYS}
 ROWS = 2 * 256 + 40

@@ -8,7 +8,7 @@ import pytest
 
 from reverie.config import ReplayConfig
 from reverie.replay import Replay
-from reverie.spaces import STEP_KEYS, ArraySpec, Step
+from reverie.specs import STEP_KEYS, ArraySpec, Step
 
 SPECS = {"vector": ArraySpec((1,), "float32"), **STEP_KEYS}
 CONFIG = ReplayConfig(capacity=2000, batch_size=2, batch_length=4)

@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from reverie.config import ReplayConfig
 from reverie.errors import ReplayError
 from reverie.replay import Replay
-from reverie.spaces import STEP_KEYS, ArraySpec, Step
+from reverie.specs import STEP_KEYS, ArraySpec, Step
 
 SPECS = {"image": ArraySpec((2, 3, 1), "uint8"), "action": ArraySpec((2,), "float32"), **STEP_KEYS}
 SEGMENT_STEPS = 4

@@ -9,7 +9,7 @@ import pytest
 from reverie.config import ReplayConfig
 from reverie.errors import ReplayError
 from reverie.replay import Replay, ReplayReader
-from reverie.spaces import STEP_KEYS, ArraySpec, Step
+from reverie.specs import STEP_KEYS, ArraySpec, Step
 
 SPECS = {"vector": ArraySpec((2,), "float32"), "action": ArraySpec((3,), "float32"), **STEP_KEYS}
 

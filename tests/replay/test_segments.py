@@ -17,7 +17,7 @@ from reverie.replay.segments import (
     disk_errors,
     segment_steps,
 )
-from reverie.spaces import ArraySpec
+from reverie.specs import ArraySpec
 
 SPECS = {dtype: ArraySpec((2, 3), dtype) for dtype in SAFETENSORS_DTYPES} | {
     "scalar": ArraySpec((), "float32"),

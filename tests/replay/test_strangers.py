@@ -12,7 +12,7 @@ from reverie.config import ReplayConfig
 from reverie.errors import ReplayError
 from reverie.files import seal, unseal
 from reverie.replay import Replay, ReplayReader, examine, repair
-from reverie.spaces import STEP_KEYS, ArraySpec
+from reverie.specs import STEP_KEYS, ArraySpec
 from tests.strangers import HOSTILE, little_memory, spoiled
 
 SPECS = {"vector": ArraySpec((3,), "float32"), "action": ArraySpec((2,), "float32"), **STEP_KEYS}

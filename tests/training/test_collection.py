@@ -8,7 +8,7 @@ import pytest
 import reverie
 from reverie.config import EnvConfig
 from reverie.envs import make_env
-from reverie.spaces import ActionSpec
+from reverie.specs import ActionSpec
 from reverie.training.collection import Collected, Collector, RandomPolicy
 from reverie.training.metrics import read_metrics
 from tests import environments

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from reverie.agent import Dreamer
-from reverie.spaces import ActionSpec, ArraySpec, EnvSpec
+from reverie.specs import ActionSpec, ArraySpec, EnvSpec
 from reverie.training.dreams import draw_dream
 from reverie.video import OTHER
 from tests.test_agent import random_steps, tiny

@@ -10,7 +10,7 @@ import pytest
 from reverie.checkpoints import Checkpoints, read_checkpoint
 from reverie.cli.main import main
 from reverie.replay import ReplayReader
-from reverie.spaces import EnvSpec
+from reverie.specs import EnvSpec
 from reverie.training.digest import digest
 from reverie.training.metrics import read_metrics
 from reverie.training.verify import verify

@@ -23,7 +23,7 @@ from reverie.config import Config, EnvConfig
 from reverie.envs import make_env
 from reverie.errors import ReplayError
 from reverie.replay import Replay
-from reverie.spaces import Step
+from reverie.specs import Step
 from reverie.training import background, trainer
 from reverie.training.collection import Collector, RandomPolicy, collect_block
 from reverie.training.metrics import read_metrics

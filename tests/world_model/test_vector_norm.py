@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from reverie.agent import Dreamer
-from reverie.spaces import ArraySpec
+from reverie.specs import ArraySpec
 from reverie.world_model.observations import VectorNorm
 from tests.test_agent import DICT, DISCRETE, EnvSpec, random_steps, tiny
 

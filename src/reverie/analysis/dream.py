@@ -9,7 +9,7 @@ import torch
 from reverie.agent import Dreamer
 from reverie.envs import make_env
 from reverie.errors import RunError
-from reverie.spaces import Step
+from reverie.specs import Step
 from reverie.training.collection import AgentPolicy, Collector
 from reverie.training.dreams import draw_dream
 from reverie.training.evaluation import evaluation_seed

@@ -14,7 +14,7 @@ from reverie.behavior.networks import Actor, Critic, RewardNorm
 from reverie.config import BehaviorConfig
 from reverie.networks.scalars import Scalars, active, as_tensor
 from reverie.schedules import parse_schedule
-from reverie.spaces import ActionSpec
+from reverie.specs import ActionSpec
 from reverie.world_model import State, WorldModel
 
 

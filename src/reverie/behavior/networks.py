@@ -18,7 +18,7 @@ from reverie.networks.distributions import (
     draw_uniform,
 )
 from reverie.networks.layers import MLP
-from reverie.spaces import ActionSpec
+from reverie.specs import ActionSpec
 
 
 class Actor(nn.Module):

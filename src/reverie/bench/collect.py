@@ -14,7 +14,7 @@ from reverie.bench.machine import prepare
 from reverie.bench.spread import spread
 from reverie.config import Config
 from reverie.envs import make_env
-from reverie.spaces import Step
+from reverie.specs import Step
 from reverie.training.collection import BLOCK, Actions, AgentPolicy, Collector, Policy, RandomPolicy
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from reverie.config import Config
-from reverie.spaces import ActionSpec, Array, ArraySpec, EnvSpec
+from reverie.specs import ActionSpec, Array, ArraySpec, EnvSpec
 
 
 def example_env(config: Config, preset: str) -> str:

@@ -16,7 +16,7 @@ from reverie.bench.spread import rounded, spread
 from reverie.bench.train_step import train_step_seconds
 from reverie.config import Config
 from reverie.replay import Replay
-from reverie.spaces import EnvSpec
+from reverie.specs import EnvSpec
 
 EPISODE = 1000
 """Steps of the made-up episodes; fewer where not so many are stored."""

@@ -15,7 +15,7 @@ from reverie.config import Config, EnvConfig
 from reverie.errors import EnvError
 from reverie.presets import default_preset, preset
 from reverie.shell import command_line
-from reverie.spaces import EnvSpec
+from reverie.specs import EnvSpec
 from reverie.variants import configure, with_variant
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""From Gymnasium's spaces to the arrays of `spaces.py`, and from the agent's actions back to Gymnasium's.
+"""From Gymnasium's spaces to the arrays of `specs.py`, and from the agent's actions back to Gymnasium's.
 
 Observations become uint8 images of 64x64 pixels, or float32 vectors. Each entry of a (nested) Dict space stays apart.
 """
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from reverie.envs.checks import Complaint, check_array
 from reverie.errors import EnvError
-from reverie.spaces import RESERVED_KEYS, ActionSpec, Array, ArraySpec
+from reverie.specs import RESERVED_KEYS, ActionSpec, Array, ArraySpec
 
 SUPPORTED_OBSERVATIONS = (
     "images (Box of uint8 or bool with 2 or 3 dimensions, or of floats in [0, 1] with 3), vectors (Box), Discrete, "

@@ -11,7 +11,7 @@ from reverie.envs.adapt import check_actions
 from reverie.envs.runner import EnvRunner
 from reverie.envs.state import EnvState, fingerprint
 from reverie.errors import EnvError
-from reverie.spaces import STEP_KEYS, Array, EnvSpec, Step
+from reverie.specs import STEP_KEYS, Array, EnvSpec, Step
 
 _ALIGNMENT = 64
 

@@ -23,7 +23,7 @@ from reverie.envs.runner import EnvRunner
 from reverie.envs.supervised import Supervised
 from reverie.envs.workers import SUPPORTED, RemoteGroup
 from reverie.errors import EnvError
-from reverie.spaces import EnvSpec
+from reverie.specs import EnvSpec
 
 EnvFactory = Callable[[], gymnasium.Env[Any, Any]]
 """A function, or class, that creates a new environment at every call."""

@@ -1,4 +1,4 @@
-"""One environment, stepped by an agent: Gymnasium in, steps as in `spaces.py` out."""
+"""One environment, stepped by an agent: Gymnasium in, steps as in `specs.py` out."""
 
 import traceback
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from reverie.envs.adapt import ActionAdapter, ObservationAdapter, env_name
 from reverie.envs.checks import Complaint, check_reset_result, check_step_result
 from reverie.envs.state import EnvState, SavesState, fingerprint, generator_of
 from reverie.errors import EnvError
-from reverie.spaces import Array, EnvSpec, Step
+from reverie.specs import Array, EnvSpec, Step
 
 
 class EnvRunner:

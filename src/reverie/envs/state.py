@@ -15,7 +15,7 @@ from typing import Any, Protocol, runtime_checkable
 import gymnasium
 import numpy as np
 
-from reverie.spaces import Array
+from reverie.specs import Array
 
 SHOWN = ("reward", "is_last", "is_terminal")
 """Entries of every step that an environment decides, besides its observations."""

@@ -8,7 +8,7 @@ import numpy as np
 from reverie.envs.batched import Group, Planned
 from reverie.envs.state import EnvState
 from reverie.errors import EnvError
-from reverie.spaces import Array, EnvSpec, Step
+from reverie.specs import Array, EnvSpec, Step
 
 
 class Supervised:

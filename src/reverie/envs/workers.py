@@ -31,7 +31,7 @@ import numpy as np
 from reverie.envs.batched import LocalGroup, Planned, RunnerFactory, StepLayout
 from reverie.envs.state import EnvState
 from reverie.errors import EnvError
-from reverie.spaces import Array, EnvSpec, Step
+from reverie.specs import Array, EnvSpec, Step
 
 RESET, STEP, PLAN, CALL, PICKLED, ERROR = b"R", b"S", b"L", b"C", b"P", b"E"
 """The first byte of a message."""

@@ -14,7 +14,7 @@ from reverie.envs import env_spec
 from reverie.errors import ConfigError, ReverieError
 from reverie.experiments.plan import Plan, Task
 from reverie.presets import default_preset, preset
-from reverie.spaces import EnvSpec
+from reverie.specs import EnvSpec
 from reverie.variants import combined, effective, idle, left_out, with_variant
 
 FREE = ("training.threads", "training.device", "training.keep_checkpoints", "training.checkpoint_every", "env.parallel")

@@ -10,7 +10,7 @@ import numpy as np
 from reverie.errors import ReplayError
 from reverie.files import Unreadable, parse_json, read_whole, seal, unseal, write_whole
 from reverie.replay.index import Integers, Lost, Position
-from reverie.spaces import ArraySpec
+from reverie.specs import ArraySpec
 
 FORMAT = "reverie-replay"
 VERSION = 2

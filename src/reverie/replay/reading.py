@@ -12,7 +12,7 @@ from reverie.replay.index import Position, sound_pieces
 from reverie.replay.index_file import read_index
 from reverie.replay.sampling import window_in_streams
 from reverie.replay.segments import Bytes, SegmentStore, disk_errors
-from reverie.spaces import ArraySpec, Step
+from reverie.specs import ArraySpec, Step
 
 _COMPARED = 256  # rows at a time
 

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from reverie.errors import ReplayError
 from reverie.replay.syncing import Syncer
 from reverie.shell import command_line
-from reverie.spaces import ArraySpec
+from reverie.specs import ArraySpec
 
 SAFETENSORS_DTYPES = {
     "bool": "BOOL",

@@ -29,7 +29,7 @@ from reverie.replay.later import TakenBack, take_back
 from reverie.replay.sampling import window_in_streams, window_start
 from reverie.replay.segments import SAFETENSORS_DTYPES, Bytes, SegmentStore, disk_errors, remedy, segment_steps
 from reverie.replay.verifying import examine
-from reverie.spaces import ArraySpec, Step
+from reverie.specs import ArraySpec, Step
 
 _AT_ONCE = 256
 """Steps of an episode that are read at a time."""

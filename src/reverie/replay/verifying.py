@@ -9,7 +9,7 @@ from reverie.errors import ReplayError
 from reverie.replay.index import Lost, Position, Stream
 from reverie.replay.index_file import INDEX, IndexFile, read_index, write_index
 from reverie.replay.segments import SegmentStore, disk_errors
-from reverie.spaces import ArraySpec
+from reverie.specs import ArraySpec
 
 _MISSING = 1000
 """Segments that may be missing before an index is taken for wrong."""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from reverie.acting import ActState, Player
 from reverie.envs import BatchedEnv, EnvState
 from reverie.errors import EnvError
-from reverie.spaces import ActionSpec, Step
+from reverie.specs import ActionSpec, Step
 
 BLOCK = 32
 """Random steps that environments are given at once."""

@@ -9,7 +9,7 @@ from reverie.checkpoints import Checkpoints, read_checkpoint, understood
 from reverie.checkpoints.format import STATE, read_manifest
 from reverie.errors import RunError
 from reverie.replay import ReplayReader
-from reverie.spaces import EnvSpec
+from reverie.specs import EnvSpec
 from reverie.training.metrics import read_metrics
 from reverie.training.run_folder import RunFolder
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from reverie.config import Config
 from reverie.replay import largest_size
-from reverie.spaces import EnvSpec
+from reverie.specs import EnvSpec
 
 GIB = 1 << 30
 

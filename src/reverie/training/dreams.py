@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from reverie.agent import Dreamer
-from reverie.spaces import Step
+from reverie.specs import Step
 from reverie.video import dream_frames, dream_strip, save_video
 
 SHOWN = 4

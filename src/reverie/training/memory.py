@@ -10,7 +10,7 @@ import torch
 
 from reverie.config import Config, MLPConfig
 from reverie.errors import ConfigError, RunError
-from reverie.spaces import EnvSpec
+from reverie.specs import EnvSpec
 
 _LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 

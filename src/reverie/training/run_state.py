@@ -17,7 +17,7 @@ from reverie.envs import BatchedEnv, EnvState
 from reverie.errors import CheckpointError, EnvError
 from reverie.files import Json
 from reverie.replay import Replay
-from reverie.spaces import Array, Step
+from reverie.specs import Array, Step
 from reverie.training.about import conditions, otherwise
 from reverie.training.background import Worker
 from reverie.training.collection import AgentPolicy, Collector

@@ -13,7 +13,7 @@ from reverie.files import Unreadable, parse_json, read_whole, unseal
 from reverie.replay import INDEX, examine
 from reverie.replay import repair as repair_replay
 from reverie.shell import command_line
-from reverie.spaces import EnvSpec
+from reverie.specs import EnvSpec
 from reverie.training.about import ABOUT, read_about
 from reverie.training.locks import is_held
 from reverie.training.run_folder import LOCK, RunFolder

@@ -13,7 +13,7 @@ from reverie.networks.distributions import bernoulli_log_prob, unit_normal_log_p
 from reverie.networks.layers import MLP
 from reverie.networks.scalars import Scalar, Scalars
 from reverie.schedules import parse_schedule
-from reverie.spaces import EnvSpec
+from reverie.specs import EnvSpec
 from reverie.world_model.objective import balanced_kl, split_kl, transform_reward
 from reverie.world_model.observations import Decoder, Encoder, VectorNorm
 from reverie.world_model.rssm import RSSM, State

@@ -10,7 +10,7 @@ from reverie.config import DecoderConfig, EncoderConfig
 from reverie.errors import ConfigError
 from reverie.networks.cnn import ImageDecoder, ImageEncoder
 from reverie.networks.layers import MLP
-from reverie.spaces import ArraySpec
+from reverie.specs import ArraySpec
 
 
 class Keys:

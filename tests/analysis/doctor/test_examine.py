@@ -29,7 +29,7 @@ from reverie.config import Config
 from reverie.errors import CheckpointError, ReplayError, ReverieError, RunError
 from reverie.presets import preset
 from reverie.replay import ReplayReader
-from reverie.spaces import STEP_KEYS, ActionSpec, ArraySpec, EnvSpec, Step
+from reverie.specs import STEP_KEYS, ActionSpec, ArraySpec, EnvSpec, Step
 from reverie.training.loading import load
 from reverie.training.run_folder import RunFolder, find_run
 from reverie.world_model.rssm import State

@@ -11,7 +11,7 @@ from reverie.agent import Dreamer
 from reverie.analysis.doctor import prediction
 from reverie.analysis.doctor.prediction import Horizons, add, horizons, open_loop_errors, same_episode, squared_errors
 from reverie.presets import preset
-from reverie.spaces import STEP_KEYS, ActionSpec, ArraySpec, EnvSpec
+from reverie.specs import STEP_KEYS, ActionSpec, ArraySpec, EnvSpec
 from reverie.world_model.model import Batch
 from reverie.world_model.rssm import State
 

@@ -15,7 +15,7 @@ from reverie.analysis.doctor.report import Report
 from reverie.config import EnvConfig
 from reverie.errors import RunError
 from reverie.replay import ReplayReader
-from reverie.spaces import Step
+from reverie.specs import Step
 from reverie.training.loading import load
 from reverie.training.metrics import read_metrics
 from reverie.training.run_folder import RunFolder, find_run

@@ -17,7 +17,7 @@ from reverie.analysis.doctor.report import Report
 from reverie.analysis.doctor.values import Comparison, Values, compare, replay_returns
 from reverie.behavior.imagination import draw_imagination_noise, imagine
 from reverie.behavior.losses import add_entropy, value_targets
-from reverie.spaces import Array, Step
+from reverie.specs import Array, Step
 from reverie.world_model.model import Batch
 from reverie.world_model.rssm import State
 

@@ -11,7 +11,7 @@ from reverie.analysis.doctor.policy import Policy
 from reverie.analysis.doctor.prediction import Horizons
 from reverie.analysis.doctor.values import Values
 from reverie.config import Config
-from reverie.spaces import Array
+from reverie.specs import Array
 
 
 @dataclass(frozen=True)
