@@ -28,7 +28,7 @@ def count(config: Config, channels: int, actions: int) -> dict[str, dict[str, fl
     """GFLOP of one update on images with discrete actions, by part, as `dense` and `sparse`."""
     model, behavior = config.world_model, config.behavior
     rssm, rows = model.rssm, config.replay.batch_size * config.replay.batch_length
-    one_hot, deter, hidden = rssm.variables * rssm.classes, rssm.deter, rssm.hidden
+    one_hot, deter, hidden = rssm.stoch * rssm.classes, rssm.deter, rssm.hidden
     horizon = behavior.horizon
 
     encoder, decoder, embed = _images(config, channels, one_hot + deter)

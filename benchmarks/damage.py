@@ -62,7 +62,7 @@ SETTINGS: dict[str, Any] = {
     "world_model.decoder.cnn_depth": 2,
     "world_model.rssm.deter": 8,
     "world_model.rssm.hidden": 8,
-    "world_model.rssm.variables": 2,
+    "world_model.rssm.stoch": 2,
     "world_model.rssm.classes": 4,
     "world_model.reward_head.units": 8,
     "world_model.discount_head.units": 8,

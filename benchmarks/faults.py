@@ -43,7 +43,14 @@ TOLD = {
     "hangs": r"did not answer within 0\.5 seconds",
 }
 SETTINGS: dict[str, Any] = {
-    **{"env.num_envs": 2, "env.timeout": 0.5, "env.max_faults": 1_000_000, "threads": 1, "seed": 0, "prefill": 200},
+    **{
+        "env.num_envs": 2,
+        "env.step_timeout": 0.5,
+        "env.max_restarts_per_hour": 1_000_000,
+        "threads": 1,
+        "seed": 0,
+        "prefill": 200,
+    },
     **{"train_every": 20, "eval_every": 0, "video_every": 0, "log_every": 500, "checkpoint_every": 500},
 }
 
@@ -56,7 +63,9 @@ def run(steps: int, probability: float, overlap: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         with redirect_stdout(output):
-            agent = reverie.train(environment, "debug", logdir=folder, steps=steps, overlap=overlap, **SETTINGS)
+            agent = reverie.train(
+                environment, "debug", logdir=folder, steps=steps, async_collection=overlap, **SETTINGS
+            )
         rows = read_metrics(folder / "metrics.jsonl")
         with make_env(EnvConfig(num_envs=2, parallel=False), 0, partial(Unreliable, probability=0.0)) as env:
             early = check_stored(folder / "replay", env)

@@ -54,7 +54,7 @@ def evaluate(agent: Dreamer, trajectory: Trajectory, bf16: bool) -> tuple[Tensor
             weight = torch.cat([torch.ones_like(discount[:1]), discount[:-1]]).cumprod(0)
             scored = trajectory._replace(reward=model.reward(trajectory.feat), discount=discount, weight=weight)
             value = behavior.target_critic(trajectory.feat)
-            target = value_targets(scored, value, behavior.config.lambda_)
+            target = value_targets(scored, value, behavior.config.return_lambda)
         weights = {"dynamics_weight": 0.0, "reinforce_weight": 1.0, "entropy_weight": 0.0}
         loss, _ = actor_loss(behavior.actor, scored, target, value, **weights)
     loss.backward()

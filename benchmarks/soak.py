@@ -105,7 +105,7 @@ def killed_run(folder: Path, steps: int, kills: int, rng: random.Random, startup
 
 def run_without_workers(folder: Path, steps: int, kills: int, rng: random.Random, startup: float) -> dict[str, Any]:
     """A run whose worker processes are killed."""
-    process, done = start(folder, steps, "--env.max-faults", "100000"), 0
+    process, done = start(folder, steps, "--env.max-restarts-per-hour", "100000"), 0
     time.sleep(startup)
     while process.poll() is None and done < kills:
         if found := workers(process):

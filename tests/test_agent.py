@@ -69,7 +69,7 @@ def test_dmc_presets_observe_the_kind_of_the_release_whatever_its_keys(name: str
     small = {
         **{f"{part}.units": 8 for part in ("behavior.actor", "behavior.critic", "world_model.reward_head")},
         **{f"world_model.{part}.{size}": 8 for part in ("encoder.mlp", "decoder.mlp") for size in ("units",)},
-        **{f"world_model.rssm.{size}": 8 for size in ("deter", "hidden", "variables", "classes")},
+        **{f"world_model.rssm.{size}": 8 for size in ("deter", "hidden", "stoch", "classes")},
     }
     agent = Dreamer(preset(name).override(**{**TINY, **small}), EnvSpec(DICT, CONTINUOUS))
     steps = random_steps(agent.spec, (3, 2))
@@ -183,8 +183,8 @@ def test_model_gradient_against_differences(monkeypatch: pytest.MonkeyPatch) -> 
         world_model__rssm__latents="gaussian",
         world_model__rssm__layer_norm=True,
         world_model__kl__balance=0.5,
-        world_model__scales__image=1 / 64,
-        world_model__scales__discount=5.0,
+        world_model__loss_scales__image=1 / 64,
+        world_model__loss_scales__discount=5.0,
     )
     agent = Dreamer(config, EnvSpec(DICT, DISCRETE), seed=3)
     model = agent.world_model.double()
@@ -251,8 +251,8 @@ HEADS = ("image", "vector", "reward", "discount")
 @pytest.mark.parametrize(("head", "through"), list(product(HEADS, (True, False))))
 def test_stopped_gradients(head: str, through: bool) -> None:
     """A head's loss alone trains the head, and the representation behind it only where it is let through."""
-    settings = {f"world_model__scales__{other}": float(other == head) for other in HEADS}
-    settings |= {f"world_model__gradients__{other}": through if other == head else not through for other in HEADS}
+    settings = {f"world_model__loss_scales__{other}": float(other == head) for other in HEADS}
+    settings |= {f"world_model__head_gradients__{other}": through if other == head else not through for other in HEADS}
     agent = Dreamer(tiny(**settings, world_model__kl__scale=0.0), EnvSpec(DICT, DISCRETE))
     model = agent.world_model
     batch = model.preprocess(tensors(random_steps(agent.spec, (3, 2))))
@@ -383,7 +383,7 @@ def test_world_model_alone_is_the_first_half_of_an_update() -> None:
 @pytest.mark.parametrize("pretraining", [0, 3])
 def test_target_critic_after_pretraining_is_copied_at_updates_1_and_101(pretraining: int) -> None:
     """Updates of the critic count, not those of the world model alone; the first copy is a full one (SPEC 32)."""
-    config = tiny(behavior__critic__target_every=100, behavior__critic__target_fraction=0.5)
+    config = tiny(behavior__critic__target_update_interval=100, behavior__critic__target_tau=0.5)
     agent = Dreamer(config, EnvSpec(ATARI_IMAGE, DISCRETE), seed=3)
     batch = random_steps(agent.spec, (2, 1))
     for _ in range(pretraining):

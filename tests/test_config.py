@@ -22,7 +22,19 @@ from reverie.config import (
     ReplayConfig,
     TrainingConfig,
 )
-from reverie.config_io import diff, flatten, from_dict, load, nearest, save, set_field, set_fields, to_dict
+from reverie.config_io import (
+    RENAMED,
+    diff,
+    flatten,
+    from_dict,
+    load,
+    nearest,
+    renamed,
+    save,
+    set_field,
+    set_fields,
+    to_dict,
+)
 from reverie.errors import ConfigError
 from reverie.presets import PRESETS, default_preset, preset
 from reverie.specs import ActionSpec, ArraySpec, EnvSpec
@@ -57,8 +69,8 @@ def test_every_path_leads_to_a_value() -> None:
         ("steps", "training.steps"),
         ("train-every", "training.train_every"),
         ("training.steps", "training.steps"),
-        ("behavior.lambda", "behavior.lambda_"),
-        ("behavior.lambda_", "behavior.lambda_"),
+        ("behavior.return-lambda", "behavior.return_lambda"),
+        ("behavior.return_lambda", "behavior.return_lambda"),
         ("world_model.kl", "world_model.kl"),
     ],
 )
@@ -84,6 +96,39 @@ def test_names(name: str, path: str) -> None:
 def test_an_unknown_name_gives_the_nearest(name: str, meant: str) -> None:
     text = message(name, 1)
     assert re.match(rf"There is no setting '{re.escape(name)}'; did you mean {re.escape(meant)}\b", text), text
+
+
+@pytest.mark.parametrize(
+    ("name", "present"),
+    [
+        ("behavior.critic.target_every", "behavior.critic.target_update_interval"),
+        ("critic.target-every", "behavior.critic.target_update_interval"),
+        ("behavior.lambda_", "behavior.return_lambda"),
+        ("behavior.lambda", "behavior.return_lambda"),
+        ("max_skips", "training.max_nonfinite_updates"),
+        ("world_model.scales", "world_model.loss_scales"),
+        ("world_model.scales.image", "world_model.loss_scales.image"),
+        ("world_model.kl.entropy", "world_model.kl.posterior_entropy_scale"),
+        ("behavior.actor.optimizer.clip", "behavior.actor.optimizer.max_grad_norm"),
+        ("env.timeout", "env.step_timeout"),
+    ],
+)
+def test_a_renamed_setting_gives_its_present_name(name: str, present: str) -> None:
+    expected = f"There is no setting '{name}'. It is now {present}."
+    assert message(name, 1) == expected
+    *groups, leaf = name.replace("-", "_").split(".")
+    nested: Any = {leaf: 1}
+    for group in reversed(groups):
+        nested = {group: nested}
+    if name.startswith(("world_model", "behavior", "env")):
+        with pytest.raises(ConfigError, match=r"There is no setting '.*'\. It is now "):
+            from_dict(nested)
+
+
+def test_every_renamed_setting_exists() -> None:
+    for old in RENAMED:
+        assert renamed(old), old
+        assert not any(f".{path}.".endswith(f".{old}.") for path in PATHS), old
 
 
 def test_a_name_that_several_settings_end_in_gives_them_all() -> None:
@@ -169,7 +214,7 @@ def test_values_of_the_wrong_type(name: str, value: Any, words: str) -> None:
         ("behavior.actor.optimizer.lr", -1),
         ("behavior.critic.optimizer.lr", "linear(1,2)"),
         ("behavior.critic.optimizer.eps", 0),
-        ("behavior.actor.optimizer.clip", -1),
+        ("behavior.actor.optimizer.max_grad_norm", -1),
         ("behavior.actor.layers", -1),
         ("behavior.critic.units", 0),
         ("world_model.reward_head.units", 0),
@@ -179,7 +224,7 @@ def test_values_of_the_wrong_type(name: str, value: Any, words: str) -> None:
         ("world_model.kl.balance", 1.1),
         ("world_model.kl.free_nats", "exp(1,0)"),
         ("world_model.kl.scale", "linear(1,0,0)"),
-        ("world_model.scales.reward", -1),
+        ("world_model.loss_scales.reward", -1),
         ("world_model.discount", 1.1),
         ("behavior.actor.entropy", "const"),
         ("behavior.horizon", 1),
@@ -381,7 +426,7 @@ RELEASE: dict[str, dict[str, Any]] = {
         "world_model.reward_transform": "tanh", "world_model.rssm.hidden": 600, "world_model.rssm.deter": 600,
         "world_model.optimizer.lr": 2e-4, "behavior.actor.optimizer.lr": 4e-5, "behavior.critic.optimizer.lr": 1e-4,
         "behavior.actor.entropy": 1e-3, "world_model.discount": 0.999, "world_model.kl.scale": 0.1,
-        "world_model.scales.discount": 5.0, "replay.batch_size": 16, "replay.batch_length": 50,
+        "world_model.loss_scales.discount": 5.0, "replay.batch_size": 16, "replay.batch_length": 50,
         "replay.capacity": 2_000_000, "replay.prioritize_ends": True, "env.full_action_space": False,
         "behavior.actor.gradient": "auto", "world_model.encoder.cnn_depth": 48, "behavior.critic.units": 400,
     },
@@ -411,11 +456,15 @@ def test_presets_are_the_release(name: str) -> None:
 def test_defaults_are_the_release() -> None:
     values = flatten(Config())
     for part in ("world_model.optimizer", "behavior.actor.optimizer", "behavior.critic.optimizer"):
-        assert (values[f"{part}.eps"], values[f"{part}.clip"], values[f"{part}.weight_decay"]) == (1e-5, 100, 1e-6)
+        assert (values[f"{part}.eps"], values[f"{part}.max_grad_norm"], values[f"{part}.weight_decay"]) == (
+            1e-5,
+            100,
+            1e-6,
+        )
     assert [values[f"{part}.optimizer.lr"] for part in ("world_model", "behavior.actor", "behavior.critic")] == [
         1e-4, 8e-5, 2e-4,
     ]  # fmt: skip
-    assert values["behavior.lambda_"] == 0.95
+    assert values["behavior.return_lambda"] == 0.95
     assert values["behavior.horizon"] == 15
     assert values["training.steps"] == 100_000_000
 
@@ -426,7 +475,7 @@ def test_the_paper_differs_from_the_release_in_what_it_says() -> None:
         "replay.batch_size",
         "training.train_every",
         "world_model.discount",
-        "world_model.scales.discount",
+        "world_model.loss_scales.discount",
         "behavior.actor.gradient",
         "behavior.actor.dynamics_weight",
         "behavior.actor.reinforce_weight",
@@ -439,15 +488,15 @@ def test_atari_paper_has_the_numbers_of_table_d1_and_equation_2() -> None:
     values = flatten(preset("atari-paper"))
     table = {
         "replay.capacity": 2_000_000, "replay.batch_size": 50, "replay.batch_length": 50,
-        "world_model.rssm.variables": 32, "world_model.rssm.classes": 32, "world_model.rssm.deter": 600,
+        "world_model.rssm.stoch": 32, "world_model.rssm.classes": 32, "world_model.rssm.deter": 600,
         "world_model.kl.scale": 0.1, "world_model.kl.balance": 0.8, "world_model.optimizer.lr": 2e-4,
         "world_model.reward_transform": "tanh", "behavior.horizon": 15, "world_model.discount": 0.995,
-        "behavior.lambda_": 0.95, "behavior.actor.optimizer.lr": 4e-5, "behavior.critic.optimizer.lr": 1e-4,
-        "behavior.critic.target_every": 100, "training.train_every": 4, "behavior.actor.layers": 4,
-        "behavior.actor.units": 400, "behavior.actor.optimizer.clip": 100, "behavior.actor.optimizer.eps": 1e-5,
-        "behavior.actor.optimizer.weight_decay": 1e-6,
+        "behavior.return_lambda": 0.95, "behavior.actor.optimizer.lr": 4e-5, "behavior.critic.optimizer.lr": 1e-4,
+        "behavior.critic.target_update_interval": 100, "training.train_every": 4, "behavior.actor.layers": 4,
+        "behavior.actor.units": 400, "behavior.actor.optimizer.max_grad_norm": 100,
+        "behavior.actor.optimizer.eps": 1e-5, "behavior.actor.optimizer.weight_decay": 1e-6,
     }  # fmt: skip
-    equation_2 = {f"world_model.scales.{head}": 1.0 for head in ("image", "reward", "discount")}
+    equation_2 = {f"world_model.loss_scales.{head}": 1.0 for head in ("image", "reward", "discount")}
     expected = table | equation_2
     assert {path: values[path] for path in expected} == expected
 

@@ -29,7 +29,7 @@ def dreamer() -> Dreamer:
     settings = {f"{mlp}.{field}": getattr(SIZES, field) for mlp in mlps for field in ("units", "layers")}
     settings |= {f"world_model.{cnn}.cnn_depth": SIZES.depth for cnn in ("encoder", "decoder")}
     settings |= {f"world_model.rssm.{field}": SIZES.deter for field in ("deter", "hidden")}
-    settings |= {f"world_model.rssm.{field}": getattr(SIZES, field) for field in ("variables", "classes")}
+    settings |= {"world_model.rssm.stoch": SIZES.variables, "world_model.rssm.classes": SIZES.classes}
     settings |= {f"{part}.optimizer.eps": EPS for part in ("world_model", "behavior.actor", "behavior.critic")}
     settings |= {"behavior.horizon": SIZES.horizon, "training.device": "cpu", "training.precision": "fp32"}
     return Dreamer(preset("atari").override(**settings), example_spec("atari"), seed=0)

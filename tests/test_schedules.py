@@ -42,7 +42,7 @@ def test_frames_are_refused_where_nobody_knows_them() -> None:
 
 def test_every_schedule_of_a_configuration_is_counted_in_steps() -> None:
     text = "linear(0.5,0.25,80 frames)"
-    names = ("kl.scale", "kl.free_nats", "kl.transition", "kl.entropy", "optimizer.lr")
+    names = ("kl.scale", "kl.free_nats", "kl.prior_scale", "kl.posterior_entropy_scale", "optimizer.lr")
     paths = [f"world_model.{name}" for name in names]
     paths += [f"behavior.actor.{name}" for name in ("entropy", "dynamics_weight", "reinforce_weight", "optimizer.lr")]
     paths += ["behavior.critic.optimizer.lr"]

@@ -73,7 +73,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> Iterator[Reads]:
 
 def test_every_setting_is_read(reads: Reads, tmp_path: Path) -> None:
     tiny = preset("debug").override(steps=120, prefill=100, pretrain=1, train_every=20, log_every=20, threads=1)
-    frequent = {"behavior.critic.target_every": 1}  # the first copy is always a full one
+    frequent = {"behavior.critic.target_update_interval": 1}  # the first copy is always a full one
     discrete = tiny.override(**{"env.num_envs": 2, "replay.sampling": "episodes", "env.time_limit": 20, **frequent})
     train_config(reads.watch(discrete.for_env("Catch")), tmp_path / "discrete", env_factory=lambda: Catch(4))
     continuous = tiny.for_env("Pendulum-v1").override(

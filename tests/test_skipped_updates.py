@@ -94,7 +94,7 @@ def test_world_model_alone() -> None:
 @pytest.mark.parametrize("clip", [0.0, 100.0])
 def test_a_skipped_step_is_as_if_it_had_not_been(clip: float, decay: Any) -> None:
     """Also where the loss is finite and only its gradient is not: the root at 0."""
-    config = OptimizerConfig(lr=0.1, weight_decay=0.1, clip=clip, decay=decay)
+    config = OptimizerConfig(lr=0.1, weight_decay=0.1, max_grad_norm=clip, weight_decay_on=decay)
     layers = [nn.Linear(3, 2) for _ in range(2)]
     layers[1].load_state_dict(layers[0].state_dict())
     one, other = (Optimizer([layer], config) for layer in layers)

@@ -25,7 +25,7 @@ SPECS = {
     "vector": EnvSpec(VECTOR, DISCRETE),
 }
 ATARI = EnvSpec(ATARI_IMAGE, DISCRETE)
-SIZES = ("units", "cnn_depth", "deter", "hidden", "variables", "classes")
+SIZES = ("units", "cnn_depth", "deter", "hidden", "stoch", "classes")
 SHRINK = 20
 """All sizes are divided by this, so that those that differ still do."""
 STRONG = 30.0
@@ -80,7 +80,11 @@ def test_variants_are_idle_on_a_preset_exactly_where_an_update_shows_no_effect(n
         ("article", "split", "world_model.kl.objective is split without it. "),
         ("atari", "reinforce-only", "behavior.actor.gradient is reinforce without it. "),
         ("dmc-vision", "straight-through-only", "behavior.actor.gradient is dynamics without it. "),
-        ("dmc-proprio", "no-image-gradients", "world_model.gradients.image is not read, as no images are predicted. "),
+        (
+            "dmc-proprio",
+            "no-image-gradients",
+            "world_model.head_gradients.image is not read, as no images are predicted. ",
+        ),
         ("atari", "gru-norm", "world_model.rssm.gru_layer_norm is true without it. "),
         ("dreamer-v1", "long-term-entropy", "behavior.long_term_entropy is not read, as behavior.actor.entropy is 0. "),
         (

@@ -65,24 +65,24 @@ def test_dreamer_v1_has_the_defaults_of_its_code() -> None:
         "training.eval_every": 10_000 // 2, "training.eval_episodes": 1, "training.log_every": 1000 // 2,
         "replay.batch_size": 50, "replay.batch_length": 50, "replay.sampling": "episodes",
         "replay.prioritize_ends": False, "world_model.rssm.deter": 200, "world_model.rssm.hidden": 200,
-        "world_model.rssm.variables": 30, "world_model.rssm.latents": "gaussian",
+        "world_model.rssm.stoch": 30, "world_model.rssm.latents": "gaussian",
         "world_model.rssm.std_activation": "softplus", "world_model.rssm.min_std": 0.1,
         "world_model.rssm.gru_layer_norm": False, "world_model.encoder.kinds": "images",
         "world_model.decoder.kinds": "images", "world_model.encoder.cnn_depth": 32, "world_model.decoder.cnn_depth": 32,
         "world_model.encoder.cnn_activation": "relu", "world_model.decoder.cnn_activation": "relu",
         "world_model.reward_head.layers": 2, "world_model.reward_head.units": 400,
         "world_model.discount_head.layers": 3,
-        "world_model.predict_discount": False, "world_model.scales.discount": 10.0, "world_model.discount": 0.99,
+        "world_model.predict_discount": False, "world_model.loss_scales.discount": 10.0, "world_model.discount": 0.99,
         "world_model.reward_transform": "identity", "world_model.kl.scale": 1.0, "world_model.kl.free_nats": 3.0,
         "world_model.kl.balance": 0.5, "world_model.kl.free_average": True, "world_model.kl.equal_scale": False,
         "world_model.optimizer.lr": 6e-4, "behavior.actor.optimizer.lr": 8e-5, "behavior.critic.optimizer.lr": 8e-5,
-        "behavior.horizon": 15, "behavior.lambda_": 0.95, "behavior.actor.distribution": "tanh_normal",
+        "behavior.horizon": 15, "behavior.return_lambda": 0.95, "behavior.actor.distribution": "tanh_normal",
         "behavior.actor.init_std": 5.0, "behavior.actor.min_std": 1e-4, "behavior.actor.layers": 4,
         "behavior.actor.gradient": "dynamics", "behavior.actor.entropy": 0.0, "behavior.actor.exploration_noise": 0.3,
         "behavior.critic.layers": 3, "behavior.critic.slow_target": False,
     }  # fmt: skip
     for part in ("world_model", "behavior.actor", "behavior.critic"):
-        expected |= {f"{part}.optimizer.{name}": value for name, value in (("clip", 100), ("weight_decay", 0))}
+        expected |= {f"{part}.optimizer.{name}": value for name, value in (("max_grad_norm", 100), ("weight_decay", 0))}
         expected |= {f"{part}.optimizer.eps": 1e-7}  # Keras' default
     assert {path: values[path] for path in expected} == expected
     # The first call trains 100 times, and so does every later one; here the first is due at once, without pretraining.
@@ -134,8 +134,8 @@ def test_convolutions_with_relu_are_pytorchs(layer_norm: bool) -> None:
 def test_the_article_is_the_papers_agent_with_the_split_objective() -> None:
     assert preset("article") == with_variant(preset("atari-paper"), "split")
     values = flatten(preset("article"))
-    scales = [values[f"world_model.scales.{head}"] for head in ("image", "reward", "discount")]
-    assert [*scales, values["world_model.kl.transition"], values["world_model.kl.entropy"]] == [
+    scales = [values[f"world_model.loss_scales.{head}"] for head in ("image", "reward", "discount")]
+    assert [*scales, values["world_model.kl.prior_scale"], values["world_model.kl.posterior_entropy_scale"]] == [
         1 / 12288, 1, 1, 0.08, 0.02,
     ]  # fmt: skip
 
@@ -187,7 +187,7 @@ PRIOR = ("rssm.prior_",)
 
 def moved_by_the_kl(variant: str, **settings: object) -> set[str]:
     """Parameters that the term between posterior and prior moves, when it is all there is."""
-    nothing = {f"world_model__scales__{head}": 0.0 for head in ("image", "vector", "reward", "discount")}
+    nothing = {f"world_model__loss_scales__{head}": 0.0 for head in ("image", "vector", "reward", "discount")}
     base = with_variant(tiny(**settings), variant)
     agent = Dreamer(base.override(**{key.replace("__", "."): value for key, value in nothing.items()}), SPEC)
     model = agent.world_model
@@ -212,8 +212,8 @@ def test_the_kl_moves_posterior_and_prior_and_no_head(variant: str) -> None:
 
 
 def test_free_nats_stop_both_sides() -> None:
-    assert moved_by_the_kl("free-nats", world_model__rssm__variables=1) == set()
-    assert moved_by_the_kl("no-kl-balancing", world_model__rssm__variables=1)
+    assert moved_by_the_kl("free-nats", world_model__rssm__stoch=1) == set()
+    assert moved_by_the_kl("no-kl-balancing", world_model__rssm__stoch=1)
 
 
 def test_free_nats_and_dreamer_clip_the_mean_of_the_batch_at_scale_one() -> None:
@@ -236,14 +236,14 @@ def test_splitting_ignores_what_belongs_to_balancing() -> None:
     split = {"world_model__kl__objective": "split"}
     other = {"world_model__kl__scale": 9.0, "world_model__kl__free_nats": 50.0, "world_model__kl__balance": 0.1}
     assert kl_loss(**split) == kl_loss(**split, **other)
-    assert kl_loss(**split) != kl_loss(**split, world_model__kl__transition=0.5)
-    assert kl_loss(**split) != kl_loss(**split, world_model__kl__entropy=0.5)
-    weights = {"world_model__kl__transition": 0.5, "world_model__kl__entropy": 0.5}
+    assert kl_loss(**split) != kl_loss(**split, world_model__kl__prior_scale=0.5)
+    assert kl_loss(**split) != kl_loss(**split, world_model__kl__posterior_entropy_scale=0.5)
+    weights = {"world_model__kl__prior_scale": 0.5, "world_model__kl__posterior_entropy_scale": 0.5}
     assert kl_loss() == kl_loss(**weights)
 
 
 def test_the_split_term_enters_the_loss_as_it_is() -> None:
-    nothing = {f"world_model__scales__{head}": 0.0 for head in ("image", "vector", "reward", "discount")}
+    nothing = {f"world_model__loss_scales__{head}": 0.0 for head in ("image", "vector", "reward", "discount")}
     model = Dreamer(tiny(**nothing, world_model__kl__objective="split"), SPEC).world_model
     result = model.loss(model.preprocess(tensors(random_steps(SPEC, (4, 3)))), None, None)
     entropy, kl = result.metrics["model/posterior_entropy"], result.metrics["model/kl"]

@@ -65,10 +65,10 @@ class EnvConfig:
     """Emulator frames per agent step; rewards are summed. Atari: 4."""
     time_limit: int = 0
     """Agent steps after which an episode is truncated; 0 leaves it to the environment. Atari: 27000."""
-    timeout: float = 0.0
+    step_timeout: float = 0.0
     """Seconds that a step or reset may take in a worker process; more and it is made anew. 0 waits for ever. With a
     limit, a single environment has a worker process, too."""
-    max_faults: int = 10
+    max_restarts_per_hour: int = 10
     """Failures of environments within an hour (errors, time-outs, dead processes) after which training stops; until
     then they are made anew, and their episodes count as truncated. 0 stops at the first one."""
     image_size: tuple[int, int] = (64, 64)
@@ -77,18 +77,18 @@ class EnvConfig:
     """Atari only: one channel instead of three."""
     sticky_actions: float = 0.25
     """Atari only: probability, at each emulator frame, that the previous action is repeated."""
-    noops: int = 30
+    noop_max: int = 30
     """Atari only: an episode starts with 1 to this many idle frames; 0 for none."""
     full_action_space: bool = False
     """Atari only: all 18 actions instead of the game's own. The release: False; the paper: True."""
 
     def __post_init__(self) -> None:
         _at_least(1, self, "num_envs", "action_repeat")
-        _at_least(0, self, "time_limit", "timeout", "max_faults", "noops")
+        _at_least(0, self, "time_limit", "step_timeout", "max_restarts_per_hour", "noop_max")
         _require(
-            not self.timeout or self.parallel,
+            not self.step_timeout or self.parallel,
             self,
-            "timeout",
+            "step_timeout",
             ", but only worker processes (env.parallel) can be stopped.",
         )
         _require(0 <= self.sticky_actions <= 1, self, "sticky_actions", ", but a probability is between 0 and 1.")
@@ -104,17 +104,17 @@ class OptimizerConfig:
     """Learning rate; a number or a schedule over agent steps."""
     eps: float = 1e-5
     """Added to sqrt(v) outside the bias correction, as TensorFlow does."""
-    clip: float = 100.0
+    max_grad_norm: float = 100.0
     """Largest global gradient norm; 0 does not clip."""
     weight_decay: float = 1e-6
     """Each step multiplies the weights by 1 - weight_decay (not scaled by the learning rate)."""
-    decay: Literal["all", "kernels"] = "all"
+    weight_decay_on: Literal["all", "kernels"] = "all"
     """What is decayed: every parameter (release), or only matrices and convolution kernels."""
 
     def __post_init__(self) -> None:
         _require_schedules(self, "lr")
         _require(self.eps > 0, self, "eps", ", but it must be above 0.")
-        _require(self.clip >= 0, self, "clip", "; use 0 for no clipping.")
+        _require(self.max_grad_norm >= 0, self, "max_grad_norm", "; use 0 for no clipping.")
         _require(0 <= self.weight_decay < 1, self, "weight_decay", ", but it must be at least 0 and below 1.")
 
 
@@ -166,9 +166,9 @@ class RSSMConfig:
     """The recurrent state-space model."""
 
     latents: Literal["categorical", "gaussian", "binary"] = "categorical"
-    """Kind of the stochastic state s_t. The article: categorical; Dreamer: gaussian. Binary: variables * classes bits,
+    """Kind of the stochastic state s_t. The article: categorical; Dreamer: gaussian. Binary: stoch * classes bits,
     so that a sample is as wide as a categorical one."""
-    variables: int = 32
+    stoch: int = 32
     """Number of latent variables."""
     classes: int = 32
     """Classes of each categorical variable; Gaussian variables have none."""
@@ -186,7 +186,7 @@ class RSSMConfig:
     """Gaussian latents only: added to it."""
 
     def __post_init__(self) -> None:
-        _at_least(1, self, "variables", "classes", "deter", "hidden")
+        _at_least(1, self, "stoch", "classes", "deter", "hidden")
         _require(self.min_std > 0, self, "min_std", ", but it must be above 0.")
 
 
@@ -197,9 +197,9 @@ class KLConfig:
     objective: Literal["balanced", "split"] = "balanced"
     """balanced: scale * KL with balanced gradients (paper, eq. 2; release). split: the next two settings' weighted
     difference (article, world model loss); the remaining ones of this part have no effect then."""
-    transition: Schedule = 0.08
+    prior_scale: Schedule = 0.08
     """eta_t, for objective=split: weight of the prior's cross entropy."""
-    entropy: Schedule = 0.02
+    posterior_entropy_scale: Schedule = 0.02
     """eta_q, for objective=split: weight of the posterior's entropy."""
     scale: Schedule = 1.0
     """beta; 0.1 on Atari."""
@@ -217,7 +217,7 @@ class KLConfig:
     """Swap the roles: KL(prior || posterior) (release option, off everywhere)."""
 
     def __post_init__(self) -> None:
-        _require_schedules(self, "transition", "entropy", "scale", "free_nats")
+        _require_schedules(self, "prior_scale", "posterior_entropy_scale", "scale", "free_nats")
         _require(0 <= self.balance <= 1, self, "balance", ", but it must be between 0 and 1.")
 
 
@@ -270,8 +270,8 @@ class WorldModelConfig:
     normalize_vectors: bool = False
     """Standardise vector observations by their running mean and deviation. The release reads them as they are."""
     kl: KLConfig = KLConfig()
-    scales: LossScales = LossScales()
-    gradients: HeadGradients = HeadGradients()
+    loss_scales: LossScales = LossScales()
+    head_gradients: HeadGradients = HeadGradients()
     optimizer: OptimizerConfig = OptimizerConfig(lr=1e-4)
 
     def __post_init__(self) -> None:
@@ -322,16 +322,16 @@ class CriticConfig(MLPConfig):
 
     slow_target: bool = True
     """Bootstrap from a copy that is updated now and then; otherwise from the critic itself."""
-    target_every: int = 100
+    target_update_interval: int = 100
     """Updates between two copies of the critic into the target critic."""
-    target_fraction: float = 1.0
+    target_tau: float = 1.0
     """Share of the critic that a copy takes over; 1 is a hard copy."""
     optimizer: OptimizerConfig = OptimizerConfig(lr=2e-4)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _at_least(1, self, "target_every")
-        _require(0 < self.target_fraction <= 1, self, "target_fraction", ", but it must be above 0 and at most 1.")
+        _at_least(1, self, "target_update_interval")
+        _require(0 < self.target_tau <= 1, self, "target_tau", ", but it must be above 0 and at most 1.")
 
 
 @dataclass(frozen=True)
@@ -357,7 +357,7 @@ class BehaviorConfig:
 
     horizon: int = 15
     """H: imagined steps from every state of the batch."""
-    lambda_: float = 0.95
+    return_lambda: float = 0.95
     """lambda of the lambda-return."""
     long_term_entropy: bool = False
     """Add actor.entropy * H(pi), weighted by whether the episode continues, to the imagined rewards, so that the critic
@@ -368,7 +368,7 @@ class BehaviorConfig:
 
     def __post_init__(self) -> None:
         _require(self.horizon >= 2, self, "horizon", ", but the actor's loss needs at least 2.")
-        _require(0 <= self.lambda_ <= 1, self, "lambda_", ", but it must be between 0 and 1.")
+        _require(0 <= self.return_lambda <= 1, self, "return_lambda", ", but it must be between 0 and 1.")
 
 
 @dataclass(frozen=True)
@@ -386,14 +386,14 @@ class ReplayConfig:
     steps: uniform over all steps, across episode borders and unfinished episodes included."""
     prioritize_ends: bool = True
     """sampling=episodes only: raise the chance of an episode's last window. False for dmc."""
-    sync_every: float = 1.0
+    fsync_interval: float = 1.0
     """Seconds within which stored steps are forced onto the disk, so that a power cut takes no more; 0 leaves it to the
     system."""
 
     def __post_init__(self) -> None:
         _at_least(1, self, "batch_size")
         _at_least(2, self, "batch_length")
-        _at_least(0, self, "sync_every")
+        _at_least(0, self, "fsync_interval")
         short = f", less than one sequence of replay.batch_length={self.batch_length}."
         _require(self.capacity >= self.batch_length, self, "capacity", short)
 
@@ -417,7 +417,7 @@ class TrainingConfig:
     """Agent steps between updates. Atari: 16; the paper: 4."""
     train_steps: int = 1
     """Updates each time."""
-    overlap: Literal["auto", "on", "off"] = "auto"
+    async_collection: Literal["auto", "on", "off"] = "auto"
     """on: environments take the next train_every steps while the agent learns, chosen by the weights from before these
     updates. off: they stand still meanwhile (release). auto: on where the agent learns on CUDA."""
     eval_every: int = 100_000
@@ -437,7 +437,7 @@ class TrainingConfig:
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Precision of products and convolutions; norms, distributions, losses, and the output layers of critic, reward and
     discount are float32 in each. auto: bf16 on CUDA and on CPUs with AMX or AVX-512-BF16, fp32 elsewhere."""
-    max_skips: int = 10
+    max_nonfinite_updates: int = 10
     """Updates in a row that are skipped, because a loss or its gradients are not finite, before training stops. 0 stops
     at the first one."""
     threads: int = 0
@@ -451,7 +451,7 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         _at_least(1, self, "steps", "train_every", "train_steps", "eval_episodes", "log_every", "checkpoint_every")
         _at_least(0, self, "prefill", "pretrain_world_model", "pretrain", "eval_every", "video_every")
-        _at_least(0, self, "threads", "seed", "max_skips")
+        _at_least(0, self, "threads", "seed", "max_nonfinite_updates")
         _at_least(1, self, "keep_checkpoints")
 
 

@@ -25,6 +25,26 @@ from reverie.schedules import Schedule, in_steps
 
 Node = TypeVar("Node")
 
+RENAMED = {
+    "timeout": "step_timeout",
+    "max_faults": "max_restarts_per_hour",
+    "noops": "noop_max",
+    "variables": "stoch",
+    "kl.transition": "kl.prior_scale",
+    "kl.entropy": "kl.posterior_entropy_scale",
+    "scales": "loss_scales",
+    "gradients": "head_gradients",
+    "clip": "max_grad_norm",
+    "decay": "weight_decay_on",
+    "target_every": "target_update_interval",
+    "target_fraction": "target_tau",
+    "lambda": "return_lambda",
+    "sync_every": "fsync_interval",
+    "overlap": "async_collection",
+    "max_skips": "max_nonfinite_updates",
+}
+"""Present names of renamed settings and groups; an error answers the old name by the present one."""
+
 SHORT = "training"
 """The fields of this part are also known by their bare names."""
 
@@ -55,10 +75,31 @@ def resolve(name: str) -> str:
     known = set(paths())
     parts = {path[:i] for path in known for i, letter in enumerate(path) if letter == "."}
     plain = name.replace("-", "_")
-    for candidate in (plain, f"{SHORT}.{plain}", f"{plain.rstrip('_')}_"):
+    for candidate in (plain, f"{SHORT}.{plain}"):
         if candidate in known or candidate in parts:
             return candidate
-    raise ConfigError(f"There is no setting '{name}'{did_you_mean(nearest_settings(name))}")
+    raise unknown_setting(name, nearest_settings(name))
+
+
+def unknown_setting(name: str, near: list[str]) -> ConfigError:
+    """Return the error for an unknown name: with the present name if it was renamed, else with the nearest ones."""
+    present = renamed(name)
+    if present:
+        return ConfigError(f"There is no setting '{name}'. It is now {any_of(present)}.")
+    return ConfigError(f"There is no setting '{name}'{did_you_mean(near)}")
+
+
+def renamed(name: str) -> list[str]:
+    """Return the paths that a renamed setting may have now; none if the name was never in use."""
+    plain = name.replace("-", "_").rstrip("_")
+    present = plain
+    for old, new in RENAMED.items():
+        present = re.sub(rf"(?<![\w]){re.escape(old)}(?!\w)", new, present)
+    if present == plain:
+        return []
+    known = paths()
+    groups = {path[:i] for path in known for i, letter in enumerate(path) if letter == "."}
+    return [path for path in (*known, *sorted(groups)) if f".{path}".endswith(f".{present}")]
 
 
 def nearest_settings(name: str) -> list[str]:
@@ -88,12 +129,17 @@ def did_you_mean(names: list[str]) -> str:
     """The end of a sentence: `; did you mean a, b or c?`, or a full stop if there are no names."""
     if not names:
         return "."
-    return f"; did you mean {' or '.join(filter(None, [', '.join(names[:-1]), names[-1]]))}?"
+    return f"; did you mean {any_of(names)}?"
+
+
+def any_of(names: list[str]) -> str:
+    """Return names as a list in a sentence: `a, b or c`."""
+    return " or ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
 def option(path: str) -> str:
     """The command-line option that sets the setting of this path."""
-    return "--" + re.sub(r"_(?=\w)", "-", path.removeprefix(f"{SHORT}."))
+    return "--" + path.removeprefix(f"{SHORT}.").replace("_", "-")
 
 
 def as_text(value: Any) -> str:
@@ -237,7 +283,7 @@ def _rebuild(node: Node, changes: Mapping[str, Any], prefix: str) -> Node:
         path = f"{prefix}{name}"
         if name not in names:
             near = [prefix + match for match in nearest(str(name), names, 1)] or nearest_settings(path)
-            raise ConfigError(f"There is no setting '{path}'{did_you_mean(near)}")
+            raise unknown_setting(path, near)
         hint = hints[name]
         if not is_dataclass(hint):
             values[name] = convert(value, hint, path)

@@ -14,7 +14,7 @@ from reverie.presets import ARTICLE_OBJECTIVE, SIZE_13M, SIZE_22M
 from reverie.specs import EnvSpec
 
 GRADIENT = "behavior.actor.gradient"
-_OF_ENVIRONMENT = {GRADIENT, "world_model.gradients.image"}
+_OF_ENVIRONMENT = {GRADIENT, "world_model.head_gradients.image"}
 """Settings of variants whose effect depends on what an environment offers."""
 
 _NO_WEIGHT: dict[str, Any] = {"behavior.actor.reinforce_weight": None}
@@ -47,7 +47,7 @@ _ALL: tuple[Variant, ...] = (
             "world_model.kl.scale": 0.1,
             "world_model.kl.balance": 0.8,
             "world_model.kl.free_nats": 0.0,
-            "world_model.scales.image": 1.0,
+            "world_model.loss_scales.image": 1.0,
         },
     ),
     Variant(
@@ -72,9 +72,11 @@ _ALL: tuple[Variant, ...] = (
         },
     ),
     Variant("split", "The article's world model loss with its five coefficients.", ARTICLE_OBJECTIVE),
-    Variant("no-image-gradients", "Images train the decoder only.", {"world_model.gradients.image": False}),
-    Variant("no-reward-gradients", "Rewards train the reward head only.", {"world_model.gradients.reward": False}),
-    Variant("no-discount-gradients", "Ends train the discount head only.", {"world_model.gradients.discount": False}),
+    Variant("no-image-gradients", "Images train the decoder only.", {"world_model.head_gradients.image": False}),
+    Variant("no-reward-gradients", "Rewards train the reward head only.", {"world_model.head_gradients.reward": False}),
+    Variant(
+        "no-discount-gradients", "Ends train the discount head only.", {"world_model.head_gradients.discount": False}
+    ),
     # Networks.
     Variant("gru-norm", "Layer norm in the GRU.", {"world_model.rssm.gru_layer_norm": True}),
     Variant("no-gru-norm", "A GRU without layer norm.", {"world_model.rssm.gru_layer_norm": False}),
@@ -258,7 +260,7 @@ def unread(config: Config, spec: EnvSpec | None = None) -> dict[str, str]:
         balanced = ("scale", "balance", "equal_scale", "free_nats", "free_average", "forward")
         note("world_model.kl.objective is split", "world_model.kl", *balanced)
     else:
-        note("world_model.kl.objective is balanced", "world_model.kl", "transition", "entropy")
+        note("world_model.kl.objective is balanced", "world_model.kl", "prior_scale", "posterior_entropy_scale")
         if model.kl.balance != 0.5:
             note("world_model.kl.balance is not 0.5", "world_model.kl", "equal_scale")
         if model.kl.free_nats == 0:
@@ -272,10 +274,10 @@ def unread(config: Config, spec: EnvSpec | None = None) -> dict[str, str]:
             )
         )
         if not predicted:
-            note(f"no {kind}s are predicted", "world_model.gradients", kind)
-            note(f"no {kind}s are predicted", "world_model.scales", kind)
+            note(f"no {kind}s are predicted", "world_model.head_gradients", kind)
+            note(f"no {kind}s are predicted", "world_model.loss_scales", kind)
     if not model.predict_discount:
-        for part in ("world_model.gradients", "world_model.scales"):
+        for part in ("world_model.head_gradients", "world_model.loss_scales"):
             note("world_model.predict_discount is false", part, "discount")
         note("world_model.predict_discount is false", "world_model.discount_head", *flatten(model.discount_head))
     if actor.gradient != "both":

@@ -79,14 +79,14 @@ def test_agents_and_environments(make: Any) -> None:
 
 
 def test_agents_whose_short_labels_agree_are_spelt_out(make: Any) -> None:
-    settings = {"behavior__horizon": 9, "behavior__lambda_": 0.5, "replay__batch_size": 8}
+    settings = {"behavior__horizon": 9, "behavior__return_lambda": 0.5, "replay__batch_size": 8}
     found = compare([make(1, train_every=3, **settings), make(1, train_every=5, **settings)])
     assert [label.rsplit(", ", 1)[1] for label in found.agents] == ["training.train_every=3", "training.train_every=5"]
 
 
 def test_labels_leave_out_what_all_agents_share(make: Any) -> None:
     """As in an ablation: settings that are not the preset's, for all agents but those whose variant says otherwise."""
-    common = {"behavior__horizon": 9, "behavior__lambda_": 0.5, "replay__batch_size": 8}
+    common = {"behavior__horizon": 9, "behavior__return_lambda": 0.5, "replay__batch_size": 8}
     balanced = {**common, "world_model__kl__balance": 0.7}
     runs = [
         make(1, **balanced),
@@ -101,7 +101,7 @@ def test_labels_leave_out_what_all_agents_share(make: Any) -> None:
         "atari-small, no-kl-balancing",
         "atari-small, no-gru-norm, training.train_every=7",
     )
-    wanted = {"behavior.horizon=9", "behavior.lambda_=0.5", "replay.batch_size=8", "world_model.kl.balance=0.7"}
+    wanted = {"behavior.horizon=9", "behavior.return_lambda=0.5", "replay.batch_size=8", "world_model.kl.balance=0.7"}
     assert set(found.shared) == wanted
     assert compare(runs[:1]).shared == () and "behavior.horizon=9" in compare(runs[:1]).agents[0]
 

@@ -162,9 +162,11 @@ def test_labels() -> None:
     gaussian = preset("atari-small").override(**{"world_model.rssm.latents": "gaussian"})
     assert agent_label(gaussian) == "atari-small, gaussian-latents"
     assert agent_label(gaussian, "atari-small", "gaussian-latents") == "atari-small, gaussian-latents"
-    many = config.override(train_every=3, **{"behavior.horizon": 9, "behavior.lambda_": 0.5, "replay.batch_size": 8})
+    many = config.override(
+        train_every=3, **{"behavior.horizon": 9, "behavior.return_lambda": 0.5, "replay.batch_size": 8}
+    )
     assert agent_label(many) == (
-        "atari-small, world_model.kl.scale=1, behavior.horizon=9, behavior.lambda_=0.5, 2 more settings"
+        "atari-small, world_model.kl.scale=1, behavior.horizon=9, behavior.return_lambda=0.5, 2 more settings"
     )
     assert agent_label(many, shown=None).endswith("replay.batch_size=8, training.train_every=3")
     assert agent_label(preset("atari"), preset="atari-small").startswith("atari-small, size-22m, training.")

@@ -82,7 +82,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
         ("--env.image-size 64 64", {"env.image_size": (64, 64)}),
         ("--env.image-size 64,64", {"env.image_size": (64, 64)}),
         ("--world-model.encoder.keys image state", {"world_model.encoder.keys": ("image", "state")}),
-        ("--behavior.lambda 0.9", {"behavior.lambda_": 0.9}),
+        ("--behavior.return-lambda 0.9", {"behavior.return_lambda": 0.9}),
         (
             "--behavior.actor.reinforce-weight 0.9 --behavior.actor.gradient both",
             {"behavior.actor.reinforce_weight": 0.9, "behavior.actor.gradient": "both"},
@@ -251,7 +251,9 @@ def test_config_takes_settings(run: Run) -> None:
 
 def test_config_for_reading(run: Run) -> None:
     out = run("config atari")
-    assert re.search(r"^  entropy +0\.02\n  scale +0\.1 +\(default: 1\)\n  balance +0\.8$", out, re.MULTILINE)
+    assert re.search(
+        r"^  posterior_entropy_scale +0\.02\n  scale +0\.1 +\(default: 1\)\n  balance +0\.8$", out, re.MULTILINE
+    )
     for path in config_io.paths():
         assert re.search(rf"^  {path.rsplit('.', 1)[-1]} ", out, re.MULTILINE)
 

@@ -51,6 +51,8 @@ MISUSES = {
     "train X --world-model.kl.scal 3": "has no option '--world-model.kl.scal'; did you mean --world-model.kl.scale?",
     "train X --kl.scale 3": "has no option '--kl.scale'; did you mean --world-model.kl.scale",
     "train X --lr=3": "optimizer.lr or --",
+    "train X --critic.target-every 3": "It is now --behavior.critic.target-update-interval.",
+    "train X --overlap off": "reverie train has no option '--overlap'. It is now --async-collection.",
     "train X --qqqq 3": "reverie train has no option '--qqqq'; see reverie train --help.",
     "train X -s 3": "reverie train has no option '-s'",
     "train X --world-model.kl 3": "--world-model.kl is a group of settings; set one of them, such as --world-model.kl.",

@@ -88,7 +88,7 @@ def test_errors_in_this_process(tmp_path: Path, planned: bool) -> None:
 def test_processes_that_die_hang_and_raise(tmp_path: Path, planned: bool) -> None:
     """10,000 steps, in the two ways in which steps are taken together."""
     factory = partial(Unreliable, "raises", "exits", "leaves", "SIGKILL", "SIGSEGV", "hangs", probability=0.003)
-    config = EnvConfig(num_envs=2, timeout=1.0)
+    config = EnvConfig(num_envs=2, step_timeout=1.0)
     with make_env(config, 1, factory, supervised=True) as env:
         faults = record(tmp_path, env, 5000, planned)
         early = check_stored(tmp_path, env)
@@ -146,17 +146,17 @@ def test_a_single_environment_with_a_time_limit_lives_in_a_process() -> None:
             observation, _, *rest = super().step(action)
             return observation, float(os.getpid()), *rest
 
-    with make_env(EnvConfig(timeout=20.0), 0, Where) as env:
+    with make_env(EnvConfig(step_timeout=20.0), 0, Where) as env:
         env.reset(np.array([True]))
         assert env.step(np.array([[1, 0]], np.float32))["reward"][0] != np.float32(os.getpid())
     with pytest.raises(ConfigError, match="only worker processes"):
-        EnvConfig(timeout=3.0, parallel=False)
+        EnvConfig(step_timeout=3.0, parallel=False)
 
 
 def test_a_hanging_environment_is_an_error_without_supervision() -> None:
-    with make_env(EnvConfig(timeout=0.5), 0, partial(Unreliable, "hangs", probability=1.0)) as env:
+    with make_env(EnvConfig(step_timeout=0.5), 0, partial(Unreliable, "hangs", probability=1.0)) as env:
         env.reset(np.array([True]))
         start = time.monotonic()
-        with pytest.raises(EnvError, match=r"environment 0 did not answer within 0.5 seconds \(env.timeout\)"):
+        with pytest.raises(EnvError, match=r"environment 0 did not answer within 0.5 seconds \(env.step_timeout\)"):
             env.step(np.array([[1, 0]], np.float32))
     assert time.monotonic() - start < 20

@@ -54,10 +54,10 @@ def test_ablate_of_a_suite_runs_the_cells_of_its_sweep(path: Path) -> None:
 
 
 def test_a_suite_keeps_its_own_settings() -> None:
-    suite = Plan("s", (Task("A-v0", "debug"),), ("full",), (4,), {"behavior.lambda_": 0.5}, workers=3)
+    suite = Plan("s", (Task("A-v0", "debug"),), ("full",), (4,), {"behavior.return_lambda": 0.5}, workers=3)
     found = ablated(suite, None, {"training.steps": 700})
     assert (found.seeds, found.workers) == ((4,), 3)
-    assert found.settings == {"behavior.lambda_": 0.5, "training.steps": 700}
+    assert found.settings == {"behavior.return_lambda": 0.5, "training.steps": 700}
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,7 @@ def test_the_command_trains_just_this_configuration(
         "behavior.actor.gradient": "both",
         "behavior.actor.reinforce_weight": 0.9,
         "behavior.actor.dynamics_weight": "linear(0.1,0,10e6 frames)",
-        "behavior.lambda_": 0.9,
+        "behavior.return_lambda": 0.9,
         "env.image_size": [64, 64],
         "env.parallel": False,
         "world_model.encoder.keys": [],

@@ -26,8 +26,8 @@ CHANGING: dict[str, Any] = {
     "world_model__kl__scale": "linear(0.1,1,60)",
     "world_model__kl__free_nats": "linear(2,1,60)",
     "behavior__actor__entropy": "linear(3e-3,3e-4,60)",
-    "behavior__critic__target_every": 3,
-    "behavior__critic__target_fraction": 0.5,
+    "behavior__critic__target_update_interval": 3,
+    "behavior__critic__target_tau": 0.5,
     "behavior__reward_norm__momentum": 0.9,
 }
 

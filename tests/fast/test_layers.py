@@ -132,7 +132,7 @@ def test_what_is_not_finite_stays_so() -> None:
 def test_an_update_counts_as_a_change() -> None:
     """PyTorch's fused Adam does not; copies of the weights would then be those of an earlier update."""
     layer = nn.Linear(3, 2)
-    optimizer = Optimizer([layer], OptimizerConfig(lr=1e-2, weight_decay=0.0, decay="kernels"))
+    optimizer = Optimizer([layer], OptimizerConfig(lr=1e-2, weight_decay=0.0, weight_decay_on="kernels"))
     versions = [parameter._version for parameter in layer.parameters()]
     optimizer.step(layer(torch.ones(1, 3)).sum(), optimizer.advance(0))
     for parameter, version in zip(layer.parameters(), versions, strict=True):

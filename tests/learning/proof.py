@@ -33,7 +33,7 @@ SETTINGS: dict[str, Any] = {
     "replay.batch_length": 12,
     "world_model.encoder.cnn_depth": 4,
     "world_model.decoder.cnn_depth": 4,
-    "world_model.rssm.variables": 8,
+    "world_model.rssm.stoch": 8,
     "world_model.rssm.classes": 8,
     "world_model.rssm.deter": 64,
     "world_model.rssm.hidden": 64,
@@ -46,7 +46,7 @@ SETTINGS: dict[str, Any] = {
     "behavior.actor.entropy": 3e-3,
     "behavior.actor.optimizer.lr": 1e-3,
     "behavior.critic.optimizer.lr": 1e-3,
-    "behavior.critic.target_every": 20,
+    "behavior.critic.target_update_interval": 20,
     **{f"{mlp}.units": 64 for mlp in MLPS},
     **{f"{mlp}.layers": 2 for mlp in MLPS},
 }

@@ -12,7 +12,7 @@ CONTINUOUS = ActionSpec("continuous", (3,))
 IMAGE = ArraySpec((64, 64, 1), "uint8")
 
 TINY: dict[str, Any] = {
-    "world_model.rssm.variables": 4,
+    "world_model.rssm.stoch": 4,
     "world_model.rssm.classes": 4,
     "world_model.rssm.deter": 16,
     "world_model.rssm.hidden": 16,

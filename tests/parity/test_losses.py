@@ -48,7 +48,7 @@ def _trajectory(arrays: Golden) -> tuple[Trajectory, dict[str, Tensor]]:
 
 def _losses(behavior: Behavior, trajectory: Trajectory) -> dict[str, Tensor]:
     value = behavior.target_critic(trajectory.feat)
-    target = value_targets(trajectory, value, behavior.config.lambda_)
+    target = value_targets(trajectory, value, behavior.config.return_lambda)
     dynamics_weight, reinforce_weight = behavior.gradient_weights(0)
     loss_actor, entropy = actor_loss(
         behavior.actor,

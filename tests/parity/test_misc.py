@@ -35,7 +35,7 @@ def test_schedules(golden: LoadGolden, text: str) -> None:
 @pytest.mark.parametrize("fraction", ["1", "0.25"])
 def test_target_critic(golden: LoadGolden, fraction: str) -> None:
     expected = golden("16_misc")[f"slow_target/fraction{fraction}"]
-    settings = config("atari", behavior__critic__target_every=3, behavior__critic__target_fraction=float(fraction))
+    settings = config("atari", behavior__critic__target_update_interval=3, behavior__critic__target_tau=float(fraction))
     behavior = Behavior(settings.behavior, 8, DISCRETE).to(DEVICE)
     for update, value in enumerate(expected):
         with torch.no_grad():

@@ -17,10 +17,10 @@ def test_five_steps(golden: LoadGolden, case: str) -> None:
     with torch.no_grad():
         layer.weight.copy_(tensor(kernels[0].T))
         layer.bias.copy_(tensor(biases[0]))
-    settings = {field: float(arrays[key]) for field, key in (("lr", "lr"), ("eps", "eps"), ("clip", "clip"))}
+    settings = {field: float(arrays[key]) for field, key in (("lr", "lr"), ("eps", "eps"), ("max_grad_norm", "clip"))}
     # The release's pattern "kernel" decays what is called kernel.
     decay = "kernels" if case == "pattern" else "all"
-    config = OptimizerConfig(**settings, weight_decay=float(arrays["wd"]), decay=decay)
+    config = OptimizerConfig(**settings, weight_decay=float(arrays["wd"]), weight_decay_on=decay)
     optimizer = Optimizer([layer], config)
     for t, (kernel, bias) in enumerate(zip(tensor(arrays["gk"]), tensor(arrays["gb"]), strict=True)):
         # A loss whose gradients are the stored ones. The kernel's lies transposed in memory, as some of PyTorch's do.

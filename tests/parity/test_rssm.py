@@ -30,7 +30,7 @@ from tests.parity.compare import (
 from tests.parity.weights import close_gradients, load
 
 ROOT = "world_model.rssm"
-SIZES = {"variables": 4, "classes": 4, "deter": 16, "hidden": 16}
+SIZES = {"stoch": 4, "classes": 4, "deter": 16, "hidden": 16}
 CONFIGS = {
     "03_rssm_discrete": RSSMConfig(**SIZES),
     "03b_rssm_discrete_layernorm": RSSMConfig(**SIZES, layer_norm=True),

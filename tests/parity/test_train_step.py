@@ -22,7 +22,7 @@ BATCHES = ("data0", "data1", "data0", "data1")
 def test_four_steps(golden: LoadGolden, name: str) -> None:
     arrays = golden(name)
     kind = FILES[name]
-    settings = config(kind, behavior__critic__target_every=2, behavior__horizon=4)
+    settings = config(kind, behavior__critic__target_update_interval=2, behavior__horizon=4)
     agent = Dreamer(settings, env_spec(ACTIONS[kind]))
     load(agent, group(arrays, "param/"))
     expected = group(arrays, "metric/")

@@ -54,7 +54,7 @@ def _batch(arrays: Golden, model: WorldModel) -> dict[str, torch.Tensor]:
 def test_settings(golden: LoadGolden, name: str) -> None:
     """The presets scale and balance the losses as the release's configurations do."""
     arrays, settings = golden(name), config(FILES[name]).world_model
-    scales, kl = settings.scales, settings.kl
+    scales, kl = settings.loss_scales, settings.kl
     # The release's fourth scale, `proprio`, matches no loss; ours for vectors has the value it stands for.
     ours = {"kl": float(kl.scale), "reward": scales.reward, "discount": scales.discount, "proprio": scales.vector}
     assert ours == pytest.approx({key: float(value) for key, value in group(arrays, "loss_scale/").items()})

@@ -24,7 +24,7 @@ def until(condition: Callable[[], bool]) -> None:
 
 
 def replay_in(folder: Path, seconds: float) -> Replay:
-    return Replay(folder, SPECS, ReplayConfig(capacity=2000, batch_size=2, batch_length=4, sync_every=seconds), 1)
+    return Replay(folder, SPECS, ReplayConfig(capacity=2000, batch_size=2, batch_length=4, fsync_interval=seconds), 1)
 
 
 def is_running(replay: Replay) -> bool:

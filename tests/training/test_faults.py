@@ -15,7 +15,14 @@ from reverie.training.verify import verify
 from tests.environments import Unreliable
 
 RUN: dict[str, Any] = {
-    **{"env.parallel": False, "env.num_envs": 2, "env.max_faults": 1000, "threads": 1, "steps": 200, "prefill": 60},
+    **{
+        "env.parallel": False,
+        "env.num_envs": 2,
+        "env.max_restarts_per_hour": 1000,
+        "threads": 1,
+        "steps": 200,
+        "prefill": 60,
+    },
     **{
         "seed": 1,
         "train_every": 20,
@@ -38,10 +45,10 @@ def train(folder: Path, *ways: str, probability: float, resume: bool = False, **
 def test_failures_are_told_counted_and_survived(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], overlap: str
 ) -> None:
-    train(tmp_path, "raises", probability=0.05, overlap=overlap)
+    train(tmp_path, "raises", probability=0.05, async_collection=overlap)
     text = " ".join(capsys.readouterr().out.split())
     assert "the motor is on fire" in text and "It was made anew; its episode counts as truncated." in text
-    assert "(failure 1 of the 1000 that env.max_faults forgives)" in text
+    assert "(failure 1 of the 1000 that env.max_restarts_per_hour forgives)" in text
     rows = read_metrics(tmp_path / "metrics.jsonl")
     assert rows[-1]["step"] >= 200 and rows[-1]["env/faults"] > 3
     assert all(row["train/length"] == 20 for row in rows if "train/length" in row)  # whole episodes only
@@ -49,8 +56,10 @@ def test_failures_are_told_counted_and_survived(
 
 
 def test_too_many_failures_end_the_run_with_what_was_learned(tmp_path: Path) -> None:
-    with pytest.raises(EnvError, match=r"the motor is on fire.*This was failure 4 within an hour.*env.max_faults is 3"):
-        train(tmp_path, "raises", probability=0.1, **{"env.max_faults": 3})
+    with pytest.raises(
+        EnvError, match=r"the motor is on fire.*This was failure 4 within an hour.*env.max_restarts_per_hour is 3"
+    ):
+        train(tmp_path, "raises", probability=0.1, **{"env.max_restarts_per_hour": 3})
     newest = sorted((tmp_path / "checkpoints").glob("step-*"))[-1]
     assert json.loads((newest / "state.json").read_text())["loop"]["state"]["faults"] == 4
     train(tmp_path, "raises", probability=0.0, resume=True)
@@ -59,7 +68,7 @@ def test_too_many_failures_end_the_run_with_what_was_learned(tmp_path: Path) -> 
 
 def test_with_0_the_first_failure_ends_the_run(tmp_path: Path) -> None:
     with pytest.raises(EnvError, match=r"the motor is on fire \("):
-        train(tmp_path, "raises", probability=0.1, **{"env.max_faults": 0})
+        train(tmp_path, "raises", probability=0.1, **{"env.max_restarts_per_hour": 0})
 
 
 def test_an_evaluation_begins_anew(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -89,5 +98,5 @@ def test_failures_are_counted_within_an_hour_and_in_a_row() -> None:
         now[0] += 10_000
         assert f"failure {number} of the 3" in count.forgive(EnvError("the motor."), "Made anew.")
     now[0] += 10_000
-    with pytest.raises(EnvError, match=r"failure 4 within an hour or in a row, and env.max_faults is 3"):
+    with pytest.raises(EnvError, match=r"failure 4 within an hour or in a row, and env.max_restarts_per_hour is 3"):
         count.forgive(EnvError("the motor."), "Made anew.")

@@ -30,7 +30,7 @@ from reverie.training.metrics import read_metrics
 from tests import environments
 
 SETTINGS: dict[str, Any] = {
-    "overlap": "on",
+    "async_collection": "on",
     "steps": 130,
     "prefill": 42,
     "pretrain": 1,

@@ -101,25 +101,28 @@ def test_stopped_and_resumed(
     name: str, overlap: str, whole: Callable[..., dict[str, str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """In the prefill, in training, in an evaluation, and near the end."""
-    expected = whole(name, overlap=overlap)
+    expected = whole(name, async_collection=overlap)
     for resumed, after in ((False, 17), (True, 31), (True, 3), (True, 40)):
         with pytest.raises(Stopped):
-            train(stopping(ENVIRONMENTS[name], after), tmp_path, resumed, overlap=overlap)
-    train(ENVIRONMENTS[name], tmp_path, resume=True, overlap=overlap)
+            train(stopping(ENVIRONMENTS[name], after), tmp_path, resumed, async_collection=overlap)
+    train(ENVIRONMENTS[name], tmp_path, resume=True, async_collection=overlap)
     assert digest(tmp_path) == expected
     assert "could not be put back" not in capsys.readouterr().out
 
 
 def test_a_digest_is_of_what_was_computed(whole: Callable[..., dict[str, str]], tmp_path: Path) -> None:
-    expected = whole("retraced images", overlap="off")
-    train(environments.Catch, tmp_path, overlap="off", seed=1)
+    expected = whole("retraced images", async_collection="off")
+    train(environments.Catch, tmp_path, async_collection="off", seed=1)
     assert all(digest(tmp_path)[part] != value for part, value in expected.items())
 
 
 def test_worker_processes_are_put_back(
     whole: Callable[..., dict[str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected, parallel = whole("retraced images", overlap="off"), {"env.parallel": True, "overlap": "off"}
+    expected, parallel = (
+        whole("retraced images", async_collection="off"),
+        {"env.parallel": True, "async_collection": "off"},
+    )
     calls = itertools.count(1)
 
     def collect_and_stop(self: Collector, policy: Any) -> Any:
@@ -142,12 +145,12 @@ CONTEXT.set_forkserver_preload(["torch", "reverie.training.trainer", "tests.trai
 
 
 def train_in_process(name: str, folder: str) -> None:
-    train(ENVIRONMENTS[name], Path(folder), resume=True, overlap="off")
+    train(ENVIRONMENTS[name], Path(folder), resume=True, async_collection="off")
 
 
 @pytest.mark.parametrize("name", ["retraced images", "a console's own state"])
 def test_killed_at_any_instant(name: str, whole: Callable[..., dict[str, str]], tmp_path: Path) -> None:
-    expected = whole(name, overlap="off")
+    expected = whole(name, async_collection="off")
     warm = CONTEXT.Process(target=int)  # The first one waits for the imports of the server.
     warm.start()
     warm.join()
@@ -312,7 +315,7 @@ def test_killed_while_it_is_finished(
     where: str, whole: Callable[..., dict[str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After the last evaluation, or the last row of metrics; nothing is saved between these and the end."""
-    expected = whole("retraced images", overlap="off", checkpoint_every=48)
+    expected = whole("retraced images", async_collection="off", checkpoint_every=48)
 
     def die(trainer: Trainer, *arguments: Any) -> Any:
         if trainer.state.evaluated_at if where == "_video" else trainer.state.finished_at:
@@ -323,14 +326,14 @@ def test_killed_while_it_is_finished(
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, where, die)
         with pytest.raises(KeyboardInterrupt):
-            train(environments.Catch, tmp_path, overlap="off", checkpoint_every=48)
-    train(environments.Catch, tmp_path, resume=True, overlap="off", checkpoint_every=48)
+            train(environments.Catch, tmp_path, async_collection="off", checkpoint_every=48)
+    train(environments.Catch, tmp_path, resume=True, async_collection="off", checkpoint_every=48)
     assert digest(tmp_path) == expected
 
 
 def train_and_die_at_the_first_checkpoint(folder: str) -> None:
     Checkpoints.save = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[method-assign,assignment]
-    train(environments.Catch, Path(folder), overlap="off")
+    train(environments.Catch, Path(folder), async_collection="off")
 
 
 def test_killed_before_the_first_checkpoint_begins_anew(whole: Callable[..., dict[str, str]], tmp_path: Path) -> None:
@@ -338,8 +341,8 @@ def test_killed_before_the_first_checkpoint_begins_anew(whole: Callable[..., dic
     process.start()
     process.join()
     assert process.exitcode == -signal.SIGKILL and (tmp_path / "replay" / "index.json").exists()
-    train(environments.Catch, tmp_path, resume=True, overlap="off")
-    assert digest(tmp_path) == whole("retraced images", overlap="off")
+    train(environments.Catch, tmp_path, resume=True, async_collection="off")
+    assert digest(tmp_path) == whole("retraced images", async_collection="off")
 
 
 class PipeBreaks(Exception):

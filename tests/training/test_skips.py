@@ -22,7 +22,7 @@ from reverie.training.verify import verify
 
 RUN: dict[str, Any] = {
     **{"env.parallel": False, "threads": 1, "steps": 200, "prefill": 40, "train_every": 8, "pretrain": 0, "seed": 2},
-    **{"eval_every": 0, "video_every": 0, "log_every": 40, "checkpoint_every": 80, "overlap": "off"},
+    **{"eval_every": 0, "video_every": 0, "log_every": 40, "checkpoint_every": 80, "async_collection": "off"},
 }
 UPDATES = 20
 
@@ -68,7 +68,7 @@ def test_skipped_updates_are_told_and_counted(
     real = Skips.__init__
     monkeypatch.setattr(Skips, "__init__", lambda self, *args: real(self, *args, at_once))
     spoil(lambda number: number in (3, 7, 8, 9, 20))
-    agent = train(tmp_path, max_skips=3)
+    agent = train(tmp_path, max_nonfinite_updates=3)
     assert finite(agent) and agent.updates == UPDATES
     rows = read_metrics(tmp_path / "metrics.jsonl")
     assert [row.get("updates/skipped") for row in rows] == [None, 1, 4, 4, 5]
@@ -90,8 +90,8 @@ def test_too_many_in_a_row_end_the_run(
     monkeypatch.setattr(Skips, "__init__", lambda self, *args: real(self, *args, at_once))
     spoil(lambda number: number >= 11)
     with pytest.raises(Diverged, match=r"reward_loss was not finite.*replay-step.*--resume") as caught:
-        train(tmp_path, max_skips=allowed)
-    assert f"max_skips is {allowed}" in str(caught.value)
+        train(tmp_path, max_nonfinite_updates=allowed)
+    assert f"max_nonfinite_updates is {allowed}" in str(caught.value)
     # Looked at later, one more may be needed until one was kept from its beginning.
     last = 11 + allowed + (allowed == 1 and not at_once)
     folder = tmp_path / "failures" / f"update-{last:09d}"
@@ -113,23 +113,23 @@ def test_a_run_that_ended_goes_on_from_the_checkpoint_before(
     tmp_path: Path, spoil: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    train(whole, max_skips=2)
+    train(whole, max_nonfinite_updates=2)
     with monkeypatch.context():
         spoil(lambda number: number >= 11)
         with pytest.raises(Diverged):
-            train(broken, max_skips=2)
+            train(broken, max_nonfinite_updates=2)
     monkeypatch.undo()
-    train(broken, max_skips=2, resume=True)
+    train(broken, max_nonfinite_updates=2, resume=True)
     assert digest(broken) == digest(whole)
 
 
 def test_skips_in_a_row_are_counted_across_a_stop(tmp_path: Path, spoil: Callable[..., None]) -> None:
     spoil(lambda number: number in (9, 10))
-    agent = train(tmp_path, max_skips=3, steps=120)
+    agent = train(tmp_path, max_nonfinite_updates=3, steps=120)
     assert agent.updates == 10
     spoil(lambda number: number in (1, 2))
     with pytest.raises(Diverged, match=r"in update 12. It was skipped, as were the 3 before it"):
-        train(tmp_path, max_skips=3, resume=True)
+        train(tmp_path, max_nonfinite_updates=3, resume=True)
 
 
 def test_replay_step_shows_what_is_not_finite(
@@ -137,7 +137,7 @@ def test_replay_step_shows_what_is_not_finite(
 ) -> None:
     spoil(lambda number: number >= 11)
     with pytest.raises(Diverged):
-        train(tmp_path, max_skips=1, pretrain_world_model=30)
+        train(tmp_path, max_nonfinite_updates=1, pretrain_world_model=30)
     (folder,) = (tmp_path / "failures").iterdir()
     capsys.readouterr()
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
@@ -174,4 +174,4 @@ def test_a_failure_that_cannot_be_kept_is_told_all_the_same(tmp_path: Path, spoi
     spoil(lambda number: number >= 11)
     tmp_path.joinpath("failures").write_text("in the way")
     with pytest.raises(Diverged, match=r"reward_loss was not finite.*could not be kept.*--resume"):
-        train(tmp_path, max_skips=0)
+        train(tmp_path, max_nonfinite_updates=0)

@@ -92,7 +92,7 @@ def test_same_seed_same_run(env: object, tmp_path: Path) -> None:
 
 @BOTH
 def test_worker_processes_change_nothing(overlap: str, tmp_path: Path) -> None:
-    settings = {"env.num_envs": 2, "overlap": overlap}
+    settings = {"env.num_envs": 2, "async_collection": overlap}
     inline = train("CartPole-v1", tmp_path / "inline", **settings)
     workers = train("CartPole-v1", tmp_path / "workers", **settings, **{"env.parallel": True})
     assert same(weights(inline), weights(workers))
@@ -101,7 +101,7 @@ def test_worker_processes_change_nothing(overlap: str, tmp_path: Path) -> None:
 @BOTH
 @pytest.mark.parametrize("envs", [1, 2, 5])
 def test_ratio_of_updates_to_steps(envs: int, overlap: str, tmp_path: Path) -> None:
-    settings = {"env.num_envs": envs, "pretrain": 3, "prefill": 60, "steps": 200, "overlap": overlap}
+    settings = {"env.num_envs": envs, "pretrain": 3, "prefill": 60, "steps": 200, "async_collection": overlap}
     agent = train("CartPole-v1", tmp_path, **settings)
     after_prefill = (200 - 60) / 8
     assert agent.agent_steps == 200
@@ -213,7 +213,7 @@ def test_stop_saves_and_resumes(
 ) -> None:
     monkeypatch.setattr(Stops, "kind", kind)
     monkeypatch.setattr(Stops, "count", 0)
-    settings = {"overlap": overlap, "eval_every": 0}
+    settings = {"async_collection": overlap, "eval_every": 0}
     with pytest.raises(Stopped, match=r"Stopped at step \d+ and saved .*; continue with resume=True") as caught:
         train(Stops, tmp_path, steps=1_000_000, **settings)
     assert caught.value.signal == kind
@@ -305,7 +305,7 @@ def test_batch_longer_than_any_episode(tmp_path: Path) -> None:
 def test_broken_environment_loses_nothing(overlap: str, tmp_path: Path) -> None:
     environments.Breaks.count = 0
     with pytest.raises(EnvError, match="a wire came loose"):
-        train(environments.Breaks, tmp_path, eval_every=0, overlap=overlap)
+        train(environments.Breaks, tmp_path, eval_every=0, async_collection=overlap)
     saved = reverie.load(tmp_path)
     assert saved.agent_steps == 99
     assert saved.updates > 0

@@ -82,7 +82,7 @@ def test_a_bit_is_a_categorical_of_two_classes() -> None:
 
 @pytest.mark.parametrize(("kind", "size"), [("categorical", 15), ("binary", 15), ("gaussian", 3)])
 def test_width_of_a_sample(kind: str, size: int) -> None:
-    latents = make_latents(RSSMConfig(latents=kind, variables=3, classes=5))
+    latents = make_latents(RSSMConfig(latents=kind, stoch=3, classes=5))
     raw = torch.randn((2, int(np.prod(latents.stats_shape))))
     stats = latents.stats(raw)
     noise = latents.draw_noise((2,), torch.Generator().manual_seed(0))

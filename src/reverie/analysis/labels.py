@@ -17,7 +17,7 @@ COMPUTATION = frozenset(
         "training.device",
         "training.precision",
         "training.threads",
-        "training.overlap",
+        "training.async_collection",
         "training.compile",
         "training.cuda_graphs",
     }

@@ -101,7 +101,7 @@ class Behavior(nn.Module):
                 reward = add_entropy(reward, self.actor, trajectory, scalars["entropy_weight"], gamma)
             trajectory = trajectory._replace(reward=reward)
             value = critic(trajectory.feat)
-            target = value_targets(trajectory, value, self.config.lambda_)
+            target = value_targets(trajectory, value, self.config.return_lambda)
         loss_actor, entropy = actor_loss(
             self.actor,
             trajectory,
@@ -138,12 +138,12 @@ class Behavior(nn.Module):
 
         Args:
             updates: updates of the critic before the latest one. The first call always makes a full copy; then every
-                `target_every`-th one copies, taking over the share `target_fraction`. Updates of the world model alone
-                do not count.
+                `target_update_interval`-th one copies, taking over the share `target_tau`. Updates of the world model
+                alone do not count.
         """
         config = self.config.critic
-        if updates % config.target_every:
+        if updates % config.target_update_interval:
             return
-        fraction = 1.0 if updates == 0 else config.target_fraction
+        fraction = 1.0 if updates == 0 else config.target_tau
         for target, source in zip(self.target_critic.parameters(), self.critic.parameters(), strict=True):
             target.lerp_(source, fraction)

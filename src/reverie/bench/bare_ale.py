@@ -83,7 +83,7 @@ class VectorALE:
             stack_num=1,
             frameskip=config.action_repeat,
             maxpool=config.action_repeat > 1,
-            noop_max=config.noops,
+            noop_max=config.noop_max,
             reward_clipping=False,
             use_fire_reset=False,
         )

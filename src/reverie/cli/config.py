@@ -37,7 +37,7 @@ def run(argv: list[str]) -> None:
     groups: dict[str, list[Text]] = {}
     for path, value in config_io.flatten(config).items():
         owner, leaf = path.rsplit(".", 1)
-        line = Text(f"  {leaf:<20} {show(value)}")
+        line = Text(f"  {leaf:<24} {show(value)}")
         if path in changed:
             line.append(f"   (default: {show(changed[path])})", "dim")
         groups.setdefault(owner, []).append(line)

@@ -173,6 +173,9 @@ def _setting(name: str, flag: str, own: Iterable[str], hints: dict[str, Any], ta
     if path:
         members = [option(member) for member in hints if member.startswith(f"{path}.")]
         raise UsageError(f"{flag} is a group of settings; set one of them, such as {members[0]}.")
+    if takes_settings and (present := config_io.renamed(flag.lstrip("-"))):
+        now = config_io.any_of([option(path) for path in present])
+        raise UsageError(f"reverie {name} has no option '{flag}'. It is now {now}.")
     settings = [option(near) for near in config_io.nearest_settings(flag.lstrip("-"))] if takes_settings else []
     # Several settings may end in just these words: then all of them are worth naming.
     word = flag.lstrip("-").replace("_", "-")

@@ -55,7 +55,7 @@ def make_env(config: EnvConfig, seed: int, factory: EnvFactory | None = None, su
             "creates the environment instead."
         )
     supervised = supervised and not isinstance(factory, InstanceFactory)
-    in_workers = SUPPORTED and config.parallel and (config.num_envs > 1 or config.timeout > 0)
+    in_workers = SUPPORTED and config.parallel and (config.num_envs > 1 or config.step_timeout > 0)
     # In this process, one that is made anew leaves the others alone.
     count = min(config.num_envs, _cores()) if in_workers else config.num_envs if supervised else 1
     chunks: list[list[int]] = [chunk.tolist() for chunk in np.array_split(np.arange(config.num_envs), count)]
@@ -149,7 +149,7 @@ def _start_group(
     if not in_worker:
         return LocalGroup(builders)
     label = f"environments {numbers[0]} to {numbers[-1]}" if len(numbers) > 1 else f"environment {numbers[0]}"
-    return RemoteGroup(builders, label, config.timeout)
+    return RemoteGroup(builders, label, config.step_timeout)
 
 
 def _build(config: EnvConfig, seed: int, index: int, factory: EnvFactory | None) -> EnvRunner:
@@ -211,7 +211,7 @@ def _atari(config: EnvConfig, spec: gymnasium.envs.registration.EnvSpec) -> Atar
         spec.kwargs["game"],
         action_repeat=config.action_repeat,
         sticky_actions=config.sticky_actions,
-        noops=config.noops,
+        noops=config.noop_max,
         grayscale=config.grayscale,
         full_action_space=config.full_action_space,
         image_size=config.image_size,

@@ -184,8 +184,8 @@ class RemoteGroup:
         if self._is_ready and self._timeout and not self._pipe.poll(self._timeout):
             self._process.kill()
             raise EnvError(
-                f"The worker process of {self._label} did not answer within {self._timeout:g} seconds (env.timeout) "
-                "and was killed."
+                f"The worker process of {self._label} did not answer within {self._timeout:g} seconds "
+                "(env.step_timeout) and was killed."
             )
         try:
             message = memoryview(self._pipe.recv_bytes())

@@ -40,7 +40,7 @@ class Optimizer:
         self.parameters: list[Tensor] = [p for module in modules for p in module.parameters()]
         self._config = config
         self._lr = parse_schedule(config.lr)
-        self._decayed = [p for p in self.parameters if config.decay == "all" or p.ndim > 1]
+        self._decayed = [p for p in self.parameters if config.weight_decay_on == "all" or p.ndim > 1]
         self._mean = [torch.zeros_like(p) for p in self.parameters]
         self._square = [torch.zeros_like(p) for p in self.parameters]
         self._steps = [torch.full((), CORRECTED, device=p.device) for p in self.parameters]
@@ -72,9 +72,11 @@ class Optimizer:
         norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
         sound = loss.detach().isfinite() & norm.isfinite()
         skipped = (~sound).float()
-        if self._config.clip:
-            # min(1/norm, 1/clip) * clip
-            torch._foreach_mul_(gradients, self._config.clip * (1 / norm).clamp(max=1 / self._config.clip))
+        if self._config.max_grad_norm:
+            # min(1/norm, 1/max_grad_norm) * max_grad_norm
+            torch._foreach_mul_(
+                gradients, self._config.max_grad_norm * (1 / norm).clamp(max=1 / self._config.max_grad_norm)
+            )
         with torch.no_grad():
             torch._foreach_mul_(self._decayed, torch.where(sound, 1 - self._config.weight_decay, 1.0))
             self._apply(gradients, lr, skipped)

@@ -3,7 +3,7 @@
 A replay is a folder: `index.json` says which rows are committed and which episodes they form, and the segments (see
 `segments.py`) hold the arrays. The index is replaced as a whole by a commit, after the rows that it counts have
 reached the disk. Rows written since then are not counted by it, so a program that dies leaves the last commit behind.
-Rows beyond it, which reach the disk within `replay.sync_every`, can be counted again (`Replay.take_back`).
+Rows beyond it, which reach the disk within `replay.fsync_interval`, can be counted again (`Replay.take_back`).
 
 The data of the last two commits are not deleted, even where they exceed the capacity: a checkpoint that was not
 completed after its commit still leaves the one before it.
@@ -68,7 +68,7 @@ class Replay:
         self._index = EpisodeIndex(max(num_streams, held), config.capacity, config.batch_length + 1)
         rows = stored.segment_steps if stored else segment_steps(config.capacity, num_streams)
         identity = stored.identity if stored else secrets.randbits(62)
-        self._segments = SegmentStore(self.directory, self._specs, rows, identity, config.sync_every)
+        self._segments = SegmentStore(self.directory, self._specs, rows, identity, config.fsync_interval)
         self._cleaned: list[int] = []  # First segment of each stream that was kept when dead ones were last deleted.
         self._has_later = False  # Whether rows after a commit that it went back to may still be taken back.
         self._pristine = bool(stored)  # A reopened replay is not touched before it is first written to.

@@ -58,7 +58,7 @@ def evaluate(
     generator = torch.Generator(agent.device).manual_seed(seed)
     policy = AgentPolicy(agent.player, deterministic=True, generator=generator)
     finished: list[list[Episode]] = [[] for _ in range(count)]
-    parallel = config.parallel and (config.num_envs > 1 or config.timeout > 0)
+    parallel = config.parallel and (config.num_envs > 1 or config.step_timeout > 0)
     with make_env(replace(config, num_envs=count, parallel=parallel), seed, factory) as env:
         if env.spec != agent.spec:
             raise EnvError(

@@ -42,9 +42,10 @@ class FaultCount:
         count = max(len(self._times), self._in_a_row)
         if count > self.allowed:
             raise EnvError(
-                f"{fault} This was failure {count} within an hour or in a row, and env.max_faults is {self.allowed}."
+                f"{fault} This was failure {count} within an hour or in a row, and env.max_restarts_per_hour is "
+                f"{self.allowed}."
             ) from fault
-        return f"{fault} {consequence} (failure {count} of the {self.allowed} that env.max_faults forgives)"
+        return f"{fault} {consequence} (failure {count} of the {self.allowed} that env.max_restarts_per_hour forgives)"
 
     def step_succeeded(self) -> None:
         """What comes next is not in a row with what was before."""

@@ -43,7 +43,7 @@ def least_memory(config: Config, spec: EnvSpec, cuda: bool = False) -> int:
     model, behavior, replay = config.world_model, config.behavior, config.replay
     rssm, images = model.rssm, any(observation.is_image for observation in spec.observations.values())
     observed = sum(observation.size for observation in spec.observations.values())
-    stochastic = rssm.variables * (1 if rssm.latents == "gaussian" else rssm.classes)
+    stochastic = rssm.stoch * (1 if rssm.latents == "gaussian" else rssm.classes)
     heads = _hidden(model.reward_head) + (_hidden(model.discount_head) if model.predict_discount else 0)
     recurrent = 3 * (rssm.hidden + rssm.deter)
     activations = recurrent + heads

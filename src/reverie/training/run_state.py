@@ -31,7 +31,7 @@ _MISSING = (
     "The replay has forgotten steps that it held at this checkpoint: the run goes on without them, and not bit for bit "
     "as it did then."
 )
-_SAME_GAME = ("num_envs", "parallel", "timeout", "max_faults")
+_SAME_GAME = ("num_envs", "parallel", "step_timeout", "max_restarts_per_hour")
 """Settings of environments that do not change what happens in each of them."""
 
 

@@ -35,7 +35,7 @@ class Skips:
 
     def __init__(self, parts: RunState, folder: Path, log: Callable[[str], None], at_once: bool | None = None) -> None:
         self._parts, self._folder, self._log = parts, folder, log
-        self._allowed = parts.agent.config.training.max_skips
+        self._allowed = parts.agent.config.training.max_nonfinite_updates
         self._at_once = parts.agent.device.type == "cpu" if at_once is None else at_once
         self._pending: _Pending | None = None
         self._kept: Snapshot | None = None
@@ -83,7 +83,7 @@ class Skips:
             so_far = "" if loop.skipped == 1 else f" So far {loop.skipped:,} updates were skipped."
             self._log(
                 f"{reason}: what it would have spoiled was left as it was.{so_far} More than {self._allowed} such "
-                "updates in a row (training.max_skips) end the run."
+                "updates in a row (training.max_nonfinite_updates) end the run."
             )
 
     def _give_up(self, update: "_Pending", begun: Snapshot, reason: str) -> NoReturn:
@@ -96,8 +96,9 @@ class Skips:
         count = self._parts.loop.skipped_in_a_row - 1
         skipped = f"It was skipped, as were the {count} before it" if count else "It was skipped"
         raise Diverged(
-            f"{reason}. {skipped}, and training.max_skips is {self._allowed}. Weights that so many batches break were "
-            f"not saved: {look} go on with --resume from the checkpoint before, for example with lower learning rates."
+            f"{reason}. {skipped}, and training.max_nonfinite_updates is {self._allowed}. Weights that so many "
+            f"batches break were not saved: {look} "
+            f"go on with --resume from the checkpoint before, for example with lower learning rates."
         )
 
 

@@ -83,7 +83,7 @@ class Trainer:
         """Finished episodes from which on it is said that all are too short to learn from."""
         self._block = 1
         """Random steps that environments are given at once; more where they are quick."""
-        self._faults = FaultCount(config.env.max_faults)
+        self._faults = FaultCount(config.env.max_restarts_per_hour)
         self._started = time.monotonic()
         """Time at which the run would have started, had it never been interrupted."""
         self._player_updates: int | None = None
@@ -95,10 +95,12 @@ class Trainer:
             (settings.seed, resumed[0] if resumed else 0)
         ).spawn(3)
         device = resolve_device(settings.device)
-        self._overlaps = settings.overlap == "on" or (settings.overlap == "auto" and device.type == "cuda")
+        self._overlaps = settings.async_collection == "on" or (
+            settings.async_collection == "auto" and device.type == "cuda"
+        )
         self._worker: Worker = Background(device) if self._overlaps else Inline()
         try:
-            seed, supervised = int(env_seed.generate_state(1)[0]), config.env.max_faults > 0
+            seed, supervised = int(env_seed.generate_state(1)[0]), config.env.max_restarts_per_hour > 0
             self.env = self._worker.start(lambda: make_env(config.env, seed, factory, supervised)).result()
         except BaseException:
             self._worker.close()
@@ -463,7 +465,7 @@ class Trainer:
                     self._display.log,
                 )
             except EnvError as error:
-                if not self.config.env.max_faults:
+                if not self.config.env.max_restarts_per_hour:
                     raise
                 self._forgive(error, "The evaluation begins anew.")
         raise AssertionError("attempts never end")

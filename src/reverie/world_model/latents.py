@@ -148,7 +148,7 @@ class Binary:
 def make_latents(config: RSSMConfig) -> LatentKind:
     """The kind that the configuration names."""
     if config.latents == "categorical":
-        return Categorical(config.variables, config.classes)
+        return Categorical(config.stoch, config.classes)
     if config.latents == "binary":
-        return Binary(config.variables * config.classes)
-    return Gaussian(config.variables, config.std_activation, config.min_std)
+        return Binary(config.stoch * config.classes)
+    return Gaussian(config.stoch, config.std_activation, config.min_std)

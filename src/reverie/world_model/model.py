@@ -49,7 +49,7 @@ class WorldModel(nn.Module):
             self.discount_head = MLP(self.rssm.feat_size, config.discount_head, outputs=1)
         kl = config.kl
         weights = (
-            {"transition": kl.transition, "latent_entropy": kl.entropy}
+            {"transition": kl.prior_scale, "latent_entropy": kl.posterior_entropy_scale}
             if kl.objective == "split"
             else {"kl_scale": kl.scale, "free_nats": kl.free_nats}
         )
@@ -95,7 +95,7 @@ class WorldModel(nn.Module):
 
         Heads whose gradient is stopped read features that are cut off from the representation (SPEC 21).
         """
-        through = self.config.gradients
+        through = self.config.head_gradients
         images = self.decoder.images(feat if through.image else feat.detach())
         vectors = self.decoder.vectors(feat if through.vector else feat.detach())
         result = {key: unit_normal_log_prob(mean, batch[key], 3) for key, mean in images.items()}
@@ -165,7 +165,7 @@ class WorldModel(nn.Module):
         return scalars["kl_scale"], *term
 
     def _scale(self, key: str) -> float:
-        scales = self.config.scales
+        scales = self.config.loss_scales
         if key in self.decoder.keys.images:
             return scales.image
         if key in self.decoder.keys.vectors:

@@ -164,7 +164,7 @@ def test_values_of_constant_heads() -> None:
     """Returns in imagination and in the replay, by hand."""
     reward, discount, value, gamma, lambda_, horizon = 0.3, 0.8, 2.0, 0.9, 0.6, 4
     config = preset("debug").override(
-        **{"world_model.discount": gamma, "behavior.lambda_": lambda_, "behavior.horizon": horizon,
+        **{"world_model.discount": gamma, "behavior.return_lambda": lambda_, "behavior.horizon": horizon,
            "world_model.reward_transform": "identity"}
     )  # fmt: skip
     agent = Dreamer(config, IMAGES, device="cpu")
@@ -193,7 +193,7 @@ def test_long_term_entropy_is_part_of_imagined_returns() -> None:
     """Random actions: every state but the last of a rollout pays its entropy, as far as the episode continues there."""
     weight, value, gamma, discount, lambda_, horizon = 0.5, 2.0, 0.9, 0.8, 0.6, 4
     config = preset("debug").override(
-        **{"world_model.discount": gamma, "behavior.lambda_": lambda_, "behavior.horizon": horizon,
+        **{"world_model.discount": gamma, "behavior.return_lambda": lambda_, "behavior.horizon": horizon,
            "behavior.long_term_entropy": True, "behavior.actor.entropy": weight}
     )  # fmt: skip
     agent = Dreamer(config, IMAGES, device="cpu")

@@ -62,7 +62,9 @@ def row(index: int, **values: float) -> dict[str, float]:
 
 
 def test_gradients_and_rows() -> None:
-    config = Config().override(**{"world_model.optimizer.clip": 10, "behavior.actor.optimizer.clip": 0})
+    config = Config().override(
+        **{"world_model.optimizer.max_grad_norm": 10, "behavior.actor.optimizer.max_grad_norm": 0}
+    )
     rows = [row(0, train__return=1.0)]
     for i, norm in enumerate([5.0, 11, 12, 8]):
         rows.append(

@@ -246,9 +246,9 @@ def test_a_collapse_is_found_once() -> None:
 def test_the_split_objective_has_weights_of_its_own() -> None:
     split = healthy().config.override(**{"world_model.kl.objective": "split"})
     wanted = {
-        "posterior-collapse": "--world-model.kl.transition 0.024 with --world-model.kl.entropy 0.006,",
-        "prior-far": "--world-model.kl.transition 0.24.",
-        "deterministic-latents": "--world-model.kl.entropy 0.06.",
+        "posterior-collapse": "--world-model.kl.prior-scale 0.024 with --world-model.kl.posterior-entropy-scale 0.006,",
+        "prior-far": "--world-model.kl.prior-scale 0.24.",
+        "deterministic-latents": "--world-model.kl.posterior-entropy-scale 0.06.",
     }
     for name, option in wanted.items():
         advice = {one.rule: one.advice for one in find(ill("", CASES[name][0], config=split), RULES)}[name]
@@ -256,9 +256,11 @@ def test_the_split_objective_has_weights_of_its_own() -> None:
 
 
 def test_heavy_rewards_are_not_made_heavier() -> None:
-    heavy = healthy().config.override(**{"world_model.scales.reward": 20})
+    heavy = healthy().config.override(**{"world_model.loss_scales.reward": 20})
     finding = find(ill("", CASES["rewards-missed"][0], config=heavy), RULES)[0]
-    assert "weigh 20 already: train longer" in finding.advice and "--world-model.scales.reward" not in finding.advice
+    assert (
+        "weigh 20 already: train longer" in finding.advice and "--world-model.loss-scales.reward" not in finding.advice
+    )
 
 
 def test_a_world_model_that_learned_first_is_not_told_to() -> None:
@@ -308,13 +310,13 @@ def test_the_worst_comes_first() -> None:
 
 def test_a_run_of_vectors_without_discounts_and_metrics() -> None:
     """What is missing is left out, and breaks nothing."""
-    config = healthy().config.override(**{"world_model.scales.vector": 2.0})
+    config = healthy().config.override(**{"world_model.loss_scales.vector": 2.0})
     predictions = {"state": Horizons([0.9] * 9, [0.0] + [2.0] * 8, [1.0] * 9)}
     report = ill("", images=(), predictions=predictions, discounts=None, config=config)
     report = ill("values", ill("latents", report, kl=0.1), replayed=None)
     learning = replace(report.learning, rows=0, gradients={}, trends={}, returns={})
     findings = find(ill("", report, learning=learning), RULES)
-    assert findings[0].rule == "posterior-collapse" and "--world-model.scales.vector 6" in findings[0].advice
+    assert findings[0].rule == "posterior-collapse" and "--world-model.loss-scales.vector 6" in findings[0].advice
     assert {finding.section for finding in findings}.isdisjoint({"discount", "learning"})
     assert find(ill("", report, predictions={}, learning=learning), RULES)
 

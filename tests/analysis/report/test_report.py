@@ -350,7 +350,7 @@ def test_variant_of_a_preset(name: str, variant: str) -> None:
 def test_long_names_have_room(tmp_path: Path) -> None:
     """The legend lies above the axes, however long the names of the agents are."""
     for number, variant in enumerate(("full", "gaussian-latents", "no-kl-balancing", "no-gru-norm", "binary-latents")):
-        settings = {"behavior__horizon": 5 + number, "behavior__lambda_": 0.5 + number / 100}
+        settings = {"behavior__horizon": 5 + number, "behavior__return_lambda": 0.5 + number / 100}
         settings |= {"replay__batch_size": 8 + number, "replay__batch_length": 20 + number}
         write_run(tmp_path / variant, variant=variant, **settings)
     found = compare([read_run(folder) for folder in sorted(tmp_path.iterdir())])

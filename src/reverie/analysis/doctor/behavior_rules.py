@@ -122,7 +122,7 @@ def _clipped(r: Report) -> str | None:
 
 def _clip_advice(r: Report) -> str:
     options = [
-        f"{times(r, f'{OPTIMIZERS[name]}.clip', 2 * found.median / found.clip)} with {rate(r, name, 0.5)}"
+        f"{times(r, f'{OPTIMIZERS[name]}.max_grad_norm', 2 * found.median / found.clip)} with {rate(r, name, 0.5)}"
         for name, found in _often_clipped(r).items()
     ]
     return f"A wider clip and a smaller rate: {', '.join(options)}."
@@ -158,14 +158,14 @@ BEHAVIOR_RULES: tuple[Rule, ...] = (
         "critic-blind", "value", "note", _blind,
         "The critic hardly tells good states from bad ones, and so the actor's advantages are mostly noise.",
         lambda r: "First correct what the sections on prediction and reward name; then a faster critic, "
-        f"{rate(r, 'critic', 2)}, or newer targets, {times(r, 'behavior.critic.target_every', 0.5)}.",
+        f"{rate(r, 'critic', 2)}, or newer targets, {times(r, 'behavior.critic.target_update_interval', 0.5)}.",
         early=False,
     ),
     Rule(
         "values-too-high", "value", "warning", _over,
         "The critic promises more than was ever earned. Part of that may be a better policy than those in the replay; "
         "the rest is wishful imagination.",
-        lambda r: f"Trust the model over fewer steps, {times(r, 'behavior.lambda_', 0.9)} or "
+        lambda r: f"Trust the model over fewer steps, {times(r, 'behavior.return_lambda', 0.9)} or "
         f"{times(r, 'behavior.horizon', 2 / 3)}; see the reward and discount sections first.",
         early=False,
     ),
@@ -204,7 +204,7 @@ BEHAVIOR_RULES: tuple[Rule, ...] = (
     Rule(
         "updates-skipped", "learning", "warning", _skipped,
         "Their losses or gradients were not finite. Weights are sound, but nothing was learnt from these batches.",
-        lambda r: f"{rate(r, 'model', 0.5)}, or --precision fp32; --training.max-skips 0 shows the first such update.",
+        lambda r: f"{rate(r, 'model', 0.5)}, or --precision fp32; --max-nonfinite-updates 0 shows the first one.",
     ),
     Rule(
         "gradients-clipped", "learning", "warning", _clipped,

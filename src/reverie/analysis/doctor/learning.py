@@ -118,9 +118,9 @@ def measure_learning(rows: Rows, config: Config) -> Learning:
     """
     learnt = [row for row in rows if "model/loss" in row or "model/gradient_norm" in row]
     clips = {
-        "model": config.world_model.optimizer.clip,
-        "actor": config.behavior.actor.optimizer.clip,
-        "critic": config.behavior.critic.optimizer.clip,
+        "model": config.world_model.optimizer.max_grad_norm,
+        "actor": config.behavior.actor.optimizer.max_grad_norm,
+        "critic": config.behavior.critic.optimizer.max_grad_norm,
     }
     gradients = {}
     for name, metric in NORMS.items():

@@ -132,7 +132,7 @@ def _look(agent: Dreamer, data: Batch, posterior: State, prior: Tensor, generato
         rewards = add_entropy(rewards, behavior.actor, trajectory, weight, model.config.discount)
     trajectory = trajectory._replace(reward=rewards)
     critic = behavior.target_critic if behavior.config.critic.slow_target else behavior.critic
-    target = value_targets(trajectory, critic(trajectory.feat), behavior.config.lambda_)[0]
+    target = value_targets(trajectory, critic(trajectory.feat), behavior.config.return_lambda)[0]
     gamma = model.config.discount
     discount = data["discount"] if model.config.predict_discount else torch.full_like(data["reward"], gamma)
     return Seen(

@@ -55,7 +55,7 @@ LOST = 0.1
 
 HEAVY = 10.0
 """Scale of rewards from which a larger one is no longer advised: rewards then outweigh what a small object costs."""
-FORM_LATENTS = "--world-model.gradients.reward true"
+FORM_LATENTS = "--world-model.head-gradients.reward true"
 MODEL_FIRST = "let the world model learn from random play before behavior does, --training.pretrain-world-model 9000"
 """As in the preset atari-laptop (docs/results.md, Boxing)."""
 
@@ -261,7 +261,7 @@ MODEL_RULES: tuple[Rule, ...] = (
         "unused-variables", "latents", "note", _unused_variables,
         "These variables follow from the deterministic state, or carry nothing. Harmless where predictions are good.",
         lambda r: f"If reconstruction is poor, {kl_scale(r, 0.3)}; otherwise fewer would do, in a new run: "
-        f"{times(r, 'world_model.rssm.variables', 0.5)}.",
+        f"{times(r, 'world_model.rssm.stoch', 0.5)}.",
         early=False,
     ),
     Rule(
@@ -308,11 +308,11 @@ MODEL_RULES: tuple[Rule, ...] = (
         "rewards-missed", "reward", "warning", _missed_rewards,
         "The actor learns from predicted rewards only: what the head does not predict, it cannot seek or avoid.",
         lambda r: (
-            f"Rewards weigh {r.config.world_model.scales.reward:g} already: train longer"
-            if r.config.world_model.scales.reward >= HEAVY
-            else f"Weigh rewards more, {times(r, 'world_model.scales.reward', 10)}"
+            f"Rewards weigh {r.config.world_model.loss_scales.reward:g} already: train longer"
+            if r.config.world_model.loss_scales.reward >= HEAVY
+            else f"Weigh rewards more, {times(r, 'world_model.loss_scales.reward', 10)}"
         )
-        + ("" if r.config.world_model.gradients.reward else f", and let them form the latents, {FORM_LATENTS}")
+        + ("" if r.config.world_model.head_gradients.reward else f", and let them form the latents, {FORM_LATENTS}")
         + ("" if r.config.training.pretrain_world_model else f"; or in a new run {MODEL_FIRST}")
         + ". If what gives rewards is not reconstructed either, see the section on prediction first.",
         early=False,
@@ -320,7 +320,7 @@ MODEL_RULES: tuple[Rule, ...] = (
     Rule(
         "rewards-by-heart", "reward", "warning", _rewards_by_heart,
         "The model remembers where rewards were, and does not see where new ones come; imagination needs the latter.",
-        lambda r: _against_heart(r, f"less weight on rewards, {times(r, 'world_model.scales.reward', 0.5)}"),
+        lambda r: _against_heart(r, f"less weight on rewards, {times(r, 'world_model.loss_scales.reward', 0.5)}"),
         early=False,
     ),
     Rule(
@@ -332,14 +332,14 @@ MODEL_RULES: tuple[Rule, ...] = (
     Rule(
         "ends-missed", "discount", "warning", _missed_ends,
         "Imagined episodes go on where real ones end, and values there promise what never comes.",
-        lambda r: f"{times(r, 'world_model.scales.discount', 4)}. In Atari the last image of an episode often looks "
-        "like the one before: some ends cannot be seen, and where only a clock ends a game it matters little.",
+        lambda r: f"{times(r, 'world_model.loss_scales.discount', 4)}. In Atari the last image of an episode often "
+        "looks like the one before: some ends cannot be seen, and where only a clock ends a game it matters little.",
         early=False,
     ),
     Rule(
         "false-ends", "discount", "warning", _false_ends,
         "Imagined futures are discounted more than gamma says: values are too small and the actor short-sighted.",
-        lambda r: f"Train longer, or {times(r, 'world_model.scales.discount', 2)}.",
+        lambda r: f"Train longer, or {times(r, 'world_model.loss_scales.discount', 2)}.",
         early=False,
     ),
 )  # fmt: skip

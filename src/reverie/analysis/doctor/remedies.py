@@ -36,7 +36,9 @@ def option(path: str) -> str:
 def kl_scale(report: Report, factor: float) -> str:
     """A cheaper or dearer KL: its scale, or, where the objective is split, the weights of both parts."""
     if report.config.world_model.kl.objective == "split":
-        parts = [times(report, f"world_model.kl.{name}", factor, 0.1) for name in ("transition", "entropy")]
+        parts = [
+            times(report, f"world_model.kl.{name}", factor, 0.1) for name in ("prior_scale", "posterior_entropy_scale")
+        ]
         return " with ".join(parts)
     return times(report, "world_model.kl.scale", factor, 0.1)
 
@@ -44,20 +46,22 @@ def kl_scale(report: Report, factor: float) -> str:
 def harder_prior(report: Report) -> str:
     """A prior that is pulled harder towards the posterior."""
     if report.config.world_model.kl.objective == "split":
-        return times(report, "world_model.kl.transition", 3, 0.1)
+        return times(report, "world_model.kl.prior_scale", 3, 0.1)
     return f"--world-model.kl.balance 0.9, or {kl_scale(report, 3)}"
 
 
 def freer_posterior(report: Report) -> str:
     """A posterior for which entropy pays."""
     if report.config.world_model.kl.objective == "split":
-        return times(report, "world_model.kl.entropy", 3, 0.1)
+        return times(report, "world_model.kl.posterior_entropy_scale", 3, 0.1)
     return kl_scale(report, 3)
 
 
 def observation_scale(report: Report, factor: float) -> str:
     """More weight on the observation that findings speak of."""
-    return times(report, f"world_model.scales.{'image' if report.observation in report.images else 'vector'}", factor)
+    return times(
+        report, f"world_model.loss_scales.{'image' if report.observation in report.images else 'vector'}", factor
+    )
 
 
 def wider_decoder(report: Report) -> str:
