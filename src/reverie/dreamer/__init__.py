@@ -1,0 +1,26 @@
+"""DreamerV2, in plain PyTorch.
+
+Read in this order:
+
+    agent.py            Dreamer: one update from the batch to the three optimizers
+    world_model.py      WorldModel: preprocessing, loss, KL balancing
+    encoder_decoder.py  Encoder and Decoder for images and vectors
+    rssm.py             RSSM: GRU, prior, posterior
+    latents.py          categorical, Gaussian and binary latent states
+    imagination.py      imagine: rollouts of the actor inside the world model
+    actor_critic.py     lambda-return, actor and critic loss, target critic
+    heads.py            Actor, Critic, RewardNorm
+    policy.py           Policy: from observations to actions
+    distributions.py    one-hot, truncated normal, tanh normal
+    layers.py           Dense, MLP, LayerNorm, initialisation
+    optimizer.py        the release's Adam
+
+Letters of shapes: T time, B batch, H horizon, N rollouts or environments, A action, F features, E embedding, D
+deterministic state, Z sample, S variables, K classes. Tensors are time-major. "SPEC n" is row n of docs/fidelity.md.
+"""
+
+from reverie.dreamer.agent import Dreamer
+from reverie.dreamer.policy import ActState, Policy
+from reverie.dreamer.rssm import State
+
+__all__ = ["ActState", "Dreamer", "Policy", "State"]

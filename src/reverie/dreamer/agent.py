@@ -1,0 +1,201 @@
+"""The agent: DreamerV2 as a whole (paper, algorithm 1 and section 2).
+
+One update is `Dreamer.train_step`: the world model learns from a batch of sequences, then actor and critic learn from
+rollouts inside it.
+"""
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor, nn
+
+from reverie.config import Config
+from reverie.config_io import schedules_in_steps as config_in_steps
+from reverie.dreamer.actor_critic import ActorCritic
+from reverie.dreamer.layers import ScheduledValues, initialize
+from reverie.dreamer.optimizer import Optimizer
+from reverie.dreamer.policy import ActState, Mode, Policy, autocast
+from reverie.dreamer.rssm import State
+from reverie.dreamer.world_model import WorldModel
+from reverie.specs import EnvSpec
+
+Metrics = dict[str, Tensor]
+"""Scalars on the agent's device, by name."""
+NONFINITE = "train/nonfinite_updates"
+"""Metric of an update: 1 where a loss or gradients were not finite and an optimizer did not step, else 0."""
+
+
+class Dreamer(nn.Module):
+    """DreamerV2: world model, actor and critic with their optimizers and random generators."""
+
+    def __init__(
+        self,
+        config: Config,
+        spec: EnvSpec,
+        seed: int | None = None,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        """Build an untrained agent.
+
+        Args:
+            config: all settings.
+            spec: observations and actions of the environment.
+            seed: seed of weights and samples; None takes `config.training.seed`.
+            device: device of weights and samples.
+            dtype: precision of matrix products and convolutions, float32 or bfloat16.
+        """
+        super().__init__()
+        self.config, self.spec = config, spec
+        self.device, self.dtype = torch.device(device), dtype
+        in_steps = config_in_steps(config)
+        seeds = torch.Generator().manual_seed(config.training.seed if seed is None else seed)
+        weights_seed, learn_seed, act_seed = torch.randint(2**62, (3,), generator=seeds).tolist()
+        self.world_model = WorldModel(in_steps.world_model, spec)
+        self.actor_critic = ActorCritic(in_steps.behavior, self.world_model.rssm.feat_size, spec.action)
+        initialize(self, torch.Generator().manual_seed(weights_seed))
+        self.to(self.device)
+        self.model_optimizer = Optimizer([self.world_model], in_steps.world_model.optimizer)
+        self.actor_optimizer = Optimizer([self.actor_critic.actor], in_steps.behavior.actor.optimizer)
+        self.critic_optimizer = Optimizer([self.actor_critic.critic], in_steps.behavior.critic.optimizer)
+        self.generator = torch.Generator(self.device).manual_seed(learn_seed)
+        """Source of all samples of training."""
+        self.act_generator = torch.Generator(self.device).manual_seed(act_seed)
+        """Source of all samples of acting, unless `act` is given another one."""
+        self.carry: State | None = None
+        """Last posterior states of the previous batch, where the next batch starts unless `is_first` (SPEC 22)."""
+        self.updates = 0
+        """Calls of `train_step` and `train_world_model` so far."""
+        self.agent_steps = 0
+        """Steps taken in environments so far, set by the training loop: the position in all schedules."""
+
+    @property
+    def policy(self) -> Policy:
+        """Acting part of the agent, with the agent's own weights."""
+        model = self.world_model
+        return Policy(model.preprocess, model.encoder, model.rssm, self.actor_critic.actor, self.dtype)
+
+    def act(
+        self,
+        obs: Mapping[str, Tensor],
+        state: ActState | None = None,
+        mode: Mode = "sample",
+        generator: torch.Generator | None = None,
+    ) -> tuple[Tensor, ActState]:
+        """Choose actions in N environments; see `Policy.forward`.
+
+        Args:
+            obs: latest step of each environment, [N, …].
+            state: result of the previous call; None at the start.
+            mode: sample actions, or take the actor's mode, as in evaluation.
+            generator: source of latent states and actions; None is the agent's own.
+
+        Returns:
+            Actions [N, A], one-hot or in [-1, 1], and the new state.
+        """
+        state = self.policy(obs, state, mode, generator or self.act_generator)
+        return state.action, state
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Return a context in which matrix products and convolutions run in the agent's precision."""
+        return autocast(self.device, self.dtype)
+
+    def train_step(self, batch: Mapping[str, Tensor], *, sample: bool = True) -> Metrics:
+        """Update world model, actor and critic once (SPEC 23; golden files 13).
+
+        Rollouts start at every posterior state of the batch, inferred before the world model's update, and run in the
+        world model after it. Where the world model's loss or gradients are not finite nothing is updated; where those
+        of the actor or critic are not, it alone is not. The metric `train/nonfinite_updates` is 1 then.
+
+        Args:
+            batch: sequences of raw steps, [T, B, …].
+            sample: False takes the mode of every latent state and action, for comparisons.
+        """
+        metrics = self.update(self.to_device(batch), self.scheduled_values(), sample)
+        self.actor_critic.update_target()
+        self.updates += 1
+        return metrics
+
+    def train_world_model(self, batch: Mapping[str, Tensor]) -> Metrics:
+        """Update the world model alone: the first half of `train_step`.
+
+        Args:
+            batch: sequences of raw steps, [T, B, …].
+        """
+        *_, metrics = self.update_world_model(self.to_device(batch), self.scheduled_values())
+        self.updates += 1
+        return metrics
+
+    def to_device(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Move a batch to the agent's device, and start the carried state if the batch size is new."""
+        steps = {key: value.to(self.device, non_blocking=True) for key, value in batch.items()}
+        batch_size = steps["is_first"].shape[1]
+        if self.carry is None or self.carry.deter.shape[0] != batch_size:
+            self.carry = self.world_model.rssm.initial((batch_size,))
+        return steps
+
+    def scheduled_values(self) -> dict[str, float]:
+        """Return learning rates and loss weights of the next update."""
+        step = self.agent_steps
+        return {
+            **self.world_model.scheduled_values(step),
+            **self.actor_critic.scheduled_values(step),
+            "model_lr": self.model_optimizer.learning_rate(step),
+            "actor_lr": self.actor_optimizer.learning_rate(step),
+            "critic_lr": self.critic_optimizer.learning_rate(step),
+        }
+
+    def update(self, steps: dict[str, Tensor], values: ScheduledValues, sample: bool = True) -> Metrics:
+        """Update world model, actor and critic, and nothing that a recording of this call could not repeat."""
+        posterior, is_terminal, is_valid, metrics = self.update_world_model(steps, values, sample)
+        start = posterior.map(lambda part: part.flatten(0, 1))
+        learned = self.update_actor_critic(start, is_terminal.flatten(), is_valid, values, sample)
+        return metrics | learned | {NONFINITE: torch.maximum(metrics[NONFINITE], learned[NONFINITE])}
+
+    def update_world_model(
+        self, steps: dict[str, Tensor], values: ScheduledValues, sample: bool = True
+    ) -> tuple[State, Bool[Tensor, "T B"], Bool[Tensor, ""], Metrics]:
+        """Update the world model.
+
+        Returns:
+            Posterior states from before the update [T, B, …], whether each is terminal, whether the update was valid,
+            and metrics.
+        """
+        model = self.world_model
+        assert self.carry is not None
+        if model.preprocess.vector_norm is not None:
+            model.preprocess.vector_norm.update(steps)
+        noise = model.rssm.latents.draw_noise(steps["is_first"].shape, self.generator) if sample else None
+        with self.autocast():
+            loss, posterior, is_terminal, metrics = model.loss(steps, self.carry, noise, values)
+        grad_norm, is_valid = self.model_optimizer.step(loss, values["model_lr"])
+        posterior = posterior.map(torch.Tensor.detach)
+        for carried, new in zip(self.carry, posterior, strict=True):
+            carried.copy_(torch.where(is_valid, new[-1], carried))
+        metrics |= {"model/gradient_norm": grad_norm, NONFINITE: (~is_valid).float()}
+        return posterior, is_terminal, is_valid, metrics
+
+    def update_actor_critic(
+        self,
+        start: State,
+        is_terminal: Bool[Tensor, "N"],
+        is_valid: Bool[Tensor, ""],
+        values: ScheduledValues,
+        sample: bool = True,
+    ) -> Metrics:
+        """Update actor and critic on rollouts from start states [N, …], unless `is_valid` is False."""
+        model, actor_critic = self.world_model, self.actor_critic
+        noise = actor_critic.draw_noise(model, len(is_terminal), self.generator) if sample else None
+        with self.autocast():
+            losses = actor_critic.loss(model, start, is_terminal, noise, values, is_valid)
+        actor = self.actor_optimizer.step(losses.actor, values["actor_lr"], is_valid)
+        critic = self.critic_optimizer.step(losses.critic, values["critic_lr"], is_valid)
+        return {
+            **losses.metrics,
+            "actor/gradient_norm": actor.grad_norm,
+            "critic/gradient_norm": critic.grad_norm,
+            NONFINITE: (~(actor.is_valid & critic.is_valid)).float(),
+        }
