@@ -2,28 +2,34 @@
 
 agent = reverie.train("ALE/Pong-v5", preset="atari-small", logdir="runs/pong", steps=20_000)
 agent = reverie.load("runs/pong")
-action, state = agent.act(obs, state)
+policy = reverie.AgentPolicy(agent)
+action = policy(obs)
 """
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from reverie.agent import Dreamer
+    from reverie.acting import AgentPolicy
+    from reverie.agents import save_agent as save
     from reverie.config import Config
+    from reverie.dreamer import Dreamer
     from reverie.envs import make_env
     from reverie.presets import preset
     from reverie.training import load, train
 
-__all__ = ["Config", "Dreamer", "load", "make_env", "preset", "train"]
+__all__ = ["AgentPolicy", "Config", "Dreamer", "load", "make_env", "preset", "save", "train"]
 
 _HOMES = {
-    "Config": "reverie.config",
-    "Dreamer": "reverie.agent",
-    "load": "reverie.training",
-    "make_env": "reverie.envs",
-    "preset": "reverie.presets",
-    "train": "reverie.training",
+    "AgentPolicy": ("reverie.acting", "AgentPolicy"),
+    "Config": ("reverie.config", "Config"),
+    "Dreamer": ("reverie.dreamer", "Dreamer"),
+    "load": ("reverie.training", "load"),
+    "make_env": ("reverie.envs", "make_env"),
+    "preset": ("reverie.presets", "preset"),
+    "save": ("reverie.agents", "save_agent"),
+    "train": ("reverie.training", "train"),
 }
+"""Module and name of each public object."""
 
 
 def __getattr__(name: str) -> Any:
@@ -32,7 +38,8 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'reverie' has no attribute '{name}'")
     import importlib
 
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    module, attribute = _HOMES[name]
+    return getattr(importlib.import_module(module), attribute)
 
 
 def __dir__() -> list[str]:

@@ -1,58 +1,21 @@
-"""Decisions: what an agent does with what it sees, and copies of an agent that can do nothing else."""
+"""Act with an agent on NumPy observations, as environments give them."""
 
-from __future__ import annotations
-
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
-from copy import deepcopy
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
-from reverie.behavior.networks import Actor
-from reverie.config import Config
+from reverie.dreamer import ActState, Dreamer, Policy
+from reverie.dreamer.policy import Mode
 from reverie.errors import ObservationError
-from reverie.fast.cuda_graphs import CudaRecorder, Graphed, Recorder
-from reverie.fast.precision import prefers_bf16
-from reverie.networks.distributions import noisy_action
-from reverie.networks.scalars import Scalars
-from reverie.specs import STEP_KEYS, Array, ArraySpec, EnvSpec
-from reverie.world_model import State, WorldModel
-
-Observation = Mapping[str, Array | Tensor]
+from reverie.specs import STEP_KEYS, Array, ArraySpec
 
 
-class ActState(NamedTuple):
-    """What is remembered between two decisions in N environments."""
-
-    latent: State
-    """[N, …]"""
-    action: Tensor
-    """[N, A], the previous actions."""
-
-
-def product_dtype(device: torch.device, config: Config) -> torch.dtype:
-    """What `training.precision` stands for on a device."""
-    precision = config.training.precision
-    bf16 = precision == "bf16" or (precision == "auto" and prefers_bf16(device))
-    return torch.bfloat16 if bf16 else torch.float32
-
-
-def precision_name(device: torch.device, config: Config) -> str:
-    """What `training.precision` stands for on a device: `bf16` or `fp32`."""
-    return "bf16" if product_dtype(device, config) == torch.bfloat16 else "fp32"
-
-
-def autocast(device: torch.device, config: Config) -> AbstractContextManager[Any]:
-    """Where the precision is bf16, matrix products and convolutions inside run in bfloat16 (SPEC 37)."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=product_dtype(device, config) == torch.bfloat16)
-
-
-def to_tensors(steps: Observation, device: torch.device) -> dict[str, Tensor]:
-    """Arrays to tensors on a device; dtypes stay."""
+def to_tensors(steps: Mapping[str, Array | Tensor], device: torch.device) -> dict[str, Tensor]:
+    """Convert arrays to tensors of the same dtypes on a device."""
     return {
         key: (value if isinstance(value, Tensor) else torch.from_numpy(np.ascontiguousarray(value))).to(
             device, non_blocking=True
@@ -61,86 +24,107 @@ def to_tensors(steps: Observation, device: torch.device) -> dict[str, Tensor]:
     }
 
 
-def check_observation(observation: object, spec: EnvSpec, read: Sequence[str]) -> int:
-    """Make sure that an agent can act on an observation; keys that are not in its spaces are not looked at.
+class AgentPolicy:
+    """Policy of an agent in N environments, with the latent state of each.
 
     Args:
-        observation: should be arrays or tensors [N, …] by key, with `is_first` [N] or without.
-        spec: the spaces.
-        read: keys that must be there.
+        agent: the agent; its spec says which observations are valid.
+        mode: sample actions, or take the actor's mode, as in evaluation.
+        generator: source of latent states and actions; None is the agent's own.
+        policy: acts in place of `agent.policy`, such as a clone of it.
+    """
+
+    def __init__(
+        self,
+        agent: Dreamer,
+        mode: Mode = "sample",
+        generator: torch.Generator | None = None,
+        policy: Policy | None = None,
+    ) -> None:
+        self.policy = policy or agent.policy
+        self.state: ActState | None = None
+        """State of the environments; None before the first call."""
+        self._spec, self._mode, self._generator = agent.spec, mode, generator or agent.act_generator
+        norm = self.policy.preprocess.vector_norm
+        keys = self.policy.encoder.keys
+        needed = {*keys.images, *keys.vectors, *(norm.keys if norm is not None else ())}
+        self._keys = [key for key in agent.spec.observations if key in needed]
+
+    def __call__(self, obs: Mapping[str, Array | Tensor]) -> NDArray[np.float32]:
+        """Choose actions.
+
+        Args:
+            obs: latest step of each environment, [N, …]: the environment's keys, and `is_first` where an episode
+                starts, which resets that row of the state. Without `is_first` no row is reset. Images are uint8,
+                vectors are floats; further keys are ignored.
+
+        Returns:
+            Actions [N, A], one-hot or in [-1, 1].
+
+        Raises:
+            ObservationError: if the observation does not fit the agent's spaces. It is a `ValueError`, too.
+        """
+        num_envs = check_observation(obs, self._spec.observations, self._keys)
+        if self.state is not None and len(self.state.action) != num_envs:
+            raise ObservationError(
+                f"The observation has {num_envs} environments, but the policy's state has {len(self.state.action)}. "
+                "Call reset() before acting in others."
+            )
+        inputs = {key: obs[key] for key in (*self._keys, "is_first") if key in obs}
+        self.state = self.policy(to_tensors(inputs, self._generator.device), self.state, self._mode, self._generator)
+        return self.state.action.float().cpu().numpy()
+
+    def reset(self) -> None:
+        """Forget the state: the next observations start episodes."""
+        self.state = None
+
+
+def check_observation(obs: object, spaces: Mapping[str, ArraySpec], required: list[str]) -> int:
+    """Check that an agent can act on an observation; keys that are not in its spaces are ignored.
+
+    Args:
+        obs: arrays or tensors [N, …] by key, with `is_first` [N] or without.
+        spaces: shapes and dtypes without the axis of environments.
+        required: keys that must be present.
 
     Returns:
         N, the number of environments.
 
     Raises:
-        ObservationError: if it does not fit, or holds a number that is not finite.
+        ObservationError: if it does not fit, or contains a non-finite number.
     """
-    if not isinstance(observation, Mapping):
+    if not isinstance(obs, Mapping):
         raise ObservationError(
-            f"act() was given a {type(observation).__name__}. It reads a dictionary of {', '.join(read)}, "
-            "each an array of shape (N, ...) for N environments."
+            f"The observation is a {type(obs).__name__}. The agent reads a dictionary of {', '.join(required)}, each "
+            "an array of shape (N, ...) for N environments."
         )
     counts = {}
-    for key, entry in spec.observations.items():
-        if key in observation:
-            counts[f"'{key}'"] = _check_entry(key, observation[key], entry)
-        elif key in read:
+    for key, spec in spaces.items():
+        if key in obs:
+            counts[f"'{key}'"] = _check_entry(key, obs[key], spec)
+        elif key in required:
             raise ObservationError(
-                f"The observation has no '{key}'. The agent reads {', '.join(read)}. "
+                f"The observation has no '{key}'. The agent reads {', '.join(required)}. "
                 "Give each as an array of shape (N, ...) for N environments."
             )
-    if "is_first" in observation:
-        counts["is_first"] = _check_entry("is_first", observation["is_first"], STEP_KEYS["is_first"])
+    if "is_first" in obs:
+        counts["is_first"] = _check_entry("is_first", obs["is_first"], STEP_KEYS["is_first"])
     (first, count), *others = counts.items()
     for name, other in others:
         if other != count:
-            raise ObservationError(f"{name} is of {other} environments, but {first} of {count}. Give all of the same.")
+            raise ObservationError(
+                f"{name} has {other} environments, but {first} has {count}. Give all of the same number."
+            )
     return count
 
 
-def check_state(state: object, initial: ActState, count: int) -> None:
-    """Make sure that an agent can go on from a state.
-
-    Args:
-        state: should be what `act` returned for as many environments; None is the start.
-        initial: a state of the agent, for the sizes of its parts.
-        count: environments in the observation.
-
-    Raises:
-        ObservationError: if it does not fit.
-    """
-    if state is None:
-        return
-    advice = "Pass the state that act() returned for these environments, or None at the start."
-    if not isinstance(state, ActState):
-        raise ObservationError(f"The state is a {type(state).__name__}. {advice}")
-    if not isinstance(state.latent, State):
-        raise ObservationError(f"The latent of the state is a {type(state.latent).__name__}. {advice}")
-    parts = {**state.latent._asdict(), "action": state.action}
-    own = {**initial.latent._asdict(), "action": initial.action}
-    for name, part in parts.items():
-        if not isinstance(part, Tensor):
-            raise ObservationError(f"The {name} of the state is a {type(part).__name__}. {advice}")
-        wanted = own[name].shape[1:]
-        if part.ndim == 0 or part.shape[1:] != wanted:
-            needed = ", ".join(["N", *map(str, wanted)])
-            raise ObservationError(
-                f"The {name} of the state has shape {tuple(part.shape)}, but this agent's has ({needed}). {advice}"
-            )
-        if len(part) != count:
-            raise ObservationError(
-                f"The state is of {len(part)} environments, but the observation of {count}. {advice}"
-            )
-
-
-def _check_entry(key: str, value: Any, entry: ArraySpec) -> int:
-    """Return the number of environments in one entry of an observation; raises ObservationError if it does not fit."""
+def _check_entry(key: str, value: Any, spec: ArraySpec) -> int:
     shape = getattr(value, "shape", None)
     if shape is None:
         raise ObservationError(f"'{key}' is a {type(value).__name__}. Give a NumPy array or a tensor.")
-    if len(shape) == 0 or shape[1:] != entry.shape:
-        wanted = f"({', '.join(['N', *map(str, entry.shape)])}{',' if not entry.shape else ''})"
-        if shape == entry.shape:
+    if len(shape) == 0 or shape[1:] != spec.shape:
+        wanted = f"({', '.join(['N', *map(str, spec.shape)])}{',' if not spec.shape else ''})"
+        if shape == spec.shape:
             raise ObservationError(
                 f"'{key}' has shape {tuple(shape)}. Observations need a leading batch axis, {wanted}. "
                 "Add it with value[None]."
@@ -148,20 +132,20 @@ def _check_entry(key: str, value: Any, entry: ArraySpec) -> int:
         raise ObservationError(
             f"'{key}' has shape {tuple(shape)}, but {wanted} is needed. Convert it as reverie.make_env does."
         )
-    names, advice = _TAKEN[entry.dtype]
-    if value.dtype not in names:
+    dtypes, advice = _VALID_DTYPES[spec.dtype]
+    if value.dtype not in dtypes:
         raise ObservationError(f"'{key}' is {str(value.dtype).removeprefix('torch.')}, but the agent reads {advice}.")
-    if entry.dtype == "float32":
-        finite = value.isfinite() if isinstance(value, Tensor) else np.isfinite(value)
+    if spec.dtype == "float32":
+        is_finite = value.isfinite() if isinstance(value, Tensor) else np.isfinite(value)
         if value.dtype in _DOUBLE:
-            finite &= abs(value) <= np.finfo(np.float32).max
-        if not finite.all():
-            raise ObservationError(f"'{key}' holds NaN or infinity, perhaps as float32 only. Check its source.")
+            is_finite &= abs(value) <= np.finfo(np.float32).max
+        if not is_finite.all():
+            raise ObservationError(f"'{key}' has NaN or infinity, perhaps as float32 only. Check its source.")
     return int(shape[0])
 
 
 _DOUBLE = frozenset({np.dtype(np.float64), torch.float64})
-_TAKEN: dict[str, tuple[frozenset[Any], str]] = {
+_VALID_DTYPES: dict[str, tuple[frozenset[Any], str]] = {
     "uint8": (frozenset({np.dtype(np.uint8), torch.uint8}), "uint8. Give pixels from 0 to 255"),
     "bool": (frozenset({np.dtype(np.bool_), torch.bool}), "bool"),
     "float32": (
@@ -169,129 +153,4 @@ _TAKEN: dict[str, tuple[frozenset[Any], str]] = {
         "floats. Convert it to float32",
     ),
 }
-"""By dtype of a space: dtypes that `act` takes, and words for them."""
-
-
-class Player:
-    """The part of an agent that decides: encoder and RSSM of its world model, and its actor.
-
-    Args:
-        model: of which encoder, RSSM and the scale of vectors are used.
-        actor: the policy.
-        config: the agent's.
-        spec: the environment's observations and actions.
-        generator: source of samples; the player runs on its device.
-        recorder: of a graph for sampled decisions; None decides without one.
-    """
-
-    def __init__(
-        self,
-        model: WorldModel,
-        actor: Actor,
-        config: Config,
-        spec: EnvSpec,
-        generator: torch.Generator,
-        recorder: Recorder | None = None,
-    ) -> None:
-        self.model, self.actor = model, actor
-        self.config, self.spec = config, spec
-        self.generator = generator
-        self._graph = Graphed(self._decide_by_name, generator.device, recorder, "Acting") if recorder else None
-
-    def frozen(self) -> Player:
-        """A copy with weights of its own, which stay as they are until `copy_from`; it draws from the same generator.
-
-        Its weights are stored the way that a decision reads them, in the precision that it computes in: converting
-        them anew takes up to a third of a decision's time. On a GPU a decision is a recorded graph.
-        """
-        model, actor = deepcopy((self.model, self.actor))
-        for unused in ("decoder", "reward_head", "discount_head"):
-            if hasattr(model, unused):
-                delattr(model, unused)
-        dtype = product_dtype(self.generator.device, self.config)
-        for layer in (*model.modules(), *actor.modules()):
-            if isinstance(layer, nn.Linear | nn.Conv2d):
-                order = torch.channels_last if isinstance(layer, nn.Conv2d) else torch.contiguous_format
-                layer.weight = nn.Parameter(layer.weight.detach().to(dtype, memory_format=order))
-        model.requires_grad_(False)
-        actor.requires_grad_(False)
-        device, recorder = self.generator.device, None
-        if self.config.training.cuda_graphs and device.type == "cuda":
-            recorder = CudaRecorder(device, [self.generator])
-        return Player(model, actor, self.config, self.spec, self.generator, recorder)
-
-    @torch.no_grad()
-    def copy_from(self, source: Player) -> None:
-        """Take over another player's weights of this moment, into the memory that this one's are in."""
-        mine, theirs = self.tensors(), source.tensors()
-        torch._foreach_copy_(list(mine.values()), [theirs[name] for name in mine])
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Weights and statistics, by name."""
-        parts = nn.ModuleDict({"model": self.model, "actor": self.actor})
-        return {**dict(parts.named_parameters()), **dict(parts.named_buffers())}
-
-    def initial(self, count: int) -> ActState:
-        """The state at the start of N environments: all zeros."""
-        latent = self.model.rssm.initial((count,)).map(torch.Tensor.float)
-        return ActState(latent, latent.deter.new_zeros((count, self.spec.action.size)))
-
-    @torch.no_grad()
-    def act(
-        self,
-        observation: Observation,
-        state: ActState | None = None,
-        deterministic: bool = False,
-        *,
-        sample: bool = True,
-        generator: torch.Generator | None = None,
-    ) -> tuple[NDArray[np.float32], ActState]:
-        """Choose actions in N environments; see `Dreamer.act`."""
-        generator = generator or self.generator
-        device = generator.device
-        keys = [*self.spec.observations, "is_first"]
-        latest = to_tensors({key: observation[key] for key in keys if key in observation}, device)
-        count = next(iter(latest.values())).shape[0]
-        if "is_first" not in latest:
-            latest["is_first"] = torch.zeros(count, dtype=torch.bool, device=device)
-        state = self.initial(count) if state is None else state
-        if self._graph and sample and not deterministic and generator is self.generator:
-            state = _from_names(self._graph(latest | _by_name(state), {}))
-        else:
-            state = self._decide(latest, state, deterministic, sample, generator)
-        return state.action.float().cpu().numpy(), state
-
-    def _decide(
-        self,
-        latest: dict[str, Tensor],
-        state: ActState,
-        deterministic: bool,
-        sample: bool,
-        generator: torch.Generator,
-    ) -> ActState:
-        """The arithmetic of `act`, which looks at no value."""
-        model, actor = self.model, self.actor
-        steps = model.preprocess(latest)
-        count = steps["is_first"].shape[0]
-        with autocast(generator.device, self.config):
-            noise = model.rssm.latents.draw_noise((count,), generator) if sample else None
-            latent = model.rssm.observe_step(state.latent, state.action, model.encoder(steps), steps["is_first"], noise)
-            policy = actor(latent.feat)
-        if deterministic or not sample:
-            return ActState(latent, policy.sample(None))
-        action = policy.sample(actor.draw_noise((count,), generator))
-        sizes = self.spec.action.sizes if self.spec.action.kind == "discrete" else None
-        return ActState(latent, noisy_action(action, self.config.behavior.actor.exploration_noise, sizes, generator))
-
-    def _decide_by_name(self, inputs: dict[str, Tensor], scalars: Scalars) -> dict[str, Tensor]:
-        return _by_name(self._decide(inputs, _from_names(inputs), False, True, self.generator))
-
-
-def _by_name(state: ActState) -> dict[str, Tensor]:
-    parts = {**state.latent._asdict(), "action": state.action}
-    return {f"state/{name}": part for name, part in parts.items()}
-
-
-def _from_names(tensors: dict[str, Tensor]) -> ActState:
-    latent = State(*(tensors[f"state/{name}"] for name in State._fields))
-    return ActState(latent, tensors["state/action"])
+"""Valid dtypes of observations by dtype of the space, and words for them."""

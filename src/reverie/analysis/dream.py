@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from reverie.agent import Dreamer
+from reverie.acting import AgentPolicy
+from reverie.dreamer import Dreamer
 from reverie.envs import make_env
 from reverie.errors import RunError
 from reverie.specs import Step
-from reverie.training.collection import AgentPolicy, Collector
+from reverie.training.collection import Collector
 from reverie.training.dreams import draw_dream
 from reverie.training.evaluation import evaluation_seed
 from reverie.training.loading import load
@@ -49,7 +50,7 @@ def dream_run(run: Path, context: int, horizon: int, out: Path, device: str = "a
 def _play(agent: Dreamer, length: int) -> Step:
     """The first episode of at least `length` steps, [T, 1, …], broken off when it is long enough to choose from."""
     seed = evaluation_seed(agent.config.training.seed, 0)
-    policy = AgentPolicy(agent.player, generator=torch.Generator(agent.device).manual_seed(seed))
+    policy = AgentPolicy(agent, generator=torch.Generator(agent.device).manual_seed(seed))
     with make_env(replace(agent.config.env, num_envs=1), seed) as env:
         collector = Collector(env)
         longest = 0

@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from reverie.agent import Dreamer
+from reverie import kernels
+from reverie.acting import AgentPolicy
+from reverie.agents import build_agent
 from reverie.bench.bare_ale import BareALE, VectorALE, is_atari
 from reverie.bench.examples import example_env
 from reverie.bench.machine import prepare
@@ -15,7 +17,7 @@ from reverie.bench.spread import spread
 from reverie.config import Config
 from reverie.envs import make_env
 from reverie.specs import Step
-from reverie.training.collection import BLOCK, Actions, AgentPolicy, Collector, Policy, RandomPolicy
+from reverie.training.collection import BLOCK, Actions, Collector, Policy, RandomPolicy
 
 
 class TimedPolicy:
@@ -66,7 +68,8 @@ def measure_collect(config: Config, preset: str, repeats: int, seconds: float) -
         vector_ale = stack.enter_context(closing(VectorALE(env_config, env.num_groups))) if ale is not None else None
         collector = Collector(env)
         random_policy = RandomPolicy(env.spec.action, np.random.default_rng(0))
-        agent_policy = AgentPolicy(Dreamer(config, env.spec, seed=0).player.frozen())
+        agent = build_agent(config, env.spec, seed=0)
+        agent_policy = AgentPolicy(agent, policy=kernels.optimize(agent.policy.clone()))
         for _ in range(1 + repeats):
             if ale is not None and vector_ale is not None:
                 bare.append(ale.steps_per_second(seconds))

@@ -7,10 +7,9 @@ from typing import Any
 
 import torch
 
-from reverie.acting import precision_name
-from reverie.agent import device_name, resolve_device
+from reverie import kernels
 from reverie.config import Config
-from reverie.fast.memory import keep_freed_memory
+from reverie.devices import device_name, precision_name, resolve_device, resolve_dtype
 from reverie.provenance import commit, cpu_name, proc_entry, reverie_version, usable_cores
 
 CPU_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_tile", "amx_bf16")
@@ -34,7 +33,7 @@ def machine(config: Config) -> dict[str, Any]:
     device = resolve_device(config.training.device)
     on_gpu = device.type == "cuda"
     return {
-        "precision": precision_name(device, config),
+        "precision": precision_name(resolve_dtype(device, config.training.precision)),
         "device": device_name(device),
         "threads": torch.get_num_threads(),
         "cpu": cpu_name(),
@@ -54,7 +53,7 @@ def prepare(config: Config) -> None:
     """Set the process up as training does."""
     if config.training.threads:
         torch.set_num_threads(config.training.threads)
-    keep_freed_memory()
+    kernels.tune_malloc()
 
 
 def resident_mib() -> float | None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from reverie.agent import Dreamer
+from reverie.agents import build_agent
 from reverie.bench.examples import example_spec, random_batch
 from reverie.bench.machine import prepare, resident_mib
 from reverie.bench.spread import rounded, spread
@@ -65,7 +65,7 @@ def measure_replay(config: Config, preset: str, steps: int, batches: int, folder
     after = resident_mib()
     replay.close()
     prepare(config)
-    updates = train_step_seconds(Dreamer(config, spec, seed=0), UPDATES)
+    updates = train_step_seconds(build_agent(config, spec, seed=0), UPDATES)
     samples = settings.batch_size * settings.batch_length
     result = {
         "steps": replay.num_steps,

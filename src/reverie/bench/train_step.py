@@ -5,11 +5,14 @@ from typing import Any
 
 import torch
 
-from reverie.agent import Dreamer, resolve_device
+from reverie.acting import to_tensors
+from reverie.agents import build_agent, parameter_counts
 from reverie.bench.examples import example_spec, random_batch
 from reverie.bench.machine import prepare
 from reverie.bench.spread import spread
 from reverie.config import Config
+from reverie.devices import resolve_device
+from reverie.dreamer import Dreamer
 from reverie.training.memory import check_memory
 
 WARM_UP = 2
@@ -35,11 +38,11 @@ def measure_train_step(config: Config, preset: str, repeats: int) -> dict[str, A
     prepare(config)
     spec = example_spec(preset)
     check_memory(config, spec, resolve_device(config.training.device))
-    agent = Dreamer(config, spec, seed=0)
+    agent = build_agent(config, spec, seed=0)
     return {
         "batch": config.replay.batch_size,
         "length": config.replay.batch_length,
-        "parameters": agent.parameter_counts()["trained"],
+        "parameters": parameter_counts(agent)["trained"],
         **spread("seconds", train_step_seconds(agent, repeats)),
     }
 
@@ -47,7 +50,7 @@ def measure_train_step(config: Config, preset: str, repeats: int) -> dict[str, A
 def train_step_seconds(agent: Dreamer, repeats: int) -> list[float]:
     """Seconds of each `Dreamer.train_step` on one random batch, after some that are not timed."""
     replay = agent.config.replay
-    batch = agent.to_tensors(random_batch(agent.spec, replay.batch_length, replay.batch_size))
+    batch = to_tensors(random_batch(agent.spec, replay.batch_length, replay.batch_size), agent.device)
     seconds = []
     warm_up = WARM_UP_GPU if agent.device.type == "cuda" else WARM_UP
     for _ in range(warm_up + repeats):

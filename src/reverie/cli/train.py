@@ -19,7 +19,7 @@ from reverie.specs import EnvSpec
 from reverie.variants import configure, with_variant
 
 if TYPE_CHECKING:
-    from reverie.agent import Dreamer
+    from reverie.dreamer import Dreamer
 
 _BY_ENV = (
     "(default: by the environment: atari for ALE/..., minatar for MinAtar/..., vector without images, crafter or "

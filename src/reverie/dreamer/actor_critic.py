@@ -203,9 +203,7 @@ class ActorCritic(nn.Module):
         if self.config.long_term_entropy:
             reward = add_entropy(reward, self.actor, trajectory, values["entropy_weight"], model.config.discount)
         value = (self.target_critic if self.config.critic.slow_target else self.critic)(trajectory.feat)
-        target = lambda_return(
-            reward[:-1], value[:-1], trajectory.discount[:-1], value[-1], self.config.return_lambda
-        )
+        target = lambda_return(reward[:-1], value[:-1], trajectory.discount[:-1], value[-1], self.config.return_lambda)
         return ImaginedTargets(trajectory, reward, value, target)
 
     def loss(
@@ -232,9 +230,7 @@ class ActorCritic(nn.Module):
         # Reinforce with detached actions does not differentiate the rollout.
         differentiates = not is_zero(weights["dynamics_weight"]) or not self.detaches_action
         with nullcontext() if differentiates else torch.no_grad():
-            trajectory, reward, value, target = self.imagine_targets(
-                model, start, is_terminal, noise, values, is_valid
-            )
+            trajectory, reward, value, target = self.imagine_targets(model, start, is_terminal, noise, values, is_valid)
         loss_actor, entropy = actor_loss(
             self.actor, trajectory, target, value, **weights, detach_action=self.detaches_action
         )

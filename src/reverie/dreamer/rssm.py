@@ -1,8 +1,8 @@
 """The recurrent state-space model (paper, eq. 1).
 
-    h_t = f(h_{t-1}, s_{t-1}, a_{t-1})      recurrent model        `RSSM.recur`
-    s_t ~ q(s_t | h_t, x_t)                 representation model   `RSSM.observe_step`
-    s_t ~ p(s_t | h_t)                      transition predictor   `RSSM.prior`, `RSSM.imagine_step`
+h_t = f(h_{t-1}, s_{t-1}, a_{t-1})      recurrent model        `RSSM.recur`
+s_t ~ q(s_t | h_t, x_t)                 representation model   `RSSM.observe_step`
+s_t ~ p(s_t | h_t)                      transition predictor   `RSSM.prior`, `RSSM.imagine_step`
 """
 
 from collections.abc import Callable

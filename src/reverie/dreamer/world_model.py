@@ -178,9 +178,7 @@ class WorldModel(nn.Module):
         if config.predict_discount:
             self.discount_head = MLP(self.rssm.feat_size, config.discount_head, outputs=1)
 
-    def infer(
-        self, steps: Mapping[str, Tensor], state: State | None = None, noise: Tensor | None = None
-    ) -> Inference:
+    def infer(self, steps: Mapping[str, Tensor], state: State | None = None, noise: Tensor | None = None) -> Inference:
         """Infer the latent states of sequences: preprocess, encode, filter.
 
         Args:

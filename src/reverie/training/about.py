@@ -8,9 +8,8 @@ from typing import Any, NamedTuple
 
 import torch
 
-from reverie.acting import precision_name
-from reverie.agent import device_name, resolve_device
 from reverie.config import Config
+from reverie.devices import device_name, precision_name, resolve_device, resolve_dtype
 from reverie.files import replacing, seal
 from reverie.provenance import commit, cpu_name, reverie_version
 
@@ -73,7 +72,7 @@ def conditions(config: Config) -> dict[str, Any]:
         "cpu": cpu_name(),
         "threads": torch.get_num_threads(),
         "device": device_name(device),
-        "precision": precision_name(device, config),
+        "precision": precision_name(resolve_dtype(device, config.training.precision)),
     }
 
 

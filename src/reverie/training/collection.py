@@ -6,10 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from reverie.acting import ActState, Player
 from reverie.envs import BatchedEnv, EnvState
 from reverie.errors import EnvError
 from reverie.specs import ActionSpec, Step
@@ -60,28 +58,6 @@ class RandomPolicy:
 
     def _draw(self, rows: Actions, shape: tuple[int, ...]) -> Actions:
         return rows[self._rng.integers(len(rows), size=shape)]
-
-
-class AgentPolicy:
-    """An agent with its memory of the running episodes.
-
-    Args:
-        player: the part of the agent that acts.
-        deterministic: take the actor's mode, as in evaluation.
-        generator: of the agent's samples; None is its own.
-    """
-
-    def __init__(self, player: Player, deterministic: bool = False, generator: torch.Generator | None = None) -> None:
-        self._player = player
-        self._deterministic = deterministic
-        self._generator = generator
-        self.state: ActState | None = None
-        """What it remembers; None before it has acted."""
-
-    def __call__(self, step: Step) -> Actions:
-        """Act, and remember."""
-        action, self.state = self._player.act(step, self.state, self._deterministic, generator=self._generator)
-        return action
 
 
 class Episode(NamedTuple):

@@ -9,14 +9,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from reverie.agent import Dreamer
+from reverie.acting import AgentPolicy
 from reverie.config import EnvConfig
+from reverie.dreamer import Dreamer
 from reverie.envs import EnvFactory, make_env
 from reverie.envs.atari import ENTRY_POINT
 from reverie.envs.catalog import find_spec
 from reverie.errors import EnvError
 from reverie.training import watchdog
-from reverie.training.collection import AgentPolicy, Collector, Episode
+from reverie.training.collection import Collector, Episode
 from reverie.training.interrupts import StopRequest
 
 MAX_ENVS = 8
@@ -56,7 +57,7 @@ def evaluate(
     count = 1 if getattr(factory, "single", False) else min(episodes, MAX_ENVS)
     quota = [len(part) for part in np.array_split(np.arange(episodes), count)]
     generator = torch.Generator(agent.device).manual_seed(seed)
-    policy = AgentPolicy(agent.player, deterministic=True, generator=generator)
+    policy = AgentPolicy(agent, mode="mode", generator=generator)
     finished: list[list[Episode]] = [[] for _ in range(count)]
     parallel = config.parallel and (config.num_envs > 1 or config.step_timeout > 0)
     with make_env(replace(config, num_envs=count, parallel=parallel), seed, factory) as env:

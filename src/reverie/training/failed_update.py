@@ -1,7 +1,7 @@
 """An update that ended a run: what it began with, in a folder, and what comes of it when it is made again.
 
 The folder is a checkpoint of the agent alone (see `reverie.checkpoints`), from before the update, with the batch beside
-it and the metrics of the update in its state. So it can be loaded with `Dreamer.load`, too.
+it and the metrics of the update in its state. So it can be loaded with `reverie.load`, too.
 """
 
 import math
@@ -13,8 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from reverie.agent import SKIPPED, Dreamer
+from reverie import agents
 from reverie.checkpoints import Snapshot, read_checkpoint, understood, write_checkpoint
+from reverie.dreamer import Dreamer
+from reverie.dreamer.agent import NONFINITE
 from reverie.errors import CheckpointError
 
 BATCH, FAILURE = "batch", "failure"
@@ -23,7 +25,7 @@ BATCH, FAILURE = "batch", "failure"
 
 def beginning(agent: Dreamer, batch: Mapping[str, Tensor], world_model_alone: bool) -> Snapshot:
     """What an update begins with, in copies that it does not change."""
-    now = agent.snapshot()
+    now = agents.snapshot(agent)
     tensors = {**now.tensors, BATCH: batch}
     copies = {group: {name: value.detach().clone() for name, value in part.items()} for group, part in tensors.items()}
     return Snapshot(copies, {**now.state, FAILURE: {"world_model_alone": world_model_alone}})
@@ -105,13 +107,13 @@ def repeat(folder: Path, device: str | None = None) -> Repeated:
             f"{folder} holds no failed update: those are in the folder failures of a run that too many skipped updates "
             "have ended."
         )
-    agent = Dreamer.load(folder, device)
+    agent = agents.load_agent(folder, device)
     with understood(folder):
         return _repeat(agent, step, snapshot.tensors[BATCH], snapshot.state[FAILURE])
 
 
 def _repeat(agent: Dreamer, step: int, stored: Mapping[str, Tensor], failure: Mapping[str, Any]) -> Repeated:
-    batch = agent.to_tensors(stored)
+    batch = agent.to_device(stored)
     weights = tuple(_numbers(name, value) for name, value in agent.named_parameters())
     learn = agent.train_world_model if failure["world_model_alone"] else agent.train_step
     gradients: dict[str, Numbers] = {}
@@ -128,7 +130,7 @@ def _repeat(agent: Dreamer, step: int, stored: Mapping[str, Tensor], failure: Ma
         step=step,
         world_model_alone=failure["world_model_alone"],
         then={name: float(value) for name, value in failure["metrics"].items()},
-        now={name: float(value) for name, value in metrics.items() if name != SKIPPED},
+        now={name: float(value) for name, value in metrics.items() if name != NONFINITE},
         batch=tuple(_numbers(name, value) for name, value in batch.items()),
         weights=weights,
         gradients=tuple(gradients.values()),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from reverie.agent import SKIPPED
+from reverie.dreamer.agent import NONFINITE
 from reverie.fast.prefetch import Prefetcher
 from reverie.training import watchdog
 from reverie.training.memory import explained
@@ -57,7 +57,7 @@ class Learner:
                     self._skips.before(batch, world_model_alone)
                     agent = self._parts.agent
                     found = agent.train_world_model(batch) if world_model_alone else agent.train_step(batch)
-                    skipped = found.pop(SKIPPED)
+                    skipped = found.pop(NONFINITE)
                     metrics.add(found, unless=skipped)
                     self._skips.after(found, skipped)
                 metrics.add({"speed/threads": torch.get_num_threads()})

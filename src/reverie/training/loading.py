@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from reverie.agent import Dreamer
+from reverie.agents import load_agent
+from reverie.dreamer import Dreamer
 from reverie.training.run_folder import find_run
 
 
@@ -11,11 +12,11 @@ def load(path: Path | str, device: str = "auto") -> Dreamer:
 
     Args:
         path: a run folder (its newest checkpoint), one of its checkpoints (`RUN/checkpoints/best`), or a folder that
-            `Dreamer.save` wrote.
+            `reverie.save` wrote.
         device: auto, cpu or cuda.
 
     Raises:
         RunError: if there is no agent.
-        CheckpointError: if it is damaged; a sound checkpoint is offered where there is one.
+        CheckpointError: if it is damaged; a valid checkpoint is offered where there is one.
     """
-    return Dreamer.load(find_run(path).checkpoint, device)
+    return load_agent(find_run(path).checkpoint, device)

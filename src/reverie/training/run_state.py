@@ -9,10 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reverie.acting import ActState
-from reverie.agent import Dreamer
+from reverie import agents
+from reverie.acting import AgentPolicy
 from reverie.checkpoints import Snapshot, numpy_state, restore_numpy, state_from_json, state_to_json
 from reverie.config_io import flatten
+from reverie.dreamer import ActState, Dreamer, State
 from reverie.envs import BatchedEnv, EnvState
 from reverie.errors import CheckpointError, EnvError
 from reverie.files import Json
@@ -20,10 +21,9 @@ from reverie.replay import Replay
 from reverie.specs import Array, Step
 from reverie.training.about import conditions, otherwise
 from reverie.training.background import Worker
-from reverie.training.collection import AgentPolicy, Collector
+from reverie.training.collection import Collector
 from reverie.training.every import Every
 from reverie.training.metrics import Metrics
-from reverie.world_model import State
 
 ENVIRONMENTS, COLLECTOR, POLICY = "environments", "collector", "policy"
 """Files of a checkpoint, beside those of the agent."""
@@ -100,7 +100,7 @@ class RunState:
 
     def snapshot(self) -> Snapshot:
         """All of it; the replay is committed."""
-        agent = self.agent.snapshot()
+        agent = agents.snapshot(self.agent)
         self.loop.last_due = {name: every.last for name, every in self.due.items()}
         envs = self._environments()
         packed: dict[str, Tensor] = {}
@@ -124,7 +124,7 @@ class RunState:
             CheckpointError: if the agent has other sizes.
             ReplayError: if the replay is another one, or damaged.
         """
-        self.agent.restore(snapshot)
+        agents.restore(self.agent, snapshot)
         loop = snapshot.state["loop"]
         self.loop = LoopState(**as_finished(loop["state"]))
         for name, every in self.due.items():

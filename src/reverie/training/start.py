@@ -5,9 +5,10 @@ from typing import Any
 
 from rich.console import Console
 
-from reverie.agent import Dreamer
+from reverie.agents import load_agent
 from reverie.config import Config, EnvConfig
 from reverie.config_io import saved_settings
+from reverie.dreamer import Dreamer
 from reverie.envs import EnvFactory, as_factory, env_spec
 from reverie.presets import default_preset
 from reverie.presets import preset as preset_config
@@ -45,7 +46,7 @@ def train_config(
     with RunFolder.create(logdir, config, resume) as run:
         try:
             if run.resumed and (done := finished_steps(run)) >= config.training.steps:
-                agent = Dreamer.load(find_run(run.path).checkpoint, config.training.device)
+                agent = load_agent(find_run(run.path).checkpoint, config.training.device)
                 Console(highlight=False).print(nothing_to_do(done, config, run.saved_config()), soft_wrap=True)
                 return agent
             return Trainer(config, run, env_factory, origin).run()

@@ -12,13 +12,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from reverie.agent import Dreamer, resolve_device
+from reverie import kernels
+from reverie.acting import AgentPolicy
+from reverie.agents import build_agent, parameter_counts
 from reverie.checkpoints import Checkpoints, Snapshot, understood
 from reverie.config import Config
 from reverie.config_io import as_text
+from reverie.devices import resolve_device
+from reverie.dreamer import Dreamer
 from reverie.envs import EnvFactory, make_env
 from reverie.errors import CheckpointError, EnvError, ReverieError
-from reverie.fast.memory import keep_freed_memory
 from reverie.replay import Replay
 from reverie.shell import command_line
 from reverie.training import watchdog
@@ -26,7 +29,6 @@ from reverie.training.about import UNNAMED, Origin, names_of, note_start
 from reverie.training.background import PATIENCE, Background, Inline, Worker
 from reverie.training.collection import (
     BLOCK,
-    AgentPolicy,
     Block,
     Collector,
     Episode,
@@ -77,7 +79,7 @@ class Trainer:
         self._origin = origin
         settings = config.training
         self._cores = SharedCores(settings.threads)
-        keep_freed_memory()
+        kernels.tune_malloc()
         self._waits = False
         self._short_at = 10
         """Finished episodes from which on it is said that all are too short to learn from."""
@@ -86,8 +88,8 @@ class Trainer:
         self._faults = FaultCount(config.env.max_restarts_per_hour)
         self._started = time.monotonic()
         """Time at which the run would have started, had it never been interrupted."""
-        self._player_updates: int | None = None
-        """Updates behind the weights that the player acts with."""
+        self._policy_updates: int | None = None
+        """Updates of the weights that the policy acts with."""
         self.checkpoints = Checkpoints(run.checkpoints, settings.keep_checkpoints)
         resumed = self.checkpoints.load() if run.resumed else None
         # An environment that cannot be put back starts afresh, and not with the episodes that it has already played.
@@ -120,14 +122,14 @@ class Trainer:
     ) -> None:
         config, settings = self.config, self.config.training
         check_memory(config, self.env.spec, resolve_device(settings.device))
-        self.agent = Dreamer(config, self.env.spec)
+        self.agent = build_agent(config, self.env.spec)
         if resumed:
             check_files(run, resumed[1])
         else:
             run.begin(config)
         self.replay = Replay(run.replay, self.env.spec.step, config.replay, self.env.num_envs)
         self.collector = Collector(self.env)
-        self.player = self.agent.player.frozen()
+        self.policy = kernels.optimize(self.agent.policy.clone())
         """Acts while the agent learns."""
         sample_rng = np.random.default_rng(sample_seed)
         self._due = {
@@ -144,7 +146,7 @@ class Trainer:
             self.env,
             self._worker,
             self.collector,
-            AgentPolicy(self.player),
+            AgentPolicy(self.agent, policy=self.policy),
             self.metrics,
             self._due,
             sample_rng,
@@ -161,7 +163,7 @@ class Trainer:
             config.env.name,
             settings.steps * self.env.frames_per_step,
             preset=", ".join(name for name in names_of(run.path, self._origin) if name),
-            parameters=self.agent.parameter_counts()["trained"],
+            parameters=parameter_counts(self.agent)["trained"],
             device=str(self.agent.device),
             frames=self.frames,
             elapsed=self.state.seconds,
@@ -322,10 +324,10 @@ class Trainer:
         self._receive(block, "training")
 
     def _take_weights(self) -> None:
-        """Let the player act with the agent's weights of this moment."""
-        if self._player_updates != self.agent.updates:
-            self._player_updates = self.agent.updates
-            self.player.copy_from(self.agent.player)
+        """Copy the agent's weights into the policy that acts."""
+        if self._policy_updates != self.agent.updates:
+            self._policy_updates = self.agent.updates
+            self.policy.load_weights(self.agent.policy)
 
     def _collect(self, policy: Policy, count: int) -> "Future[Block]":
         """Begin to take `count` steps in each environment. A block is never broken off, so that it can be repeated."""
@@ -376,7 +378,7 @@ class Trainer:
     def _pretrain(self, stop: StopRequest) -> None:
         """Updates before the agent first acts: those of the world model alone, then those of the whole agent."""
         self.replay.check_sampleable(self.env.frames_per_step)
-        if self.agent.compiles:
+        if kernels.compiles(self.agent):
             self._display.log("Compiling parts of the model: the first updates take about a minute longer, once.")
         settings, state = self.config.training, self.state
         for _ in self._while_steps_stand_still(stop, lambda: state.pretraining, self._pretraining):

@@ -8,11 +8,11 @@ import numpy as np
 import torch
 
 from reverie import config_io
-from reverie.agent import Dreamer
 from reverie.analysis.doctor.learning import measure_learning
 from reverie.analysis.doctor.measure import measure
 from reverie.analysis.doctor.report import Report
 from reverie.config import EnvConfig
+from reverie.dreamer import Dreamer
 from reverie.errors import RunError
 from reverie.replay import ReplayReader
 from reverie.specs import Step

@@ -7,7 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from reverie.world_model.latents import Categorical, LatentKind
+from reverie.dreamer.latents import Categorical
+from reverie.dreamer.latents import Latents as LatentKind
 
 UNUSED_KL = 0.01
 """Nats of KL below which a variable says nothing that the prior does not say: a hundredth of 1.4 bits."""

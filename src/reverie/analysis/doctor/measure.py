@@ -1,13 +1,11 @@
 """All measurements on an agent: sequences pass through the model once, and the parts are put together."""
 
-from copy import deepcopy
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from reverie.acting import autocast
-from reverie.agent import Dreamer
+from reverie.acting import to_tensors
 from reverie.analysis.doctor.calibration import measure_discounts, measure_rewards
 from reverie.analysis.doctor.latents import measure_latents
 from reverie.analysis.doctor.learning import measure_learning
@@ -15,11 +13,9 @@ from reverie.analysis.doctor.policy import measure_policy
 from reverie.analysis.doctor.prediction import Errors, add, horizons, open_loop_errors
 from reverie.analysis.doctor.report import Report
 from reverie.analysis.doctor.values import Comparison, Values, compare, replay_returns
-from reverie.behavior.imagination import draw_imagination_noise, imagine
-from reverie.behavior.losses import add_entropy, value_targets
+from reverie.dreamer import Dreamer, State
+from reverie.dreamer.world_model import Batch
 from reverie.specs import Array, Step
-from reverie.world_model.model import Batch
-from reverie.world_model.rssm import State
 
 
 class Seen(NamedTuple):
@@ -55,7 +51,7 @@ def measure(
     means = _means(agent, batches)
     seen: list[Seen] = []
     errors: dict[str, Errors] = {}
-    with autocast(agent.device, agent.config):
+    with agent.autocast():
         for steps in batches:
             data, posterior, prior = _filter(agent, steps, generator)
             seen.append(_look(agent, data, posterior, prior, generator))
@@ -64,7 +60,7 @@ def measure(
         at_ends = _discounts_at_ends(agent, endings, generator)
         parts = {name: torch.cat([getattr(one, name) for one in seen], 1) for name in Seen._fields}
         feat = parts["feat"].flatten(0, 1)
-        policy = measure_policy(agent.behavior.actor(feat))
+        policy = measure_policy(agent.actor_critic.actor(feat))
     flat = {name: value.flatten(0, 1) for name, value in parts.items()}
     values, points = _values(parts, context)
     gamma = agent.config.world_model.discount
@@ -95,7 +91,7 @@ def _means(agent: Dreamer, batches: list[Step]) -> dict[str, Tensor]:
     keys = [*agent.world_model.decoder.keys.images, *agent.world_model.decoder.keys.vectors, "reward"]
     sums: dict[str, Tensor] = {}
     for steps in batches:
-        chosen = agent.world_model.preprocess(agent.to_tensors({key: steps[key] for key in _raw(agent, keys)}))
+        chosen = agent.world_model.preprocess(to_tensors({key: steps[key] for key in _raw(agent, keys)}, agent.device))
         for key in keys:
             mean = chosen[key].flatten(0, 1).mean(0) / len(batches)
             sums[key] = sums[key] + mean if key in sums else mean
@@ -109,32 +105,24 @@ def _raw(agent: Dreamer, keys: list[str]) -> list[str]:
 
 
 def _filter(agent: Dreamer, steps: Step, generator: torch.Generator) -> tuple[Batch, State, Tensor]:
-    """Preprocessed steps, posterior states and the prior's statistics, each [T, B, …]."""
-    model = agent.world_model
-    data = model.preprocess(agent.to_tensors(steps))
-    length, size = data["is_first"].shape
-    noise = model.rssm.latents.draw_noise((length, size), generator)
-    posterior, prior = model.rssm.observe(model.encoder(data), data["action"], data["is_first"], noise=noise)
-    return data, posterior.map(torch.Tensor.float), prior
+    """Return preprocessed steps, posterior states and the prior's statistics, each [T, B, …]."""
+    rssm = agent.world_model.rssm
+    noise = rssm.latents.draw_noise(tuple(steps["is_first"].shape), generator)
+    batch, posterior = agent.world_model.infer(to_tensors(steps, agent.device), noise=noise)
+    return batch, posterior.map(torch.Tensor.float), rssm.prior(posterior.deter)
 
 
 def _look(agent: Dreamer, data: Batch, posterior: State, prior: Tensor, generator: torch.Generator) -> Seen:
-    """Heads, values and returns of a batch."""
-    model, behavior = agent.world_model, agent.behavior
-    norm = deepcopy(behavior.reward_norm)  # it may learn from what it sees
-    value = behavior.critic(posterior.feat)
+    """Return heads, values and returns of a batch."""
+    model, actor_critic = agent.world_model, agent.actor_critic
+    value = actor_critic.critic(posterior.feat)
     start = posterior.map(lambda part: part.flatten(0, 1))
-    noise = draw_imagination_noise(model, behavior.actor, behavior.config.horizon, len(start.deter), generator)
-    trajectory = imagine(model, behavior.actor, start, data["is_terminal"].flatten(), behavior.config.horizon, noise)
-    rewards = norm(trajectory.reward)
-    if behavior.config.long_term_entropy:
-        weight = behavior.scalars(agent.agent_steps)["entropy_weight"]
-        rewards = add_entropy(rewards, behavior.actor, trajectory, weight, model.config.discount)
-    trajectory = trajectory._replace(reward=rewards)
-    critic = behavior.target_critic if behavior.config.critic.slow_target else behavior.critic
-    target = value_targets(trajectory, critic(trajectory.feat), behavior.config.return_lambda)[0]
+    noise = actor_critic.draw_noise(model, len(start.deter), generator)
+    weights = actor_critic.scheduled_values(agent.agent_steps)
+    imagined = actor_critic.imagine_targets(model, start, data["is_terminal"].flatten(), noise, weights)
     gamma = model.config.discount
     discount = data["discount"] if model.config.predict_discount else torch.full_like(data["reward"], gamma)
+    reward = actor_critic.reward_norm(data["reward"])
     return Seen(
         posterior=posterior.stats,
         prior=prior,
@@ -144,8 +132,8 @@ def _look(agent: Dreamer, data: Batch, posterior: State, prior: Tensor, generato
         discount=model.discount(posterior.feat),
         is_terminal=data["is_terminal"],
         value=value,
-        imagined=target.unflatten(0, value.shape),
-        replayed=replay_returns(norm(data["reward"]), value, discount, data["is_last"]),
+        imagined=imagined.target[0].unflatten(0, value.shape),
+        replayed=replay_returns(reward, value, discount, data["is_last"]),
     )
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-from reverie.networks.distributions import ActionDistribution, OneHot, TanhNormal, TruncatedNormal
+from reverie.dreamer.distributions import ActionDistribution, OneHot, TanhNormal, TruncatedNormal
 
 CERTAIN = 0.95
 """Probability above which an action is as good as the only one, and magnitude above which a continuous one is."""

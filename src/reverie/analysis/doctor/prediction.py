@@ -8,9 +8,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from reverie.agent import Dreamer
-from reverie.world_model.model import Batch
-from reverie.world_model.rssm import State
+from reverie.dreamer import Dreamer, State
+from reverie.dreamer.world_model import Batch
 
 SAMPLES = 4
 """Imagined futures whose predictions are averaged. One alone would be charged for its own chance: where the future is

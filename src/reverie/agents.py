@@ -1,0 +1,147 @@
+"""Agents on a device and in files: build, save, load."""
+
+import operator
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from reverie import kernels
+from reverie.checkpoints import Snapshot, read_checkpoint, restore_torch, torch_state, understood, write_checkpoint
+from reverie.config import Config
+from reverie.config_io import flatten, from_dict, to_dict
+from reverie.devices import resolve_device, resolve_dtype
+from reverie.dreamer import Dreamer, State
+from reverie.dreamer.actor_critic import ActorCritic
+from reverie.dreamer.optimizer import Optimizer
+from reverie.dreamer.world_model import WorldModel
+from reverie.errors import CheckpointError
+from reverie.specs import EnvSpec
+
+
+def build_agent(config: Config, spec: EnvSpec, seed: int | None = None, device: str | None = None) -> Dreamer:
+    """Build an untrained agent as `reverie train` does: on its device, in its precision, with fast kernels.
+
+    Args:
+        config: all settings.
+        spec: observations and actions of the environment.
+        seed: seed of weights and samples; None takes `config.training.seed`.
+        device: auto, cpu or cuda; None takes `config.training.device`.
+
+    Raises:
+        ConfigError: if the device is not available.
+    """
+    resolved = resolve_device(device or config.training.device)
+    agent = Dreamer(config, spec, seed, resolved, resolve_dtype(resolved, config.training.precision))
+    return kernels.optimize(agent)
+
+
+def snapshot(agent: Dreamer) -> Snapshot:
+    """Return the agent's weights, optimizers, generators, counters and configuration."""
+    tensors = {
+        "weights": dict(agent.state_dict()),
+        "generators": {name: torch_state(generator) for name, generator in _generators(agent).items()},
+        "carry": {} if agent.carry is None else agent.carry._asdict(),
+    }
+    tensors |= {f"{name}_optimizer": optimizer.state_dict() for name, optimizer in _optimizers(agent).items()}
+    state = {
+        "config": to_dict(agent.config),
+        "spec": agent.spec.to_json(),
+        "updates": agent.updates,
+        "critic_updates": agent.actor_critic.num_updates,
+        "agent_steps": agent.agent_steps,
+    }
+    return Snapshot(tensors, state)
+
+
+def restore(agent: Dreamer, saved: Snapshot) -> None:
+    """Load the result of `snapshot` into an agent of the same sizes.
+
+    Raises:
+        CheckpointError: if its sizes are others.
+    """
+    try:
+        agent.load_state_dict(saved.tensors["weights"])
+    except RuntimeError as error:
+        raise CheckpointError(
+            "The checkpoint's weights do not fit this agent; train it with the settings of the checkpoint's own "
+            "configuration, or start a new run."
+        ) from error
+    for name, optimizer in _optimizers(agent).items():
+        optimizer.load_state_dict(saved.tensors[f"{name}_optimizer"])
+    for name, generator in _generators(agent).items():
+        restore_torch(generator, saved.tensors["generators"][name])
+    carry = {name: part.to(agent.device) for name, part in saved.tensors["carry"].items()}
+    agent.carry = State(**carry) if carry else None
+    agent.updates = operator.index(saved.state["updates"])
+    agent.actor_critic.num_updates = operator.index(saved.state["critic_updates"])
+    agent.agent_steps = operator.index(saved.state["agent_steps"])
+
+
+def save_agent(agent: Dreamer, folder: Path | str) -> None:
+    """Save an agent in a folder of its own, for `reverie.load`.
+
+    Raises:
+        CheckpointError: if it cannot be written, or the folder holds something else.
+    """
+    write_checkpoint(Path(folder), agent.agent_steps, snapshot(agent))
+
+
+def load_agent(folder: Path | str, device: str | None = None) -> Dreamer:
+    """Load an agent from what `save_agent` wrote, or from a checkpoint of a run.
+
+    Args:
+        folder: holds `manifest.json`.
+        device: auto, cpu or cuda; None takes that of the configuration.
+
+    Raises:
+        CheckpointError: if the folder is missing or damaged.
+    """
+    _, saved = read_checkpoint(Path(folder))
+    with understood(folder):
+        config, spec = from_dict(saved.state["config"]), EnvSpec.from_json(saved.state["spec"])
+        _check_sizes(config, spec, saved.tensors["weights"])
+        agent = build_agent(config, spec, device=device)
+        restore(agent, saved)
+    return agent
+
+
+def parameter_counts(agent: Dreamer) -> dict[str, int]:
+    """Return the trained parameters by module, their sum as `trained`, and the target critic's."""
+    model, actor_critic = agent.world_model, agent.actor_critic
+    modules: dict[str, nn.Module] = {
+        "encoder": model.encoder,
+        "rssm": model.rssm,
+        "decoder": model.decoder,
+        "reward_head": model.reward_head,
+        "actor": actor_critic.actor,
+        "critic": actor_critic.critic,
+    }
+    if agent.config.world_model.predict_discount:
+        modules["discount_head"] = model.discount_head
+    counts = {name: sum(p.numel() for p in module.parameters()) for name, module in modules.items()}
+    counts["trained"] = sum(counts.values())
+    counts["target_critic"] = sum(p.numel() for p in actor_critic.target_critic.parameters())
+    return counts
+
+
+def _optimizers(agent: Dreamer) -> dict[str, Optimizer]:
+    return {"model": agent.model_optimizer, "actor": agent.actor_optimizer, "critic": agent.critic_optimizer}
+
+
+def _generators(agent: Dreamer) -> dict[str, torch.Generator]:
+    return {"learn": agent.generator, "act": agent.act_generator}
+
+
+def _check_sizes(config: Config, spec: EnvSpec, weights: Mapping[str, Tensor]) -> None:
+    """Compare the sizes of weights with those of an agent, before memory is allocated for it."""
+    deepest = max(value for path, value in flatten(config).items() if path.endswith(".layers"))
+    if deepest <= len(weights):
+        with torch.device("meta"):
+            model = WorldModel(config.world_model, spec)
+            actor_critic = ActorCritic(config.behavior, model.rssm.feat_size, spec.action)
+        expected = nn.ModuleDict({"world_model": model, "actor_critic": actor_critic}).state_dict()
+        if {name: value.shape for name, value in expected.items()} == {name: w.shape for name, w in weights.items()}:
+            return
+    raise CheckpointError("The checkpoint's weights do not have the sizes that its configuration says.")

@@ -1,1 +1,0 @@
-"""Layers, distributions and the optimizer: everything that knows nothing of reinforcement learning."""
