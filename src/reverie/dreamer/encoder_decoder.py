@@ -45,7 +45,9 @@ class ImageEncoder(nn.Sequential):
 
     def forward(self, input: Float[Tensor, "N 64 64 C"]) -> Float[Tensor, "N E"]:
         """Embed images; entries are ordered by height, width, channel."""
-        return super().forward(input).flatten(1)
+        for layer in self:
+            input = layer(input)
+        return input.flatten(1)
 
 
 class ImageDecoder(nn.Module):

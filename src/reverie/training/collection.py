@@ -24,7 +24,7 @@ Actions = NDArray[np.float32]
 class Policy(Protocol):
     """Chooses actions [N, A] from the latest steps [N, …]."""
 
-    def __call__(self, step: Step) -> Actions: ...  # noqa: D102
+    def __call__(self, step: Step, /) -> Actions: ...  # noqa: D102
 
 
 @runtime_checkable
@@ -42,7 +42,7 @@ class RandomPolicy:
         self._rng = rng
         self._one_hot = [np.eye(size, dtype=np.float32) for size in action.sizes if action.kind == "discrete"]
 
-    def __call__(self, step: Step) -> Actions:
+    def __call__(self, step: Step, /) -> Actions:
         """One draw for each environment."""
         return self.plan(1, len(step["is_first"]))[0]
 
