@@ -85,7 +85,7 @@ def minutes(name: str) -> float:
 
 def entropy(name: str, actions: int) -> float:
     """Return the policy's last entropy in percent of its largest."""
-    return 100 * last(name, "behavior/actor_entropy") / math.log(actions)
+    return 100 * last(name, "actor/entropy") / math.log(actions)
 
 
 def final(name: str) -> float:
@@ -331,7 +331,7 @@ def boxing_ablations() -> Iterator[Claim]:
         *boxers(AGENTS[3]),
     )
     yield text("with a KL of {} nats instead of {} and a policy", mean_kl(plain_kl), mean_kl(full))
-    kept = [sorted(last(name, "behavior/actor_entropy") for name in names) for names in (plain_kl, full, straight)]
+    kept = [sorted(last(name, "actor/entropy") for name in names) for names in (plain_kl, full, straight)]
     yield text("({} to {} nats instead of {} to {})", kept[0][0], kept[0][-1], kept[1][0], kept[1][-1])
     yield text("most of its entropy ({} to {} nats)", kept[2][0], kept[2][-1])
     yield text("almost as well: {} and {}, within", *boxers(AGENTS[2]))
@@ -384,7 +384,7 @@ def minatar() -> Iterator[Claim]:
     yield text("After training, 50 episodes: **{} ± {}**. DQN", *deviation(BRICKS))
     yield text(
         "fell to {} % of its maximum within {} frames ({} % at the end)",
-        100 * at(BRICKS, 25_000, "behavior/actor_entropy") / math.log(3),
+        100 * at(BRICKS, 25_000, "actor/entropy") / math.log(3),
         None,
         entropy(BRICKS, 3),
     )
@@ -502,7 +502,7 @@ def boxing() -> Iterator[Claim]:
         values[0] /= 60
         if frames == 400:  # the row is written after 9,000 updates; the agent's first step adds two
             values = [values[0], at(second, 404e3, "updates") - 125, values[1]]
-        values.append(after["behavior/actor_entropy"])
+        values.append(after["actor/entropy"])
         rewards = [at(second, 1e3 * x, "train/return") for x in rows] or between(second, 0, 4e5)[-1:]
         if len(rows) == 3:
             rewards += [1e3 * rows[0], 1e3 * rows[-1]]
@@ -562,9 +562,9 @@ def trials() -> Iterator[Claim]:
     yield replace(row(header, "the preset atari-small", values), tail=len(values))
     early = "boxing/trials/boxing-f"
     deviations = [
-        r["behavior/reward_std"]
+        r["imagination/reward_std"]
         for r in run(LAPTOP.format(0)).rows
-        if r["updates"] > 9100 and "behavior/reward_std" in r
+        if r["updates"] > 9100 and "imagination/reward_std" in r
     ]
     yield text("whose deviation is {} to {}: with", min(deviations), max(deviations))
     yield text(

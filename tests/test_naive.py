@@ -18,8 +18,8 @@ LOSSES = {
     "reward": "model/reward_loss",
     "discount": "model/discount_loss",
     "kl": "model/kl_loss",
-    "actor": "behavior/actor_loss",
-    "critic": "behavior/critic_loss",
+    "actor": "actor/loss",
+    "critic": "critic/loss",
 }
 
 

@@ -35,7 +35,7 @@ HALF = {"metrics": 5e-2, "difference": 1.5}
 OTHER_DEVICE = {"metrics": 1e-3, "difference": 0.2}
 
 LOSSES = ("model/loss", "model/image_loss", "model/reward_loss", "model/discount_loss", "model/gradient_norm")
-LOSSES += ("behavior/critic_loss", "behavior/critic_gradient_norm")
+LOSSES += ("critic/loss", "critic/gradient_norm")
 
 Row = dict[str, Any]
 

@@ -11,8 +11,9 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from reverie.errors import ConfigError
-from reverie.schedules import Schedule, parse_schedule
+from reverie.errors import ConfigError as ConfigError
+from reverie.schedules import Schedule
+from reverie.schedules import parse_schedule as parse_schedule
 
 
 class FieldError(ConfigError):

@@ -38,20 +38,20 @@ FILES = {
 }
 AUTO = ("12_imagine_discrete_reinforce", "12e_imagine_continuous_dynamics", "12g_imagine_continuous_dynamics_nodisc")
 METRICS = {
-    "actor_loss": "behavior/actor_loss",
-    "critic_loss": "behavior/critic_loss",
-    "reward_mean": "behavior/reward_mean",
-    "reward_std": "behavior/reward_std",
-    "reward_normed_mean": "behavior/normed_reward_mean",
-    "reward_normed_std": "behavior/normed_reward_std",
-    "critic_slow": "behavior/target_value",
-    "critic_target": "behavior/return_mean",
-    "actor_ent": "behavior/actor_entropy",
-    "actor_ent_scale": "behavior/entropy_weight",
-    "critic": "behavior/value",
-    "actor_grad_mix": "behavior/dynamics_weight",
-    "actor_grad_norm": "behavior/actor_gradient_norm",
-    "critic_grad_norm": "behavior/critic_gradient_norm",
+    "actor_loss": "actor/loss",
+    "critic_loss": "critic/loss",
+    "reward_mean": "imagination/reward_mean",
+    "reward_std": "imagination/reward_std",
+    "reward_normed_mean": "imagination/normed_reward_mean",
+    "reward_normed_std": "imagination/normed_reward_std",
+    "critic_slow": "critic/target_value",
+    "critic_target": "imagination/return_mean",
+    "actor_ent": "actor/entropy",
+    "actor_ent_scale": "actor/entropy_weight",
+    "critic": "critic/value",
+    "actor_grad_mix": "actor/dynamics_weight",
+    "actor_grad_norm": "actor/gradient_norm",
+    "critic_grad_norm": "critic/gradient_norm",
 }
 # The files have no weights for what imagination does not need.
 UNSET = ("world_model.encoder.", "world_model.decoder.", "world_model.rssm.posterior_")
@@ -148,8 +148,8 @@ def test_update(golden: LoadGolden, name: str) -> None:
     losses = _loss(agent, arrays, name)
     actor, critic = agent.actor_optimizer, agent.critic_optimizer
     metrics = losses.metrics | {
-        "behavior/actor_gradient_norm": actor.step(losses.actor, actor.advance(0)).norm,
-        "behavior/critic_gradient_norm": critic.step(losses.critic, critic.advance(0)).norm,
+        "actor/gradient_norm": actor.step(losses.actor, actor.advance(0)).norm,
+        "critic/gradient_norm": critic.step(losses.critic, critic.advance(0)).norm,
     }
     agent.behavior.update_target(0)
     for key, value in group(arrays, "metric/").items():

@@ -27,11 +27,11 @@ METRICS = {
     "model/kl": 8.125,
     "model/prior_entropy": 33.2,
     "model/posterior_entropy": 21.9,
-    "behavior/actor_loss": -0.01234,
-    "behavior/critic_loss": 1.234,
-    "behavior/actor_entropy": 2.61,
-    "behavior/value": 0.83,
-    "behavior/return_mean": 1.022,
+    "actor/loss": -0.01234,
+    "critic/loss": 1.234,
+    "actor/entropy": 2.61,
+    "critic/value": 0.83,
+    "imagination/return_mean": 1.022,
     "speed/updates_per_second": 2.174,
 }
 

@@ -71,7 +71,7 @@ def test_skipped_updates_are_told_and_counted(
     agent = train(tmp_path, max_nonfinite_updates=3)
     assert finite(agent) and agent.updates == UPDATES
     rows = read_metrics(tmp_path / "metrics.jsonl")
-    assert [row.get("updates/skipped") for row in rows] == [None, 1, 4, 4, 5]
+    assert [row.get("train/nonfinite_updates") for row in rows] == [None, 1, 4, 4, 5]
     assert all(math.isfinite(row["model/reward_loss"]) for row in rows[1:])
     text = " ".join(capsys.readouterr().out.split())
     assert text.count("reward_loss was not finite in update 3: what it would have spoiled was left as it was.") == 1

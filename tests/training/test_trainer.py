@@ -235,7 +235,7 @@ def test_pretraining_of_the_world_model(tmp_path: Path, capsys: pytest.CaptureFi
     train(environments.Catch, tmp_path, **PRETRAINED)
     rows = [row for row in read_metrics(tmp_path) if row["step"] == 40]
     assert [row["updates"] for row in rows] == [0, 5, 10, 15, 20, 25, 27]
-    assert ["behavior/actor_loss" in row for row in rows] == [False, False, False, False, False, True, True]
+    assert ["actor/loss" in row for row in rows] == [False, False, False, False, False, True, True]
     assert all("model/kl" in row for row in rows[1:])
     board = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     assert [event.step for event in board.Scalars("pretraining/model/kl")] == [5, 10, 15, 20, 25]

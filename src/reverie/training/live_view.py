@@ -33,11 +33,11 @@ MODEL_ROWS = {
     "model/posterior_entropy": "post. entropy",
 }
 BEHAVIOR_ROWS = {
-    "behavior/actor_loss": "actor",
-    "behavior/critic_loss": "critic",
-    "behavior/actor_entropy": "entropy",
-    "behavior/value": "value",
-    "behavior/return_mean": "imagined return",
+    "actor/loss": "actor",
+    "critic/loss": "critic",
+    "actor/entropy": "entropy",
+    "critic/value": "value",
+    "imagination/return_mean": "imagined return",
 }
 
 # The terminal's own palette, without its white, black and yellow: readable on light and on dark grounds.

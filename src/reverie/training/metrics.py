@@ -3,12 +3,13 @@
 Names are grouped by their first part, which is also TensorBoard's grouping:
 
 - `model/…`: losses, KL, entropies and gradient norm of the world model, for example `model/image_loss`
-- `behavior/…`: actor, critic and imagination, for example `behavior/actor_entropy`
+- `actor/…`, `critic/…`: losses, gradient norms, entropy, values
+- `imagination/…`: rewards, returns and discounts of the rollouts
 - `train/…`: `return` and `length` of episodes, averaged
 - `eval/…`: `return` and `length` of an evaluation's episodes, averaged, and `returns` and `lengths` of each. They are
   in the row of the step at which it was made, which has no averages of training unless these were due
-- `updates/skipped`: updates so far in which something did not learn, because a loss or its gradients were not finite;
-  absent while there are none, and such updates are in no average
+- `train/nonfinite_updates`: updates so far in which an optimizer did not step, because a loss or its gradients were not
+  finite; absent while there are none, and such updates are in no average
 - `env/faults`: failures of environments so far; absent while there are none
 - `speed/…`: `frames_per_second`, `updates_per_second`, and `threads`, the learner's number of CPU threads
 - `time/…`: seconds in each phase since the last row, and `…_share`, the same as a part of all that time. With

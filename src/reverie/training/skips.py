@@ -129,4 +129,4 @@ class _Pending:
 def culprit(metrics: Mapping[str, Tensor]) -> str:
     """The metric that best names what was not finite: a loss before a norm of gradients before all others."""
     broken = [name for name, value in metrics.items() if not math.isfinite(float(value))]
-    return min(broken, key=lambda name: (not name.endswith("_loss"), not name.endswith("_norm")), default="A loss")
+    return min(broken, key=lambda name: (not name.endswith("loss"), not name.endswith("_norm")), default="A loss")

@@ -495,7 +495,7 @@ class Trainer:
         scalars: dict[str, float] = {}
         if averages:
             scalars = self.metrics.mean()
-            counts = {"env/faults": self.state.faults, "updates/skipped": self.state.skipped}
+            counts = {"env/faults": self.state.faults, "train/nonfinite_updates": self.state.skipped}
             scalars |= {name: float(count) for name, count in counts.items() if count}
         episodes: dict[str, list[float]] = {}
         if evaluation:

@@ -73,7 +73,7 @@ def test_gradients_and_rows() -> None:
         )  # fmt: skip
     rows[2]["model/image_loss"] = math.nan
     rows[3]["train/return"] = math.nan  # not something that is learnt
-    rows[2]["updates/skipped"], rows[4]["updates/skipped"] = 2.0, 7.0
+    rows[2]["train/nonfinite_updates"], rows[4]["train/nonfinite_updates"] = 2.0, 7.0
     found = measure_learning(rows, config)
     assert (found.rows, found.not_finite, found.skipped) == (4, 1, 7)
     assert set(found.gradients) == {"model", "actor"}

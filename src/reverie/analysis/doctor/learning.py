@@ -19,15 +19,15 @@ CERTAIN_CHANGE = 3.0
 two would often see a trend in noise."""
 NORMS = {
     "model": "model/gradient_norm",
-    "actor": "behavior/actor_gradient_norm",
-    "critic": "behavior/critic_gradient_norm",
+    "actor": "actor/gradient_norm",
+    "critic": "critic/gradient_norm",
 }
 ALSO_FOLLOWED = (
     "model/reward_loss",
     "model/discount_loss",
     "model/kl",
-    "behavior/critic_loss",
-    "behavior/actor_entropy",
+    "critic/loss",
+    "actor/entropy",
 )
 
 
@@ -136,7 +136,7 @@ def measure_learning(rows: Rows, config: Config) -> Learning:
     return Learning(
         rows=len(learnt),
         not_finite=sum(any(not math.isfinite(value) for name, value in row.items() if _learnt(name)) for row in learnt),
-        skipped=int(max((row.get("updates/skipped", 0.0) for row in rows), default=0.0)),
+        skipped=int(max((row.get("train/nonfinite_updates", 0.0) for row in rows), default=0.0)),
         gradients=gradients,
         trends={name: trend(line) for name, line in lines.items() if len(line)},
         returns={name: float(values.mean()) for name, values in returns.items() if len(values)},
@@ -144,4 +144,4 @@ def measure_learning(rows: Rows, config: Config) -> Learning:
 
 
 def _learnt(name: str) -> bool:
-    return name.startswith(("model/", "behavior/"))
+    return name.startswith(("model/", "actor/", "critic/", "imagination/"))

@@ -172,7 +172,7 @@ def actions(axes: Axes, report: Report) -> None:
 
 def actor_entropy(axes: Axes, report: Report) -> None:
     """Entropy of the policy in imagination over training."""
-    line = curve(report.rows, "behavior/actor_entropy")
+    line = curve(report.rows, "actor/entropy")
     if _over_frames(axes, line, BLUE, ""):
         axes.axhline(report.policy.max_entropy, color=ORANGE, linewidth=1, linestyle=(0, (4, 2)))
         axes.annotate(
