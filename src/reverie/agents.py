@@ -49,7 +49,7 @@ def snapshot(agent: Dreamer) -> Snapshot:
         "config": to_dict(agent.config),
         "spec": agent.spec.to_json(),
         "updates": agent.updates,
-        "critic_updates": agent.actor_critic.num_updates,
+        "critic_updates": agent.actor_critic.num_critic_updates,
         "agent_steps": agent.agent_steps,
     }
     return Snapshot(tensors, state)
@@ -75,7 +75,7 @@ def restore(agent: Dreamer, saved: Snapshot) -> None:
     carry = {name: part.to(agent.device) for name, part in saved.tensors["carry"].items()}
     agent.carry = State(**carry) if carry else None
     agent.updates = operator.index(saved.state["updates"])
-    agent.actor_critic.num_updates = operator.index(saved.state["critic_updates"])
+    agent.actor_critic.num_critic_updates = operator.index(saved.state["critic_updates"])
     agent.agent_steps = operator.index(saved.state["agent_steps"])
 
 

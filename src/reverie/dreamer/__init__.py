@@ -15,8 +15,9 @@ Read in this order:
     layers.py           Dense, MLP, LayerNorm, initialisation
     optimizer.py        the release's Adam
 
-Letters of shapes: T time, B batch, H horizon, N rollouts or environments, A action, F features, E embedding, D
-deterministic state, Z sample, S variables, K classes. Tensors are time-major. "SPEC n" is row n of docs/fidelity.md.
+Letters of shapes: T time, B batch, H horizon, H1 = H + 1, N rollouts or environments, A action, F features, E
+embedding, D deterministic state, Z sample, S variables, K classes, [P, Q] statistics, V vector observation. Tensors are
+time-major. "SPEC n" is row n of docs/fidelity.md, a golden file is one of tests/golden.
 """
 
 from reverie.dreamer.agent import Dreamer

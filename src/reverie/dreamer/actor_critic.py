@@ -89,6 +89,7 @@ def actor_loss(
     Returns:
         The loss, and the policy's entropy in each state.
     """
+    # The action chosen in state t is entry t + 1, and so is the return from the state that it leads into.
     policy = actor(trajectory.feat[:-2].detach())
     entropy = policy.entropy()
     objective = entropy_weight * entropy
@@ -148,10 +149,10 @@ class ActorCritic(nn.Module):
         if gradient == "auto":
             gradient = "reinforce" if action.kind == "discrete" else "dynamics"
         self.gradient = gradient
-        self.detaches_action = gradient != "both" or config.actor.reinforce_sample == "detached"
+        self.detach_action = gradient != "both" or config.actor.reinforce_sample == "detached"
         """True where log pi of Reinforce is that of a sample without gradient."""
-        self.num_updates = 0
-        """Updates of the critic so far, counted by `update_target`."""
+        self.num_critic_updates = 0
+        """Updates of the critic so far, counted by `update_target`; those of the world model alone are not among them."""
 
     def gradient_weights(self, agent_step: float) -> tuple[float, float]:
         """Return (eta_d, eta_s), the weights of the dynamics and the Reinforce gradient."""
@@ -226,20 +227,26 @@ class ActorCritic(nn.Module):
             is_valid: False leaves the reward normalisation unchanged.
         """
         values = self.scheduled_values(0) if values is None else values
-        weights = {name: values[name] for name in ("dynamics_weight", "reinforce_weight", "entropy_weight")}
         # Reinforce with detached actions does not differentiate the rollout.
-        differentiates = not is_zero(weights["dynamics_weight"]) or not self.detaches_action
+        differentiates = not is_zero(values["dynamics_weight"]) or not self.detach_action
         with nullcontext() if differentiates else torch.no_grad():
             trajectory, reward, value, target = self.imagine_targets(model, start, is_terminal, noise, values, is_valid)
         loss_actor, entropy = actor_loss(
-            self.actor, trajectory, target, value, **weights, detach_action=self.detaches_action
+            self.actor,
+            trajectory,
+            target,
+            value,
+            dynamics_weight=values["dynamics_weight"],
+            reinforce_weight=values["reinforce_weight"],
+            entropy_weight=values["entropy_weight"],
+            detach_action=self.detach_action,
         )
         loss_critic, predicted = critic_loss(self.critic, trajectory, target)
         metrics = {
             "actor/loss": loss_actor,
             "actor/entropy": entropy.mean(),
-            "actor/entropy_weight": as_tensor(weights["entropy_weight"], value.device),
-            "actor/dynamics_weight": as_tensor(weights["dynamics_weight"], value.device),
+            "actor/entropy_weight": as_tensor(values["entropy_weight"], value.device),
+            "actor/dynamics_weight": as_tensor(values["dynamics_weight"], value.device),
             "critic/loss": loss_critic,
             "critic/value": predicted.mean(),
             "critic/target_value": value.mean(),
@@ -261,8 +268,8 @@ class ActorCritic(nn.Module):
         by the share `target_tau`.
         """
         config = self.config.critic
-        if self.num_updates % config.target_update_interval == 0:
-            tau = 1.0 if self.num_updates == 0 else config.target_tau
+        if self.num_critic_updates % config.target_update_interval == 0:
+            tau = 1.0 if self.num_critic_updates == 0 else config.target_tau
             for target, source in zip(self.target_critic.parameters(), self.critic.parameters(), strict=True):
                 target.lerp_(source, tau)
-        self.num_updates += 1
+        self.num_critic_updates += 1

@@ -51,7 +51,7 @@ class Dreamer(nn.Module):
         super().__init__()
         self.config, self.spec = config, spec
         self.device, self.dtype = torch.device(device), dtype
-        in_steps = config_in_steps(config)
+        in_steps = config_in_steps(config)  # durations of schedules in environment frames become agent steps
         seeds = torch.Generator().manual_seed(config.training.seed if seed is None else seed)
         weights_seed, learn_seed, act_seed = torch.randint(2**62, (3,), generator=seeds).tolist()
         self.world_model = WorldModel(in_steps.world_model, spec)
@@ -149,7 +149,7 @@ class Dreamer(nn.Module):
         }
 
     def update(self, steps: dict[str, Tensor], values: ScheduledValues, sample: bool = True) -> Metrics:
-        """Update world model, actor and critic, and nothing that a recording of this call could not repeat."""
+        """Update world model, actor and critic with tensors and values of one update; see `train_step`."""
         posterior, is_terminal, is_valid, metrics = self.update_world_model(steps, values, sample)
         start = posterior.map(lambda part: part.flatten(0, 1))
         learned = self.update_actor_critic(start, is_terminal.flatten(), is_valid, values, sample)
@@ -166,8 +166,7 @@ class Dreamer(nn.Module):
         """
         model = self.world_model
         assert self.carry is not None
-        if model.preprocess.vector_norm is not None:
-            model.preprocess.vector_norm.update(steps)
+        model.preprocess.update(steps)
         noise = model.rssm.latents.draw_noise(steps["is_first"].shape, self.generator) if sample else None
         with self.autocast():
             loss, posterior, is_terminal, metrics = model.loss(steps, self.carry, noise, values)

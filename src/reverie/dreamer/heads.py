@@ -31,6 +31,7 @@ class Actor(nn.Module):
         self.head = nn.Linear(self.body.output_size, action.size)
         if action.kind == "continuous":
             self.std_head = nn.Linear(self.body.output_size, action.size)
+        # softplus(shift) = init_std, so that an untrained policy has that standard deviation.
         self._std_shift = math.log(math.expm1(config.init_std)) if config.init_std else 0.0
 
     def forward(self, feat: Float[Tensor, "*N F"]) -> ActionDistribution:
@@ -41,6 +42,7 @@ class Actor(nn.Module):
             return OneHot(out, self.spec.sizes)
         raw_std = self.std_head(hidden).float()
         if self.config.distribution == "tanh_normal":
+            # The mean before tanh is limited to [-5, 5], as in Dreamer.
             return TanhNormal(5 * torch.tanh(out / 5), F.softplus(raw_std + self._std_shift) + self.config.min_std)
         return TruncatedNormal(torch.tanh(out), 2 * torch.sigmoid(raw_std / 2) + self.config.min_std)
 

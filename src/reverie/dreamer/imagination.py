@@ -12,7 +12,15 @@ from reverie.dreamer.world_model import WorldModel
 
 
 class Trajectory(NamedTuple):
-    """N imagined rollouts of H steps. Index 0 is the start state, so that there are H + 1 entries."""
+    """N imagined rollouts of H steps. Index 0 is the start state, so that there are H1 = H + 1 entries.
+
+    t                0            1              2                  …   H
+    state            start        s_1            s_2                    s_H
+    action[t]        0            chosen in 0    chosen in 1            chosen in H-1
+    reward[t]        of start     r(s_1)         r(s_2)                 r(s_H)
+    discount[t]      g_0          g_1            g_2                    g_H
+    weight[t]        1            g_0            g_0 g_1                g_0 … g_(H-1)
+    """
 
     feat: Float[Tensor, "H1 N F"]
     """Features of the states."""
@@ -55,10 +63,10 @@ def imagine_states(
     return stack_states(states).feat, torch.stack(actions)
 
 
-def score_states(
+def make_trajectory(
     model: WorldModel, feat: Float[Tensor, "H1 N F"], action: Float[Tensor, "H1 N A"], is_terminal: Bool[Tensor, "N"]
 ) -> Trajectory:
-    """Return a rollout with its predicted rewards and discounts; see `imagine`."""
+    """Return a rollout with the rewards and discounts that the model predicts for its states; see `imagine`."""
     discount = model.discount(feat)
     if model.config.predict_discount:
         start = model.config.discount * (1 - is_terminal.float())
@@ -89,4 +97,4 @@ def imagine(
         horizon: H.
         noise: None takes the mode of every state and action.
     """
-    return score_states(model, *imagine_states(model, actor, start, horizon, noise), is_terminal)
+    return make_trajectory(model, *imagine_states(model, actor, start, horizon, noise), is_terminal)

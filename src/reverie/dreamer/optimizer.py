@@ -34,7 +34,8 @@ class Optimizer:
     Two things differ from `torch.optim.AdamW`: epsilon is added to sqrt(v) before the bias correction, and the decay is
     not scaled by the learning rate. Gradients are taken before the decay.
 
-    A step whose loss or gradients are not finite changes neither parameters nor moments; it is counted in n.
+    A step whose loss or gradients are not finite changes neither parameters nor moments; it is counted in n. m and v are
+    `exp_avg` and `exp_avg_sq`, as in `torch.optim`.
     """
 
     def __init__(self, modules: Iterable[nn.Module], config: OptimizerConfig) -> None:
@@ -68,7 +69,7 @@ class Optimizer:
 
     def apply(self, gradients: list[Tensor], norm: Float[Tensor, ""], lr: Scalar, is_valid: Bool[Tensor, ""]) -> None:
         """Clip gradients of a global norm, decay the weights and update parameters and moments."""
-        if not is_valid:
+        if not is_valid:  # synchronises a GPU with the host
             return
         config, n = self.config, float(self.num_steps)
         if config.max_grad_norm:

@@ -84,7 +84,8 @@ class Policy(nn.Module):
                 that row of the state. Without `is_first` no row is reset.
             state: result of the previous call; None at the start.
             mode: sample actions, or take the mode of the actor, as in evaluation.
-            generator: source of latent states and actions; None takes the modes of both.
+            generator: source of latent states and actions; None takes the modes of both,
+                whatever `mode` is.
 
         Returns:
             The new state, with the actions [N, A]: one-hot, or in [-1, 1].

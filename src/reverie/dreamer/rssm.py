@@ -88,7 +88,7 @@ class RSSM(nn.Module):
         self.posterior_head = nn.Linear(config.hidden, width)
 
     def initial(self, batch: tuple[int, ...]) -> State:
-        """Return the state before an episode, all zeros: it is not learned (SPEC 5)."""
+        """Return the state before an episode, all zeros: it is not learned (SPEC 5). Its statistics are not read."""
         zeros = self.cell.linear.weight.new_zeros
         return State(
             zeros((*batch, self.deter_size), dtype=torch.float32),

@@ -2,7 +2,7 @@
 
     loss = beta * KL(q || p) + sum over heads of scale * mean(-log p(target | h_t, s_t))      (paper, eq. 2)
 
-`WorldModel.loss` is the place to start; `balanced_kl` is KL balancing.
+with KL balancing in the first term. `WorldModel.loss` is the place to start, `balanced_kl` is KL balancing.
 """
 
 from collections.abc import Mapping
@@ -109,6 +109,11 @@ class Preprocessor(nn.Module):
         self.config = config
         self.vector_norm = VectorNorm(spec.observations) if config.normalize_vectors else None
 
+    def update(self, steps: Mapping[str, Tensor]) -> None:
+        """Update the statistics of vector observations, if `normalize_vectors` is on."""
+        if self.vector_norm is not None:
+            self.vector_norm.update(steps)
+
     def forward(self, steps: Mapping[str, Tensor]) -> Batch:
         """Convert steps.
 
@@ -148,7 +153,10 @@ def infer(
     state: State | None,
     noise: Tensor | None,
 ) -> Inference:
-    """Preprocess, encode and filter sequences; see `WorldModel.infer`."""
+    """Preprocess, encode and filter sequences; see `WorldModel.infer`.
+
+    A function of three modules, since a `Policy` has these and no decoder and heads.
+    """
     batch = preprocess(steps)
     posterior = rssm.observe(encoder(batch), batch["action"], batch["is_first"], state, noise)
     return Inference(batch, posterior)
@@ -161,6 +169,7 @@ class ModelLoss(NamedTuple):
     posterior: State
     """[T, B, …], with gradients."""
     is_terminal: Bool[Tensor, "T B"]
+    """True where a step ended its episode; rollouts that start there have no value."""
     metrics: dict[str, Tensor]
 
 
@@ -250,7 +259,8 @@ class WorldModel(nn.Module):
         batch, posterior = self.infer(steps, state, noise)
         prior = self.rssm.prior(posterior.deter)
         kl_loss, kl = self.kl_loss(posterior.stats, prior, values)
-        loss = values.get("kl_scale", 1.0) * kl_loss
+        kl_scale = values["kl_scale"] if self.config.kl.objective == "balanced" else 1.0
+        loss = kl_scale * kl_loss
         losses = {key: -value.mean() for key, value in self.log_likelihoods(posterior.feat, batch).items()}
         for key, value in losses.items():
             loss = loss + self.loss_scale(key) * value
@@ -269,7 +279,7 @@ class WorldModel(nn.Module):
     def kl_loss(
         self, posterior: Tensor, prior: Tensor, values: ScheduledValues
     ) -> tuple[Float[Tensor, ""], Float[Tensor, "*N"]]:
-        """Return the KL term of the loss before its weight beta, and the KL of each step in nats."""
+        """Return the KL term of the loss, `balanced_kl` or `split_kl`, and the KL of each step in nats."""
         kl, latents = self.config.kl, self.rssm.latents
         if kl.objective == "split":
             scales = {name: values[name] for name in ("prior_scale", "posterior_entropy_scale")}
@@ -286,7 +296,7 @@ class WorldModel(nn.Module):
         )
 
     def loss_scale(self, key: str) -> float:
-        """Return the weight of a target's negative log-likelihood."""
+        """Return the weight of a target's negative log-likelihood. No observation is named reward or discount."""
         scales = self.config.loss_scales
         if key in self.decoder.keys.images:
             return scales.image
