@@ -152,7 +152,7 @@ class ActorCritic(nn.Module):
         self.detach_action = gradient != "both" or config.actor.reinforce_sample == "detached"
         """True where log pi of Reinforce is that of a sample without gradient."""
         self.num_critic_updates = 0
-        """Updates of the critic so far, counted by `update_target`; those of the world model alone are not among them."""
+        """Updates of the critic so far, counted by `update_target`; those of the world model alone do not count."""
 
     def gradient_weights(self, agent_step: float) -> tuple[float, float]:
         """Return (eta_d, eta_s), the weights of the dynamics and the Reinforce gradient."""

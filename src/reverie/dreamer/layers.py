@@ -16,7 +16,7 @@ LAYER_NORM_EPS = 1e-3
 Scalar = float | Tensor
 """A number, or a tensor without axes."""
 ScheduledValues = Mapping[str, Scalar]
-"""Values of schedules at one update by name: `kl_scale` and `free_nats`, or `prior_scale` and `posterior_entropy_scale`;
+"""Values of schedules at one update by name: `kl_scale`, `free_nats` or `prior_scale`, `posterior_entropy_scale`;
 `dynamics_weight`, `reinforce_weight`, `entropy_weight`; `model_lr`, `actor_lr`, `critic_lr`.
 
 They are numbers, or tensors where an update is recorded once and replayed with other values.

@@ -34,8 +34,8 @@ class Optimizer:
     Two things differ from `torch.optim.AdamW`: epsilon is added to sqrt(v) before the bias correction, and the decay is
     not scaled by the learning rate. Gradients are taken before the decay.
 
-    A step whose loss or gradients are not finite changes neither parameters nor moments; it is counted in n. m and v are
-    `exp_avg` and `exp_avg_sq`, as in `torch.optim`.
+    A step whose loss or gradients are not finite changes neither parameters nor moments; it is counted in n. In code, m
+    and v are `exp_avg` and `exp_avg_sq`, as in `torch.optim`.
     """
 
     def __init__(self, modules: Iterable[nn.Module], config: OptimizerConfig) -> None:

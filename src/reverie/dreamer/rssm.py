@@ -1,8 +1,10 @@
 """The recurrent state-space model (paper, eq. 1).
 
 h_t = f(h_{t-1}, s_{t-1}, a_{t-1})      recurrent model        `RSSM.recur`
-s_t ~ q(s_t | h_t, x_t)                 representation model   `RSSM.observe_step`
-s_t ~ p(s_t | h_t)                      transition predictor   `RSSM.prior`, `RSSM.imagine_step`
+s_t ~ q(s_t | h_t, x_t)                 representation model   `RSSM.posterior`
+s_t ~ p(s_t | h_t)                      transition predictor   `RSSM.prior`
+
+`RSSM.observe_step` is one step with an observation, `RSSM.imagine_step` one without.
 """
 
 from collections.abc import Callable
