@@ -30,8 +30,8 @@ from reverie.envs import make_env  # noqa: E402
 from reverie.provenance import commit  # noqa: E402
 from reverie.training.metrics import read_metrics  # noqa: E402
 from reverie.training.verify import verify  # noqa: E402
-from tests.environments import Unreliable  # noqa: E402
-from tests.envs.test_supervised import check_stored  # noqa: E402
+from tests.helpers.environments import Unreliable  # noqa: E402
+from tests.helpers.stored_episodes import check_stored  # noqa: E402
 
 WAYS = ("raises", "exits", "leaves", "SIGKILL", "SIGSEGV", "hangs")
 TOLD = {

@@ -3,7 +3,7 @@
     python benchmarks/hostile.py --inputs 1000 --out results/hostile.jsonl
 
 Runs the tests that make them up with so many inputs each: states, manifests and tensors of checkpoints, metrics,
-configurations, indices of replays, and runs that are resumed (a tenth as many). See `tests/test_strangers.py`.
+configurations, indices of replays, and runs that are resumed (a tenth as many). See `tests/test_untrusted_files.py`.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from pathlib import Path
 from reverie.provenance import commit
 
 ROOT = Path(__file__).resolve().parents[1]
-TESTS = ("tests/test_strangers.py", "tests/replay/test_strangers.py")
+TESTS = ("tests/test_untrusted_files.py", "tests/replay/test_untrusted_index.py")
 TENTH = "test_runs_that_are_resumed"
 FIXED = ("test_it_would_be_noticed", "test_failed_updates_are_checkpoints")
 

@@ -20,8 +20,8 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from reverie.variants import ABLATIONS, combined  # noqa: E402
-from tests.environments import Catch, Recall  # noqa: E402
-from tests.learning.proof import CUTS, SETTINGS, learn  # noqa: E402
+from tests.helpers.environments import Catch, Recall  # noqa: E402
+from tests.helpers.learning_proof import CUTS, SETTINGS, learn  # noqa: E402
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ from reverie.acting import ActState, Player, check_observation, check_state
 from reverie.agent import Dreamer
 from reverie.errors import ObservationError, ReverieError
 from reverie.specs import EnvSpec
-from tests.test_agent import CONTINUOUS, DICT, DISCRETE, MULTI_DISCRETE, random_steps, tiny
+from tests.helpers.agents import CONTINUOUS, DICT, DISCRETE, MULTI_DISCRETE, random_steps, tiny
 
 ACTIONS = {"discrete": DISCRETE, "multi": MULTI_DISCRETE, "continuous": CONTINUOUS}
 

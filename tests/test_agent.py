@@ -10,55 +10,21 @@ from torch import Tensor, nn
 
 from reverie.agent import Dreamer, resolve_device
 from reverie.behavior import lambda_return
-from reverie.config import Config
 from reverie.errors import ConfigError
 from reverie.presets import preset
 from reverie.specs import ActionSpec, ArraySpec, EnvSpec
-
-Arrays = dict[str, np.ndarray[Any, Any]]
-
-ATARI_IMAGE = {"image": ArraySpec((64, 64, 1), "uint8")}
-DICT = {
-    "image": ArraySpec((64, 64, 1), "uint8"),
-    "position": ArraySpec((3,), "float32"),
-    "wrist": ArraySpec((64, 64, 3), "uint8"),
-    "speed": ArraySpec((2,), "float32"),
-}
-DISCRETE = ActionSpec("discrete", (4,))
-MULTI_DISCRETE = ActionSpec("discrete", (3, 2))
-CONTINUOUS = ActionSpec("continuous", (2,))
-TINY = {"world_model.encoder.cnn_depth": 2, "world_model.decoder.cnn_depth": 2, "training.device": "cpu"}
-
-
-def tiny(**settings: Any) -> Config:
-    """The debug preset, smaller still; settings by path with `__` for the dots."""
-    return preset("debug").override(**{**TINY, **{key.replace("__", "."): value for key, value in settings.items()}})
-
-
-def random_steps(spec: EnvSpec, shape: tuple[int, ...], seed: int = 0) -> Arrays:
-    """Random steps of leading shape `shape`; the first of the first axis starts episodes."""
-    generator = np.random.default_rng(seed)
-    steps: Arrays = {}
-    for key, entry in spec.observations.items():
-        size = (*shape, *entry.shape)
-        image = generator.integers(0, 256, size, np.uint8)
-        steps[key] = image if entry.is_image else generator.normal(size=size).astype(np.float32)
-    if spec.action.kind == "discrete":
-        choices = [np.eye(size)[generator.integers(0, size, shape)] for size in spec.action.sizes]
-        steps["action"] = np.concatenate(choices, -1).astype(np.float32)
-    else:
-        steps["action"] = generator.uniform(-1, 1, (*shape, spec.action.size)).astype(np.float32)
-    steps["reward"] = generator.normal(size=shape).astype(np.float32)
-    steps["is_terminal"] = generator.random(shape) < 0.2
-    steps["is_last"] = steps["is_terminal"].copy()
-    steps["is_first"] = np.zeros(shape, bool)
-    steps["is_first"][0] = True
-    return steps
-
-
-def tensors(steps: Arrays) -> dict[str, Tensor]:
-    return {key: torch.from_numpy(array) for key, array in steps.items()}
-
+from tests.helpers.agents import (
+    ATARI_IMAGE,
+    CONTINUOUS,
+    DICT,
+    DISCRETE,
+    MULTI_DISCRETE,
+    TINY,
+    random_steps,
+    tensors,
+    tiny,
+)
+from tests.helpers.returns import brute_force_return
 
 # --- what is observed ------------------------------------------------------------------------------------------------
 
@@ -212,25 +178,6 @@ def test_model_gradient_against_differences(monkeypatch: pytest.MonkeyPatch) -> 
         step = 1e-5 * direction
         difference = loss_at(parameter, step) - loss_at(parameter, -step)
         assert difference == pytest.approx(2 * (gradient * step).sum().item(), rel=1e-5, abs=1e-12), name
-
-
-def brute_force_return(reward: Tensor, value: Tensor, discount: Tensor, bootstrap: Tensor, lambda_: float) -> Tensor:
-    """Every n-step return of every state, weighted: (1 - lambda) lambda^(n-1), and the rest for the longest one."""
-    values = [*value, bootstrap]
-    steps = len(reward)
-    result = []
-    for t in range(steps):
-        total = torch.zeros_like(bootstrap)
-        for n in range(1, steps - t + 1):
-            n_step, factor = torch.zeros_like(bootstrap), torch.ones_like(bootstrap)
-            for k in range(t, t + n):
-                n_step = n_step + factor * reward[k]
-                factor = factor * discount[k]
-            n_step = n_step + factor * values[t + n]
-            share = lambda_ ** (n - 1) * (1 if n == steps - t else 1 - lambda_)
-            total = total + share * n_step
-        result.append(total)
-    return torch.stack(result)
 
 
 @pytest.mark.parametrize(("steps", "lambda_"), list(product((1, 2, 7), (0.0, 0.3, 0.95, 1.0))))

@@ -17,7 +17,7 @@ import reverie
 from reverie.agent import Dreamer
 from reverie.checkpoints import write_checkpoint
 from reverie.specs import EnvSpec
-from tests.test_agent import ATARI_IMAGE, DISCRETE, tiny
+from tests.helpers.agents import ATARI_IMAGE, DISCRETE, tiny
 
 ROOT = Path(__file__).parents[1]
 GPU = ROOT / "benchmarks" / "gpu"

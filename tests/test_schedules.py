@@ -8,7 +8,7 @@ from reverie.config_io import schedules_in_steps
 from reverie.errors import ConfigError
 from reverie.schedules import in_steps, parse_schedule
 from reverie.specs import EnvSpec
-from tests.test_agent import ATARI_IMAGE, DISCRETE, tiny
+from tests.helpers.agents import ATARI_IMAGE, DISCRETE, tiny
 
 FRAMES = (0, 10, 20, 55, 80, 200)
 

@@ -19,7 +19,7 @@ from reverie.config_io import flatten, from_dict, to_dict
 from reverie.envs import make_env
 from reverie.presets import preset
 from reverie.training import train_config
-from tests.environments import Catch
+from tests.helpers.environments import Catch
 
 PACKAGE = Path(config_module.__file__).parent
 IGNORED = {PACKAGE / "config.py", PACKAGE / "config_io.py", PACKAGE / "presets.py", PACKAGE / "cli"}

@@ -13,7 +13,7 @@ from reverie.config import OptimizerConfig, RewardNormConfig
 from reverie.networks.optimizer import Optimizer
 from reverie.specs import ActionSpec, ArraySpec, EnvSpec
 from reverie.world_model.observations import VectorNorm
-from tests.test_agent import random_steps, tiny
+from tests.helpers.agents import random_steps, tiny
 
 OBSERVATIONS = {"image": ArraySpec((64, 64, 1), "uint8"), "speed": ArraySpec((2,), "float32")}
 SPEC = EnvSpec(OBSERVATIONS, ActionSpec("discrete", (4,)))

@@ -15,7 +15,7 @@ from reverie.errors import ConfigError
 from reverie.presets import PRESETS, preset
 from reverie.specs import ArraySpec, EnvSpec
 from reverie.variants import VARIANTS, configure, idle, with_variant
-from tests.test_agent import ATARI_IMAGE, CONTINUOUS, DICT, DISCRETE, random_steps
+from tests.helpers.agents import ATARI_IMAGE, CONTINUOUS, DICT, DISCRETE, random_steps
 
 VECTOR = {"observation": ArraySpec((4,), "float32")}
 SPECS = {

@@ -16,7 +16,7 @@ from reverie.networks.gru import GRUCell
 from reverie.presets import preset
 from reverie.specs import ActionSpec, ArraySpec, EnvSpec
 from reverie.variants import ABLATIONS, MODIFICATIONS, VARIANTS, combined, with_variant
-from tests.test_agent import ATARI_IMAGE, CONTINUOUS, DISCRETE, random_steps, tensors, tiny
+from tests.helpers.agents import ATARI_IMAGE, CONTINUOUS, DISCRETE, random_steps, tensors, tiny
 
 SPEC = EnvSpec(ATARI_IMAGE, DISCRETE)
 

@@ -7,7 +7,7 @@ import pytest
 
 from reverie.analysis.comparison import Comparison, Environment, compare, matrix
 from reverie.analysis.runs import Run, read_run
-from tests.analysis.fake_runs import write_run
+from tests.helpers.fake_runs import write_run
 
 BOXING, PONG = "ALE/Boxing-v5", "ALE/Pong-v5"
 

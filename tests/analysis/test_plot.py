@@ -10,7 +10,7 @@ from PIL import Image
 from reverie.analysis.plot import grouped, plot_learning_curve
 from reverie.analysis.runs import find_runs
 from reverie.errors import ReverieError, RunError
-from tests.analysis.fake_runs import write_rows, write_run
+from tests.helpers.fake_runs import write_rows, write_run
 
 
 def make_run(

@@ -11,7 +11,7 @@ from reverie.analysis.runs import find_runs, locate, read_run, score_at
 from reverie.config_io import paths
 from reverie.errors import ConfigError, RunError
 from reverie.presets import PRESETS, preset
-from tests.analysis.fake_runs import write_rows, write_run
+from tests.helpers.fake_runs import write_rows, write_run
 
 RESULTS = Path(__file__).parents[2] / "results"
 

@@ -9,7 +9,8 @@ from reverie.agent import Dreamer
 from reverie.behavior import Trajectory
 from reverie.behavior.losses import add_entropy
 from reverie.specs import ActionSpec, EnvSpec
-from tests.test_agent import ATARI_IMAGE, CONTINUOUS, DISCRETE, brute_force_return, random_steps, tiny
+from tests.helpers.agents import ATARI_IMAGE, CONTINUOUS, DISCRETE, random_steps, tiny
+from tests.helpers.returns import brute_force_return
 
 WEIGHT = 0.5
 

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from reverie.agent import Dreamer
 from reverie.specs import ActionSpec, EnvSpec
-from tests.test_agent import ATARI_IMAGE, CONTINUOUS, DISCRETE, random_steps, tiny
+from tests.helpers.agents import ATARI_IMAGE, CONTINUOUS, DISCRETE, random_steps, tiny
 
 
 def actor_gradient(gradient: str, spec: ActionSpec = CONTINUOUS, narrow: bool = False, **actor: object) -> Tensor:

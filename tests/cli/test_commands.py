@@ -21,7 +21,7 @@ from reverie.config_io import flatten, set_fields, to_dict
 from reverie.presets import PRESETS, preset
 from reverie.training.about import UNNAMED, Origin
 from reverie.variants import with_variant
-from tests.environments import Catch
+from tests.helpers.environments import Catch
 
 Run = Callable[..., str]
 

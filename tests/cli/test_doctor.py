@@ -7,7 +7,7 @@ import gymnasium
 import pytest
 
 from reverie.cli import main as cli
-from tests.environments import Catch
+from tests.helpers.environments import Catch
 
 SHORT = "--batches 1 --context 4 --horizon 12"
 

@@ -13,7 +13,7 @@ from reverie.envs.adapt import ActionAdapter, ObservationAdapter, check_actions
 from reverie.envs.checks import Complaint
 from reverie.errors import EnvError
 from reverie.specs import ActionSpec, ArraySpec
-from tests.environments import Everything
+from tests.helpers.environments import Everything
 
 
 def observe(space: spaces.Space[Any], value: Any) -> dict[str, Any]:

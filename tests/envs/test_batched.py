@@ -22,7 +22,7 @@ from reverie.envs.batched import StepLayout
 from reverie.envs.workers import SUPPORTED
 from reverie.errors import EnvError
 from reverie.specs import ActionSpec, Array, ArraySpec, EnvSpec, Step
-from tests.environments import Catch, Counting, Everything, Faulty
+from tests.helpers.environments import Catch, Counting, Everything, Faulty
 
 pytestmark = pytest.mark.skipif(not SUPPORTED, reason="worker processes need POSIX")
 ALL = np.array([True, True, True])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
-from tests.environments import Catch, Counting, Everything, Recall
+from tests.helpers.environments import Catch, Counting, Everything, Recall
 
 
 def scores(env: Any, policy: Callable[[Any], int], episodes: int) -> tuple[Any, int]:

@@ -17,7 +17,7 @@ from reverie.envs import as_factory, list_envs, make_env
 from reverie.envs.catalog import FAMILIES, find_spec
 from reverie.errors import EnvError
 from reverie.specs import ActionSpec
-from tests.environments import Catch, Counting, Spaces
+from tests.helpers.environments import Catch, Counting, Spaces
 
 ONE = np.array([True])
 
@@ -100,7 +100,7 @@ def test_an_id_of_ones_own() -> None:
             assert lasts == [False] * (expected - 1) + [True]
         assert "Mine-v0" in [name for entry in list_envs() for name in entry.ids]
         assert "did you mean Mine-v0" in message("Mne-v0")
-        make_env(EnvConfig(name="tests.environments:Mine-v0"), 0).close()
+        make_env(EnvConfig(name="tests.helpers.environments:Mine-v0"), 0).close()
     finally:
         del gymnasium.registry["Mine-v0"]
 

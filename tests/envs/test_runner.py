@@ -8,7 +8,7 @@ import pytest
 
 from reverie.envs.runner import EnvRunner
 from reverie.errors import EnvError
-from tests.environments import Counting, Everything, Faulty
+from tests.helpers.environments import Counting, Everything, Faulty
 
 LEFT = np.array([1, 0], np.float32)
 

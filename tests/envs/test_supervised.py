@@ -14,7 +14,8 @@ from reverie.envs import as_factory, make_env
 from reverie.errors import ConfigError, EnvError
 from reverie.replay import Replay, ReplayReader
 from reverie.training.collection import Collector, RandomPolicy, collect_block
-from tests.environments import Counting, Unreliable
+from tests.helpers.environments import Counting, Unreliable
+from tests.helpers.stored_episodes import check_stored
 
 
 class LooksFirst:
@@ -47,28 +48,6 @@ def record(folder: Path, env: Any, steps: int, planned: bool) -> list[EnvError]:
             raise block.error
     replay.commit()
     return faults
-
-
-def check_stored(folder: Path, env: Any) -> int:
-    """Every stored episode is what one environment has shown, from its first step on; how many ended early."""
-    early = 0
-    with ReplayReader(folder, env.spec.step) as reader:
-        for stream, (first, stop) in enumerate(reader._limits.tolist()):
-            rows = reader._read(np.array([stream]), np.array([first]), stop - first)
-            observed = rows["vector"][:, 0]
-            begins = np.flatnonzero(rows["is_first"][:, 0])
-            assert begins[0] == 0
-            for begin, end in zip(begins, [*begins[1:], stop - first], strict=True):
-                episode = observed[begin:end]
-                assert (episode[:, 0] == np.arange(len(episode))).all() and len(np.unique(episode[:, 1])) == 1
-                flags = rows["is_last"][begin:end, 0], rows["is_terminal"][begin:end, 0]
-                assert not flags[0][:-1].any() and not flags[1][:-1].any()
-                whole = len(episode) == 21
-                assert flags[1][-1] == whole
-                if end < stop - first:
-                    assert flags[0][-1]
-                    early += not whole
-    return early
 
 
 @pytest.mark.parametrize("planned", [True, False])

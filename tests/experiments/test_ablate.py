@@ -13,7 +13,7 @@ from reverie.experiments.ablate import ablated, compare, plan_of
 from reverie.experiments.cells import Cell, cells
 from reverie.experiments.plan import SUITES, Plan, Task, read_plan
 from reverie.variants import ABLATIONS
-from tests.experiments.sweeps import plan, replace_settings, spec_of
+from tests.helpers.sweeps import plan, replace_settings, spec_of
 
 
 def write_run(cell: Cell, folder: Path, score: float, random: float = 1.0, until: float = 1.0) -> None:

@@ -15,7 +15,7 @@ from reverie.experiments.plan import Plan, Task
 from reverie.presets import preset
 from reverie.specs import ActionSpec, EnvSpec
 from reverie.variants import with_variant
-from tests.experiments.sweeps import plan, replace_settings, spec_of
+from tests.helpers.sweeps import plan, replace_settings, spec_of
 
 
 def test_the_order_is_seed_by_seed() -> None:

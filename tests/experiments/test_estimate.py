@@ -9,7 +9,7 @@ from reverie.experiments.board import Board, State
 from reverie.experiments.estimate import Estimate, Pace, Paces, estimate, makespan, pace
 from reverie.experiments.track import Mark, Track
 from reverie.experiments.view import done_words, estimate_words
-from tests.experiments.sweeps import STEPS, grid
+from tests.helpers.sweeps import STEPS, grid
 
 
 def track(frames: float, seconds: float, first: tuple[float, float] | None = (50.0, 10.0)) -> Track:

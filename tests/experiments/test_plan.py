@@ -9,7 +9,7 @@ from reverie.errors import ConfigError
 from reverie.experiments.cells import cells
 from reverie.experiments.plan import SUITES, Plan, Task, find_plan, parse_plan, read_plan
 from reverie.variants import ABLATIONS
-from tests.experiments.sweeps import plan, spec_of
+from tests.helpers.sweeps import plan, spec_of
 
 GOOD = """
 name = "example"

@@ -19,8 +19,8 @@ from reverie.experiments.scheduler import Scheduler
 from reverie.experiments.standing import FAILURE, Stage, look, note_failure
 from reverie.experiments.sweep import failures, survey
 from reverie.training.interrupts import Stopped
-from tests.experiments import sweeps
-from tests.experiments.sweeps import STEPS, Quiet, grid, launches, starts, stub_command, sweep
+from tests.helpers import sweeps
+from tests.helpers.sweeps import STEPS, Quiet, grid, launches, starts, stub_command, sweep
 
 PATIENCE = 30.0
 """Seconds after which a test gives up waiting."""

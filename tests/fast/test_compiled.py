@@ -18,7 +18,7 @@ from reverie.agent import Dreamer
 from reverie.fast import kernels
 from reverie.fast.compiled import Fusion
 from reverie.specs import EnvSpec
-from tests.test_agent import ATARI_IMAGE, CONTINUOUS, random_steps, tiny
+from tests.helpers.agents import ATARI_IMAGE, CONTINUOUS, random_steps, tiny
 warnings.simplefilter("error", RuntimeWarning)
 kernels.load = lambda: None  # A CPU has a faster way of its own, which is not what a GPU runs.
 spec = EnvSpec(ATARI_IMAGE, CONTINUOUS)

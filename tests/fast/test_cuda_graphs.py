@@ -15,7 +15,7 @@ from reverie.config import Config
 from reverie.fast.cuda_graphs import WARM_UP, Graphed
 from reverie.specs import ActionSpec, EnvSpec
 from tests.fast.stand_ins import AgainRecorder, with_graph
-from tests.test_agent import ATARI_IMAGE, CONTINUOUS, DISCRETE, random_steps, tiny
+from tests.helpers.agents import ATARI_IMAGE, CONTINUOUS, DISCRETE, random_steps, tiny
 
 CPU = torch.device("cpu")
 

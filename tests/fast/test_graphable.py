@@ -10,7 +10,7 @@ from reverie.agent import Dreamer
 from reverie.networks.scalars import Scalar
 from reverie.specs import ActionSpec, EnvSpec
 from tests.fast.stand_ins import OnTheDevice, raises_on_host, without_values
-from tests.test_agent import CONTINUOUS, DICT, DISCRETE, MULTI_DISCRETE, random_steps, tensors, tiny
+from tests.helpers.agents import CONTINUOUS, DICT, DISCRETE, MULTI_DISCRETE, random_steps, tensors, tiny
 
 
 def learn(agent: Dreamer) -> dict[str, torch.Tensor]:

@@ -11,18 +11,9 @@ from reverie.fast.convolutions import conv_elu, deconv
 from reverie.fast.dense import dense_elu
 from reverie.fast.features import Features, one_hot_index
 from reverie.networks.optimizer import Optimizer
+from tests.helpers.precisions import both_precisions, close, in_precision
 
 pytestmark = pytest.mark.skipif(kernels.load() is None, reason="no C compiler here")
-
-CLOSE = {torch.float32: 2e-5, torch.bfloat16: 3e-2}
-"""Largest difference, as a share of the largest entry."""
-both_precisions = pytest.mark.parametrize("dtype", CLOSE, ids=str)
-
-
-def close(ours: Tensor, plain: Tensor, dtype: torch.dtype) -> None:
-    assert ours.shape == plain.shape
-    difference = (ours.double() - plain.double()).abs().max()
-    assert difference <= CLOSE[dtype] * plain.double().abs().max(), difference
 
 
 def compare(dtype: torch.dtype, fast: Tensor, plain: Tensor, leaves: list[Tensor]) -> None:
@@ -34,10 +25,6 @@ def compare(dtype: torch.dtype, fast: Tensor, plain: Tensor, leaves: list[Tensor
     for one, other in zip(ours, expected, strict=True):
         assert one.dtype == torch.float32
         close(one, other, dtype)
-
-
-def in_precision(dtype: torch.dtype) -> torch.autocast:
-    return torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16)
 
 
 @both_precisions

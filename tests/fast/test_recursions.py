@@ -14,7 +14,7 @@ from reverie.fast import kernels
 from reverie.fast.features import Features
 from reverie.specs import ActionSpec, ArraySpec, EnvSpec
 from reverie.world_model import State, filtering
-from tests.fast.test_layers import both_precisions, close, in_precision
+from tests.helpers.precisions import both_precisions, close, in_precision
 
 pytestmark = pytest.mark.skipif(kernels.load() is None, reason="no C compiler here")
 

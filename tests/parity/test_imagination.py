@@ -23,6 +23,7 @@ from tests.parity.compare import (
     tensor,
 )
 from tests.parity.configs import CONTINUOUS, DISCRETE, config, env_spec
+from tests.parity.metrics import BEHAVIOR as METRICS
 from tests.parity.weights import close_gradients, close_weights, load
 
 SAMPLED = "12b_imagine_discrete_reinforce_sampled"
@@ -37,22 +38,6 @@ FILES = {
     "12g_imagine_continuous_dynamics_nodisc": ("dmc", CONTINUOUS, "dynamics"),
 }
 AUTO = ("12_imagine_discrete_reinforce", "12e_imagine_continuous_dynamics", "12g_imagine_continuous_dynamics_nodisc")
-METRICS = {
-    "actor_loss": "actor/loss",
-    "critic_loss": "critic/loss",
-    "reward_mean": "imagination/reward_mean",
-    "reward_std": "imagination/reward_std",
-    "reward_normed_mean": "imagination/normed_reward_mean",
-    "reward_normed_std": "imagination/normed_reward_std",
-    "critic_slow": "critic/target_value",
-    "critic_target": "imagination/return_mean",
-    "actor_ent": "actor/entropy",
-    "actor_ent_scale": "actor/entropy_weight",
-    "critic": "critic/value",
-    "actor_grad_mix": "actor/dynamics_weight",
-    "actor_grad_norm": "actor/gradient_norm",
-    "critic_grad_norm": "critic/gradient_norm",
-}
 # The files have no weights for what imagination does not need.
 UNSET = ("world_model.encoder.", "world_model.decoder.", "world_model.rssm.posterior_")
 every_file = pytest.mark.parametrize("name", FILES)
@@ -148,8 +133,8 @@ def test_update(golden: LoadGolden, name: str) -> None:
     losses = _loss(agent, arrays, name)
     actor, critic = agent.actor_optimizer, agent.critic_optimizer
     metrics = losses.metrics | {
-        "actor/gradient_norm": actor.step(losses.actor, actor.advance(0)).norm,
-        "critic/gradient_norm": critic.step(losses.critic, critic.advance(0)).norm,
+        "behavior/actor_gradient_norm": actor.step(losses.actor, actor.advance(0)).norm,
+        "behavior/critic_gradient_norm": critic.step(losses.critic, critic.advance(0)).norm,
     }
     agent.behavior.update_target(0)
     for key, value in group(arrays, "metric/").items():

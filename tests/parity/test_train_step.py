@@ -5,13 +5,11 @@ import pytest
 from reverie.agent import Dreamer
 from tests.parity.compare import FORWARD, GRADIENT, LoadGolden, close, close_state, group, time_major
 from tests.parity.configs import ACTIONS, config, env_spec
-from tests.parity.test_imagination import METRICS as BEHAVIOR_METRICS
-from tests.parity.test_world_model import METRICS as MODEL_METRICS
+from tests.parity.metrics import BEHAVIOR, MODEL
 from tests.parity.weights import close_weights, load
 
 FILES = {"13_agent_train_atari": "atari", "13b_agent_train_dmc": "dmc", "13c_agent_train_crafter": "crafter"}
-METRICS = MODEL_METRICS | BEHAVIOR_METRICS
-METRICS |= {"model_loss": "model/loss", "model_grad_norm": "model/gradient_norm"}
+METRICS = MODEL | BEHAVIOR | {"model_loss": "model/loss", "model_grad_norm": "model/gradient_norm"}
 # Adam divides gradients by their size, so an entry that is rounding (see `image_gradient`) moves as far as any other:
 # up to lr = 1e-4 a step. Layer norm over two channels makes such entries; the other settings need no exception.
 OUTLIERS = {"atari": 0.0, "dmc": 0.0, "crafter": 1e-3}

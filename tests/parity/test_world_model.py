@@ -24,18 +24,10 @@ from tests.parity.compare import (
     time_major,
 )
 from tests.parity.configs import ACTIONS, config, env_spec
+from tests.parity.metrics import MODEL as METRICS
 from tests.parity.weights import close_gradients, load
 
 FILES = {"09_world_model_atari": "atari", "09b_world_model_dmc": "dmc", "09c_world_model_crafter": "crafter"}
-METRICS = {
-    "kl_loss": "model/kl_loss",
-    "image_loss": "model/image_loss",
-    "reward_loss": "model/reward_loss",
-    "discount_loss": "model/discount_loss",
-    "model_kl": "model/kl",
-    "prior_ent": "model/prior_entropy",
-    "post_ent": "model/posterior_entropy",
-}
 every_file = pytest.mark.parametrize("name", FILES)
 
 

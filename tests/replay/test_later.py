@@ -8,21 +8,9 @@ import pytest
 
 from reverie.config import ReplayConfig
 from reverie.replay import Replay
-from reverie.specs import STEP_KEYS, ArraySpec, Step
+from tests.helpers.numbered_rows import EPISODE, SPECS, row
 
-SPECS = {"vector": ArraySpec((1,), "float32"), **STEP_KEYS}
 CONFIG = ReplayConfig(capacity=2000, batch_size=2, batch_length=4)
-EPISODE = 7
-"""Rows of an episode, its reset included."""
-
-
-def row(number: int, streams: int = 1, length: int = EPISODE) -> Step:
-    """Numbered rows in episodes; the same number in every stream, plus a thousand for each."""
-    step = {key: np.zeros((streams, *spec.shape), spec.dtype) for key, spec in SPECS.items()}
-    step["vector"][:, 0] = number + 1000 * np.arange(streams)
-    step["is_first"][:] = number % length == 0
-    step["is_last"][:] = number % length == length - 1
-    return step
 
 
 def killed(folder: Path, committed: int, stored: int, streams: int = 1, length: int = EPISODE) -> object:

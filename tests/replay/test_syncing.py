@@ -13,7 +13,7 @@ from reverie.config import ReplayConfig
 from reverie.errors import ReplayError
 from reverie.replay import Replay
 from reverie.replay.syncing import Syncer
-from tests.replay.test_later import SPECS, row
+from tests.helpers.numbered_rows import SPECS, row
 
 
 def until(condition: Callable[[], bool]) -> None:

@@ -11,7 +11,7 @@ from reverie.envs import make_env
 from reverie.specs import ActionSpec
 from reverie.training.collection import Collected, Collector, RandomPolicy
 from reverie.training.metrics import read_metrics
-from tests import environments
+from tests.helpers import environments
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 
 import reverie
 from reverie.training.disk import _size
-from tests.environments import Counting
+from tests.helpers.environments import Counting
 
 RUN = {"steps": 3000, "prefill": 2900, "eval_every": 0, "video_every": 0, "pretrain": 0, "train_every": 50}
 

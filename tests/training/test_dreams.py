@@ -7,7 +7,7 @@ from reverie.agent import Dreamer
 from reverie.specs import ActionSpec, ArraySpec, EnvSpec
 from reverie.training.dreams import draw_dream
 from reverie.video import OTHER
-from tests.test_agent import random_steps, tiny
+from tests.helpers.agents import random_steps, tiny
 
 
 def test_draw_dream_marks_where_the_batch_goes_to_another_episode() -> None:

@@ -12,7 +12,7 @@ from reverie.errors import EnvError
 from reverie.training.faults import FaultCount
 from reverie.training.metrics import read_metrics
 from reverie.training.verify import verify
-from tests.environments import Unreliable
+from tests.helpers.environments import Unreliable
 
 RUN: dict[str, Any] = {
     **{

@@ -27,7 +27,7 @@ from reverie.specs import Step
 from reverie.training import background, trainer
 from reverie.training.collection import Collector, RandomPolicy, collect_block
 from reverie.training.metrics import read_metrics
-from tests import environments
+from tests.helpers import environments
 
 SETTINGS: dict[str, Any] = {
     "async_collection": "on",

@@ -24,7 +24,7 @@ from reverie.training.digest import digest
 from reverie.training.interrupts import Stopped
 from reverie.training.trainer import Trainer
 from reverie.training.verify import verify
-from tests import environments
+from tests.helpers import environments
 
 RUN: dict[str, Any] = {
     **{"env.parallel": False, "env.num_envs": 2, "env.time_limit": 20, "threads": 1, "steps": 96, "prefill": 30},

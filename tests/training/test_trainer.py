@@ -22,7 +22,7 @@ from reverie.training.collection import Episode
 from reverie.training.evaluation import evaluate
 from reverie.training.interrupts import Stopped
 from reverie.training.metrics import read_evaluations, read_metrics
-from tests import environments
+from tests.helpers import environments
 
 TINY = {
     "env.parallel": False,

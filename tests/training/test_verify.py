@@ -16,7 +16,7 @@ from reverie.errors import ReplayError, RunError
 from reverie.training.digest import digest
 from reverie.training.run_folder import RunFolder
 from reverie.training.verify import repair, verify
-from tests import environments
+from tests.helpers import environments
 
 ROOT = Path(__file__).parents[2]
 

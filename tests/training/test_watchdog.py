@@ -12,7 +12,7 @@ import pytest
 import reverie
 from reverie.training import evaluate, watchdog
 from reverie.training.watchdog import EpisodeWatch, Watchdog
-from tests.environments import Counting
+from tests.helpers.environments import Counting
 
 
 def test_it_tells_what_is_waited_for_and_then_less_often() -> None:

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from reverie.agent import Dreamer
-from reverie.specs import ArraySpec
+from reverie.specs import ArraySpec, EnvSpec
 from reverie.world_model.observations import VectorNorm
-from tests.test_agent import DICT, DISCRETE, EnvSpec, random_steps, tiny
+from tests.helpers.agents import DICT, DISCRETE, random_steps, tiny
 
 TWO_VECTORS = {"pole": ArraySpec((2,), "float32"), "cart": ArraySpec((1,), "float32")}
 SIZES = torch.tensor([[1e-2, 3.0, 1e3]])

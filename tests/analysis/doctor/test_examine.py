@@ -33,8 +33,8 @@ from reverie.specs import STEP_KEYS, ActionSpec, ArraySpec, EnvSpec, Step
 from reverie.training.loading import load
 from reverie.training.run_folder import RunFolder, find_run
 from reverie.world_model.rssm import State
-from tests.analysis.doctor.reports import healthy, ill
-from tests.environments import Catch
+from tests.helpers.diagnosed_reports import healthy, ill
+from tests.helpers.environments import Catch
 
 SMALL = Amount(batches=2, context=4, horizon=12, batch=3)
 IMAGES = EnvSpec({"image": ArraySpec((64, 64, 1), "uint8")}, ActionSpec("discrete", (3,)))

@@ -20,7 +20,7 @@ from reverie.cli.train import Train
 from reverie.config import Config
 from reverie.config_io import resolve, set_field, set_fields
 from reverie.presets import PRESETS, preset
-from tests.analysis.doctor.reports import healthy, ill
+from tests.helpers.diagnosed_reports import healthy, ill
 
 FLAT = Trend(1.0, 1.0, "flat")
 RISING, FALLING = Trend(2.0, 1.0, "rising"), Trend(1.0, 2.0, "falling")

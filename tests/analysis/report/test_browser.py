@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from reverie.analysis.report import report_runs
-from tests.analysis.report.test_report import few, write_two_agents
+from tests.helpers.two_agents import write_two_agents
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 PROBE = """<script>addEventListener("load", () => {
@@ -23,7 +23,6 @@ PROBE = """<script>addEventListener("load", () => {
 })</script>"""
 """Writes into the title how far the page is wider than the window, what it loaded, and its tables and figures."""
 
-__all__ = ["few"]  # the fixture that makes reports quick
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="there is no chromium here")
 
 

@@ -14,25 +14,19 @@ from typing import Any
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from reverie.analysis import statistics
 from reverie.analysis.comparison import compare
 from reverie.analysis.published import VARIANTS
-from reverie.analysis.report import Report, figures, report_runs, svg
+from reverie.analysis.report import Report, figures, report_runs
 from reverie.analysis.report.references import published_at, published_end, variant_of
 from reverie.analysis.runs import read_run
 from reverie.errors import ReverieError
 from reverie.presets import preset
-from tests.analysis.fake_runs import write_run
-from tests.analysis.report.reading import Page
+from tests.helpers.fake_runs import write_run
+from tests.helpers.html_page import Page
+from tests.helpers.two_agents import BOXING, PONG, level, write_two_agents
 
-BOXING, PONG, CARTPOLE = "ALE/Boxing-v5", "ALE/Pong-v5", "CartPole-v1"
+CARTPOLE = "CartPole-v1"
 Make = Callable[..., tuple[Report, Page]]
-
-
-@pytest.fixture(autouse=True)
-def few(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(statistics, "REPETITIONS", 100)
-    monkeypatch.setattr(svg, "DPI", 40)
 
 
 @pytest.fixture
@@ -44,21 +38,6 @@ def report(tmp_path: Path) -> Make:
         return made, Page(made.page.read_text(encoding="utf-8"))
 
     return _report
-
-
-def level(value: float) -> Callable[[int], float]:
-    return lambda frames: value
-
-
-def write_two_agents(folder: Path) -> None:
-    """Boxing: 6.1, 12.1, 18.1 and 3.1, 3.1, 3.1; Pong: 14.6 three times and -20.7 three times."""
-    for seed in range(3):
-        boxing, pong = folder / "boxing", folder / "pong"
-        few = {"seed": seed, "planned": 2_000_000, "every": 100_000}
-        write_run(boxing / f"full-{seed}", evaluations=level(6.1 + 6 * seed), **few)
-        write_run(boxing / f"gauss-{seed}", variant="gaussian-latents", evaluations=level(3.1), **few)
-        write_run(pong / f"full-{seed}", env=PONG, evaluations=level(14.6), **few)
-        write_run(pong / f"gauss-{seed}", env=PONG, variant="gaussian-latents", evaluations=level(-20.7), **few)
 
 
 def test_numbers(tmp_path: Path, report: Make) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 
 import reverie
 from reverie.training import evaluate
-from tests.environments import Catch, Recall
+from tests.helpers.environments import Catch, Recall
 
 MLPS = (
     *(f"world_model.{name}" for name in ("encoder.mlp", "decoder.mlp", "reward_head", "discount_head")),

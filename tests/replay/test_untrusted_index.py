@@ -13,7 +13,7 @@ from reverie.errors import ReplayError
 from reverie.files import seal, unseal
 from reverie.replay import Replay, ReplayReader, examine, repair
 from reverie.specs import STEP_KEYS, ArraySpec
-from tests.strangers import HOSTILE, little_memory, spoiled
+from tests.helpers.untrusted_files import HOSTILE, little_memory, spoiled
 
 SPECS = {"vector": ArraySpec((3,), "float32"), "action": ArraySpec((2,), "float32"), **STEP_KEYS}
 CONFIG = ReplayConfig(capacity=4096, batch_size=2, batch_length=4)

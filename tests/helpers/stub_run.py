@@ -1,6 +1,6 @@
 """Stands in for the process of a cell: writes what a run writes, quickly, and misbehaves as it is told.
 
-Usage: stub.py RUN CONFIG STEPS HOW PAUSE. It takes ten steps a row, goes on from its last row, and notes in
+Usage: stub_run.py RUN CONFIG STEPS HOW PAUSE. It takes ten steps a row, goes on from its last row, and notes in
 RUN/launches each start, each end, and when these were.
 """
 

@@ -1,4 +1,4 @@
-"""Runs and agents from strangers: each file made up, under checksums that fit. Refused in words, or taken as data."""
+"""Untrusted runs and agents: invented contents under valid checksums are refused in words, or taken as data."""
 
 import json
 import mmap
@@ -24,7 +24,7 @@ from reverie.training.digest import digest
 from reverie.training.failed_update import repeat
 from reverie.training.metrics import read_metrics
 from reverie.training.verify import verify
-from tests.strangers import EXAMPLES, HOSTILE, SEAL, little_memory, put, spoiled, spoiled_safetensors
+from tests.helpers.untrusted_files import EXAMPLES, HOSTILE, SEAL, little_memory, put, spoiled, spoiled_safetensors
 
 RUN: dict[str, Any] = {
     **{"env.parallel": False, "threads": 1, "steps": 60, "prefill": 40, "train_every": 10, "pretrain": 1},

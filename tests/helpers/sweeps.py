@@ -14,7 +14,7 @@ from reverie.experiments.scheduler import Scheduler
 from reverie.experiments.sweep import survey
 from reverie.specs import ActionSpec, ArraySpec, EnvSpec
 
-STUB = Path(__file__).with_name("stub.py")
+STUB = Path(__file__).with_name("stub_run.py")
 DISCRETE = EnvSpec({"image": ArraySpec((64, 64, 1), "uint8")}, ActionSpec("discrete", (2,)))
 STEPS = 200
 
