@@ -1,101 +1,138 @@
-"""The package's parts import each other in one direction only; pyproject.toml has the contracts."""
+"""Import contracts of the package (pyproject.toml), and the rule that no test module imports another one."""
 
-import os
-import subprocess
-import sys
+import ast
+import copy
 import tomllib
 from pathlib import Path
+from typing import Any
 
+import grimp
 import pytest
+from importlinter.api import read_configuration
+from importlinter.contracts.forbidden import ForbiddenContract
+from importlinter.contracts.layers import LayersContract
 
-ROOT = Path(__file__).parents[1]
-SOURCE = ROOT / "src"
-
-PARTS = ("cli", "analysis", "bench", "training", "agent", "acting", "behavior", "world_model", "networks", "replay")
-PARTS += ("envs", "experiments")
-PARTS += ("checkpoints", "video", "config", "config_io", "presets", "variants", "schedules", "specs", "errors", "fast")
-PARTS += ("provenance", "files", "shell")
-PARTS += ("training/trainer", "training/start")
+TESTS = Path(__file__).parent
+PYPROJECT = TESTS.parent / "pyproject.toml"
+KINDS = {"layers": LayersContract, "forbidden": ForbiddenContract}
 
 
-def lint_imports(source: Path) -> subprocess.CompletedProcess[str]:
-    """Check the package `reverie` in folder `source` against the project's contracts."""
-    code = (
-        "import sys; from importlinter.cli import lint_imports; "
-        f"sys.exit(lint_imports(config_filename={str(ROOT / 'pyproject.toml')!r}, no_cache=True, no_logo=True))"
-    )
-    environment = {**os.environ, "PYTHONPATH": str(source), "PYTHONDONTWRITEBYTECODE": "1"}
-    return subprocess.run(
-        [sys.executable, "-c", code], env=environment, cwd=source, capture_output=True, text=True, check=False
-    )
+@pytest.fixture(scope="module")
+def imports() -> grimp.ImportGraph:
+    """All imports of the package, external ones included, from its source text."""
+    return grimp.build_graph("reverie", include_external_packages=True, cache_dir=None)
 
 
-def write_package(folder: Path, imports: dict[str, str]) -> None:
-    """A package with all parts of the real one, empty but for one import statement in some."""
-    for part in dict.fromkeys((*PARTS, *imports)):
-        (folder / "reverie" / part).mkdir(parents=True, exist_ok=True)
-        (folder / "reverie" / part / "__init__.py").write_text(imports.get(part, "") + "\n")
-    (folder / "reverie" / "__init__.py").write_text("")
+def broken_contracts(imports: grimp.ImportGraph, *added: tuple[str, str]) -> list[str]:
+    """Return the names of the contracts that do not hold once the imports (importer, imported) are added."""
+    graph = copy.deepcopy(imports)
+    for names in added:
+        importer, imported = (name if name == "torch" else f"reverie.{name}" for name in names)
+        graph.add_import(importer=importer, imported=imported)
+    settings: dict[str, Any] = read_configuration(str(PYPROJECT))
+    contracts = [
+        KINDS[options["type"]](options["name"], settings["session_options"], options)
+        for options in settings["contracts_options"]
+    ]
+    return [contract.name for contract in contracts if not contract.check(copy.deepcopy(graph), verbose=False).kept]
 
 
-def test_imports_go_one_way() -> None:
-    result = lint_imports(SOURCE)
-    assert result.returncode == 0, result.stdout + result.stderr
-    assert "0 broken" in result.stdout
+def test_contracts_of_the_package_hold(imports: grimp.ImportGraph) -> None:
+    assert not broken_contracts(imports)
 
 
 @pytest.mark.parametrize(
-    ("importer", "statement"),
+    "added",
     [
-        ("analysis", "from reverie.training import something"),
-        ("experiments", "from reverie import analysis, training, envs, presets"),
-        ("training", "from reverie import agent, envs, replay"),
-        ("agent", "import reverie.behavior, reverie.world_model, reverie.networks, reverie.config, torch"),
-        ("config", "from reverie.config_io import set_field"),
-        ("envs", "from reverie.specs import EnvSpec"),
-        ("replay", "import numpy"),
+        ("analysis.new", "training.metrics"),
+        ("experiments.new", "analysis.new"),
+        ("training.new", "agent"),
+        ("training.new", "replay.new"),
+        ("agent", "world_model.new"),
+        ("config", "config_io"),
+        ("envs.new", "specs"),
     ],
+    ids=" imports ".join,
 )
-def test_downward_imports_pass(tmp_path: Path, importer: str, statement: str) -> None:
-    write_package(tmp_path, {importer: statement})
-    result = lint_imports(tmp_path)
-    assert result.returncode == 0, result.stdout + result.stderr
+def test_contracts_downward_import_is_allowed(imports: grimp.ImportGraph, added: tuple[str, str]) -> None:
+    assert not broken_contracts(imports, added)
 
 
 @pytest.mark.parametrize(
-    ("importer", "statement"),
+    "added",
     [
-        ("networks", "from reverie.agent import Dreamer"),
-        ("world_model", "def late():\n    from reverie.behavior import imagine"),
-        ("training", "import reverie.cli"),
-        ("training", "import reverie.analysis"),
-        ("training", "import reverie.bench"),
-        ("training", "import reverie.experiments"),
-        ("analysis", "import reverie.experiments"),
-        ("experiments", "import reverie.cli"),
-        ("analysis", "import reverie.bench"),
-        ("agent", "import reverie.replay"),
-        ("checkpoints", "import reverie.networks"),
-        ("behavior", "import reverie.envs"),
-        ("networks", "import reverie.envs"),
-        ("analysis", "from reverie.training.trainer import Trainer"),
-        ("replay", "import torch"),
-        ("replay", "import reverie.envs"),
-        ("envs", "from torch import nn"),
-        ("envs", "import reverie.replay"),
-        ("config", "import reverie.networks"),
-        ("errors", "import reverie.config"),
-        ("homeless", "import numpy"),
+        ("networks.new", "agent"),
+        ("world_model.new", "behavior.new"),
+        ("training.new", "cli.new"),
+        ("training.new", "analysis.new"),
+        ("training.new", "bench.new"),
+        ("training.new", "experiments.new"),
+        ("analysis.new", "experiments.new"),
+        ("analysis.new", "bench.new"),
+        ("analysis.new", "training.trainer"),
+        ("experiments.new", "cli.new"),
+        ("checkpoints.new", "networks.new"),
+        ("agent", "replay.new"),
+        ("behavior.new", "envs.new"),
+        ("networks.new", "envs.new"),
+        ("replay.new", "envs.new"),
+        ("replay.new", "torch"),
+        ("envs.new", "torch"),
+        ("envs.new", "replay.new"),
+        ("config", "networks.new"),
+        ("errors", "config"),
+        ("unlisted", "errors"),
     ],
+    ids=" imports ".join,
 )
-def test_other_imports_fail(tmp_path: Path, importer: str, statement: str) -> None:
-    write_package(tmp_path, {importer: statement})
-    result = lint_imports(tmp_path)
-    assert result.returncode == 1, result.stdout + result.stderr
-    assert "1 broken" in result.stdout or "2 broken" in result.stdout
-    assert f"reverie.{importer}" in result.stdout
+def test_contracts_other_import_breaks_one(imports: grimp.ImportGraph, added: tuple[str, str]) -> None:
+    assert broken_contracts(imports, added)
 
 
-def test_no_exceptions_are_granted() -> None:
-    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+def test_contracts_late_import_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An import within a function counts."""
+    package = tmp_path / "sample"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "late.py").write_text("def call():\n    from sample import other\n")
+    (package / "other.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    found = grimp.build_graph("sample", cache_dir=None)
+    assert found.find_modules_directly_imported_by("sample.late") == {"sample.other"}
+
+
+def test_contracts_grant_no_exceptions() -> None:
+    contracts = tomllib.loads(PYPROJECT.read_text())["tool"]["importlinter"]["contracts"]
     assert not [contract["name"] for contract in contracts if "ignore_imports" in contract]
+
+
+def imported_test_modules(source: str) -> list[str]:
+    """Return the test modules that a source text imports: names with a part that starts with `test_`."""
+    names = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names += [f"{'.' * node.level}{node.module or ''}.{alias.name}" for alias in node.names]
+    of_tests = [name for name in names if name.split(".")[0] in ("tests", "")]
+    return [name for name in of_tests if any(part.startswith(("test_", "conftest")) for part in name.split("."))]
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("from tests.test_agent import tiny", ["tests.test_agent.tiny"]),
+        ("import tests.unit.test_rssm", ["tests.unit.test_rssm"]),
+        ("def late():\n    from tests.unit import test_rssm", ["tests.unit.test_rssm"]),
+        ("from .test_rssm import step", [".test_rssm.step"]),
+        ("from tests.helpers.agents import tiny\nimport torch.testing", []),
+    ],
+)
+def test_imported_test_modules_of_a_source_are_found(source: str, expected: list[str]) -> None:
+    assert imported_test_modules(source) == expected
+
+
+def test_test_modules_import_no_test_module() -> None:
+    sources = {path.relative_to(TESTS): path.read_text() for path in TESTS.rglob("*.py")}
+    assert len(sources) > 50
+    assert not {str(path): found for path, source in sources.items() if (found := imported_test_modules(source))}
