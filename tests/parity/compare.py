@@ -24,6 +24,8 @@ Tolerance = Limits | Callable[[Array], Limits]
 FORWARD: Limits = {"rtol": 1e-5, "atol": 1e-5}
 GRADIENT: Limits = {"rtol": 1e-4, "atol": 1e-5}
 WEIGHT: Limits = {"rtol": 0.0, "atol": 2e-6}
+OF_SCALE = 2e-6
+"""Absolute tolerance of every entry as a share of the largest magnitude in its array: rounding of sums."""
 
 
 def image_gradient(expected: Array) -> Limits:
@@ -48,10 +50,13 @@ def time_major(array: Array) -> Array:
 
 
 def close(actual: Tensor | Array | float, expected: Array, tolerance: Tolerance, what: str = "") -> None:
-    """Assert that shapes are equal and values agree."""
+    """Assert that shapes are equal and values agree, each on its own scale or on that of its array."""
     limits = tolerance(expected) if callable(tolerance) else tolerance
     values = actual.detach().cpu().numpy() if isinstance(actual, Tensor) else np.asarray(actual)
     assert values.shape == expected.shape, f"{what}: shape {values.shape}, expected {expected.shape}"
+    assert np.isfinite(expected).all(), f"{what}: the expected values are not finite"
+    scale = float(np.abs(np.asarray(expected, np.float64)).max(initial=0))
+    limits = limits | {"atol": max(limits["atol"], OF_SCALE * scale)}
     np.testing.assert_allclose(values, expected, err_msg=what, **limits)
 
 
