@@ -205,7 +205,7 @@ def test_an_error_of_the_sweep_leaves_no_cell_behind(tmp_path: Path) -> None:
 @pytest.mark.parametrize("pause", ["0.05"])
 def test_kill_9_leaves_no_cell_behind_and_the_next_call_goes_on(tmp_path: Path, pause: str) -> None:
     cells = grid()
-    program = [sys.executable, "-m", "tests.experiments.sweeps", str(tmp_path), "2", pause]
+    program = [sys.executable, "-m", "tests.helpers.sweeps", str(tmp_path), "2", pause]
     root = Path(__file__).parents[2]
     parent = subprocess.Popen(program, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     wait_for(lambda: all((tmp_path / cell.place / "metrics.jsonl").exists() for cell in cells[:2]))
@@ -271,7 +271,7 @@ def sweep_of_another(cell: sweeps.Cell, folder: Path) -> None:
 def test_two_sweeps_share_a_folder(tmp_path: Path) -> None:
     cells = grid(seeds=3)
     root = Path(__file__).parents[2]
-    program = [sys.executable, "-m", "tests.experiments.sweeps", str(tmp_path), "1", "0.03"]
+    program = [sys.executable, "-m", "tests.helpers.sweeps", str(tmp_path), "1", "0.03"]
     other = subprocess.Popen(program, cwd=root)
     wait_for(lambda: launches(cells[0], tmp_path))
     board, _ = sweep(cells, tmp_path, workers=1, pause=0.03)
