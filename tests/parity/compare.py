@@ -8,11 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from reverie.world_model import State
+from reverie.dreamer import State
 
 Array = np.ndarray[Any, Any]
 Golden = dict[str, Array]
 LoadGolden = Callable[[str], Golden]
+LoadWeights = Callable[..., None]
+"""`load(module, weights, …)`: see the fixture `load` of conftest.py."""
 
 DEVICE = os.environ.get("REVERIE_PARITY_DEVICE", "cpu")
 """Where our side computes; `cuda` compares a GPU's arithmetic."""

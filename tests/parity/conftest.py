@@ -1,15 +1,21 @@
 """The reference numbers, from `tests/golden` or the folder that REVERIE_GOLDEN_DIR names."""
 
+import importlib.util
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
-from tests.parity.compare import DEVICE, Golden, LoadGolden
+from tests.parity.compare import DEVICE, Golden, LoadGolden, LoadWeights
+from tests.parity.weights import load as load_weights
 
 FOLDER = Path(os.environ.get("REVERIE_GOLDEN_DIR") or Path(__file__).parent.parent / "golden")
+HAS_KERNELS = importlib.util.find_spec("reverie.kernels") is not None
 
 
 @pytest.fixture(scope="session")
@@ -30,9 +36,35 @@ def golden() -> LoadGolden:
     return load
 
 
+@pytest.fixture(
+    params=[
+        "plain",
+        pytest.param("optimised", marks=pytest.mark.skipif(not HAS_KERNELS, reason="there is no reverie.kernels")),
+    ]
+)
+def convert(request: pytest.FixtureRequest) -> Callable[[Any], Any]:
+    """`convert(part)` returns the part as it is, or converted by `kernels.optimize`."""
+    if request.param == "plain":
+        return lambda part: part
+    from reverie.kernels import optimize
+
+    return optimize
+
+
+@pytest.fixture
+def load(convert: Callable[[Any], Any]) -> LoadWeights:
+    """`load(module, weights, …)` sets all parameters and converts the module in place."""
+
+    def load_and_convert(module: nn.Module, *args: Any, **kwargs: Any) -> None:
+        load_weights(module, *args, **kwargs)
+        convert(module)
+
+    return load_and_convert
+
+
 @pytest.fixture(autouse=True)
 def full_precision() -> None:
-    """No TF32 in what is compared (it concerns CUDA only, where PyTorch uses it in convolutions)."""
+    """Switch TF32 off, which PyTorch uses in convolutions on CUDA."""
     if DEVICE != "cpu":
         torch.backends.cudnn.allow_tf32 = False
         torch.backends.cuda.matmul.allow_tf32 = False

@@ -13,32 +13,32 @@ import torch
 from scipy import integrate, special, stats
 from torch import Tensor
 
-from reverie.behavior.networks import Actor
 from reverie.config import ActorConfig, MLPConfig
-from reverie.networks.distributions import (
+from reverie.dreamer.distributions import (
     OneHot,
     TanhNormal,
     TruncatedNormal,
     bernoulli_log_prob,
-    noisy_action,
     unit_normal_log_prob,
 )
-from reverie.networks.layers import MLP
+from reverie.dreamer.heads import Actor
+from reverie.dreamer.latents import Categorical
+from reverie.dreamer.layers import MLP
+from reverie.dreamer.policy import explore
 from reverie.specs import ActionSpec
-from reverie.world_model.latents import Categorical
 from tests.parity.compare import (
     DEVICE,
     FORWARD,
     GRADIENT,
     Golden,
     LoadGolden,
+    LoadWeights,
     categorical_noise,
     close,
     group,
     leaf_gradients,
     tensor,
 )
-from tests.parity.weights import load
 
 
 def _onehot(arrays: Golden) -> tuple[OneHot, Tensor]:
@@ -51,7 +51,7 @@ def _even_draws(count: int) -> Tensor:
     return (torch.arange(count, device=DEVICE) + 0.5) / count
 
 
-def test_onehot_values_and_gradients(golden: LoadGolden) -> None:
+def test_onehot_has_the_values_and_gradients_of_the_release(golden: LoadGolden) -> None:
     arrays = group(golden("05_dists"), "onehot/")
     dist, logits = _onehot(arrays)
     rows = tensor(arrays["const"][:, 0])
@@ -71,7 +71,7 @@ def test_onehot_log_prob_has_no_gradient_for_the_action(golden: LoadGolden) -> N
     assert (gradient is None) == bool(arrays["grad_log_prob_x_is_none"])
 
 
-def test_onehot_sample_is_straight_through(golden: LoadGolden) -> None:
+def test_onehot_sample_has_the_straight_through_gradient_of_the_release(golden: LoadGolden) -> None:
     arrays = group(golden("05_dists"), "onehot/")
     dist, logits = _onehot(arrays)
     noise = categorical_noise(arrays["logits"], arrays["sample"])[:, None]
@@ -82,7 +82,7 @@ def test_onehot_sample_is_straight_through(golden: LoadGolden) -> None:
         close(gradient, arrays["grad_sample_logits"], GRADIENT)
 
 
-def test_onehot_draws_with_its_probabilities(golden: LoadGolden) -> None:
+def test_onehot_even_noise_draws_with_its_probabilities(golden: LoadGolden) -> None:
     arrays = group(golden("05_dists"), "onehot/")
     count = 10_000
     logits = tensor(arrays["logits"]).expand(count, -1, -1)
@@ -91,17 +91,17 @@ def test_onehot_draws_with_its_probabilities(golden: LoadGolden) -> None:
     close(frequencies, arrays["probs"], {"rtol": 0, "atol": 2 / count})
 
 
-def test_entropy_of_several_categoricals(golden: LoadGolden) -> None:
+def test_categorical_entropy_sums_the_variables_of_the_release(golden: LoadGolden) -> None:
     arrays = group(golden("05_dists"), "onehot_independent/")
     variables, classes = arrays["logits"].shape[-2:]
     close(Categorical(variables, classes).entropy(tensor(arrays["logits"])), arrays["entropy"], FORWARD)
 
 
-def test_action_noise(golden: LoadGolden) -> None:
+def test_explore_discrete_actions_has_the_frequencies_of_the_release(golden: LoadGolden) -> None:
     arrays = group(golden("05_dists"), "action_noise/")
     count, classes = 20_000, arrays["action"].shape[-1]
     actions = tensor(arrays["action"]).repeat(count, 1)
-    drawn = noisy_action(actions, 0.3, (classes,), torch.Generator(DEVICE).manual_seed(0))
+    drawn = explore(actions, ActionSpec("discrete", (classes,)), 0.3, torch.Generator(DEVICE).manual_seed(0))
     frequencies = drawn.unflatten(0, (count, -1)).mean(0)
     # Six standard errors of a frequency.
     deviation = np.sqrt(arrays["probs"] * (1 - arrays["probs"]) / count).max()
@@ -113,7 +113,7 @@ def _trunc_normal(arrays: Golden) -> tuple[TruncatedNormal, list[Tensor]]:
     return TruncatedNormal(*parameters), parameters
 
 
-def test_truncated_normal_values_and_gradients(golden: LoadGolden) -> None:
+def test_truncated_normal_has_the_values_and_gradients_of_the_release(golden: LoadGolden) -> None:
     arrays = group(golden("05_dists"), "trunc_normal/")
     dist, parameters = _trunc_normal(arrays)
     rows = tensor(arrays["const"][:, 0])
@@ -143,7 +143,7 @@ def test_truncated_normal_sample_has_tensorflows_gradient(golden: LoadGolden) ->
         close(gradient, arrays[f"grad_sample_{name}"], GRADIENT, name)
 
 
-def test_truncated_normal_draws_from_its_distribution(golden: LoadGolden) -> None:
+def test_truncated_normal_even_noise_draws_the_quantiles(golden: LoadGolden) -> None:
     """Samples at evenly spaced noise against SciPy's quantiles."""
     arrays = group(golden("05_dists"), "trunc_normal/")
     loc, scale = (arrays[key].astype(np.float64) for key in ("loc", "scale"))
@@ -166,14 +166,14 @@ def test_truncated_normal_sample_is_clipped_without_losing_its_gradient() -> Non
         np.testing.assert_array_equal(leaf_gradients(sample.sum(), [loc])[0], torch.ones_like(loc))
 
 
-def _actor(arrays: Golden, action: ActionSpec, **settings: object) -> Actor:
+def _actor(load: LoadWeights, arrays: Golden, action: ActionSpec, **settings: object) -> Actor:
     """The release's output layer alone is an actor without hidden layers."""
     actor = Actor(arrays["inputs"].shape[-1], action, ActorConfig(layers=0, **settings)).to(DEVICE)
-    load(actor, {f"actor/out/{name}": array for name, array in group(arrays, "param/").items()}, "behavior.actor")
+    load(actor, {f"actor/out/{name}": array for name, array in group(arrays, "param/").items()}, "actor_critic.actor")
     return actor
 
 
-def _linear(arrays: Golden) -> Tensor:
+def _linear(load: LoadWeights, arrays: Golden) -> Tensor:
     """Output of the release's output layer, as that of an MLP without hidden layers."""
     mlp = MLP(arrays["inputs"].shape[-1], MLPConfig(layers=0), arrays["param/out/bias"].size).to(DEVICE)
     root = "world_model.reward_head"
@@ -181,9 +181,9 @@ def _linear(arrays: Golden) -> Tensor:
     return mlp(tensor(arrays["inputs"]))
 
 
-def test_truncated_normal_layer(golden: LoadGolden) -> None:
+def test_actor_truncated_normal_layer_has_the_values_of_the_release(golden: LoadGolden, load: LoadWeights) -> None:
     arrays = group(golden("05_dists"), "layer_trunc_normal/")
-    dist = _actor(arrays, ActionSpec("continuous", (3,)), min_std=0.1)(tensor(arrays["inputs"]))
+    dist = _actor(load, arrays, ActionSpec("continuous", (3,)), min_std=0.1)(tensor(arrays["inputs"]))
     close(dist.loc, arrays["loc"], FORWARD)
     close(dist.scale, arrays["scale"], FORWARD)
     close(dist.mode(), arrays["mode"], FORWARD)
@@ -191,23 +191,23 @@ def test_truncated_normal_layer(golden: LoadGolden) -> None:
     close(dist.log_prob(tensor(arrays["x"])), arrays["log_prob"], FORWARD)
 
 
-def _tanh_normal(arrays: Golden) -> TanhNormal:
-    actor = _actor(arrays, ActionSpec("continuous", (3,)), min_std=0.1, distribution="tanh_normal")
+def _tanh_normal(load: LoadWeights, arrays: Golden) -> TanhNormal:
+    actor = _actor(load, arrays, ActionSpec("continuous", (3,)), min_std=0.1, distribution="tanh_normal")
     return actor(tensor(arrays["inputs"]))
 
 
-def test_tanh_normal_layer(golden: LoadGolden) -> None:
+def test_actor_tanh_normal_layer_has_the_values_of_the_release(golden: LoadGolden, load: LoadWeights) -> None:
     arrays = group(golden("05_dists"), "layer_tanh_normal/")
-    dist = _tanh_normal(arrays)
+    dist = _tanh_normal(load, arrays)
     close(dist.loc, arrays["loc"], FORWARD)
     close(dist.scale, arrays["scale"], FORWARD)
     close(dist.log_prob(tensor(arrays["x"])), arrays["log_prob"], FORWARD)
 
 
-def test_tanh_normal_entropy_is_what_the_release_estimates(golden: LoadGolden) -> None:
+def test_tanh_normal_entropy_is_what_the_release_estimates(golden: LoadGolden, load: LoadWeights) -> None:
     """The release averages over 100 samples; ours is a quadrature. The samples' log-probabilities agree exactly."""
     arrays = group(golden("05_dists"), "layer_tanh_normal/")
-    dist = _tanh_normal(arrays)
+    dist = _tanh_normal(load, arrays)
     first = TanhNormal(dist.loc[:1, :1], dist.scale[:1, :1])
     samples = arrays["samples100"]
     log_probs = first.log_prob(tensor(samples)).detach().cpu().numpy()
@@ -240,31 +240,31 @@ def test_tanh_normal_entropy_is_exact(loc: float, scale: float) -> None:
         assert -log_prob.mean().item() == pytest.approx(exact, abs=5 * error + 1e-4)
 
 
-def test_binary_layer(golden: LoadGolden) -> None:
+def test_mlp_binary_layer_has_the_values_of_the_release(golden: LoadGolden, load: LoadWeights) -> None:
     arrays = group(golden("05_dists"), "layer_binary/")
-    logits = _linear(arrays).squeeze(-1)
+    logits = _linear(load, arrays).squeeze(-1)
     close(logits, arrays["logits"], FORWARD)
     close(logits.sigmoid(), arrays["mean"], FORWARD)
     close((logits > 0).float(), arrays["mode"].astype(np.float32), FORWARD)
     close(bernoulli_log_prob(logits, tensor(arrays["x"])), arrays["log_prob"], FORWARD)
 
 
-def test_scalar_mse_layer(golden: LoadGolden) -> None:
+def test_mlp_scalar_layer_has_the_values_of_the_release(golden: LoadGolden, load: LoadWeights) -> None:
     arrays = group(golden("05_dists"), "layer_mse/")
-    mean = _linear(arrays).squeeze(-1)
+    mean = _linear(load, arrays).squeeze(-1)
     close(mean, arrays["mode"], FORWARD)
     close(unit_normal_log_prob(mean, tensor(arrays["x"]), 0), arrays["log_prob"], FORWARD)
 
 
-def test_vector_mse_layer(golden: LoadGolden) -> None:
+def test_mlp_vector_layer_has_the_values_of_the_release(golden: LoadGolden, load: LoadWeights) -> None:
     arrays = group(golden("05_dists"), "layer_mse_vec/")
-    mean = _linear(arrays)
+    mean = _linear(load, arrays)
     close(mean, arrays["mode"], FORWARD)
     close(unit_normal_log_prob(mean, tensor(arrays["x"]), 1), arrays["log_prob"], FORWARD)
 
 
-def test_onehot_layer(golden: LoadGolden) -> None:
+def test_actor_onehot_layer_has_the_values_of_the_release(golden: LoadGolden, load: LoadWeights) -> None:
     arrays = group(golden("05_dists"), "layer_onehot/")
-    dist = _actor(arrays, ActionSpec("discrete", (6,)))(tensor(arrays["inputs"]))
+    dist = _actor(load, arrays, ActionSpec("discrete", (6,)))(tensor(arrays["inputs"]))
     close(dist.logits, arrays["logits"], FORWARD)
     close(dist.entropy(), arrays["entropy"], FORWARD)

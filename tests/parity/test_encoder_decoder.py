@@ -4,15 +4,16 @@ import numpy as np
 import pytest
 
 from reverie.config import DecoderConfig, EncoderConfig, MLPConfig
-from reverie.networks.distributions import unit_normal_log_prob
+from reverie.dreamer.distributions import unit_normal_log_prob
+from reverie.dreamer.encoder_decoder import Decoder, Encoder
 from reverie.specs import ArraySpec
-from reverie.world_model.observations import Decoder, Encoder
 from tests.parity.compare import (
     DEVICE,
     FORWARD,
     GRADIENT,
     Golden,
     LoadGolden,
+    LoadWeights,
     close,
     group,
     image_gradient,
@@ -20,7 +21,7 @@ from tests.parity.compare import (
     named_gradients,
     tensor,
 )
-from tests.parity.weights import close_gradients, load
+from tests.parity.weights import close_gradients
 
 ENCODER, DECODER = "world_model.encoder", "world_model.decoder"
 FILES = {"06_encoder_decoder": False, "06b_encoder_decoder_layernorm": True}
@@ -39,7 +40,7 @@ def _part(arrays: Golden, prefix: str, part: str) -> Golden:
     return {f"{part}/{name}": array for name, array in group(arrays, f"{prefix}/{part}/").items()}
 
 
-def _networks(arrays: Golden, layer_norm: bool) -> tuple[Encoder, Decoder]:
+def _networks(load: LoadWeights, arrays: Golden, layer_norm: bool) -> tuple[Encoder, Decoder]:
     observations = {"image": ArraySpec((64, 64, 1), "uint8")}
     encoder = Encoder(observations, EncoderConfig(cnn_depth=4, layer_norm=layer_norm)).to(DEVICE)
     decoder = Decoder(observations, arrays["feat"].shape[-1], DecoderConfig(cnn_depth=4, layer_norm=layer_norm))
@@ -49,9 +50,11 @@ def _networks(arrays: Golden, layer_norm: bool) -> tuple[Encoder, Decoder]:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_encoder(golden: LoadGolden, name: str) -> None:
+def test_encoder_images_have_the_embedding_and_gradients_of_the_release(
+    golden: LoadGolden, load: LoadWeights, name: str
+) -> None:
     arrays = golden(name)
-    encoder, _ = _networks(arrays, FILES[name])
+    encoder, _ = _networks(load, arrays, FILES[name])
     image = tensor(_network_input(arrays), grad=True)
     embed = encoder({"image": image})
     close(embed, arrays["embed"], FORWARD)
@@ -61,9 +64,11 @@ def test_encoder(golden: LoadGolden, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_decoder(golden: LoadGolden, name: str) -> None:
+def test_decoder_images_have_the_values_and_gradients_of_the_release(
+    golden: LoadGolden, load: LoadWeights, name: str
+) -> None:
     arrays = golden(name)
-    _, decoder = _networks(arrays, FILES[name])
+    _, decoder = _networks(load, arrays, FILES[name])
     feat = tensor(arrays["feat"], grad=True)
     mean = decoder.images(feat)["image"]
     close(mean, arrays["recon_mean"], FORWARD)
@@ -76,7 +81,9 @@ def test_decoder(golden: LoadGolden, name: str) -> None:
     assert decoder.vectors(feat) == {}
 
 
-def test_images_and_vectors(golden: LoadGolden) -> None:
+def test_encoder_and_decoder_images_and_vectors_have_the_values_of_the_release(
+    golden: LoadGolden, load: LoadWeights
+) -> None:
     arrays = golden("06c_encoder_decoder_mlp")
     mlp = MLPConfig(layers=2, units=16)
     encoder = Encoder(MIXED, EncoderConfig(cnn_depth=2, mlp=mlp)).to(DEVICE)

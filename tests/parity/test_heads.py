@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from reverie.behavior.networks import Actor
 from reverie.config import ActorConfig, MLPConfig
-from reverie.networks.distributions import bernoulli_log_prob, unit_normal_log_prob
-from reverie.networks.layers import MLP
+from reverie.dreamer.distributions import bernoulli_log_prob, unit_normal_log_prob
+from reverie.dreamer.heads import Actor
+from reverie.dreamer.layers import MLP
 from reverie.specs import ActionSpec
 from tests.parity.compare import (
     DEVICE,
@@ -18,13 +18,14 @@ from tests.parity.compare import (
     GRADIENT,
     Golden,
     LoadGolden,
+    LoadWeights,
     close,
     group,
     leaf_gradients,
     named_gradients,
     tensor,
 )
-from tests.parity.weights import close_gradients, load
+from tests.parity.weights import close_gradients
 
 SIZES = {"layers": 2, "units": 16}
 
@@ -41,7 +42,7 @@ def _close_loss(
 
 
 @pytest.mark.parametrize("case", ["mse", "mse_layernorm", "binary"])
-def test_scalar_heads(golden: LoadGolden, case: str) -> None:
+def test_mlp_head_has_the_values_and_gradients_of_the_release(golden: LoadGolden, load: LoadWeights, case: str) -> None:
     file = golden("07_mlp_heads")
     arrays = group(file, f"{case}/")
     feat, target = tensor(file["feat"], grad=True), tensor(arrays["target"])
@@ -59,14 +60,14 @@ def test_scalar_heads(golden: LoadGolden, case: str) -> None:
 
 
 @pytest.mark.parametrize("case", ["onehot", "trunc_normal"])
-def test_actors(golden: LoadGolden, case: str) -> None:
+def test_actor_has_the_values_and_gradients_of_the_release(golden: LoadGolden, load: LoadWeights, case: str) -> None:
     file = golden("07_mlp_heads")
     arrays = group(file, f"{case}/")
     feat, target = tensor(file["feat"], grad=True), tensor(arrays["target"])
     size = arrays["target"].shape[-1]
     action = ActionSpec("discrete" if case == "onehot" else "continuous", (size,))
     actor = Actor(feat.shape[-1], action, ActorConfig(**SIZES, min_std=0.1)).to(DEVICE)
-    root = "behavior.actor"
+    root = "actor_critic.actor"
     load(actor, {f"actor/{name}": array for name, array in group(arrays, "param/").items()}, root)
     dist = actor(feat)
     close(dist.mode(), arrays["mode"], FORWARD)

@@ -5,8 +5,8 @@ from itertools import product
 import numpy as np
 import pytest
 
-from reverie.world_model.latents import Categorical, Gaussian
-from reverie.world_model.objective import balanced_kl
+from reverie.dreamer.latents import Categorical, Gaussian
+from reverie.dreamer.world_model import balanced_kl
 from tests.parity.compare import FORWARD, GRADIENT, LoadGolden, close, leaf_gradients, tensor
 
 
@@ -14,7 +14,9 @@ from tests.parity.compare import FORWARD, GRADIENT, LoadGolden, close, leaf_grad
     ("inputs", "forward", "balance", "free", "average"),
     list(product(("set0", "set1"), (0, 1), (0.8, 0.5), (0.0, 1.0), (1, 0))),
 )
-def test_categorical(golden: LoadGolden, inputs: str, forward: int, balance: float, free: float, average: int) -> None:
+def test_balanced_kl_of_categoricals_has_the_loss_and_gradients_of_the_release(
+    golden: LoadGolden, inputs: str, forward: int, balance: float, free: float, average: int
+) -> None:
     arrays = golden("04_kl_loss")
     posterior, prior = (tensor(arrays[f"{inputs}/{side}_logit"], grad=True) for side in ("post", "prior"))
     loss, value = balanced_kl(
@@ -34,7 +36,7 @@ def test_categorical(golden: LoadGolden, inputs: str, forward: int, balance: flo
         close(gradient, arrays[f"{case}/grad_{side}"], GRADIENT, side)
 
 
-def test_gaussian(golden: LoadGolden) -> None:
+def test_balanced_kl_of_gaussians_has_the_loss_and_gradients_of_the_release(golden: LoadGolden) -> None:
     arrays = golden("04_kl_loss")
     stats = [np.stack([arrays[f"gauss/{side}_mean"], arrays[f"gauss/{side}_std"]], -2) for side in ("post", "prior")]
     posterior, prior = (tensor(part, grad=True) for part in stats)

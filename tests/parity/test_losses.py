@@ -3,14 +3,15 @@
 import pytest
 from torch import Tensor
 
-from reverie.behavior import Behavior, Trajectory
-from reverie.behavior.losses import actor_loss, critic_loss, value_targets
+from reverie.dreamer.actor_critic import ActorCritic, actor_loss, critic_loss, lambda_return
+from reverie.dreamer.imagination import Trajectory
 from tests.parity.compare import (
     DEVICE,
     FORWARD,
     GRADIENT,
     Golden,
     LoadGolden,
+    LoadWeights,
     close,
     group,
     leaf_gradients,
@@ -18,13 +19,13 @@ from tests.parity.compare import (
     tensor,
 )
 from tests.parity.configs import CONTINUOUS, DISCRETE, config
-from tests.parity.weights import close_gradients, load
+from tests.parity.weights import close_gradients
 
 CASES = [f"{kind}_{gradient}" for kind in ("discrete", "continuous") for gradient in ("reinforce", "dynamics", "both")]
 every_case = pytest.mark.parametrize("case", CASES)
 
 
-def _behavior(arrays: Golden, case: str) -> Behavior:
+def _actor_critic(load: LoadWeights, arrays: Golden, case: str) -> ActorCritic:
     kind, gradient = case.split("_")
     settings = {
         "behavior__actor__gradient": gradient,
@@ -33,9 +34,9 @@ def _behavior(arrays: Golden, case: str) -> Behavior:
         "behavior__actor__reinforce_sample": "release",
     }
     action = DISCRETE if kind == "discrete" else CONTINUOUS
-    behavior = Behavior(config("atari", **settings).behavior, arrays["seq/feat"].shape[-1], action).to(DEVICE)
-    load(behavior, group(arrays, "param/"), "behavior")
-    return behavior
+    actor_critic = ActorCritic(config("atari", **settings).behavior, arrays["seq/feat"].shape[-1], action).to(DEVICE)
+    load(actor_critic, group(arrays, "param/"), "actor_critic")
+    return actor_critic
 
 
 def _trajectory(arrays: Golden) -> tuple[Trajectory, dict[str, Tensor]]:
@@ -46,21 +47,22 @@ def _trajectory(arrays: Golden) -> tuple[Trajectory, dict[str, Tensor]]:
     return Trajectory(leaves["feat"], leaves["action"], leaves["reward"], leaves["discount"], weight), leaves
 
 
-def _losses(behavior: Behavior, trajectory: Trajectory) -> dict[str, Tensor]:
-    value = behavior.target_critic(trajectory.feat)
-    target = value_targets(trajectory, value, behavior.config.return_lambda)
-    dynamics_weight, reinforce_weight = behavior.gradient_weights(0)
+def _losses(actor_critic: ActorCritic, trajectory: Trajectory) -> dict[str, Tensor]:
+    value = actor_critic.target_critic(trajectory.feat)
+    reward, discount = trajectory.reward[:-1], trajectory.discount[:-1]
+    target = lambda_return(reward, value[:-1], discount, value[-1], actor_critic.config.return_lambda)
+    dynamics_weight, reinforce_weight = actor_critic.gradient_weights(0)
     loss_actor, entropy = actor_loss(
-        behavior.actor,
+        actor_critic.actor,
         trajectory,
         target,
         value,
         dynamics_weight=dynamics_weight,
         reinforce_weight=reinforce_weight,
-        entropy_weight=float(behavior.config.actor.entropy),
-        detach_action=behavior.detaches_action,
+        entropy_weight=float(actor_critic.config.actor.entropy),
+        detach_action=actor_critic.detaches_action,
     )
-    loss_critic, predicted = critic_loss(behavior.critic, trajectory, target)
+    loss_critic, predicted = critic_loss(actor_critic.critic, trajectory, target)
     return {
         "value": value,
         "target": target,
@@ -72,24 +74,26 @@ def _losses(behavior: Behavior, trajectory: Trajectory) -> dict[str, Tensor]:
 
 
 @every_case
-def test_values(golden: LoadGolden, case: str) -> None:
+def test_losses_of_stored_trajectory_have_the_values_of_the_release(
+    golden: LoadGolden, load: LoadWeights, case: str
+) -> None:
     arrays = group(golden("11_actor_critic_synthetic"), f"{case}/")
-    behavior = _behavior(arrays, case)
+    actor_critic = _actor_critic(load, arrays, case)
     trajectory, _ = _trajectory(arrays)
-    found = _losses(behavior, trajectory)
+    found = _losses(actor_critic, trajectory)
     for key in ("value", "target", "entropy", "actor_loss", "critic_loss"):
         close(found[key], arrays[key], FORWARD, key)
-    log_prob = behavior.actor(trajectory.feat[:-2]).log_prob(trajectory.action[1:-1])
+    log_prob = actor_critic.actor(trajectory.feat[:-2]).log_prob(trajectory.action[1:-1])
     close(log_prob, arrays["log_prob"], FORWARD)
     metrics = {
         "critic_slow": found["value"].mean(),
         "critic_target": found["target"].mean(),
         "actor_ent": found["entropy"].mean(),
-        "actor_ent_scale": float(behavior.config.actor.entropy),
+        "actor_ent_scale": float(actor_critic.config.actor.entropy),
         "critic": found["predicted"].mean(),
     }
     if case.endswith("both"):
-        metrics["actor_grad_mix"] = behavior.gradient_weights(0)[0]
+        metrics["actor_grad_mix"] = actor_critic.gradient_weights(0)[0]
     expected = group(arrays, "metric/")
     assert metrics.keys() == expected.keys()
     for key, value in metrics.items():
@@ -97,35 +101,39 @@ def test_values(golden: LoadGolden, case: str) -> None:
 
 
 @every_case
-def test_gradients_of_weights(golden: LoadGolden, case: str) -> None:
+def test_losses_of_stored_trajectory_have_the_weight_gradients_of_the_release(
+    golden: LoadGolden, load: LoadWeights, case: str
+) -> None:
     arrays = group(golden("11_actor_critic_synthetic"), f"{case}/")
-    behavior = _behavior(arrays, case)
+    actor_critic = _actor_critic(load, arrays, case)
     trajectory, _ = _trajectory(arrays)
-    found = _losses(behavior, trajectory)
-    for part, module in (("actor", behavior.actor), ("critic", behavior.critic)):
+    found = _losses(actor_critic, trajectory)
+    for part, module in (("actor", actor_critic.actor), ("critic", actor_critic.critic)):
         gradients = named_gradients(found[f"{part}_loss"], module)
-        close_gradients(gradients, group(arrays, f"grad_{part}_loss/"), GRADIENT, f"behavior.{part}")
+        close_gradients(gradients, group(arrays, f"grad_{part}_loss/"), GRADIENT, f"actor_critic.{part}")
 
 
 @every_case
-def test_gradients_of_the_trajectory(golden: LoadGolden, case: str) -> None:
+def test_actor_loss_has_the_trajectory_gradients_of_the_release(
+    golden: LoadGolden, load: LoadWeights, case: str
+) -> None:
     arrays = group(golden("11_actor_critic_synthetic"), f"{case}/")
-    behavior = _behavior(arrays, case)
+    actor_critic = _actor_critic(load, arrays, case)
     trajectory, leaves = _trajectory(arrays)
-    loss = _losses(behavior, trajectory)["actor_loss"]
+    loss = _losses(actor_critic, trajectory)["actor_loss"]
     for key, gradient in zip(leaves, leaf_gradients(loss, leaves.values()), strict=True):
         close(gradient, arrays[f"grad_actor_loss_seq/{key}"], GRADIENT, key)
     assert not arrays["grad_actor_loss_seq/weight"].any()
 
 
 @every_case
-def test_losses_train_nothing_else(golden: LoadGolden, case: str) -> None:
+def test_losses_have_no_gradients_for_other_parts(golden: LoadGolden, load: LoadWeights, case: str) -> None:
     """The critic's loss does not reach the trajectory, and neither loss the other's or the target's weights."""
     arrays = group(golden("11_actor_critic_synthetic"), f"{case}/")
-    behavior = _behavior(arrays, case)
+    actor_critic = _actor_critic(load, arrays, case)
     trajectory, leaves = _trajectory(arrays)
-    found = _losses(behavior, trajectory)
+    found = _losses(actor_critic, trajectory)
     assert not any(gradient.any() for gradient in leaf_gradients(found["critic_loss"], leaves.values()))
-    for loss, other in (("actor_loss", behavior.critic), ("critic_loss", behavior.actor)):
+    for loss, other in (("actor_loss", actor_critic.critic), ("critic_loss", actor_critic.actor)):
         assert not any(gradient.any() for gradient in named_gradients(found[loss], other).values())
-    assert not any(parameter.requires_grad for parameter in behavior.target_critic.parameters())
+    assert not any(parameter.requires_grad for parameter in actor_critic.target_critic.parameters())

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from reverie.behavior import lambda_return
+from reverie.dreamer.actor_critic import lambda_return
 from tests.parity.compare import FORWARD, GRADIENT, LoadGolden, close, group, leaf_gradients, tensor
 
 CASES = (
@@ -19,7 +19,7 @@ CASES = (
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_values(golden: LoadGolden, case: str) -> None:
+def test_lambda_return_case_of_the_release_has_its_values(golden: LoadGolden, case: str) -> None:
     arrays = group(golden("01_lambda_return"), f"{case}/")
     # The release takes a time axis, a scalar discount and no bootstrap; here they are what they stand for.
     axis = int(arrays["axis"]) if "axis" in arrays else 0
@@ -32,7 +32,7 @@ def test_values(golden: LoadGolden, case: str) -> None:
     close(returns.movedim(0, axis), arrays["returns"], FORWARD)
 
 
-def test_gradients(golden: LoadGolden) -> None:
+def test_lambda_return_cotangent_has_the_gradients_of_the_release(golden: LoadGolden) -> None:
     arrays = group(golden("01_lambda_return"), "T15_B8/")
     names = ("reward", "value", "pcont", "bootstrap")
     inputs = [tensor(arrays[name], grad=True) for name in names]

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from reverie.config import RSSMConfig
-from reverie.world_model import RSSM, State
+from reverie.dreamer.rssm import RSSM, State
 from tests.parity.compare import (
     DEVICE,
     FORWARD,
@@ -14,6 +14,7 @@ from tests.parity.compare import (
     Array,
     Golden,
     LoadGolden,
+    LoadWeights,
     categorical_noise,
     close,
     close_state,
@@ -27,7 +28,7 @@ from tests.parity.compare import (
     tensor,
     time_major,
 )
-from tests.parity.weights import close_gradients, load
+from tests.parity.weights import close_gradients
 
 ROOT = "world_model.rssm"
 SIZES = {"stoch": 4, "classes": 4, "deter": 16, "hidden": 16}
@@ -40,7 +41,7 @@ CONFIGS = {
 every_file = pytest.mark.parametrize("name", CONFIGS)
 
 
-def _rssm(arrays: Golden, name: str) -> RSSM:
+def _rssm(load: LoadWeights, arrays: Golden, name: str) -> RSSM:
     rssm = RSSM(CONFIGS[name], arrays["embed"].shape[-1], arrays["action"].shape[-1]).to(DEVICE)
     load(rssm, group(arrays, "param/"), ROOT)
     return rssm
@@ -60,17 +61,18 @@ def _close_posterior_and_prior(rssm: RSSM, posterior: State, prior: Tensor, arra
 
 
 @every_file
-def test_initial_state(golden: LoadGolden, name: str) -> None:
+def test_rssm_initial_state_is_that_of_the_release(golden: LoadGolden, load: LoadWeights, name: str) -> None:
     arrays = golden(name)
-    rssm = _rssm(arrays, name)
+    rssm = _rssm(load, arrays, name)
     close_state(rssm.initial((arrays["initial/deter"].shape[0],)), arrays, "initial/")
 
 
 @every_file
-def test_observe(golden: LoadGolden, name: str) -> None:
+def test_rssm_observe_has_the_states_of_the_release(golden: LoadGolden, load: LoadWeights, name: str) -> None:
     arrays = golden(name)
-    rssm = _rssm(arrays, name)
-    posterior, prior = rssm.observe(*_inputs(arrays))
+    rssm = _rssm(load, arrays, name)
+    posterior = rssm.observe(*_inputs(arrays))
+    prior = rssm.prior(posterior.deter)
     _close_posterior_and_prior(rssm, posterior, prior, arrays, "observe")
     close(rssm.latents.sample(prior, None).swapaxes(0, 1), stoch_of(arrays, "observe/prior/"), FORWARD)
     close(posterior.feat.swapaxes(0, 1), arrays["observe/feat"], FORWARD)
@@ -78,20 +80,24 @@ def test_observe(golden: LoadGolden, name: str) -> None:
 
 
 @every_file
-def test_observe_from_a_given_state(golden: LoadGolden, name: str) -> None:
+def test_rssm_observe_from_a_given_state_has_the_states_of_the_release(
+    golden: LoadGolden, load: LoadWeights, name: str
+) -> None:
     arrays = golden(name)
-    rssm = _rssm(arrays, name)
-    posterior, prior = rssm.observe(*_inputs(arrays), stored_state(arrays, "state0/"))
+    rssm = _rssm(load, arrays, name)
+    posterior = rssm.observe(*_inputs(arrays), stored_state(arrays, "state0/"))
+    prior = rssm.prior(posterior.deter)
     _close_posterior_and_prior(rssm, posterior, prior, arrays, "observe_state0")
     close(rssm.latents.sample(prior, None).swapaxes(0, 1), stoch_of(arrays, "observe_state0/prior/"), FORWARD)
 
 
 @every_file
-def test_gradients(golden: LoadGolden, name: str) -> None:
+def test_rssm_observe_has_the_gradients_of_the_release(golden: LoadGolden, load: LoadWeights, name: str) -> None:
     arrays = golden(name)
-    rssm = _rssm(arrays, name)
+    rssm = _rssm(load, arrays, name)
     embed, action, is_first = _inputs(arrays, grad=True)
-    posterior, prior = rssm.observe(embed, action, is_first)
+    posterior = rssm.observe(embed, action, is_first)
+    prior = rssm.prior(posterior.deter)
     # Cotangents of Gaussians are given for the means only.
     kind = "logit" if "observe/cotangent_post_logit" in arrays else "mean"
     posterior_stats, prior_stats = (
@@ -111,9 +117,11 @@ def test_gradients(golden: LoadGolden, name: str) -> None:
 
 @every_file
 @pytest.mark.parametrize("case", ["imagine", "imagine_none"])
-def test_imagine(golden: LoadGolden, name: str, case: str) -> None:
+def test_rssm_imagine_has_the_states_of_the_release(
+    golden: LoadGolden, load: LoadWeights, name: str, case: str
+) -> None:
     arrays = golden(name)
-    rssm = _rssm(arrays, name)
+    rssm = _rssm(load, arrays, name)
     action = tensor(time_major(arrays["imagine/action"]))
     if case == "imagine":
         start = stored_state(arrays, "observe/post/").map(lambda part: part[:, -1])
@@ -132,20 +140,25 @@ def _noise(arrays: Golden, prefix: str) -> Tensor:
 
 
 @every_file
-def test_observe_with_real_samples(golden: LoadGolden, name: str) -> None:
+def test_rssm_observe_with_real_samples_has_the_states_of_the_release(
+    golden: LoadGolden, load: LoadWeights, name: str
+) -> None:
     arrays = golden(name)
-    rssm = _rssm(arrays, name)
-    posterior, prior = rssm.observe(*_inputs(arrays), noise=_noise(arrays, "sampled/post/"))
+    rssm = _rssm(load, arrays, name)
+    posterior = rssm.observe(*_inputs(arrays), noise=_noise(arrays, "sampled/post/"))
+    prior = rssm.prior(posterior.deter)
     _close_posterior_and_prior(rssm, posterior, prior, arrays, "sampled")
     prior_sample = rssm.latents.sample(prior, _noise(arrays, "sampled/prior/"))
     close(prior_sample.swapaxes(0, 1), stoch_of(arrays, "sampled/prior/"), FORWARD)
 
 
 @every_file
-def test_each_step_from_the_stored_one(golden: LoadGolden, name: str) -> None:
+def test_rssm_observe_step_from_each_stored_state_has_the_next_one(
+    golden: LoadGolden, load: LoadWeights, name: str
+) -> None:
     """Teacher forcing: every step starts where the release's did, so that errors cannot build up or cancel."""
     arrays = golden(name)
-    rssm = _rssm(arrays, name)
+    rssm = _rssm(load, arrays, name)
     embed, action, is_first = _inputs(arrays)
     stored = swap(stored_state(arrays, "sampled/post/"))
     before = rssm.initial((embed.shape[1],)).map(lambda part: part[None])

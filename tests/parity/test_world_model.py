@@ -4,14 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from reverie.world_model import State, WorldModel
-from reverie.world_model.objective import balanced_kl
+from reverie.dreamer.rssm import State
+from reverie.dreamer.world_model import WorldModel, balanced_kl
 from tests.parity.compare import (
     DEVICE,
     FORWARD,
     GRADIENT,
     Golden,
     LoadGolden,
+    LoadWeights,
     close,
     close_state,
     group,
@@ -25,26 +26,25 @@ from tests.parity.compare import (
 )
 from tests.parity.configs import ACTIONS, config, env_spec
 from tests.parity.metrics import MODEL as METRICS
-from tests.parity.weights import close_gradients, load
+from tests.parity.weights import close_gradients
 
 FILES = {"09_world_model_atari": "atari", "09b_world_model_dmc": "dmc", "09c_world_model_crafter": "crafter"}
 every_file = pytest.mark.parametrize("name", FILES)
 
 
-def _model(arrays: Golden, name: str) -> WorldModel:
+def _model(load: LoadWeights, arrays: Golden, name: str) -> WorldModel:
     kind = FILES[name]
     model = WorldModel(config(kind).world_model, env_spec(ACTIONS[kind])).to(DEVICE)
     load(model, group(arrays, "param/"), "world_model")
     return model
 
 
-def _batch(arrays: Golden, model: WorldModel) -> dict[str, torch.Tensor]:
-    return model.preprocess({key: tensor(time_major(array)) for key, array in group(arrays, "data/").items()})
+def _steps(arrays: Golden) -> dict[str, torch.Tensor]:
+    return {key: tensor(time_major(array)) for key, array in group(arrays, "data/").items()}
 
 
 @every_file
-def test_settings(golden: LoadGolden, name: str) -> None:
-    """The presets scale and balance the losses as the release's configurations do."""
+def test_presets_weigh_the_losses_as_the_release(golden: LoadGolden, name: str) -> None:
     arrays, settings = golden(name), config(FILES[name]).world_model
     scales, kl = settings.loss_scales, settings.kl
     # The release's fourth scale, `proprio`, matches no loss; ours for vectors has the value it stands for.
@@ -60,10 +60,12 @@ def test_settings(golden: LoadGolden, name: str) -> None:
 
 
 @every_file
-def test_loss(golden: LoadGolden, name: str) -> None:
+def test_world_model_loss_and_metrics_are_those_of_the_release(
+    golden: LoadGolden, load: LoadWeights, name: str
+) -> None:
     arrays = golden(name)
-    model = _model(arrays, name)
-    result = model.loss(_batch(arrays, model), None, None)
+    model = _model(load, arrays, name)
+    result = model.loss(_steps(arrays), None, None)
     close(result.loss, arrays["model_loss"], FORWARD)
     expected = {METRICS[key]: value for key, value in group(arrays, "metric/").items()}
     expected["model/loss"] = arrays["model_loss"]
@@ -73,12 +75,14 @@ def test_loss(golden: LoadGolden, name: str) -> None:
 
 
 @every_file
-def test_outputs(golden: LoadGolden, name: str) -> None:
+def test_world_model_infer_and_log_likelihoods_have_the_values_of_the_release(
+    golden: LoadGolden, load: LoadWeights, name: str
+) -> None:
     arrays = golden(name)
-    model = _model(arrays, name)
-    batch = _batch(arrays, model)
-    result = model.loss(batch, None, None)
-    posterior, prior = swap(result.posterior), result.prior.swapaxes(0, 1)
+    model = _model(load, arrays, name)
+    batch, inferred = model.infer(_steps(arrays))
+    posterior = swap(inferred)
+    prior = model.rssm.prior(posterior.deter)
     close(model.encoder(batch).swapaxes(0, 1), arrays["out/embed"], FORWARD, "embed")
     close(posterior.feat, arrays["out/feat"], FORWARD, "feat")
     close_state(posterior, arrays, "out/post/")
@@ -90,32 +94,33 @@ def test_outputs(golden: LoadGolden, name: str) -> None:
     )
     close(value, arrays["out/kl"], FORWARD, "kl")
     expected = group(arrays, "out/likes/")
-    assert result.log_likelihoods.keys() == expected.keys()
-    for key, log_likelihood in result.log_likelihoods.items():
+    found = model.log_likelihoods(inferred.feat, batch)
+    assert found.keys() == expected.keys()
+    for key, log_likelihood in found.items():
         close(log_likelihood.swapaxes(0, 1), expected[key], FORWARD, key)
 
 
 @every_file
-def test_gradients(golden: LoadGolden, name: str) -> None:
+def test_world_model_loss_has_the_gradients_of_the_release(golden: LoadGolden, load: LoadWeights, name: str) -> None:
     arrays = golden(name)
-    model = _model(arrays, name)
-    gradients = named_gradients(model.loss(_batch(arrays, model), None, None).loss, model)
+    model = _model(load, arrays, name)
+    gradients = named_gradients(model.loss(_steps(arrays), None, None).loss, model)
     close_gradients(gradients, group(arrays, "grad/"), image_gradient, "world_model")
     norm = torch.stack([gradient.norm() for gradient in gradients.values()]).norm()
     close(norm, arrays["grad_norm"], GRADIENT)
 
 
 @every_file
-def test_preprocessed_batch(golden: LoadGolden, name: str) -> None:
+def test_preprocess_batch_has_the_values_of_the_release(golden: LoadGolden, load: LoadWeights, name: str) -> None:
     arrays = golden(name)
-    batch = _batch(arrays, _model(arrays, name))
+    batch = _model(load, arrays, name).preprocess(_steps(arrays))
     for key in ("reward", "discount"):
         close(batch[key].swapaxes(0, 1), arrays[f"pre/{key}"], FORWARD, key)
     close(batch["image"][0, 0], arrays["pre/image_b0t0"], FORWARD, "image")
 
 
 @pytest.mark.parametrize("transform", ["tanh", "sign", "identity"])
-def test_preprocess(golden: LoadGolden, transform: str) -> None:
+def test_preprocess_reward_transform_has_the_values_of_the_release(golden: LoadGolden, transform: str) -> None:
     arrays = golden("10_preprocess")
     settings = config("atari", world_model__reward_transform=transform, world_model__discount=0.999)
     model = WorldModel(settings.world_model, env_spec(ACTIONS["atari"])).to(DEVICE)
@@ -129,8 +134,8 @@ def test_preprocess(golden: LoadGolden, transform: str) -> None:
 
 
 @every_file
-def test_modes_are_no_ties(golden: LoadGolden, name: str) -> None:
-    """The comparison of modes stands on solid ground: no two classes are nearly as likely as each other."""
+def test_golden_modes_have_no_ties(golden: LoadGolden, name: str) -> None:
+    """A comparison of modes needs a margin: no two classes are nearly as likely as each other."""
     arrays = golden(name)
     logits = np.sort(np.concatenate([stats_of(arrays, f"out/{side}/") for side in ("post", "prior")]), -1)
     margin = (logits[..., -1] - logits[..., -2]).min()

@@ -16,8 +16,8 @@ from tests.parity.compare import WEIGHT, Array, Golden, Tolerance, close, tensor
 
 # Layer of the release -> module of `Dreamer`; `{n}` is the number of the layer.
 LAYERS = {
-    "encoder/conv{n}": "world_model.encoder.cnn.convs.{n}",
-    "encoder/convnorm{n}": "world_model.encoder.cnn.norms.{n}",
+    "encoder/conv{n}": "world_model.encoder.cnn.{n}.conv",
+    "encoder/convnorm{n}": "world_model.encoder.cnn.{n}.norm",
     "encoder/dense{n}": "world_model.encoder.mlp.{n}.linear",
     "rssm/cell/dense": "world_model.rssm.cell.linear",
     "rssm/cell/norm": "world_model.rssm.cell.norm",
@@ -30,22 +30,22 @@ LAYERS = {
     "rssm/obs_out_norm": "world_model.rssm.posterior_layer.norm",
     "rssm/obs_dist": "world_model.rssm.posterior_head",
     "decoder/convin": "world_model.decoder.cnn.linear",
-    "decoder/conv{n}": "world_model.decoder.cnn.deconvs.{n}",
-    "decoder/convnorm{n}": "world_model.decoder.cnn.norms.{n}",
+    "decoder/conv{n}": "world_model.decoder.cnn.layers.{n}.conv",
+    "decoder/convnorm{n}": "world_model.decoder.cnn.layers.{n}.norm",
     "decoder/dense{n}": "world_model.decoder.mlp.{n}.linear",
     # Vector observations, in the order of file 06c.
     "decoder/dense_vec_b/out": "world_model.decoder.heads.0",
     "decoder/dense_vec_a/out": "world_model.decoder.heads.1",
-    "actor/dense{n}": "behavior.actor.body.{n}.linear",
-    "actor/norm{n}": "behavior.actor.body.{n}.norm",
-    "actor/out/out": "behavior.actor.head",
-    "actor/out/std": "behavior.actor.std_head",
+    "actor/dense{n}": "actor_critic.actor.body.{n}.linear",
+    "actor/norm{n}": "actor_critic.actor.body.{n}.norm",
+    "actor/out/out": "actor_critic.actor.head",
+    "actor/out/std": "actor_critic.actor.std_head",
 }
 MLPS = {
     "reward": "world_model.reward_head",
     "discount": "world_model.discount_head",
-    "critic": "behavior.critic.mlp",
-    "target_critic": "behavior.target_critic.mlp",
+    "critic": "actor_critic.critic.mlp",
+    "target_critic": "actor_critic.target_critic.mlp",
 }
 for _head, _module in MLPS.items():
     LAYERS[f"{_head}/dense{{n}}"] = f"{_module}.{{n}}.linear"
