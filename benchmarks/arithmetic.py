@@ -17,7 +17,7 @@ sys.path.insert(0, str(ROOT / "src"))
 
 from reverie.bench.examples import example_spec  # noqa: E402
 from reverie.config import Config, MLPConfig  # noqa: E402
-from reverie.networks.cnn import DECODER_KERNELS, ENCODER_KERNELS  # noqa: E402
+from reverie.dreamer.encoder_decoder import DECODER_KERNELS, ENCODER_KERNELS  # noqa: E402
 from reverie.presets import preset  # noqa: E402
 
 PRODUCT = 2

@@ -25,7 +25,7 @@ hypothesis.settings.load_profile("reverie")
 @pytest.fixture(autouse=True)
 def float32_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
     """Numbers that tests compare do not depend on the processor: precision auto is fp32."""
-    monkeypatch.setattr("reverie.fast.precision.cpu_flags", frozenset)
+    monkeypatch.setattr("reverie.devices.cpu_flags", frozenset)
 
 
 @pytest.fixture(autouse=True, scope="session")

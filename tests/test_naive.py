@@ -5,8 +5,9 @@ import torch
 from torch import Tensor
 
 from benchmarks.naive import PRESETS, Naive, Sizes, draw, random_batch
-from reverie.agent import Dreamer
+from reverie.agents import parameter_counts
 from reverie.bench.examples import example_spec
+from reverie.dreamer import Dreamer
 from reverie.presets import preset
 
 SIZES = Sizes(depth=2, deter=12, units=10, layers=2, variables=3, classes=4, horizon=4)
@@ -40,8 +41,8 @@ def parameters(agent: Dreamer | Naive) -> list[Tensor]:
     if isinstance(agent, Naive):
         modules = (agent.model, agent.actor, agent.critic, agent.target_critic)
     else:
-        behavior = agent.behavior
-        modules = (agent.world_model, behavior.actor, behavior.critic, behavior.target_critic)
+        parts = agent.actor_critic
+        modules = (agent.world_model, parts.actor, parts.critic, parts.target_critic)
     return [parameter for module in modules for parameter in module.parameters()]
 
 
@@ -55,8 +56,7 @@ def clipped_gradients(agent: Dreamer | Naive) -> list[Tensor]:
     """Of the first update: Adam's first moment is a tenth of them."""
     if isinstance(agent, Dreamer):
         optimizers = (agent.model_optimizer, agent.actor_optimizer, agent.critic_optimizer)
-        moments = [optimizer.state_dict() for optimizer in optimizers]
-        return [10 * value for moment in moments for key, value in moment.items() if key.endswith(".exp_avg")]
+        return [10 * moment for optimizer in optimizers for moment in optimizer.exp_avg]
     return [
         10 * optimizer.state[parameter]["exp_avg"]
         for module, optimizer in agent.optimizers.items()
@@ -64,7 +64,7 @@ def clipped_gradients(agent: Dreamer | Naive) -> list[Tensor]:
     ]
 
 
-def test_losses_gradients_and_weights_agree() -> None:
+def test_naive_train_step_has_the_losses_gradients_and_weights_of_dreamer() -> None:
     ours, naive = dreamer(), Naive(SIZES, EPS)
     with torch.no_grad():
         for parameter in parameters(ours):
@@ -86,7 +86,7 @@ def test_losses_gradients_and_weights_agree() -> None:
             torch.testing.assert_close(naive_part, ours_part, rtol=1e-3, atol=1e-5)
 
 
-def test_draws_follow_the_logits() -> None:
+def test_naive_draws_have_the_frequencies_of_their_logits() -> None:
     logits = torch.tensor([[0.0, 1.0, -1.0, 2.0], [3.0, 0.0, 0.0, 0.0]])
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -96,7 +96,7 @@ def test_draws_follow_the_logits() -> None:
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_sizes_are_those_of_the_presets(name: str) -> None:
+def test_naive_sizes_are_those_of_the_presets(name: str) -> None:
     with torch.device("meta"):
         count = Naive(PRESETS[name]).parameters()
-    assert count == Dreamer(preset(name), example_spec(name), seed=0).parameter_counts()["trained"]
+    assert count == parameter_counts(Dreamer(preset(name), example_spec(name), seed=0))["trained"]

@@ -8,14 +8,14 @@ import pytest
 import torch
 
 import reverie
-from reverie.agent import Dreamer
 from reverie.config import Config
 from reverie.config_io import diff, flatten
+from reverie.dreamer import Dreamer
 from reverie.errors import ConfigError
 from reverie.presets import PRESETS, preset
 from reverie.specs import ArraySpec, EnvSpec
 from reverie.variants import VARIANTS, configure, idle, with_variant
-from tests.helpers.agents import ATARI_IMAGE, CONTINUOUS, DICT, DISCRETE, random_steps
+from tests.helpers.agents import ATARI_IMAGE, CONTINUOUS, DICT, DISCRETE, random_steps, tensors
 
 VECTOR = {"observation": ArraySpec((4,), "float32")}
 SPECS = {
@@ -48,9 +48,9 @@ def learned(config: Config, spec: EnvSpec) -> list[np.ndarray[Any, Any]]:
         with torch.no_grad():
             for head in (agent.world_model.rssm.prior_head, agent.world_model.rssm.posterior_head):
                 head.weight.mul_(factor)
-        agent.train_step(random_steps(spec, (3, 2)))
+        agent.train_step(tensors(random_steps(spec, (3, 2))))
         found += [parameter.detach().numpy() for parameter in agent.parameters()]
-    found.append(agent.act(random_steps(spec, (40,)))[0])
+    found.append(agent.act(tensors(random_steps(spec, (40,))))[0].numpy())
     return found
 
 

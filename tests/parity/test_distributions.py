@@ -8,9 +8,8 @@ and the shape of several samples at once.
 import math
 
 import numpy as np
-import pytest
 import torch
-from scipy import integrate, special, stats
+from scipy import special, stats
 from torch import Tensor
 
 from reverie.config import ActorConfig, MLPConfig
@@ -154,18 +153,6 @@ def test_truncated_normal_even_noise_draws_the_quantiles(golden: LoadGolden) -> 
     close(sample, expected, {"rtol": 0, "atol": 2e-5})
 
 
-def test_truncated_normal_sample_is_clipped_without_losing_its_gradient() -> None:
-    """At the outermost noise the sample keeps 1e-6 away from the bounds, where its log-density is finite."""
-    loc = torch.tensor([[-0.9, 0.0, 0.9]], requires_grad=True)
-    scale = torch.full_like(loc, 0.3)
-    for noise, bound in ((0.0, -1.0), (1.0, 1.0)):
-        dist = TruncatedNormal(loc, scale)
-        sample = dist.sample(torch.full_like(loc, noise))
-        assert (sample.abs() < 1).all() and dist.log_prob(sample).isfinite().all()
-        np.testing.assert_allclose(sample[0, [0 if bound < 0 else 2]].item(), bound * (1 - 1e-6), rtol=0, atol=1e-7)
-        np.testing.assert_array_equal(leaf_gradients(sample.sum(), [loc])[0], torch.ones_like(loc))
-
-
 def _actor(load: LoadWeights, arrays: Golden, action: ActionSpec, **settings: object) -> Actor:
     """The release's output layer alone is an actor without hidden layers."""
     actor = Actor(arrays["inputs"].shape[-1], action, ActorConfig(layers=0, **settings)).to(DEVICE)
@@ -218,26 +205,6 @@ def test_tanh_normal_entropy_is_what_the_release_estimates(golden: LoadGolden, l
     close(-log_probs.mean(0), arrays["entropy"], {"rtol": 1e-5, "atol": 1e-5 + rounding})
     error = log_probs.std(0) / math.sqrt(len(samples))
     assert (np.abs(first.entropy().detach().cpu().numpy() - arrays["entropy"]) < 6 * error).all()
-
-
-@pytest.mark.parametrize(("loc", "scale"), [(0.0, 0.1), (0.3, 0.8), (-2.0, 1.5), (4.5, 0.5), (-4.9, 0.12)])
-def test_tanh_normal_entropy_is_exact(loc: float, scale: float) -> None:
-    """Against adaptive quadrature of -log p, and against our own samples and log-probabilities."""
-
-    def integrand(x: float) -> float:
-        log_slope = -2 * np.logaddexp(x, -x) + 2 * math.log(2)
-        return stats.norm.pdf(x, loc, scale) * (log_slope - stats.norm.logpdf(x, loc, scale))
-
-    # log p(tanh x) = log N(x) - log slope, so the entropy is that of x plus the mean of log slope.
-    exact, _ = integrate.quad(integrand, loc - 9 * scale, loc + 9 * scale)
-    dist = TanhNormal(torch.tensor([loc]), torch.tensor([scale]))
-    assert dist.entropy().item() == pytest.approx(exact, rel=1e-4, abs=1e-4)
-    if abs(loc) + 4 * scale < 5:  # beyond, samples round to 1 in float32
-        noise = torch.randn(100_000, 1, generator=torch.Generator().manual_seed(0))
-        many = TanhNormal(dist.loc.expand(noise.shape), dist.scale.expand(noise.shape))
-        log_prob = many.log_prob(many.sample(noise))
-        error = log_prob.std().item() / math.sqrt(len(noise))
-        assert -log_prob.mean().item() == pytest.approx(exact, abs=5 * error + 1e-4)
 
 
 def test_mlp_binary_layer_has_the_values_of_the_release(golden: LoadGolden, load: LoadWeights) -> None:

@@ -1,4 +1,4 @@
-"""Binary latents, which the reference does not have: every outcome is enumerated."""
+"""Latents: binary ones against all outcomes, which the reference does not have, and the sizes of all kinds."""
 
 from itertools import product
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from reverie.config import RSSMConfig
-from reverie.world_model.latents import Binary, Categorical, make_latents
+from reverie.dreamer.latents import Binary, Categorical, make_latents
 
 BITS = 4
 OUTCOMES = torch.tensor(list(product((0.0, 1.0), repeat=BITS)), dtype=torch.float64)
@@ -20,12 +20,12 @@ def logits(seed: int, scale: float = 2.0) -> Tensor:
 
 
 def probabilities(stats: Tensor) -> Tensor:
-    """Of all outcomes [3, 2^BITS], bit by bit."""
+    """Return the probabilities of all outcomes [3, 2^BITS], from those of the bits."""
     p = 1 / (1 + torch.exp(-stats))
     return (p * OUTCOMES + (1 - p) * (1 - OUTCOMES)).prod(-1)
 
 
-def test_entropy_and_kl_over_all_outcomes() -> None:
+def test_binary_entropy_and_kl_are_sums_over_all_outcomes() -> None:
     left, right = logits(0), logits(1)
     p, q = probabilities(left), probabilities(right)
     torch.testing.assert_close(p.sum(-1), torch.ones(3, dtype=torch.float64))
@@ -34,7 +34,7 @@ def test_entropy_and_kl_over_all_outcomes() -> None:
     torch.testing.assert_close(kind.kl(left, right), (p * (p.log() - q.log())).sum(-1))
 
 
-def test_certain_bits_have_finite_values_and_gradients() -> None:
+def test_binary_certain_bits_have_finite_values_and_gradients() -> None:
     left = torch.tensor([[[90.0, -90.0, 0.0, 1.0]]], requires_grad=True)
     right = torch.tensor([[[-90.0, -90.0, 0.0, 1.0]]], requires_grad=True)
     kind = Binary(4)
@@ -44,14 +44,14 @@ def test_certain_bits_have_finite_values_and_gradients() -> None:
     assert all(gradient.isfinite().all() for gradient in gradients)
 
 
-def test_gradients_against_differences() -> None:
+def test_binary_gradients_equal_differences() -> None:
     inputs = [logits(seed).requires_grad_() for seed in (0, 1)]
     kind = Binary(BITS)
     assert torch.autograd.gradcheck(kind.kl, inputs)
     assert torch.autograd.gradcheck(kind.entropy, inputs[:1])
 
 
-def test_samples_have_the_right_frequencies_and_the_gradient_of_the_probabilities() -> None:
+def test_binary_samples_have_their_frequencies_and_the_gradient_of_the_probabilities() -> None:
     stats = logits(3)[0].requires_grad_()
     kind = Binary(BITS)
     noise = torch.rand((100_000, BITS), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -64,12 +64,12 @@ def test_samples_have_the_right_frequencies_and_the_gradient_of_the_probabilitie
     torch.testing.assert_close(gradient, weights * p * (1 - p))
 
 
-def test_the_mode_is_the_likelier_value() -> None:
+def test_binary_mode_is_the_likelier_value() -> None:
     stats = torch.tensor([[-0.1, 0.1, 0.0]])
     assert Binary(3).sample(stats, None).tolist() == [0.0, 1.0, 0.0]
 
 
-def test_a_bit_is_a_categorical_of_two_classes() -> None:
+def test_binary_bit_equals_a_categorical_of_two_classes() -> None:
     left, right = logits(4), logits(5)
     two = Categorical(BITS, 2)
 
@@ -81,7 +81,7 @@ def test_a_bit_is_a_categorical_of_two_classes() -> None:
 
 
 @pytest.mark.parametrize(("kind", "size"), [("categorical", 15), ("binary", 15), ("gaussian", 3)])
-def test_width_of_a_sample(kind: str, size: int) -> None:
+def test_latents_of_each_kind_have_their_sizes(kind: str, size: int) -> None:
     latents = make_latents(RSSMConfig(latents=kind, stoch=3, classes=5))
     raw = torch.randn((2, int(np.prod(latents.stats_shape))))
     stats = latents.stats(raw)
