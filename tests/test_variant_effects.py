@@ -9,38 +9,18 @@ import torch
 
 import reverie
 from reverie.config import Config
-from reverie.config_io import diff, flatten
+from reverie.config_io import diff
 from reverie.dreamer import Dreamer
 from reverie.errors import ConfigError
 from reverie.presets import PRESETS, preset
-from reverie.specs import ArraySpec, EnvSpec
+from reverie.specs import EnvSpec
 from reverie.variants import VARIANTS, configure, idle, with_variant
-from tests.helpers.agents import ATARI_IMAGE, CONTINUOUS, DICT, DISCRETE, random_steps, tensors
-
-VECTOR = {"observation": ArraySpec((4,), "float32")}
-SPECS = {
-    "dreamer-v1": EnvSpec(DICT, CONTINUOUS),
-    "dmc-vision": EnvSpec(DICT, CONTINUOUS),
-    "dmc-proprio": EnvSpec(DICT, CONTINUOUS),
-    "vector": EnvSpec(VECTOR, DISCRETE),
-}
-ATARI = EnvSpec(ATARI_IMAGE, DISCRETE)
-SIZES = ("units", "cnn_depth", "deter", "hidden", "stoch", "classes")
-SHRINK = 20
-"""All sizes are divided by this, so that those that differ still do."""
-STRONG = 30.0
-"""Factor on the weights of the KL's two heads: a KL above every preset's free nats."""
-
-
-def shrunk(config: Config) -> Config:
-    """The same agent with small networks and rollouts, in float32."""
-    sizes = {path: max(2, value // SHRINK) for path, value in flatten(config).items() if path.endswith(SIZES)}
-    plain = {"training.precision": "fp32", "training.compile": "off", "training.device": "cpu", "behavior.horizon": 3}
-    return config.override(**sizes, **plain)
+from tests.helpers.agents import random_steps, tensors
+from tests.helpers.small_presets import ATARI, STRONG, shrunk, spec_of
 
 
 def learned(config: Config, spec: EnvSpec) -> list[np.ndarray[Any, Any]]:
-    """Weights after an update at a low and at a high KL, and sampled actions: what a run sees of its configuration."""
+    """Return the weights after an update at a low and at a high KL, and sampled actions: all that a setting affects."""
     found = []
     for factor in (1.0, STRONG):
         agent = Dreamer(shrunk(config), spec, seed=3)
@@ -60,7 +40,7 @@ def equal(left: list[np.ndarray[Any, Any]], right: list[np.ndarray[Any, Any]]) -
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_variants_are_idle_on_a_preset_exactly_where_an_update_shows_no_effect(name: str) -> None:
-    base, spec = preset(name), SPECS.get(name, ATARI)
+    base, spec = preset(name), spec_of(name)
     before = learned(base, spec)
     wrong = []
     for variant in VARIANTS:
@@ -97,7 +77,7 @@ def test_variants_are_idle_on_a_preset_exactly_where_an_update_shows_no_effect(n
 )
 def test_configure_with_an_idle_variant_is_refused_with_the_reason(name: str, variant: str, reason: str) -> None:
     with pytest.raises(ConfigError) as error:
-        configure(preset(name), variant, {}, lambda _: SPECS.get(name, ATARI))
+        configure(preset(name), variant, {}, lambda _: spec_of(name))
     message = str(error.value)
     assert reason in message and message.startswith("The variant ") and message.endswith("Leave it out.")
 
@@ -115,7 +95,7 @@ def test_configure_with_an_idle_variant_is_refused_with_the_reason(name: str, va
 )
 def test_configure_judges_variants_together_with_settings(name: str, variant: str, settings: dict[str, Any]) -> None:
     base = preset(name)
-    found = configure(base, variant, settings, lambda _: SPECS.get(name, ATARI))
+    found = configure(base, variant, settings, lambda _: spec_of(name))
     assert found == with_variant(base, variant).override(**settings)
 
 

@@ -60,7 +60,7 @@ def _losses(actor_critic: ActorCritic, trajectory: Trajectory) -> dict[str, Tens
         dynamics_weight=dynamics_weight,
         reinforce_weight=reinforce_weight,
         entropy_weight=float(actor_critic.config.actor.entropy),
-        detach_action=actor_critic.detaches_action,
+        detach_action=actor_critic.detach_action,
     )
     loss_critic, predicted = critic_loss(actor_critic.critic, trajectory, target)
     return {
