@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from reverie.envs.state import random_state, set_random_state
 from reverie.errors import EnvError
-from reverie.fast.area import area_average
 
 ENTRY_POINT = "ale_py.env:AtariEnv"
 """How ale-py's registered ids are recognised."""
@@ -85,7 +84,6 @@ class Atari(gymnasium.Env[Image, np.int64]):
         self._previous = np.zeros_like(self._pooled)
         self._height, self._width = image_size
         shape = (*image_size, 1 if grayscale else 3)
-        self._shrink = area_average((*self._ale.getScreenDims(), shape[2]), image_size)
         self.observation_space = spaces.Box(0, 255, shape, np.uint8)
         self.action_space = spaces.Discrete(len(self._actions))
 
@@ -159,7 +157,5 @@ class Atari(gymnasium.Env[Image, np.int64]):
             np.maximum(self._pooled, self._previous, out=self._pooled)
 
     def _image(self) -> Image:
-        if self._shrink:
-            return self._shrink(self._pooled)
         image = cv2.resize(self._pooled, (self._width, self._height), interpolation=cv2.INTER_AREA)
         return np.asarray(image, np.uint8).reshape(self._height, self._width, -1)
