@@ -1,6 +1,6 @@
-"""The image networks' convolutions and their gradients: our loops against oneDNN, layer by layer.
+"""The image networks' convolutions and their gradients in bfloat16: our loops against oneDNN, layer by layer.
 
-    python benchmarks/convolutions.py --precision bf16 --depth 48 --threads 2 > results/convolutions.jsonl
+    python benchmarks/convolutions.py --depth 48 --threads 2 > results/convolutions.jsonl
 
 prints one JSON line a layer, and the sum of all: milliseconds for 800 images (16x50), each the median of rounds in
 which the two take turns, and GFLOP/s. Bias and ELU are part of the forward pass.
@@ -26,7 +26,6 @@ from benchmarks.conditions import machine  # noqa: E402
 from reverie.fast import convolutions_avx512, strided  # noqa: E402
 from reverie.fast.memory import keep_freed_memory  # noqa: E402
 
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 ROUNDS = 7
 
 
@@ -56,11 +55,11 @@ def layers(depth: int) -> list[Layer]:
     ]
 
 
-def parts(layer: Layer, dtype: torch.dtype, images: int) -> dict[str, Callable[[], Tensor]]:
+def parts(layer: Layer, images: int) -> dict[str, Callable[[], Tensor]]:
     """What an update does with a layer."""
     pixels = (layer.size - layer.kernel) // 2 + 1
-    large = torch.randn(images, layer.size, layer.size, layer.wide).to(dtype)
-    small = torch.randn(images, pixels, pixels, layer.narrow).to(dtype)
+    large = torch.randn(images, layer.size, layer.size, layer.wide).bfloat16()
+    small = torch.randn(images, pixels, pixels, layer.narrow).bfloat16()
     weight = torch.nn.Parameter(0.1 * torch.randn(layer.narrow, layer.wide, layer.kernel, layer.kernel))
     bias = torch.randn(layer.wide if layer.transposed else layer.narrow)
     image, grad = (small, large) if layer.transposed else (large, small)
@@ -89,19 +88,18 @@ def _milliseconds(function: Callable[[], Tensor], ours: bool) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--precision", choices=list(PRECISIONS), default="bf16")
     parser.add_argument("--depth", type=int, default=48, help="48 in the preset atari, 16 in atari-small")
     parser.add_argument("--images", type=int, default=800)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = parser.parse_args()
     keep_freed_memory()
     torch.set_num_threads(options.threads)
-    shared = {**vars(options), **machine()}
+    shared = {"precision": "bf16", **vars(options), **machine()}
     total = {"ours": 0.0, "onednn": 0.0}
     for layer in layers(options.depth):
         pixels = (layer.size - layer.kernel) // 2 + 1
         gflop = 2e-9 * options.images * pixels**2 * layer.kernel**2 * layer.wide * layer.narrow
-        for part, function in parts(layer, PRECISIONS[options.precision], options.images).items():
+        for part, function in parts(layer, options.images).items():
             times: dict[str, list[float]] = {name: [] for name in total}
             with torch.no_grad():
                 for _ in range(ROUNDS + 1):

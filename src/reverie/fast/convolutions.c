@@ -1,17 +1,14 @@
-/* Convolutions of stride 2 without padding, and their gradients, for processors with AVX-512; convolutions_avx512.py
- * calls them and says how weights are laid out. Elsewhere the file is empty.
+/* Convolutions of stride 2 without padding, and their gradients, in bfloat16 for processors with AVX-512-BF16;
+ * convolutions_avx512.py calls them and says how weights are laid out. Elsewhere the file is empty.
  *
  * The tile that stays in registers has eight rows, which are positions of the image, and up to three groups of sixteen
- * lanes, which are channels. A lane is given 32 bits at a time, a `unit`: one float32, or two bfloat16, for which the
- * processor adds x[0] * w[0] + x[1] * w[1] at once. Sums are float32. Images are dense [N, height, width, channels], so
- * that the `kernel` pixels which a kernel covers in one row are neighbours in memory: a run. Images are shared out to
- * threads in the same way in every call.
- *
- * The file includes itself once for each type of activations.
+ * lanes, which are channels. A lane is given 32 bits at a time, a `unit`: two bfloat16, for which the processor adds
+ * x[0] * w[0] + x[1] * w[1] at once. Sums are float32. Images are dense [N, height, width, channels], so that the
+ * `kernel` pixels which a kernel covers in one row are neighbours in memory: a run. Images are distributed to threads
+ * in the same way in every call.
  */
 
-#if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512VL__) && defined(__AVX512DQ__)
-#ifndef TYPE
+#if defined(__AVX512BF16__) && defined(__AVX512BW__) && defined(__AVX512VL__) && defined(__AVX512DQ__)
 
 #include <immintrin.h>
 #include <omp.h>
@@ -21,9 +18,11 @@
 
 #define ROWS 8
 #define LANES 16
+#define UNIT 2
 #define MOST_GROUPS 3
 #define INLINE static inline __attribute__((always_inline))
 
+typedef uint16_t bf16;
 typedef __m512 Tile[ROWS][MOST_GROUPS];
 
 /* As `elu` of kernels.c, for sixteen numbers. */
@@ -44,66 +43,27 @@ INLINE __m512 elu(__m512 x) {
 }
 
 /* sums + the products of a unit of each lane with one that is the same for all. */
-INLINE __m512 multiply_f32(__m512 sums, __m512i weight, int32_t unit) {
-    return _mm512_fmadd_ps(_mm512_castsi512_ps(weight), _mm512_castsi512_ps(_mm512_set1_epi32(unit)), sums);
-}
-
-/* Eight lanes each to two places; the second may be NULL. */
-INLINE void store_f32(float *first, float *second, __m512 sums) {
-    _mm256_storeu_ps(first, _mm512_castps512_ps256(sums));
-    if (second) _mm256_storeu_ps(second, _mm512_extractf32x8_ps(sums, 1));
-}
-
-/* Sixteen columns of one row, as units. */
-INLINE void join_f32(const float *const *rows, int64_t column, float *out) {
-    _mm512_storeu_ps(out, _mm512_loadu_ps(rows[0] + column));
-}
-
-#define JOIN_(a, b) a##_##b
-#define JOIN(a, b) JOIN_(a, b)
-#define NAME(function) JOIN(function, SUFFIX)
-
-#define TYPE float
-#define SUFFIX f32
-#define UNIT 1
-#include __FILE__
-#undef TYPE
-#undef SUFFIX
-#undef UNIT
-
-#ifdef __AVX512BF16__
-
-INLINE __m512 multiply_bf16(__m512 sums, __m512i weight, int32_t unit) {
+INLINE __m512 multiply(__m512 sums, __m512i weight, int32_t unit) {
     return _mm512_dpbf16_ps(sums, (__m512bh)weight, (__m512bh)_mm512_set1_epi32(unit));
 }
 
-INLINE void store_bf16(uint16_t *first, uint16_t *second, __m512 sums) {
+/* Eight lanes each to two places; the second may be NULL. */
+INLINE void store(bf16 *first, bf16 *second, __m512 sums) {
     __m256i rounded = (__m256i)_mm512_cvtneps_pbh(sums);
     _mm_storeu_si128((__m128i *)first, _mm256_castsi256_si128(rounded));
     if (second) _mm_storeu_si128((__m128i *)second, _mm256_extracti128_si256(rounded, 1));
 }
 
-/* Of two rows. */
-INLINE void join_bf16(const uint16_t *const *rows, int64_t column, uint16_t *out) {
+/* Sixteen columns of two rows, as units. */
+INLINE void join(const bf16 *const *rows, int64_t column, bf16 *out) {
     __m512i first = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(rows[0] + column)));
     __m512i second = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(rows[1] + column)));
     _mm512_storeu_si512(out, _mm512_or_si512(first, _mm512_slli_epi32(second, 16)));
 }
 
-#define TYPE uint16_t
-#define SUFFIX bf16
-#define UNIT 2
-#include __FILE__
-#undef TYPE
-#undef SUFFIX
-#undef UNIT
-
-#endif
-#else
-
 /* tile[r][g] += sum over k of unit k of row r, which is at rows + row_offset[r] + k * step, times weight[k][g]. */
-INLINE void NAME(multiply_tile)(Tile tile, const TYPE *rows, const int64_t *row_offset, int64_t step,
-                                const TYPE *weight, int64_t units, const int groups) {
+INLINE void multiply_tile(Tile tile, const bf16 *rows, const int64_t *row_offset, int64_t step,
+                          const bf16 *weight, int64_t units, const int groups) {
     for (int64_t k = 0; k < units; k++) {
         __m512i w[MOST_GROUPS];
 #pragma GCC unroll 3
@@ -113,7 +73,7 @@ INLINE void NAME(multiply_tile)(Tile tile, const TYPE *rows, const int64_t *row_
             int32_t unit;
             memcpy(&unit, rows + row_offset[r] + k * step, sizeof unit);
 #pragma GCC unroll 3
-            for (int g = 0; g < groups; g++) tile[r][g] = NAME(multiply)(tile[r][g], w[g], unit);
+            for (int g = 0; g < groups; g++) tile[r][g] = multiply(tile[r][g], w[g], unit);
         }
     }
 }
@@ -121,30 +81,30 @@ INLINE void NAME(multiply_tile)(Tile tile, const TYPE *rows, const int64_t *row_
 /* Some positions of an image and what is computed at each: a sum over kernel rows (`taps`) of products of a run with a
  * row of the kernel, a bias, perhaps ELU. */
 typedef struct {
-    const TYPE *source;                               /* where the run of the first position begins */
+    const bf16 *source;                               /* where the run of the first position begins */
     int64_t height, width, source_down, source_right; /* how many positions, and the way from one to the next */
     int64_t taps, units;                              /* rows of the kernel, and the length of a run */
     const int64_t *offset, *kernel_row;               /* of each tap: from `source`; which row of the kernel it is */
-    TYPE *out;
+    bf16 *out;
     int64_t out_down, out_right;
-} NAME(Strip);
+} Strip;
 
 /* What is the same for all strips. */
 typedef struct {
-    const TYPE *weight;   /* [columns / 48][kernel rows][units][up to 3 groups][16][unit] */
+    const bf16 *weight;   /* [columns / 48][kernel rows][units][up to 3 groups][16][unit] */
     const float *bias;    /* [columns], or NULL */
     int64_t kernel_rows, columns;
     const int64_t *place; /* for each eight columns: where they go, from a position's place in `out` */
     int64_t with_elu;
-} NAME(Kernel);
+} Kernel;
 
-INLINE void NAME(store_group)(const NAME(Kernel) *kernel, TYPE *out, __m512 sums, int64_t group) {
+INLINE void store_group(const Kernel *kernel, bf16 *out, __m512 sums, int64_t group) {
     int whole = (2 * group + 1) * LANES / 2 < kernel->columns;
-    NAME(store)(out + kernel->place[2 * group], whole ? out + kernel->place[2 * group + 1] : NULL, sums);
+    store(out + kernel->place[2 * group], whole ? out + kernel->place[2 * group + 1] : NULL, sums);
 }
 
-INLINE void NAME(convolve_groups)(const NAME(Strip) *strip, const NAME(Kernel) *kernel, const TYPE *weight,
-                                  int64_t first, const int groups) {
+INLINE void convolve_groups(const Strip *strip, const Kernel *kernel, const bf16 *weight,
+                            int64_t first, const int groups) {
     int64_t positions = strip->height * strip->width;
     for (int64_t p = 0; p < positions; p += ROWS) {
         int64_t source[ROWS], out[ROWS], count = positions - p < ROWS ? positions - p : ROWS;
@@ -161,8 +121,8 @@ INLINE void NAME(convolve_groups)(const NAME(Strip) *strip, const NAME(Kernel) *
             for (int g = 0; g < groups; g++)
                 tile[r][g] = kernel->bias ? _mm512_loadu_ps(kernel->bias + (first + g) * LANES) : _mm512_setzero_ps();
         for (int64_t t = 0; t < strip->taps; t++) {
-            const TYPE *row = weight + strip->kernel_row[t] * strip->units * groups * UNIT * LANES;
-            NAME(multiply_tile)(tile, strip->source + strip->offset[t], source, UNIT, row, strip->units, groups);
+            const bf16 *row = weight + strip->kernel_row[t] * strip->units * groups * UNIT * LANES;
+            multiply_tile(tile, strip->source + strip->offset[t], source, UNIT, row, strip->units, groups);
         }
         if (kernel->with_elu) {
 #pragma GCC unroll 8
@@ -174,37 +134,37 @@ INLINE void NAME(convolve_groups)(const NAME(Strip) *strip, const NAME(Kernel) *
         for (int r = 0; r < ROWS; r++)
 #pragma GCC unroll 3
             for (int g = 0; g < groups; g++)
-                if (r < count) NAME(store_group)(kernel, strip->out + out[r], tile[r][g], first + g);
+                if (r < count) store_group(kernel, strip->out + out[r], tile[r][g], first + g);
     }
 }
 
-static void NAME(convolve_strip)(const NAME(Strip) *strip, const NAME(Kernel) *kernel) {
+static void convolve_strip(const Strip *strip, const Kernel *kernel) {
     int64_t groups = (kernel->columns + LANES - 1) / LANES, size = kernel->kernel_rows * strip->units * UNIT * LANES;
-    const TYPE *weight = kernel->weight;
+    const bf16 *weight = kernel->weight;
     for (int64_t group = 0; group < groups;) {
         int64_t now = groups - group < MOST_GROUPS ? groups - group : MOST_GROUPS;
-        if (now == 3) NAME(convolve_groups)(strip, kernel, weight, group, 3);
-        if (now == 2) NAME(convolve_groups)(strip, kernel, weight, group, 2);
-        if (now == 1) NAME(convolve_groups)(strip, kernel, weight, group, 1);
+        if (now == 3) convolve_groups(strip, kernel, weight, group, 3);
+        if (now == 2) convolve_groups(strip, kernel, weight, group, 2);
+        if (now == 1) convolve_groups(strip, kernel, weight, group, 1);
         weight += now * size;
         group += now;
     }
 }
 
 /* A convolution: image [number, height, width, in] to out [number, (height - kernel) / 2 + 1, ..., out_channels]. */
-void NAME(convolve)(const TYPE *image, const TYPE *weight, const float *bias, TYPE *out, int64_t number, int64_t height,
-                    int64_t width, int64_t in, int64_t out_channels, int64_t kernel, int64_t with_elu) {
+void convolve_bf16(const bf16 *image, const bf16 *weight, const float *bias, bf16 *out, int64_t number, int64_t height,
+                   int64_t width, int64_t in, int64_t out_channels, int64_t kernel, int64_t with_elu) {
     int64_t out_height = (height - kernel) / 2 + 1, out_width = (width - kernel) / 2 + 1, eighths = out_channels / 8;
     int64_t offset[kernel], kernel_row[kernel], place[eighths];
     for (int64_t i = 0; i < kernel; i++) offset[i] = i * width * in, kernel_row[i] = i;
     for (int64_t i = 0; i < eighths; i++) place[i] = i * 8;
-    NAME(Kernel) shared = { weight, bias, kernel, out_channels, place, with_elu };
+    Kernel shared = { weight, bias, kernel, out_channels, place, with_elu };
 #pragma omp parallel for schedule(static)
     for (int64_t n = 0; n < number; n++) {
-        NAME(Strip) strip = { image + n * height * width * in, out_height, out_width, 2 * width * in, 2 * in,
-                              kernel, kernel * in / UNIT, offset, kernel_row,
-                              out + n * out_height * out_width * out_channels, out_width * out_channels, out_channels };
-        NAME(convolve_strip)(&strip, &shared);
+        Strip strip = { image + n * height * width * in, out_height, out_width, 2 * width * in, 2 * in,
+                        kernel, kernel * in / UNIT, offset, kernel_row,
+                        out + n * out_height * out_width * out_channels, out_width * out_channels, out_channels };
+        convolve_strip(&strip, &shared);
     }
 }
 
@@ -212,37 +172,37 @@ void NAME(convolve)(const TYPE *image, const TYPE *weight, const float *bias, TY
  * out_width, channels], zero where nothing falls. With half = kernel / 2, it is an ordinary convolution to blocks of
  * 2 x 2 pixels: out[2i + p, 2j + q] = sum over a, b < half of image[i - a, j - b] * weight[2a + p, 2b + q].
  * `together` neighbouring blocks of a row are one position. */
-void NAME(convolve_transposed)(const TYPE *image, const TYPE *weight, const float *bias, TYPE *out, int64_t number,
-                               int64_t height, int64_t width, int64_t in, int64_t out_height, int64_t out_width,
-                               int64_t channels, int64_t kernel, int64_t together, int64_t with_elu) {
+void convolve_transposed_bf16(const bf16 *image, const bf16 *weight, const float *bias, bf16 *out, int64_t number,
+                              int64_t height, int64_t width, int64_t in, int64_t out_height, int64_t out_width,
+                              int64_t channels, int64_t kernel, int64_t together, int64_t with_elu) {
     int64_t half = kernel / 2, border = half - 1, padded_width = width + 2 * border;
     int64_t rows = height + border, blocks = (width + border) / together, line = out_width * channels;
     int64_t block = 2 * together * channels, place[2 * block / 8];
     for (int64_t i = 0; i < 2 * block / 8; i++) place[i] = i * 8 / block * line + i * 8 % block;
-    NAME(Kernel) shared = { weight, bias, half, 2 * block, place, with_elu };
+    Kernel shared = { weight, bias, half, 2 * block, place, with_elu };
 #pragma omp parallel
     {
-        TYPE *padded = calloc(height * padded_width * in, sizeof(TYPE));
+        bf16 *padded = calloc(height * padded_width * in, sizeof(bf16));
 #pragma omp for schedule(static)
         for (int64_t n = 0; n < number; n++) {
             for (int64_t y = 0; y < height; y++)
                 memcpy(padded + (y * padded_width + border) * in, image + (n * height + y) * width * in,
-                       width * in * sizeof(TYPE));
+                       width * in * sizeof(bf16));
             for (int64_t i = 0; i < rows;) {
                 int64_t offset[half], kernel_row[half], taps = 0;
                 for (int64_t a = 0; a < half; a++)
                     if (i >= a && i - a < height) offset[taps] = (i - a) * padded_width * in, kernel_row[taps++] = a;
                 /* Rows away from the edges see the whole kernel, all in the same way. */
-                int64_t alike = i == border && height > border ? height - border : 1;
-                NAME(Strip) strip = { padded, alike, blocks, padded_width * in, together * in,
-                                      taps, (together + border) * in / UNIT, offset, kernel_row,
-                                      out + (n * out_height + 2 * i) * line, 2 * line, block };
-                NAME(convolve_strip)(&strip, &shared);
-                i += alike;
+                int64_t count = i == border && height > border ? height - border : 1;
+                Strip strip = { padded, count, blocks, padded_width * in, together * in,
+                                taps, (together + border) * in / UNIT, offset, kernel_row,
+                                out + (n * out_height + 2 * i) * line, 2 * line, block };
+                convolve_strip(&strip, &shared);
+                i += count;
             }
             for (int64_t y = 0; y < out_height; y++) {
                 int64_t filled = y < 2 * rows ? blocks * block : 0;
-                memset(out + (n * out_height + y) * line + filled, 0, (line - filled) * sizeof(TYPE));
+                memset(out + (n * out_height + y) * line + filled, 0, (line - filled) * sizeof(bf16));
             }
         }
         free(padded);
@@ -250,8 +210,8 @@ void NAME(convolve_transposed)(const TYPE *image, const TYPE *weight, const floa
 }
 
 /* sum[r][16 g + lane] += sum over units k of left[k][r] * right[k][g][lane]. */
-INLINE void NAME(accumulate)(const TYPE *left, const TYPE *right, int64_t units, float *sum, int64_t stride,
-                             const int groups) {
+INLINE void accumulate(const bf16 *left, const bf16 *right, int64_t units, float *sum, int64_t stride,
+                       const int groups) {
     int64_t row_offset[ROWS];
     for (int r = 0; r < ROWS; r++) row_offset[r] = r * UNIT;
     Tile tile;
@@ -259,18 +219,18 @@ INLINE void NAME(accumulate)(const TYPE *left, const TYPE *right, int64_t units,
     for (int r = 0; r < ROWS; r++)
 #pragma GCC unroll 3
         for (int g = 0; g < groups; g++) tile[r][g] = _mm512_loadu_ps(sum + r * stride + g * LANES);
-    NAME(multiply_tile)(tile, left, row_offset, UNIT * ROWS, right, units, groups);
+    multiply_tile(tile, left, row_offset, UNIT * ROWS, right, units, groups);
 #pragma GCC unroll 8
     for (int r = 0; r < ROWS; r++)
 #pragma GCC unroll 3
         for (int g = 0; g < groups; g++) _mm512_storeu_ps(sum + r * stride + g * LANES, tile[r][g]);
 }
 
-/* `count` pixels of `channels` each, by eights of channels and therein by units, which bfloat16 fills with zeros. */
-static void NAME(pack_pixels)(const TYPE *pixels, int64_t count, int64_t channels, const TYPE *zeros, TYPE *packed) {
+/* `count` pixels of `channels` each, by eights of channels and therein by units, the last one filled with zeros. */
+static void pack_pixels(const bf16 *pixels, int64_t count, int64_t channels, const bf16 *zeros, bf16 *packed) {
     int64_t units = (count + UNIT - 1) / UNIT;
     for (int64_t p = 0; p < units * UNIT; p++) {
-        const TYPE *pixel = p < count ? pixels + p * channels : zeros;
+        const bf16 *pixel = p < count ? pixels + p * channels : zeros;
         for (int64_t m = 0; m < channels; m++)
             packed[(m / ROWS * ROWS * units + p / UNIT * ROWS + m % ROWS) * UNIT + p % UNIT] = pixel[m];
     }
@@ -278,11 +238,11 @@ static void NAME(pack_pixels)(const TYPE *pixels, int64_t count, int64_t channel
 
 /* What a kernel's first row covers at `count` positions, `columns` to a row and `positions` to an image, by panels of
  * up to three groups of lanes and therein by units. image [., height, width, in]. */
-static void NAME(pack_runs)(const TYPE *image, int64_t height, int64_t width, int64_t in, int64_t columns,
-                            int64_t positions, int64_t count, int64_t run, const TYPE *zeros, TYPE *packed) {
+static void pack_runs(const bf16 *image, int64_t height, int64_t width, int64_t in, int64_t columns,
+                      int64_t positions, int64_t count, int64_t run, const bf16 *zeros, bf16 *packed) {
     int64_t units = (count + UNIT - 1) / UNIT;
     for (int64_t k = 0; k < units; k++) {
-        const TYPE *runs[UNIT];
+        const bf16 *runs[UNIT];
         for (int64_t p = k * UNIT; p < (k + 1) * UNIT; p++) {
             int64_t n = p / positions, y = p % positions / columns, x = p % columns;
             runs[p % UNIT] = p < count ? image + ((n * height + 2 * y) * width + 2 * x) * in : zeros;
@@ -290,7 +250,7 @@ static void NAME(pack_runs)(const TYPE *image, int64_t height, int64_t width, in
         for (int64_t group = 0; group < run / LANES; group++) {
             int64_t panel = group / MOST_GROUPS * MOST_GROUPS, rest = run / LANES - panel;
             int64_t groups = rest < MOST_GROUPS ? rest : MOST_GROUPS;
-            NAME(join)(runs, group * LANES, packed + (panel * units + k * groups + group - panel) * UNIT * LANES);
+            join(runs, group * LANES, packed + (panel * units + k * groups + group - panel) * UNIT * LANES);
         }
     }
 }
@@ -298,9 +258,9 @@ static void NAME(pack_runs)(const TYPE *image, int64_t height, int64_t width, in
 /* The gradient of a kernel: result[i][m][j, c] is the sum over images and positions of
  * pixels[n, y, x, m] * image[n, 2y + i, 2x + j, c]. image [number, height, width, in], pixels [number, rows, columns,
  * out_channels], result [kernel][out_channels][kernel * in] in float32, to begin with zero. */
-void NAME(kernel_gradient)(const TYPE *image, const TYPE *pixels, float *result, int64_t number, int64_t height,
-                           int64_t width, int64_t in, int64_t rows, int64_t columns, int64_t out_channels,
-                           int64_t kernel) {
+void kernel_gradient_bf16(const bf16 *image, const bf16 *pixels, float *result, int64_t number, int64_t height,
+                          int64_t width, int64_t in, int64_t rows, int64_t columns, int64_t out_channels,
+                          int64_t kernel) {
     int64_t run = kernel * in, positions = rows * columns, size = kernel * out_channels * run;
     int64_t threads = omp_get_max_threads(), images = (320 + positions - 1) / positions; /* at a time, for the cache */
     int64_t most = (images * positions + UNIT - 1) / UNIT * UNIT, longest = run > out_channels ? run : out_channels;
@@ -310,23 +270,23 @@ void NAME(kernel_gradient)(const TYPE *image, const TYPE *pixels, float *result,
         int64_t me = omp_get_thread_num(), team = omp_get_num_threads(); /* fewer, under a limit on threads */
         int64_t end = number * (me + 1) / team;
         float *sum = me ? sums + (me - 1) * size : result;
-        TYPE *zeros = calloc(longest, sizeof(TYPE));
-        TYPE *left = malloc(most * out_channels * sizeof(TYPE)), *right = malloc(most * run * sizeof(TYPE));
+        bf16 *zeros = calloc(longest, sizeof(bf16));
+        bf16 *left = malloc(most * out_channels * sizeof(bf16)), *right = malloc(most * run * sizeof(bf16));
         for (int64_t n = number * me / team; n < end; n += images) {
             int64_t count = (end - n < images ? end - n : images) * positions, units = (count + UNIT - 1) / UNIT;
-            NAME(pack_pixels)(pixels + n * positions * out_channels, count, out_channels, zeros, left);
+            pack_pixels(pixels + n * positions * out_channels, count, out_channels, zeros, left);
             for (int64_t i = 0; i < kernel; i++) {
-                const TYPE *seen = image + (n * height + i) * width * in;
-                NAME(pack_runs)(seen, height, width, in, columns, positions, count, run, zeros, right);
+                const bf16 *seen = image + (n * height + i) * width * in;
+                pack_runs(seen, height, width, in, columns, positions, count, run, zeros, right);
                 for (int64_t panel = 0; panel < run / LANES; panel += MOST_GROUPS) {
-                    const TYPE *factors = right + panel * units * UNIT * LANES;
+                    const bf16 *factors = right + panel * units * UNIT * LANES;
                     int64_t groups = run / LANES - panel;
                     for (int64_t m = 0; m < out_channels; m += ROWS) {
                         float *to = sum + (i * out_channels + m) * run + panel * LANES;
-                        const TYPE *row = left + m * units * UNIT;
-                        if (groups >= 3) NAME(accumulate)(row, factors, units, to, run, 3);
-                        if (groups == 2) NAME(accumulate)(row, factors, units, to, run, 2);
-                        if (groups == 1) NAME(accumulate)(row, factors, units, to, run, 1);
+                        const bf16 *row = left + m * units * UNIT;
+                        if (groups >= 3) accumulate(row, factors, units, to, run, 3);
+                        if (groups == 2) accumulate(row, factors, units, to, run, 2);
+                        if (groups == 1) accumulate(row, factors, units, to, run, 1);
                     }
                 }
             }
@@ -338,5 +298,4 @@ void NAME(kernel_gradient)(const TYPE *image, const TYPE *pixels, float *result,
     free(sums);
 }
 
-#endif
 #endif

@@ -1,7 +1,7 @@
-"""Convolutions of stride 2 by the loops of `convolutions.c`, for processors with AVX-512.
+"""Convolutions of stride 2 in bfloat16 by the loops of `convolutions.c`, for processors with AVX-512-BF16.
 
-The convolutions of oneDNN take up to four times as long there, above all for gradients and for few channels. bfloat16
-needs AVX-512-BF16, and is left to oneDNN where there is AMX. Images are [N, H, W, C]; sums are float32.
+The convolutions of oneDNN take up to four times as long there, above all for gradients and for few channels. They are
+used where there is AMX. Images are [N, H, W, C]; sums are float32.
 """
 
 import functools
@@ -14,17 +14,17 @@ from reverie.fast import kernels
 from reverie.fast.operations import derive
 from reverie.fast.precision import cpu_flags
 
-LANES, TILE = 16, 48
-"""Channels that the processor computes at once, and that one tile of the loops does."""
+LANES, TILE, UNIT = 16, 48, 2
+"""Channels that the processor computes at once, channels of a tile of the loops, and numbers of a lane."""
 
 
 @functools.cache
 def available(dtype: torch.dtype) -> bool:
-    """Whether there are such loops for this processor, and nothing faster."""
+    """Return whether this processor has such loops for a dtype, and nothing faster."""
     loaded = kernels.load()
-    if loaded is None or dtype not in kernels.SUFFIXES or not loaded.has("convolve", dtype):
+    if loaded is None or dtype != torch.bfloat16 or not loaded.has("convolve", dtype):
         return False
-    return dtype != torch.bfloat16 or "amx_bf16" not in cpu_flags()
+    return "amx_bf16" not in cpu_flags()
 
 
 def serve_convolve(image: Tensor, weight: Tensor) -> bool:
@@ -49,7 +49,7 @@ def convolve(image: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tenso
     """A convolution of [N, H, W, I] to [N, H', W', O] without gradient; with a bias, `elu(convolution + bias)`.
 
     Args:
-        image: dense, float32 or bfloat16.
+        image: dense, bfloat16.
         weight: the parameter [O, I, k, k], in any dtype.
         bias: [O] float32.
     """
@@ -57,7 +57,7 @@ def convolve(image: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tenso
     out_channels, _, kernel, _ = weight.shape
     out_height, out_width = ((size - kernel) // 2 + 1 for size in (height, width))
     out = image.new_empty((number, out_height, out_width, out_channels))
-    packed = derive(weight, ("convolve", image.dtype), lambda value: _pack_convolution(value.to(image.dtype)))
+    packed = derive(weight, "convolve", lambda value: _pack_convolution(value.to(image.dtype)))
     shape = (number, height, width, channels, out_channels, kernel)
     _call("convolve", image.dtype, image, packed, _pad(bias), out, *shape, int(bias is not None))
     return out
@@ -75,7 +75,7 @@ def convolve_transposed(
     With a bias, `elu(transposed convolution + bias)`, or without ELU.
 
     Args:
-        image: dense, float32 or bfloat16.
+        image: dense, bfloat16.
         weight: the parameter [I, O, k, k], in any dtype; k is even.
         size: height and width of the result, at most one more than what is reached.
         bias: [O] float32.
@@ -84,8 +84,7 @@ def convolve_transposed(
     number, height, width, channels = image.shape
     _, out_channels, kernel, _ = weight.shape
     together = _together(out_channels)
-    name = ("convolve_transposed", image.dtype)
-    packed = derive(weight, name, lambda value: _pack_transposed(value.to(image.dtype), together))
+    packed = derive(weight, "convolve_transposed", lambda value: _pack_transposed(value.to(image.dtype), together))
     out = image.new_empty((number, *size, out_channels))
     bias = None if bias is None else bias.repeat(4 * together)
     shape = (number, height, width, channels, *size, out_channels, kernel, together)
@@ -114,7 +113,7 @@ def kernel_gradient(image: Tensor, pixels: Tensor, kernel: int) -> Tensor:
     """The gradient [O, I, k, k] of a convolution's weight, in float32.
 
     Args:
-        image: what was convolved, [N, H, W, I], dense, float32 or bfloat16.
+        image: what was convolved, [N, H, W, I], dense, bfloat16.
         pixels: the gradient of the result, [N, H', W', O], the same.
         kernel: k.
     """
@@ -128,8 +127,7 @@ def kernel_gradient(image: Tensor, pixels: Tensor, kernel: int) -> Tensor:
 
 def _pack(weight: Tensor) -> Tensor:
     """A weight [kernel rows, run, columns] by tiles of columns, and therein by units of the run."""
-    unit = 4 // weight.element_size()
-    tiles = F.pad(weight, (0, -weight.shape[2] % LANES)).unflatten(1, (-1, unit)).split(TILE, 3)
+    tiles = F.pad(weight, (0, -weight.shape[2] % LANES)).unflatten(1, (-1, UNIT)).split(TILE, 3)
     return torch.cat([tile.transpose(2, 3).flatten() for tile in tiles])
 
 
