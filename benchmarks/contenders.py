@@ -44,17 +44,17 @@ def ours(precision: str, options: argparse.Namespace) -> Contender:
     """`Dreamer.train_step` of this checkout."""
     sys.path.insert(0, str(ROOT / "src"))
     from benchmarks.naive import random_batch
-    from reverie.agent import Dreamer
+    from reverie.agents import build_agent, parameter_counts
     from reverie.bench.examples import example_spec
-    from reverie.fast.memory import keep_freed_memory
+    from reverie.kernels import tune_malloc
     from reverie.presets import preset
 
-    keep_freed_memory()  # as `reverie train` does
+    tune_malloc()  # as `reverie train` does
     settings = {"precision": precision, "device": "cpu", "threads": options.threads}
-    agent = Dreamer(preset(options.preset).override(**settings), example_spec(options.preset), seed=0)
+    agent = build_agent(preset(options.preset).override(**settings), example_spec(options.preset), seed=0)
     steps = random_batch(options.length, options.batch, ACTIONS)
-    batch = {key: value.numpy() for key, value in (steps | {"is_last": steps["is_terminal"]}).items()}
-    return Contender(lambda: agent.train_step(batch), agent.parameter_counts()["trained"], ("torch", "numpy"))
+    batch = steps | {"is_last": steps["is_terminal"]}
+    return Contender(lambda: agent.train_step(batch), parameter_counts(agent)["trained"], ("torch", "numpy"))
 
 
 def naive(precision: str, options: argparse.Namespace) -> Contender:

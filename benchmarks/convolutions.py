@@ -23,8 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "src")]
 
 from benchmarks.conditions import machine  # noqa: E402
-from reverie.fast import convolutions_avx512, strided  # noqa: E402
-from reverie.fast.memory import keep_freed_memory  # noqa: E402
+from reverie.kernels import strided, strided_bf16, tune_malloc  # noqa: E402
 
 ROUNDS = 7
 
@@ -79,8 +78,8 @@ def parts(layer: Layer, images: int) -> dict[str, Callable[[], Tensor]]:
 
 
 def _milliseconds(function: Callable[[], Tensor], ours: bool) -> float:
-    available = convolutions_avx512.available if ours else lambda _: False
-    with mock.patch.object(convolutions_avx512, "available", available):
+    available = strided_bf16.available if ours else lambda _: False
+    with mock.patch.object(strided_bf16, "available", available):
         start = time.perf_counter()
         function()
         return 1000 * (time.perf_counter() - start)
@@ -92,7 +91,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=800)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = parser.parse_args()
-    keep_freed_memory()
+    tune_malloc()
     torch.set_num_threads(options.threads)
     shared = {"precision": "bf16", **vars(options), **machine()}
     total = {"ours": 0.0, "onednn": 0.0}

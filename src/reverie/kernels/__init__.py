@@ -1,23 +1,21 @@
-"""Fast versions of the agent's modules."""
+"""Faster implementations of modules of `reverie.dreamer`; `dreamer` works without this package.
 
-from typing import TypeVar
+Start with `optimize.py`. Each fast class is a subclass of the plain one:
 
-from torch import nn
+    filtering.py     FastRSSM: filtering of sequences as one function
+    imagination.py   FastActorCritic: rollouts without gradients
+    features.py      SparseFeatures: features of one-hot states
+    dense.py         FastDense, FastMLP
+    convolutions.py  FastConvLayer; strided.py, strided_bf16.py: the convolutions below it
+    adam.py          FusedAdam
+    policy.py        weights of policies that only act
+    cuda_graphs.py   GraphedDreamer (experimental)
+    compiled.py      CompiledRSSM (experimental)
+    operations.py    operations on a CPU; library.py, compiler.py, csrc: the C code below them
+    memory.py        reuse of freed memory
+"""
 
-from reverie.dreamer import Dreamer
+from reverie.kernels.memory import tune_malloc
+from reverie.kernels.optimize import NAMES, compiles, optimize
 
-Module = TypeVar("Module", bound=nn.Module)
-
-
-def optimize(module: Module) -> Module:
-    """Return the module as it is."""
-    return module
-
-
-def compiles(agent: Dreamer) -> bool:
-    """Return whether the first updates compile."""
-    return False
-
-
-def tune_malloc() -> None:
-    """Do nothing."""
+__all__ = ["NAMES", "compiles", "optimize", "tune_malloc"]

@@ -7,9 +7,9 @@ from pathlib import Path
 import torch
 
 from reverie.dreamer.agent import NONFINITE
-from reverie.fast.prefetch import Prefetcher
 from reverie.training import watchdog
 from reverie.training.memory import explained
+from reverie.training.prefetch import Prefetcher
 from reverie.training.run_state import RunState
 from reverie.training.sharing import SharedCores
 from reverie.training.skips import Skips

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import torch
 
-from reverie.fast.compiler import cache_folder
+from reverie.kernels.compiler import cache_folder
 from reverie.training.locks import hold, release
 
 LOOK_EVERY = 2.0

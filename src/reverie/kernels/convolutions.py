@@ -1,45 +1,48 @@
-"""Strided convolutions of images with their bias and ELU as single functions, forward and backward.
+"""Convolutions of stride 2 with their bias and ELU as single functions, forward and backward.
 
-Images are laid out as height, width, channels, which is what the convolutions of a CPU like best.
+Images are [N, H, W, C], the layout in which the convolutions of a CPU are fastest.
 """
 
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from reverie.fast.dense import apply, dense_elu_of
-from reverie.fast.operations import bias_elu_, bias_elu_backward, cast, compute_dtype, product, serves
-from reverie.fast.strided import convolve_elu, convolve_to_few, image_gradient, kernel_gradient
+from reverie.dreamer.encoder_decoder import ConvLayer
+from reverie.kernels.dense import apply, dense_elu
+from reverie.kernels.operations import bias_elu_, bias_elu_backward, cast, compute_dtype, is_supported, product
+from reverie.kernels.strided import convolve_elu, convolve_to_few, image_gradient, kernel_gradient
 
 
-def conv_elu(x: Tensor, layer: nn.Module, norm: nn.Module) -> Tensor:
-    """`elu(norm(layer(x)))` for images [N, H, W, C]; layers of stride 2 without padding, norms over channels."""
-    if not isinstance(norm, nn.Identity) or not _serves(x, layer):
-        return F.elu(norm(layer(x.movedim(-1, 1)).movedim(1, -1)))
-    if isinstance(layer, nn.ConvTranspose2d):
-        function = _FirstDeconvolution if x.shape[1] == 1 else _Deconvolution
-        return apply(function, x, layer.weight, layer.bias)
-    assert isinstance(layer, nn.Conv2d) and layer.bias is not None
-    kernel = layer.kernel_size[0]
-    if x.shape[1] <= 2 * kernel:
-        # To a few pixels: oneDNN's gradient of the weights is four times slower than the product that it is.
-        weight = layer.weight.permute(0, 2, 3, 1).flatten(1)
-        return dense_elu_of(apply(_Windows, x, kernel), weight, layer.bias)
-    return apply(_Convolution, x, layer.weight, layer.bias)
+class FastConvLayer(ConvLayer):
+    """`ConvLayer` with ELU, or without activation, and without layer norm."""
 
+    @staticmethod
+    def is_applicable(layer: ConvLayer) -> bool:
+        """Return whether a layer can be of this class."""
+        is_last = isinstance(layer.activation, nn.Identity)
+        has_activation = isinstance(layer.activation, nn.ELU)
+        is_even = isinstance(layer.conv, nn.ConvTranspose2d) and layer.conv.kernel_size[0] % 2 == 0
+        return isinstance(layer.norm, nn.Identity) and (has_activation or (is_last and is_even))
 
-def deconv(x: Tensor, layer: nn.Module) -> Tensor:
-    """`layer(x)` for images [N, H, W, C], stride 2, an even kernel and few output channels."""
-    if not _serves(x, layer):
-        return layer(x.movedim(-1, 1)).movedim(1, -1)
-    return apply(_LastDeconvolution, x, layer.weight, layer.bias)
-
-
-def _serves(x: Tensor, layer: nn.Module) -> bool:
-    return isinstance(layer.bias, Tensor) and serves(x, layer.bias)
+    def forward(self, image: Tensor) -> Tensor:
+        """Apply the layer to images with channels last."""
+        conv, bias = self.conv, self.conv.bias
+        assert bias is not None
+        if not is_supported(image, bias):
+            return super().forward(image)
+        if isinstance(self.activation, nn.Identity):
+            return apply(_LastDeconvolution, image, conv.weight, bias)
+        if isinstance(conv, nn.ConvTranspose2d):
+            return apply(_FirstDeconvolution if image.shape[1] == 1 else _Deconvolution, image, conv.weight, bias)
+        kernel = conv.kernel_size[0]
+        if image.shape[1] <= 2 * kernel:
+            # To a few pixels: oneDNN's gradient of the weight is four times slower than the product that it is.
+            windows = apply(_Windows, image, kernel)
+            y = dense_elu(windows.flatten(0, 2), conv.weight.permute(0, 2, 3, 1).flatten(1), bias)
+            return y.unflatten(0, windows.shape[:3])
+        return apply(_Convolution, image, conv.weight, bias)
 
 
 class _Convolution(torch.autograd.Function):

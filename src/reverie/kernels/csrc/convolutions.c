@@ -1,5 +1,5 @@
 /* Convolutions of stride 2 without padding, and their gradients, in bfloat16 for processors with AVX-512-BF16;
- * convolutions_avx512.py calls them and says how weights are laid out. Elsewhere the file is empty.
+ * strided_bf16.py calls them and says how weights are laid out. Elsewhere the file is empty.
  *
  * The tile that stays in registers has eight rows, which are positions of the image, and up to three groups of sixteen
  * lanes, which are channels. A lane is given 32 bits at a time, a `unit`: two bfloat16, for which the processor adds

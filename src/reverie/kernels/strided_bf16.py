@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from reverie.fast import kernels
-from reverie.fast.operations import derive
-from reverie.fast.precision import cpu_flags
+from reverie.devices import cpu_flags
+from reverie.kernels import library
+from reverie.kernels.operations import derive
 
 LANES, TILE, UNIT = 16, 48, 2
 """Channels that the processor computes at once, channels of a tile of the loops, and numbers of a lane."""
@@ -21,7 +21,7 @@ LANES, TILE, UNIT = 16, 48, 2
 @functools.cache
 def available(dtype: torch.dtype) -> bool:
     """Return whether this processor has such loops for a dtype, and nothing faster."""
-    loaded = kernels.load()
+    loaded = library.load()
     if loaded is None or dtype != torch.bfloat16 or not loaded.has("convolve", dtype):
         return False
     return "amx_bf16" not in cpu_flags()
@@ -136,6 +136,6 @@ def _pad(bias: Tensor | None) -> Tensor | None:
 
 
 def _call(name: str, dtype: torch.dtype, *arguments: Tensor | int | None) -> None:
-    loaded = kernels.load()
+    loaded = library.load()
     assert loaded is not None
     loaded(name, dtype, *arguments)

@@ -8,16 +8,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from reverie.fast import convolutions_avx512 as avx512
-from reverie.fast.operations import bias_elu_, cast
+from reverie.kernels import strided_bf16 as loops
+from reverie.kernels.operations import bias_elu_, cast
 
 
 def convolve_elu(image: Tensor, weight: Tensor, bias: Tensor, transposed: bool) -> Tensor:
     """`elu(convolution + bias)`."""
-    if transposed and avx512.serve_transposed(image, weight):
-        return avx512.convolve_transposed(image, weight, transposed_size(image, weight), bias.detach())
-    if not transposed and avx512.serve_convolve(image, weight):
-        return avx512.convolve(image, weight, bias.detach())
+    if transposed and loops.serve_transposed(image, weight):
+        return loops.convolve_transposed(image, weight, transposed_size(image, weight), bias.detach())
+    if not transposed and loops.serve_convolve(image, weight):
+        return loops.convolve(image, weight, bias.detach())
     # Without its bias, which makes oneDNN take an implementation of the transposed kind that is four times slower.
     convolve = F.conv_transpose2d if transposed else F.conv2d
     y = convolve(image.permute(0, 3, 1, 2), cast(weight, image.dtype), stride=2)
@@ -30,8 +30,8 @@ def convolve_to_few(image: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     With y[2i + p] = sum_j x[i - j] w[2j + p], the outputs of each phase p are an ordinary convolution with every second
     weight: three times as fast for few channels.
     """
-    if avx512.serve_transposed(image, weight):
-        return avx512.convolve_transposed(image, weight, transposed_size(image, weight), bias.detach(), elu=False)
+    if loops.serve_transposed(image, weight):
+        return loops.convolve_transposed(image, weight, transposed_size(image, weight), bias.detach(), elu=False)
     half = weight.shape[2] // 2
     phases = cast(weight, image.dtype).unflatten(3, (half, 2)).unflatten(2, (half, 2)).permute(1, 3, 5, 0, 2, 4)
     kernel = phases.flip(4, 5).flatten(0, 2)
@@ -46,18 +46,18 @@ def transposed_size(image: Tensor, weight: Tensor) -> tuple[int, int]:
 
 def image_gradient(grad: Tensor, image: Tensor, weight: Tensor, transposed: bool) -> Tensor:
     """The gradient of what was convolved, from that of the result."""
-    if transposed and avx512.serve_convolve(grad, weight):
-        return avx512.convolve(grad, weight)
-    if not transposed and avx512.serve_transposed(grad, weight):
-        return avx512.convolve_transposed(grad, weight, (image.shape[1], image.shape[2]))
+    if transposed and loops.serve_convolve(grad, weight):
+        return loops.convolve(grad, weight)
+    if not transposed and loops.serve_transposed(grad, weight):
+        return loops.convolve_transposed(grad, weight, (image.shape[1], image.shape[2]))
     return _convolution_backward(grad, image, weight, transposed, 0).permute(0, 2, 3, 1)
 
 
 def kernel_gradient(grad: Tensor, image: Tensor, weight: Tensor, transposed: bool) -> Tensor:
     """The gradient of the weight, in its dtype, from that of the result."""
     wide, narrow = (grad, image) if transposed else (image, grad)
-    if avx512.serve_kernel_gradient(wide, narrow, weight.shape[2]):
-        return avx512.kernel_gradient(wide, narrow, weight.shape[2]).to(weight.dtype)
+    if loops.serve_kernel_gradient(wide, narrow, weight.shape[2]):
+        return loops.kernel_gradient(wide, narrow, weight.shape[2]).to(weight.dtype)
     return _convolution_backward(grad, image, weight, transposed, 1).to(weight.dtype)
 
 

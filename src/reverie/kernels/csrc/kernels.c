@@ -1,5 +1,5 @@
-/* Loops that PyTorch would make in several passes over memory; kernels.py compiles and calls them, and names the plain
- * computation of each. Matrices are row-major and dense. Rows are shared out to OpenMP threads; which thread adds what
+/* Loops that PyTorch would make in several passes over memory; operations.py calls them and says what each computes.
+ * Matrices are row-major and dense. Rows are distributed to OpenMP threads; which thread adds what
  * depends on the number of threads only, so that the same run gives the same numbers.
  *
  * The file includes itself once for each type of activations, float32 and bfloat16; sums are always float32.
@@ -259,7 +259,7 @@ static float NAME(normalize)(const TYPE *pre, const float *bias, float *normal, 
     return scale;
 }
 
-/* The GRU of networks/gru.py after its matrix product. pre [rows, 3 * size]; state, next [rows, size] in float32, and
+/* The GRU of dreamer/rssm.py after its matrix product. pre [rows, 3 * size]; state, next [rows, size] in float32, and
  * a copy of next in the type of activations, whose rows may be wider. */
 void NAME(gru)(const TYPE *pre, const float *bias, const float *gamma, const float *beta, const float *state,
                float *next, TYPE *copy, int64_t copy_stride, int64_t rows, int64_t size) {

@@ -1,11 +1,11 @@
-"""The loops of convolutions.c against PyTorch's convolutions of the same numbers in float64."""
+"""Convolutions in bfloat16 against PyTorch's convolutions of the same numbers in float64."""
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from reverie.fast import convolutions_avx512 as ours
+from reverie.kernels import strided_bf16 as ours
 
 pytestmark = pytest.mark.skipif(not ours.available(torch.bfloat16), reason="not on this processor")
 
@@ -17,7 +17,7 @@ shapes = pytest.mark.parametrize(
     [
         pytest.param(1, 16, 4, 64, id="one channel"),
         pytest.param(3, 48, 4, 64, id="colours"),
-        pytest.param(16, 32, 4, 31, id="a pixel at the edge that no kernel sees"),
+        pytest.param(16, 32, 4, 31, id="unused pixel at the edge"),
         pytest.param(32, 64, 4, 14, id="four groups of channels"),
         pytest.param(24, 8, 4, 15, id="half a group of channels"),
         pytest.param(48, 56, 6, 13, id="two tiles, the second half filled"),
@@ -35,7 +35,7 @@ def close(result: Tensor, exact: Tensor, tolerance: float) -> None:
 
 @shapes
 @pytest.mark.parametrize("number", [1, 5])
-def test_convolution(inputs: int, outputs: int, kernel: int, size: int, number: int) -> None:
+def test_convolve_matches_float64(inputs: int, outputs: int, kernel: int, size: int, number: int) -> None:
     torch.manual_seed(0)
     image, weight, bias = (
         torch.randn(number, size, size, inputs).to(DTYPE),
@@ -50,7 +50,7 @@ def test_convolution(inputs: int, outputs: int, kernel: int, size: int, number: 
 
 @shapes
 @pytest.mark.parametrize("number", [1, 5])
-def test_kernel_gradient(inputs: int, outputs: int, kernel: int, size: int, number: int) -> None:
+def test_kernel_gradient_matches_float64(inputs: int, outputs: int, kernel: int, size: int, number: int) -> None:
     torch.manual_seed(0)
     rows = (size - kernel) // 2 + 1
     image, pixels = (
@@ -72,7 +72,7 @@ def test_kernel_gradient(inputs: int, outputs: int, kernel: int, size: int, numb
     ("inputs", "outputs", "kernel", "size", "beyond"),
     [
         pytest.param(32, 16, 6, 13, 0, id="many channels"),
-        pytest.param(16, 8, 4, 14, 1, id="a pixel at the edge that nothing falls on"),
+        pytest.param(16, 8, 4, 14, 1, id="pixel at the edge without contribution"),
         pytest.param(8, 4, 2, 5, 0, id="kernels that do not overlap"),
         pytest.param(24, 12, 6, 2, 0, id="image smaller than half the kernel"),
         pytest.param(16, 1, 6, 30, 0, id="one channel"),
@@ -80,7 +80,9 @@ def test_kernel_gradient(inputs: int, outputs: int, kernel: int, size: int, numb
     ],
 )
 @pytest.mark.parametrize("number", [1, 5])
-def test_transposed_convolution(inputs: int, outputs: int, kernel: int, size: int, beyond: int, number: int) -> None:
+def test_convolve_transposed_matches_float64(
+    inputs: int, outputs: int, kernel: int, size: int, beyond: int, number: int
+) -> None:
     torch.manual_seed(0)
     image, weight, bias = (
         torch.randn(number, size, size, inputs).to(DTYPE),
@@ -100,7 +102,7 @@ def test_transposed_convolution(inputs: int, outputs: int, kernel: int, size: in
     close(without_elu, plain + bias, ROUNDING)
 
 
-def test_a_weight_that_changes_is_packed_again() -> None:
+def test_convolve_after_change_of_weight_reads_new_weight() -> None:
     image, weight = torch.randn(1, 8, 8, 8).to(DTYPE), torch.nn.Parameter(torch.randn(8, 8, 4, 4))
     before = ours.convolve(image, weight)
     with torch.no_grad():
@@ -108,15 +110,14 @@ def test_a_weight_that_changes_is_packed_again() -> None:
     assert torch.equal(ours.convolve(image, weight), 2 * before)
 
 
-def test_infinities_and_numbers_that_are_none_are_kept() -> None:
-    """A broken run must be seen."""
+def test_convolve_of_nonfinite_pixel_is_nonfinite() -> None:
     image, weight = torch.zeros(1, 4, 4, 8).to(DTYPE), torch.randn(8, 8, 4, 4).to(DTYPE)
     for value in (float("nan"), float("inf")):
         image[0, 0, 0, 0] = value
         assert not ours.convolve(image, weight, torch.zeros(8)).isfinite().all()
 
 
-def test_the_same_call_gives_the_same_numbers() -> None:
+def test_kernel_gradient_repeated_is_identical() -> None:
     image, pixels = torch.randn(9, 14, 14, 16).to(DTYPE), torch.randn(9, 6, 6, 8).to(DTYPE)
     first = ours.kernel_gradient(image, pixels, 4)
     assert all(torch.equal(first, ours.kernel_gradient(image, pixels, 4)) for _ in range(5))

@@ -10,9 +10,9 @@ import torch
 
 from reverie.config import ReplayConfig
 from reverie.errors import ReplayError
-from reverie.fast.prefetch import Arrays, Prefetcher
 from reverie.replay import Replay
 from reverie.specs import ArraySpec
+from reverie.training.prefetch import Arrays, Prefetcher
 
 CPU = torch.device("cpu")
 Start = Callable[[Callable[[Arrays | None], Arrays]], Prefetcher]

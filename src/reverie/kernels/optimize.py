@@ -1,0 +1,136 @@
+"""Choice and installation of kernels."""
+
+import os
+from collections.abc import Collection
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+from reverie.config import ConfigError
+from reverie.dreamer.actor_critic import ActorCritic
+from reverie.dreamer.agent import Dreamer
+from reverie.dreamer.encoder_decoder import ConvLayer
+from reverie.dreamer.layers import MLP, Dense
+from reverie.dreamer.optimizer import Optimizer
+from reverie.dreamer.policy import Policy
+from reverie.dreamer.rssm import RSSM
+from reverie.dreamer.world_model import WorldModel
+from reverie.kernels import library
+from reverie.kernels.adam import FusedAdam
+from reverie.kernels.compiled import CompiledRSSM, can_compile
+from reverie.kernels.convolutions import FastConvLayer
+from reverie.kernels.cuda_graphs import GraphedDreamer
+from reverie.kernels.dense import FastDense, FastMLP
+from reverie.kernels.filtering import FastRSSM
+from reverie.kernels.imagination import FastActorCritic
+from reverie.kernels.policy import store_weights
+from reverie.kernels.swap import actor_critic_results, layer_results, optimizer_results, rssm_results, swap
+
+VARIABLE = "REVERIE_KERNELS"
+"""Environment variable: 0 switches all kernels off, names separated by commas choose some."""
+NAMES = {
+    "filtering": "RSSM.observe as one function, on a CPU",
+    "imagination": "ActorCritic.imagine with sparse features, on a CPU",
+    "dense": "dense layers with bias and ELU in one pass, on a CPU",
+    "convolutions": "convolutions with bias and ELU, in bfloat16 by own loops, on a CPU",
+    "adam": "the optimizer's step as one kernel",
+    "policy": "a policy's weights in the precision of its products",
+    "graphs": "an update as one CUDA graph (experimental)",
+    "compile": "RSSM steps through torch.compile, on CUDA (experimental)",
+}
+"""Kernels, and what each replaces."""
+
+ON_CPU = frozenset({"filtering", "imagination", "dense", "convolutions"})
+"""Kernels of the compiled library."""
+
+T = TypeVar("T", bound=nn.Module | Optimizer)
+
+
+def optimize(target: T, only: Collection[str] | None = None) -> T:
+    """Convert an agent or a part of one in place, so that it computes the same in less time.
+
+    Modules and optimizers get a subclass of their class that overrides a method. Parameters and their names stay. What
+    a kernel does not support stays plain: layer norms, latents that are not categorical, subclasses of the plain
+    modules, and everything on a CPU where there is no C compiler.
+
+    Args:
+        target: an agent, whose `policy` is converted with it; a module or an optimizer; or a clone of a policy, whose
+            weights are stored in the precision of its products.
+        only: names of the kernels to use, see `NAMES`; None takes those of the variable REVERIE_KERNELS, or all.
+
+    Returns:
+        The same object.
+
+    Raises:
+        ConfigError: if a name is unknown.
+    """
+    names = _selected(only)
+    if isinstance(target, Optimizer):
+        _convert_optimizer(target, names)
+        return target
+    device = next((parameter.device for parameter in target.parameters()), torch.device("meta"))
+    if device.type == "cpu" and names & ON_CPU and library.load() is not None:
+        _convert_cpu(target, names)
+    if device.type == "cuda" and isinstance(target, Dreamer):
+        names = _convert_cuda(target, names)
+    if isinstance(target, Dreamer):
+        for optimizer in (target.model_optimizer, target.actor_optimizer, target.critic_optimizer):
+            _convert_optimizer(optimizer, names)
+    if isinstance(target, Policy) and "policy" in names:
+        store_weights(target)
+    return target
+
+
+def compiles(agent: Dreamer) -> bool:
+    """Return whether the agent's first update takes a minute longer, because it compiles."""
+    return isinstance(agent.world_model.rssm, CompiledRSSM)
+
+
+def _selected(only: Collection[str] | None) -> frozenset[str]:
+    source = "only"
+    if only is None:
+        text = os.environ.get(VARIABLE, "")
+        if text == "0":
+            return frozenset()
+        only = [name.strip() for name in text.split(",") if name.strip()] or list(NAMES)
+        source = VARIABLE
+    unknown = sorted(set(only) - set(NAMES))
+    if unknown:
+        raise ConfigError(f"{source} names '{unknown[0]}', which is not a kernel. Use some of {', '.join(NAMES)}.")
+    return frozenset(only)
+
+
+def _convert_cpu(target: nn.Module, names: frozenset[str]) -> None:
+    for part in target.modules():
+        if any(parameter.dtype != torch.float32 for parameter in part.parameters()):
+            continue
+        if "filtering" in names and type(part) is RSSM and FastRSSM.is_applicable(part):
+            swap(part, FastRSSM, rssm_results(part))
+        elif "dense" in names and type(part) is MLP:
+            part.__class__ = FastMLP
+        elif "dense" in names and type(part) is Dense and FastDense.is_applicable(part):
+            swap(part, FastDense, layer_results(part, (2, part.linear.in_features)))
+        elif "convolutions" in names and type(part) is ConvLayer and FastConvLayer.is_applicable(part):
+            swap(part, FastConvLayer, layer_results(part, (1, 8, 8, part.conv.in_channels)))
+    model = next((part for part in target.modules() if isinstance(part, WorldModel)), None)
+    if "imagination" not in names or model is None:
+        return
+    for part in target.modules():
+        if type(part) is ActorCritic and FastActorCritic.is_applicable(part, model.rssm):
+            swap(part, FastActorCritic, actor_critic_results(part, model))
+
+
+def _convert_cuda(agent: Dreamer, names: frozenset[str]) -> frozenset[str]:
+    training, rssm = agent.config.training, agent.world_model.rssm
+    if "compile" in names and training.compile == "auto" and can_compile(agent.device) and type(rssm) is RSSM:
+        rssm.__class__ = CompiledRSSM
+    if "graphs" in names and training.cuda_graphs and type(agent) is Dreamer:
+        agent.__class__ = GraphedDreamer
+        return names | {"adam"}  # The plain step reads values, which a graph cannot.
+    return names
+
+
+def _convert_optimizer(optimizer: Optimizer, names: frozenset[str]) -> None:
+    if "adam" in names and type(optimizer) is Optimizer:
+        swap(optimizer, FusedAdam, optimizer_results(optimizer))
