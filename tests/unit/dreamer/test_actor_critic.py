@@ -17,11 +17,10 @@ from tests.helpers.returns import brute_force_return
 ENTROPY = 0.5
 
 
-def make(spec: ActionSpec = DISCRETE, **settings: object) -> Dreamer:
-    """Agent with settings of `behavior`; `__` for the dots."""
-    return Dreamer(
-        tiny(**{f"behavior__{key}": value for key, value in settings.items()}), EnvSpec(ATARI_IMAGE, spec), 2
-    )
+def make(spec: ActionSpec = DISCRETE, gamma: float = 0.999, **settings: object) -> Dreamer:
+    """Return an agent with settings of `behavior`, by path with `__` for the dots."""
+    config = tiny(world_model__discount=gamma, **{f"behavior__{key}": value for key, value in settings.items()})
+    return Dreamer(config, EnvSpec(ATARI_IMAGE, spec), seed=2)
 
 
 def start_states(agent: Dreamer, shape: tuple[int, int] = (3, 2)) -> tuple[State, Tensor]:
@@ -67,6 +66,7 @@ def test_lambda_return_is_the_mixture_of_n_step_returns(steps: int, lambda_: flo
         {"critic__slow_target": False},
         {"reward_norm__momentum": 0.7, "reward_norm__scale": 2.0},
         {"actor__entropy": ENTROPY, "long_term_entropy": True},
+        {"actor__entropy": ENTROPY, "long_term_entropy": True, "gamma": 0.3},  # below the predicted discounts
         {"return_lambda": 0.3, "horizon": 4, "reward_norm__momentum": 0.7, "long_term_entropy": True},
     ],
 )
@@ -138,6 +138,15 @@ def test_critic_loss_is_half_the_squared_error_and_a_constant() -> None:
     weight = imagined.trajectory.weight[:-1].numpy()
     expected = (weight * (0.5 * error**2 + 0.5 * np.log(2 * np.pi))).mean()
     assert loss.item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_critic_loss_trains_the_critic_alone() -> None:
+    """Not the actor and the dynamics, through which its targets and states have gradients."""
+    agent = make(CONTINUOUS)
+    start, is_terminal = start_states(agent)
+    loss = agent.actor_critic.loss(agent.world_model, start, is_terminal, None)
+    others = [*agent.world_model.parameters(), *agent.actor_critic.actor.parameters()]
+    assert all(gradient is None for gradient in torch.autograd.grad(loss.critic, others, allow_unused=True))
 
 
 def test_actor_critic_loss_invalid_update_leaves_the_reward_norm() -> None:

@@ -41,6 +41,14 @@ def test_one_hot_of_two_categoricals_is_their_product() -> None:
     torch.testing.assert_close(dist.mode(), outcomes()[log_prob.argmax(0)])
 
 
+def test_one_hot_log_prob_has_no_gradient_for_the_value() -> None:
+    dist = one_hot()
+    value = dist.mode().requires_grad_()
+    logits = dist.logits.clone().requires_grad_()
+    gradient = torch.autograd.grad(OneHot(logits, SIZES).log_prob(value).sum(), value, allow_unused=True)[0]
+    assert gradient is None
+
+
 def test_one_hot_samples_have_the_frequencies_of_each_categorical() -> None:
     dist, count = one_hot(), 20_000
     noise = torch.rand((count, 5, len(SIZES)), generator=torch.Generator().manual_seed(1))
