@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from reverie.bench.machine import machine
-from reverie.config_io import load
+from reverie.config import load_config
 from reverie.training.metrics import read_metrics
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -69,7 +69,7 @@ def main() -> int:
             with tempfile.TemporaryDirectory() as temporary:
                 row[name] = train(checkout, options.steps, Path(temporary, "run"))
                 if name == "now":
-                    about = machine(load(Path(temporary, "run", "config.json")))
+                    about = machine(load_config(Path(temporary, "run", "config.toml")))
         print(json.dumps(row), flush=True)
         found += [row] if number else []
     summary: dict[str, Any] = {"now": commits["now"], "before": commits["before"], "rounds": options.rounds}

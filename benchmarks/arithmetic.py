@@ -16,9 +16,12 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))
 
 from reverie.bench.examples import example_spec  # noqa: E402
-from reverie.config import Config, MLPConfig  # noqa: E402
+from reverie.config import (  # noqa: E402
+    Config,
+    MLPConfig,
+    preset,
+)
 from reverie.dreamer.encoder_decoder import DECODER_KERNELS, ENCODER_KERNELS  # noqa: E402
-from reverie.presets import preset  # noqa: E402
 
 PRODUCT = 2
 """Operations for each weight and row: forward; the gradients of inputs and weights cost as much again, each."""

@@ -46,8 +46,8 @@ def ours(precision: str, options: argparse.Namespace) -> Contender:
     from benchmarks.naive import random_batch
     from reverie.agents import build_agent, parameter_counts
     from reverie.bench.examples import example_spec
+    from reverie.config import preset
     from reverie.kernels import tune_malloc
-    from reverie.presets import preset
 
     tune_malloc()  # as `reverie train` does
     settings = {"precision": precision, "device": "cpu", "threads": options.threads}

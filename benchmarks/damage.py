@@ -33,7 +33,7 @@ import torch
 import reverie
 import reverie.training.display
 from reverie.bench.machine import machine
-from reverie.config_io import load
+from reverie.config import load_config
 from reverie.errors import ReverieError
 from reverie.provenance import commit
 from reverie.training.digest import digest
@@ -246,7 +246,7 @@ def main() -> int:
         sound, reference = digest(source), digest(longer)
         assert not verify(source).damage
         checkpoints = len(list((source / "checkpoints").glob("step-*")))
-        about_machine = machine(load(source / "config.json"))
+        about_machine = machine(load_config(source / "config.toml"))
         for place in range(options.places):
             shutil.rmtree(copy.parent, ignore_errors=True)
             shutil.copytree(source, copy, symlinks=True)

@@ -24,7 +24,7 @@ import numpy as np
 import psutil
 
 from reverie.bench.machine import machine
-from reverie.config_io import load
+from reverie.config import load_config
 from reverie.provenance import commit
 
 SETTINGS = shlex.split(
@@ -116,7 +116,7 @@ def main() -> int:
             "seconds": round(time.monotonic() - started, 1),
             "command": shlex.join(["reverie", *command[3:5], *command[7:]]),
             "commit": program,
-            "machine": machine(load(folder / "config.json")),
+            "machine": machine(load_config(folder / "config.toml")),
         }
     print(json.dumps(row, indent=2))
     if options.out:

@@ -19,7 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from reverie.variants import ABLATIONS, combined  # noqa: E402
+from reverie.config import ABLATIONS, combined  # noqa: E402
 from tests.helpers.environments import Catch, Recall  # noqa: E402
 from tests.helpers.learning_proof import CUTS, SETTINGS, learn  # noqa: E402
 

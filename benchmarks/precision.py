@@ -21,14 +21,14 @@ from typing import Any
 import numpy as np
 import torch
 from conditions import machine
-from torch import Tensor, nn
-
 from reverie.agent import Dreamer
 from reverie.behavior.imagination import Trajectory, imagine
 from reverie.behavior.losses import actor_loss, value_targets
-from reverie.bench.examples import example_spec, random_batch
 from reverie.networks.layers import OutputLinear
-from reverie.presets import preset
+from torch import Tensor, nn
+
+from reverie.bench.examples import example_spec, random_batch
+from reverie.config import preset
 
 VALUES = (0.0, 8.0, 32.0, 64.0)
 FLOAT32_FORWARD = OutputLinear.forward

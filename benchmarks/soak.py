@@ -29,7 +29,7 @@ from typing import Any
 import psutil
 
 from reverie.bench.machine import machine
-from reverie.config_io import load
+from reverie.config import load_config
 from reverie.provenance import commit
 from reverie.training.digest import digest
 from reverie.training.metrics import read_metrics
@@ -96,7 +96,7 @@ def killed_run(folder: Path, steps: int, kills: int, rng: random.Random, startup
             break  # It came to its end.
         kill(process, rng)
         at.append(step_of(folder))
-        if (folder / "config.json").exists() and at[-1]:
+        if (folder / "config.toml").exists() and at[-1]:
             damaged += [f"{finding.path} {finding.what}" for finding in verify(folder).damage]
     if start(folder, steps).wait():
         raise SystemExit(f"the run failed: see {folder}.log")
@@ -158,7 +158,7 @@ def main() -> int:
             "workers_killed": others,
             "seconds": round(time.monotonic() - started, 1),
             "commit": program,
-            "machine": machine(load(whole / "config.json")),
+            "machine": machine(load_config(whole / "config.toml")),
         }
     print(json.dumps(row, indent=2))
     if options.out:

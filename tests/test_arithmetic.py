@@ -5,8 +5,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.arithmetic import count
 from reverie.bench.examples import example_spec, random_batch
+from reverie.config import preset
 from reverie.dreamer import Dreamer
-from reverie.presets import preset
 from tests.helpers.agents import tensors
 
 

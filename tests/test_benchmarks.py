@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 import torch
+from reverie.agent import Dreamer
 
 import reverie
-from reverie.agent import Dreamer
 from reverie.checkpoints import write_checkpoint
 from reverie.specs import EnvSpec
 from tests.helpers.agents import ATARI_IMAGE, DISCRETE, tiny

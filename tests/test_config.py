@@ -2,6 +2,7 @@
 
 import json
 import re
+import tomllib
 from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
 from typing import Any, Literal, get_origin
@@ -10,8 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reverie import config_io
 from reverie.config import (
+    FIELD_TYPES,
+    PATHS,
+    PRESETS,
+    RENAMED,
+    VARIANTS,
     ActorConfig,
     Config,
     EnvConfig,
@@ -21,31 +26,28 @@ from reverie.config import (
     OptimizerConfig,
     ReplayConfig,
     TrainingConfig,
-)
-from reverie.config_io import (
-    RENAMED,
+    convert,
+    default_preset,
     diff,
     flatten,
     from_dict,
-    load,
+    load_config,
     nearest,
+    preset,
     renamed,
-    save,
-    set_field,
-    set_fields,
+    resolve,
+    schema,
     to_dict,
+    to_toml,
 )
 from reverie.errors import ConfigError
-from reverie.presets import PRESETS, default_preset, preset
 from reverie.specs import ActionSpec, ArraySpec, EnvSpec
-
-PATHS = config_io.paths()
 
 
 def message(name: str, value: Any, base: Config | None = None) -> str:
     """What is said when a setting is refused."""
     with pytest.raises(ConfigError) as caught:
-        set_field(base or Config(), name, value)
+        (base or Config()).override(**{name: value})
     return str(caught.value)
 
 
@@ -75,7 +77,7 @@ def test_every_path_leads_to_a_value() -> None:
     ],
 )
 def test_names(name: str, path: str) -> None:
-    assert config_io.resolve(name) == path
+    assert resolve(name) == path
 
 
 @pytest.mark.parametrize(
@@ -177,7 +179,7 @@ def test_nearest_ignores_case() -> None:
     ],
 )
 def test_values(name: str, value: Any, expected: Any) -> None:
-    found = flatten(set_field(Config(), name, value))[config_io.resolve(name)]
+    found = flatten(Config().override(**{name: value}))[resolve(name)]
     assert found == expected
     assert type(found) is type(expected)
 
@@ -255,7 +257,7 @@ def test_configurations_do_not_change() -> None:
     with pytest.raises(FrozenInstanceError):
         Config().training.steps = 3  # type: ignore[misc]
     base = Config()
-    set_field(base, "steps", 20_000)
+    base.override(**{"steps": 20_000})
     assert base == Config()
 
 
@@ -272,16 +274,16 @@ def test_settings_that_need_each_other_come_in_any_order() -> None:
 
 
 def test_a_group_is_set_by_a_mapping_or_an_object() -> None:
-    by_mapping = set_field(Config(), "world_model.kl", {"scale": 0.1})
-    by_object = set_field(Config(), "world_model.kl", KLConfig(scale=0.1))
-    assert by_mapping == by_object == set_field(Config(), "world_model.kl.scale", 0.1)
+    by_mapping = Config().override(**{"world_model.kl": {"scale": 0.1}})
+    by_object = Config().override(**{"world_model.kl": KLConfig(scale=0.1)})
+    assert by_mapping == by_object == Config().override(**{"world_model.kl.scale": 0.1})
 
 
 def test_setting_the_same_twice_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"training.steps is set twice"):
-        set_fields(Config(), {"steps": 20_000, "training.steps": 30_000})
+        Config().override(**{"steps": 20_000, "training.steps": 30_000})
     with pytest.raises(ConfigError, match=r"set twice"):
-        set_fields(Config(), {"world_model.kl": KLConfig(), "world_model.kl.scale": 1})
+        Config().override(**{"world_model.kl": KLConfig(), "world_model.kl.scale": 1})
 
 
 def test_override_keeps_everything_else() -> None:
@@ -303,22 +305,22 @@ def test_for_env() -> None:
 def test_prefill_must_hold_a_sequence_of_every_environment() -> None:
     base = preset("debug")  # sequences of 10
     assert message("prefill", 9, base).startswith("training.prefill is 9, but at least 10 steps are needed")
-    assert set_field(base, "prefill", 10).training.prefill == 10
+    assert base.override(**{"prefill": 10}).training.prefill == 10
     with pytest.raises(ConfigError, match=r"training\.prefill is 200, but at least 250 steps"):
         base.override(**{"env.num_envs": 25})
 
 
 def test_steps_include_prefill() -> None:
     assert "training.prefill alone takes 200" in message("steps", 199, preset("debug"))
-    assert set_field(preset("debug"), "steps", 200).training.steps == 200
+    assert preset("debug").override(**{"steps": 200}).training.steps == 200
 
 
 def test_episodes_must_be_as_long_as_sequences() -> None:
     # An episode must have more entries than the sequence, its reset included (SPEC 45): 50 steps have 51.
     assert message("env.time_limit", 49).startswith("replay.batch_length is 50, but env.time_limit=49")
-    set_field(Config(), "env.time_limit", 50)
-    set_fields(Config(), {"env.time_limit": 20, "replay.sampling": "steps"})
-    set_field(Config(), "env.time_limit", 0)
+    Config().override(**{"env.time_limit": 50})
+    Config().override(**{"env.time_limit": 20, "replay.sampling": "steps"})
+    Config().override(**{"env.time_limit": 0})
 
 
 def test_contradictions_are_found_however_a_configuration_is_made() -> None:
@@ -343,9 +345,29 @@ def test_dictionaries_are_plain_json() -> None:
 @pytest.mark.parametrize("name", PRESETS)
 def test_presets_survive_a_file(name: str, tmp_path: Path) -> None:
     config = preset(name).override(**{"world_model.encoder.keys": ("image",)})
-    save(config, tmp_path / "config.json")
-    assert load(tmp_path / "config.json") == config
-    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+    path = tmp_path / "config.toml"
+    path.write_text(to_toml(config))
+    assert load_config(path) == config
+
+
+def test_to_toml_writes_every_setting_below_its_group() -> None:
+    config = Config().override(**{"env.name": 'a "name"\\', "world_model.encoder.keys": ["a", "b"]})
+    text = to_toml(config, {"training.steps": "default: 3"})
+    data = tomllib.loads(text)
+    assert "\nsteps = 100000000  # default: 3\n" in text
+    assert data["behavior"]["actor"]["reinforce_weight"] == "none"
+    assert from_dict(data) == config
+    groups = re.findall(r"^\[(.*)\]$", text, re.MULTILINE)
+    assert len(groups) == len(set(groups)) and groups.index("world_model") < groups.index("world_model.encoder")
+    assert len(re.findall(r"^\w+ = ", text, re.MULTILINE)) == len(PATHS)
+
+
+def test_load_config_changes_its_base(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text('base = "atari-small"\ndescription = "Mine."\n[training]\nsteps = "2e5"\n')
+    assert load_config(path) == preset("atari-small").override(steps=200_000)
+    path.write_text("world_model.kl.scale = 0.3\n")
+    assert load_config(path) == Config().override(**{"world_model.kl.scale": 0.3})
 
 
 @settings(max_examples=25)
@@ -359,9 +381,7 @@ def test_any_configuration_survives_a_dictionary(steps: int, lr: float | str, ke
     config = Config(
         replay=ReplayConfig(batch_size=size),
         training=TrainingConfig(steps=steps),
-        world_model=set_fields(
-            Config(), {"world_model.optimizer.lr": lr, "world_model.encoder.keys": keys}
-        ).world_model,
+        world_model=Config().override(**{"world_model.optimizer.lr": lr, "world_model.encoder.keys": keys}).world_model,
     )
     assert from_dict(json.loads(json.dumps(to_dict(config)))) == config
 
@@ -387,33 +407,36 @@ def test_from_dict_is_strict(data: dict[str, Any], words: str) -> None:
         from_dict(data)
 
 
-def test_files_that_cannot_be_read(tmp_path: Path) -> None:
-    path = tmp_path / "config.json"
-    with pytest.raises(ConfigError, match=r"config\.json cannot be read: No such file"):
-        load(path)
-    path.write_text("{")
-    with pytest.raises(ConfigError, match=r"config\.json is not valid JSON"):
-        load(path)
-    path.write_text("[]")
-    with pytest.raises(ConfigError, match=r"does not hold a JSON object"):
-        load(path)
-    path.write_text('{"training": {"stepz": 1}}')
-    with pytest.raises(ConfigError, match=r"config\.json: There is no setting 'training\.stepz'; did you mean"):
-        load(path)
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{", r"^The configuration .*config\.toml is not valid TOML: "),
+        (b"\xff", r"^The configuration .*config\.toml is not valid TOML: "),
+        (
+            "[training]\nstepz = 1",
+            r"^In the configuration .*config\.toml: There is no setting 'training\.stepz'; did you",
+        ),
+        (
+            "[world_model.kl]\nbalance = 2",
+            r"config\.toml: world_model\.kl\.balance is 2\.0, but it must be between 0 and",
+        ),
+        ("[world_model.scales]\nimage = 2", r"'world_model\.scales'\. It is now world_model\.loss_scales\.$"),
+        ("training = 1", r"training is a group of settings and cannot be 1"),
+        ("[training]\nsteps = 2024-01-01", r"training\.steps is datetime.*, but it must be a whole number\."),
+        ('base = "atrai"', r"config\.toml: There is no preset 'atrai'; did you mean atari\?"),
+        ("base = 3", r"config\.toml: There is no preset '3'"),
+    ],
+)
+def test_load_config_of_a_bad_file_names_file_and_setting(tmp_path: Path, text: str | bytes, words: str) -> None:
+    path = tmp_path / "config.toml"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(ConfigError, match=words):
+        load_config(path)
 
 
-def test_a_failed_save_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "config.json"
-    save(Config(), path)
-    before = path.read_bytes()
-
-    def fail(*_: Any) -> None:
-        raise OSError("no space")
-
-    monkeypatch.setattr(config_io.os, "fsync", fail)
-    with pytest.raises(OSError, match="no space"):
-        save(preset("atari"), path)
-    assert path.read_bytes() == before
+def test_load_config_of_a_missing_file_says_so(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"config\.toml cannot be read: No such file"):
+        load_config(tmp_path / "config.toml")
 
 
 # Presets
@@ -515,6 +538,14 @@ def test_presets_say_what_they_are() -> None:
         assert preset(name.replace("-", "_")) is entry.config
 
 
+@pytest.mark.parametrize(("folder", "listed"), [("presets", PRESETS), ("variants", VARIANTS)])
+def test_every_file_is_listed_and_says_where_its_values_come_from(folder: str, listed: dict[str, Any]) -> None:
+    files = {path.stem: path.read_text() for path in (Path(schema.__file__).parent / folder).glob("*.toml")}
+    assert set(files) == set(listed)
+    for name, text in files.items():
+        assert re.match(r"# (Values: |No settings: )", text), name
+
+
 def test_an_unknown_preset() -> None:
     with pytest.raises(ConfigError, match=r"^There is no preset 'atrai'; did you mean atari\?$"):
         preset("atrai")
@@ -534,12 +565,12 @@ def test_the_preset_of_an_environment() -> None:
 
 
 def test_types_of_all_settings_are_understood() -> None:
-    for path, hint in config_io.field_types():
+    for path, hint in FIELD_TYPES.items():
         value = flatten(Config())[path]
-        assert config_io.convert(value, hint, path) == value
+        assert convert(value, hint, path) == value
         if get_origin(hint) is Literal:
             with pytest.raises(ConfigError, match=path.replace(".", r"\.")):
-                config_io.convert("nothing", hint, path)
+                convert("nothing", hint, path)
 
 
 def test_mlp_defaults() -> None:

@@ -10,12 +10,10 @@ from typing import Any
 
 import pytest
 
-from reverie import config_io
 from reverie.cli import options
 from reverie.cli.main import COMMANDS
-from reverie.config_io import field_types, resolve, set_field
+from reverie.config import PATHS, PRESETS, resolve, to_toml
 from reverie.errors import ConfigError
-from reverie.presets import PRESETS
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("README.md"), *(ROOT / "docs").glob("*.md")])
@@ -86,11 +84,20 @@ class Parsed(Exception):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_commands(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_commands(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    # The files that the commands name: the page's own TOML, and that of a run.
+    for language, block in FENCE.findall(text(name)):
+        if language == "toml":
+            (tmp_path / "mine.toml").write_text(block)
+    (tmp_path / "runs" / "cartpole").mkdir(parents=True)
+    of_run = PRESETS["vector"].config.for_env("CartPole-v1")
+    (tmp_path / "runs" / "cartpole" / "config.toml").write_text(to_toml(of_run))
+    monkeypatch.chdir(tmp_path)
+
     def parse(title: str, command: Any, argv: list[str], base: Any = None) -> Any:
         _, settings = options.parse(title, command, argv, base)
         if base:
-            config_io.set_fields(base(argv).config, settings)
+            base(argv).config.override(**settings)  # reads the file of --config
         raise Parsed
 
     for command, *arguments in commands(name):
@@ -113,10 +120,21 @@ def test_commands(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_options_and_settings(name: str) -> None:
-    known = {path for path, _ in field_types()}
+    known = set(PATHS)
     own = {
         f"--{field}"
-        for field in ("preset", "logdir", "resume", "json", "out", "context", "horizon", "episodes", "variant")
+        for field in (
+            "preset",
+            "config",
+            "logdir",
+            "resume",
+            "json",
+            "out",
+            "context",
+            "horizon",
+            "episodes",
+            "variant",
+        )
     }
     own |= OTHERS | {"--batch", "--length", "--repeats", "--family", "--seed", "--device"}
     own |= {"--seeds", "--dry-run", "--suite", "--report", "--published", "--workers", "--retry", "--frames"}
@@ -165,4 +183,4 @@ def test_table_of_presets() -> None:
     for path, *cells in body:
         for preset, cell in zip(header[1:], cells, strict=True):
             config = PRESETS[preset].config
-            assert set_field(config, path, cell) == config, f"{path} of {preset} is not {cell}"
+            assert config.override(**{path: cell}) == config, f"{path} of {preset} is not {cell}"

@@ -7,8 +7,8 @@ from torch import Tensor
 from benchmarks.naive import PRESETS, Naive, Sizes, draw, random_batch
 from reverie.agents import parameter_counts
 from reverie.bench.examples import example_spec
+from reverie.config import preset
 from reverie.dreamer import Dreamer
-from reverie.presets import preset
 
 SIZES = Sizes(depth=2, deter=12, units=10, layers=2, variables=3, classes=4, horizon=4)
 EPS = 1e-12

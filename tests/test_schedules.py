@@ -1,12 +1,11 @@
 """Durations in environment frames; the forms themselves are compared with the release in tests/parity/test_misc.py."""
 
 import pytest
-
 from reverie.agent import Dreamer
-from reverie.config import Config, KLConfig
-from reverie.config_io import schedules_in_steps
+
+from reverie.config import Config, KLConfig, config_in_steps, parse_schedule
+from reverie.config.schedules import in_steps
 from reverie.errors import ConfigError
-from reverie.schedules import in_steps, parse_schedule
 from reverie.specs import EnvSpec
 from tests.helpers.agents import ATARI_IMAGE, DISCRETE, tiny
 
@@ -48,7 +47,7 @@ def test_every_schedule_of_a_configuration_is_counted_in_steps() -> None:
     paths += ["behavior.critic.optimizer.lr"]
     settings = dict.fromkeys(paths, text) | {"behavior.actor.gradient": "both", "env.action_repeat": 4}
     config = tiny().override(**settings)
-    assert "frames" not in str(schedules_in_steps(config))
+    assert "frames" not in str(config_in_steps(config))
     agent = Dreamer(config, EnvSpec(ATARI_IMAGE, DISCRETE))
     assert agent.config == config  # a checkpoint keeps what the user wrote
     agent.agent_steps = 10
@@ -61,4 +60,4 @@ def test_every_schedule_of_a_configuration_is_counted_in_steps() -> None:
 
 def test_a_setting_may_count_frames() -> None:
     assert KLConfig(scale="linear(1,0,8 frames)")
-    assert schedules_in_steps(Config()) == Config()
+    assert config_in_steps(Config()) == Config()

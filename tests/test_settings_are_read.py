@@ -12,17 +12,13 @@ from typing import Any
 
 import pytest
 
-from reverie import config as config_module
-from reverie import config_io
-from reverie.config import Config, EnvConfig
-from reverie.config_io import flatten, from_dict, to_dict
+from reverie.config import Config, EnvConfig, diff, flatten, from_dict, preset, schema, to_dict
 from reverie.envs import make_env
-from reverie.presets import preset
 from reverie.training import train_config
 from tests.helpers.environments import Catch
 
-PACKAGE = Path(config_module.__file__).parent
-IGNORED = {PACKAGE / "config.py", PACKAGE / "config_io.py", PACKAGE / "presets.py", PACKAGE / "cli"}
+PACKAGE = Path(schema.__file__).parents[1]
+IGNORED = {PACKAGE / "config", PACKAGE / "cli"}
 
 
 class Reads:
@@ -65,7 +61,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> Iterator[Reads]:
             noted.read(self, name, sys._getframe(1).f_code.co_filename)
         return object.__getattribute__(self, name)
 
-    classes = [kind for kind in vars(config_module).values() if isinstance(kind, type) and is_dataclass(kind)]
+    classes = [kind for kind in vars(schema).values() if isinstance(kind, type) and is_dataclass(kind)]
     for kind in classes:
         monkeypatch.setattr(kind, "__getattribute__", noting)
     yield noted
@@ -94,7 +90,7 @@ def test_every_setting_is_read(reads: Reads, tmp_path: Path) -> None:
 def test_a_dead_setting_would_be_noticed(reads: Reads, tmp_path: Path) -> None:
     config = reads.watch(replace(Config()))
     assert config.world_model.kl.scale == 1.0  # read by a test, which is no part of the program
-    assert config_io.diff(config, Config()) == []
+    assert diff(config, Config()) == []
     assert not reads.paths
     exec(compile("config.training.steps", str(PACKAGE / "agent.py"), "eval"), {"config": config})
     assert reads.paths == {"training", "training.steps"}

@@ -3,20 +3,22 @@
 import json
 import mmap
 import shutil
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import tomlkit
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from reverie.agent import Dreamer
 
 import reverie
-from reverie import config_io
-from reverie.agent import Dreamer
 from reverie.analysis.runs import read_run
 from reverie.checkpoints import read_checkpoint
+from reverie.config import load_config
 from reverie.errors import ReverieError
 from reverie.files import seal
 from reverie.training.about import read_about
@@ -130,16 +132,27 @@ def test_metrics(run: Path, data: st.DataObject) -> None:
         path.write_bytes(before)
 
 
-@pytest.mark.parametrize("name", ["config.json", "about.json"])
+def toml(value: Any) -> str:
+    """TOML, or JSON of what TOML does not have."""
+    try:
+        return tomlkit.dumps(value)
+    except Exception:
+        return json.dumps(value)
+
+
+@pytest.mark.parametrize("name", ["config.toml", "about.json"])
 @HOSTILE
 @given(data=st.data())
 def test_descriptions(run: Path, name: str, data: st.DataObject) -> None:
     path = run / name
     before = path.read_bytes()
-    path.write_bytes(json.dumps(data.draw(spoiled(json.loads(before)))).encode())
+    if path.suffix == ".toml":
+        path.write_text(toml(data.draw(spoiled(tomllib.loads(before.decode())))))
+    else:
+        path.write_bytes(json.dumps(data.draw(spoiled(json.loads(before)))).encode())
     uses = [lambda: verify(run), lambda: read_run(run), lambda: read_about(run)]
     try:
-        refused_or_done(*uses, lambda: config_io.load(run / "config.json"))
+        refused_or_done(*uses, lambda: load_config(run / "config.toml"))
     finally:
         path.write_bytes(before)
 

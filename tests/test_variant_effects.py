@@ -8,13 +8,10 @@ import pytest
 import torch
 
 import reverie
-from reverie.config import Config
-from reverie.config_io import diff
+from reverie.config import PRESETS, VARIANTS, Config, configure, diff, idle, preset, with_variant
 from reverie.dreamer import Dreamer
 from reverie.errors import ConfigError
-from reverie.presets import PRESETS, preset
 from reverie.specs import EnvSpec
-from reverie.variants import VARIANTS, configure, idle, with_variant
 from tests.helpers.agents import random_steps, tensors
 from tests.helpers.small_presets import ATARI, STRONG, shrunk, spec_of
 

@@ -5,17 +5,14 @@ import itertools
 import numpy as np
 import pytest
 import torch
-
 from reverie.agent import Dreamer
-from reverie.config import Config
-from reverie.config_io import diff, flatten
-from reverie.envs import make_env
-from reverie.errors import ConfigError
 from reverie.networks.cnn import ImageDecoder, ImageEncoder
 from reverie.networks.gru import GRUCell
-from reverie.presets import preset
+
+from reverie.config import ABLATIONS, MODIFICATIONS, VARIANTS, Config, combined, diff, flatten, preset, with_variant
+from reverie.envs import make_env
+from reverie.errors import ConfigError
 from reverie.specs import ActionSpec, ArraySpec, EnvSpec
-from reverie.variants import ABLATIONS, MODIFICATIONS, VARIANTS, combined, with_variant
 from tests.helpers.agents import ATARI_IMAGE, CONTINUOUS, DISCRETE, random_steps, tensors, tiny
 
 SPEC = EnvSpec(ATARI_IMAGE, DISCRETE)

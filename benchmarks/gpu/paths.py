@@ -16,11 +16,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from reverie.agent import Dreamer
 from torch import Tensor
 
-from reverie.agent import Dreamer
-from reverie.config import Config
-from reverie.presets import preset
+from reverie.config import Config, preset
 from reverie.specs import ActionSpec, ArraySpec, EnvSpec
 
 SPEC = EnvSpec({"image": ArraySpec((64, 64, 1), "uint8")}, ActionSpec("discrete", (18,)))

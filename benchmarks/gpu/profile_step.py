@@ -14,12 +14,11 @@ from typing import Any
 
 import torch
 from paths import SPEC, batches, recorded
+from reverie.agent import Dreamer
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
-from reverie.agent import Dreamer
-from reverie.config import Config
-from reverie.presets import preset
+from reverie.config import Config, preset
 
 WARM_UP = 8
 ROUNDS = 20

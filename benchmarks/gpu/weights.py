@@ -46,7 +46,7 @@ def join(out: Path, folder: Path) -> None:
     from safetensors.torch import load
 
     from reverie import Dreamer
-    from reverie.config_io import from_dict
+    from reverie.config import from_dict
     from reverie.specs import EnvSpec
 
     index = json.loads((out / INDEX).read_text())

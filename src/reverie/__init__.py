@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from reverie.config import Config
     from reverie.dreamer import Dreamer
     from reverie.envs import make_env
-    from reverie.presets import preset
     from reverie.training import load, train
 
 __all__ = ["AgentPolicy", "Config", "Dreamer", "load", "make_env", "preset", "save", "train"]
@@ -25,7 +24,7 @@ _HOMES = {
     "Dreamer": ("reverie.dreamer", "Dreamer"),
     "load": ("reverie.training", "load"),
     "make_env": ("reverie.envs", "make_env"),
-    "preset": ("reverie.presets", "preset"),
+    "preset": ("reverie.config", "preset"),
     "save": ("reverie.agents", "save_agent"),
     "train": ("reverie.training", "train"),
 }

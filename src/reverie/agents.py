@@ -9,8 +9,7 @@ from torch import Tensor, nn
 
 from reverie import kernels
 from reverie.checkpoints import Snapshot, read_checkpoint, restore_torch, torch_state, understood, write_checkpoint
-from reverie.config import Config
-from reverie.config_io import flatten, from_dict, to_dict
+from reverie.config import Config, flatten, from_dict, to_dict
 from reverie.devices import resolve_device, resolve_dtype
 from reverie.dreamer import Dreamer, State
 from reverie.dreamer.actor_critic import ActorCritic

@@ -8,9 +8,8 @@ import pytest
 
 from reverie.analysis.labels import INCIDENTAL, agent_label, agent_settings
 from reverie.analysis.runs import find_runs, locate, read_run, score_at
-from reverie.config_io import paths
+from reverie.config import PATHS, PRESETS, preset
 from reverie.errors import ConfigError, RunError
-from reverie.presets import PRESETS, preset
 from tests.helpers.fake_runs import write_rows, write_run
 
 RESULTS = Path(__file__).parents[2] / "results"
@@ -95,13 +94,13 @@ def test_committed_results() -> None:
 def test_damaged_runs_are_named_and_others_are_read(tmp_path: Path) -> None:
     good = write_run(tmp_path / "good")
     (tmp_path / "no-metrics").mkdir()
-    (tmp_path / "no-metrics" / "config.json").write_text((good / "config.json").read_text())
+    (tmp_path / "no-metrics" / "config.toml").write_text((good / "config.toml").read_text())
     (tmp_path / "no-config").mkdir()
     write_rows(tmp_path / "no-config", [{"step": 1, "frames": 4}])
     broken = write_run(tmp_path / "broken")
     (broken / "metrics.jsonl").write_text('{"step": 1, "frames": 4}\n{"step"\n{"step": 2, "frames": 8}\n')
     other = write_run(tmp_path / "old")
-    (other / "config.json").write_text('{"gone": 1}')
+    (other / "config.toml").write_text("gone = 1\n")
     text = write_run(tmp_path / "text")
     (text / "metrics.jsonl").write_text('{"step": 1, "frames": "many"}\n')
     empty = write_run(tmp_path / "unwritten")
@@ -118,7 +117,7 @@ def test_damaged_runs_are_named_and_others_are_read(tmp_path: Path) -> None:
 
 def test_no_run_is_left(tmp_path: Path) -> None:
     run = write_run(tmp_path / "a")
-    (run / "config.json").write_text("{")
+    (run / "config.toml").write_text("{")
     with pytest.raises(RunError, match="no run that can be read"):
         find_runs([run])
     with pytest.raises(ConfigError):
@@ -137,7 +136,7 @@ def test_no_run_is_left(tmp_path: Path) -> None:
 
 
 def test_incidental_settings_exist() -> None:
-    assert set(paths()) >= INCIDENTAL
+    assert set(PATHS) >= INCIDENTAL
 
 
 def test_seeds_of_one_agent() -> None:

@@ -8,9 +8,8 @@ import pytest
 
 from reverie.bench import collect
 from reverie.bench.bare_ale import BareALE, _Emulator, is_atari
-from reverie.config import EnvConfig
+from reverie.config import EnvConfig, preset
 from reverie.envs.catalog import find_spec
-from reverie.presets import preset
 from reverie.specs import Step
 from reverie.training.collection import Collector, RandomPolicy
 

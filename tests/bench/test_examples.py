@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from reverie.bench.examples import example_env, example_spec, random_batch
-from reverie.presets import PRESETS, preset
+from reverie.config import PRESETS, preset
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from reverie.bench import loop
-from reverie.presets import PRESETS, preset
+from reverie.config import PRESETS, preset
 from reverie.training.interrupts import Stopped
 from reverie.training.metrics import read_metrics
 from reverie.training.trainer import Trainer

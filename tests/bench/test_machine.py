@@ -11,7 +11,7 @@ import torch
 
 from reverie import provenance
 from reverie.bench.machine import CPU_FLAGS, machine, resident_mib
-from reverie.presets import preset
+from reverie.config import preset
 
 CONFIG = preset("debug").override(device="cpu", precision="bf16")
 

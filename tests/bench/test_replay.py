@@ -7,7 +7,7 @@ import pytest
 
 from reverie.bench import replay as bench
 from reverie.bench.examples import example_spec
-from reverie.presets import preset
+from reverie.config import preset
 from reverie.replay import Replay
 
 

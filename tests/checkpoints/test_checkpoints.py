@@ -651,12 +651,12 @@ def test_nothing_is_unpickled() -> None:
 def test_single_folder(tmp_path: Path) -> None:
     folder = tmp_path / "deep" / "agent"
     for seed in (1, 2):  # the second time it replaces its own
-        write_checkpoint(folder, 5, snapshot(seed), texts={"config.json": "{}"})
+        write_checkpoint(folder, 5, snapshot(seed), texts={"config.toml": "{}"})
         assert names(folder.parent) == ["agent"]
-        assert (folder / "config.json").read_text() == "{}"
+        assert (folder / "config.toml").read_text() == "{}"
         assert_same(read_checkpoint(folder)[1], snapshot(seed))
-    (folder / "config.json").write_text("[]")
-    with pytest.raises(CheckpointError, match=r"config\.json does not have its checksum"):
+    (folder / "config.toml").write_text("[]")
+    with pytest.raises(CheckpointError, match=r"config\.toml does not have its checksum"):
         read_checkpoint(folder)
 
 

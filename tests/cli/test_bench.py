@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 import torch
+from reverie.agent import Dreamer
 from rich.cells import cell_len
 from rich.console import Console
 
-from reverie.agent import Dreamer
 from reverie.bench.examples import example_spec
 from reverie.cli import bench as command
 from reverie.cli import main as cli
-from reverie.presets import preset
+from reverie.config import preset
 
 TINY = {
     "train-step": "--preset debug --repeats 2 --behavior.horizon 2",

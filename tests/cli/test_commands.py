@@ -11,16 +11,13 @@ import gymnasium
 import pytest
 import torch
 
-from reverie import config_io, training
+from reverie import training
 from reverie.cli import demo, train
 from reverie.cli import main as cli
 from reverie.cli.options import option
 from reverie.cli.train import show
-from reverie.config import Config
-from reverie.config_io import flatten, set_fields, to_dict
-from reverie.presets import PRESETS, preset
+from reverie.config import PATHS, PRESETS, Config, flatten, load_config, preset, to_dict, to_toml, with_variant
 from reverie.training.about import UNNAMED, Origin
-from reverie.variants import with_variant
 from tests.helpers.environments import Catch
 
 Run = Callable[..., str]
@@ -92,7 +89,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
 )
 def test_settings_reach_training(run: Run, calls: Calls, arguments: str, settings: dict[str, Any]) -> None:
     run(f"train My-v0 --preset debug {arguments}")
-    assert calls[0]["config"] == set_fields(preset("debug").for_env("My-v0"), settings)
+    assert calls[0]["config"] == preset("debug").for_env("My-v0").override(**settings)
 
 
 @pytest.mark.parametrize(
@@ -116,9 +113,12 @@ def test_arguments_come_in_any_order(run: Run, calls: Calls, line: str) -> None:
 def test_a_variant_comes_between_preset_and_options(run: Run, calls: Calls, logdir: str) -> None:
     options = "--variant no-gru-norm+no-kl-balancing --world-model.kl.scale 0.3"
     run(f"train {options} --preset debug {logdir} My-v0")
-    wanted = set_fields(
-        preset("debug").for_env("My-v0"),
-        {"world_model.rssm.gru_layer_norm": False, "world_model.kl.balance": 0.5, "world_model.kl.scale": 0.3},
+    wanted = (
+        preset("debug")
+        .for_env("My-v0")
+        .override(
+            **{"world_model.rssm.gru_layer_norm": False, "world_model.kl.balance": 0.5, "world_model.kl.scale": 0.3}
+        )
     )
     [call] = calls
     assert call["config"] == wanted
@@ -133,7 +133,7 @@ def test_train_refuses_a_variant_without_effect_but_resumes_a_run_that_has_it(
         assert cli.main(["train", "My-v0", "--preset", "article", "--variant", "no-kl-balancing", *more]) == 1
         assert "no-kl-balancing changes nothing here: world_model.kl.balance is not read" in capsys.readouterr().err
         assert not calls
-    config_io.save(with_variant(preset("debug"), "no-gru-norm").for_env("My-v0"), tmp_path / "config.json")
+    (tmp_path / "config.toml").write_text(to_toml(with_variant(preset("debug"), "no-gru-norm").for_env("My-v0")))
     run(f"train My-v0 --variant no-gru-norm --logdir {tmp_path} --resume")
     assert calls[0]["config"].world_model.rssm.gru_layer_norm is False
 
@@ -144,7 +144,7 @@ def test_a_flag_before_the_environment_does_not_take_it_for_its_value(run: Run, 
     assert calls[0]["config"].env.name == "My-v0"
 
 
-@pytest.mark.parametrize("path", [path for path in config_io.paths() if path != "env.name"])
+@pytest.mark.parametrize("path", [path for path in PATHS if path != "env.name"])
 def test_every_setting_is_an_option(run: Run, calls: Calls, path: str) -> None:
     base = preset("atari-paper")
     value = flatten(base)[path]
@@ -152,7 +152,7 @@ def test_every_setting_is_an_option(run: Run, calls: Calls, path: str) -> None:
     text = shlex.quote(text) if isinstance(value, str) else text
     run(f"train My-v0 --preset atari-paper {option(path)} {text}")
     expected = {"env.name": "My-v0"} | ({path: ("image",)} if value == () else {})
-    assert calls[0]["config"] == set_fields(base, expected)
+    assert calls[0]["config"] == base.override(**expected)
 
 
 def test_run_folders_are_numbered_and_flat(run: Run, calls: Calls) -> None:
@@ -185,7 +185,7 @@ def test_the_environment_chooses_the_preset(run: Run, calls: Calls, environment:
 
 def test_a_resumed_run_keeps_its_configuration(run: Run, calls: Calls, tmp_path: Path) -> None:
     saved = preset("debug").for_env("My-v0").override(seed=7)
-    config_io.save(saved, tmp_path / "config.json")
+    (tmp_path / "config.toml").write_text(to_toml(saved))
     run(f"train My-v0 --logdir {tmp_path} --resume --steps 5000")
     call = calls[0]
     assert (call["config"], call["logdir"], call["resume"]) == (saved.override(steps=5000), tmp_path, True)
@@ -203,6 +203,7 @@ def test_a_resumed_run_keeps_its_configuration(run: Run, calls: Calls, tmp_path:
         ("train NoSuch-v3", "it is not known what NoSuch-v3 would take. There is no environment 'NoSuch-v3'", 20_000),
         ("train", "preset atari; with ENV those of the preset that it takes.", 50_000_000),
         ("train My-v0 --logdir saved --resume", "the settings saved in saved.", 7_777),
+        ("train --config saved/config.toml", "those of saved/config.toml.", 7_777),
         ("ablate CliCatch-v0 --suite quick", "preset crafter, which CliCatch-v0 takes without --preset.", 100_000_000),
         (
             "ablate --suite boxing",
@@ -219,7 +220,7 @@ def test_a_resumed_run_keeps_its_configuration(run: Run, calls: Calls, tmp_path:
 )
 def test_help_names_the_preset_of_its_defaults(run: Run, tmp_path: Path, line: str, origin: str, default: int) -> None:
     (tmp_path / "saved").mkdir()
-    config_io.save(preset("debug").for_env("My-v0").override(steps=7_777), tmp_path / "saved" / "config.json")
+    (tmp_path / "saved" / "config.toml").write_text(to_toml(preset("debug").for_env("My-v0").override(steps=7_777)))
     plan = 'name = "mine"\npreset = "debug"\nenvironments = ["My-v0"]\nsettings = {steps = 5_000}'
     (tmp_path / "plan.toml").write_text(plan)
     text = re.sub(r"[\s│]+", " ", run(f"{line} --help"))
@@ -249,13 +250,27 @@ def test_config_takes_settings(run: Run) -> None:
     assert found == to_dict(preset("atari").override(**{"world_model.kl.scale": 0.5}))
 
 
-def test_config_for_reading(run: Run) -> None:
-    out = run("config atari")
-    assert re.search(
-        r"^  posterior_entropy_scale +0\.02\n  scale +0\.1 +\(default: 1\)\n  balance +0\.8$", out, re.MULTILINE
-    )
-    for path in config_io.paths():
-        assert re.search(rf"^  {path.rsplit('.', 1)[-1]} ", out, re.MULTILINE)
+def test_config_prints_toml_that_train_reads(run: Run, calls: Calls, tmp_path: Path) -> None:
+    out = run("config atari --world-model.kl.balance 0.7")
+    assert "\nscale = 0.1  # default: 1\nbalance = 0.7  # default: 0.8\nequal_scale = false\n" in out
+    (tmp_path / "mine.toml").write_text(out)
+    run(f"train My-v0 --config {tmp_path}/mine.toml --world-model.kl.scale 0.3")
+    changes = {"env.name": "My-v0", "world_model.kl.balance": 0.7, "world_model.kl.scale": 0.3}
+    assert calls[0]["config"] == preset("atari").override(**changes)
+    assert calls[0]["origin"].preset is None
+
+
+def test_train_takes_environment_and_settings_from_the_file_of_a_run(run: Run, calls: Calls, tmp_path: Path) -> None:
+    of_run = preset("debug").for_env("My-v0").override(seed=7)
+    (tmp_path / "config.toml").write_text(to_toml(of_run))
+    run(f"train --config {tmp_path}/config.toml")
+    assert (calls[0]["config"], calls[0]["logdir"]) == (of_run, Path("runs/My-v0-run-1"))
+    run(f"train CartPole-v1 --config {tmp_path}/config.toml --variant no-gru-norm")
+    expected = with_variant(of_run.for_env("CartPole-v1"), "no-gru-norm")
+    assert calls[1]["config"] == expected
+    (tmp_path / "other.toml").write_text('base = "vector"\n[env]\nname = "My-v0"\n')
+    run(f"train --config {tmp_path}/other.toml --resume --logdir {tmp_path}")
+    assert calls[2]["config"] == preset("vector").for_env("My-v0").override(seed=7)
 
 
 def test_presets(run: Run) -> None:
@@ -293,7 +308,7 @@ def trained(catch: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_train(trained: Path) -> None:
-    assert config_io.load(trained / "config.json") == preset("debug").for_env("CliCatch-v0").override(
+    assert load_config(trained / "config.toml") == preset("debug").for_env("CliCatch-v0").override(
         steps=140, prefill=100, train_every=20, log_every=20
     )
     assert (trained / "metrics.jsonl").stat().st_size > 0

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from reverie import config_io, training
+from reverie import training
 from reverie.cli import main as cli
 from reverie.cli.options import option
+from reverie.config import PRESETS, flatten
 from reverie.errors import EnvError
-from reverie.presets import PRESETS
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -60,6 +60,8 @@ MISUSES = {
     "train X --steps --seed 1": "--steps needs a value.",
     "train X --env.image-size 64": "--env.image-size needs 2 values.",
     "train X --steps 3 --training.steps 4": "--training.steps is given twice.",
+    "train": "The environment is missing. Type reverie train ENV; reverie envs lists what is installed.",
+    "train X --preset debug --config a.toml": "--preset and --config are both given. Name the preset in the",
     "train --env X": "The environment is the first argument: reverie train X.",
     "train --env=X --steps 3": "The environment is the first argument: reverie train X.",
     "train X --env.name Y": "The environment is the first argument of reverie train, not --env.name.",
@@ -114,6 +116,7 @@ MISTAKES = {
     "train X --preset debug --steps 10": "training.steps is 10, but training.prefill alone takes 200",
     "train X --preset debug --world-model.kl.scale linear(1": "world_model.kl.scale: 'linear(1' is not a schedule",
     "train X --preset debug --behavior.actor.optimizer.lr -1": "behavior.actor.optimizer.lr is -1.0, but",
+    "train --config nowhere.toml": "The configuration nowhere.toml cannot be read: No such file or directory.",
     "train CartPol-v1": "did you mean CartPole-v1",
     "train CartPole-v1 --world-model.normalize-vectors maybe": SWITCH,
     "train --world-model.normalize-vectors maybe CartPole-v1": SWITCH,
@@ -213,7 +216,7 @@ def flat(text: str) -> str:
 @pytest.mark.parametrize("name", ["debug", "atari-paper"])
 def test_help_of_train_has_every_setting_with_the_presets_value(run: Run, name: str) -> None:
     help_text = flat(run("train", "X", "--preset", name, "--help")[1]).partition("show this help")[2]
-    for path, value in config_io.flatten(PRESETS[name].config).items():
+    for path, value in flatten(PRESETS[name].config).items():
         if path == "env.name":
             assert "--env.name" not in help_text
             continue

@@ -21,9 +21,9 @@ import torch
 from gymnasium import spaces
 
 import reverie
-from reverie import config_io
 from reverie.checkpoints import read_checkpoint
 from reverie.cli import main as cli
+from reverie.config import load_config
 from reverie.envs.catalog import FAMILIES
 from reverie.training.display import Display
 from reverie.training.metrics import read_metrics
@@ -274,7 +274,7 @@ def test_a_damaged_checkpoint(type_: Type) -> None:
 def test_a_folder_in_use(type_: Type) -> None:
     type_(train())
     before = content(Path("run"))
-    with RunFolder.create("run", config_io.load("run/config.json"), resume=True):
+    with RunFolder.create("run", load_config("run/config.toml"), resume=True):
         for more in ("", "--resume"):
             assert f"in use by process {os.getpid()} on " in type_(train(more), 1)
         type_("eval run --episodes 1")
@@ -290,7 +290,7 @@ def test_a_folder_in_use(type_: Type) -> None:
     [
         ("OtherFragile-v0", "The run in run is of Fragile-v0 and cannot continue with OtherFragile-v0"),
         ("Fragile-v0 --world-model.rssm.deter 48", r"leave world_model\.rssm\.deter \(16 there\) as in its config"),
-        ("Fragile-v0 --preset vector", r"other sizes: leave .* and \d+ more as in its config\.json"),
+        ("Fragile-v0 --preset vector", r"other sizes: leave .* and \d+ more as in its config\.toml"),
     ],
 )
 def test_resuming_something_else_is_refused(type_: Type, line: str, words: str) -> None:
@@ -305,7 +305,7 @@ def test_resuming_with_other_settings(type_: Type) -> None:
     more = "--steps 200 --env.num-envs 3 --env.parallel false --behavior.actor.entropy 0.01"
     type_(f"train Fragile-v0 --logdir run --resume {more}")
     assert 200 <= reverie.load("run").agent_steps <= 202
-    saved = config_io.load("run/config.json")
+    saved = load_config("run/config.toml")
     assert (saved.training.steps, saved.env.num_envs, saved.behavior.actor.entropy) == (200, 3, 0.01)
     assert saved.training.train_every == 40  # still of the first command
 

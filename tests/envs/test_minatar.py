@@ -6,11 +6,10 @@ import gymnasium
 import numpy as np
 import pytest
 
-from reverie.config import EnvConfig
+from reverie.config import EnvConfig, default_preset
 from reverie.envs import env_spec, make_env
 from reverie.envs.catalog import find_spec
 from reverie.envs.minatar import COLORS, MinAtar
-from reverie.presets import default_preset
 
 GAMES = ("Asterix", "Breakout", "Freeway", "Seaquest", "SpaceInvaders")
 

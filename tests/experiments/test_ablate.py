@@ -5,14 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from reverie import config_io
 from reverie.analysis.ablations import Counts
 from reverie.cli.main import main
+from reverie.config import ABLATIONS, to_toml
 from reverie.errors import ConfigError, RunError
 from reverie.experiments.ablate import ablated, compare, plan_of
 from reverie.experiments.cells import Cell, cells
 from reverie.experiments.plan import SUITES, Plan, Task, read_plan
-from reverie.variants import ABLATIONS
 from tests.helpers.sweeps import plan, replace_settings, spec_of
 
 
@@ -20,7 +19,7 @@ def write_run(cell: Cell, folder: Path, score: float, random: float = 1.0, until
     """A run with random episodes first, and evaluations that end at a score."""
     run = folder / cell.place
     run.mkdir(parents=True)
-    config_io.save(cell.config, run / "config.json")
+    (run / "config.toml").write_text(to_toml(cell.config))
     steps = int(cell.config.training.steps * until)
     rows = [
         {"step": 10, "frames": 10, "time": 1, "updates": 0, "train/return": random},

@@ -8,13 +8,11 @@ import pytest
 from reverie import training
 from reverie.cli import main as cli
 from reverie.cli import train
-from reverie.config import Config
+from reverie.config import Config, preset, with_variant
 from reverie.errors import ConfigError, EnvError
 from reverie.experiments.cells import cells, changes, folder_name, not_run
 from reverie.experiments.plan import Plan, Task
-from reverie.presets import preset
 from reverie.specs import ActionSpec, EnvSpec
-from reverie.variants import with_variant
 from tests.helpers.sweeps import plan, replace_settings, spec_of
 
 

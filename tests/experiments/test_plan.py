@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from reverie.config import ABLATIONS
 from reverie.errors import ConfigError
 from reverie.experiments.cells import cells
 from reverie.experiments.plan import SUITES, Plan, Task, find_plan, parse_plan, read_plan
-from reverie.variants import ABLATIONS
 from tests.helpers.sweeps import plan, spec_of
 
 GOOD = """

@@ -6,8 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reverie.config import Config
-from reverie.presets import preset
+from reverie.config import Config, preset
 from reverie.specs import ActionSpec, ArraySpec, EnvSpec
 
 Arrays = dict[str, np.ndarray[Any, Any]]

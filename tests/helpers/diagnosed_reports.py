@@ -10,7 +10,7 @@ from reverie.analysis.doctor.learning import Gradients, Learning, Trend
 from reverie.analysis.doctor.policy import Policy
 from reverie.analysis.doctor.prediction import Horizons
 from reverie.analysis.doctor.values import Comparison, Values
-from reverie.presets import preset
+from reverie.config import preset
 
 
 def healthy() -> Report:

@@ -5,9 +5,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from reverie import config_io
-from reverie.presets import preset as preset_config
-from reverie.variants import with_variant
+from reverie.config import preset as preset_config
+from reverie.config import to_toml, with_variant
 
 
 def write_run(
@@ -46,7 +45,7 @@ def write_run(
     changes = {name.replace("__", "."): value for name, value in settings.items()}
     config = config.override(seed=seed, steps=planned // repeat, **changes)
     path.mkdir(parents=True)
-    config_io.save(config, path / "config.json")
+    (path / "config.toml").write_text(to_toml(config))
     rows: list[dict[str, float]] = []
     for frames in range(every, (planned if reached is None else reached) + 1, every):
         row: dict[str, float] = {"step": frames // repeat, "frames": frames, "time": frames / 100, "updates": 1}

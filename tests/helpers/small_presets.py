@@ -1,7 +1,6 @@
 """Presets with small networks, and an environment that each is made for."""
 
-from reverie.config import Config
-from reverie.config_io import flatten
+from reverie.config import Config, flatten
 from reverie.specs import ArraySpec, EnvSpec
 from tests.helpers.agents import ATARI_IMAGE, CONTINUOUS, DICT, DISCRETE
 

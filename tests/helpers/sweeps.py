@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from reverie import config_io
+from reverie.config import to_toml
 from reverie.experiments.board import Board
 from reverie.experiments.cells import Cell, cells
 from reverie.experiments.plan import Plan, Task
@@ -76,9 +76,9 @@ def stub_command(how: Mapping[str, str], pause: float) -> Any:
     """Commands of stand-ins: what is told of a cell by its name, and `runs` otherwise."""
 
     def command(cell: Cell, folder: Path) -> list[str]:
-        config = folder / "configs" / f"{cell.id}.json"
+        config = folder / "configs" / f"{cell.id}.toml"
         config.parent.mkdir(parents=True, exist_ok=True)
-        config_io.save(cell.config, config)
+        config.write_text(to_toml(cell.config))
         steps = str(cell.config.training.steps)
         words = [str(folder / cell.place), str(config), steps, how.get(cell.name, "runs"), str(pause)]
         return [sys.executable, str(STUB), *words]

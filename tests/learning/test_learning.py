@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from reverie.fast.precision import FLAGS, cpu_flags
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -2,8 +2,7 @@
 
 from typing import Any
 
-from reverie.config import Config
-from reverie.presets import preset
+from reverie.config import Config, preset
 from reverie.specs import ActionSpec, ArraySpec, EnvSpec
 from tests.parity.compare import DEVICE
 

@@ -6,10 +6,9 @@ The clock for updates, `every16`, is compared in `test_every.py`.
 import pytest
 import torch
 
-from reverie.config import RewardNormConfig
+from reverie.config import RewardNormConfig, parse_schedule
 from reverie.dreamer.actor_critic import ActorCritic
 from reverie.dreamer.heads import RewardNorm
-from reverie.schedules import parse_schedule
 from tests.parity.compare import DEVICE, FORWARD, LoadGolden, close, tensor
 from tests.parity.configs import DISCRETE, config
 

@@ -12,9 +12,8 @@ import numpy as np
 import pytest
 import torch
 
+from reverie.config import PRESETS, VARIANTS, preset, with_variant
 from reverie.dreamer import Dreamer
-from reverie.presets import PRESETS, preset
-from reverie.variants import VARIANTS, with_variant
 from tests.helpers.agents import random_steps, tensors
 from tests.helpers.small_presets import STRONG, shrunk, spec_of
 from tests.parity.compare import DEVICE, FORWARD, GRADIENT, close

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 import reverie
-from reverie.presets import preset
+from reverie.config import load_config, preset
 from reverie.training.about import Origin, note_start, read_about
 
 FP32, BF16 = (preset("debug").override(device="cpu", precision=precision) for precision in ("fp32", "bf16"))
@@ -43,5 +43,4 @@ def test_a_run_is_described(tmp_path: Path) -> None:
     about = read_about(tmp_path)
     assert (about["preset"], about["variant"]) == ("debug", "no-gru-norm")
     assert [start["step"] for start in about["starts"]] == [0, 60]
-    config = json.loads((tmp_path / "config.json").read_text())
-    assert config["world_model"]["rssm"]["gru_layer_norm"] is False
+    assert load_config(tmp_path / "config.toml").world_model.rssm.gru_layer_norm is False

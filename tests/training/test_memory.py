@@ -9,8 +9,8 @@ import torch
 import reverie
 from reverie.bench.examples import example_spec
 from reverie.cli import main as cli
+from reverie.config import PRESETS, preset
 from reverie.errors import ConfigError, RunError
-from reverie.presets import PRESETS, preset
 from reverie.training import memory
 
 MEASURED = [

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from reverie.agent import Dreamer
 from safetensors.numpy import load_file
 from torch import Tensor
 
 import reverie
 from reverie.acting import ActState
-from reverie.agent import Dreamer
 from reverie.config import Config, EnvConfig
 from reverie.envs import make_env
 from reverie.errors import ReplayError

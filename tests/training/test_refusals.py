@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import reverie
-from reverie import config_io
+from reverie.config import load_config
 from reverie.errors import ReverieError
 from reverie.training import train_config
 from reverie.training.run_folder import RunFolder
@@ -152,22 +152,22 @@ REFUSALS: dict[str, tuple[Callable[[Path], Any], Any, dict[str, Any], str]] = {
     ),
     "no checkpoints": (remove("checkpoints"), Line, {}, "{run} cannot be resumed: it has .* but no checkpoint"),
     "no configuration": (
-        remove("config.json"),
+        remove("config.toml"),
         Line,
         {},
-        r"{run} cannot be resumed, since its config\.json is missing",
+        r"{run} cannot be resumed, since its config\.toml is missing",
     ),
     "no configuration and no checkpoints": (
-        lambda run: (remove("config.json")(run), remove("checkpoints")(run)),
+        lambda run: (remove("config.toml")(run), remove("checkpoints")(run)),
         Line,
         {},
-        r"{run} cannot be resumed, since its config\.json is missing",
+        r"{run} cannot be resumed, since its config\.toml is missing",
     ),
     "a damaged configuration": (
-        lambda run: (run / "config.json").write_text("{"),
+        lambda run: (run / "config.toml").write_text("{"),
         Line,
         {},
-        r"{run}/config\.json is not valid JSON",
+        r"{run}/config\.toml is not valid TOML",
     ),
     "damaged weights": (
         lambda run: damage(newest(run) / "weights.safetensors"),
@@ -283,11 +283,11 @@ def test_train_resume_with_a_preset_keeps_the_seed_of_the_run(run: Path) -> None
     reverie.train(Line, "debug", logdir=run, resume=True, **{**SETTINGS, "steps": 50} | {"seed": 3})
     settings = {name: value for name, value in SETTINGS.items() if name != "seed"}
     reverie.train(Line, "debug", logdir=run, resume=True, **{**settings, "steps": 60})
-    assert config_io.load(run / "config.json").training.seed == 3
+    assert load_config(run / "config.toml").training.seed == 3
 
 
 def test_train_config_resume_with_another_seed_is_refused(run: Path) -> None:
-    config = config_io.load(run / "config.json").override(seed=4, steps=60)
+    config = load_config(run / "config.toml").override(seed=4, steps=60)
     with pytest.raises(ReverieError, match="has seed 3"):
         train_config(config, run, resume=True, env_factory=Line)
 
@@ -303,7 +303,7 @@ def test_train_resume_says_where_it_continues_and_what_has_changed(
     assert "debug" in out.splitlines()[0]  # the preset that the run was started with
     assert f"Resuming from {newest_name(40)}" in out
     assert "world_model.kl.scale: 0.5 (was 1.0)" in out and "training.steps: 60 (was 40)" in out
-    saved = config_io.load(run / "config.json")
+    saved = load_config(run / "config.toml")
     assert saved.world_model.kl.scale == 0.5
     assert json.loads((run / "about.json").read_text())["preset"] == "debug"
 

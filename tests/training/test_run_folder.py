@@ -13,9 +13,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from reverie import config_io
 from reverie.checkpoints import Checkpoints, Snapshot, write_checkpoint
-from reverie.config import Config
+from reverie.config import Config, to_toml
 from reverie.errors import CheckpointError, RunError
 from reverie.training.run_folder import RunFolder, config_changes, find_run
 
@@ -66,7 +65,7 @@ def test_a_used_folder_is_refused_with_the_words_to_type(tmp_path: Path) -> None
         pass
 
 
-@pytest.mark.parametrize("name", ["metrics.jsonl", "replay/0.safetensors", "videos/1.gif", "config.json"])
+@pytest.mark.parametrize("name", ["metrics.jsonl", "replay/0.safetensors", "videos/1.gif", "config.toml"])
 def test_any_result_makes_a_folder_used(tmp_path: Path, name: str) -> None:
     (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).write_text("{}")
@@ -114,14 +113,14 @@ def test_resume_without_checkpoint_is_explained(tmp_path: Path) -> None:
 
 def test_resume_without_config_is_explained(tmp_path: Path) -> None:
     run_with_checkpoint(tmp_path)
-    (tmp_path / "config.json").unlink()
-    with pytest.raises(RunError, match=r"config\.json is missing"):
+    (tmp_path / "config.toml").unlink()
+    with pytest.raises(RunError, match=r"config\.toml is missing"):
         RunFolder.create(tmp_path, CONFIG, resume=True)
 
 
 @pytest.mark.parametrize("resume", [False, True])
 def test_a_saved_agent_is_not_trained_over(tmp_path: Path, resume: bool) -> None:
-    write_checkpoint(tmp_path / "agent", 5, SNAPSHOT, texts={"config.json": "{}"})
+    write_checkpoint(tmp_path / "agent", 5, SNAPSHOT, texts={"config.toml": "{}"})
     with pytest.raises(RunError, match="saved agent"):
         RunFolder.create(tmp_path / "agent", CONFIG, resume)
 
@@ -217,22 +216,22 @@ def test_find_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run, (five, _, seven) = tmp_path / "run", store.list()
     expected = {
         run: seven,
-        run / "config.json": seven,
+        run / "config.toml": seven,
         run / "checkpoints": seven,
         five: five,
         five / "agent.safetensors": five,
         run / "checkpoints" / "best": run / "checkpoints" / "best",
     }
     for path, checkpoint in expected.items():
-        assert find_run(path) == (run / "config.json", checkpoint)
+        assert find_run(path) == (run / "config.toml", checkpoint)
     monkeypatch.chdir(five)
-    assert find_run(".") == find_run("../" + five.name) == (run / "config.json", five)
+    assert find_run(".") == find_run("../" + five.name) == (run / "config.toml", five)
     agent = tmp_path / "agent"
-    write_checkpoint(agent, 5, SNAPSHOT, texts={"config.json": "{}"})
-    assert find_run(agent) == find_run(agent / "manifest.json") == (agent / "config.json", agent)
+    write_checkpoint(agent, 5, SNAPSHOT, texts={"config.toml": "{}"})
+    assert find_run(agent) == find_run(agent / "manifest.json") == (agent / "config.toml", agent)
     write_checkpoint(run / "mine" / "agent", 5, SNAPSHOT)  # in the run's folder, but not one of its checkpoints
     assert find_run(run / "mine" / "agent") == (None, run / "mine" / "agent")
-    (run / "config.json").unlink()
+    (run / "config.toml").unlink()
     assert find_run(run) == (None, seven)
 
 
@@ -252,8 +251,8 @@ def test_find_run_leaves_damage_to_the_reader(tmp_path: Path) -> None:
 def test_find_run_says_what_is_missing(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="There is nothing at"):
         find_run(tmp_path / "nowhere")
-    with pytest.raises(RunError, match=r"not the folder of a run.*no config\.json"):
+    with pytest.raises(RunError, match=r"not the folder of a run.*no config\.toml"):
         find_run(tmp_path)
-    config_io.save(CONFIG, tmp_path / "config.json")
+    (tmp_path / "config.toml").write_text(to_toml(CONFIG))
     with pytest.raises(CheckpointError, match=r"has no checkpoint yet: there is no .*checkpoints/step-\*"):
         find_run(tmp_path)

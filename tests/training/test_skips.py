@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 import torch
+from reverie.agent import Dreamer
 
 import reverie
-from reverie.agent import Dreamer
 from reverie.cli.main import main
 from reverie.errors import CheckpointError
 from reverie.replay import Replay

@@ -60,7 +60,7 @@ def test_a_sound_run_is_sound_and_left_alone(sound: Path, capsys: pytest.Capture
     before = {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in sound.rglob("*")}
     assert main(["verify", str(sound)]) == 0
     text = capsys.readouterr().out
-    for part in ("checkpoints: step-", "config.json", "about.json", "metrics.jsonl: ", "replay: ", "videos: "):
+    for part in ("checkpoints: step-", "config.toml", "about.json", "metrics.jsonl: ", "replay: ", "videos: "):
         assert f"sound      {part}" in text, part
     assert "damaged" not in text
     assert before == {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in sound.rglob("*")}
@@ -82,9 +82,9 @@ def test_what_is_damaged_is_named_with_what_to_do(run: Path, capsys: pytest.Capt
 @pytest.mark.parametrize(
     ("file", "change", "words"),
     [
-        ("config.json", lambda text: text.replace('"seed": 0', '"seed": 5'), "training.seed 5 (0 there)"),
-        ("config.json", lambda text: text + " ", "was edited or is damaged"),
-        ("config.json", lambda text: text[:-9], "cannot be used"),
+        ("config.toml", lambda text: text.replace("seed = 0", "seed = 5"), "training.seed 5 (0 there)"),
+        ("config.toml", lambda text: text + " ", "was edited or is damaged"),
+        ("config.toml", lambda text: text[:-9], "cannot be used"),
         ("about.json", lambda text: text.replace('"step": 0', '"step": 1'), "does not have its checksum"),
         ("metrics.jsonl", lambda text: text.replace('"time": ', '"time": 1', 1), "is damaged"),
         ("metrics.jsonl", lambda text: text.split("\n", 1)[1], "rows, and had"),

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from reverie.agents import build_agent, parameter_counts
+from reverie.config import preset
 from reverie.devices import resolve_device, resolve_dtype
 from reverie.errors import ConfigError
-from reverie.presets import preset
 from reverie.specs import ActionSpec, EnvSpec
 from tests.helpers.agents import ATARI_IMAGE, DISCRETE, tiny
 

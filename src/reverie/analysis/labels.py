@@ -5,11 +5,8 @@ from functools import cache
 from types import MappingProxyType
 from typing import Any
 
-from reverie.config import Config
-from reverie.config_io import flatten
+from reverie.config import PRESETS, VARIANTS, Config, combined, flatten, with_variant
 from reverie.errors import ConfigError
-from reverie.presets import PRESETS
-from reverie.variants import VARIANTS, combined, with_variant
 
 COMPUTATION = frozenset(
     {

@@ -18,7 +18,7 @@ from reverie.analysis.curves import COLORS, SUFFIXES, Curve, band, curve, smooth
 from reverie.analysis.labels import COMPUTATION, agent_settings, setting_text
 from reverie.analysis.runs import Run, find_runs
 from reverie.analysis.wording import frames_text
-from reverie.config_io import flatten
+from reverie.config import flatten
 from reverie.errors import ReverieError, RunError
 from reverie.files import replacing
 from reverie.training.metrics import observation_losses

@@ -10,8 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 from reverie.analysis.curves import Curve, curve
 from reverie.analysis.labels import agent_label
-from reverie.config import Config
-from reverie.config_io import load
+from reverie.config import Config, load_config
 from reverie.errors import ReverieError, RunError
 from reverie.training.about import ABOUT
 from reverie.training.locks import is_held
@@ -119,7 +118,7 @@ def find_runs(paths: Iterable[Path]) -> tuple[list[Run], list[Unreadable]]:
     """Read every run that these paths mean.
 
     Args:
-        paths: run folders; their `metrics.jsonl`; `NAME.metrics.jsonl` beside `NAME.config.json`; or folders that hold
+        paths: run folders; their `metrics.jsonl`; `NAME.metrics.jsonl` beside `NAME.config.toml`; or folders that hold
             such runs, up to four levels down. A run that is meant twice is read once.
 
     Returns:
@@ -177,7 +176,7 @@ def read_run(path: Path) -> Run:
         ConfigError: if its configuration is missing or damaged.
     """
     folder, prefix = (path, "") if path.is_dir() else (path.parent, path.name.removesuffix(METRICS_FILE))
-    config = load(folder / f"{prefix}{CONFIG}")
+    config = load_config(folder / f"{prefix}{CONFIG}")
     metrics = folder / f"{prefix}{METRICS_FILE}"
     if not metrics.is_file():
         raise RunError(f"{path} has no metrics yet: it stopped before its first row, or has just begun.")

@@ -36,7 +36,7 @@ MANIFEST = "manifest.json"
 STATE = "state.json"
 _MANIFEST_LIMIT = 1 << 20  # bytes; a real one has about a thousand
 TEMPORARY = ".tmp-"
-_FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*\.(safetensors|json)")
+_FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*\.(safetensors|json|toml)")
 _STEP_NAME = re.compile(r"step-([0-9]{9,15})(?:-([0-9]{1,9}))?")
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -67,7 +67,7 @@ def write_checkpoint(
         step: agent steps taken so far.
         snapshot: what to write. Tensors may be non-contiguous, share memory, and lie on any device.
         score: mean return of the evaluation that belongs to it, if there was one.
-        texts: further files, for example {"config.json": ...}; covered by the manifest.
+        texts: further files, for example {"config.toml": ...}; covered by the manifest.
 
     Raises:
         CheckpointError: if the disk is full or does not let us, or `folder` holds something else.

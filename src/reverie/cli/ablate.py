@@ -12,9 +12,8 @@ from rich.table import Table
 from reverie.cli.options import Base, UsageError, console, given, parse
 from reverie.cli.sweep import carry_out, with_budget
 from reverie.cli.train import base_of
-from reverie.config_io import set_fields
+from reverie.config import preset
 from reverie.errors import ConfigError
-from reverie.presets import preset
 
 if TYPE_CHECKING:
     from reverie.experiments.cells import Cell
@@ -143,5 +142,5 @@ def _base_for_help(argv: list[str]) -> Base:
         return Base(preset("minatar"), f"preset minatar, since the suite cannot be read. {error}")
     task = plan.tasks[0]
     base = base_of(task.preset, task.env, "minatar")
-    config = set_fields(base.config, {**plan.settings, **task.settings})
+    config = base.config.override(**{**plan.settings, **task.settings})
     return Base(config, f"{base.origin.removesuffix('.')} for {task.env}, with the settings of plan {plan.name}.")

@@ -12,11 +12,9 @@ from typing import Annotated, Any, NamedTuple
 import tyro
 from rich.table import Table
 
-from reverie import config_io
 from reverie.cli.options import Base, UsageError, console, given, parse, unknown
-from reverie.config import Config
-from reverie.config_io import nearest
-from reverie.presets import preset as named_preset
+from reverie.config import Config, nearest
+from reverie.config import preset as named_preset
 
 _MEASURED = re.compile("seconds|_per_|share|_mib")
 """What the names of measured quantities contain: their units."""
@@ -162,7 +160,7 @@ def run(argv: list[str]) -> None:
     command: Any
     command, settings = parse(f"bench {first}", benchmark.command, argv[1:], _base_for_help)
     _check(command)
-    config = config_io.set_fields(named_preset(command.preset), settings | _overrides(command))
+    config = named_preset(command.preset).override(**settings | _overrides(command))
     measured = benchmark.measure(command, config)
 
     from reverie.bench.machine import machine

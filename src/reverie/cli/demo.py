@@ -13,12 +13,10 @@ import tyro
 from rich.panel import Panel
 from rich.table import Table
 
-from reverie import config_io
 from reverie.cli.options import Base, console, parse, typed
 from reverie.cli.plot import print_returns
 from reverie.cli.train import announce, new_folder
-from reverie.config import Config
-from reverie.presets import preset
+from reverie.config import Config, preset
 from reverie.shell import command_line
 
 PRESET = "demo"
@@ -43,7 +41,7 @@ def run(argv: list[str]) -> None:
     """Train, evaluate, draw, sum up."""
     command, settings = parse("demo", Demo, argv, lambda rest: Base(preset(PRESET), f"preset {PRESET}."))
     base = preset(PRESET)
-    config = config_io.set_fields(base, settings)
+    config = base.override(**settings)
     folder = command.logdir or _free_folder(Path("runs"))
     announce(config.env.name, PRESET, folder, config, base)
     started = time.monotonic()

@@ -7,7 +7,7 @@ from itertools import islice
 from rich.table import Table
 
 from reverie.cli.options import console, parse, unknown
-from reverie.config_io import nearest
+from reverie.config import nearest
 
 SHOWN = 6
 """Ids of a family in the overview."""

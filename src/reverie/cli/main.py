@@ -93,7 +93,7 @@ def _dispatch(argv: list[str]) -> int:
         return OK
     if first not in COMMANDS:
         from reverie.cli.options import unknown
-        from reverie.config_io import nearest
+        from reverie.config import nearest
 
         what = "There is no option" if first.startswith("-") else "There is no command"
         near = nearest(first, ["--help", "--version"] if first.startswith("-") else COMMANDS, 1)

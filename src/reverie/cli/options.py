@@ -1,9 +1,9 @@
 """How the arguments of a command are read.
 
-A command is a dataclass: fields without a default are positional, the others are options. tyro parses these and
-writes the help. A command may also take every setting of the configuration by its path (`--world-model.kl.scale 0.1`,
-`--steps 2e4`). Those are taken out first and go through `config_io`, so that all of them are checked together, and
-the same names, texts and messages hold here and in Python.
+A command is a dataclass: fields without a default, and those marked `tyro.conf.Positional`, are positional, the others
+are options. tyro parses these and writes the help. A command may also take every setting of the configuration by its
+path (`--world-model.kl.scale 0.1`, `--steps 2e4`). Those are taken out first and go through `Config.override`, so that
+all of them are checked together, and the same names, texts and messages hold here and in Python.
 """
 
 import difflib
@@ -19,9 +19,19 @@ import tyro
 from rich.console import Console
 from rich.text import Text
 
-from reverie import config_io
-from reverie.config import Config
-from reverie.config_io import did_you_mean, nearest, option
+from reverie.config import (
+    FIELD_TYPES,
+    SHORT,
+    TRUTH,
+    Config,
+    any_of,
+    did_you_mean,
+    nearest,
+    nearest_settings,
+    option,
+    renamed,
+    resolve,
+)
 from reverie.errors import ConfigError, ReverieError
 
 Command = TypeVar("Command")
@@ -60,14 +70,18 @@ def parse(
         UsageError: if an option is unknown or has no value.
         SystemExit: after help (0), or if tyro finds an argument missing or of the wrong type (2).
     """
-    hints = typing.get_type_hints(command)
+    hints = typing.get_type_hints(command, include_extras=True)
     members = fields(command)  # type: ignore[arg-type]
-    own = {f"--{f.name.replace('_', '-')}": hints[f.name] is not bool for f in members if not _required(f)}
+    own = {
+        f"--{f.name.replace('_', '-')}": hints[f.name] is not bool
+        for f in members
+        if not _is_positional(f, hints[f.name])
+    }
     rest, settings = _split(name, argv, own, len(members) - len(own), takes_settings=base is not None)
     if {"-h", "--help"} & set(rest):
         rest = [argument for argument in rest if argument not in ("-h", "--help")]
         found = base(rest) if base else None
-        _help(name, command, found and found._replace(config=config_io.set_fields(found.config, settings)))
+        _help(name, command, found and found._replace(config=found.config.override(**settings)))
     return tyro.cli(command, prog=f"reverie {name}", args=rest, config=_STYLE), settings
 
 
@@ -106,8 +120,9 @@ def say_error(message: str) -> None:
     console(stderr=True).print(Text.assemble(("error: ", "bold red"), " ".join(message.split())), soft_wrap=True)
 
 
-def _required(one: Any) -> bool:
-    return one.default is MISSING and one.default_factory is MISSING
+def _is_positional(one: Any, hint: Any) -> bool:
+    is_required = one.default is MISSING and one.default_factory is MISSING
+    return is_required or tyro.conf.Positional in typing.get_args(hint)
 
 
 def _split(
@@ -122,7 +137,7 @@ def _split(
         positional: how many arguments it takes that are not options.
         takes_settings: whether there may be settings.
     """
-    hints = dict(config_io.field_types())
+    hints = dict(FIELD_TYPES)
     rest: list[str] = []
     settings: dict[str, Any] = {}
     followed: dict[str, str] = {}  # Switches that a word follows.
@@ -165,7 +180,7 @@ def _words(arguments: list[str], own: dict[str, bool]) -> list[str]:
 def _setting(name: str, flag: str, own: Iterable[str], hints: dict[str, Any], takes_settings: bool) -> str:
     """Path of the setting that an option names."""
     try:
-        path = config_io.resolve(flag.removeprefix("--")) if takes_settings and flag.startswith("--") else ""
+        path = resolve(flag.removeprefix("--")) if takes_settings and flag.startswith("--") else ""
     except ConfigError:
         path = ""
     if path in hints:
@@ -173,10 +188,10 @@ def _setting(name: str, flag: str, own: Iterable[str], hints: dict[str, Any], ta
     if path:
         members = [option(member) for member in hints if member.startswith(f"{path}.")]
         raise UsageError(f"{flag} is a group of settings; set one of them, such as {members[0]}.")
-    if takes_settings and (present := config_io.renamed(flag.lstrip("-"))):
-        now = config_io.any_of([option(path) for path in present])
+    if takes_settings and (present := renamed(flag.lstrip("-"))):
+        now = any_of([option(path) for path in present])
         raise UsageError(f"reverie {name} has no option '{flag}'. It is now {now}.")
-    settings = [option(near) for near in config_io.nearest_settings(flag.lstrip("-"))] if takes_settings else []
+    settings = [option(near) for near in nearest_settings(flag.lstrip("-"))] if takes_settings else []
     # Several settings may end in just these words: then all of them are worth naming.
     word = flag.lstrip("-").replace("_", "-")
     exact = [near for near in settings if near.endswith(f".{word}")]
@@ -190,7 +205,7 @@ def _take(flag: str, hint: Any, waiting: list[str]) -> Any:
     values = _until_option(waiting)
     if hint is bool:
         # A bare flag switches on.
-        count = 1 if values and values[0].lower() in config_io.TRUTH else 0
+        count = 1 if values and values[0].lower() in TRUTH else 0
         return waiting.pop(0) if count else "true"
     if typing.get_origin(hint) is tuple and not (values and "," in values[0]):
         items = typing.get_args(hint)
@@ -224,7 +239,7 @@ def _help(name: str, command: type, base: Base | None) -> NoReturn:
         parts = {part.name: getattr(config, part.name) for part in fields(config)}
         own = {f.name for f in fields(command)}
         parts["env"] = _without(config.env, {"name"} if "environment" in own else set())
-        parts[config_io.SHORT] = _without(config.training, own)
+        parts[SHORT] = _without(config.training, own)
         members = [
             (part, _part_type(part, type(value)), field(default=value))
             for part, value in parts.items()
@@ -247,5 +262,5 @@ def _without(part: Any, hidden: set[str]) -> Any:
 
 def _part_type(part: str, kind: type) -> Any:
     """A part of the configuration as tyro shows it: booleans take a value, and `training` has no prefix."""
-    prefix = "" if part == config_io.SHORT else part
+    prefix = "" if part == SHORT else part
     return Annotated[kind, tyro.conf.FlagConversionOff, tyro.conf.arg(name=prefix)]

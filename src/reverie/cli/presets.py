@@ -5,9 +5,8 @@ from dataclasses import dataclass
 
 from rich.table import Table
 
-from reverie import config_io
 from reverie.cli.options import console, parse
-from reverie.presets import PRESETS
+from reverie.config import PRESETS, to_dict
 
 
 @dataclass(frozen=True)
@@ -22,7 +21,7 @@ def run(argv: list[str]) -> None:
     """Print."""
     command, _ = parse("presets", Presets, argv)
     if command.json:
-        print(json.dumps({name: config_io.to_dict(entry.config) for name, entry in PRESETS.items()}))
+        print(json.dumps({name: to_dict(entry.config) for name, entry in PRESETS.items()}))
         return
     table = Table("preset", "what it is", "agent steps", "update every", "batch")
     for entry in PRESETS.values():

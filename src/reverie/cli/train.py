@@ -8,15 +8,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 from rich.markup import escape
 
-from reverie import config_io
 from reverie.cli.dream import Dream
 from reverie.cli.options import Base, UsageError, console, given, parse, typed
-from reverie.config import Config, EnvConfig
+from reverie.config import (
+    Config,
+    EnvConfig,
+    configure,
+    default_preset,
+    diff,
+    load_config,
+    preset,
+    with_variant,
+)
 from reverie.errors import EnvError
-from reverie.presets import default_preset, preset
 from reverie.shell import command_line
 from reverie.specs import EnvSpec
-from reverie.variants import configure, with_variant
 
 if TYPE_CHECKING:
     from reverie.dreamer import Dreamer
@@ -28,6 +34,7 @@ _BY_ENV = (
 IN_SWEEP = "--in-sweep"
 """Word of a sweep, which has compared the variant with the plan's agent and not with the preset alone."""
 _NEW_FOLDER = "(default: a new one, runs/ENV-PRESET-NUMBER)"
+_OF_CONFIG = "(default: the one of --config)"
 
 
 @dataclass(frozen=True)
@@ -38,10 +45,14 @@ class Train:
     The resolved configuration is saved with the run.
     """
 
-    environment: Annotated[str, tyro.conf.arg(metavar="ENV")]
+    environment: Annotated[
+        str | None, tyro.conf.Positional, tyro.conf.arg(metavar="ENV", help_behavior_hint=_OF_CONFIG)
+    ] = None
     """Gymnasium id, for example ALE/Pong-v5; reverie envs lists what is installed."""
     preset: Annotated[str | None, tyro.conf.arg(metavar="PRESET", help_behavior_hint=_BY_ENV)] = None
-    """Where settings start from; reverie presets lists them."""
+    """Settings to start from; reverie presets lists them."""
+    config: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="(default: none)")] = None
+    """TOML file to start from in place of a preset: a run's config.toml, or settings on top of its base = "PRESET"."""
     variant: Annotated[str | None, tyro.conf.arg(metavar="VARIANT", help_behavior_hint="(default: none)")] = None
     """A change of the agent by its name, or several joined by +, on top of the preset; reverie variants lists them. One
     that changes nothing is refused, unless --resume continues a run, which may have it already."""
@@ -50,7 +61,8 @@ class Train:
     resume: bool = False
     """Continue the run in --logdir with its saved settings, or start it if there is none; also --resume auto.
 
-    Options given now are saved, too, and count until others are given; --preset replaces all settings but the seed."""
+    Options given now are saved, too, and count until others are given; --preset and --config replace all settings but
+    the seed."""
 
 
 def run(argv: list[str]) -> None:
@@ -64,22 +76,21 @@ def run(argv: list[str]) -> None:
         raise UsageError("The environment is the first argument of reverie train, not --env.name.")
     if command.resume and command.logdir is None:
         raise UsageError("--resume needs the folder of the run: --logdir DIR.")
-    saved = config_io.saved_settings(command.logdir) if command.resume and command.logdir else None
-    name, base = _base(command, saved)
-    settings |= {"env.name": command.environment}
+    environment, name, base, saved = _start(command)
+    settings |= {"env.name": environment}
     if command.variant is not None and (saved is not None or in_sweep):  # the run may have it already
-        config = config_io.set_fields(with_variant(base, command.variant), settings)
+        config = with_variant(base, command.variant).override(**settings)
     else:
         config = configure(base, command.variant, settings, _spec_of)
-    stem = "-".join([_slug(command.environment), name or "run", *([command.variant] if command.variant else [])])
+    stem = "-".join([_slug(environment), name or "run", *([command.variant] if command.variant else [])])
     logdir = command.logdir or new_folder(Path("runs"), stem)
     if saved is None:
-        announce(command.environment, name, logdir, config, base)
+        announce(environment, name, logdir, config, base)
     else:
         from reverie.training.about import names_of
 
         # Training says what differs from the saved settings.
-        announce(command.environment, name or names_of(logdir)[0], logdir, config, config)
+        announce(environment, name or names_of(logdir)[0], logdir, config, config)
 
     from reverie.training import Origin, train_config
 
@@ -114,7 +125,7 @@ def _without_auto(argv: list[str]) -> list[str]:
 
 
 def choose_preset(environment: str) -> str:
-    """Preset for an environment when none is named; see `presets.default_preset`.
+    """Preset for an environment when none is named; see `default_preset`.
 
     Raises:
         EnvError: if the environment is unknown or unsupported.
@@ -145,7 +156,7 @@ def announce(environment: str, name: str | None, logdir: Path, config: Config, b
     if (kinds := config.world_model.encoder.kinds) != "all":
         both = "--world-model.encoder.kinds all --world-model.decoder.kinds all"
         out.print(f"  The agent sees {kinds} only; with {both} it sees everything.", markup=False)
-    for path, before, now in config_io.diff(config, base):
+    for path, before, now in diff(config, base):
         if path != "env.name":
             out.print(f"  {path}: {show(now)} (was {show(before)})", markup=False)
 
@@ -165,19 +176,37 @@ def show(value: Any) -> str:
     return str(value)
 
 
-def _base(command: Train, saved: Config | None) -> tuple[str | None, Config]:
-    """Return what settings are added to: a preset and its name, or the configuration of a resumed run."""
-    if command.preset is None and saved is not None:
-        return None, saved
-    name = command.preset or choose_preset(command.environment)
-    base = preset(name)
-    return name.replace("_", "-"), base if saved is None else base.override(seed=saved.training.seed)
+def _start(command: Train) -> tuple[str, str | None, Config, Config | None]:
+    """Return the environment, the preset's name, what settings are added to, and the settings of a resumed run."""
+    if command.preset is not None and command.config is not None:
+        raise UsageError('--preset and --config are both given. Name the preset in the file, base = "PRESET".')
+    saved = _saved(command.logdir) if command.resume and command.logdir else None
+    name, base = command.preset, load_config(command.config) if command.config else None
+    given_config = base or saved
+    environment = command.environment or (given_config.env.name if given_config else "")
+    if not environment:
+        missing = f"{command.config} names no environment." if base else "The environment is missing."
+        raise UsageError(f"{missing} Type reverie train ENV; reverie envs lists what is installed.")
+    if base is None and name is None and saved is not None:
+        return environment, None, saved, saved
+    if base is None:
+        name = (name or choose_preset(environment)).replace("_", "-")
+        base = preset(name)
+    return environment, name, base if saved is None else base.override(seed=saved.training.seed), saved
+
+
+def _saved(logdir: Path | str) -> Config | None:
+    from reverie.training.run_folder import saved_settings
+
+    return saved_settings(logdir)
 
 
 def _base_for_help(argv: list[str]) -> Base:
-    logdir, variant = given(argv, "--logdir"), given(argv, "--variant")
-    saved = config_io.saved_settings(logdir) if "--resume" in argv and logdir else None
-    if saved is not None and given(argv, "--preset") is None:
+    logdir, variant, file = given(argv, "--logdir"), given(argv, "--variant"), given(argv, "--config")
+    saved = _saved(logdir) if "--resume" in argv and logdir else None
+    if file is not None:
+        base = Base(load_config(file), f"those of {file}.")
+    elif saved is not None and given(argv, "--preset") is None:
         base = Base(saved, f"the settings saved in {logdir}.")
     else:
         values = {logdir, variant, given(argv, "--preset")}

@@ -7,7 +7,7 @@ from rich.table import Table
 
 from reverie.cli.options import console, parse
 from reverie.cli.train import show
-from reverie.variants import VARIANTS
+from reverie.config import VARIANTS
 
 
 @dataclass(frozen=True)

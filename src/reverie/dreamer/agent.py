@@ -12,8 +12,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor, nn
 
-from reverie.config import Config
-from reverie.config_io import schedules_in_steps as config_in_steps
+from reverie.config import Config, config_in_steps
 from reverie.dreamer.actor_critic import ActorCritic
 from reverie.dreamer.layers import ScheduledValues, initialize
 from reverie.dreamer.optimizer import Optimizer

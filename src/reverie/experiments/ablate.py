@@ -7,11 +7,11 @@ from typing import Any
 
 from reverie.analysis.ablations import Row, Scores, tabulate
 from reverie.analysis.runs import FINAL_SHARE, Run, read_run
+from reverie.config import ABLATIONS, VARIANTS
 from reverie.errors import ConfigError, ReverieError, RunError
 from reverie.experiments.cells import Cell
 from reverie.experiments.plan import Plan, Task
 from reverie.experiments.standing import Stage, look
-from reverie.variants import ABLATIONS, VARIANTS
 
 FULL = "full"
 AGENT: Mapping[str, Any] = VARIANTS["mixed-gradients"].settings

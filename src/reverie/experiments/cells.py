@@ -7,15 +7,24 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import Any
 
-from reverie import config_io
-from reverie.config import Config, EnvConfig
-from reverie.config_io import as_text, option, set_fields
+from reverie.config import (
+    Config,
+    EnvConfig,
+    as_text,
+    combined,
+    default_preset,
+    diff,
+    effective,
+    idle,
+    left_out,
+    option,
+    preset,
+    with_variant,
+)
 from reverie.envs import env_spec
 from reverie.errors import ConfigError, ReverieError
 from reverie.experiments.plan import Plan, Task
-from reverie.presets import default_preset, preset
 from reverie.specs import EnvSpec
-from reverie.variants import combined, effective, idle, left_out, with_variant
 
 FREE = ("training.threads", "training.device", "training.keep_checkpoints", "training.checkpoint_every", "env.parallel")
 """Settings of how a run is carried out, and not of what it computes: they may differ from one start to the next."""
@@ -124,7 +133,7 @@ def _of_task(plan: Plan, task: Task, key: str, spec_of: SpecOf) -> list[list[Cel
     for seed in plan.seeds:
         row = []
         for variant, (unseeded, changes) in built.items():
-            config = set_fields(unseeded, {"training.seed": seed})
+            config = unseeded.override(**{"training.seed": seed})
             given = {**{path: value for path, value in changes.items() if path != "env.name"}, "training.seed": seed}
             options = tuple(f"{option(path)}={as_text(value)}" for path, value in given.items())
             row.append(Cell(task.env, variant, seed, name.replace("_", "-"), config, options, identity(config, spec)))
@@ -144,7 +153,7 @@ def _build(base: Config, variant: str, settings: dict[str, Any]) -> tuple[Config
     """
     fixed = combined(variant)
     told = {path: as_text(value) for path, value in settings.items() if path not in fixed}
-    return set_fields(with_variant(base, variant), told), told
+    return with_variant(base, variant).override(**told), told
 
 
 def identity(config: Config, spec: EnvSpec) -> str:
@@ -192,7 +201,7 @@ def changes(saved: Config, planned: Config) -> list[str]:
     agrees with either of the two that this stands for.
     """
     found = []
-    for path, before, now in config_io.diff(planned, saved):
+    for path, before, now in diff(planned, saved):
         shorter = path == "training.steps" and before < now
         if path in FREE or shorter or (path == "training.precision" and now == "auto"):
             continue

@@ -7,10 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
-from reverie import config_io
-from reverie.config_io import did_you_mean, nearest
+from reverie.config import PATHS, combined, did_you_mean, nearest, resolve
 from reverie.errors import ConfigError, ReverieError
-from reverie.variants import combined
 
 SUITES = Path(__file__).parent / "suites"
 """Plans that come with the package, by the names of their files."""
@@ -219,10 +217,10 @@ class _Reader:
         found: dict[str, Any] = {}
         for name, given in _flat(value).items():
             try:
-                path = config_io.resolve(name)
+                path = resolve(name)
             except ConfigError as error:
                 self.fail(key, str(error))
-            if path not in config_io.paths():
+            if path not in PATHS:
                 self.fail(key, f"{path} is a group of settings; set one of its fields.")
             if path in OWNED:
                 self.fail(key, f"{path} cannot be set here, since {OWNED[path]}.")

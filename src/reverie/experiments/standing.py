@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from reverie.checkpoints import Checkpoints
-from reverie.config_io import load
+from reverie.config import load_config
 from reverie.experiments.cells import Cell, changes
 from reverie.experiments.track import Tail, Track
 from reverie.files import replacing
@@ -51,7 +51,7 @@ def look(cell: Cell, folder: Path) -> Standing:
     track = Tail(run.metrics).read()
     if not run.config_path.is_file():
         return Standing(Stage.NEW, track, [])
-    differences = changes(load(run.config_path), cell.config)
+    differences = changes(load_config(run.config_path), cell.config)
     if differences:
         return Standing(Stage.OTHER, track, differences)
     newest = Checkpoints(run.checkpoints).latest()

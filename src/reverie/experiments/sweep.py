@@ -64,7 +64,7 @@ def save_plan(plan: Plan, folder: Path) -> None:
             raise RunError(f"{path} cannot be read; remove it, or choose another folder with --out.") from None
         if name != plan.name:
             raise RunError(f"{folder} holds the sweep '{name}' and not '{plan.name}'; choose another with --out.")
-    elif (folder / "config.json").exists():
+    elif (folder / "config.toml").exists():
         raise RunError(f"{folder} holds a run and not a sweep; choose another folder with --out.")
     with replacing(path) as temporary:
         temporary.write_text(json.dumps({"format": FORMAT, "plan": plan.to_json()}, indent=2) + "\n", encoding="utf-8")

@@ -1,7 +1,7 @@
 """The folder of a run: what lies where, who may write, and how a path from the command line is understood.
 
 RUN/
-    config.json       the resolved configuration: that of the start, with all options given on resume since
+    config.toml       the resolved configuration: that of the start, with all options given on resume since
     about.json        names of preset and variant, and each start: command, versions, commit, machine, precision
     metrics.jsonl     one row of metrics a line
     tensorboard/      the same for TensorBoard
@@ -26,14 +26,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
 
-from reverie import config_io
 from reverie.checkpoints import MANIFEST, Checkpoints, is_checkpoint
-from reverie.config import Config
+from reverie.config import Config, diff, load_config, to_toml
 from reverie.errors import CheckpointError, RunError
+from reverie.files import write_whole
 from reverie.training.about import ABOUT
 from reverie.training.locks import hold, release
 
-CONFIG = "config.json"
+CONFIG = "config.toml"
 METRICS = "metrics.jsonl"
 LOCK = "lock.json"
 _FOLDERS = ("tensorboard", "checkpoints", "replay", "videos")
@@ -137,7 +137,7 @@ class RunFolder:
         Raises:
             ConfigError: if it is missing or damaged.
         """
-        return config_io.load(self.config_path)
+        return load_config(self.config_path)
 
     def begin(self, config: Config) -> None:
         """Lay the folder out and save the configuration, which replaces that of a resumed run.
@@ -152,7 +152,7 @@ class RunFolder:
                     shutil.rmtree(self.path / name, ignore_errors=True)
             for name in _FOLDERS:
                 (self.path / name).mkdir(exist_ok=True)
-            config_io.save(config, self.config_path)
+            write_whole(self.config_path, to_toml(config).encode())
         except OSError as error:
             raise RunError(f"{self.path} cannot be written ({error.strerror}); check the disk.") from error
 
@@ -201,7 +201,7 @@ class RunFolder:
                 f"{self.path} already holds a run; type --resume to continue it, or choose another --logdir."
             )
         self.resumed = Checkpoints(self.checkpoints).latest() is not None
-        saved = config_io.saved_settings(self.path) if resume else None
+        saved = saved_settings(self.path) if resume else None
         if self.resumed and saved is not None:
             self._check_same_run(config, saved)
         elif results and not self._is_bare():
@@ -267,11 +267,29 @@ class RunFolder:
         os.pwrite(self._lock, owner, 0)
 
 
+def saved_settings(run: Path | str) -> Config | None:
+    """Return the configuration in a run's folder, which a resumed run starts from; None if there is no run.
+
+    Raises:
+        ConfigError: if the file cannot be read, or holds an unknown or unfitting setting.
+        RunError: if there are checkpoints or metrics, but no configuration.
+    """
+    folder = RunFolder(run)
+    if folder.config_path.is_file():
+        return folder.saved_config()
+    if any(folder.checkpoints.glob("[!.]*")) or _has_content(folder.metrics):
+        raise RunError(
+            f"{folder.path} cannot be resumed, since its {CONFIG} is missing. Restore it from a copy, or choose "
+            "another --logdir."
+        )
+    return None
+
+
 class Found(NamedTuple):
     """What a path from the command line stands for."""
 
     config: Path | None
-    """The `config.json` that lies with it; None if there is none, as for a saved agent."""
+    """The `config.toml` that lies with it; None if there is none, as for a saved agent."""
     checkpoint: Path
 
 
@@ -309,7 +327,7 @@ def find_run(path: Path | str) -> Found:
 
 def config_changes(saved: Config, given: Config) -> dict[str, tuple[Any, Any]]:
     """What a resumed run would change: path of each setting that differs, with its saved and its given value."""
-    return {path: (old, new) for path, old, new in config_io.diff(given, saved)}
+    return {path: (old, new) for path, old, new in diff(given, saved)}
 
 
 def _has_content(path: Path) -> bool:

@@ -12,7 +12,7 @@ from torch import Tensor
 from reverie import agents
 from reverie.acting import AgentPolicy
 from reverie.checkpoints import Snapshot, numpy_state, restore_numpy, state_from_json, state_to_json
-from reverie.config_io import flatten
+from reverie.config import flatten
 from reverie.dreamer import ActState, Dreamer, State
 from reverie.envs import BatchedEnv, EnvState
 from reverie.errors import CheckpointError, EnvError

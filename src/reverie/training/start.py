@@ -6,17 +6,14 @@ from typing import Any
 from rich.console import Console
 
 from reverie.agents import load_agent
-from reverie.config import Config, EnvConfig
-from reverie.config_io import saved_settings
+from reverie.config import Config, EnvConfig, configure, default_preset, with_variant
+from reverie.config import preset as preset_config
 from reverie.dreamer import Dreamer
 from reverie.envs import EnvFactory, as_factory, env_spec
-from reverie.presets import default_preset
-from reverie.presets import preset as preset_config
 from reverie.training.about import UNNAMED, Origin
 from reverie.training.resumption import finished_steps, nothing_to_do
-from reverie.training.run_folder import RunFolder, find_run
+from reverie.training.run_folder import RunFolder, find_run, saved_settings
 from reverie.training.trainer import Trainer
-from reverie.variants import configure, with_variant
 
 
 def train_config(
@@ -30,7 +27,7 @@ def train_config(
 
     Args:
         config: all settings. A resumed run may be given others than before, for example more steps, but for its
-            environment, its seed and the sizes of its networks; they replace those in the folder's `config.json`.
+            environment, its seed and the sizes of its networks; they replace those in the folder's `config.toml`.
         logdir: the run's folder.
         resume: continue the run in `logdir`, or start it if there is none. One that has its steps is left as it is.
         env_factory: creates the environment in place of `config.env.name`.
@@ -73,11 +70,11 @@ def train(
             evaluations).
         preset: name of the settings to start from; None chooses by the environment, see `default_preset`.
         logdir: folder of the run.
-        variant: a change of the agent by its name, or several joined by `+`, see `reverie.variants`; on top of the
-            preset, and below `settings`. One that changes nothing is refused, unless `resume` continues a run that may
-            have it already.
+        variant: a change of the agent by its name, or several joined by `+`, see `reverie.config.variants`; on top of
+            the preset, and below `settings`. One that changes nothing is refused, unless `resume` continues a run that
+            may have it already.
         resume: continue the run in `logdir`, or start it if there is none. Without a preset, its settings are those in
-            its `config.json`; a preset replaces all of them but the seed. Settings given now are saved there, too, and
+            its `config.toml`; a preset replaces all of them but the seed. Settings given now are saved there, too, and
             so count until others are given.
         settings: whatever differs from the preset: fields of `TrainingConfig` by name, others by their path, as in
             `**{"world_model.kl.scale": 0.1}`.

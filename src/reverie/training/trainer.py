@@ -16,8 +16,7 @@ from reverie import kernels
 from reverie.acting import AgentPolicy
 from reverie.agents import build_agent, parameter_counts
 from reverie.checkpoints import Checkpoints, Snapshot, understood
-from reverie.config import Config
-from reverie.config_io import as_text
+from reverie.config import Config, as_text
 from reverie.devices import resolve_device
 from reverie.dreamer import Dreamer
 from reverie.envs import EnvFactory, make_env
@@ -591,7 +590,7 @@ class Trainer:
         more = f" and {len(sizes) - 3} more" if len(sizes) > 3 else ""
         return (
             f"The run in {self.run_folder.path} has networks of other sizes: leave {', '.join(sizes[:3])}{more} as in "
-            "its config.json, or choose another --logdir."
+            "its config.toml, or choose another --logdir."
         )
 
     def _restore(self, snapshot: Snapshot) -> None:

@@ -1,13 +1,12 @@
 """Whether a run is what was stored: every file compared with its checksum, and the files with each other."""
 
 import hashlib
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from reverie import config_io
 from reverie.checkpoints import Checkpoints, Snapshot, damage_of, read_checkpoint, understood
+from reverie.config import as_text, diff, from_dict, to_toml
 from reverie.errors import ConfigError, RunError
 from reverie.files import Unreadable, parse_json, read_whole, unseal
 from reverie.replay import INDEX, examine
@@ -147,7 +146,7 @@ def _config(folder: RunFolder, newest: Snapshot | None, found: Verification) -> 
     try:
         data = read_whole(folder.config_path)
         config = folder.saved_config()
-        same = (json.dumps(json.loads(data), indent=2) + "\n").encode() == data
+        same = to_toml(config).encode() == data
     except (ConfigError, Unreadable) as error:
         found.damage.append(Finding(folder.config_path.name, f"cannot be used: {error}", remedy))
         return
@@ -156,11 +155,9 @@ def _config(folder: RunFolder, newest: Snapshot | None, found: Verification) -> 
             Finding(folder.config_path.name, "was edited or is damaged: reverie writes it otherwise", remedy)
         )
     elif newest is None:
-        found.unchecked.append("config.json: there is no sound checkpoint to compare it with")
-    elif changes := config_io.diff(config, config_io.from_dict(newest.state["config"])):
-        text = ", ".join(
-            f"{name} {config_io.as_text(now)} ({config_io.as_text(then)} there)" for name, then, now in changes
-        )
+        found.unchecked.append("config.toml: there is no sound checkpoint to compare it with")
+    elif changes := diff(config, from_dict(newest.state["config"])):
+        text = ", ".join(f"{name} {as_text(now)} ({as_text(then)} there)" for name, then, now in changes)
         found.damage.append(
             Finding(
                 folder.config_path.name,
@@ -169,7 +166,7 @@ def _config(folder: RunFolder, newest: Snapshot | None, found: Verification) -> 
             )
         )
     else:
-        found.sound.append("config.json")
+        found.sound.append("config.toml")
 
 
 def _about(folder: RunFolder, found: Verification) -> None:

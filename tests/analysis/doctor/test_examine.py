@@ -14,10 +14,11 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 from PIL import Image
+from reverie.agent import Dreamer
+from reverie.world_model.rssm import State
 from rich.console import Console
 
 import reverie.analysis.doctor.measure as module
-from reverie.agent import Dreamer
 from reverie.analysis.doctor import RULES, Amount, Report, examine, find
 from reverie.analysis.doctor.measure import measure
 from reverie.analysis.doctor.page import WIDTH, page
@@ -25,14 +26,12 @@ from reverie.analysis.doctor.panels import actions, open_loop
 from reverie.analysis.doctor.picture import PANELS, draw
 from reverie.analysis.doctor.serialize import to_json
 from reverie.cli import main as cli
-from reverie.config import Config
+from reverie.config import Config, load_config, preset, to_toml
 from reverie.errors import CheckpointError, ReplayError, ReverieError, RunError
-from reverie.presets import preset
 from reverie.replay import ReplayReader
 from reverie.specs import STEP_KEYS, ActionSpec, ArraySpec, EnvSpec, Step
 from reverie.training.loading import load
 from reverie.training.run_folder import RunFolder, find_run
-from reverie.world_model.rssm import State
 from tests.helpers.diagnosed_reports import healthy, ill
 from tests.helpers.environments import Catch
 
@@ -389,18 +388,17 @@ def test_mistakes_with_another_run(trained: Path, other_seed: Path, tmp_path: Pa
     mistake(trained / "checkpoints", "--unseen: .* is the run itself, which has seen its own replay; give another run")
     mistake(tmp_path / "nowhere", "There is nothing at .*nowhere")
     other = shutil.copytree(other_seed, tmp_path / "other")
-    config = json.loads((other / "config.json").read_text())
+    config = load_config(other / "config.toml")
     for setting, value, words in (
-        ("name", "DoctorThrow-v0", r"is a run of DoctorThrow-v0; give another run of DoctorCatch-v0\."),
-        ("action_repeat", 4, r"has env\.action_repeat 4, and the run has 1; give a run with the same settings"),
+        ("env.name", "DoctorThrow-v0", r"is a run of DoctorThrow-v0; give another run of DoctorCatch-v0\."),
+        ("env.action_repeat", 4, r"has env\.action_repeat 4, and the run has 1; give a run with the same settings"),
     ):
-        changed = {**config, "env": {**config["env"], setting: value}}
-        (other / "config.json").write_text(json.dumps(changed))
+        (other / "config.toml").write_text(to_toml(config.override(**{setting: value})))
         mistake(other, words)
-    more = {**config, "env": {**config["env"], "num_envs": 3, "parallel": not config["env"]["parallel"]}}
-    (other / "config.json").write_text(json.dumps(more))
+    more = config.override(**{"env.num_envs": 3, "env.parallel": not config.env.parallel})
+    (other / "config.toml").write_text(to_toml(more))
     assert examine(trained, SMALL, unseen=other).unseen is not None
-    (other / "config.json").unlink()
-    mistake(other, r"has no config\.json that names its environment; give a whole run folder")
+    (other / "config.toml").unlink()
+    mistake(other, r"has no config\.toml that names its environment; give a whole run folder")
     shutil.rmtree(other / "replay")
     mistake(other, "--unseen: .*other has no replay; give another run that still has its own")

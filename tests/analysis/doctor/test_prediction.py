@@ -5,15 +5,15 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
-
 from reverie.agent import Dreamer
-from reverie.analysis.doctor import prediction
-from reverie.analysis.doctor.prediction import Horizons, add, horizons, open_loop_errors, same_episode, squared_errors
-from reverie.presets import preset
-from reverie.specs import STEP_KEYS, ActionSpec, ArraySpec, EnvSpec
 from reverie.world_model.model import Batch
 from reverie.world_model.rssm import State
+from torch import Tensor
+
+from reverie.analysis.doctor import prediction
+from reverie.analysis.doctor.prediction import Horizons, add, horizons, open_loop_errors, same_episode, squared_errors
+from reverie.config import preset
+from reverie.specs import STEP_KEYS, ActionSpec, ArraySpec, EnvSpec
 
 SPEC = EnvSpec(
     {"image": ArraySpec((64, 64, 1), "uint8"), "speed": ArraySpec((2,), "float32")}, ActionSpec("discrete", (3,))

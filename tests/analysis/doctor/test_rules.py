@@ -17,9 +17,7 @@ from reverie.analysis.doctor.prediction import Horizons
 from reverie.analysis.doctor.rules import ENOUGH_UPDATES, SECTIONS
 from reverie.cli.options import parse
 from reverie.cli.train import Train
-from reverie.config import Config
-from reverie.config_io import resolve, set_field, set_fields
-from reverie.presets import PRESETS, preset
+from reverie.config import PRESETS, Config, preset, resolve
 from tests.helpers.diagnosed_reports import healthy, ill
 
 FLAT = Trend(1.0, 1.0, "flat")
@@ -165,7 +163,7 @@ def test_advice_can_be_typed(name: str) -> None:
     typed = re.findall(r"--([a-z.-]+)(?: ([\w.-]*\w))?", finding.advice)
     for path, value in typed:
         assert value, finding.advice
-        set_field(report.config, resolve(path), value)
+        report.config.override(**{resolve(path): value})
 
 
 def typeable(advice: str, base: Config) -> int:
@@ -177,7 +175,7 @@ def typeable(advice: str, base: Config) -> int:
     for options in found:
         words = [word.strip(",.;") for word in options.split() if word != "with"]
         _, settings = parse("train", Train, ["CartPole-v1", *words], lambda _: base)
-        set_fields(base, settings)
+        base.override(**settings)
     return sum(options.count("--") for options in found)
 
 

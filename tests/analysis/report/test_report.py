@@ -19,8 +19,8 @@ from reverie.analysis.published import VARIANTS
 from reverie.analysis.report import Report, figures, report_runs
 from reverie.analysis.report.references import published_at, published_end, variant_of
 from reverie.analysis.runs import read_run
+from reverie.config import preset
 from reverie.errors import ReverieError
-from reverie.presets import preset
 from tests.helpers.fake_runs import write_run
 from tests.helpers.html_page import Page
 from tests.helpers.two_agents import BOXING, PONG, level, write_two_agents

@@ -4,11 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from reverie.config import DecoderConfig, EncoderConfig
+from reverie.config import DecoderConfig, EncoderConfig, preset
 from reverie.dreamer import Dreamer
 from reverie.dreamer.encoder_decoder import Decoder, Encoder, VectorNorm
 from reverie.errors import ConfigError
-from reverie.presets import preset
 from reverie.specs import ArraySpec, EnvSpec
 from tests.helpers.agents import ATARI_IMAGE, CONTINUOUS, DICT, DISCRETE, TINY, random_steps, tensors, tiny
 

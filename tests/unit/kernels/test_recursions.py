@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from reverie.config import preset
 from reverie.dreamer import Dreamer, State
 from reverie.dreamer.actor_critic import ActorCritic
 from reverie.dreamer.imagination import Trajectory
@@ -12,7 +13,6 @@ from reverie.kernels import library, optimize
 from reverie.kernels.features import SparseFeatures
 from reverie.kernels.filtering import FastRSSM
 from reverie.kernels.imagination import FastActorCritic
-from reverie.presets import preset
 from reverie.specs import ActionSpec, ArraySpec, EnvSpec
 from tests.helpers.precisions import both_precisions, close, in_precision
 

@@ -219,7 +219,7 @@ BEHAVIOR_RULES: tuple[Rule, ...] = (
     Rule(
         "gradients-vanished", "learning", "problem", _vanished,
         "Nothing moves any more: a loss is constant, weighted with zero, or cut off from what it should train.",
-        lambda r: "Look for zeros among the scales and learning rates in the run's config.json; nothing else stops a "
+        lambda r: "Look for zeros among the scales and learning rates in the run's config.toml; nothing else stops a "
         "gradient altogether.",
         early=False,
     ),

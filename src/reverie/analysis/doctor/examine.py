@@ -7,11 +7,10 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from reverie import config_io
 from reverie.analysis.doctor.learning import measure_learning
 from reverie.analysis.doctor.measure import measure
 from reverie.analysis.doctor.report import Report
-from reverie.config import EnvConfig
+from reverie.config import EnvConfig, load_config
 from reverie.dreamer import Dreamer
 from reverie.errors import RunError
 from reverie.replay import ReplayReader
@@ -112,8 +111,8 @@ def _draw_unseen(agent: Dreamer, folder: RunFolder, unseen: Path, amount: Amount
     if other.path.samefile(folder.path):
         raise RunError(f"--unseen: {unseen} is the run itself, which has seen its own replay; give another run.")
     if found.config is None:
-        raise RunError(f"--unseen: {unseen} has no config.json that names its environment; give a whole run folder.")
-    _check_same_environment(unseen, config_io.load(found.config).env, agent.config.env)
+        raise RunError(f"--unseen: {unseen} has no config.toml that names its environment; give a whole run folder.")
+    _check_same_environment(unseen, load_config(found.config).env, agent.config.env)
     steps = agent.spec.step
     with ReplayReader(folder.replay, steps) as own, ReplayReader(other.replay, steps) as reader:
         shared = reader.leave_out_shared(own)

@@ -1,8 +1,7 @@
 """Options to try, each with a value that follows from the run's own: `--world-model.kl.scale 0.03`."""
 
 from reverie.analysis.doctor.report import Report
-from reverie.config_io import flatten
-from reverie.schedules import parse_schedule
+from reverie.config import flatten, parse_schedule
 
 OPTIMIZERS = {
     "model": "world_model.optimizer",

@@ -1,0 +1,96 @@
+"""Numbers that change while training: `0.1`, or `"linear(0.1,0,2500000)"`.
+
+Durations count agent steps, that is, environment frames divided by the action repeat, as in the release. With the word
+`frames` they count frames, as in the article: `"linear(0.1,0,10e6 frames)"`.
+"""
+
+import re
+from collections.abc import Callable
+
+from reverie.errors import ConfigError
+
+Schedule = float | str
+"""A constant, or one of `FORMS` as text."""
+
+
+def _linear(step: float, initial: float, final: float, duration: float) -> float:
+    mix = min(max(step / duration, 0.0), 1.0)
+    return (1 - mix) * initial + mix * final
+
+
+def _warmup(step: float, duration: float, value: float) -> float:
+    return min(max(step / duration, 0.0), 1.0) * value
+
+
+def _exp(step: float, initial: float, final: float, halflife: float) -> float:
+    return float((initial - final) * 0.5 ** (step / halflife) + final)
+
+
+def _horizon(step: float, initial: float, final: float, duration: float) -> float:
+    mix = min(max(step / duration, 0.0), 1.0)
+    return 1 - 1 / ((1 - mix) * initial + mix * final)
+
+
+FORMS: dict[str, tuple[Callable[..., float], int, int]] = {
+    "linear": (_linear, 3, 2),  # linear(initial, final, steps)
+    "warmup": (_warmup, 2, 0),  # warmup(steps, value): from 0 up to value
+    "exp": (_exp, 3, 2),  # exp(initial, final, halflife)
+    "horizon": (_horizon, 3, 2),  # horizon(initial, final, steps): 1 - 1/horizon, for discounts
+}
+"""Functions by name, each with its number of arguments after the step and the index of the duration among them."""
+
+FRAMES = re.compile(r"^(.*\S)\s*frames$", re.DOTALL)
+
+
+def parse_schedule(
+    text: Schedule, field: str = "schedule", frames_per_step: float | None = None
+) -> Callable[[float], float]:
+    """Return the function from agent steps to values that a schedule describes.
+
+    Source: `common/other.py:schedule` of the release (golden file 16); durations in frames are reverie's.
+
+    Args:
+        text: a number, or one of `FORMS`.
+        field: name of the setting, for the message of an error.
+        frames_per_step: environment frames of an agent step; needed for durations in frames.
+
+    Raises:
+        ConfigError: if the text is none of the forms, or counts frames without `frames_per_step`.
+    """
+    try:
+        constant = float(text)
+    except ValueError:
+        pass
+    else:
+        return lambda step: constant
+    match = re.fullmatch(r"\s*(\w+)\s*\(([^()]*)\)\s*", str(text))
+    form, arity, duration = FORMS.get(match.group(1), (None, 0, 0)) if match else (None, 0, 0)
+    texts = [part.strip() for part in match.group(2).split(",")] if match else []
+    scale = 1.0
+    if form is not None and len(texts) == arity and (frames := FRAMES.match(texts[duration])):
+        if frames_per_step is None:
+            raise ConfigError(
+                f"{field}: '{text}' counts frames, but here only agent steps are known; give it in steps."
+            )
+        texts[duration], scale = frames.group(1), frames_per_step
+    try:
+        arguments = [float(part) for part in texts]
+    except ValueError:
+        arguments = []
+    if form is None or len(arguments) != arity:
+        raise ConfigError(
+            f"{field}: '{text}' is not a schedule; write a number or one of linear(from,to,steps), "
+            "warmup(steps,value), exp(from,to,halflife), horizon(from,to,steps), with durations in agent steps or, "
+            "with that word behind them, frames: linear(0.1,0,10e6 frames)."
+        )
+    function = form
+    arguments[duration] /= scale
+    return lambda step: function(step, *arguments)
+
+
+def in_steps(text: Schedule | None, frames_per_step: int) -> Schedule | None:
+    """Return a schedule with its duration in agent steps: at 4 frames a step, `40 frames` become `10.0`."""
+    if not isinstance(text, str) or "frames" not in text:
+        return text
+    parse_schedule(text, frames_per_step=frames_per_step)
+    return re.sub(r"([^(),]+?)\s*frames", lambda match: repr(float(match.group(1)) / frames_per_step), text)
