@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from reverie.fast.precision import FLAGS, cpu_flags
+
+from reverie.devices import BF16_FLAGS, cpu_flags
 
 ROOT = Path(__file__).resolve().parents[2]
-PRECISION = "fp32" if cpu_flags().isdisjoint(FLAGS) else "bf16"
+PRECISION = "fp32" if cpu_flags().isdisjoint(BF16_FLAGS) else "bf16"
 
 
 def prove(env: str, precision: str) -> dict[str, Any]:

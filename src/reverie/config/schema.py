@@ -429,9 +429,10 @@ class TrainingConfig:
     """CPU threads of the learner. 0: OMP_NUM_THREADS, or else one for each core that the process may use, divided by
     the runs on them; that number changes when runs begin and end."""
     cuda_graphs: bool = True
-    """On a GPU: an update, and a decision, are recorded once and replayed with a single launch."""
+    """On CUDA: an update is recorded once and replayed with a single launch. Experimental: no GPU has run it."""
     compile: Literal["auto", "off"] = "auto"
-    """auto: on a GPU with Triton, the RSSM's steps are compiled, which takes about a minute at the first update."""
+    """auto: on CUDA with Triton, the RSSM's steps are compiled, which takes about a minute at the first update.
+    Experimental: no GPU has run it."""
 
     def __post_init__(self) -> None:
         _at_least(1, self, "steps", "train_every", "train_steps", "eval_episodes", "log_every", "checkpoint_every")

@@ -101,7 +101,12 @@ class Graph:
         """Return a function that repeats this call, and where it leaves the results."""
         graph = torch.cuda.CUDAGraph()
         graph.register_generator_state(self._generator)
-        # Other threads may use the device meanwhile.
-        with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
-            outputs = self._function(self._inputs, self._values)
+        try:
+            # Other threads may use the device meanwhile.
+            with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
+                outputs = self._function(self._inputs, self._values)
+        except RuntimeError as error:
+            raise RuntimeError(
+                f"The update could not be recorded as a CUDA graph ({error}). Set --training.cuda-graphs false."
+            ) from error
         return graph.replay, outputs

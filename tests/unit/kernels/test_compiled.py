@@ -22,7 +22,7 @@ warnings.simplefilter("error", RuntimeWarning)
 compiled.OBSERVE_STEP, compiled.IMAGINE_STEP = (
     compiled.CompiledMethod(function, backend="aot_eager") for function in (RSSM.observe_step, RSSM.imagine_step)
 )
-plain, fast = (Dreamer(tiny(), EnvSpec(ATARI_IMAGE, CONTINUOUS), seed=0, dtype=torch.bfloat16) for _ in range(2))
+plain, fast = (Dreamer(tiny(), EnvSpec(ATARI_IMAGE, CONTINUOUS), seed=0) for _ in range(2))
 fast.world_model.rssm.__class__ = compiled.CompiledRSSM
 for seed in range(2):
     batch = tensors(random_steps(plain.spec, (4, 2), seed))
