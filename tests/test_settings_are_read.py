@@ -64,6 +64,8 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> Iterator[Reads]:
     classes = [kind for kind in vars(schema).values() if isinstance(kind, type) and is_dataclass(kind)]
     for kind in classes:
         monkeypatch.setattr(kind, "__getattribute__", noting)
+        # A clone of a policy keeps the watched parts.
+        monkeypatch.setattr(kind, "__deepcopy__", lambda self, memo: self, raising=False)
     yield noted
 
 

@@ -72,9 +72,11 @@ def optimize(target: T, only: Collection[str] | None = None) -> T:
     device = next((parameter.device for parameter in target.parameters()), torch.device("meta"))
     if device.type == "cpu" and names & ON_CPU and library.load() is not None:
         _convert_cpu(target, names)
-    if device.type == "cuda" and isinstance(target, Dreamer):
-        names = _convert_cuda(target, names)
     if isinstance(target, Dreamer):
+        training = target.config.training
+        names -= {*([] if training.cuda_graphs else ["graphs"]), *([] if training.compile == "auto" else ["compile"])}
+        if device.type == "cuda":
+            names = _convert_cuda(target, names)
         for optimizer in (target.model_optimizer, target.actor_optimizer, target.critic_optimizer):
             _convert_optimizer(optimizer, names)
     if isinstance(target, Policy) and "policy" in names:
@@ -122,10 +124,10 @@ def _convert_cpu(target: nn.Module, names: frozenset[str]) -> None:
 
 
 def _convert_cuda(agent: Dreamer, names: frozenset[str]) -> frozenset[str]:
-    training, rssm = agent.config.training, agent.world_model.rssm
-    if "compile" in names and training.compile == "auto" and can_compile(agent.device) and type(rssm) is RSSM:
+    rssm = agent.world_model.rssm
+    if "compile" in names and can_compile(agent.device) and type(rssm) is RSSM:
         rssm.__class__ = CompiledRSSM
-    if "graphs" in names and training.cuda_graphs and type(agent) is Dreamer:
+    if "graphs" in names and type(agent) is Dreamer:
         agent.__class__ = GraphedDreamer
         return names | {"adam"}  # The plain step reads values, which a graph cannot.
     return names
