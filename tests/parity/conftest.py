@@ -1,6 +1,5 @@
 """The reference numbers, from `tests/golden` or the folder that REVERIE_GOLDEN_DIR names."""
 
-import importlib.util
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -11,11 +10,11 @@ import pytest
 import torch
 from torch import nn
 
+from tests.helpers.optimised import needs_kernels, optimised
 from tests.parity.compare import DEVICE, Golden, LoadGolden, LoadWeights
 from tests.parity.weights import load as load_weights
 
 FOLDER = Path(os.environ.get("REVERIE_GOLDEN_DIR") or Path(__file__).parent.parent / "golden")
-HAS_KERNELS = importlib.util.find_spec("reverie.kernels") is not None
 
 
 @pytest.fixture(scope="session")
@@ -39,16 +38,12 @@ def golden() -> LoadGolden:
 @pytest.fixture(
     params=[
         "plain",
-        pytest.param("optimised", marks=pytest.mark.skipif(not HAS_KERNELS, reason="there is no reverie.kernels")),
+        pytest.param("optimised", marks=needs_kernels),
     ]
 )
 def convert(request: pytest.FixtureRequest) -> Callable[[Any], Any]:
     """`convert(part)` returns the part as it is, or converted by `kernels.optimize`."""
-    if request.param == "plain":
-        return lambda part: part
-    from reverie.kernels import optimize
-
-    return optimize
+    return optimised if request.param == "optimised" else lambda part: part
 
 
 @pytest.fixture

@@ -1,5 +1,8 @@
 """Files 14: decisions, with an episode that ends on the way."""
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 
 from reverie.dreamer import Dreamer
@@ -15,13 +18,13 @@ FILES = {"14_policy_atari": "atari", "14b_policy_dmc": "dmc", "14c_policy_crafte
 @pytest.mark.parametrize("cloned", [False, True])
 @pytest.mark.parametrize("name", FILES)
 def test_policy_four_decisions_are_those_of_the_release(
-    golden: LoadGolden, load: LoadWeights, name: str, cloned: bool
+    golden: LoadGolden, load: LoadWeights, convert: Callable[[Any], Any], name: str, cloned: bool
 ) -> None:
     arrays = golden(name)
     kind = FILES[name]
     agent = Dreamer(config(kind), env_spec(ACTIONS[kind]), device=DEVICE)
     load(agent, group(arrays, "param/"), unset=UNSET)
-    policy = agent.policy.clone() if cloned else agent.policy
+    policy = convert(agent.policy.clone()) if cloned else agent.policy
     observations, latents = group(arrays, "obs/"), group(arrays, "latent/")
     state = None
     for t in range(arrays["action"].shape[1]):
