@@ -7,6 +7,8 @@ import tomllib
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
+from hatchling.builders.wheel import WheelBuilder
+
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
@@ -60,3 +62,10 @@ def test_version_has_its_part_of_the_changelog() -> None:
 
 def test_types_are_published() -> None:
     assert (ROOT / "src" / "reverie" / "py.typed").exists()
+
+
+def test_wheel_holds_presets_variants_and_sources() -> None:
+    included = {file.distribution_path for file in WheelBuilder(str(ROOT)).recurse_included_files()}
+    data = [path.relative_to(ROOT / "src") for path in (ROOT / "src").rglob("*") if path.suffix in (".toml", ".c")]
+    assert len(data) > 30
+    assert {path.as_posix() for path in data} <= included
