@@ -2,6 +2,8 @@
 
 import ast
 import importlib
+import itertools
+import operator
 import re
 import shlex
 from collections.abc import Iterator
@@ -16,7 +18,7 @@ from reverie.config import PATHS, PRESETS, resolve, to_toml
 from reverie.errors import ConfigError
 
 ROOT = Path(__file__).parents[1]
-PAGES = sorted([*ROOT.glob("README.md"), *(ROOT / "docs").glob("*.md")])
+PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
 NAMES = [page.relative_to(ROOT).as_posix() for page in PAGES]
 
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -65,14 +67,36 @@ def test_links(name: str) -> None:
             continue
         path = folder / target.partition("#")[0]
         assert path.exists(), f"{name}: {target}"
-        code = re.fullmatch(r"`(?:\w+\.)*(\w+)`", label)
+        code = re.fullmatch(r"`((?:\w+\.)*\w+)`", label)
         if code and path.suffix == ".py":
-            assert code[1] in definitions(path), f"{name}: {label} is not in {target}"
+            assert defines(path.resolve(), code[1]), f"{name}: {label} is not in {target}"
 
 
-def definitions(path: Path) -> set[str]:
+def defines(path: Path, qualified_name: str) -> bool:
+    """Return whether a module of the package has an object, or another file a class or function of its last name."""
+    if path.is_relative_to(ROOT / "src"):
+        module = ".".join(path.relative_to(ROOT / "src").with_suffix("").parts).removesuffix(".__init__")
+        try:
+            operator.attrgetter(qualified_name)(importlib.import_module(module))
+        except AttributeError:
+            return False
+        return True
     nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-    return {node.name for node in nodes if isinstance(node, ast.ClassDef | ast.FunctionDef)}
+    names = {node.name for node in nodes if isinstance(node, ast.ClassDef | ast.FunctionDef)}
+    return qualified_name.rpartition(".")[2] in names
+
+
+@pytest.mark.parametrize(
+    "name, header, num_rows", [("docs/how-it-works.md", "You look for", 30), ("docs/fidelity.md", "#", 54)]
+)
+def test_links_table_of_places_has_one_in_each_row(name: str, header: str, num_rows: int) -> None:
+    lines = text(name).splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith(f"| {header} |"))
+    rows = list(itertools.takewhile(lambda line: line.startswith("|"), lines[start + 2 :]))
+    rows = [row for row in rows if not row.startswith("| | **")]  # titles of sections
+    assert len(rows) >= num_rows
+    for row in rows:
+        assert LINK.search(row.rstrip("| ").rpartition("|")[2]), row
 
 
 def stands_alone(command: str) -> bool:
