@@ -619,15 +619,14 @@ def readme() -> Iterator[Claim]:
         yield row(header, f"{task}-v1", [None, None, *scores, last(f"classic-control/{task}-v1-seed0", "step")])
     first, second = (LAPTOP.format(seed) for seed in (0, 1))
     yield text(
-        "| {} after {} frames, {} minutes with bf16 on one CPU core, the first five on two; "
-        "{} after {} frames with another seed",
+        "| {} after {} frames, {} minutes with bf16 on one or two CPU cores; {} after {} frames with another seed",
         deviation(second)[0],
         last(second, "frames"),
         minutes(second),
         deviation(first)[0],
         Rounded(4 * evaluated(LAPTOP.format(0)), 1000),
     )
-    yield text("in two commands with its settings, {} minutes of two cores", minutes(first))
+    yield text("with another seed, {} minutes on two cores", minutes(first))
     yield text(
         "{} after {} frames (one seed), {} minutes of one CPU core |",
         deviation(SHOOTER)[0],

@@ -30,4 +30,4 @@ if __name__ == "__main__":
     logdir = sys.argv[2] if len(sys.argv) > 2 else "runs/corridor"
     settings = {"env.time_limit": 50, "prefill": 500, "eval_every": 500}
     agent = reverie.train(Corridor, preset="vector", logdir=logdir, steps=steps, **settings)
-    print(f"{agent.updates} updates, {agent.parameter_counts()['trained']:,} parameters")
+    print(f"{agent.updates} updates in {agent.agent_steps} steps")

@@ -8,11 +8,11 @@ import numpy as np
 import reverie
 
 agent = reverie.load(sys.argv[1])
+policy = reverie.AgentPolicy(agent, mode="mode")  # keeps the latent state; `is_first` in an observation resets it
 env = reverie.make_env(replace(agent.config.env, num_envs=1), seed=1)
-obs, state, score = env.reset(np.array([True])), None, 0.0
+obs, score = env.reset(np.array([True])), 0.0
 while not obs["is_last"][0]:
-    action, state = agent.act(obs, state, deterministic=True)  # state=None at the start; is_first resets it
-    obs = env.step(action)
+    obs = env.step(policy(obs))
     score += float(obs["reward"][0])
 env.close()
 print(f"score {score}")

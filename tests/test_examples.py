@@ -22,8 +22,16 @@ def run(folder: Path, *command: str) -> str:
 
 def test_an_environment_of_ones_own(tmp_path: Path) -> None:
     out = run(tmp_path, str(ROOT / "examples" / "custom_env.py"), "520")
-    assert re.fullmatch(r"[1-9]\d* updates, [\d,]+ parameters", out.splitlines()[-1])
+    assert re.fullmatch(r"[1-9]\d* updates in 520 steps", out.splitlines()[-1])
     assert list((tmp_path / "runs" / "corridor" / "checkpoints").glob("step-000000520*"))
+
+
+def test_python_of_the_readme(tmp_path: Path) -> None:
+    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    call = 'preset="vector", logdir="runs/cartpole", steps=20_000'
+    assert block.count(call) == 1
+    run(tmp_path, "-c", block.replace(call, 'preset="debug", logdir="runs/cartpole", steps=120, prefill=60'))
+    assert list((tmp_path / "runs" / "cartpole" / "checkpoints").glob("step-000000120*"))
 
 
 def test_a_trained_agent_acts(tmp_path: Path) -> None:
