@@ -12,6 +12,8 @@ from reverie.agent import Dreamer
 
 import reverie
 from reverie.cli.main import main
+from reverie.cli.replay_step import page
+from reverie.dreamer import Dreamer
 from reverie.errors import CheckpointError
 from reverie.replay import Replay
 from reverie.training.digest import digest
@@ -106,7 +108,9 @@ def test_too_many_in_a_row_end_the_run(
     assert "model/reward_loss" in found.not_finite and not any(entry.not_finite for entry in found.weights)
     assert [entry.name for entry in found.batch if entry.not_finite] == ["reward"]
     broken = {entry.name.split(".")[0] for entry in found.gradients if entry.not_finite}
-    assert broken == {"world_model", "behavior"}
+    assert broken == {"world_model"}
+    shown = "\n".join(page(found))
+    assert all(name in shown for name in ("model/reward_loss", "actor/loss", "critic/loss", "critic/gradient_norm"))
 
 
 def test_a_run_that_ended_goes_on_from_the_checkpoint_before(
@@ -163,7 +167,7 @@ def test_replay_step_shows_what_is_not_finite(
 
 def test_replay_step_wants_a_failed_update(tmp_path: Path) -> None:
     agent = train(tmp_path / "run")
-    agent.save(tmp_path / "agent")
+    reverie.save(agent, tmp_path / "agent")
     with pytest.raises(CheckpointError, match="holds no failed update"):
         repeat(tmp_path / "agent")
     with pytest.raises(CheckpointError, match="There is no checkpoint at"):

@@ -58,7 +58,7 @@ def page(found: "Repeated") -> list[str]:
         if not found.world_model_alone:
             lines.append("The world model could not learn, and so gave actor and critic nothing to learn from.")
     lines += ["", "[bold]Metrics[/]"]
-    others = [name for name in found.now if name.endswith(("_loss", "_norm")) and name not in found.not_finite]
+    others = [name for name in found.now if name.endswith(("loss", "_norm")) and name not in found.not_finite]
     lines += [f"  {name:34}{_value(found.now[name])}" for name in (*broken, *others) if name in found.now]
     lines += ["", "[bold]Batch[/]", *map(_line, found.batch)]
     spoiled = [entry for entry in found.weights if entry.not_finite]
