@@ -1,4 +1,4 @@
-"""Is training slower than in an older checkout? The same run in both by turns, compared pair by pair.
+"""Compare the time of training with that of another checkout: the same run in both, interleaved, pair by pair.
 
     git worktree add ../before COMMIT
     python benchmarks/against.py ../before --rounds 8 --out results/against.jsonl
@@ -33,7 +33,7 @@ SETTINGS = shlex.split(
 
 
 def train(checkout: Path, steps: int, folder: Path) -> dict[str, float]:
-    """Seconds from the first row after an update to the last, and of processor time in all."""
+    """Return the seconds from the first row after an update to the last, and those of the processor in all."""
     command = [sys.executable, "-m", "reverie", "train", "ALE/Boxing-v5", "--logdir", str(folder), *SETTINGS]
     environment = {**os.environ, "PYTHONPATH": str(checkout / "src"), "OMP_NUM_THREADS": "1"}
     before = os.times()
@@ -45,16 +45,16 @@ def train(checkout: Path, steps: int, folder: Path) -> dict[str, float]:
 
 
 def revision(checkout: Path) -> str:
-    """Its commit."""
+    """Return the commit of a checkout."""
     command = ["git", "rev-parse", "--short", "HEAD"]
     found = subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=True)
     return found.stdout.strip()
 
 
 def main() -> int:
-    """Train by turns, and compare."""
+    """Train in both checkouts, interleaved, and compare."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("checkout", type=Path, help="the older one")
+    parser.add_argument("checkout", type=Path, help="worktree of another commit")
     parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--steps", type=int, default=1300)
     parser.add_argument("--out", type=Path, help="file that one line with the outcome is added to")

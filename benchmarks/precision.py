@@ -21,14 +21,16 @@ from typing import Any
 import numpy as np
 import torch
 from conditions import machine
-from reverie.agent import Dreamer
-from reverie.behavior.imagination import Trajectory, imagine
-from reverie.behavior.losses import actor_loss, value_targets
-from reverie.networks.layers import OutputLinear
 from torch import Tensor, nn
 
+from reverie.acting import to_tensors
+from reverie.agents import build_agent
 from reverie.bench.examples import example_spec, random_batch
 from reverie.config import preset
+from reverie.dreamer import Dreamer
+from reverie.dreamer.actor_critic import actor_loss, lambda_return
+from reverie.dreamer.imagination import Trajectory, make_trajectory
+from reverie.dreamer.layers import OutputLinear
 
 VALUES = (0.0, 8.0, 32.0, 64.0)
 FLOAT32_FORWARD = OutputLinear.forward
@@ -46,29 +48,27 @@ def outputs_in(name: str) -> Iterator[None]:
 
 def evaluate(agent: Dreamer, trajectory: Trajectory, bf16: bool) -> tuple[Tensor, Tensor]:
     """Return the advantages [H-1, N] and the actor's gradient, flattened, on fixed rollouts."""
-    model, behavior = agent.world_model, agent.behavior
-    behavior.actor.zero_grad()
+    model, actor_critic = agent.world_model, agent.actor_critic
     with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
         with torch.no_grad():
-            discount = torch.cat([trajectory.discount[:1], model.discount(trajectory.feat)[1:]])
-            weight = torch.cat([torch.ones_like(discount[:1]), discount[:-1]]).cumprod(0)
-            scored = trajectory._replace(reward=model.reward(trajectory.feat), discount=discount, weight=weight)
-            value = behavior.target_critic(trajectory.feat)
-            target = value_targets(scored, value, behavior.config.return_lambda)
+            is_terminal = trajectory.discount[0] == 0
+            scored = make_trajectory(model, trajectory.feat, trajectory.action, is_terminal)
+            value = actor_critic.target_critic(trajectory.feat)
+            return_lambda = actor_critic.config.return_lambda
+            target = lambda_return(scored.reward[:-1], value[:-1], scored.discount[:-1], value[-1], return_lambda)
         weights = {"dynamics_weight": 0.0, "reinforce_weight": 1.0, "entropy_weight": 0.0}
-        loss, _ = actor_loss(behavior.actor, scored, target, value, **weights)
-    loss.backward()
-    gradient = torch.cat([p.grad.flatten() for p in behavior.actor.parameters() if p.grad is not None])
-    return target[1:] - value[:-2], gradient
+        loss, _ = actor_loss(actor_critic.actor, scored, target, value, **weights)
+    gradients = torch.autograd.grad(loss, list(actor_critic.actor.parameters()))
+    return target[1:] - value[:-2], torch.cat([gradient.flatten() for gradient in gradients])
 
 
 def errors(agent: Dreamer, trajectory: Trajectory, value: float) -> list[dict[str, Any]]:
     """Compare both precisions of the output layers with float32 throughout, where values are about `value`."""
-    behavior, model, gamma = agent.behavior, agent.world_model, agent.config.world_model.discount
+    actor_critic, model, gamma = agent.actor_critic, agent.world_model, agent.config.world_model.discount
     model.reward_head[-1].bias.data.fill_((1 - gamma) * value)
     model.discount_head[-1].bias.data.fill_(math.log(gamma / (1 - gamma)))
-    behavior.target_critic.load_state_dict(behavior.critic.state_dict())
-    behavior.target_critic.mlp[-1].bias.data.fill_(value)
+    actor_critic.target_critic.load_state_dict(actor_critic.critic.state_dict())
+    actor_critic.target_critic.mlp[-1].bias.data.fill_(value)
     advantage, gradient = evaluate(agent, trajectory, bf16=False)
     rows = []
     for name in ("bf16", "fp32"):
@@ -110,26 +110,21 @@ def main() -> int:
     options = parser.parse_args()
     torch.set_num_threads(1)
     config = preset(options.preset).override(precision="bf16", device="cpu")
-    agent = Dreamer(config, example_spec(options.preset), seed=0)
-    batch = agent.to_tensors(random_batch(agent.spec, config.replay.batch_length, config.replay.batch_size))
-    data = agent.world_model.preprocess(batch)
+    agent = Dreamer(config, example_spec(options.preset), seed=0, dtype=torch.bfloat16)
+    batch = to_tensors(random_batch(agent.spec, config.replay.batch_length, config.replay.batch_size), agent.device)
+    model, actor_critic = agent.world_model, agent.actor_critic
     generator = torch.Generator().manual_seed(0)
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        noise = agent.world_model.rssm.latents.draw_noise(tuple(data["is_first"].shape), generator)
-        embed = agent.world_model.encoder(data)
-        posterior, _ = agent.world_model.rssm.observe(embed, data["action"], data["is_first"], None, noise)
-        start = posterior.map(lambda part: part.flatten(0, 1))
-        terminal = data["is_terminal"].flatten()
-        drawn = agent.behavior.draw_noise(agent.world_model, len(terminal), generator)
-        horizon = agent.behavior.config.horizon
-        trajectory = imagine(agent.world_model, agent.behavior.actor, start, terminal, horizon, drawn)
-    if not isinstance(trajectory.feat, Tensor):  # sparse features of the fast path
-        trajectory = trajectory._replace(feat=trajectory.feat.dense(), actor_hidden=None)
+    with torch.no_grad(), agent.autocast():
+        noise = model.rssm.latents.draw_noise(tuple(batch["is_first"].shape), generator)
+        start = model.infer(batch, noise=noise).posterior.map(lambda part: part.flatten(0, 1))
+        terminal = batch["is_terminal"].flatten()
+        drawn = actor_critic.draw_noise(model, len(terminal), generator)
+        trajectory = actor_critic.imagine(model, start, terminal, drawn)
     agent.world_model.discount_head[-1].weight.data.mul_(0.1)
     rows = [row for value in VALUES for row in errors(agent, trajectory, value)]
     for row in rows:
         print(json.dumps(row), flush=True)
-    timing = seconds_ratio(agent, batch, options.rounds)
+    timing = seconds_ratio(build_agent(config, agent.spec, seed=0), batch, options.rounds)
     print(json.dumps(timing), flush=True)
     if options.out:
         line = {"preset": options.preset, "errors": rows, "timing": timing, "machine": machine(), "threads": 1}

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 import torch
-from reverie.agent import Dreamer
 
 import reverie
-from reverie.checkpoints import write_checkpoint
+from reverie.agents import save_agent
+from reverie.dreamer import Dreamer
 from reverie.specs import EnvSpec
 from tests.helpers.agents import ATARI_IMAGE, DISCRETE, tiny
 
@@ -92,7 +92,7 @@ def test_without_time_nothing_begins(tmp_path: Path) -> None:
 def test_weights_in_pieces(weights: ModuleType, tmp_path: Path) -> None:
     agent = Dreamer(tiny(), EnvSpec(ATARI_IMAGE, DISCRETE))
     agent.agent_steps = 7
-    write_checkpoint(tmp_path / "step-000000007", 7, agent.snapshot())
+    save_agent(agent, tmp_path / "step-000000007")
     out = tmp_path / "out"
     out.mkdir()
     told = weights.split(tmp_path / "step-000000007", out, piece=50_000)
@@ -111,10 +111,19 @@ def test_weights_in_pieces(weights: ModuleType, tmp_path: Path) -> None:
 
 def test_paths_that_differ_are_noticed(paths: ModuleType) -> None:
     shape: dict[str, Any] = {"replay.batch_size": 2, "replay.batch_length": 4, "training.device": "cpu"}
-    plain = reverie.preset("debug").override(**shape)
-    same = paths.compare(plain, plain, paths.SAME_KERNELS, updates=2)
+    config = reverie.preset("debug").override(**shape)
+
+    def compare(limits: dict[str, float], **settings: float) -> dict[str, Any]:
+        other = paths.fast(config.override(**settings))
+        return paths.compare(paths.fast(config), other, limits, updates=2)
+
+    same = compare(paths.SAME_KERNELS)
     assert same["passed"] and same["exact"]
-    other = plain.override(**{"world_model.optimizer.lr": 2e-3})
-    assert not paths.compare(plain, other, paths.SAME_KERNELS, updates=2)["passed"]
-    broken = plain.override(**{"world_model.kl.scale": 1e38})
-    assert not paths.compare(plain, broken, paths.HALF, updates=2)["passed"]
+    assert not compare(paths.SAME_KERNELS, **{"world_model.optimizer.lr": 2e-3})["passed"]
+    assert not compare(paths.HALF, **{"world_model.kl.scale": 1e38})["passed"]
+
+
+def test_paths_every_comparison_runs_on_a_cpu(paths: ModuleType) -> None:
+    rows = {name: compare() for name, compare in paths.comparisons("cpu", tiny=True)}
+    assert all(row["passed"] for row in rows.values()), rows
+    assert rows["restored"]["exact"] and rows["the same again"]["exact"]

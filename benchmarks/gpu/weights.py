@@ -45,7 +45,7 @@ def join(out: Path, folder: Path) -> None:
     """Write an agent's folder; ends with a message if a piece is missing or damaged."""
     from safetensors.torch import load
 
-    from reverie import Dreamer
+    from reverie import Dreamer, save
     from reverie.config import from_dict
     from reverie.specs import EnvSpec
 
@@ -59,10 +59,10 @@ def join(out: Path, folder: Path) -> None:
     data = b"".join(parts)
     if sha256(data) != index["sha256"]:
         sys.exit(f"The pieces in {out} do not belong together: the whole does not have its checksum.")
-    agent = Dreamer(from_dict(index["config"]), EnvSpec.from_json(index["spec"]), device="cpu")
+    agent = Dreamer(from_dict(index["config"]), EnvSpec.from_json(index["spec"]))
     agent.load_state_dict({name: value.float() for name, value in load(data).items()})
     agent.updates, agent.agent_steps = index["updates"], index["agent_steps"]
-    agent.save(folder)
+    save(agent, folder)
 
 
 def sha256(data: bytes) -> str:
