@@ -274,10 +274,3 @@ def test_pictures_reach_tensorboard(tmp_path: Path) -> None:
     assert (strip.step, strip.width, strip.height) == (10, 7, 5)
     assert (dream.step, dream.width, dream.height) == (10, 6, 4)
     assert dream.encoded_image_string == gif.read_bytes()
-
-
-def test_restored_metrics_of_an_earlier_version_have_no_evaluations() -> None:
-    """They were averages there, which the next row must not take for an evaluation of its step."""
-    metrics = Metrics()
-    metrics.restore({"sums": {"eval/return": [36.5, 2], "train/return": [20.0, 2]}}, torch.device("cpu"))
-    assert metrics.mean() == {"train/return": 10.0}

@@ -51,7 +51,7 @@ def digest(run: Path) -> dict[str, str]:
             "weights": _hash(files),
             "state": _hash(_without_chance(snapshot.state)),
             "replay": stored,
-            "metrics": _hash(_rows(folder, loop["state"].get("rows"))),
+            "metrics": _hash(_rows(folder, loop["state"]["rows"])),
             "videos": _hash({name: content for name, content in videos.items() if _number(name) <= step}),
         }
         return {**parts, "run": _hash(parts)}
@@ -64,17 +64,14 @@ def _hash(value: Any) -> str:
 def _without_chance(state: dict[str, Any]) -> dict[str, Any]:
     """Without times, the machine, and the replay's checksums, which cover the number that was drawn for its folder."""
     loop = {**state["loop"], "state": {**state["loop"]["state"], "seconds": 0.0}}
-    loop["state"].pop("rows_sha256", None)
-    loop["metrics"] = {
-        name: part for name, part in loop.get("metrics", {}).items() if name not in ("seconds", "elapsed")
-    }
-    loop.pop("machine", None)
+    del loop["state"]["rows_sha256"], loop["machine"]
+    loop["metrics"] = {name: part for name, part in loop["metrics"].items() if name not in ("seconds", "elapsed")}
     streams = [{key: stream[key] for key in stream if key != "checksum"} for stream in loop["replay"]["streams"]]
     loop["replay"] = {**loop["replay"], "streams": streams}
     return {**state, "loop": loop}
 
 
-def _rows(folder: RunFolder, count: int | None) -> list[dict[str, float]]:
+def _rows(folder: RunFolder, count: int) -> list[dict[str, float]]:
     """The first rows of metrics, without what time decides."""
     rows = read_metrics(folder.metrics)[:count] if folder.metrics.is_file() else []
     return [{name: value for name, value in row.items() if not name.startswith(_OF_TIME)} for row in rows]

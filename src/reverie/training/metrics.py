@@ -187,15 +187,13 @@ class Metrics:
     def restore(self, state: Mapping[str, Any], device: torch.device) -> None:
         """Go on from what `state` returned, perhaps in another process; `device` is where tensors are added up now."""
         self._reset()
-        self._start -= state.get("elapsed", 0.0)
-        # Evaluations are never averaged; a run of an earlier version may have added them.
-        sums = {name: entry for name, entry in state.get("sums", {}).items() if not name.startswith("eval/")}
-        self._sums = {name: (total, count) for name, (total, count) in sums.items()}
+        self._start -= state["elapsed"]
+        self._sums = {name: (total, count) for name, (total, count) in state["sums"].items()}
         dtype = torch.float32 if device.type == "mps" else torch.float64
-        for names, sums, count in state.get("tensor_sums", []):
+        for names, sums, count in state["tensor_sums"]:
             self._tensor_sums[tuple(names), device] = torch.tensor([*sums, count], dtype=dtype, device=device)
-        self._amounts = dict(state.get("amounts", {}))
-        self._seconds = dict(state.get("seconds", {}))
+        self._amounts = dict(state["amounts"])
+        self._seconds = dict(state["seconds"])
 
 
 def _number(value: float) -> float | None:

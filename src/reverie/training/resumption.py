@@ -10,7 +10,7 @@ from reverie.files import Unreadable, read_whole
 from reverie.replay import INDEX
 from reverie.training.metrics import MetricsWriter, kept_rows
 from reverie.training.run_folder import RunFolder, config_changes
-from reverie.training.run_state import LoopState, as_finished
+from reverie.training.run_state import LoopState
 
 
 def finished_steps(folder: RunFolder) -> int:
@@ -22,7 +22,7 @@ def finished_steps(folder: RunFolder) -> int:
     newest = Checkpoints(folder.checkpoints).latest()
     assert newest is not None
     with understood(newest):
-        return operator.index(as_finished(read_state(newest)["loop"]["state"])["finished_at"])
+        return operator.index(read_state(newest)["loop"]["state"]["finished_at"])
 
 
 def nothing_to_do(done: int, config: Config, saved: Config) -> str:
@@ -59,7 +59,7 @@ def check_files(folder: RunFolder, snapshot: Snapshot) -> None:
             "the replay is lost, and only the weights are left."
         )
     with understood("The checkpoint"):
-        kept_rows(folder.metrics, operator.index(snapshot.state["loop"]["state"].get("rows", 0)))
+        kept_rows(folder.metrics, operator.index(snapshot.state["loop"]["state"]["rows"]))
 
 
 def compare_files(folder: RunFolder, state: LoopState, writer: MetricsWriter, step: int) -> list[str]:

@@ -126,12 +126,12 @@ class RunState:
         """
         agents.restore(self.agent, snapshot)
         loop = snapshot.state["loop"]
-        self.loop = LoopState(**as_finished(loop["state"]))
+        self.loop = LoopState(**loop["state"])
         for name, every in self.due.items():
-            every.last = self.loop.last_due.get(name)
+            every.last = self.loop.last_due[name]
         restore_numpy(self.sample_rng, loop["sample_rng"])
         restore_numpy(self.prefill_rng, loop["prefill_rng"])
-        self.metrics.restore(loop.get("metrics", {}), self.agent.device)
+        self.metrics.restore(loop["metrics"], self.agent.device)
         self.replay.check(loop["replay"])
         if self.loop.steps >= self.agent.config.training.prefill and (
             self.loop.episodes > 0 or self.agent.config.replay.sampling == "steps"
@@ -139,7 +139,7 @@ class RunState:
             self.replay.check_sampleable()  # with the settings of now
         if not self.replay.rewind(loop["replay"]):
             self.notices.append(_MISSING)
-        if said := otherwise(loop.get("machine", {}), conditions(self.agent.config)):
+        if said := otherwise(loop["machine"], conditions(self.agent.config)):
             self.notices.append(said)
         if not loop["state"]["steps"]:
             return  # No environment has been reset yet.
@@ -185,7 +185,7 @@ class RunState:
     def _restore_environments(self, snapshot: Snapshot) -> list[str]:
         """For each environment why it could not be put back; empty if it could."""
         state, tensors = snapshot.state, snapshot.tensors
-        saved, latest = state["loop"].get(ENVIRONMENTS, []), tensors.get(COLLECTOR, {})
+        saved, latest = state["loop"][ENVIRONMENTS], tensors[COLLECTOR]
 
         def none(reason: str) -> list[str]:
             return [reason] * self.env.num_envs
@@ -204,13 +204,8 @@ class RunState:
             partial(self.replay.latest_episode, number, env.step + 1) for number, env in enumerate(envs)
         ]
         problems = self.worker.start(lambda: self.collector.put_back(rows, envs, episodes)).result()
-        self.policy.state = _remembered(tensors.get(POLICY, {}), self.agent.device)
+        self.policy.state = _remembered(tensors[POLICY], self.agent.device)
         return problems
-
-
-def as_finished(state: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the loop's state with `finished_at`: its steps, if it is from before there was that field."""
-    return {"finished_at": state["steps"], **state}
 
 
 def _what_matters(env: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from reverie.replay import INDEX, examine
 from reverie.replay import repair as repair_replay
 from reverie.shell import command_line
 from reverie.specs import EnvSpec
-from reverie.training.about import ABOUT, read_about
+from reverie.training.about import ABOUT
 from reverie.training.locks import is_held
 from reverie.training.run_folder import LOCK, RunFolder
 
@@ -174,9 +174,6 @@ def _about(folder: RunFolder, found: Verification) -> None:
     remedy = "nothing: it only says how the run was started, and is not read when the run goes on"
     try:
         data = read_whole(path)
-        if read_about(folder.path).keys() == {"preset", "variant", "starts"}:
-            found.unchecked.append(f"{ABOUT}: written before it had a checksum")
-            return
         unseal(data)
         found.sound.append(ABOUT)
     except Unreadable as error:
@@ -185,10 +182,10 @@ def _about(folder: RunFolder, found: Verification) -> None:
 
 def _metrics(folder: RunFolder, newest: Snapshot | None, found: Verification) -> None:
     name = folder.metrics.name
-    state = newest.state["loop"]["state"] if newest else {}
-    if not state.get("rows_sha256"):
+    if newest is None:
         found.unchecked.append(f"{name}: no checkpoint has a checksum of it")
         return
+    state = newest.state["loop"]["state"]
     remedy = "put it back from a copy; learning does not need it, curves and reports do"
     try:
         lines = read_whole(folder.metrics).splitlines(keepends=True) if state["rows"] else []
@@ -224,7 +221,7 @@ def _is_cut_short(line: bytes) -> bool:
 
 
 def _videos(folder: RunFolder, newest: Snapshot | None, found: Verification) -> None:
-    known = newest.state["loop"]["state"].get("videos", {}) if newest else {}
+    known = newest.state["loop"]["state"]["videos"] if newest else {}
     sound = 0
     for name, sha256 in known.items():
         what = ""
