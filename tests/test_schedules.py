@@ -1,10 +1,10 @@
 """Durations in environment frames; the forms themselves are compared with the release in tests/parity/test_misc.py."""
 
 import pytest
-from reverie.agent import Dreamer
 
 from reverie.config import Config, KLConfig, config_in_steps, parse_schedule
 from reverie.config.schedules import in_steps
+from reverie.dreamer import Dreamer
 from reverie.errors import ConfigError
 from reverie.specs import EnvSpec
 from tests.helpers.agents import ATARI_IMAGE, DISCRETE, tiny
@@ -51,11 +51,12 @@ def test_every_schedule_of_a_configuration_is_counted_in_steps() -> None:
     agent = Dreamer(config, EnvSpec(ATARI_IMAGE, DISCRETE))
     assert agent.config == config  # a checkpoint keeps what the user wrote
     agent.agent_steps = 10
-    numbers = agent._scalars()
+    numbers = agent.scheduled_values()
     expected = {"kl_scale", "free_nats", "entropy_weight", "dynamics_weight", "reinforce_weight"}
+    expected |= {"model_lr", "actor_lr", "critic_lr"}
     assert {name for name in numbers if numbers[name] == 0.375} >= expected
     for optimizer in (agent.model_optimizer, agent.actor_optimizer, agent.critic_optimizer):
-        assert optimizer._lr(10) == 0.375
+        assert optimizer.learning_rate(10) == 0.375
 
 
 def test_a_setting_may_count_frames() -> None:

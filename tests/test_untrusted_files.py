@@ -13,12 +13,13 @@ import pytest
 import tomlkit
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reverie.agent import Dreamer
 
 import reverie
+from reverie.agents import load_agent
 from reverie.analysis.runs import read_run
 from reverie.checkpoints import read_checkpoint
 from reverie.config import load_config
+from reverie.dreamer import Dreamer
 from reverie.errors import ReverieError
 from reverie.files import seal
 from reverie.training.about import read_about
@@ -66,9 +67,9 @@ def refused_or_done(*uses: Callable[[], Any]) -> bool:
 
 
 def acts(agent: Dreamer) -> None:
-    """It is one."""
-    observations = agent.spec.observations
-    action, _ = agent.act({key: np.zeros((1, *spec.shape), spec.dtype) for key, spec in observations.items()})
+    """Assert that the agent chooses an action."""
+    policy, observations = reverie.AgentPolicy(agent), agent.spec.observations
+    action = policy({key: np.zeros((1, *spec.shape), spec.dtype) for key, spec in observations.items()})
     assert action.shape == (1, agent.spec.action.size)
 
 
@@ -81,7 +82,7 @@ def test_states(run: Path, data: st.DataObject) -> None:
     made_up = data.draw(spoiled(content))
     put(folder, "state.json", json.dumps(made_up).encode())
     try:
-        refused_or_done(lambda: Dreamer.load(folder, "cpu"), lambda: verify(run), lambda: digest(run))
+        refused_or_done(lambda: load_agent(folder, "cpu"), lambda: verify(run), lambda: digest(run))
     finally:
         put(folder, "state.json", json.dumps(content).encode())
 
@@ -112,7 +113,7 @@ def test_tensors(run: Path, name: str, data: st.DataObject) -> None:
     before = (folder / f"{name}.safetensors").read_bytes()
     put(folder, f"{name}.safetensors", data.draw(spoiled_safetensors(before)))
     try:
-        refused_or_done(lambda: acts(Dreamer.load(folder, "cpu")), lambda: verify(run))
+        refused_or_done(lambda: acts(load_agent(folder, "cpu")), lambda: verify(run))
     finally:
         put(folder, f"{name}.safetensors", before)
 
@@ -181,8 +182,8 @@ def test_it_would_be_noticed(run: Path) -> None:
         changed = json.loads(json.dumps(content))
         changed["config"]["world_model"][path] |= size
         put(folder, "state.json", json.dumps(changed).encode())
-        with pytest.raises(ReverieError, match="not of the sizes"):
-            Dreamer.load(folder)
+        with pytest.raises(ReverieError, match="do not have the sizes"):
+            load_agent(folder)
     with pytest.raises(OSError), little_memory(1 << 28):
         mmap.mmap(-1, 1 << 29)
 

@@ -43,10 +43,10 @@ def test_rates(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
 
     def act(*_: Any, **__: Any) -> Any:
         clock.now += 0.5
-        return np.tile(np.eye(2, dtype=np.float32)[0], (3, 1)), None
+        return np.tile(np.eye(2, dtype=np.float32)[0], (3, 1))
 
     monkeypatch.setattr(Collector, "_arrive", step)
-    monkeypatch.setattr("reverie.acting.Player.act", act)
+    monkeypatch.setattr(collect.AgentPolicy, "__call__", act)
     config = preset("vector").override(**{"env.num_envs": 3, "env.parallel": False})
     result = collect.measure_collect(config, "vector", repeats=2, seconds=2)
     assert result["without_policy_steps_per_second_all"] == [12.0, 12.0]

@@ -7,14 +7,15 @@ from typing import Any
 
 import pytest
 import torch
-from reverie.agent import Dreamer
 from rich.cells import cell_len
 from rich.console import Console
 
+from reverie.agents import parameter_counts
 from reverie.bench.examples import example_spec
 from reverie.cli import bench as command
 from reverie.cli import main as cli
 from reverie.config import preset
+from reverie.dreamer import Dreamer
 
 TINY = {
     "train-step": "--preset debug --repeats 2 --behavior.horizon 2",
@@ -99,7 +100,7 @@ def test_settings_of_an_update(capsys: pytest.CaptureFixture[str]) -> None:
     agent = Dreamer(preset("debug"), example_spec("debug"), seed=0)
     assert (result["batch"], result["length"], result["precision"]) == (2, 5, "bf16")
     assert len(result["seconds_all"]) == 3
-    trained = sum(p.numel() for p in agent.parameters()) - agent.parameter_counts()["target_critic"]
+    trained = sum(p.numel() for p in agent.parameters()) - parameter_counts(agent)["target_critic"]
     assert result["parameters"] == trained
 
 
@@ -155,4 +156,4 @@ def test_a_missing_device(capsys: pytest.CaptureFixture[str], name: str) -> None
 
 @pytest.mark.parametrize(("name", "parameters"), [("atari", 22_245_398), ("atari-small", 4_200_718)])
 def test_sizes_of_the_presets(name: str, parameters: int) -> None:
-    assert Dreamer(preset(name), example_spec(name), seed=0).parameter_counts()["trained"] == parameters
+    assert parameter_counts(Dreamer(preset(name), example_spec(name), seed=0))["trained"] == parameters

@@ -2,8 +2,8 @@
 
 import numpy as np
 import torch
-from reverie.agent import Dreamer
 
+from reverie.dreamer import Dreamer
 from reverie.specs import ActionSpec, ArraySpec, EnvSpec
 from reverie.training.dreams import draw_dream
 from reverie.video import OTHER

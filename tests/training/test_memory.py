@@ -31,8 +31,8 @@ MEASURED_OTHERWISE: list[tuple[str, int, dict[str, int], int]] = [
     ("dmc-proprio", 8, {"behavior.horizon": 60}, 2004),
     ("demo", 32, {"behavior.horizon": 60}, 263),
     ("vector", 64, {f"{RSSM}deter": 1024}, 226),
-    ("vector", 64, {f"{RSSM}variables": 64, f"{RSSM}classes": 64}, 799),
-    ("minatar", 32, {f"{RSSM}variables": 64, f"{RSSM}classes": 64}, 448),
+    ("vector", 64, {f"{RSSM}stoch": 64, f"{RSSM}classes": 64}, 799),
+    ("minatar", 32, {f"{RSSM}stoch": 64, f"{RSSM}classes": 64}, 448),
     ("minatar", 32, {f"{RSSM}deter": 1024, "behavior.horizon": 40}, 264),
     ("debug", 1000, dict.fromkeys(DEPTH, 1), 1385),
 ]

@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from reverie.agent import Dreamer
 from safetensors.numpy import load_file
 from torch import Tensor
 
 import reverie
-from reverie.acting import ActState
+from reverie.acting import to_tensors
+from reverie.agents import build_agent
 from reverie.config import Config, EnvConfig
+from reverie.dreamer import ActState, Dreamer
 from reverie.envs import make_env
 from reverie.errors import ReplayError
 from reverie.replay import Replay
@@ -97,7 +98,7 @@ def one_after_the_other(config: Config, folder: Path) -> tuple[dict[str, Tensor]
     """
     env_seed, sample_seed, prefill_seed = np.random.SeedSequence((config.training.seed, 0)).spawn(3)
     env = make_env(config.env, int(env_seed.generate_state(1)[0]), environments.Catch)
-    agent = Dreamer(config, env.spec)
+    agent = build_agent(config, env.spec)
     replay = Replay(folder, env.spec.step, config.replay, env.num_envs)
     collector, rng = Collector(env), np.random.default_rng(sample_seed)
     actions: list[np.ndarray] = []
@@ -106,20 +107,20 @@ def one_after_the_other(config: Config, folder: Path) -> tuple[dict[str, Tensor]
 
     def decide(step: Step) -> np.ndarray:
         nonlocal state
-        action, state = acting.act(step, state, generator=agent.act_generator)
-        actions.append(action)
-        return action
+        action, state = acting.act(to_tensors(step, agent.device), state, generator=agent.act_generator)
+        actions.append(action.numpy())
+        return actions[-1]
 
     random_policy = RandomPolicy(env.spec.action, np.random.default_rng(prefill_seed))
     steps = 0
     while steps < config.training.steps:
         prefilling = steps < config.training.prefill
         if steps == config.training.prefill:
-            agent.train_step(replay.sample(rng))
+            agent.train_step(to_tensors(replay.sample(rng), agent.device))
         acting = deepcopy(agent)
         if not prefilling:
             for _ in range(config.training.train_steps):
-                agent.train_step(replay.sample(rng))
+                agent.train_step(to_tensors(replay.sample(rng), agent.device))
         count = 1 if prefilling else min(config.training.train_every, config.training.steps - steps)
         for _ in range(count):
             for step, rows in collector.collect(random_policy if prefilling else decide).steps:

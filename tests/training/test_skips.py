@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from reverie.agent import Dreamer
 
 import reverie
 from reverie.cli.main import main

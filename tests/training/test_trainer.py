@@ -54,8 +54,9 @@ BOTH = pytest.mark.parametrize("overlap", ["off", "on"])
 EXPECTED = {
     *(f"model/{name}_loss" for name in ("image", "reward", "discount", "kl")),
     *(f"model/{name}" for name in ("kl", "prior_entropy", "posterior_entropy", "gradient_norm")),
-    *(f"behavior/{name}" for name in ("actor_loss", "critic_loss", "actor_entropy", "value")),
-    *(f"behavior/{name}" for name in ("return_mean", "return_std", "actor_gradient_norm")),
+    *(f"actor/{name}" for name in ("loss", "entropy", "gradient_norm")),
+    *(f"critic/{name}" for name in ("loss", "value", "gradient_norm")),
+    *(f"imagination/{name}" for name in ("return_mean", "return_std")),
     *(f"train/{name}" for name in ("return", "length")),
     *("eval/return", "speed/frames_per_second", "speed/updates_per_second", "time/learn", "time/collect"),
 }
@@ -156,7 +157,7 @@ def test_resumed_run_goes_on_with_everything(tmp_path: Path) -> None:
     second = train(environments.Catch, tmp_path, resume=True, steps=240)
     assert second.agent_steps == 240
     assert second.updates == first.updates + 15
-    assert second.model_optimizer.updates == second.updates
+    assert float(second.model_optimizer.num_steps) == second.updates
     steps = [row["step"] for row in read_metrics(tmp_path)]
     assert steps == sorted(steps)
     assert steps[-1] == 240
@@ -170,15 +171,14 @@ def test_resuming_a_finished_run_changes_nothing(tmp_path: Path) -> None:
 
 def test_saved_agent_acts_alike(tmp_path: Path) -> None:
     agent = train(environments.Catch, tmp_path / "run")
-    agent.save(tmp_path / "agent")
+    reverie.save(agent, tmp_path / "agent")
     obs = {"image": np.random.default_rng(0).integers(0, 255, (2, 64, 64, 1), dtype=np.uint8)}
     loaded = reverie.load(tmp_path / "agent")
     for which in (agent, loaded):
         which.act_generator.manual_seed(0)
-    expected, state = agent.act(obs)
-    actual, loaded_state = loaded.act(obs)
-    np.testing.assert_array_equal(expected, actual)
-    np.testing.assert_array_equal(agent.act(obs, state)[0], loaded.act(obs, loaded_state)[0])
+    policy, loaded_policy = reverie.AgentPolicy(agent), reverie.AgentPolicy(loaded)
+    for _ in range(2):
+        np.testing.assert_array_equal(policy(obs), loaded_policy(obs))
 
 
 def test_evaluating_twice_gives_the_same(tmp_path: Path) -> None:

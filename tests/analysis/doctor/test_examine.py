@@ -14,11 +14,10 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 from PIL import Image
-from reverie.agent import Dreamer
-from reverie.world_model.rssm import State
 from rich.console import Console
 
 import reverie.analysis.doctor.measure as module
+from reverie.agents import save_agent
 from reverie.analysis.doctor import RULES, Amount, Report, examine, find
 from reverie.analysis.doctor.measure import measure
 from reverie.analysis.doctor.page import WIDTH, page
@@ -27,6 +26,7 @@ from reverie.analysis.doctor.picture import PANELS, draw
 from reverie.analysis.doctor.serialize import to_json
 from reverie.cli import main as cli
 from reverie.config import Config, load_config, preset, to_toml
+from reverie.dreamer import Dreamer, State
 from reverie.errors import CheckpointError, ReplayError, ReverieError, RunError
 from reverie.replay import ReplayReader
 from reverie.specs import STEP_KEYS, ActionSpec, ArraySpec, EnvSpec, Step
@@ -81,8 +81,8 @@ def generator() -> torch.Generator:
 
 def constant(agent: Dreamer, reward: float, discount: float, value: float) -> None:
     """Heads and critics that say the same everywhere."""
-    behavior, model = agent.behavior, agent.world_model
-    heads = [(model.reward_head, reward), (behavior.critic.mlp, value), (behavior.target_critic.mlp, value)]
+    model, critics = agent.world_model, (agent.actor_critic.critic, agent.actor_critic.target_critic)
+    heads = [(model.reward_head, reward), *((critic.mlp, value) for critic in critics)]
     if agent.config.world_model.predict_discount:
         heads.append((model.discount_head, math.log(discount / (1 - discount))))
     with torch.no_grad():
@@ -166,7 +166,7 @@ def test_values_of_constant_heads() -> None:
         **{"world_model.discount": gamma, "behavior.return_lambda": lambda_, "behavior.horizon": horizon,
            "world_model.reward_transform": "identity"}
     )  # fmt: skip
-    agent = Dreamer(config, IMAGES, device="cpu")
+    agent = Dreamer(config, IMAGES)
     constant(agent, reward, discount, value)
     steps = random_steps(IMAGES)
     found = measure(agent, [steps], None, 3, generator())
@@ -195,11 +195,11 @@ def test_long_term_entropy_is_part_of_imagined_returns() -> None:
         **{"world_model.discount": gamma, "behavior.return_lambda": lambda_, "behavior.horizon": horizon,
            "behavior.long_term_entropy": True, "behavior.actor.entropy": weight}
     )  # fmt: skip
-    agent = Dreamer(config, IMAGES, device="cpu")
+    agent = Dreamer(config, IMAGES)
     constant(agent, 0, discount, value)
     with torch.no_grad():
-        agent.behavior.actor.head.weight.zero_()
-        agent.behavior.actor.head.bias.zero_()
+        agent.actor_critic.actor.head.weight.zero_()
+        agent.actor_critic.actor.head.bias.zero_()
     wanted = value
     for t in reversed(range(horizon)):
         going = gamma if t == 0 else discount
@@ -210,7 +210,7 @@ def test_long_term_entropy_is_part_of_imagined_returns() -> None:
 
 def test_ends_are_looked_up() -> None:
     """Terminal last steps count, those of a time limit do not."""
-    agent = Dreamer(preset("debug"), IMAGES, device="cpu")
+    agent = Dreamer(preset("debug"), IMAGES)
     constant(agent, 0, 0.25, 0)
     endings = random_steps(IMAGES, seed=1)
     endings["is_last"][-1] = True
@@ -222,7 +222,7 @@ def test_ends_are_looked_up() -> None:
 
 def test_at_ends_the_last_step_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     """With states that are the number of their step, and the predicted discount a hundredth of it."""
-    agent = Dreamer(preset("debug"), IMAGES, device="cpu")
+    agent = Dreamer(preset("debug"), IMAGES)
     endings = random_steps(IMAGES)
     endings["is_terminal"][-1] = True
     numbers = torch.arange(20.0)[:, None, None].expand(20, 4, 1)
@@ -238,7 +238,7 @@ def test_vectors_gaussians_and_continuous_actions(distribution: str, tmp_path: P
         **{"world_model.rssm.latents": "gaussian", "world_model.predict_discount": False,
            "world_model.normalize_vectors": True, "behavior.actor.distribution": distribution}
     )  # fmt: skip
-    agent = Dreamer(config, VECTORS, device="cpu")
+    agent = Dreamer(config, VECTORS)
     weights = {name: value.clone() for name, value in agent.state_dict().items()}
     found = measure(agent, [random_steps(VECTORS, seed=seed) for seed in range(2)], None, 3, generator())
     assert all(value.equal(weights[name]) for name, value in agent.state_dict().items())
@@ -251,7 +251,7 @@ def test_vectors_gaussians_and_continuous_actions(distribution: str, tmp_path: P
 
 
 def test_binary_latents(tmp_path: Path) -> None:
-    agent = Dreamer(preset("debug").override(**{"world_model.rssm.latents": "binary"}), IMAGES, device="cpu")
+    agent = Dreamer(preset("debug").override(**{"world_model.rssm.latents": "binary"}), IMAGES)
     found = measure(agent, [random_steps(IMAGES)], None, 3, generator())
     assert found.latents.classes == 2
     assert found.latents.max_entropy == pytest.approx(found.latents.variables * math.log(2))
@@ -259,7 +259,7 @@ def test_binary_latents(tmp_path: Path) -> None:
 
 
 def test_short_sequences_have_no_returns() -> None:
-    agent = Dreamer(preset("debug"), IMAGES, device="cpu")
+    agent = Dreamer(preset("debug"), IMAGES)
     found = measure(agent, [random_steps(IMAGES, length=6)], None, 5, generator())
     assert found.values.replayed is None and len(found.predictions["image"].model) == 2
     assert show(found)
@@ -371,7 +371,7 @@ def test_mistakes(trained: Path, tmp_path: Path) -> None:
         examine(trained, Amount(1, 5, 1000))
     with pytest.raises(ReverieError, match=r"\.svg, \.png, \.pdf"):
         draw(healthy(), [], tmp_path / "page.jpg")
-    Dreamer(preset("debug"), IMAGES, device="cpu").save(tmp_path / "saved")
+    save_agent(Dreamer(preset("debug"), IMAGES), tmp_path / "saved")
     with pytest.raises(RunError, match="has no replay"):
         examine(tmp_path / "saved", SMALL)
     config = Config().for_env("X-v0")

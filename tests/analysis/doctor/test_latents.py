@@ -4,10 +4,10 @@ import math
 
 import pytest
 import torch
-from reverie.world_model.latents import Categorical, Gaussian
 from torch import Tensor
 
 from reverie.analysis.doctor.latents import class_probabilities, information, measure_latents, one_by_one
+from reverie.dreamer.latents import Categorical, Gaussian
 
 
 class Binary:

@@ -69,7 +69,7 @@ def test_gradients_and_rows() -> None:
     for i, norm in enumerate([5.0, 11, 12, 8]):
         rows.append(
             row(i + 1, model__loss=1.0, model__image_loss=3.0, model__gradient_norm=norm,
-                behavior__actor_gradient_norm=99.0, train__return=float(i))
+                actor__gradient_norm=99.0, train__return=float(i))
         )  # fmt: skip
     rows[2]["model/image_loss"] = math.nan
     rows[3]["train/return"] = math.nan  # not something that is learnt

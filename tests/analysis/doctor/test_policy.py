@@ -4,9 +4,9 @@ import math
 
 import pytest
 import torch
-from reverie.networks.distributions import OneHot, TanhNormal, TruncatedNormal
 
 from reverie.analysis.doctor.policy import measure_policy
+from reverie.dreamer.distributions import OneHot, TanhNormal, TruncatedNormal
 
 
 def one_hot(*probabilities: list[float], sizes: tuple[int, ...] | None = None) -> OneHot:

@@ -5,14 +5,14 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from reverie.agent import Dreamer
-from reverie.world_model.model import Batch
-from reverie.world_model.rssm import State
 from torch import Tensor
 
+from reverie.acting import to_tensors
 from reverie.analysis.doctor import prediction
 from reverie.analysis.doctor.prediction import Horizons, add, horizons, open_loop_errors, same_episode, squared_errors
 from reverie.config import preset
+from reverie.dreamer import Dreamer, State
+from reverie.dreamer.world_model import Batch
 from reverie.specs import STEP_KEYS, ActionSpec, ArraySpec, EnvSpec
 
 SPEC = EnvSpec(
@@ -23,12 +23,12 @@ LENGTH, BATCH, CONTEXT = 8, 4, 3
 
 @pytest.fixture(scope="module")
 def agent() -> Dreamer:
-    return Dreamer(preset("debug"), SPEC, device="cpu")
+    return Dreamer(preset("debug"), SPEC)
 
 
 @pytest.fixture
 def seen(agent: Dreamer) -> tuple[Batch, State]:
-    """A batch whose sequence 1 begins anew at step 5, and its posterior states."""
+    """Return a batch whose sequence 1 starts an episode at step 5, and its posterior states."""
     rng = np.random.default_rng(0)
     steps = {
         key: rng.integers(0, 256, (LENGTH, BATCH, *spec.shape)).astype(spec.dtype)
@@ -39,9 +39,7 @@ def seen(agent: Dreamer) -> tuple[Batch, State]:
     steps["is_first"] = np.zeros((LENGTH, BATCH), bool)
     steps["is_first"][0] = steps["is_first"][5, 1] = True
     with torch.no_grad():
-        data = agent.world_model.preprocess(agent.to_tensors(steps))
-        embed = agent.world_model.encoder(data)
-        return data, agent.world_model.rssm.observe(embed, data["action"], data["is_first"])[0]
+        return agent.world_model.infer(to_tensors(steps, agent.device))
 
 
 def means(data: Batch) -> dict[str, Tensor]:
