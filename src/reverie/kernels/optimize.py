@@ -114,7 +114,8 @@ def _convert_cpu(target: nn.Module, names: frozenset[str]) -> None:
         elif "dense" in names and type(part) is Dense and FastDense.is_applicable(part):
             swap(part, FastDense, layer_results(part, (2, part.linear.in_features)))
         elif "convolutions" in names and type(part) is ConvLayer and FastConvLayer.is_applicable(part):
-            swap(part, FastConvLayer, layer_results(part, (1, 8, 8, part.conv.in_channels)))
+            size = 8 if isinstance(part.conv, nn.Conv2d) else 2
+            swap(part, FastConvLayer, layer_results(part, (1, size, size, part.conv.in_channels)))
     model = next((part for part in target.modules() if isinstance(part, WorldModel)), None)
     if "imagination" not in names or model is None:
         return

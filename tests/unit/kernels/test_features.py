@@ -38,14 +38,16 @@ def test_sparse_features_sliced_or_detached_stay_sparse(part: slice) -> None:
         lambda x: torch.cat([x, x], -1),
         lambda x: x.to(torch.bfloat16),
         lambda x: x.float(),
+        lambda x: x.cpu(),
         lambda x: torch.from_numpy(x.numpy().copy()),
         lambda x: F.linear(x, torch.ones(2, 16)),
         lambda x: torch.ops.aten.add.Tensor(x, x),
     ],
-    ids=["add", "mul", "flatten", "index", "columns", "cat", "cast", "float", "numpy", "linear", "aten"],
+    ids=["add", "mul", "flatten", "index", "columns", "cat", "cast", "float", "cpu", "numpy", "linear", "aten"],
 )
 def test_sparse_features_in_any_operation_are_the_dense_tensor(function: Callable[[Tensor], Tensor]) -> None:
     features, dense = make_features()
+    torch.testing.assert_close(features, dense, rtol=0, atol=0)
     result = function(features)
     assert not isinstance(result, SparseFeatures)
     assert torch.equal(result, function(dense))
