@@ -63,13 +63,21 @@ def commands(name: str) -> list[list[str]]:
 def test_links(name: str) -> None:
     folder = (ROOT / name).parent
     for label, target in LINK.findall(prose(name)):
-        if re.match(r"[a-z]+:", target) or target.startswith("#"):
+        if re.match(r"[a-z]+:", target):
             continue
-        path = folder / target.partition("#")[0]
+        file, _, anchor = target.partition("#")
+        path = folder / file if file else ROOT / name
         assert path.exists(), f"{name}: {target}"
+        assert not anchor or anchor in anchors(path), f"{name}: {target}"
         code = re.fullmatch(r"`((?:\w+\.)*\w+)`", label)
         if code and path.suffix == ".py":
             assert defines(path.resolve(), code[1]), f"{name}: {label} is not in {target}"
+
+
+def anchors(path: Path) -> set[str]:
+    """Return the anchors that GitHub gives to the headings of a page."""
+    headings = re.findall(r"^#+ (.*)$", FENCE.sub("", path.read_text(encoding="utf-8")), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def defines(path: Path, qualified_name: str) -> bool:
