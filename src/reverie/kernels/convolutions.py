@@ -105,7 +105,7 @@ class _FirstDeconvolution(torch.autograd.Function):
 
 
 class _Windows(torch.autograd.Function):
-    """What a convolution of stride 2 sees at each of its output pixels."""
+    """Inputs of a convolution of stride 2 at each of its output pixels."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, kernel: int) -> Tensor:

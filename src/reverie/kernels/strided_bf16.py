@@ -27,26 +27,26 @@ def available(dtype: torch.dtype) -> bool:
     return "amx_bf16" not in cpu_flags()
 
 
-def serve_convolve(image: Tensor, weight: Tensor) -> bool:
-    """Whether `convolve` takes them: channels by eights, and an even kernel; for odd ones oneDNN is faster."""
+def supports_convolve(image: Tensor, weight: Tensor) -> bool:
+    """Return whether `convolve` supports these: channels by eights, an even kernel (odd ones are faster in oneDNN)."""
     return available(image.dtype) and weight.shape[0] % 8 == 0 and weight.shape[3] % 2 == 0
 
 
-def serve_transposed(image: Tensor, weight: Tensor) -> bool:
-    """Whether `convolve_transposed` takes them: channels by eights, an even kernel, and whole blocks of positions."""
+def supports_transposed(image: Tensor, weight: Tensor) -> bool:
+    """Return whether `convolve_transposed` supports these: channels by eights, an even kernel, whole blocks."""
     kernel, together = weight.shape[2], _together(weight.shape[1])
     blocks = kernel % 2 == 0 and (image.shape[2] + kernel // 2 - 1) % together == 0
     return available(image.dtype) and weight.shape[0] % 8 == 0 and blocks
 
 
-def serve_kernel_gradient(image: Tensor, pixels: Tensor, kernel: int) -> bool:
-    """Whether `kernel_gradient` takes them: channels by eights, and runs of pixels that fill the lanes."""
+def supports_kernel_gradient(image: Tensor, pixels: Tensor, kernel: int) -> bool:
+    """Return whether `kernel_gradient` supports these: channels by eights, and runs of pixels that fill the lanes."""
     run = kernel * image.shape[3]
     return available(image.dtype) and pixels.shape[3] % 8 == 0 and run % LANES == 0
 
 
 def convolve(image: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """A convolution of [N, H, W, I] to [N, H', W', O] without gradient; with a bias, `elu(convolution + bias)`.
+    """Return a convolution of [N, H, W, I] to [N, H', W', O]; with a bias, `elu(convolution + bias)`.
 
     Args:
         image: dense, bfloat16.
@@ -70,9 +70,9 @@ def _pack_convolution(weight: Tensor) -> Tensor:
 def convolve_transposed(
     image: Tensor, weight: Tensor, size: tuple[int, int], bias: Tensor | None = None, elu: bool = True
 ) -> Tensor:
-    """A transposed convolution of [N, H, W, I] to [N, *size, O] without gradient, zero where nothing falls.
+    """Return a transposed convolution of [N, H, W, I] to [N, *size, O], zero at pixels without contribution.
 
-    With a bias, `elu(transposed convolution + bias)`, or without ELU.
+    With a bias it is `elu(transposed convolution + bias)`, or the same without ELU.
 
     Args:
         image: dense, bfloat16.
@@ -93,12 +93,12 @@ def convolve_transposed(
 
 
 def _together(channels: int) -> int:
-    """How many neighbouring positions are computed at once, so that few channels, too, fill the lanes."""
+    """Return the number of neighbouring positions to compute at once, so that few channels fill the lanes, too."""
     return 1 if channels % 4 == 0 else 4
 
 
 def _pack_transposed(weight: Tensor, together: int) -> Tensor:
-    """For blocks of `together` positions, whose run of pixels is as much longer than that of a single one."""
+    """Return a weight for blocks of `together` positions, whose run of pixels is longer by as many."""
     channels, out_channels, kernel, _ = weight.shape
     half = kernel // 2
     # [a, b, I, p, q, O] with kernel row 2a + p and column 2b + q; runs go from the left, where b is greatest.
@@ -110,7 +110,7 @@ def _pack_transposed(weight: Tensor, together: int) -> Tensor:
 
 
 def kernel_gradient(image: Tensor, pixels: Tensor, kernel: int) -> Tensor:
-    """The gradient [O, I, k, k] of a convolution's weight, in float32.
+    """Return the gradient [O, I, k, k] of a convolution's weight, in float32.
 
     Args:
         image: what was convolved, [N, H, W, I], dense, bfloat16.
@@ -126,7 +126,7 @@ def kernel_gradient(image: Tensor, pixels: Tensor, kernel: int) -> Tensor:
 
 
 def _pack(weight: Tensor) -> Tensor:
-    """A weight [kernel rows, run, columns] by tiles of columns, and therein by units of the run."""
+    """Return a weight [kernel rows, run, columns] ordered by tiles of columns, and therein by units of the run."""
     tiles = F.pad(weight, (0, -weight.shape[2] % LANES)).unflatten(1, (-1, UNIT)).split(TILE, 3)
     return torch.cat([tile.transpose(2, 3).flatten() for tile in tiles])
 

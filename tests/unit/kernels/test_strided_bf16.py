@@ -42,7 +42,7 @@ def test_convolve_matches_float64(inputs: int, outputs: int, kernel: int, size: 
         torch.randn(outputs, inputs, kernel, kernel).to(DTYPE),
         torch.randn(outputs),
     )
-    assert ours.serve_convolve(image, weight) == (kernel % 2 == 0)
+    assert ours.supports_convolve(image, weight) == (kernel % 2 == 0)
     plain = F.conv2d(image.double().movedim(3, 1), weight.double(), stride=2).movedim(1, 3)
     close(ours.convolve(image, weight), plain, ROUNDING)
     close(ours.convolve(image, weight, bias), F.elu(plain + bias), ROUNDING)
@@ -57,7 +57,7 @@ def test_kernel_gradient_matches_float64(inputs: int, outputs: int, kernel: int,
         torch.randn(number, size, size, inputs).to(DTYPE),
         torch.randn(number, rows, rows, outputs).to(DTYPE),
     )
-    if not ours.serve_kernel_gradient(image, pixels, kernel):
+    if not ours.supports_kernel_gradient(image, pixels, kernel):
         assert kernel * inputs % 16
         return
     weight = torch.zeros(outputs, inputs, kernel, kernel, dtype=torch.float64, requires_grad=True)
@@ -89,7 +89,7 @@ def test_convolve_transposed_matches_float64(
         torch.randn(inputs, outputs, kernel, kernel).to(DTYPE),
         torch.randn(outputs),
     )
-    assert ours.serve_transposed(image, weight)
+    assert ours.supports_transposed(image, weight)
     plain = F.conv_transpose2d(image.double().movedim(3, 1), weight.double(), stride=2).movedim(1, 3)
     reached = plain.shape[1]
     whole = (reached + beyond, reached + beyond)

@@ -161,7 +161,7 @@ static inline void NAME(sum_8_columns)(float *sum, const int32_t *ones, int64_t 
 }
 
 /* out = elu(base + bias + sum over s of table[index[s]]): a dense layer of concatenated one-hot vectors, given by the
- * numbers of their ones (-1 where a vector is zero), beside a dense part whose product is `base` (or NULL).
+ * positions of their ones (-1 where a vector is zero), and a dense part whose product is `base` (or NULL).
  * index [rows, count], table [., columns]; rows of base and out may be wider than they are long. */
 void NAME(one_hot_elu)(const int32_t *index, int64_t count, const TYPE *table, const TYPE *base, int64_t base_stride,
                        const float *bias, TYPE *out, int64_t out_stride, int64_t rows, int64_t columns) {
