@@ -1,7 +1,6 @@
 """Set-up of all tests: run-time type checks, one thread per process, the order of the slow tests."""
 
 import os
-from collections.abc import Iterator
 from itertools import chain, zip_longest
 
 import hypothesis
@@ -26,15 +25,6 @@ hypothesis.settings.load_profile("reverie")
 def float32_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
     """Numbers that tests compare do not depend on the processor: precision auto is fp32."""
     monkeypatch.setattr("reverie.devices.cpu_flags", frozenset)
-
-
-@pytest.fixture(autouse=True, scope="session")
-def runs_of_others_do_not_count(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Runs in a test process neither see other runs on this machine nor are seen by them."""
-    folder = tmp_path_factory.mktemp("runs")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("reverie.training.sharing._folder", lambda: folder)
-        yield
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -69,7 +69,7 @@ def assert_same(one: list[Step], other: list[Step]) -> None:
     ids=["catch", "everything", "cartpole", "pendulum", "boxing"],
 )
 def test_processes_change_nothing(name: str, factory: Any, repeat: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("reverie.envs.make._cores", lambda: 2)  # one worker with two environments, and one with one
+    monkeypatch.setattr("reverie.envs.make.usable_cores", lambda: 2)  # workers with two environments and one
     config = EnvConfig(name=name, num_envs=3, action_repeat=repeat, time_limit=17)
     inline = record(make_env(EnvConfig(**{**vars(config), "parallel": False}), 7, factory), 40)
     remote = record(make_env(config, 7, factory), 40)
@@ -325,7 +325,7 @@ def one_by_one(env: BatchedEnv, actions: Array) -> list[Step | None]:
 def test_a_plan_is_what_single_steps_are(
     parallel: bool, name: str, factory: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("reverie.envs.make._cores", lambda: 2)
+    monkeypatch.setattr("reverie.envs.make.usable_cores", lambda: 2)
     config = EnvConfig(name=name, num_envs=3, time_limit=13, parallel=parallel)
     rng = np.random.default_rng(0)
     with make_env(EnvConfig(**{**vars(config), "parallel": False}), 7, factory) as env:

@@ -54,7 +54,7 @@ class Ablate:
     threads: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: the suite's, or 0)")] = (
         None
     )
-    """CPU threads of each; 0 divides the cores among those that run."""
+    """CPU threads of each; 0 divides the usable cores by the workers."""
     retry: int = 0
     """Times that a failing run is tried again at once."""
     report: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None

@@ -48,10 +48,10 @@ def run(argv: list[str]) -> None:
     from reverie.analysis.doctor.page import WIDTH, page
     from reverie.analysis.doctor.picture import check_ending, draw
     from reverie.analysis.doctor.serialize import to_json
-    from reverie.training.sharing import give_way
+    from reverie.training.threads import act_on_one_thread
 
     check_ending(command.out)
-    give_way()
+    act_on_one_thread()
     amount = Amount(command.batches, command.context, command.horizon)
     report = examine(command.run, amount, command.seed, command.device, command.unseen)
     findings = find(report, RULES)

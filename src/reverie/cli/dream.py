@@ -39,9 +39,9 @@ def run(argv: list[str]) -> None:
         raise UsageError(f"--out is {out}, but its name must end in .gif, .mp4 or .png.")
 
     from reverie.analysis.dream import dream_run
-    from reverie.training.sharing import give_way
+    from reverie.training.threads import act_on_one_thread
 
-    give_way()
+    act_on_one_thread()
     console().print(f"Wrote {dream_run(command.run, command.context, command.horizon, out)}", markup=False)
 
 

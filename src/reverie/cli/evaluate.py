@@ -35,9 +35,9 @@ def run(argv: list[str]) -> None:
 
     from reverie.analysis.evaluation import NAMES, cautions, protocol_line, with_references
     from reverie.training import evaluate_run
-    from reverie.training.sharing import give_way
+    from reverie.training.threads import act_on_one_thread
 
-    give_way()
+    act_on_one_thread()
     result = with_references(evaluate_run(command.run, command.episodes, command.seed, command.device))
     if command.json:
         print(json.dumps(result))

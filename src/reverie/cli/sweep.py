@@ -36,7 +36,7 @@ class Sweep:
     workers: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint=_OF_PLAN)] = None
     """Cells that run at a time."""
     threads: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint=_OF_PLAN)] = None
-    """CPU threads of each; 0 divides the cores among those that run."""
+    """CPU threads of each; 0 divides the usable cores by the workers."""
     retry: int = 0
     """Times that a failing cell is tried again at once; the next call of the command tries it again anyway."""
     dry_run: bool = False

@@ -426,8 +426,7 @@ class TrainingConfig:
     """Skipped updates in a row (a loss or its gradients are not finite) after which training stops. 0 stops at the
     first one."""
     threads: int = 0
-    """CPU threads of the learner. 0: OMP_NUM_THREADS, or else one for each core that the process may use, divided by
-    the runs on them; that number changes when runs begin and end."""
+    """CPU threads of the learner, fixed while a run lives. 0: OMP_NUM_THREADS, or else the usable cores."""
     cuda_graphs: bool = True
     """On CUDA: an update is recorded once and replayed with a single launch. Experimental: no GPU has run it."""
     compile: Literal["auto", "off"] = "auto"

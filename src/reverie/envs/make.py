@@ -2,7 +2,6 @@
 
 import copy
 import functools
-import os
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
@@ -23,6 +22,7 @@ from reverie.envs.runner import EnvRunner
 from reverie.envs.supervised import Supervised
 from reverie.envs.workers import SUPPORTED, RemoteGroup
 from reverie.errors import EnvError
+from reverie.provenance import usable_cores
 from reverie.specs import EnvSpec
 
 EnvFactory = Callable[[], gymnasium.Env[Any, Any]]
@@ -57,7 +57,7 @@ def make_env(config: EnvConfig, seed: int, factory: EnvFactory | None = None, su
     supervised = supervised and not isinstance(factory, InstanceFactory)
     in_workers = SUPPORTED and config.parallel and (config.num_envs > 1 or config.step_timeout > 0)
     # In this process, one that is made anew leaves the others alone.
-    count = min(config.num_envs, _cores()) if in_workers else config.num_envs if supervised else 1
+    count = min(config.num_envs, usable_cores()) if in_workers else config.num_envs if supervised else 1
     chunks: list[list[int]] = [chunk.tolist() for chunk in np.array_split(np.arange(config.num_envs), count)]
     groups: list[Group] = []
     try:
@@ -223,7 +223,3 @@ def _atari(config: EnvConfig, spec: gymnasium.envs.registration.EnvSpec) -> Atar
 def _env_seed(seed: int, index: int, attempt: int) -> int:
     entropy = (seed, index, attempt) if attempt else (seed, index)
     return int(np.random.SeedSequence(entropy).generate_state(1)[0])
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

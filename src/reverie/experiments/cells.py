@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
@@ -24,6 +25,7 @@ from reverie.config import (
 from reverie.envs import env_spec
 from reverie.errors import ConfigError, ReverieError
 from reverie.experiments.plan import Plan, Task
+from reverie.provenance import usable_cores
 from reverie.specs import EnvSpec
 
 FREE = ("training.threads", "training.device", "training.keep_checkpoints", "training.checkpoint_every", "env.parallel")
@@ -113,8 +115,8 @@ def _of_task(plan: Plan, task: Task, key: str, spec_of: SpecOf) -> list[list[Cel
     except ReverieError as error:
         raise ConfigError(f"{where}: {error}") from None
     settings = {**plan.settings, **task.settings, "env.name": task.env}
-    if plan.threads:
-        settings["training.threads"] = plan.threads
+    if plan.threads or "OMP_NUM_THREADS" not in os.environ:
+        settings["training.threads"] = plan.threads or max(1, usable_cores() // plan.workers)
     built: dict[str, tuple[Config, dict[str, Any]]] = {}
     for variant in plan.variants:
         try:

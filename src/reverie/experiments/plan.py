@@ -46,7 +46,7 @@ class Plan:
     workers: int = 1
     """Cells that run at a time."""
     threads: int = 0
-    """CPU threads of each; 0 lets the cells that run divide the cores."""
+    """CPU threads of each; 0 divides the usable cores by the workers."""
     keep_replay: bool = True
     """Keep the replay of a cell that is done; it is most of what a run takes of the disk."""
     source: str = "the plan"

@@ -11,7 +11,6 @@ from reverie.training import watchdog
 from reverie.training.memory import explained
 from reverie.training.prefetch import Prefetcher
 from reverie.training.run_state import RunState
-from reverie.training.sharing import SharedCores
 from reverie.training.skips import Skips
 
 
@@ -20,7 +19,6 @@ class Learner:
 
     Args:
         parts: the run's agent, replay, metrics and counters.
-        cores: on which it may run.
         watching: is told what comes next.
         failures: folder for updates that cannot be made.
         log: shows a line to the user.
@@ -29,12 +27,11 @@ class Learner:
     def __init__(
         self,
         parts: RunState,
-        cores: SharedCores,
         watching: watchdog.Watchdog,
         failures: Path,
         log: Callable[[str], None],
     ) -> None:
-        self._parts, self._cores, self._watching, self._log = parts, cores, watching, log
+        self._parts, self._watching = parts, watching
         self._prefetcher = Prefetcher(lambda out: parts.replay.sample(parts.sample_rng, out), parts.agent.device)
         self._skips = Skips(parts, failures, log)
 
@@ -47,8 +44,6 @@ class Learner:
         metrics = self._parts.metrics
         with explained(self._parts.agent.config), closing(self._prefetcher.batches(count)) as batches:
             for _ in range(count):
-                if news := self._cores.look():
-                    self._log(news)
                 self._watching.wait_for(watchdog.BATCH)
                 with metrics.timer("sample"):
                     batch = next(batches)

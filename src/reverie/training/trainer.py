@@ -48,8 +48,8 @@ from reverie.training.metrics import Metrics, MetricsWriter
 from reverie.training.resumption import check_files, compare_files
 from reverie.training.run_folder import RunFolder, config_changes
 from reverie.training.run_state import LoopState, RunState
-from reverie.training.sharing import SharedCores
 from reverie.training.skips import Diverged
+from reverie.training.threads import cpu_threads
 
 AGENT = ("world_model.", "behavior.")
 """Settings that the sizes of the networks depend on are among these."""
@@ -77,7 +77,6 @@ class Trainer:
         self._factory = factory
         self._origin = origin
         settings = config.training
-        self._cores = SharedCores(settings.threads)
         kernels.tune_malloc()
         self._waits = False
         self._short_at = 10
@@ -169,7 +168,7 @@ class Trainer:
         )
         self._watchdog = watchdog.Watchdog(self._display.log)
         self._episodes_end = watchdog.EpisodeWatch(self._display.log, "prefill", config.env.time_limit)
-        self._learner = Learner(self._parts, self._cores, self._watchdog, run.failures, self._display.log)
+        self._learner = Learner(self._parts, self._watchdog, run.failures, self._display.log)
 
     @property
     def state(self) -> LoopState:
@@ -198,7 +197,7 @@ class Trainer:
         self._started = time.monotonic() - self.state.seconds
         try:
             with (
-                self._cores,
+                cpu_threads(self.config.training.threads),
                 self._display,
                 self._watchdog,
                 self._writer.open(*(self._resumed_at or ())),

@@ -51,7 +51,7 @@ ALL = {"FastRSSM", "FastActorCritic", "FastDense", "FastMLP", "FastConvLayer", "
         (["convolutions"], {"FastConvLayer"}),
         (["graphs", "compile"], set()),
     ],
-    ids=str,
+    ids=["default", "all", "none", "filtering", "imagination", "dense-adam", "convolutions", "cuda"],
 )
 def test_optimize_only_uses_the_named_kernels(only: list[str] | None, expected: set[str]) -> None:
     agent = make_agent()
@@ -96,7 +96,7 @@ def test_optimize_without_a_compiler_uses_what_needs_none(monkeypatch: pytest.Mo
         ({"behavior__actor__layer_norm": True}, {"FastActorCritic"}),
         ({"behavior__actor__layers": 0}, {"FastActorCritic"}),
     ],
-    ids=str,
+    ids=["default", "all", "none", "filtering", "imagination", "dense-adam", "convolutions", "cuda"],
 )
 def test_optimize_leaves_plain_what_is_not_supported(settings: dict[str, Any], missing: set[str]) -> None:
     assert fast_classes(optimize(make_agent(**settings))) == ALL - missing
