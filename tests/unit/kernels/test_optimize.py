@@ -96,7 +96,7 @@ def test_optimize_without_a_compiler_uses_what_needs_none(monkeypatch: pytest.Mo
         ({"behavior__actor__layer_norm": True}, {"FastActorCritic"}),
         ({"behavior__actor__layers": 0}, {"FastActorCritic"}),
     ],
-    ids=["default", "all", "none", "filtering", "imagination", "dense-adam", "convolutions", "cuda"],
+    ids=["gaussian", "no GRU norm", "layer norm", "actor norm", "actor without layers"],
 )
 def test_optimize_leaves_plain_what_is_not_supported(settings: dict[str, Any], missing: set[str]) -> None:
     assert fast_classes(optimize(make_agent(**settings))) == ALL - missing
