@@ -29,18 +29,21 @@ class CompiledMethod:
     """A function that is compiled at its first call, or used as it is, with a warning, where that fails."""
 
     def __init__(self, function: Callable[..., Any], backend: str = "inductor") -> None:
-        self._plain = function
-        self._function = torch.compile(function, fullgraph=True, dynamic=False, backend=backend)
+        self._plain, self._backend = function, backend
+        self._compiled: Callable[..., Any] | None = None
+        self._has_failed = False
 
     def __call__(self, *arguments: Any) -> Any:
         """Call the function."""
+        if self._has_failed:
+            return self._plain(*arguments)
         try:
-            return self._function(*arguments)
+            if self._compiled is None:  # The compiler takes seconds to import.
+                self._compiled = torch.compile(self._plain, fullgraph=True, dynamic=False, backend=self._backend)
+            return self._compiled(*arguments)
         except Exception as error:
-            if self._function is self._plain:
-                raise
             result = self._plain(*arguments)  # An error of the function itself is raised here.
-            self._function = self._plain
+            self._has_failed = True
             cause = (str(error).strip().splitlines() or [type(error).__name__])[0]
             warnings.warn(
                 f"{self._plain.__qualname__} could not be compiled ({cause}). Updates take longer. Set "

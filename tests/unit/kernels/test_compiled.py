@@ -55,7 +55,7 @@ def test_compiled_method_that_cannot_be_compiled_is_plain(monkeypatch: pytest.Mo
     def fail(*arguments: Any) -> None:
         raise RuntimeError("there is no C compiler\nand more")
 
-    monkeypatch.setattr(method, "_function", fail)
+    monkeypatch.setattr(torch, "compile", lambda *arguments, **options: fail)
     with pytest.warns(RuntimeWarning, match=r"double could not be compiled \(there is no C compiler\)") as caught:
         assert method(torch.ones(())) == 2
         assert method(torch.ones(())) == 2
@@ -69,3 +69,9 @@ def test_compiled_method_raises_the_errors_of_its_function() -> None:
 
 def test_can_compile_on_a_cpu_is_false() -> None:
     assert not can_compile(torch.device("cpu"))
+
+
+def test_import_of_kernels_does_not_import_the_compiler() -> None:
+    program = "import sys, reverie.kernels; assert 'torch._inductor' not in sys.modules"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    subprocess.run([sys.executable, "-c", program], env=environment, check=True)
