@@ -308,9 +308,10 @@ def test_the_actors_loss_moves_the_actor_alone(variant: str) -> None:
 def test_only_dynamics_gradients_look_into_the_rollout(variant: str, differentiated: bool) -> None:
     agent = Dreamer(with_variant(tiny(), variant), SPEC)
     model = agent.world_model
-    found = model.loss(tensors(random_steps(SPEC, (3, 2))), None, None)
+    steps = tensors(random_steps(SPEC, (3, 2)))
+    found = model.loss(steps, None, None)
     start = found.posterior.map(lambda part: part.detach().flatten(0, 1))
-    result = agent.actor_critic.loss(model, start, found.is_terminal.flatten(), None)
+    result = agent.actor_critic.loss(model, start, steps["is_terminal"].flatten(), None)
     weights = torch.autograd.grad(result.actor, list(model.parameters()), allow_unused=True)
     assert any(gradient is not None and gradient.any() for gradient in weights) is differentiated
 

@@ -33,7 +33,7 @@ def device_name(device: torch.device) -> str:
 
 
 def resolve_dtype(device: torch.device, precision: str) -> torch.dtype:
-    """Return the dtype of matrix products and convolutions that `training.precision` stands for on a device."""
+    """Return the dtype of matrix products and convolutions that `training.precision` means on a device."""
     is_bf16 = precision == "bf16" or (precision == "auto" and prefers_bf16(device))
     return torch.bfloat16 if is_bf16 else torch.float32
 

@@ -4,7 +4,6 @@
 """
 
 from contextlib import nullcontext
-from copy import deepcopy
 from typing import NamedTuple
 
 import torch
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 from reverie.config import BehaviorConfig, parse_schedule
 from reverie.dreamer.distributions import unit_normal_log_prob
 from reverie.dreamer.heads import Actor, Critic, RewardNorm
-from reverie.dreamer.imagination import ImaginationNoise, Trajectory, draw_imagination_noise, imagine
+from reverie.dreamer.imagination import ImaginationNoise, Trajectory, imagine
 from reverie.dreamer.layers import Scalar, ScheduledValues, as_tensor, is_zero
 from reverie.dreamer.rssm import State
 from reverie.dreamer.world_model import WorldModel
@@ -30,12 +29,12 @@ def lambda_return(
 ) -> Float[Tensor, "H *N"]:
     """Return the lambda-return, a mixture of all n-step returns (paper, eq. 4; SPEC 28; golden file 01).
 
-        V_t = r_t + g_t * ((1 - lambda) * v_{t+1} + lambda * V_{t+1}),    V_H = v_H = bootstrap
+        V_t = r_t + d_t * ((1 - lambda) * v_{t+1} + lambda * V_{t+1}),    V_H = v_H = bootstrap
 
     Args:
         reward: r_t, on arriving in state t.
         value: v_t.
-        discount: g_t, the discount factor of state t.
+        discount: d_t, the discount factor of state t.
         bootstrap: v_H, the value after the last step.
         lambda_: 0 is the one-step return, 1 the Monte Carlo return with a bootstrap at the end.
     """
@@ -54,7 +53,7 @@ def add_entropy(
 ) -> Float[Tensor, "H1 N"]:
     """Add the policy's entropy to the rewards: the article's long-term entropy.
 
-        r'_t = r_t + eta_e c_t H(pi(. | z_t)),    c_t = min(g_t / gamma, 1)
+        r'_t = r_t + eta_e c_t H(pi(. | z_t)),    c_t = min(d_t / gamma, 1)
 
     for t = 0 .. H-1; the last state's value is bootstrapped and its reward unchanged. c_t is the probability that the
     episode continues after z_t, since the policy does not act in a terminal state. V(z_t) then contains the entropies
@@ -80,11 +79,13 @@ def actor_loss(
 
         loss = -mean(weight_t * (eta_s log pi(a_t|z_t) sg(V_{t+1} - v_t) + eta_d V_{t+1} + eta_e H(pi(.|z_t))))
 
-    for t = 0 .. H-2. V_{t+1} is the return from the state that a_t leads into; v_t includes the reward and discount of
-    z_t itself, an offset of the release's baseline. log pi is that of sg(a_t); the release keeps the sample's gradient
-    where both gradients are mixed (`detach_action=False`). For continuous actions the two paths from the actor's
-    weights to log pi then cancel up to the truncation, and no Reinforce gradient is left (docs/fidelity.md, row 29).
-    `OneHot.log_prob` has no gradient for the sample.
+    for t = 0 .. H-2, with the paper's rho for eta_s and 1 - rho for eta_d. V_{t+1} is the return from the state that
+    a_t leads into; v_t includes the reward and discount of z_t itself, an offset of the release's baseline.
+
+    log pi is that of sg(a_t). The release keeps the sample's gradient where both gradients are mixed
+    (`detach_action=False`); for continuous actions the two paths from the actor's weights to log pi then cancel up to
+    the truncation, and no Reinforce gradient is left (docs/fidelity.md, row 29). `OneHot.log_prob` has no gradient for
+    the sample in any case.
 
     Returns:
         The loss, and the policy's entropy in each state.
@@ -105,7 +106,9 @@ def actor_loss(
 def critic_loss(
     critic: Critic, trajectory: Trajectory, target: Float[Tensor, "H N"]
 ) -> tuple[Float[Tensor, ""], Float[Tensor, "H N"]]:
-    """Return the critic loss, 1/2 (v_t - sg(V_t))^2 and a constant (paper, eq. 5; SPEC 31; golden file 11).
+    """Return the critic loss, the negative log-likelihood of a unit normal (paper, eq. 5; SPEC 31; golden file 11).
+
+        loss = mean(weight_t * (1/2 (v_t - sg(V_t))^2 + 1/2 log 2 pi)),    t = 0 .. H-1
 
     Returns:
         The loss, and the critic's values.
@@ -143,7 +146,8 @@ class ActorCritic(nn.Module):
         self.config = config
         self.actor = Actor(feat_size, action, config.actor)
         self.critic = Critic(feat_size, config.critic)
-        self.target_critic = deepcopy(self.critic).requires_grad_(False)
+        # It has random weights of its own until the critic's first update (SPEC 32).
+        self.target_critic = Critic(feat_size, config.critic).requires_grad_(False)
         self.reward_norm = RewardNorm(config.reward_norm)
         gradient = config.actor.gradient
         if gradient == "auto":
@@ -170,7 +174,10 @@ class ActorCritic(nn.Module):
 
     def draw_noise(self, model: WorldModel, num_rollouts: int, generator: torch.Generator) -> ImaginationNoise:
         """Return noise for `loss`."""
-        return draw_imagination_noise(model, self.actor, self.config.horizon, num_rollouts, generator)
+        shape = (self.config.horizon, num_rollouts)
+        return ImaginationNoise(
+            model.rssm.latents.draw_noise(shape, generator), self.actor.draw_noise(shape, generator)
+        )
 
     def imagine(
         self, model: WorldModel, start: State, is_terminal: Bool[Tensor, "N"], noise: ImaginationNoise | None
@@ -184,7 +191,7 @@ class ActorCritic(nn.Module):
         start: State,
         is_terminal: Bool[Tensor, "N"],
         noise: ImaginationNoise | None,
-        values: ScheduledValues,
+        scheduled: ScheduledValues,
         update_reward_norm: Bool[Tensor, ""] | bool = False,
     ) -> ImaginedTargets:
         """Imagine rollouts and compute their lambda-returns (SPEC 23 to 28; golden files 12).
@@ -194,7 +201,7 @@ class ActorCritic(nn.Module):
             start: start states [N, …], without gradient.
             is_terminal: True where a start state ended its episode.
             noise: result of `draw_noise`; None takes modes.
-            values: result of `scheduled_values`.
+            scheduled: result of `scheduled_values`.
             update_reward_norm: update the normalisation with these rewards first, as training does.
         """
         trajectory = self.imagine(model, start, is_terminal, noise)
@@ -202,7 +209,7 @@ class ActorCritic(nn.Module):
             self.reward_norm.update(trajectory.reward, update_reward_norm)
         reward = self.reward_norm(trajectory.reward)
         if self.config.long_term_entropy:
-            reward = add_entropy(reward, self.actor, trajectory, values["entropy_weight"], model.config.discount)
+            reward = add_entropy(reward, self.actor, trajectory, scheduled["entropy_weight"], model.config.discount)
         value = (self.target_critic if self.config.critic.slow_target else self.critic)(trajectory.feat)
         target = lambda_return(reward[:-1], value[:-1], trajectory.discount[:-1], value[-1], self.config.return_lambda)
         return ImaginedTargets(trajectory, reward, value, target)
@@ -213,7 +220,7 @@ class ActorCritic(nn.Module):
         start: State,
         is_terminal: Bool[Tensor, "N"],
         noise: ImaginationNoise | None,
-        values: ScheduledValues | None = None,
+        scheduled: ScheduledValues | None = None,
         is_valid: Bool[Tensor, ""] | bool = True,
     ) -> ActorCriticLoss:
         """Return the losses of actor and critic on rollouts from every start state (SPEC 23 to 31; golden files 12).
@@ -223,30 +230,32 @@ class ActorCritic(nn.Module):
             start: start states [N, …], without gradient.
             is_terminal: True where a start state ended its episode.
             noise: result of `draw_noise`; None takes modes.
-            values: result of `scheduled_values`; None takes those of step 0.
+            scheduled: result of `scheduled_values`; None takes those of step 0.
             is_valid: False leaves the reward normalisation unchanged.
         """
-        values = self.scheduled_values(0) if values is None else values
+        scheduled = self.scheduled_values(0) if scheduled is None else scheduled
         # Reinforce with detached actions does not differentiate the rollout.
-        differentiates = not is_zero(values["dynamics_weight"]) or not self.detach_action
+        differentiates = not is_zero(scheduled["dynamics_weight"]) or not self.detach_action
         with nullcontext() if differentiates else torch.no_grad():
-            trajectory, reward, value, target = self.imagine_targets(model, start, is_terminal, noise, values, is_valid)
+            trajectory, reward, value, target = self.imagine_targets(
+                model, start, is_terminal, noise, scheduled, is_valid
+            )
         loss_actor, entropy = actor_loss(
             self.actor,
             trajectory,
             target,
             value,
-            dynamics_weight=values["dynamics_weight"],
-            reinforce_weight=values["reinforce_weight"],
-            entropy_weight=values["entropy_weight"],
+            dynamics_weight=scheduled["dynamics_weight"],
+            reinforce_weight=scheduled["reinforce_weight"],
+            entropy_weight=scheduled["entropy_weight"],
             detach_action=self.detach_action,
         )
         loss_critic, predicted = critic_loss(self.critic, trajectory, target)
         metrics = {
             "actor/loss": loss_actor,
             "actor/entropy": entropy.mean(),
-            "actor/entropy_weight": as_tensor(values["entropy_weight"], value.device),
-            "actor/dynamics_weight": as_tensor(values["dynamics_weight"], value.device),
+            "actor/entropy_weight": as_tensor(scheduled["entropy_weight"], value.device),
+            "actor/dynamics_weight": as_tensor(scheduled["dynamics_weight"], value.device),
             "critic/loss": loss_critic,
             "critic/value": predicted.mean(),
             "critic/target_value": value.mean(),

@@ -1,4 +1,4 @@
-"""The agent: DreamerV2 as a whole (paper, algorithm 1 and section 2).
+"""The agent: DreamerV2 as a whole (paper, section 2).
 
 One update is `Dreamer.train_step`: the world model learns from a batch of sequences, then actor and critic learn from
 rollouts inside it.
@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from reverie.config import Config, config_in_steps
 from reverie.dreamer.actor_critic import ActorCritic
-from reverie.dreamer.layers import ScheduledValues, initialize
+from reverie.dreamer.layers import ScheduledValues, autocast, initialize
 from reverie.dreamer.optimizer import Optimizer
-from reverie.dreamer.policy import ActState, Mode, Policy, autocast
+from reverie.dreamer.policy import ActState, Mode, Policy
 from reverie.dreamer.rssm import State
 from reverie.dreamer.world_model import WorldModel
 from reverie.specs import EnvSpec
@@ -106,8 +106,9 @@ class Dreamer(nn.Module):
         """Update world model, actor and critic once (SPEC 23; golden files 13).
 
         Rollouts start at every posterior state of the batch, inferred before the world model's update, and run in the
-        world model after it. Where the world model's loss or gradients are not finite nothing is updated; where those
-        of the actor or critic are not, it alone is not. The metric `train/nonfinite_updates` is 1 then.
+        world model after it. Where the world model's loss or gradients are not finite, no weights, moments or carried
+        state change; where those of actor or critic are not, its own do not. The metric `train/nonfinite_updates` is 1
+        then.
 
         Args:
             batch: sequences of raw steps, [T, B, …].
@@ -147,50 +148,49 @@ class Dreamer(nn.Module):
             "critic_lr": self.critic_optimizer.learning_rate(step),
         }
 
-    def update(self, steps: dict[str, Tensor], values: ScheduledValues, sample: bool = True) -> Metrics:
-        """Update world model, actor and critic with tensors and values of one update; see `train_step`."""
-        posterior, is_terminal, is_valid, metrics = self.update_world_model(steps, values, sample)
+    def update(self, steps: dict[str, Tensor], scheduled: ScheduledValues, sample: bool = True) -> Metrics:
+        """Update world model, actor and critic. It reads and changes tensors only, so that it can be recorded."""
+        posterior, is_valid, metrics = self.update_world_model(steps, scheduled, sample)
         start = posterior.map(lambda part: part.flatten(0, 1))
-        learned = self.update_actor_critic(start, is_terminal.flatten(), is_valid, values, sample)
+        learned = self.update_actor_critic(start, steps["is_terminal"].flatten(), is_valid, scheduled, sample)
         return metrics | learned | {NONFINITE: torch.maximum(metrics[NONFINITE], learned[NONFINITE])}
 
     def update_world_model(
-        self, steps: dict[str, Tensor], values: ScheduledValues, sample: bool = True
-    ) -> tuple[State, Bool[Tensor, "T B"], Bool[Tensor, ""], Metrics]:
+        self, steps: dict[str, Tensor], scheduled: ScheduledValues, sample: bool = True
+    ) -> tuple[State, Bool[Tensor, ""], Metrics]:
         """Update the world model.
 
         Returns:
-            Posterior states from before the update [T, B, …], whether each is terminal, whether the update was valid,
-            and metrics.
+            Posterior states from before the update [T, B, …], whether the update was valid, and metrics.
         """
         model = self.world_model
         assert self.carry is not None
         model.preprocess.update(steps)
         noise = model.rssm.latents.draw_noise(steps["is_first"].shape, self.generator) if sample else None
         with self.autocast():
-            loss, posterior, is_terminal, metrics = model.loss(steps, self.carry, noise, values)
-        grad_norm, is_valid = self.model_optimizer.step(loss, values["model_lr"])
+            loss, posterior, metrics = model.loss(steps, self.carry, noise, scheduled)
+        grad_norm, is_valid = self.model_optimizer.step(loss, scheduled["model_lr"])
         posterior = posterior.map(torch.Tensor.detach)
-        for carried, new in zip(self.carry, posterior, strict=True):
+        for carried, new in zip(self.carry, posterior, strict=True):  # in place: a recording reads these tensors
             carried.copy_(torch.where(is_valid, new[-1], carried))
         metrics |= {"model/gradient_norm": grad_norm, NONFINITE: (~is_valid).float()}
-        return posterior, is_terminal, is_valid, metrics
+        return posterior, is_valid, metrics
 
     def update_actor_critic(
         self,
         start: State,
         is_terminal: Bool[Tensor, "N"],
         is_valid: Bool[Tensor, ""],
-        values: ScheduledValues,
+        scheduled: ScheduledValues,
         sample: bool = True,
     ) -> Metrics:
         """Update actor and critic on rollouts from start states [N, …], unless `is_valid` is False."""
         model, actor_critic = self.world_model, self.actor_critic
         noise = actor_critic.draw_noise(model, len(is_terminal), self.generator) if sample else None
         with self.autocast():
-            losses = actor_critic.loss(model, start, is_terminal, noise, values, is_valid)
-        actor = self.actor_optimizer.step(losses.actor, values["actor_lr"], is_valid)
-        critic = self.critic_optimizer.step(losses.critic, values["critic_lr"], is_valid)
+            losses = actor_critic.loss(model, start, is_terminal, noise, scheduled, is_valid)
+        actor = self.actor_optimizer.step(losses.actor, scheduled["actor_lr"], is_valid)
+        critic = self.critic_optimizer.step(losses.critic, scheduled["critic_lr"], is_valid)
         return {
             **losses.metrics,
             "actor/gradient_norm": actor.grad_norm,

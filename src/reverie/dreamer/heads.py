@@ -31,7 +31,7 @@ class Actor(nn.Module):
         self.head = nn.Linear(self.body.output_size, action.size)
         if action.kind == "continuous":
             self.std_head = nn.Linear(self.body.output_size, action.size)
-        # softplus(shift) = init_std, so that an untrained policy has that standard deviation.
+        # softplus(shift) = init_std: TanhNormal's standard deviation before training, without min_std. 0 is no shift.
         self._std_shift = math.log(math.expm1(config.init_std)) if config.init_std else 0.0
 
     def forward(self, feat: Float[Tensor, "*N F"]) -> ActionDistribution:

@@ -18,8 +18,8 @@ class Trajectory(NamedTuple):
     state            start        s_1            s_2                    s_H
     action[t]        0            chosen in 0    chosen in 1            chosen in H-1
     reward[t]        of start     r(s_1)         r(s_2)                 r(s_H)
-    discount[t]      g_0          g_1            g_2                    g_H
-    weight[t]        1            g_0            g_0 g_1                g_0 … g_(H-1)
+    discount[t]      d_0          d_1            d_2                    d_H
+    weight[t]        1            d_0            d_0 d_1                d_0 … d_(H-1)
     """
 
     feat: Float[Tensor, "H1 N F"]
@@ -27,7 +27,7 @@ class Trajectory(NamedTuple):
     action: Float[Tensor, "H1 N A"]
     """Actions, of which `action[t]` led into state t; `action[0]` is zero."""
     reward: Float[Tensor, "H1 N"]
-    """Predicted rewards on arriving in state t; `reward[0]` is that of the real start state (SPEC 27)."""
+    """Predicted rewards on arriving in state t; `reward[0]` is that of the real start state (SPEC 28)."""
     discount: Float[Tensor, "H1 N"]
     """Discount factors of state t, gamma included."""
     weight: Float[Tensor, "H1 N"]
@@ -41,14 +41,6 @@ class ImaginationNoise(NamedTuple):
     """[H, N, …]"""
     action: Tensor
     """[H, N, …]"""
-
-
-def draw_imagination_noise(
-    model: WorldModel, actor: Actor, horizon: int, num_rollouts: int, generator: torch.Generator
-) -> ImaginationNoise:
-    """Return noise for `imagine`."""
-    shape = (horizon, num_rollouts)
-    return ImaginationNoise(model.rssm.latents.draw_noise(shape, generator), actor.draw_noise(shape, generator))
 
 
 def imagine_states(

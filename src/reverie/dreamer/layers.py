@@ -2,6 +2,8 @@
 
 import itertools
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -31,6 +33,11 @@ def is_zero(value: Scalar) -> bool:
 def as_tensor(value: Scalar, device: torch.device) -> Tensor:
     """Return a value as a tensor on the device."""
     return value if isinstance(value, Tensor) else torch.full((), value, device=device)
+
+
+def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[Any]:
+    """Return a context in which matrix products and convolutions run in `dtype` (SPEC 37)."""
+    return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
 
 
 class LayerNorm(nn.LayerNorm):

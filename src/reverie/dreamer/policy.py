@@ -1,9 +1,8 @@
 """The acting part of an agent: encoder, RSSM and actor."""
 
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
 from copy import deepcopy
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -12,16 +11,12 @@ from torch import Tensor, nn
 from reverie.dreamer.distributions import OneHot, draw_normal, draw_uniform
 from reverie.dreamer.encoder_decoder import Encoder
 from reverie.dreamer.heads import Actor
+from reverie.dreamer.layers import autocast
 from reverie.dreamer.rssm import RSSM, State
 from reverie.dreamer.world_model import Preprocessor, infer
 from reverie.specs import ActionSpec
 
 Mode = Literal["sample", "mode"]
-
-
-def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[Any]:
-    """Return a context in which matrix products and convolutions run in `dtype` (SPEC 37)."""
-    return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
 
 
 def explore(
@@ -74,7 +69,7 @@ class Policy(nn.Module):
         self,
         obs: Mapping[str, Tensor],
         state: ActState | None = None,
-        mode: Mode = "sample",
+        mode: Mode = "mode",
         generator: torch.Generator | None = None,
     ) -> ActState:
         """Choose actions in N environments (SPEC 38; golden files 14).
@@ -84,8 +79,7 @@ class Policy(nn.Module):
                 that row of the state. Without `is_first` no row is reset.
             state: result of the previous call; None at the start.
             mode: sample actions, or take the mode of the actor, as in evaluation.
-            generator: source of latent states and actions; None takes the modes of both,
-                whatever `mode` is.
+            generator: source of latent states and actions; None takes the modes of both.
 
         Returns:
             The new state, with the actions [N, A]: one-hot, or in [-1, 1].

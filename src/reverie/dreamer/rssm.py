@@ -1,4 +1,4 @@
-"""The recurrent state-space model (paper, eq. 1).
+"""The recurrent state-space model (paper, eq. 1, with s_t for its z_t).
 
 h_t = f(h_{t-1}, s_{t-1}, a_{t-1})      recurrent model        `RSSM.recur`
 s_t ~ q(s_t | h_t, x_t)                 representation model   `RSSM.posterior`
@@ -7,6 +7,7 @@ s_t ~ p(s_t | h_t)                      transition predictor   `RSSM.prior`
 `RSSM.observe_step` is one step with an observation, `RSSM.imagine_step` one without.
 """
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -60,7 +61,7 @@ class State(NamedTuple):
 
     @property
     def feat(self) -> Float[Tensor, "*N F"]:
-        """Input of every head: [s_t, h_t]."""
+        """Features z_t = [s_t, h_t], the input of every head."""
         return torch.cat([self.stoch, self.deter], -1)
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "State":
@@ -81,7 +82,7 @@ class RSSM(nn.Module):
         self.latents = make_latents(config)
         self.deter_size = config.deter
         self.feat_size = self.latents.size + config.deter
-        width = int(torch.Size(self.latents.stats_shape).numel())
+        width = math.prod(self.latents.stats_shape)
         self.input_layer = Dense(self.latents.size + action_size, config.hidden, config.layer_norm)
         self.cell = GRUCell(config.hidden, config.deter, config.gru_layer_norm)
         self.prior_layer = Dense(config.deter, config.hidden, config.layer_norm)

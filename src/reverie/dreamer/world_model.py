@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from reverie.config import WorldModelConfig, parse_schedule
@@ -78,7 +78,8 @@ def split_kl(
         loss = eta_t CE(q, p) - eta_q H(q),    CE(q, p) = -E_q log p = KL(q || p) + H(q)
 
     The cross entropy has gradients for both distributions. Where the prior is exact, the loss is (eta_t - eta_q) H(q):
-    for eta_t > eta_q it falls with the posterior's entropy, whatever the posterior says (docs/variants.md).
+    for eta_t > eta_q it falls with the posterior's entropy, even if the posterior carries nothing of the observation
+    (docs/variants.md).
 
     Args:
         latents: kind of the state whose statistics follow.
@@ -168,8 +169,6 @@ class ModelLoss(NamedTuple):
     loss: Float[Tensor, ""]
     posterior: State
     """[T, B, …], with gradients."""
-    is_terminal: Bool[Tensor, "T B"]
-    """True where a step ended its episode; rollouts that start there have no value."""
     metrics: dict[str, Tensor]
 
 
@@ -245,7 +244,7 @@ class WorldModel(nn.Module):
         steps: Mapping[str, Tensor],
         state: State | None,
         noise: Tensor | None,
-        values: ScheduledValues | None = None,
+        scheduled: ScheduledValues | None = None,
     ) -> ModelLoss:
         """Return the loss on a batch of sequences (SPEC 18 to 22; golden files 09).
 
@@ -253,14 +252,13 @@ class WorldModel(nn.Module):
             steps: raw steps, [T, B, …].
             state: state before the first step, ignored where `is_first`; None is zeros.
             noise: noise of the posterior samples; None takes modes.
-            values: result of `scheduled_values`; None takes those of step 0.
+            scheduled: result of `scheduled_values`; None takes those of step 0.
         """
-        values = self.scheduled_values(0) if values is None else values
+        scheduled = self.scheduled_values(0) if scheduled is None else scheduled
         batch, posterior = self.infer(steps, state, noise)
         prior = self.rssm.prior(posterior.deter)
-        kl_loss, kl = self.kl_loss(posterior.stats, prior, values)
-        kl_scale = values["kl_scale"] if self.config.kl.objective == "balanced" else 1.0
-        loss = kl_scale * kl_loss
+        kl_loss, kl = self.kl_loss(posterior.stats, prior, scheduled)
+        loss = scheduled.get("kl_scale", 1.0) * kl_loss  # the split objective weighs its parts itself
         losses = {key: -value.mean() for key, value in self.log_likelihoods(posterior.feat, batch).items()}
         for key, value in losses.items():
             loss = loss + self.loss_scale(key) * value
@@ -274,22 +272,22 @@ class WorldModel(nn.Module):
             "model/posterior_entropy": latents.entropy(posterior.stats.detach()).mean(),
         }
         metrics = {name: value.detach() for name, value in metrics.items()}
-        return ModelLoss(loss, posterior, batch["is_terminal"], metrics)
+        return ModelLoss(loss, posterior, metrics)
 
     def kl_loss(
-        self, posterior: Tensor, prior: Tensor, values: ScheduledValues
+        self, posterior: Tensor, prior: Tensor, scheduled: ScheduledValues
     ) -> tuple[Float[Tensor, ""], Float[Tensor, "*N"]]:
         """Return the KL term of the loss, `balanced_kl` or `split_kl`, and the KL of each step in nats."""
         kl, latents = self.config.kl, self.rssm.latents
         if kl.objective == "split":
-            scales = {name: values[name] for name in ("prior_scale", "posterior_entropy_scale")}
+            scales = {name: scheduled[name] for name in ("prior_scale", "posterior_entropy_scale")}
             return split_kl(latents, posterior, prior, **scales)
         return balanced_kl(
             latents,
             posterior,
             prior,
             balance=kl.balance,
-            free_nats=values["free_nats"],
+            free_nats=scheduled["free_nats"],
             free_average=kl.free_average,
             equal_scale=kl.equal_scale,
             forward=kl.forward,

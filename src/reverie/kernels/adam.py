@@ -13,7 +13,7 @@ CORRECTED = 1e9
 class FusedAdam(Optimizer):
     """`Optimizer` by `torch._fused_adam_`, which reads nothing from the device, so that a graph can record it.
 
-    PyTorch adds epsilon after the bias correction of sqrt(v). Here the kernel is told a count of steps at which its
+    PyTorch adds epsilon after the bias correction of sqrt(v). Here the kernel gets a count of steps at which its
     correction is 1, and the learning rate contains the correction, as in the release's Adam.
     """
 

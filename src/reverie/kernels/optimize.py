@@ -110,7 +110,7 @@ def _convert_cpu(target: nn.Module, names: frozenset[str]) -> None:
         if "filtering" in names and type(part) is RSSM and FastRSSM.is_applicable(part):
             swap(part, FastRSSM, rssm_results(part))
         elif "dense" in names and type(part) is MLP:
-            part.__class__ = FastMLP
+            part.__class__ = FastMLP  # passes on hidden layers that are known; the layers are checked themselves
         elif "dense" in names and type(part) is Dense and FastDense.is_applicable(part):
             swap(part, FastDense, layer_results(part, (2, part.linear.in_features)))
         elif "convolutions" in names and type(part) is ConvLayer and FastConvLayer.is_applicable(part):

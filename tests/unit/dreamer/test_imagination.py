@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from reverie.dreamer import Dreamer, State
-from reverie.dreamer.imagination import Trajectory, draw_imagination_noise, imagine
+from reverie.dreamer.imagination import ImaginationNoise, Trajectory, imagine
 from reverie.specs import ActionSpec, EnvSpec
 from tests.helpers.agents import ATARI_IMAGE, CONTINUOUS, DISCRETE, MULTI_DISCRETE, tiny
 
@@ -27,7 +27,8 @@ def rollout(agent: Dreamer, seed: int | None = 0) -> Trajectory:
     noise = None
     if seed is not None:
         generator = torch.Generator().manual_seed(seed)
-        noise = draw_imagination_noise(model, actor, HORIZON, ROLLOUTS, generator)
+        shape = (HORIZON, ROLLOUTS)
+        noise = ImaginationNoise(model.rssm.latents.draw_noise(shape, generator), actor.draw_noise(shape, generator))
     return imagine(model, actor, start_of(agent), TERMINAL, HORIZON, noise)
 
 
