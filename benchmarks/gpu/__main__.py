@@ -5,8 +5,8 @@
 runs its stages one after the other, by worth, and prints a JSON line for each result:
 
 - `machine`: what it is, and whether torch finds the GPU
-- `paths`: each fast path against the plain one (graph, compiled, bf16), the GPU against the CPU, the same run twice
-- `train-step`: seconds of an update, by preset, batch and precision; then with single fast paths switched off
+- `paths`: agents with kernels against plain ones (graph, compiled, bf16), the GPU against the CPU, the same run twice
+- `train-step`: seconds of an update, by preset, batch and precision; then with single kernels switched off
 - `parity`: the comparisons with the reference numbers, computed on the device
 - `profile`: kernels, gaps and memory of one update, with and without the graph
 - `loop`, `collect`, `replay`: `reverie bench` of that name
@@ -46,7 +46,7 @@ ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
 STAGES = ("machine", "paths", "train-step", "parity", "profile", "loop", "collect", "replay", "learn")
 STEP_CASES = [("atari", 16, "bf16"), ("atari", 50, "bf16"), ("atari-small", 16, "bf16"), ("atari", 16, "fp32")]
-SINGLE_PATHS = [("--training.compile", "off"), ("--training.cuda-graphs", "false")]
+SWITCHED_OFF = [("--training.compile", "off"), ("--training.cuda-graphs", "false")]
 LOOPS = [("atari", "1"), ("atari", "8"), ("atari-small", "8")]
 """Presets, and environments that are stepped together."""
 AFTERWARDS = 60.0
@@ -197,7 +197,7 @@ def train_step(session: Session) -> Iterator[Row]:
     for preset, batch, precision in cases:
         yield session.bench("train-step", preset, "--batch", str(batch), "--precision", precision, *repeats)
     preset, batch, precision = cases[0]
-    for path in SINGLE_PATHS:
+    for path in SWITCHED_OFF:
         more = ["--batch", str(batch), "--precision", precision, *repeats, *path]
         yield session.bench("train-step", preset, *more)
 

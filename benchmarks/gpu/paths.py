@@ -1,6 +1,6 @@
 """Compare what agents with and without kernels compute: one JSON line for each comparison.
 
-Each is between two agents that learn from the same batches with the same seed. `difference` is that of all weights,
+Each is between two agents that learn from the same batches with the same seed. `difference` is that of trained weights,
 ||a - b|| / ||a - start||, relative to how far learning has moved them. Adam divides gradients by their size, so that
 rounding grows: what has to agree within rounding alone is the first update's losses and gradient norms (`metrics`, the
 largest relative difference). `exact` is true where all is equal to the last bit. `kernels` are the classes of
@@ -131,7 +131,9 @@ def learn(agent: Dreamer, data: list[dict[str, np.ndarray]], sample: bool = True
 
 
 def weights(agent: Dreamer) -> Tensor:
-    return torch.cat([parameter.detach().cpu().double().flatten() for parameter in agent.parameters()])
+    """Return the trained weights; the target critic's first update moves it further than learning moves all others."""
+    trained = [parameter for parameter in agent.parameters() if parameter.requires_grad]
+    return torch.cat([parameter.detach().cpu().double().flatten() for parameter in trained])
 
 
 def compare(one: Dreamer, other: Dreamer, limits: dict[str, float], sample: bool = True, updates: int = UPDATES) -> Row:
