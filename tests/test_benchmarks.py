@@ -16,6 +16,7 @@ import torch
 import reverie
 from reverie.agents import save_agent
 from reverie.dreamer import Dreamer
+from reverie.kernels import NAMES
 from reverie.specs import EnvSpec
 from tests.helpers.agents import ATARI_IMAGE, DISCRETE, tiny
 
@@ -127,3 +128,13 @@ def test_paths_every_comparison_runs_on_a_cpu(paths: ModuleType) -> None:
     rows = {name: compare() for name, compare in paths.comparisons("cpu", tiny=True)}
     assert all(row["passed"] for row in rows.values()), rows
     assert rows["restored"]["exact"] and rows["the same again"]["exact"]
+
+
+def test_kernels_each_kernel_has_a_line(tmp_path: Path) -> None:
+    options = "--preset debug --rounds 2 --out"
+    done = run(str(ROOT / "benchmarks" / "kernels.py"), *options.split(), str(tmp_path / "kernels.jsonl"))
+    assert done.returncode == 0, done.stderr
+    rows = [json.loads(line) for line in (tmp_path / "kernels.jsonl").read_text().splitlines()]
+    assert {row["without"] for row in rows} == {*NAMES, "all"} - {"graphs", "compile"}  # those need a GPU
+    assert all(len(row["ratio_all"]) == 2 and row["ratio_median"] > 0 for row in rows)
+    assert {row["precision"] for row in rows} == {"bf16"}
