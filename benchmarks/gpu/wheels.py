@@ -11,10 +11,23 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_27_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
-NEEDED = (
-    *("gymnasium", "farama-notifications", "ale-py", "tyro", "docstring-parser", "typeguard", "cloudpickle"),
-    *("jaxtyping", "wadler-lindig", "beartype", "imageio", "pytest-xdist", "hypothesis"),
+WITH_TORCH = {
+    *("torch", "numpy", "filelock", "fsspec", "jinja2", "markupsafe", "mpmath", "networkx", "setuptools", "sympy"),
+    "typing-extensions",
+}
+"""Packages that are installed wherever PyTorch is."""
+FOR_TESTS = (
+    "pytest",
+    "iniconfig",
+    "pluggy",
+    "pytest-xdist",
+    "execnet",
+    "hypothesis",
+    "sortedcontainers",
+    "beartype",
+    "six",
 )
+"""Packages of the stage `parity`; `six` is one of python-dateutil's."""
 
 
 def main() -> int:
@@ -23,9 +36,13 @@ def main() -> int:
     parser.add_argument("--python", default="3.12", help="version on the other machine")
     parser.add_argument("--without", nargs="*", default=[], help="names to leave out")
     options = parser.parse_args()
-    pins = dict(re.findall(r"^([\w.-]+)==(\S+)", (ROOT / "constraints.txt").read_text().lower(), re.M))
-    pins = {name.replace("_", "-"): version for name, version in pins.items()}
-    wanted = [f"{name}=={pins[name]}" for name in NEEDED if name in pins and name not in options.without]
+    constraints = (ROOT / "constraints.txt").read_text().lower()
+    to_run, to_develop = (
+        dict(re.findall(r"^([\w.-]+)==(\S+)", part, re.M)) for part in constraints.split("# to develop")
+    )
+    pins = {name: pin for name, pin in to_run.items() if name not in WITH_TORCH}
+    pins |= {name: to_develop[name] for name in FOR_TESTS}
+    wanted = [f"{name}=={pin}" for name, pin in pins.items() if name not in options.without]
     command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--only-binary=:all:", "-d", options.folder]
     command += ["--python-version", options.python, "--implementation", "cp"]
     return subprocess.run([*command, *(f"--platform={name}" for name in PLATFORMS), *wanted], check=False).returncode
