@@ -2,7 +2,7 @@
 
     python benchmarks/arithmetic.py --preset atari --batch 16 --length 50
 
-prints GFLOP by part: `dense` counts every product in full; `sparse` leaves out what the CPU's fast path leaves out, the
+prints GFLOP by part: `dense` counts every product in full; `sparse` leaves out what the CPU kernels leave out, the
 products with one-hot vectors that need no gradient, which are sums of rows there.
 """
 

@@ -1,5 +1,6 @@
 """Claims: numbers of the documents with their computation from `results/`; see figures.py."""
 
+import itertools
 import json
 import math
 from collections.abc import Iterator, Sequence
@@ -10,10 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.arithmetic import count as arithmetic
 from reverie.analysis.ablations import ARTICLE, Comparison, compare
 from reverie.analysis.published import AGGREGATES, GameScores, atari_scores, curve, game_scores, paper_table
 from reverie.analysis.runs import Run, read_run, score_at
 from reverie.analysis.scores import aggregate, gamer_normalised, published_scores, scores_from_curves
+from reverie.config import PRESETS
 
 RESULTS = Path(__file__).parents[1] / "results"
 AGENTS = ("full", "no-kl-balancing", "straight-through-only", "gaussian-latents", "no-image-gradients")
@@ -162,7 +165,7 @@ def registry() -> list[Claim]:
             trials,
         ),
         "README.md": (readme,),
-        "docs/performance.md": (peers, speed, collection),
+        "docs/performance.md": (peers, gains, speed, collection),
         "docs/durability.md": (durability,),
         "docs/variants.md": (variants,),
         "docs/reporting.md": (table_1,),
@@ -665,14 +668,33 @@ def peers() -> Iterator[Claim]:
     )
     for kind in ("fp32", "bf16"):
         found = [peer(preset, f"sheeprl-{kind} / ours-{kind}", "ratios") for preset in ("atari-small", "atari")]
-        yield row(
-            "Ratio to sheeprl", kind, [None, *(x for line in found for x in (line["median"], *line["quartiles"]))]
-        )
+        yield row("Ratio to sheeprl", kind, [x for line in found for x in (line["median"], *line["quartiles"])])
+
+
+def gains() -> Iterator[Claim]:
+    columns = list(itertools.product(("atari-small", "atari"), ("fp32", "bf16")))
+    labels = {name: name for name in ("filtering", "imagination", "dense", "convolutions", "adam")}
+    for label, name in (labels | {"any": "all", "policy (decisions)": "policy"}).items():
+        found = [pick("kernels.jsonl", preset=preset, precision=kind, without=name) for preset, kind in columns]
+        yield row("Without", label, [x for line in found for x in spread(line, "ratio")])
+    seconds = [
+        pick("kernels.jsonl", preset=preset, precision=kind, without="all")["cpu_seconds_with_median"]
+        for preset, kind in columns
+    ]
+    yield text("takes {} and {} s with all kernels (`atari-small`, fp32 and bf16), {} and {} s (`atari`)", *seconds)
+    counts = [arithmetic(PRESETS[name].config, 1, 18) for name in ("atari", "atari-small")]
+    operations = [part["all"] for kind in ("dense", "sparse") for part in (count[kind] for count in counts)]
+    template = (
+        "{} GFLOP for an update of `atari` and {} for `atari-small`; without products of one-hot vectors {} and {}"
+    )
+    yield text(template, *operations)
+    peaks = [pick("memory.jsonl", preset=preset, precision=kind)["peak_resident_mib"] for preset, kind in columns]
+    yield text("{} MiB in fp32 and {} in bf16 for `atari-small`, {} and {} for `atari`", *peaks)
 
 
 def speed() -> Iterator[Claim]:
     totals = [line for line in jsonl("convolutions.jsonl") if line["layer"] == "all"]
-    template = "bf16 {} to {} ms (`atari`), {} to {} (`atari-small`), none slower."
+    template = "in bf16: {} to {} ms for all layers of `atari`, {} to {} of `atari-small`"
     yield text(template, *(line[key] for line in totals for key in ("onednn_ms", "ours_ms")))
     for axis, label in (
         ("batch", "Batch (16)"),
@@ -682,8 +704,7 @@ def speed() -> Iterator[Claim]:
     ):
         found = [line for line in jsonl("scaling.jsonl") if line["axis"] == axis]
         values = [x for line in found for x in (line["value"], line["seconds_median"], line["peak_resident_mib"])]
-        extra = {"batch": [None], "horizon": [None], "width": [None]}.get(axis, [])
-        yield row("| | | | | |", label, [*values, *extra])
+        yield row("| | | | |", label, values)
     for value in (0.0, 8.0, 32.0, 64.0):
         lines = [x for x in pick("precision.jsonl", preset="atari-small")["errors"] if x["value"] == value]
         low, high = (next(x for x in lines if x["output_layers"] == kind) for kind in ("bf16", "fp32"))
@@ -705,11 +726,10 @@ def speed() -> Iterator[Claim]:
 def collection() -> Iterator[Claim]:
     labels = "One environment, one core", "Two, in two workers on two cores", "Eight, in two workers on two cores"
     for label, envs in zip(labels, (1, 2, 8), strict=True):
-        before, now = (pick("collect.jsonl", num_envs=envs, commit=commit) for commit in ("8536e16", "627356f"))
-        shares = [spread(now, f"share_of_{kind}_ale", 100) for kind in ("bare", "vector")]
-        earlier = [100 * before[f"share_of_{kind}_ale_median"] for kind in ("bare", "vector")]
-        speed = Rounded(now["without_policy_steps_per_second_median"], 1)
-        yield row("| steps/s | of the bare emulator", label, [speed, *shares[0], *shares[1], *earlier])
+        found = pick("collect.jsonl", num_envs=envs, commit="627356f")
+        shares = [spread(found, f"share_of_{kind}_ale", 100) for kind in ("bare", "vector")]
+        speed = Rounded(found["without_policy_steps_per_second_median"], 1)
+        yield row("| steps/s | of the bare emulator", label, [speed, *shares[0], *shares[1]])
     decisions = [1e3 * pick("collect.jsonl", num_envs=n, commit="627356f")["act_seconds_median"] for n in (1, 2, 8)]
     yield text("{} ms for one environment, {} for two and {} for eight", *decisions)
     small, large = (pick("loop.jsonl", preset=preset) for preset in ("atari-small", "atari"))
@@ -722,21 +742,11 @@ def collection() -> Iterator[Claim]:
         *spread(large, "frames_per_second"),
         *share[1],
     )
-    presets = "atari", "atari-small", "demo", "vector", "crafter", "debug", "dmc-proprio", "dmc-vision"
-    parts = {preset: 100 * pick("replay.jsonl", preset=preset)["share_of_train_step"] for preset in presets}
-    yield text(", ".join(f"`{preset}` {{}} %" for preset in presets[:6]), *list(parts.values())[:6])
-    yield text("`dmc-proprio` {} %, `dmc-vision` {} %", *list(parts.values())[6:])
-    line, update = json.loads((RESULTS / "replay.json").read_text()), pick("replay.jsonl", preset="atari-small")
-    batches = [line[f"{kind}_batch_seconds_median"] for kind in ("warm", "cold")]
-    times = line["train_step_seconds_median"], update["train_step_seconds_median"]
-    yield text("a batch of 16x50 takes {} ms warm and {} ms cold", *(1e3 * x for x in batches))
-    yield text(
-        "{} and {} % of the update of the same run, {} s before the fast path, and {} and {} % of the {} s",
-        *(100 * x / times[0] for x in batches),
-        times[0],
-        *(100 * x / times[1] for x in batches),
-        times[1],
-    )
+    shares = [100 * line["share_of_train_step"] for line in jsonl("replay.jsonl")]
+    yield text("takes {} to {} % of an update in {} presets", min(shares), max(shares), len(shares))
+    line = json.loads((RESULTS / "replay.json").read_text())
+    batches = [1e3 * line[f"{kind}_batch_seconds_median"] for kind in ("warm", "cold")]
+    yield text("a batch of 16x50 takes {} ms warm and {} ms cold", *batches)
 
 
 def durability() -> Iterator[Claim]:

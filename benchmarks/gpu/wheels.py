@@ -16,17 +16,10 @@ WITH_TORCH = {
     "typing-extensions",
 }
 """Packages that are installed wherever PyTorch is."""
-FOR_TESTS = (
-    "pytest",
-    "iniconfig",
-    "pluggy",
-    "pytest-xdist",
-    "execnet",
-    "hypothesis",
-    "sortedcontainers",
-    "beartype",
+FOR_TESTS = {
+    *("pytest", "iniconfig", "pluggy", "pytest-xdist", "execnet", "hypothesis", "sortedcontainers", "beartype"),
     "six",
-)
+}
 """Packages of the stage `parity`; `six` is one of python-dateutil's."""
 
 
@@ -41,7 +34,7 @@ def main() -> int:
         dict(re.findall(r"^([\w.-]+)==(\S+)", part, re.M)) for part in constraints.split("# to develop")
     )
     pins = {name: pin for name, pin in to_run.items() if name not in WITH_TORCH}
-    pins |= {name: to_develop[name] for name in FOR_TESTS}
+    pins |= {name: to_develop[name] for name in sorted(FOR_TESTS)}
     wanted = [f"{name}=={pin}" for name, pin in pins.items() if name not in options.without]
     command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--only-binary=:all:", "-d", options.folder]
     command += ["--python-version", options.python, "--implementation", "cp"]
