@@ -848,6 +848,8 @@ def table_1() -> Iterator[Claim]:
 
 
 def changelog() -> Iterator[Claim]:
+    slower = [line["ratio_median"] for line in jsonl("kernels.jsonl") if line["without"] == "all"]
+    yield text("an update takes {} to {} % of the time of the plain agent", 100 / max(slower), 100 / min(slower))
     lines = [x for x in pick("precision.jsonl", preset="atari-small")["errors"] if x["value"] == 64]
     cosines = [next(x["gradient_cosine"] for x in lines if x["output_layers"] == kind) for kind in ("bf16", "fp32")]
     yield text("at values of {} the cosine of the actor's gradient to float32's rises from {} to {}", None, *cosines)
