@@ -15,7 +15,7 @@ from reverie.dreamer import Dreamer, State
 from reverie.dreamer.actor_critic import ActorCritic
 from reverie.dreamer.optimizer import Optimizer
 from reverie.dreamer.world_model import WorldModel
-from reverie.errors import CheckpointError
+from reverie.errors import CheckpointError, ConfigError
 from reverie.specs import EnvSpec
 
 
@@ -95,11 +95,18 @@ def load_agent(folder: Path | str, device: str | None = None) -> Dreamer:
         device: auto, cpu or cuda; None takes that of the configuration.
 
     Raises:
-        CheckpointError: if the folder is missing or damaged.
+        CheckpointError: if the folder is missing or damaged, or has settings of another version.
+        ConfigError: if the device is not available.
     """
     _, saved = read_checkpoint(Path(folder))
+    if device is not None:
+        resolve_device(device)
     with understood(folder):
-        config, spec = from_dict(saved.state["config"]), EnvSpec.from_json(saved.state["spec"])
+        try:
+            config = from_dict(saved.state["config"])
+        except ConfigError as error:
+            raise CheckpointError(f"{folder} has settings of another version of reverie. {error}") from None
+        spec = EnvSpec.from_json(saved.state["spec"])
         _check_sizes(config, spec, saved.tensors["weights"])
         agent = build_agent(config, spec, device=device)
         restore(agent, saved)

@@ -24,7 +24,10 @@ def resolve_device(name: str) -> torch.device:
             "device is 'cuda', but PyTorch finds no CUDA device here; use --device cpu, or install a CUDA build of "
             "PyTorch and check the driver with nvidia-smi."
         )
-    return torch.device(name)
+    try:
+        return torch.device(name)
+    except RuntimeError:
+        raise ConfigError(f"There is no device '{name}'. Use auto, cpu or cuda.") from None
 
 
 def device_name(device: torch.device) -> str:

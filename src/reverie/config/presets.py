@@ -76,7 +76,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         ConfigError: if it is missing or not TOML.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise ConfigError(f"The configuration {path} cannot be read: {error.strerror}.") from None
     except (ValueError, RecursionError) as error:

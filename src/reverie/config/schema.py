@@ -437,6 +437,8 @@ class TrainingConfig:
         _at_least(1, self, "steps", "train_every", "train_steps", "eval_episodes", "log_every", "checkpoint_every")
         _at_least(0, self, "prefill", "pretrain_world_model", "pretrain", "eval_every", "video_every")
         _at_least(0, self, "threads", "seed", "max_nonfinite_updates")
+        _require(self.seed < 2**63, self, "seed", ", but it must be below 2**63.")
+        _require(self.threads <= 4096, self, "threads", ", but it must be at most 4096.")
         _at_least(1, self, "keep_checkpoints")
 
 

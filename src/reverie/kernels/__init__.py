@@ -11,6 +11,7 @@ Start with `optimize.py`. Each fast class is a subclass of the plain one:
     policy.py        weights of policies that only act
     cuda_graphs.py   GraphedDreamer (experimental)
     compiled.py      CompiledRSSM (experimental)
+    replaced.py      the plain code that each kernel replaces
     operations.py    operations on a CPU; library.py, compiler.py, csrc: the C code below them
     memory.py        reuse of freed memory
 """

@@ -12,6 +12,7 @@ from torch.autograd.function import once_differentiable
 from reverie.dreamer.encoder_decoder import ConvLayer
 from reverie.kernels.dense import apply, dense_elu
 from reverie.kernels.operations import bias_elu_, bias_elu_backward, cast, compute_dtype, is_supported, product
+from reverie.kernels.replaced import is_plain
 from reverie.kernels.strided import convolve_elu, convolve_to_few, image_gradient, kernel_gradient
 
 
@@ -24,7 +25,8 @@ class FastConvLayer(ConvLayer):
         is_last = isinstance(layer.activation, nn.Identity)
         has_activation = isinstance(layer.activation, nn.ELU)
         is_even = isinstance(layer.conv, nn.ConvTranspose2d) and layer.conv.kernel_size[0] % 2 == 0
-        return isinstance(layer.norm, nn.Identity) and (has_activation or (is_last and is_even))
+        is_unchanged = is_plain(layer, ConvLayer, FastConvLayer) and is_plain(layer.conv, nn.Conv2d, nn.ConvTranspose2d)
+        return is_unchanged and isinstance(layer.norm, nn.Identity) and (has_activation or (is_last and is_even))
 
     def forward(self, image: Tensor) -> Tensor:
         """Apply the layer to images with channels last."""

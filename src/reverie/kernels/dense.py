@@ -18,20 +18,26 @@ from reverie.kernels.operations import (
     one_hot_grad,
     product,
 )
+from reverie.kernels.replaced import is_plain
 
 
 class FastDense(Dense):
     """`Dense` without layer norm as one autograd function: bias and ELU in one pass, gradients from the result."""
 
     @staticmethod
-    def is_applicable(layer: Dense) -> bool:
+    def is_applicable(layer: nn.Module) -> bool:
         """Return whether a layer can be of this class."""
-        return isinstance(layer.norm, nn.Identity)
+        return (
+            isinstance(layer, Dense)
+            and is_plain(layer, Dense, FastDense)
+            and is_plain(layer.linear, nn.Linear)
+            and isinstance(layer.norm, nn.Identity)
+        )
 
     def forward(self, input: Tensor, result: Tensor | None = None) -> Tensor:
         """Apply the layer to the last axis; `result` is its value, if it is known, and is only given a gradient."""
         weight, bias = self.linear.weight, self.linear.bias
-        if not is_supported(input, bias):
+        if input.ndim < 2 or not is_supported(input, bias):
             return super().forward(input)
         lead = input.shape[:-1]
         if isinstance(input, SparseFeatures):

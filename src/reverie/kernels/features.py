@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
+ROUNDING = 1e-3
+"""Largest difference of a straight-through sample from 0 and 1."""
 _ATTRIBUTES = ("shape", "dtype", "device", "ndim", "requires_grad", "is_meta", "is_cuda")
 _METADATA = {getattr(Tensor, name).__get__ for name in _ATTRIBUTES} | {Tensor.size, Tensor.dim, Tensor.__len__}
 """Functions that need no values."""
@@ -104,6 +106,16 @@ def versions(module: nn.Module) -> tuple[int, ...]:
 def one_hot(index: Tensor, size: int) -> Tensor:
     """Return float vectors [*N, size] with ones at `index` [*N, S]."""
     return torch.zeros((*index.shape[:-1], size)).scatter_(-1, index.long(), 1.0)
+
+
+def is_one_hot(value: Tensor, num_variables: int, or_zero: bool = False) -> bool:
+    """Return whether [*N, Z] are S concatenated one-hot vectors up to rounding; `or_zero` allows vectors of zeros."""
+    parts = value.detach().unflatten(-1, (num_variables, -1))
+    total = parts.sum(-1)
+    is_valid = ((total - 1).abs() < ROUNDING) & ((parts.amax(-1) - 1).abs() < ROUNDING)
+    if or_zero:
+        is_valid |= parts.abs().amax(-1) == 0
+    return bool(is_valid.all())
 
 
 def one_hot_index(value: Tensor, num_variables: int) -> Tensor:

@@ -13,9 +13,11 @@ from torch.autograd.function import once_differentiable
 
 from reverie.dreamer.latents import Categorical
 from reverie.dreamer.layers import LayerNorm
-from reverie.dreamer.rssm import RSSM, State
+from reverie.dreamer.rssm import RSSM, GRUCell, State
 from reverie.kernels import operations as ops
-from reverie.kernels.features import one_hot, one_hot_index
+from reverie.kernels.dense import FastDense
+from reverie.kernels.features import is_one_hot, one_hot, one_hot_index
+from reverie.kernels.replaced import is_plain
 
 
 class FastRSSM(RSSM):
@@ -24,10 +26,15 @@ class FastRSSM(RSSM):
     @staticmethod
     def is_applicable(rssm: RSSM) -> bool:
         """Return whether an RSSM can be of this class."""
+        layers = (rssm.input_layer, rssm.prior_layer, rssm.posterior_layer)
+        heads = (rssm.prior_head, rssm.posterior_head, rssm.cell.linear)
         return (
-            isinstance(rssm.latents, Categorical)
-            and isinstance(rssm.cell.norm, LayerNorm)
-            and not isinstance(rssm.input_layer.norm, LayerNorm)
+            type(rssm.latents) is Categorical
+            and is_plain(rssm, RSSM, FastRSSM)
+            and is_plain(rssm.cell, GRUCell)
+            and is_plain(rssm.cell.norm, LayerNorm)
+            and all(FastDense.is_applicable(layer) for layer in layers)
+            and all(is_plain(head, nn.Linear) for head in heads)
         )
 
     def observe(
@@ -42,6 +49,7 @@ class FastRSSM(RSSM):
             not ops.is_supported(embed, self.prior_head.bias)
             or (num_steps == 1 and not has_gradient)
             or (has_gradient and any(tensor.requires_grad for tensor in constants))
+            or not is_one_hot(state.stoch, self.latents.stats_shape[0], or_zero=True)
         ):
             return super().observe(embed, action, is_first, state, noise)
         assert isinstance(self.latents, Categorical)
@@ -49,7 +57,8 @@ class FastRSSM(RSSM):
         is_zero = (state.stoch == 0).unflatten(-1, (variables, classes)).all(-1)
         ones = one_hot_index(state.stoch, variables).masked_fill(is_zero, -1)
         keep = ~is_first
-        sequences = _Sequences(action * keep[..., None], keep, ones, state.deter.float(), noise, classes)
+        deter, noise = state.deter.float().contiguous(), None if noise is None else noise.float().contiguous()
+        sequences = _Sequences(action * keep[..., None], keep, ones, deter, noise, classes)
         layers = _Layers(self)
         function: Any = _Observe.apply
         return State(*function(layers, sequences, embed, *layers.parameters()))

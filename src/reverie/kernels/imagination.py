@@ -1,18 +1,20 @@
 """Rollouts that are not differentiated, with one-hot states and actions given by the positions of their ones."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from reverie.dreamer.actor_critic import ActorCritic
 from reverie.dreamer.heads import Actor
 from reverie.dreamer.imagination import ImaginationNoise, Trajectory, make_trajectory
 from reverie.dreamer.latents import Categorical
-from reverie.dreamer.layers import Dense
+from reverie.dreamer.layers import MLP, Dense
 from reverie.dreamer.rssm import RSSM, State
 from reverie.dreamer.world_model import WorldModel
 from reverie.kernels import operations as ops
-from reverie.kernels.features import HiddenLayers, SparseFeatures, one_hot, one_hot_index, versions
+from reverie.kernels.dense import FastDense, FastMLP
+from reverie.kernels.features import HiddenLayers, SparseFeatures, is_one_hot, one_hot, one_hot_index, versions
 from reverie.kernels.filtering import FastRSSM
+from reverie.kernels.replaced import is_plain
 
 
 class FastActorCritic(ActorCritic):
@@ -21,11 +23,14 @@ class FastActorCritic(ActorCritic):
     @staticmethod
     def is_applicable(actor_critic: ActorCritic, rssm: RSSM) -> bool:
         """Return whether an actor-critic can be of this class together with an RSSM."""
-        config = actor_critic.config.actor
+        actor = actor_critic.actor
         return (
-            actor_critic.actor.spec.kind == "discrete"
-            and config.layers > 0
-            and not config.layer_norm
+            actor.spec.kind == "discrete"
+            and actor_critic.config.actor.layers > 0
+            and is_plain(actor, Actor)
+            and is_plain(actor.head, nn.Linear)
+            and is_plain(actor.body, MLP, FastMLP)
+            and all(FastDense.is_applicable(layer) for layer in actor.body)
             and FastRSSM.is_applicable(rssm)
         )
 
@@ -33,8 +38,11 @@ class FastActorCritic(ActorCritic):
         self, model: WorldModel, start: State, is_terminal: Tensor, noise: ImaginationNoise | None
     ) -> Trajectory:
         """Roll out the actor from every start state, see `ActorCritic.imagine`."""
-        if torch.is_grad_enabled() or not ops.is_supported(start.deter, self.actor.head.bias):
+        is_supported = not torch.is_grad_enabled() and ops.is_supported(start.deter, self.actor.head.bias)
+        if not is_supported or not is_one_hot(start.stoch, model.rssm.latents.stats_shape[0]):
             return super().imagine(model, start, is_terminal, noise)
+        start = start.map(torch.Tensor.contiguous)
+        noise = None if noise is None else ImaginationNoise(*(part.float().contiguous() for part in noise))
         feat, action = imagine_features(model.rssm, self.actor, start, self.config.horizon, noise)
         return make_trajectory(model, feat, action, is_terminal)
 

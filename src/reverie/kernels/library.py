@@ -46,7 +46,7 @@ def load() -> Library | None:
         return None
     try:
         return Library(compile_library(SOURCES))
-    except (OSError, subprocess.SubprocessError) as error:
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
         warnings.warn(
             f"The CPU kernels could not be compiled ({error}). Updates take about twice as long. Install a C compiler "
             "(gcc), or set REVERIE_KERNELS=0 to hide this warning.",

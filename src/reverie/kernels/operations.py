@@ -28,15 +28,19 @@ def compute_dtype(x: Tensor) -> torch.dtype:
 
 
 _derived: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
-"""For each parameter its version, and what was computed of it in that version by name."""
+"""For each parameter its version and address, and what was computed of it by name."""
 
 
 def derive(parameter: Tensor, name: Any, function: Callable[[Tensor], Tensor]) -> Tensor:
-    """Return a function of a parameter, without gradient; computed once for each of the parameter's versions."""
-    version, results = _derived.get(parameter, (None, {}))
-    if version != parameter._version:
+    """Return a function of a parameter, without gradient; computed once for each of the parameter's versions.
+
+    In-place changes of `parameter.data` have no version and are not noticed: change parameters under `torch.no_grad`.
+    """
+    key = (parameter._version, parameter.data_ptr())
+    known, results = _derived.get(parameter, (None, {}))
+    if known != key:
         results = {}
-        _derived[parameter] = (parameter._version, results)
+        _derived[parameter] = (key, results)
     if name not in results:
         results[name] = function(parameter.detach())
     return results[name]

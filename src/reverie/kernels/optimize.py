@@ -1,6 +1,7 @@
 """Choice and installation of kernels."""
 
 import os
+import warnings
 from collections.abc import Collection
 from typing import TypeVar
 
@@ -25,7 +26,7 @@ from reverie.kernels.dense import FastDense, FastMLP
 from reverie.kernels.filtering import FastRSSM
 from reverie.kernels.imagination import FastActorCritic
 from reverie.kernels.policy import store_weights
-from reverie.kernels.swap import actor_critic_results, layer_results, optimizer_results, rssm_results, swap
+from reverie.kernels.replaced import changed, is_plain
 
 VARIABLE = "REVERIE_KERNELS"
 """Environment variable: 0 switches all kernels off, names separated by commas choose some."""
@@ -52,7 +53,8 @@ def optimize(target: T, only: Collection[str] | None = None) -> T:
 
     Modules and optimizers get a subclass of their class that overrides a method. Parameters and their names stay. What
     a kernel does not support stays plain: layer norms, latents that are not categorical, subclasses of the plain
-    modules, and everything on a CPU where there is no C compiler.
+    modules, modules with hooks, and everything on a CPU where there is no C compiler. Nor is a kernel used whose plain
+    code was changed; a warning says so.
 
     Args:
         target: an agent, whose `policy` is converted with it; a module or an optimizer; or a clone of a policy, whose
@@ -65,7 +67,7 @@ def optimize(target: T, only: Collection[str] | None = None) -> T:
     Raises:
         ConfigError: if a name is unknown.
     """
-    names = _selected(only)
+    names = _unchanged(_selected(only))
     if isinstance(target, Optimizer):
         _convert_optimizer(target, names)
         return target
@@ -92,15 +94,28 @@ def compiles(agent: Dreamer) -> bool:
 def _selected(only: Collection[str] | None) -> frozenset[str]:
     source = "only"
     if only is None:
-        text = os.environ.get(VARIABLE, "")
+        text = os.environ.get(VARIABLE, "").strip()
         if text == "0":
             return frozenset()
         only = [name.strip() for name in text.split(",") if name.strip()] or list(NAMES)
         source = VARIABLE
+    only = [only] if isinstance(only, str) else only
     unknown = sorted(set(only) - set(NAMES))
     if unknown:
         raise ConfigError(f"{source} names '{unknown[0]}', which is not a kernel. Use some of {', '.join(NAMES)}.")
     return frozenset(only)
+
+
+def _unchanged(names: frozenset[str]) -> frozenset[str]:
+    """Return the kernels whose plain code is what they compute, with a warning for each of the others."""
+    differing = {name: found for name in sorted(names) if (found := changed(name))}
+    for name, found in differing.items():
+        warnings.warn(
+            f"The kernel {name} is not used, because {' and '.join(found)} in reverie.dreamer changed. Updates take "
+            f"longer. Change the kernel, too (kernels/replaced.py), or leave it out of {VARIABLE}.",
+            stacklevel=4,
+        )
+    return names.difference(differing)
 
 
 def _convert_cpu(target: nn.Module, names: frozenset[str]) -> None:
@@ -108,20 +123,19 @@ def _convert_cpu(target: nn.Module, names: frozenset[str]) -> None:
         if any(parameter.dtype != torch.float32 for parameter in part.parameters()):
             continue
         if "filtering" in names and type(part) is RSSM and FastRSSM.is_applicable(part):
-            swap(part, FastRSSM, rssm_results(part))
-        elif "dense" in names and type(part) is MLP:
-            part.__class__ = FastMLP  # passes on hidden layers that are known; the layers are checked themselves
+            part.__class__ = FastRSSM
+        elif "dense" in names and is_plain(part, MLP):
+            part.__class__ = FastMLP
         elif "dense" in names and type(part) is Dense and FastDense.is_applicable(part):
-            swap(part, FastDense, layer_results(part, (2, part.linear.in_features)))
+            part.__class__ = FastDense
         elif "convolutions" in names and type(part) is ConvLayer and FastConvLayer.is_applicable(part):
-            size = 8 if isinstance(part.conv, nn.Conv2d) else 2
-            swap(part, FastConvLayer, layer_results(part, (1, size, size, part.conv.in_channels)))
+            part.__class__ = FastConvLayer
     model = next((part for part in target.modules() if isinstance(part, WorldModel)), None)
     if "imagination" not in names or model is None:
         return
     for part in target.modules():
         if type(part) is ActorCritic and FastActorCritic.is_applicable(part, model.rssm):
-            swap(part, FastActorCritic, actor_critic_results(part, model))
+            part.__class__ = FastActorCritic
 
 
 def _convert_cuda(agent: Dreamer, names: frozenset[str]) -> frozenset[str]:
@@ -136,4 +150,4 @@ def _convert_cuda(agent: Dreamer, names: frozenset[str]) -> frozenset[str]:
 
 def _convert_optimizer(optimizer: Optimizer, names: frozenset[str]) -> None:
     if "adam" in names and type(optimizer) is Optimizer:
-        swap(optimizer, FusedAdam, optimizer_results(optimizer))
+        optimizer.__class__ = FusedAdam
