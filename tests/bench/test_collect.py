@@ -11,7 +11,7 @@ from reverie.bench.bare_ale import BareALE, _Emulator, is_atari
 from reverie.config import EnvConfig, preset
 from reverie.envs.catalog import find_spec
 from reverie.specs import Step
-from reverie.training.collection import Collector, RandomPolicy
+from reverie.training.collection import Collector, Policy, RandomPolicy
 
 BOXING = EnvConfig(name="ALE/Boxing-v5", action_repeat=3, sticky_actions=0.125, full_action_space=True)
 
@@ -35,17 +35,17 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 def test_rates(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     """A decision of the agent takes 0.5 s, a step of the environments 0.25 s, random actions nothing."""
-    plain = Collector._arrive
+    plain = Collector.collect
 
-    def step(self: Collector, *arguments: Any) -> Any:
+    def step(self: Collector, policy: Policy) -> Any:
         clock.now += 0.25
-        return plain(self, *arguments)
+        return plain(self, policy)
 
     def act(*_: Any, **__: Any) -> Any:
         clock.now += 0.5
         return np.tile(np.eye(2, dtype=np.float32)[0], (3, 1))
 
-    monkeypatch.setattr(Collector, "_arrive", step)
+    monkeypatch.setattr(Collector, "collect", step)
     monkeypatch.setattr(collect.AgentPolicy, "__call__", act)
     config = preset("vector").override(**{"env.num_envs": 3, "env.parallel": False})
     result = collect.measure_collect(config, "vector", repeats=2, seconds=2)

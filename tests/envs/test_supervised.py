@@ -18,22 +18,11 @@ from tests.helpers.environments import Counting, Unreliable
 from tests.helpers.stored_episodes import check_stored
 
 
-class LooksFirst:
-    """Random actions, one step at a time."""
-
-    def __init__(self, policy: RandomPolicy) -> None:
-        self._policy = policy
-
-    def __call__(self, step: Any) -> Any:
-        return self._policy(step)
-
-
-def record(folder: Path, env: Any, steps: int, planned: bool) -> list[EnvError]:
+def record(folder: Path, env: Any, steps: int) -> list[EnvError]:
     """Collect steps into a replay as the trainer does; what has failed."""
     replay = Replay(folder, env.spec.step, ReplayConfig(capacity=1_000_000, batch_length=4), env.num_envs)
-    policy: Any = RandomPolicy(env.spec.action, np.random.default_rng(0))
+    policy = RandomPolicy(env.spec.action, np.random.default_rng(0))
     collector, done, faults = Collector(env), 0, []
-    policy = policy if planned else LooksFirst(policy)
     while done < steps:
         block = collect_block(collector, policy, 16)
         for collected in block.collected:
@@ -50,11 +39,10 @@ def record(folder: Path, env: Any, steps: int, planned: bool) -> list[EnvError]:
     return faults
 
 
-@pytest.mark.parametrize("planned", [True, False])
-def test_errors_in_this_process(tmp_path: Path, planned: bool) -> None:
+def test_errors_in_this_process(tmp_path: Path) -> None:
     factory = partial(Unreliable, "raises", "exits")
     with make_env(EnvConfig(num_envs=3, parallel=False), 0, factory, supervised=True) as env:
-        faults = record(tmp_path, env, 3000, planned)
+        faults = record(tmp_path, env, 3000)
         early = check_stored(tmp_path, env)
     assert 100 < len(faults) < 200
     assert early > 80
@@ -63,13 +51,11 @@ def test_errors_in_this_process(tmp_path: Path, planned: bool) -> None:
     assert all("Unreliable" in str(fault) and "episode" in str(fault) for fault in faults)
 
 
-@pytest.mark.parametrize("planned", [True, False])
-def test_processes_that_die_hang_and_raise(tmp_path: Path, planned: bool) -> None:
-    """10,000 steps, in the two ways in which steps are taken together."""
+def test_processes_that_die_hang_and_raise(tmp_path: Path) -> None:
     factory = partial(Unreliable, "raises", "exits", "leaves", "SIGKILL", "SIGSEGV", "hangs", probability=0.003)
     config = EnvConfig(num_envs=2, step_timeout=1.0)
     with make_env(config, 1, factory, supervised=True) as env:
-        faults = record(tmp_path, env, 5000, planned)
+        faults = record(tmp_path, env, 5000)
         early = check_stored(tmp_path, env)
     text = " ".join(map(str, faults))
     assert len(faults) >= 8 and early >= 5
@@ -88,7 +74,7 @@ def test_the_others_are_left_alone_and_seeds_differ(tmp_path: Path) -> None:
             episodes.append([record_.collect(policy).steps[-1][0]["vector"].tolist() for _ in range(12)])
     assert episodes[0] == episodes[1]
     with make_env(steady, 0, partial(Unreliable, "raises", probability=0.03), supervised=True) as env:
-        record(tmp_path, env, 2000, True)
+        record(tmp_path, env, 2000)
         with ReplayReader(tmp_path, env.spec.step) as reader:
             first, stop = reader._limits[0].tolist()
             rows = reader._read(np.array([0]), np.array([first]), stop - first)

@@ -17,7 +17,7 @@ from reverie.bench.spread import spread
 from reverie.config import Config
 from reverie.envs import make_env
 from reverie.specs import Step
-from reverie.training.collection import BLOCK, Actions, Collector, Policy, RandomPolicy
+from reverie.training.collection import Actions, Collector, Policy, RandomPolicy
 
 
 class TimedPolicy:
@@ -97,7 +97,7 @@ def measure_collect(config: Config, preset: str, repeats: int, seconds: float) -
 def _steps_per_second(collector: Collector, policy: Policy, num_envs: int, seconds: float) -> float:
     steps, start, elapsed = 0, time.perf_counter(), 0.0
     while elapsed < seconds:
-        for _ in collector.steps(policy, BLOCK):
-            steps += num_envs
+        collector.collect(policy)
+        steps += num_envs
         elapsed = time.perf_counter() - start
     return steps / elapsed

@@ -19,16 +19,12 @@ RunnerFactory = Callable[[], EnvRunner]
 """Creates one environment; sent to workers by cloudpickle."""
 
 
-Planned = tuple[Step | None, Step]
-"""A step that was planned, and before it the first step of new episodes, if any had to begin."""
-
-
 @runtime_checkable
 class Group(Protocol):
     """Some of the environments of a `BatchedEnv`.
 
-    Each `send_reset` and `send_step` is followed by one `receive`, each `send_plan` by one `receive_planned` a step.
-    The methods below `receive_planned` are for the moments in which nothing is under way; see `EnvRunner`.
+    Each `send_reset` and `send_step` is followed by one `receive`. The methods below `receive` are called between such
+    exchanges only; see `EnvRunner`.
     """
 
     spec: EnvSpec
@@ -49,12 +45,6 @@ class Group(Protocol):
 
     def receive(self) -> Step:
         """Wait for the result."""
-
-    def send_plan(self, actions: Array) -> None:
-        """Begin to take several steps, each after resetting the environments whose episode is over."""
-
-    def receive_planned(self) -> Planned:
-        """Wait for the next one."""
 
     def states(self) -> list[EnvState]:
         """Where the environments stand."""
@@ -118,7 +108,6 @@ class LocalGroup:
         self.layout = StepLayout(self.spec, self.num_envs)
         self._latest: list[Step] = [{} for _ in factories]
         self._work: Callable[[], None] = lambda: None
-        self._plan: Iterator[bool] = iter(())
 
     def wait_ready(self) -> None:
         """They exist."""
@@ -157,32 +146,6 @@ class LocalGroup:
         for key, rows in batch.items():  # np.stack takes longer than the copying
             for index, step in enumerate(self._latest):
                 rows[index] = step[key]
-
-    def follow(self, actions: Array) -> Iterator[bool]:
-        """Begin a step for each of the actions `[K, n, A]`, and a reset before it where episodes are over.
-
-        Yields:
-            Whether a reset has begun, or a step. Each is followed by one `receive`.
-        """
-        for action in actions:
-            over = [not step or bool(step["is_last"]) for step in self._latest]
-            if any(over):
-                self.send_reset(np.array(over))
-                yield True
-            self.send_step(action)
-            yield False
-
-    def send_plan(self, actions: Array) -> None:
-        """Begin to take a step for each of the actions `[K, n, A]`, with resets where episodes are over."""
-        self._plan = self.follow(actions)
-
-    def receive_planned(self) -> Planned:
-        """The next of these steps `[n, …]`, in new arrays."""
-        first = None
-        if next(self._plan):
-            first = self.receive()
-            next(self._plan)
-        return first, self.receive()
 
     def states(self) -> list[EnvState]:
         """Where the environments stand."""
@@ -232,7 +195,6 @@ class BatchedEnv:
         self.spec = groups[0].spec
         self.frames_per_step = frames_per_step
         self._started = np.zeros(self.num_envs, bool)
-        self._latest: list[Step] = [{} for _ in groups]  # What each of them returned last.
         self._closed = False
         self._broken = False
 
@@ -265,36 +227,6 @@ class BatchedEnv:
         """
         actions = check_actions(action, self.spec.action, self.num_envs)
         return self._exchange(lambda group, part: group.send_step(actions[part]))
-
-    def play(self, actions: NDArray[np.float32]) -> Iterator[Planned]:
-        """Take a step for each of the actions `[K, N, A]`, each after resetting the environments whose episode is over.
-
-        Worker processes need not wait for anyone between these steps.
-
-        Yields:
-            K times a step, as from `step`, and what `reset` would have returned before it, or None. Nothing else can be
-            done with the environments before the last one.
-
-        Raises:
-            EnvError: as `step`, after the steps that came before; the last ones of a worker process that died are lost.
-        """
-        if not len(actions):
-            return
-        count, size = len(actions), self.spec.action.size
-        checked = check_actions(actions.reshape(-1, size), self.spec.action, count * self.num_envs)
-        self._begin_exchange()
-        self._started[:] = True
-        for group, part in zip(self._groups, self._slices, strict=True):
-            group.send_plan(checked.reshape(count, self.num_envs, size)[:, part])
-        for left in reversed(range(count)):
-            parts = [group.receive_planned() for group in self._groups]
-            firsts = [first for first, _ in parts]
-            merged = None
-            if any(first is not None for first in firsts):
-                merged = _merged([first or latest for first, latest in zip(firsts, self._latest, strict=True)])
-            self._latest = [step for _, step in parts]
-            self._broken = left > 0
-            yield merged, _merged(self._latest)
 
     def states(self) -> list[EnvState]:
         """Where every environment stands.
@@ -333,9 +265,8 @@ class BatchedEnv:
                 _abandon(group, index)
             problems.append(problem)
         latest["is_last"] |= np.array([bool(problem) for problem in problems])
-        self._latest = [{key: rows[part] for key, rows in latest.items()} for part in self._slices]
-        for group, step in zip(self._groups, self._latest, strict=True):
-            group.stand_at(step)
+        for group, part in zip(self._groups, self._slices, strict=True):
+            group.stand_at({key: rows[part] for key, rows in latest.items()})
         self._started[:] = True
         self._broken = False
         return problems
@@ -387,9 +318,9 @@ class BatchedEnv:
         self._begin_exchange()
         for group, part in zip(self._groups, self._slices, strict=True):
             send(group, part)
-        self._latest = [group.receive() for group in self._groups]
+        parts = [group.receive() for group in self._groups]
         self._broken = False
-        return _merged(self._latest)
+        return _merged(parts)
 
     def _begin_exchange(self) -> None:
         if not self.goes_on:

@@ -5,7 +5,7 @@ from contextlib import suppress
 
 import numpy as np
 
-from reverie.envs.batched import Group, Planned
+from reverie.envs.batched import Group
 from reverie.envs.state import EnvState
 from reverie.errors import EnvError
 from reverie.specs import Array, EnvSpec, Step
@@ -32,8 +32,6 @@ class Supervised:
         self._group: Group | None = build(0)
         self._built = 1
         self._latest: Step = {}
-        self._plan: Array = np.empty(0, np.float32)
-        self._taken = 0
         self._faults: list[EnvError] = []
         self.down = False
         """Whether the latest rows are no steps."""
@@ -77,24 +75,6 @@ class Supervised:
         self.down = False
         return self._latest
 
-    def send_plan(self, actions: Array) -> None:
-        """Begin to take a step for each of the actions `[K, n, A]`, with resets where episodes are over."""
-        self._plan, self._taken = actions, 0
-        self._send_rest()
-
-    def receive_planned(self) -> Planned:
-        """Wait for the next of these steps."""
-        self._taken += 1
-        if self._group is not None:
-            try:
-                first, self._latest = self._group.receive_planned()
-                self.down = False
-                return first, self._latest
-            except EnvError as error:
-                self._fail(error)
-        self._send_rest()
-        return None, self._broken_off()
-
     def states(self) -> list[EnvState]:
         """Where the environments stand; nowhere, if they are yet to be made."""
         return [EnvState()] * self._size if self._group is None else self._group.states()
@@ -129,14 +109,6 @@ class Supervised:
             group.wait_ready()
             self._group = group
         return self._group
-
-    def _send_rest(self) -> None:
-        """Begin what is left of a plan; new environments begin with a reset."""
-        if self._taken < len(self._plan):
-            try:
-                self._running().send_plan(self._plan[self._taken :])
-            except EnvError as error:
-                self._fail(error)
 
     def _fail(self, error: EnvError) -> None:
         if not self._latest:

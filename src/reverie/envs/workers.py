@@ -4,11 +4,10 @@ A worker is a fresh interpreter, not a fork: the learner's threads and GPU stay 
 of it, and scripts need no `if __name__ == "__main__"`. It has a session of its own, so that Ctrl-C in the terminal
 reaches the learner only, and it ends when its connection to the learner does.
 
-Messages go between our own processes only. Those of every step are plain bytes: RESET or STEP and the mask or the
-actions, or PLAN and the actions of several steps; RESET or STEP and the arrays (see `StepLayout`), for a plan once for
-each step and each reset before one, several of them in a message. Others are pickled: the functions that create the
-environments, and the answer, what they offer; CALL, a method of `LocalGroup` and what it is given, and the answer, what
-it returns; ERROR, its message and trace.
+Messages are exchanged between processes of one run only. Each request has one reply. Those of every step are plain
+bytes: RESET and the mask, or STEP and the actions; the reply is ARRAYS and the arrays (see `StepLayout`). Others are
+pickled: the functions that create the environments, and as the reply their spec; CALL, a method of `LocalGroup` and its
+arguments, and as the reply the returned value; ERROR, its message and traceback.
 """
 
 import contextlib
@@ -18,9 +17,8 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -28,12 +26,12 @@ import cloudpickle  # type: ignore[import-untyped]
 import cv2
 import numpy as np
 
-from reverie.envs.batched import LocalGroup, Planned, RunnerFactory, StepLayout
+from reverie.envs.batched import LocalGroup, RunnerFactory, StepLayout
 from reverie.envs.state import EnvState
 from reverie.errors import EnvError
 from reverie.specs import Array, EnvSpec, Step
 
-RESET, STEP, PLAN, CALL, PICKLED, ERROR = b"R", b"S", b"L", b"C", b"P", b"E"
+RESET, STEP, CALL, ARRAYS, PICKLED, ERROR = b"R", b"S", b"C", b"A", b"P", b"E"
 """The first byte of a message."""
 
 SUPPORTED = hasattr(os, "fork")
@@ -44,8 +42,6 @@ _SINGLE_THREAD = {
 }
 _PROGRAM = "import sys; sys.path[:] = {path!r}; from reverie.envs.workers import main; main({file_descriptor})"
 _CLOSE_SECONDS = 5.0
-_PLAN_SECONDS = 0.005
-"""Between two messages with answers to a plan: waking the learner for every single step would slow both."""
 
 
 class RemoteGroup:
@@ -82,7 +78,6 @@ class RemoteGroup:
             )
         self._pipe = Connection(here.detach())
         self._count = len(factories)
-        self._unread = memoryview(b"")  # Answers that arrived together with an earlier one.
         self._send(PICKLED + pickled)
 
     def wait_ready(self) -> None:
@@ -114,20 +109,8 @@ class RemoteGroup:
         Raises:
             EnvError: if an environment failed, or the process died.
         """
-        return self._next_answer()[1]
-
-    def send_plan(self, actions: Array) -> None:
-        """Begin to take a step for each of the actions `[K, n, A]`, with resets where episodes are over."""
-        self._send(PLAN + actions.tobytes())
-
-    def receive_planned(self) -> Planned:
-        """Wait for the next of these steps.
-
-        Raises:
-            EnvError: as `receive`.
-        """
-        kind, step = self._next_answer()
-        return (step, self._next_answer()[1]) if kind == RESET else (None, step)
+        # A copy, since the bytes of a message are read-only.
+        return self._layout.arrays(np.frombuffer(self._receive(), np.uint8, offset=1).copy())
 
     def states(self) -> list[EnvState]:
         """Where the environments stand."""
@@ -170,17 +153,7 @@ class RemoteGroup:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self._pipe.send_bytes(message)
 
-    def _next_answer(self) -> tuple[bytes, Step]:
-        """RESET or STEP, and the arrays."""
-        if not self._unread:
-            self._unread = self._receive()
-        size = 1 + self._layout.size
-        answer, self._unread = self._unread[:size], self._unread[size:]
-        # A copy, since the bytes of a message cannot be written to.
-        return bytes(answer[:1]), self._layout.arrays(np.frombuffer(answer[1:], np.uint8).copy())
-
-    def _receive(self) -> memoryview:
-        """A message with an answer, or several."""
+    def _receive(self) -> bytes:
         if self._is_ready and self._timeout and not self._pipe.poll(self._timeout):
             self._process.kill()
             raise EnvError(
@@ -188,7 +161,7 @@ class RemoteGroup:
                 "(env.step_timeout) and was killed."
             )
         try:
-            message = memoryview(self._pipe.recv_bytes())
+            message = self._pipe.recv_bytes()
         except (EOFError, ConnectionResetError):
             raise EnvError(f"The worker process of {self._label} died ({self._exit_status()}).") from None
         if message[:1] == ERROR:
@@ -223,27 +196,27 @@ def _die_with_parent() -> None:
 
 
 class _Service:
-    """What a worker process does: for each message one or several that answer it."""
+    """Environments that reply to messages in a worker process."""
 
     def __init__(self) -> None:
         self._group: LocalGroup | None = None
 
-    def answers(self, message: bytes) -> Iterator[bytes]:
-        """The messages to send; an error is the last one."""
+    def reply(self, request: bytes) -> bytes:
+        """Do what a message requests, and return the message to send back."""
+        kind, content = request[:1], request[1:]
         try:
             if self._group is None:
-                self._group = LocalGroup(pickle.loads(message[1:]))
-                yield PICKLED + cloudpickle.dumps(self._group.spec)
-            elif message[:1] == CALL:
-                method, arguments = pickle.loads(message[1:])
-                yield PICKLED + pickle.dumps(getattr(self._group, method)(*arguments))
-            else:
-                yield from _exchange(self._group, message[:1], message[1:])
+                self._group = LocalGroup(pickle.loads(content))
+                return PICKLED + cloudpickle.dumps(self._group.spec)
+            if kind == CALL:
+                method, arguments = pickle.loads(content)
+                return PICKLED + pickle.dumps(getattr(self._group, method)(*arguments))
+            return _step(self._group, kind, content)
         except EnvError as error:
-            yield ERROR + pickle.dumps((str(error), traceback.format_exc()))
+            return ERROR + pickle.dumps((str(error), traceback.format_exc()))
         except Exception as error:
             text = f"The environment's worker process failed: {type(error).__name__}: {error}."
-            yield ERROR + pickle.dumps((text, traceback.format_exc()))
+            return ERROR + pickle.dumps((text, traceback.format_exc()))
 
     def close(self) -> None:
         """Close the environments."""
@@ -251,45 +224,21 @@ class _Service:
             self._group.close()
 
 
-def _exchange(group: LocalGroup, kind: bytes, content: bytes) -> Iterator[bytes]:
-    """Do what the learner asks for."""
-    reply = np.empty(1 + group.layout.size, np.uint8)
-    batch = group.layout.arrays(reply[1:])
-
-    def answer(kind: bytes) -> bytes:
-        reply[0] = ord(kind)
-        group.receive_into(batch)
-        return reply.tobytes()
-
+def _step(group: LocalGroup, kind: bytes, content: bytes) -> bytes:
     if kind == RESET:
         group.send_reset(np.frombuffer(content, np.bool_))
-        yield answer(RESET)
-        return
-    actions = np.frombuffer(content, np.float32).reshape(-1, group.num_envs, group.spec.action.size).copy()
-    if kind == STEP:
-        group.send_step(actions[0])
-        yield answer(STEP)
-        return
-    waiting, due = bytearray(), time.monotonic() + _PLAN_SECONDS
-    try:
-        for resets in group.follow(actions):
-            waiting += answer(RESET if resets else STEP)
-            if time.monotonic() >= due:
-                yield bytes(waiting)
-                waiting, due = bytearray(), time.monotonic() + _PLAN_SECONDS
-    except Exception:
-        if waiting:
-            yield bytes(waiting)  # The steps before the error count.
-        raise
-    if waiting:
-        yield bytes(waiting)
+    else:
+        group.send_step(np.frombuffer(content, np.float32).reshape(group.num_envs, group.spec.action.size).copy())
+    reply = np.empty(1 + group.layout.size, np.uint8)
+    reply[0] = ord(ARRAYS)
+    group.receive_into(group.layout.arrays(reply[1:]))
+    return reply.tobytes()
 
 
 def _serve(pipe: Connection) -> None:
     with contextlib.closing(_Service()) as service, contextlib.suppress(EOFError, OSError):
         while True:  # until the learner has closed its end, or is gone
-            for answer in service.answers(pipe.recv_bytes()):
-                pipe.send_bytes(answer)
+            pipe.send_bytes(service.reply(pipe.recv_bytes()))
 
 
 def main(file_descriptor: int) -> None:

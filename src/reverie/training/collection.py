@@ -12,8 +12,6 @@ from reverie.envs import BatchedEnv, EnvState
 from reverie.errors import EnvError
 from reverie.specs import ActionSpec, Step
 
-BLOCK = 32
-"""Random steps that environments are given at once."""
 LATEST = "latest/"
 """Before the keys of the latest steps, in a collector's state."""
 
@@ -27,15 +25,8 @@ class Policy(Protocol):
     def __call__(self, step: Step, /) -> Actions: ...  # noqa: D102
 
 
-@runtime_checkable
-class BlindPolicy(Policy, Protocol):
-    """A policy that does not look, and so can choose many actions at once."""
-
-    def plan(self, count: int, num_envs: int) -> Actions: ...  # noqa: D102
-
-
 class RandomPolicy:
-    """Uniform over the action space, for the prefill."""
+    """Uniform random actions, for the prefill."""
 
     def __init__(self, action: ActionSpec, rng: np.random.Generator) -> None:
         self._action = action
@@ -43,21 +34,11 @@ class RandomPolicy:
         self._one_hot = [np.eye(size, dtype=np.float32) for size in action.sizes if action.kind == "discrete"]
 
     def __call__(self, step: Step, /) -> Actions:
-        """One draw for each environment."""
-        return self.plan(1, len(step["is_first"]))[0]
-
-    def plan(self, count: int, num_envs: int) -> Actions:
-        """What so many calls in a row would return, [count, N, A]."""
+        """Draw one action for each environment."""
+        num_envs = len(step["is_first"])
         if self._action.kind == "continuous":
-            return self._rng.uniform(-1, 1, (count, num_envs, self._action.size)).astype(np.float32)
-        if len(self._one_hot) == 1:
-            return self._draw(self._one_hot[0], (count, num_envs))
-        return np.stack(
-            [np.concatenate([self._draw(rows, (num_envs,)) for rows in self._one_hot], -1) for _ in range(count)]
-        )
-
-    def _draw(self, rows: Actions, shape: tuple[int, ...]) -> Actions:
-        return rows[self._rng.integers(len(rows), size=shape)]
+            return self._rng.uniform(-1, 1, (num_envs, self._action.size)).astype(np.float32)
+        return np.concatenate([rows[self._rng.integers(len(rows), size=num_envs)] for rows in self._one_hot], -1)
 
 
 class Episode(NamedTuple):
@@ -99,8 +80,7 @@ class Collector:
     def __init__(self, env: BatchedEnv) -> None:
         self._env = env
         self._latest: Step = {}
-        self._everyone = np.ones(env.num_envs, bool)
-        self._ended: list[int] = list(range(env.num_envs))  # Environments without a running episode.
+        self._done: NDArray[np.bool_] = np.ones(env.num_envs, bool)  # Environments without a running episode.
         self._returns = np.zeros(env.num_envs)
         self._lengths = np.zeros(env.num_envs, int)
 
@@ -131,56 +111,34 @@ class Collector:
         problems = self._env.put_back(envs, latest, episodes)
         self._latest = latest
         self._returns, self._lengths = state["returns"].copy(), state["lengths"].copy()
-        self._ended = np.flatnonzero(latest["is_last"]).tolist()
+        self._done = latest["is_last"]
         return problems
 
     def collect(self, policy: Policy) -> Collected:
-        """Take one agent step in every environment, after resetting those whose episode is over."""
-        steps = [self._begin(self._env.reset(self._over))] if self._ended else []
+        """Take one agent step in every environment, after resetting those whose episode has ended."""
+        steps = [self._reset()] if self._done.any() else []
         action = policy(self._latest)
-        return self._arrive(action, self._env.step(action), steps)
-
-    def steps(self, policy: Policy, count: int) -> Iterator[Collected]:
-        """The same so many times; environments know all actions of a `BlindPolicy` in advance, and wait for nothing."""
-        if isinstance(policy, BlindPolicy):
-            plan = policy.plan(count, self._env.num_envs)
-            for action, (first, step) in zip(plan, self._env.play(plan), strict=True):
-                yield self._arrive(action, step, [] if first is None else [self._begin(first)])
-        else:
-            for _ in range(count):
-                yield self.collect(policy)
-
-    def _begin(self, first: Step) -> Rows:
-        """Note the first step of new episodes."""
-        over, self._latest = self._over & ~self._env.down, first
-        self._returns[over] = 0
-        self._lengths[over] = 0
-        # The action that led into an episode's first step is zero (SPEC 1).
-        return {**first, "action": np.zeros(self._action_shape, np.float32)}, over
-
-    def _arrive(self, action: Actions, step: Step, steps: list[Rows]) -> Collected:
-        """Note where the actions led to."""
-        self._latest = step
+        self._latest = step = self._env.step(action)
         taken = ~self._env.down
         steps.append(({**step, "action": action}, taken))
         self._returns += step["reward"]
         self._lengths += taken
-        self._ended = [i for i, last in enumerate(step["is_last"].tolist()) if last]
-        episodes = [(i, Episode(float(self._returns[i]), int(self._lengths[i]))) for i in self._ended if taken[i]]
+        self._done = step["is_last"]
+        ended = np.flatnonzero(self._done & taken).tolist()
+        episodes = [(i, Episode(float(self._returns[i]), int(self._lengths[i]))) for i in ended]
         return Collected(steps, episodes, tuple(np.flatnonzero(~taken).tolist()))
+
+    def _reset(self) -> Rows:
+        self._latest = first = self._env.reset(self._done)
+        began = self._done & ~self._env.down
+        self._returns[began] = 0
+        self._lengths[began] = 0
+        # The action that led into an episode's first step is zero (SPEC 1).
+        return {**first, "action": np.zeros((self._env.num_envs, self._env.spec.action.size), np.float32)}, began
 
     def take_faults(self) -> list[EnvError]:
         """What environments have failed with since the last call, and were made anew."""
         return self._env.take_faults()
-
-    @property
-    def _over(self) -> NDArray[np.bool_]:
-        """Environments whose episode is over, or has never begun."""
-        return self._latest["is_last"] if self._latest else self._everyone
-
-    @property
-    def _action_shape(self) -> tuple[int, int]:
-        return self._env.num_envs, self._env.spec.action.size
 
 
 @dataclass
@@ -201,8 +159,8 @@ def collect_block(collector: Collector, policy: Policy, count: int) -> Block:
     start = time.perf_counter()
     block = Block()
     try:
-        for collected in collector.steps(policy, count):
-            block.collected.append(collected)
+        for _ in range(count):
+            block.collected.append(collector.collect(policy))
     except Exception as error:
         block.error = error
     block.faults = collector.take_faults()

@@ -27,7 +27,6 @@ from reverie.training import watchdog
 from reverie.training.about import UNNAMED, Origin, names_of, note_start
 from reverie.training.background import PATIENCE, Background, Inline, Worker
 from reverie.training.collection import (
-    BLOCK,
     Block,
     Collector,
     Episode,
@@ -53,8 +52,6 @@ from reverie.training.threads import cpu_threads
 
 AGENT = ("world_model.", "behavior.")
 """Settings that the sizes of the networks depend on are among these."""
-BLOCK_SECONDS = 0.5
-"""A block of random steps that takes longer is followed by a shorter one: a stop waits for its end."""
 CONTEXT = 5
 """Steps that the model sees before it imagines, in videos."""
 
@@ -81,8 +78,6 @@ class Trainer:
         self._waits = False
         self._short_at = 10
         """Finished episodes from which on it is said that all are too short to learn from."""
-        self._block = 1
-        """Random steps that environments are given at once; more where they are quick."""
         self._faults = FaultCount(config.env.max_restarts_per_hour)
         self._started = time.monotonic()
         """Time at which the run would have started, had it never been interrupted."""
@@ -275,16 +270,10 @@ class Trainer:
         return False
 
     def _prefill(self, policy: Policy) -> None:
-        """Some random steps: not past anything that the loop must look at, and not for long where steps are slow."""
-        done, settings = self.state.steps, self.config.training
-        due = [self._due[name].until(done) or BLOCK for name in ("log", "checkpoint")]
-        borders = [settings.prefill - done, settings.steps - done, *due]
-        left = math.ceil(min(borders) / self.env.num_envs)
-        block = self._collect(policy, min(max(1, left), self._block)).result()
-        self._block = max(1, self._block // 2) if block.seconds > BLOCK_SECONDS else min(2 * self._block, BLOCK)
-        self._receive(block, "prefill")
-        ended = sum(len(collected.episodes) for collected in block.collected)
-        self._episodes_end.step(len(block.collected), ended > 0)
+        """Take one random step in each environment."""
+        num_episodes = self.state.episodes
+        self._receive(self._collect(policy, 1).result(), "prefill")
+        self._episodes_end.step(1, self.state.episodes > num_episodes)
         if self.state.episodes >= self._short_at and (problem := self.replay.too_short(self.env.frames_per_step)):
             self._short_at = 10 * self.state.episodes
             self._display.log(f"Learning cannot begin yet: {problem}")
