@@ -9,7 +9,7 @@ class Page(HTMLParser):
     """What a page says.
 
     Attributes:
-        tables: rows of cells by the table's id; a cell that reaches over rows stands in each of them.
+        tables: rows of cells by the table's id; a cell that spans rows is in each of them.
         headings: texts of h1, h2 and h3.
         notes: items of the list of notes.
         labels: descriptions of figures.

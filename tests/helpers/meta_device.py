@@ -1,4 +1,4 @@
-"""Agents on the meta device, where tensors have shapes and no values, as a stand-in for a GPU that is recorded."""
+"""Agents on the meta device, where tensors have shapes and no values, in place of a GPU that is recorded."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext

@@ -1,6 +1,6 @@
-"""Stands in for the process of a cell: writes what a run writes, quickly, and misbehaves as it is told.
+"""Fake training process of a sweep: write the files of a run quickly, and fail on request.
 
-Usage: stub_run.py RUN CONFIG STEPS HOW PAUSE. It takes ten steps a row, goes on from its last row, and notes in
+Usage: stub_run.py RUN CONFIG STEPS HOW PAUSE. It takes ten steps a row, continues from its last row, and notes in
 RUN/launches each start, each end, and when these were.
 """
 

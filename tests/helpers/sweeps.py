@@ -1,4 +1,4 @@
-"""Small grids of stand-ins, for the tests of the engine. As a program it runs one: sweeps.py FOLDER WORKERS PAUSE."""
+"""Small grids of fake runs, for the tests of the engine. As a program it runs one: sweeps.py FOLDER WORKERS PAUSE."""
 
 import sys
 from collections.abc import Mapping
@@ -38,7 +38,7 @@ def grid(**arguments: Any) -> list[Cell]:
 
 
 class Quiet:
-    """Remembers what a view is told."""
+    """Keep the calls that a view receives."""
 
     def __init__(self) -> None:
         self.events: list[tuple[str, str]] = []
@@ -73,7 +73,7 @@ def starts(cell: Cell, folder: Path) -> int:
 
 
 def stub_command(how: Mapping[str, str], pause: float) -> Any:
-    """Commands of stand-ins: what is told of a cell by its name, and `runs` otherwise."""
+    """Commands of fake runs: those given for a run by its name, and `runs` otherwise."""
 
     def command(cell: Cell, folder: Path) -> list[str]:
         config = folder / "configs" / f"{cell.id}.toml"

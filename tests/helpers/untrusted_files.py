@@ -1,4 +1,4 @@
-"""Hostile files: pieces of JSON that nobody expects, in the place of others, under checksums that are right."""
+"""Untrusted files: unexpected JSON in place of the expected one, with valid checksums."""
 
 import copy
 import hashlib

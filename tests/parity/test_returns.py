@@ -21,7 +21,7 @@ CASES = (
 @pytest.mark.parametrize("case", CASES)
 def test_lambda_return_case_of_the_release_has_its_values(golden: LoadGolden, case: str) -> None:
     arrays = group(golden("01_lambda_return"), f"{case}/")
-    # The release takes a time axis, a scalar discount and no bootstrap; here they are what they stand for.
+    # The release takes a time axis, a scalar discount and no bootstrap; here they are given explicitly.
     axis = int(arrays["axis"]) if "axis" in arrays else 0
     reward, value = (np.moveaxis(arrays[name], axis, 0) for name in ("reward", "value"))
     discount = arrays["pcont"]

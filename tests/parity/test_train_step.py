@@ -38,7 +38,7 @@ def test_train_step_four_batches_have_the_results_of_the_release(
     load(agent, group(arrays, "param/"))
     expected = group(arrays, "metric/")
     for step, data in enumerate(BATCHES, start=1):
-        # The agent keeps the carried state itself: the second batch goes on where the first one ended.
+        # The agent keeps the carried state itself: the second batch continues where the first one ended.
         batch = {key: tensor(time_major(array)) for key, array in group(arrays, f"{data}/").items()}
         metrics = agent.train_step(batch, sample=False)
         for key, values in expected.items():

@@ -47,7 +47,7 @@ def _steps(arrays: Golden) -> dict[str, torch.Tensor]:
 def test_presets_weigh_the_losses_as_the_release(golden: LoadGolden, name: str) -> None:
     arrays, settings = golden(name), config(FILES[name]).world_model
     scales, kl = settings.loss_scales, settings.kl
-    # The release's fourth scale, `proprio`, matches no loss; ours for vectors has the value it stands for.
+    # The release's fourth scale, `proprio`, matches no loss; ours for vectors has its value.
     ours = {"kl": float(kl.scale), "reward": scales.reward, "discount": scales.discount, "proprio": scales.vector}
     assert ours == pytest.approx({key: float(value) for key, value in group(arrays, "loss_scale/").items()})
     ours = {

@@ -1,4 +1,4 @@
-"""Recorded updates, with a stand-in for CUDA graphs: it calls the function again where a graph would be replayed."""
+"""Recorded updates, with a fake CUDA graph that calls the function again instead of replaying it."""
 
 from collections.abc import Callable
 
