@@ -28,10 +28,10 @@ def test_an_environment_of_ones_own(tmp_path: Path) -> None:
 
 def test_python_of_the_readme(tmp_path: Path) -> None:
     (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
-    call = 'preset="vector", logdir="runs/cartpole", steps=20_000'
+    call = 'preset="vector", logdir="runs/cartpole-python", steps=20_000'
     assert block.count(call) == 1
-    run(tmp_path, "-c", block.replace(call, 'preset="debug", logdir="runs/cartpole", steps=120, prefill=60'))
-    assert list((tmp_path / "runs" / "cartpole" / "checkpoints").glob("step-000000120*"))
+    run(tmp_path, "-c", block.replace(call, 'preset="debug", logdir="runs/cartpole-python", steps=120, prefill=60'))
+    assert list((tmp_path / "runs" / "cartpole-python" / "checkpoints").glob("step-000000120*"))
 
 
 def test_a_trained_agent_acts(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from reverie.envs import EnvFactory, as_factory, env_spec
 from reverie.training.about import UNNAMED, Origin
 from reverie.training.resumption import finished_steps, nothing_to_do
 from reverie.training.run_folder import RunFolder, find_run, saved_settings
+from reverie.training.threads import cpu_threads
 from reverie.training.trainer import Trainer
 
 
@@ -40,7 +41,7 @@ def train_config(
         Stopped: on Ctrl-C or SIGTERM, after a checkpoint.
         ReverieError: for what a user can correct.
     """
-    with RunFolder.create(logdir, config, resume) as run:
+    with RunFolder.create(logdir, config, resume) as run, cpu_threads(config.training.threads):
         try:
             if run.resumed and (done := finished_steps(run)) >= config.training.steps:
                 agent = load_agent(find_run(run.path).checkpoint, config.training.device)

@@ -48,7 +48,6 @@ from reverie.training.resumption import check_files, compare_files
 from reverie.training.run_folder import RunFolder, config_changes
 from reverie.training.run_state import LoopState, RunState
 from reverie.training.skips import Diverged
-from reverie.training.threads import cpu_threads
 
 AGENT = ("world_model.", "behavior.")
 """Settings that the sizes of the networks depend on are among these."""
@@ -192,7 +191,6 @@ class Trainer:
         self._started = time.monotonic() - self.state.seconds
         try:
             with (
-                cpu_threads(self.config.training.threads),
                 self._display,
                 self._watchdog,
                 self._writer.open(*(self._resumed_at or ())),
