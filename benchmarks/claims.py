@@ -684,6 +684,12 @@ def gains() -> Iterator[Claim]:
     yield text("takes {} and {} s with all kernels (`atari-small`, fp32 and bf16), {} and {} s (`atari`)", *seconds)
     counts = [arithmetic(PRESETS[name].config, 1, 18) for name in ("atari", "atari-small")]
     operations = [part["all"] for kind in ("dense", "sparse") for part in (count[kind] for count in counts)]
+    lines = [pick("update_time.jsonl", preset=preset, precision=kind) for preset, kind in columns]
+    errors = [line["cpu_seconds_ratio_standard_error"] for line in lines]
+    template = "takes {} and {} of the time (`atari-small`, fp32 and bf16), {} and {} (`atari`), "
+    template += "with standard errors of {} to {}"
+    ratios = (line["cpu_seconds_ratio_median"] for line in lines)
+    yield text(template, *ratios, min(errors), max(errors))
     template = (
         "{} GFLOP for an update of `atari` and {} for `atari-small`; without products of one-hot vectors {} and {}"
     )
