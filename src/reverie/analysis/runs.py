@@ -118,7 +118,7 @@ def find_runs(paths: Iterable[Path]) -> tuple[list[Run], list[Unreadable]]:
     """Read every run that these paths mean.
 
     Args:
-        paths: run folders; their `metrics.jsonl`; `NAME.metrics.jsonl` beside `NAME.config.toml`; or folders that hold
+        paths: run folders; their `metrics.jsonl`; `NAME.metrics.jsonl` next to `NAME.config.toml`; or folders that hold
             such runs, up to four levels down. A run that is meant twice is read once.
 
     Returns:

@@ -155,7 +155,7 @@ def _config(folder: RunFolder, newest: Snapshot | None, found: Verification) -> 
             Finding(folder.config_path.name, "was edited or is damaged: reverie writes it otherwise", remedy)
         )
     elif newest is None:
-        found.unchecked.append("config.toml: there is no sound checkpoint to compare it with")
+        found.unchecked.append("config.toml: there is no valid checkpoint to compare it with")
     elif changes := diff(config, from_dict(newest.state["config"])):
         text = ", ".join(f"{name} {as_text(now)} ({as_text(then)} there)" for name, then, now in changes)
         found.damage.append(

@@ -12,7 +12,7 @@ PATIENCE = 120.0
 EPISODE_PATIENCE = 60.0
 """The same of steps in which no episode ends."""
 
-ENVIRONMENTS = "a step of the environments (one that hangs is made anew with env.step_timeout)"
+ENVIRONMENTS = "a step of the environments (one that hangs is restarted with env.step_timeout)"
 BATCH = "a batch from the replay"
 UPDATE = "an update of the networks"
 CHECKPOINT = "a checkpoint to be written"
