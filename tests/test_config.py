@@ -434,6 +434,12 @@ def test_load_config_of_a_bad_file_names_file_and_setting(tmp_path: Path, text: 
         load_config(path)
 
 
+def test_load_config_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text(to_toml(Config()), encoding="utf-8-sig")
+    assert load_config(path) == Config()
+
+
 def test_load_config_of_a_missing_file_says_so(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"config\.toml cannot be read: No such file"):
         load_config(tmp_path / "config.toml")

@@ -1,12 +1,17 @@
 """Agents as `reverie train` builds them: sizes, devices, precision."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 import torch
 
-from reverie.agents import build_agent, parameter_counts
+from reverie.agents import build_agent, load_agent, parameter_counts, snapshot
+from reverie.checkpoints import write_checkpoint
 from reverie.config import preset
 from reverie.devices import resolve_device, resolve_dtype
-from reverie.errors import ConfigError
+from reverie.dreamer import Dreamer
+from reverie.errors import CheckpointError, ConfigError
 from reverie.specs import ActionSpec, EnvSpec
 from tests.helpers.agents import ATARI_IMAGE, DISCRETE, tiny
 
@@ -76,3 +81,16 @@ def test_resolve_device_cuda_without_device_is_refused() -> None:
     with pytest.raises(ConfigError, match="no CUDA device"):
         resolve_device("cuda")
     assert resolve_device("auto") == torch.device("cpu")
+
+
+def test_resolve_device_of_an_unknown_name_is_refused() -> None:
+    with pytest.raises(ConfigError, match="There is no device 'tpux'"):
+        resolve_device("tpux")
+
+
+def test_load_agent_of_another_version_names_folder_and_setting(tmp_path: Path) -> None:
+    saved = snapshot(Dreamer(tiny(), EnvSpec(ATARI_IMAGE, DISCRETE)))
+    config = {**saved.state["config"], "env": {**saved.state["config"]["env"], "max_faults": 3}}
+    write_checkpoint(tmp_path / "old", 0, replace(saved, state={**saved.state, "config": config}))
+    with pytest.raises(CheckpointError, match=r"old has settings of another version .*It is now env\.max_restarts"):
+        load_agent(tmp_path / "old")

@@ -43,7 +43,7 @@ _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Everything that learning needs to go on, in a form that can be written."""
+    """State of an agent or a run, as tensors by group and JSON."""
 
     tensors: dict[str, dict[str, torch.Tensor]]
     """File stem -> name -> tensor, for example {"weights": {...}, "model_optimizer": {...}, "generators": {...}}."""

@@ -52,7 +52,7 @@ def cache_folder() -> Path:
         OSError: if the user has no home folder.
     """
     try:
-        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "reverie"
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").absolute() / "reverie"
     except RuntimeError as error:
         raise OSError(f"{error} Set HOME or XDG_CACHE_HOME.") from None
 
