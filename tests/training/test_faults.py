@@ -48,7 +48,7 @@ def test_failures_are_told_counted_and_survived(
     train(tmp_path, "raises", probability=0.05, async_collection=overlap)
     text = " ".join(capsys.readouterr().out.split())
     assert "the motor is on fire" in text and "It was made anew; its episode counts as truncated." in text
-    assert "(failure 1 of the 1000 that env.max_restarts_per_hour forgives)" in text
+    assert "(failure 1 of the 1000 that env.max_restarts_per_hour allows)" in text
     rows = read_metrics(tmp_path / "metrics.jsonl")
     assert rows[-1]["step"] >= 200 and rows[-1]["env/faults"] > 3
     assert all(row["train/length"] == 20 for row in rows if "train/length" in row)  # whole episodes only

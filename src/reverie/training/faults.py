@@ -1,4 +1,4 @@
-"""How many failures of environments a run forgives."""
+"""Number of failures of environments within an hour, and the limit that ends a run."""
 
 import time
 from collections.abc import Callable
@@ -45,7 +45,7 @@ class FaultCount:
                 f"{fault} This was failure {count} within an hour or in a row, and env.max_restarts_per_hour is "
                 f"{self.allowed}."
             ) from fault
-        return f"{fault} {consequence} (failure {count} of the {self.allowed} that env.max_restarts_per_hour forgives)"
+        return f"{fault} {consequence} (failure {count} of the {self.allowed} that env.max_restarts_per_hour allows)"
 
     def step_succeeded(self) -> None:
         """What comes next is not in a row with what was before."""

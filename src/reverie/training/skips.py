@@ -98,7 +98,7 @@ class Skips:
         raise Diverged(
             f"{reason}. {skipped}, and training.max_nonfinite_updates is {self._allowed}. Weights that so many "
             f"batches break were not saved: {look} "
-            f"go on with --resume from the checkpoint before, for example with lower learning rates."
+            f"continue with --resume from the checkpoint before, for example with lower learning rates."
         )
 
 
