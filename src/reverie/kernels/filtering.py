@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from reverie.dreamer.latents import Categorical
-from reverie.dreamer.layers import LayerNorm
+from reverie.dreamer.layers import LAYER_NORM_EPS, LayerNorm
 from reverie.dreamer.rssm import RSSM, GRUCell, State
 from reverie.kernels import operations as ops
 from reverie.kernels.dense import FastDense
@@ -27,12 +27,14 @@ class FastRSSM(RSSM):
     def is_applicable(rssm: RSSM) -> bool:
         """Return whether an RSSM can be of this class."""
         layers = (rssm.input_layer, rssm.prior_layer, rssm.posterior_layer)
-        heads = (rssm.prior_head, rssm.posterior_head, rssm.cell.linear)
+        heads, norm = (rssm.prior_head, rssm.posterior_head, rssm.cell.linear), rssm.cell.norm
         return (
             type(rssm.latents) is Categorical
             and is_plain(rssm, RSSM, FastRSSM)
             and is_plain(rssm.cell, GRUCell)
-            and is_plain(rssm.cell.norm, LayerNorm)
+            and isinstance(norm, LayerNorm)
+            and is_plain(norm, LayerNorm)
+            and norm.eps == LAYER_NORM_EPS
             and all(FastDense.is_applicable(layer) for layer in layers)
             and all(is_plain(head, nn.Linear) for head in heads)
         )

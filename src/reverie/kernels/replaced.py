@@ -38,14 +38,17 @@ REPLACED: dict[str, dict[str, str]] = {
         "rssm:RSSM.prior": "3ddb4c1d3b96",
         "rssm:State.feat": "bfa96bc534e9",
         "heads:Actor.forward": "e07056e8877e",
+        "rssm:stack_states": "b2632008db65",
+        "layers:MLP.forward": "inherited",
+        "distributions:OneHot.__init__": "7f25e29881d1",
         "distributions:OneHot.sample": "071547927f42",
         **_CELL,
     },
-    "dense": {"layers:Dense.forward": "c90cdd42d416"},
+    "dense": {"layers:Dense.forward": "c90cdd42d416", "layers:MLP.forward": "inherited"},
     "convolutions": {"encoder_decoder:ConvLayer.forward": "17664a2737c5"},
     "adam": {"optimizer:Optimizer.apply": "52345a67e2d0"},
 }
-"""Functions that each kernel replaces, with their fingerprints."""
+"""Functions that each kernel replaces, with their fingerprints; "inherited" if the class does not define the method."""
 CONSTANTS = {"rssm:UPDATE_BIAS": -1.0, "layers:LAYER_NORM_EPS": 1e-3, "optimizer:BETA1": 0.9, "optimizer:BETA2": 0.999}
 """Values that the kernels contain."""
 
@@ -60,6 +63,9 @@ def changed(kernel: str) -> list[str]:
 
 def fingerprint(name: str) -> str:
     """Return a hash of a function's code, without comments, layout and docstring; empty where there is no source."""
+    owner, _, method = name.rpartition(".")
+    if owner and method not in vars(_resolve(owner)):
+        return "inherited"
     try:
         source = textwrap.dedent(inspect.getsource(_resolve(name)))
     except (OSError, TypeError):

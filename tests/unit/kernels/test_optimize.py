@@ -128,6 +128,8 @@ CHANGES = {
     "distributions:straight_through": {"FastRSSM", "FastActorCritic"},
     "heads:Actor.forward": {"FastActorCritic"},
     "imagination:imagine_states": {"FastActorCritic"},
+    "distributions:OneHot.__init__": {"FastActorCritic"},
+    "layers:MLP.forward": {"FastDense", "FastMLP", "FastActorCritic"},
     "layers:Dense.forward": {"FastDense", "FastMLP", "FastRSSM", "FastActorCritic"},
     "encoder_decoder:ConvLayer.forward": {"FastConvLayer"},
     "optimizer:Optimizer.apply": {"FusedAdam"},
@@ -150,7 +152,7 @@ def test_optimize_after_a_change_in_dreamer_warns_and_leaves_it_plain(
 
 
 def test_fingerprints_of_the_plain_code_are_those_that_the_kernels_were_written_for() -> None:
-    """Where this fails because an equation was changed: change the kernel, too, then write these fingerprints."""
+    """If an equation was changed: change the kernel, too, then write the new fingerprints."""
     current = {kernel: {name: fingerprint(name) for name in known} for kernel, known in REPLACED.items()}
     assert current == REPLACED
 
