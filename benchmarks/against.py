@@ -23,7 +23,7 @@ import numpy as np
 
 from reverie.bench.machine import machine
 from reverie.config import load_config
-from reverie.training.metrics import read_metrics
+from reverie.runs.metrics import read_metrics
 
 ROOT = Path(__file__).resolve().parents[1]
 SETTINGS = shlex.split(

@@ -36,8 +36,8 @@ from reverie.bench.machine import machine
 from reverie.config import load_config
 from reverie.errors import ReverieError
 from reverie.provenance import commit
-from reverie.training.digest import digest
-from reverie.training.verify import verify
+from reverie.runs.digest import digest
+from reverie.runs.verify import verify
 
 ENV = "MinAtar/Breakout-v1"
 SETTINGS: dict[str, Any] = {

@@ -28,8 +28,8 @@ from reverie.bench.machine import machine  # noqa: E402
 from reverie.config import EnvConfig  # noqa: E402
 from reverie.envs import make_env  # noqa: E402
 from reverie.provenance import commit  # noqa: E402
+from reverie.runs.verify import verify  # noqa: E402
 from reverie.training.metrics import read_metrics  # noqa: E402
-from reverie.training.verify import verify  # noqa: E402
 from tests.helpers.environments import Unreliable  # noqa: E402
 from tests.helpers.stored_episodes import check_stored  # noqa: E402
 

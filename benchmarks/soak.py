@@ -31,9 +31,9 @@ import psutil
 from reverie.bench.machine import machine
 from reverie.config import load_config
 from reverie.provenance import commit
-from reverie.training.digest import digest
-from reverie.training.metrics import read_metrics
-from reverie.training.verify import verify
+from reverie.runs.digest import digest
+from reverie.runs.metrics import read_metrics
+from reverie.runs.verify import verify
 
 ENV = "ALE/Boxing-v5"
 SETTINGS = shlex.split(

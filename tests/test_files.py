@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from reverie.files import Unreadable, read_whole, seal, unseal, write_whole
+from reverie.runs.atomic_io import Unreadable, read_whole, seal, unseal, write_whole
 
 CONTENT = {"format": "reverie-replay", "version": 2, "episodes": [[0, 1, 2], [1, 0, 300]], "note": None}
 

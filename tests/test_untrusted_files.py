@@ -17,16 +17,16 @@ from hypothesis import strategies as st
 import reverie
 from reverie.agents import load_agent
 from reverie.analysis.runs import read_run
-from reverie.checkpoints import read_checkpoint
 from reverie.config import load_config
 from reverie.dreamer import Dreamer
 from reverie.errors import ReverieError
-from reverie.files import seal
-from reverie.training.about import read_about
-from reverie.training.digest import digest
+from reverie.runs.atomic_io import seal
+from reverie.runs.checkpoints import read_checkpoint
+from reverie.runs.digest import digest
+from reverie.runs.launches import read_about
+from reverie.runs.metrics import read_metrics
+from reverie.runs.verify import verify
 from reverie.training.failed_update import repeat
-from reverie.training.metrics import read_metrics
-from reverie.training.verify import verify
 from tests.helpers.untrusted_files import EXAMPLES, HOSTILE, SEAL, little_memory, put, spoiled, spoiled_safetensors
 
 RUN: dict[str, Any] = {

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from reverie.acting import AgentPolicy
+    from reverie.agents import load
     from reverie.agents import save_agent as save
     from reverie.config import Config
     from reverie.dreamer import Dreamer
     from reverie.envs import make_env
-    from reverie.training import load, train
+    from reverie.training import train
 
 __all__ = ["AgentPolicy", "Config", "Dreamer", "load", "make_env", "preset", "save", "train"]
 
@@ -22,7 +23,7 @@ _HOMES = {
     "AgentPolicy": ("reverie.acting", "AgentPolicy"),
     "Config": ("reverie.config", "Config"),
     "Dreamer": ("reverie.dreamer", "Dreamer"),
-    "load": ("reverie.training", "load"),
+    "load": ("reverie.agents", "load"),
     "make_env": ("reverie.envs", "make_env"),
     "preset": ("reverie.config", "preset"),
     "save": ("reverie.agents", "save_agent"),

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from reverie import kernels
-from reverie.checkpoints import Snapshot, read_checkpoint, restore_torch, torch_state, understood, write_checkpoint
 from reverie.config import Config, flatten, from_dict, to_dict
 from reverie.devices import resolve_device, resolve_dtype
 from reverie.dreamer import Dreamer, State
@@ -16,6 +15,8 @@ from reverie.dreamer.actor_critic import ActorCritic
 from reverie.dreamer.optimizer import Optimizer
 from reverie.dreamer.world_model import WorldModel
 from reverie.errors import CheckpointError, ConfigError
+from reverie.runs.checkpoints import Snapshot, read_checkpoint, restore_torch, torch_state, understood, write_checkpoint
+from reverie.runs.run_folder import find_run
 from reverie.specs import EnvSpec
 
 
@@ -111,6 +112,21 @@ def load_agent(folder: Path | str, device: str | None = None) -> Dreamer:
         agent = build_agent(config, spec, device=device)
         restore(agent, saved)
     return agent
+
+
+def load(path: Path | str, device: str = "auto") -> Dreamer:
+    """Load a trained agent.
+
+    Args:
+        path: a run folder (its newest checkpoint), one of its checkpoints (`RUN/checkpoints/best`), or a folder that
+            `reverie.save` wrote.
+        device: auto, cpu or cuda.
+
+    Raises:
+        RunError: if there is no agent.
+        CheckpointError: if it is damaged; a valid checkpoint is offered where there is one.
+    """
+    return load_agent(find_run(path).checkpoint, device)
 
 
 def parameter_counts(agent: Dreamer) -> dict[str, int]:

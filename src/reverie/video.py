@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from reverie.errors import ReverieError
-from reverie.files import replacing
+from reverie.runs.atomic_io import replacing
 
 Frames = NDArray[np.uint8]
 Color = tuple[int, int, int]

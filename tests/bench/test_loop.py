@@ -9,8 +9,8 @@ import torch
 
 from reverie.bench import loop
 from reverie.config import PRESETS, preset
+from reverie.runs.metrics import read_metrics
 from reverie.training.interrupts import Stopped
-from reverie.training.metrics import read_metrics
 from reverie.training.trainer import Trainer
 
 

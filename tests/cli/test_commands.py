@@ -17,7 +17,7 @@ from reverie.cli import main as cli
 from reverie.cli.options import option
 from reverie.cli.train import show
 from reverie.config import PATHS, PRESETS, Config, flatten, load_config, preset, to_dict, to_toml, with_variant
-from reverie.training.about import UNNAMED, Origin
+from reverie.runs.launches import UNNAMED, Origin
 from tests.helpers.environments import Catch
 
 Run = Callable[..., str]

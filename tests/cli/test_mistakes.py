@@ -21,13 +21,13 @@ import torch
 from gymnasium import spaces
 
 import reverie
-from reverie.checkpoints import read_checkpoint
 from reverie.cli import main as cli
 from reverie.config import load_config
 from reverie.envs.catalog import FAMILIES
+from reverie.runs.checkpoints import read_checkpoint
+from reverie.runs.metrics import read_metrics
+from reverie.runs.run_folder import RunFolder
 from reverie.training.display import Display
-from reverie.training.metrics import read_metrics
-from reverie.training.run_folder import RunFolder
 
 SETTINGS = (
     "--preset debug --steps 160 --prefill 60 --train-every 40 --log-every 50 --eval-every 0 --checkpoint-every 40 "

@@ -14,7 +14,7 @@ from typing import Any
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-from reverie.files import seal
+from reverie.runs.atomic_io import seal
 
 (SEAL,) = json.loads(seal({}))
 EXAMPLES = int(os.environ.get("HOSTILE_INPUTS", "100"))

@@ -10,9 +10,9 @@ import pytest
 
 from reverie.config import ReplayConfig
 from reverie.errors import ReplayError
-from reverie.files import seal, unseal
 from reverie.replay import Replay, ReplayReader, examine, repair
 from reverie.replay.segments import CHECKSUMS, SegmentLayout, SegmentStore
+from reverie.runs.atomic_io import seal, unseal
 from reverie.specs import STEP_KEYS, ArraySpec, Step
 
 SPECS = {"vector": ArraySpec((3,), "float32"), "action": ArraySpec((2,), "float32"), **STEP_KEYS}

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from reverie.config import ReplayConfig
 from reverie.errors import ReplayError
-from reverie.files import seal, unseal
 from reverie.replay import Replay, ReplayReader, examine, repair
+from reverie.runs.atomic_io import seal, unseal
 from reverie.specs import STEP_KEYS, ArraySpec
 from tests.helpers.untrusted_files import HOSTILE, little_memory, spoiled
 

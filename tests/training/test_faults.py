@@ -9,9 +9,9 @@ import pytest
 
 import reverie
 from reverie.errors import EnvError
+from reverie.runs.metrics import read_metrics
+from reverie.runs.verify import verify
 from reverie.training.faults import FaultCount
-from reverie.training.metrics import read_metrics
-from reverie.training.verify import verify
 from tests.helpers.environments import Unreliable
 
 RUN: dict[str, Any] = {

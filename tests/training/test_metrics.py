@@ -13,7 +13,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import Tensor
 
 from reverie.errors import RunError
-from reverie.training.metrics import Metrics, MetricsWriter, observation_losses, read_metrics
+from reverie.runs.metrics import observation_losses, read_metrics
+from reverie.training.metrics import Metrics, MetricsWriter
 
 
 class Clock:

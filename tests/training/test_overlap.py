@@ -24,10 +24,10 @@ from reverie.dreamer import ActState, Dreamer
 from reverie.envs import make_env
 from reverie.errors import ReplayError
 from reverie.replay import Replay
+from reverie.runs.metrics import read_metrics
 from reverie.specs import Step
 from reverie.training import background, trainer
 from reverie.training.collection import Collector, RandomPolicy, collect_block
-from reverie.training.metrics import read_metrics
 from tests.helpers import environments
 
 SETTINGS: dict[str, Any] = {

@@ -15,9 +15,9 @@ import torch
 import reverie
 from reverie.config import load_config
 from reverie.errors import ReverieError
+from reverie.runs.run_folder import RunFolder
+from reverie.runs.verify import verify
 from reverie.training import train_config
-from reverie.training.run_folder import RunFolder
-from reverie.training.verify import verify
 
 SETTINGS: dict[str, Any] = {
     **{"steps": 40, "prefill": 20, "threads": 1, "train_every": 10, "log_every": 10, "checkpoint_every": 20},

@@ -15,15 +15,15 @@ import pytest
 from gymnasium.envs.classic_control import PendulumEnv
 
 import reverie
-from reverie.checkpoints import Checkpoints
 from reverie.envs.atari import Atari
 from reverie.envs.minatar import MinAtar
 from reverie.replay import Replay
+from reverie.runs.checkpoints import Checkpoints
+from reverie.runs.digest import digest
+from reverie.runs.verify import verify
 from reverie.training.collection import Collector
-from reverie.training.digest import digest
 from reverie.training.interrupts import Stopped
 from reverie.training.trainer import Trainer
-from reverie.training.verify import verify
 from tests.helpers import environments
 
 RUN: dict[str, Any] = {

@@ -15,11 +15,11 @@ from reverie.cli.replay_step import page
 from reverie.dreamer import Dreamer
 from reverie.errors import CheckpointError
 from reverie.replay import Replay
-from reverie.training.digest import digest
+from reverie.runs.digest import digest
+from reverie.runs.metrics import read_metrics
+from reverie.runs.verify import verify
 from reverie.training.failed_update import repeat
-from reverie.training.metrics import read_metrics
 from reverie.training.skips import Diverged, Skips
-from reverie.training.verify import verify
 
 RUN: dict[str, Any] = {
     **{"env.parallel": False, "threads": 1, "steps": 200, "prefill": 40, "train_every": 8, "pretrain": 0, "seed": 2},

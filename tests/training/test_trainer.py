@@ -17,11 +17,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import reverie
 import reverie.errors
 from reverie.errors import CheckpointError, EnvError, ReplayError, RunError
+from reverie.runs.metrics import read_evaluations, read_metrics
 from reverie.training import evaluate_run
 from reverie.training.collection import Episode
 from reverie.training.evaluation import evaluate
 from reverie.training.interrupts import Stopped
-from reverie.training.metrics import read_evaluations, read_metrics
 from tests.helpers import environments
 
 TINY = {

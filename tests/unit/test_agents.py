@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from reverie.agents import build_agent, load_agent, parameter_counts, snapshot
-from reverie.checkpoints import write_checkpoint
 from reverie.config import preset
 from reverie.devices import resolve_device, resolve_dtype
 from reverie.dreamer import Dreamer
 from reverie.errors import CheckpointError, ConfigError
+from reverie.runs.checkpoints import write_checkpoint
 from reverie.specs import ActionSpec, EnvSpec
 from tests.helpers.agents import ATARI_IMAGE, DISCRETE, tiny
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from reverie.analysis.ablations import ARTICLE, RULES, Counts, Row
-from reverie.files import replacing
 from reverie.provenance import commit, reverie_version
+from reverie.runs.atomic_io import replacing
 
 HEADER = (
     "better / worse / tied", "here, paper's rule", "here, supported", "article, 55 games", "not comparable"

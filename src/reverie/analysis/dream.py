@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from reverie.acting import AgentPolicy
+from reverie.agents import load
 from reverie.dreamer import Dreamer
 from reverie.envs import make_env
 from reverie.errors import RunError
@@ -14,7 +15,6 @@ from reverie.specs import Step
 from reverie.training.collection import Collector
 from reverie.training.dreams import draw_dream
 from reverie.training.evaluation import evaluation_seed
-from reverie.training.loading import load
 from reverie.video import save_video
 
 MAX_EPISODES = 100

@@ -20,8 +20,8 @@ from reverie.analysis.runs import Run, find_runs
 from reverie.analysis.wording import frames_text
 from reverie.config import flatten
 from reverie.errors import ReverieError, RunError
-from reverie.files import replacing
-from reverie.training.metrics import observation_losses
+from reverie.runs.atomic_io import replacing
+from reverie.runs.metrics import observation_losses
 
 Floats = NDArray[np.float64]
 

@@ -12,10 +12,10 @@ from reverie.analysis.curves import Curve, curve
 from reverie.analysis.labels import agent_label
 from reverie.config import Config, load_config
 from reverie.errors import ReverieError, RunError
-from reverie.training.about import ABOUT
-from reverie.training.locks import is_held
-from reverie.training.metrics import METRICS_FILE, read_metrics
-from reverie.training.run_folder import CONFIG, LOCK
+from reverie.runs.launches import ABOUT
+from reverie.runs.locks import is_held
+from reverie.runs.metrics import METRICS_FILE, read_metrics
+from reverie.runs.run_folder import CONFIG, LOCK
 
 Status = Literal["finished", "running", "stopped"]
 

@@ -9,10 +9,10 @@ import torch
 from reverie.bench.examples import example_env
 from reverie.bench.spread import spread
 from reverie.config import Config
-from reverie.training.about import Origin
+from reverie.runs.launches import Origin
+from reverie.runs.metrics import read_metrics
+from reverie.runs.run_folder import RunFolder
 from reverie.training.interrupts import Stopped
-from reverie.training.metrics import read_metrics
-from reverie.training.run_folder import RunFolder
 from reverie.training.trainer import Trainer
 
 ROWS = 10

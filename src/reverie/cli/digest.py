@@ -30,7 +30,7 @@ def run(argv: list[str]) -> None:
     """Print it."""
     command, _ = parse("digest", Digest, argv)
 
-    from reverie.training.digest import digest
+    from reverie.runs.digest import digest
 
     found = digest(command.run)
     if command.json:

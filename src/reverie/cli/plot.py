@@ -43,7 +43,7 @@ def print_returns(folder: Path) -> None:
     """Draw the returns of a run's training episodes with characters, if there are any."""
     from reverie.analysis.curves import curve
     from reverie.analysis.terminal import terminal_curve
-    from reverie.training.metrics import read_metrics
+    from reverie.runs.metrics import read_metrics
 
     line = curve(read_metrics(folder), "train/return")
     if len(line):

@@ -87,7 +87,7 @@ def run(argv: list[str]) -> None:
     if saved is None:
         announce(environment, name, logdir, config, base)
     else:
-        from reverie.training.about import names_of
+        from reverie.runs.launches import names_of
 
         # Training says what differs from the saved settings.
         announce(environment, name or names_of(logdir)[0], logdir, config, config)
@@ -101,7 +101,7 @@ def run(argv: list[str]) -> None:
 
 def next_commands(agent: "Dreamer", run: Path) -> list[str]:
     """Return commands for a trained run; dream only where there are images, and no longer than its episodes."""
-    from reverie.training.metrics import read_metrics
+    from reverie.runs.metrics import read_metrics
 
     env = agent.config.env.name
     commands = [command_line("eval", run, env=env), command_line("plot", run)]
@@ -196,7 +196,7 @@ def _start(command: Train) -> tuple[str, str | None, Config, Config | None]:
 
 
 def _saved(logdir: Path | str) -> Config | None:
-    from reverie.training.run_folder import saved_settings
+    from reverie.runs.run_folder import saved_settings
 
     return saved_settings(logdir)
 

@@ -30,7 +30,7 @@ def run(argv: list[str]) -> None:
     """Verify and print."""
     command, _ = parse("verify", Verify, argv)
 
-    from reverie.training.verify import repair, verify
+    from reverie.runs.verify import repair, verify
 
     if command.repair:
         for text in repair(command.run):

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from reverie.errors import RunError
 from reverie.experiments.cells import Cell
-from reverie.training.locks import is_held
+from reverie.runs.locks import is_held
 
 LOG = "cell.log"
 """In a run folder: what the processes of the cell wrote to standard output and standard error."""

@@ -6,12 +6,12 @@ from enum import Enum
 from pathlib import Path
 from typing import NamedTuple
 
-from reverie.checkpoints import Checkpoints
 from reverie.config import load_config
 from reverie.experiments.cells import Cell, changes
 from reverie.experiments.track import Tail, Track
-from reverie.files import replacing
-from reverie.training.run_folder import RunFolder
+from reverie.runs.atomic_io import replacing
+from reverie.runs.checkpoints import Checkpoints
+from reverie.runs.run_folder import RunFolder
 
 FAILURE = "failure.json"
 """In a run folder: how the last attempt failed. The next start removes it."""

@@ -12,7 +12,7 @@ from reverie.experiments.cells import Cell
 from reverie.experiments.plan import PLAN_FILE, Plan
 from reverie.experiments.process import is_claimed
 from reverie.experiments.standing import Stage, look, read_failure
-from reverie.files import replacing
+from reverie.runs.atomic_io import replacing
 
 FORMAT = 1
 

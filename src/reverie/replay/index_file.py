@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from reverie.errors import ReplayError
-from reverie.files import Unreadable, parse_json, read_whole, seal, unseal, write_whole
 from reverie.replay.index import Integers, Lost, Position
+from reverie.runs.atomic_io import Unreadable, parse_json, read_whole, seal, unseal, write_whole
 from reverie.specs import ArraySpec
 
 FORMAT = "reverie-replay"

@@ -13,8 +13,8 @@ from types import TracebackType
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.live import Live
 
+from reverie.runs.metrics import observation_losses
 from reverie.training.live_view import render
-from reverie.training.metrics import observation_losses
 from reverie.training.progress import (
     Progress,
     format_count,

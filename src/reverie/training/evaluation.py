@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from reverie.acting import AgentPolicy
+from reverie.agents import load
 from reverie.config import EnvConfig
 from reverie.dreamer import Dreamer
 from reverie.envs import EnvFactory, make_env
@@ -92,8 +93,6 @@ def evaluate_run(path: Path, episodes: int, seed: int | None = None, device: str
         `mean`, `std` (the sample's, divided by n - 1; None for one episode) and `episodes`, a list of {return, length},
         of raw rewards; `env`, `agent_steps`, `seed`; and `protocol`, how the episodes were played.
     """
-    from reverie.training.loading import load
-
     agent = load(path, device)
     origin = "derived from the run's, apart from training" if seed is None else "given"
     seed = evaluation_seed(agent.config.training.seed, 0) if seed is None else seed

@@ -1,7 +1,7 @@
 """An update that ended a run: what it began with, in a folder, and what comes of it when it is made again.
 
-The folder is a checkpoint of the agent alone (see `reverie.checkpoints`), from before the update, with the batch beside
-it and the metrics of the update in its state. So it can be loaded with `reverie.load`, too.
+The folder is a checkpoint of the agent before the update (see `reverie.runs.checkpoints`) with the batch, and with the
+metrics of the update in its state. `reverie.load` reads it, too.
 """
 
 import math
@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from reverie import agents
-from reverie.checkpoints import Snapshot, read_checkpoint, understood, write_checkpoint
 from reverie.dreamer import Dreamer
 from reverie.dreamer.agent import NONFINITE
 from reverie.errors import CheckpointError
+from reverie.runs.checkpoints import Snapshot, read_checkpoint, understood, write_checkpoint
 
 BATCH, FAILURE = "batch", "failure"
 """Names of what the folder holds beside the agent."""

@@ -10,7 +10,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from reverie.training.metrics import observation_losses
+from reverie.runs.metrics import observation_losses
 from reverie.training.progress import (
     Progress,
     format_duration,

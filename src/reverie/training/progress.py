@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 
-from reverie.training.metrics import observation_losses
+from reverie.runs.metrics import observation_losses
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 RECENT_EPISODES = 10

@@ -3,13 +3,14 @@
 import hashlib
 import operator
 
-from reverie.checkpoints import Checkpoints, Snapshot, read_state, understood
 from reverie.config import Config
 from reverie.errors import RunError
-from reverie.files import Unreadable, read_whole
 from reverie.replay import INDEX
-from reverie.training.metrics import MetricsWriter, kept_rows
-from reverie.training.run_folder import RunFolder, config_changes
+from reverie.runs.atomic_io import Unreadable, read_whole
+from reverie.runs.checkpoints import Checkpoints, Snapshot, read_state, understood
+from reverie.runs.metrics import kept_rows
+from reverie.runs.run_folder import RunFolder, config_changes
+from reverie.training.metrics import MetricsWriter
 from reverie.training.run_state import LoopState
 
 

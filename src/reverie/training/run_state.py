@@ -11,15 +11,15 @@ from torch import Tensor
 
 from reverie import agents
 from reverie.acting import AgentPolicy
-from reverie.checkpoints import Snapshot, numpy_state, restore_numpy, state_from_json, state_to_json
 from reverie.config import flatten
 from reverie.dreamer import ActState, Dreamer, State
 from reverie.envs import BatchedEnv, EnvState
 from reverie.errors import CheckpointError, EnvError
-from reverie.files import Json
 from reverie.replay import Replay
+from reverie.runs.atomic_io import Json
+from reverie.runs.checkpoints import Snapshot, numpy_state, restore_numpy, state_from_json, state_to_json
+from reverie.runs.launches import conditions, otherwise
 from reverie.specs import Array, Step
-from reverie.training.about import conditions, otherwise
 from reverie.training.background import Worker
 from reverie.training.collection import Collector
 from reverie.training.every import Every

@@ -10,8 +10,8 @@ from typing import NoReturn
 import torch
 from torch import Tensor
 
-from reverie.checkpoints import Snapshot
 from reverie.errors import CheckpointError, RunError
+from reverie.runs.checkpoints import Snapshot
 from reverie.training.failed_update import beginning, write_failed_update
 from reverie.training.run_state import RunState
 

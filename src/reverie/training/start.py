@@ -10,9 +10,9 @@ from reverie.config import Config, EnvConfig, configure, default_preset, with_va
 from reverie.config import preset as preset_config
 from reverie.dreamer import Dreamer
 from reverie.envs import EnvFactory, as_factory, env_spec
-from reverie.training.about import UNNAMED, Origin
+from reverie.runs.launches import UNNAMED, Origin
+from reverie.runs.run_folder import RunFolder, find_run, saved_settings
 from reverie.training.resumption import finished_steps, nothing_to_do
-from reverie.training.run_folder import RunFolder, find_run, saved_settings
 from reverie.training.threads import cpu_threads
 from reverie.training.trainer import Trainer
 

@@ -15,16 +15,17 @@ import torch
 from reverie import kernels
 from reverie.acting import AgentPolicy
 from reverie.agents import build_agent, parameter_counts
-from reverie.checkpoints import Checkpoints, Snapshot, understood
 from reverie.config import Config, as_text
 from reverie.devices import resolve_device
 from reverie.dreamer import Dreamer
 from reverie.envs import EnvFactory, make_env
 from reverie.errors import CheckpointError, EnvError, ReverieError
 from reverie.replay import Replay
+from reverie.runs.checkpoints import Checkpoints, Snapshot, understood
+from reverie.runs.launches import UNNAMED, Origin, names_of, note_start
+from reverie.runs.run_folder import RunFolder, config_changes
 from reverie.shell import command_line
 from reverie.training import watchdog
-from reverie.training.about import UNNAMED, Origin, names_of, note_start
 from reverie.training.background import PATIENCE, Background, Inline, Worker
 from reverie.training.collection import (
     Block,
@@ -45,7 +46,6 @@ from reverie.training.learner import Learner
 from reverie.training.memory import check_memory
 from reverie.training.metrics import Metrics, MetricsWriter
 from reverie.training.resumption import check_files, compare_files
-from reverie.training.run_folder import RunFolder, config_changes
 from reverie.training.run_state import LoopState, RunState
 from reverie.training.skips import Diverged
 

@@ -17,7 +17,7 @@ from PIL import Image
 from rich.console import Console
 
 import reverie.analysis.doctor.measure as module
-from reverie.agents import save_agent
+from reverie.agents import load, save_agent
 from reverie.analysis.doctor import RULES, Amount, Report, examine, find
 from reverie.analysis.doctor.measure import measure
 from reverie.analysis.doctor.page import WIDTH, page
@@ -29,9 +29,8 @@ from reverie.config import Config, load_config, preset, to_toml
 from reverie.dreamer import Dreamer, State
 from reverie.errors import CheckpointError, ReplayError, ReverieError, RunError
 from reverie.replay import ReplayReader
+from reverie.runs.run_folder import RunFolder, find_run
 from reverie.specs import STEP_KEYS, ActionSpec, ArraySpec, EnvSpec, Step
-from reverie.training.loading import load
-from reverie.training.run_folder import RunFolder, find_run
 from tests.helpers.diagnosed_reports import healthy, ill
 from tests.helpers.environments import Catch
 

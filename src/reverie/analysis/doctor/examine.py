@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from reverie.agents import load
 from reverie.analysis.doctor.learning import measure_learning
 from reverie.analysis.doctor.measure import measure
 from reverie.analysis.doctor.report import Report
@@ -14,10 +15,9 @@ from reverie.config import EnvConfig, load_config
 from reverie.dreamer import Dreamer
 from reverie.errors import RunError
 from reverie.replay import ReplayReader
+from reverie.runs.metrics import read_metrics
+from reverie.runs.run_folder import RunFolder, find_run
 from reverie.specs import Step
-from reverie.training.loading import load
-from reverie.training.metrics import read_metrics
-from reverie.training.run_folder import RunFolder, find_run
 
 ENDINGS = 64
 """Ends of episodes that are looked up besides the uniform sample, where they are rare."""

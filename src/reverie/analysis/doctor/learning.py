@@ -8,7 +8,7 @@ import numpy as np
 
 from reverie.analysis.curves import Curve, curve
 from reverie.config import Config
-from reverie.training.metrics import observation_losses
+from reverie.runs.metrics import observation_losses
 
 Rows = Sequence[Mapping[str, float]]
 

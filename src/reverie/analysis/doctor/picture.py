@@ -13,7 +13,7 @@ from reverie.analysis.doctor import panels
 from reverie.analysis.doctor.report import Report
 from reverie.analysis.doctor.rules import Finding
 from reverie.errors import ReverieError
-from reverie.files import replacing
+from reverie.runs.atomic_io import replacing
 
 PANELS: tuple[tuple[Callable[[Axes, Report], None], str], ...] = (
     (panels.kl_per_variable, "KL by latent variable"),

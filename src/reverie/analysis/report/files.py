@@ -13,7 +13,7 @@ from reverie.analysis.report.notes import Note
 from reverie.analysis.report.references import known_scores, published_at, published_end
 from reverie.analysis.scores import normalised_scores
 from reverie.analysis.statistics import Statistics
-from reverie.files import replacing
+from reverie.runs.atomic_io import replacing
 
 
 def write_csv(path: Path, rows: Iterable[dict[str, Any]]) -> Path:

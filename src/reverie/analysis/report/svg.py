@@ -8,7 +8,7 @@ from pathlib import Path
 import matplotlib
 from matplotlib.figure import Figure
 
-from reverie.files import replacing
+from reverie.runs.atomic_io import replacing
 
 DPI = 200
 

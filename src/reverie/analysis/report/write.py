@@ -25,7 +25,7 @@ from reverie.analysis.report.svg import save_figure
 from reverie.analysis.runs import find_runs
 from reverie.analysis.statistics import Statistics, statistics
 from reverie.errors import ReverieError
-from reverie.files import replacing
+from reverie.runs.atomic_io import replacing
 
 PAGE = "index.html"
 

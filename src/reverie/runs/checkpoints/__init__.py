@@ -1,6 +1,6 @@
 """Checkpoints: folders of safetensors and JSON, whole or absent, never pickled."""
 
-from reverie.checkpoints.format import (
+from reverie.runs.checkpoints.format import (
     MANIFEST,
     Snapshot,
     damage_of,
@@ -10,7 +10,7 @@ from reverie.checkpoints.format import (
     read_state,
     write_checkpoint,
 )
-from reverie.checkpoints.generators import (
+from reverie.runs.checkpoints.generators import (
     numpy_state,
     restore_numpy,
     restore_torch,
@@ -18,8 +18,8 @@ from reverie.checkpoints.generators import (
     state_to_json,
     torch_state,
 )
-from reverie.checkpoints.keeping import Checkpoints
-from reverie.checkpoints.understanding import understood
+from reverie.runs.checkpoints.keeping import Checkpoints
+from reverie.runs.checkpoints.understanding import understood
 
 __all__ = [
     "MANIFEST",

@@ -20,8 +20,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reverie import checkpoints
-from reverie.checkpoints import (
+from reverie.errors import CheckpointError
+from reverie.runs import checkpoints
+from reverie.runs.checkpoints import (
     Checkpoints,
     Snapshot,
     is_sound,
@@ -33,8 +34,7 @@ from reverie.checkpoints import (
     torch_state,
     write_checkpoint,
 )
-from reverie.checkpoints import format as checkpoint_format
-from reverie.errors import CheckpointError
+from reverie.runs.checkpoints import format as checkpoint_format
 
 DTYPES = [torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.int16]
 DTYPES += [torch.int8, torch.uint8, torch.bool]

@@ -5,7 +5,7 @@ RUN/
     about.json        names of preset and variant, and each start: command, versions, commit, machine, precision
     metrics.jsonl     one row of metrics a line
     tensorboard/      the same for TensorBoard
-    checkpoints/      see reverie.checkpoints
+    checkpoints/      see reverie.runs.checkpoints
     replay/           see reverie.replay
     videos/           open-loop predictions
     failures/         updates that ended a run (see `reverie.training.skips`)
@@ -26,12 +26,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
 
-from reverie.checkpoints import MANIFEST, Checkpoints, is_checkpoint
 from reverie.config import Config, diff, load_config, to_toml
 from reverie.errors import CheckpointError, RunError
-from reverie.files import write_whole
-from reverie.training.about import ABOUT
-from reverie.training.locks import hold, release
+from reverie.runs.atomic_io import write_whole
+from reverie.runs.checkpoints import MANIFEST, Checkpoints, is_checkpoint
+from reverie.runs.launches import ABOUT
+from reverie.runs.locks import hold, release
 
 CONFIG = "config.toml"
 METRICS = "metrics.jsonl"

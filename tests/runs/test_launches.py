@@ -7,7 +7,7 @@ import torch
 
 import reverie
 from reverie.config import load_config, preset
-from reverie.training.about import Origin, note_start, read_about
+from reverie.runs.launches import Origin, note_start, read_about
 
 FP32, BF16 = (preset("debug").override(device="cpu", precision=precision) for precision in ("fp32", "bf16"))
 

@@ -5,17 +5,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from reverie.checkpoints import Checkpoints, Snapshot, damage_of, read_checkpoint, understood
 from reverie.config import as_text, diff, from_dict, to_toml
 from reverie.errors import ConfigError, RunError
-from reverie.files import Unreadable, parse_json, read_whole, unseal
 from reverie.replay import INDEX, examine
 from reverie.replay import repair as repair_replay
+from reverie.runs.atomic_io import Unreadable, parse_json, read_whole, unseal
+from reverie.runs.checkpoints import Checkpoints, Snapshot, damage_of, read_checkpoint, understood
+from reverie.runs.launches import ABOUT
+from reverie.runs.locks import is_held
+from reverie.runs.run_folder import LOCK, RunFolder
 from reverie.shell import command_line
 from reverie.specs import EnvSpec
-from reverie.training.about import ABOUT
-from reverie.training.locks import is_held
-from reverie.training.run_folder import LOCK, RunFolder
 
 
 @dataclass(frozen=True)

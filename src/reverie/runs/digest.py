@@ -5,13 +5,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-from reverie.checkpoints import Checkpoints, read_checkpoint, understood
-from reverie.checkpoints.format import STATE, read_manifest
 from reverie.errors import RunError
 from reverie.replay import ReplayReader
+from reverie.runs.checkpoints import Checkpoints, read_checkpoint, understood
+from reverie.runs.checkpoints.format import STATE, read_manifest
+from reverie.runs.metrics import read_metrics
+from reverie.runs.run_folder import RunFolder
 from reverie.specs import EnvSpec
-from reverie.training.metrics import read_metrics
-from reverie.training.run_folder import RunFolder
 
 _OF_TIME = ("time", "speed/")
 """How the names of metrics begin that differ from run to run."""

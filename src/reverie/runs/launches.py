@@ -10,8 +10,8 @@ import torch
 
 from reverie.config import Config
 from reverie.devices import device_name, precision_name, resolve_device, resolve_dtype
-from reverie.files import replacing, seal
 from reverie.provenance import commit, cpu_name, reverie_version
+from reverie.runs.atomic_io import replacing, seal
 
 ABOUT = "about.json"
 

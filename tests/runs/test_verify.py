@@ -13,9 +13,9 @@ import pytest
 import reverie
 from reverie.cli.main import main
 from reverie.errors import ReplayError, RunError
-from reverie.training.digest import digest
-from reverie.training.run_folder import RunFolder
-from reverie.training.verify import repair, verify
+from reverie.runs.digest import digest
+from reverie.runs.run_folder import RunFolder
+from reverie.runs.verify import repair, verify
 from tests.helpers import environments
 
 ROOT = Path(__file__).parents[2]

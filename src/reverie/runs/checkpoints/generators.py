@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from reverie.errors import CheckpointError
-from reverie.files import Json
+from reverie.runs.atomic_io import Json
 
 
 def numpy_state(generator: np.random.Generator) -> Json:

@@ -27,8 +27,8 @@ from safetensors.torch import load as tensors_from_bytes
 from safetensors.torch import save as tensors_to_bytes
 
 from reverie.errors import CheckpointError
-from reverie.files import Json, Unreadable, parse_json, read_whole, seal, sync_folder, to_json, unseal
 from reverie.provenance import reverie_version
+from reverie.runs.atomic_io import Json, Unreadable, parse_json, read_whole, seal, sync_folder, to_json, unseal
 from reverie.shell import command_line
 
 FORMAT = 1

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from reverie.checkpoints import Checkpoints, Snapshot, write_checkpoint
 from reverie.config import Config, to_toml
 from reverie.errors import CheckpointError, RunError
-from reverie.training.run_folder import RunFolder, config_changes, find_run
+from reverie.runs.checkpoints import Checkpoints, Snapshot, write_checkpoint
+from reverie.runs.run_folder import RunFolder, config_changes, find_run
 
 SOURCE = Path(__file__).parents[2] / "src"
 CONFIG = Config().for_env("CartPole-v1")
@@ -141,7 +141,7 @@ def other_process(path: Path, after: str = "") -> Iterator[subprocess.Popen[str]
     """A process that opens a run and holds it until its input ends."""
     code = (
         "import sys; from pathlib import Path\n"
-        "from reverie.config import Config; from reverie.training.run_folder import RunFolder\n"
+        "from reverie.config import Config; from reverie.runs.run_folder import RunFolder\n"
         f"run = RunFolder.create(Path({str(path)!r}), Config(), resume=True)\nrun.begin(Config())\n{after}\n"
         "print('ready', flush=True); sys.stdin.read()"
     )

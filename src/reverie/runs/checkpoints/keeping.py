@@ -8,7 +8,9 @@ from pathlib import Path
 
 import torch
 
-from reverie.checkpoints.format import (
+from reverie.errors import CheckpointError
+from reverie.runs.atomic_io import sync_folder
+from reverie.runs.checkpoints.format import (
     TEMPORARY,
     Damaged,
     Snapshot,
@@ -22,8 +24,6 @@ from reverie.checkpoints.format import (
     steps_in,
     write_folder,
 )
-from reverie.errors import CheckpointError
-from reverie.files import sync_folder
 
 
 class Checkpoints:
