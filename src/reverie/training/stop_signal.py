@@ -7,23 +7,23 @@ from types import FrameType
 from typing import Any
 
 
-class Stopped(KeyboardInterrupt):
-    """Training was stopped from outside, after saving.
+class Interrupted(KeyboardInterrupt):
+    """Training was stopped by a signal, after a checkpoint.
 
     Args:
-        words: where it was saved, and how to go on; `str()` gives them.
-        number: the signal that stopped it.
+        message: where it was saved, and how to continue; `str()` gives it.
+        number: the signal.
     """
 
-    def __init__(self, words: str, number: int = signal.SIGINT) -> None:
-        super().__init__(words)
+    def __init__(self, message: str, number: int = signal.SIGINT) -> None:
+        super().__init__(message)
         self.signal = number
 
 
-class StopRequest:
+class StopSignal:
     """While active, the first SIGINT, SIGTERM or SIGHUP is only noted, and a second one stops at once.
 
-    `requested` says whether one has arrived, and `signal` which. SIGHUP stays ignored where it was (`nohup`).
+    `requested` is true once one has arrived, and `signal` is its number. SIGHUP stays ignored where it was (`nohup`).
 
     Args:
         notify: called when the first one arrives.
@@ -35,7 +35,7 @@ class StopRequest:
         self._notify = notify
         self._previous: dict[signal.Signals, Any] = {}
 
-    def __enter__(self) -> "StopRequest":
+    def __enter__(self) -> "StopSignal":
         # Python lets only the main thread handle signals.
         if threading.current_thread() is threading.main_thread():
             for kind in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -50,7 +50,7 @@ class StopRequest:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.requested:
-            raise KeyboardInterrupt("Stopped at once, without a checkpoint; --resume goes on from the last one.")
+            raise KeyboardInterrupt("Stopped at once, without a checkpoint. Continue with --resume from the last one.")
         self.requested = True
         self.signal = number
         self._notify()
