@@ -35,7 +35,7 @@ from PIL import Image
 from torch import Tensor
 
 from reverie.errors import RunError
-from reverie.runs.atomic_io import write_whole
+from reverie.runs.atomic_io import atomic_write
 from reverie.runs.metrics import COUNTERS, METRICS_FILE, TENSORBOARD_FOLDER, kept_rows
 
 
@@ -255,7 +255,7 @@ class MetricsWriter:
         self.dropped = self.path.read_bytes().count(b"\n") - self.rows
         data = "".join(kept).encode()
         self._sum.update(data)
-        write_whole(self.path, data)
+        atomic_write(self.path, data)
 
     @contextmanager
     def _explained(self) -> Iterator[None]:

@@ -21,8 +21,8 @@ from reverie.dreamer import Dreamer
 from reverie.envs import EnvFactory, make_env
 from reverie.errors import CheckpointError, EnvError, ReverieError
 from reverie.replay import Replay
-from reverie.runs.checkpoints import Checkpoints, Snapshot, understood
-from reverie.runs.launches import UNNAMED, Origin, names_of, note_start
+from reverie.runs.checkpoints import Checkpoints, Snapshot, validate_contents
+from reverie.runs.provenance import UNNAMED, Launch, record_launch, recorded_names
 from reverie.runs.run_folder import RunFolder, config_changes
 from reverie.shell import command_line
 from reverie.training import watchdog
@@ -66,7 +66,7 @@ class Trainer:
     """
 
     def __init__(
-        self, config: Config, run: RunFolder, factory: EnvFactory | None = None, origin: Origin = UNNAMED
+        self, config: Config, run: RunFolder, factory: EnvFactory | None = None, origin: Launch = UNNAMED
     ) -> None:
         self.config = config
         self.run_folder = run
@@ -154,7 +154,7 @@ class Trainer:
         self._display = Display(
             config.env.name,
             settings.steps * self.env.frames_per_step,
-            preset=", ".join(name for name in names_of(run.path, self._origin) if name),
+            preset=", ".join(name for name in recorded_names(run.path, self._origin) if name),
             parameters=parameter_counts(self.agent)["trained"],
             device=str(self.agent.device),
             frames=self.frames,
@@ -199,7 +199,7 @@ class Trainer:
                 self._parts.notices += compare_files(
                     self.run_folder, self.state, self._writer, self._resumed_at[0] if self._resumed_at else 0
                 )
-                note_start(self.run_folder.path, self._origin, self.state.steps, self.config)
+                record_launch(self.run_folder.path, self._origin, self.state.steps, self.config)
                 self._tell()
                 try:
                     self._loop(stop)
@@ -581,7 +581,7 @@ class Trainer:
 
     def _restore(self, snapshot: Snapshot) -> None:
         try:
-            with understood("The checkpoint"):
+            with validate_contents("The checkpoint"):
                 self._parts.restore(snapshot)
         except CheckpointError as error:
             raise CheckpointError(self._misfit() or str(error)) from error
