@@ -13,6 +13,7 @@ import pytest
 import tomlkit
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from reverie.runs.launches import read_about
 
 import reverie
 from reverie.agents import load_agent
@@ -20,14 +21,13 @@ from reverie.analysis.runs import read_run
 from reverie.config import load_config
 from reverie.dreamer import Dreamer
 from reverie.errors import ReverieError
-from reverie.runs.atomic_io import seal
+from reverie.runs.atomic_io import dumps_checksummed
 from reverie.runs.checkpoints import read_checkpoint
 from reverie.runs.digest import digest
-from reverie.runs.launches import read_about
 from reverie.runs.metrics import read_metrics
 from reverie.runs.verify import verify
 from reverie.training.failed_update import repeat
-from tests.helpers.untrusted_files import EXAMPLES, HOSTILE, SEAL, little_memory, put, spoiled, spoiled_safetensors
+from tests.helpers.untrusted_files import CHECKSUM, EXAMPLES, HOSTILE, little_memory, put, spoiled, spoiled_safetensors
 
 RUN: dict[str, Any] = {
     **{"env.parallel": False, "threads": 1, "steps": 60, "prefill": 40, "train_every": 10, "pretrain": 1},
@@ -93,10 +93,10 @@ def test_manifests(run: Path, data: st.DataObject) -> None:
     path = newest(run) / "manifest.json"
     before = path.read_bytes()
     content = json.loads(before)
-    del content[SEAL]
+    del content[CHECKSUM]
     made_up = data.draw(spoiled(content))
     try:
-        path.write_bytes(seal(made_up) if isinstance(made_up, dict) else json.dumps(made_up).encode())
+        path.write_bytes(dumps_checksummed(made_up) if isinstance(made_up, dict) else json.dumps(made_up).encode())
         refused_or_done(lambda: read_checkpoint(path.parent), lambda: reverie.load(run), lambda: verify(run))
     except (TypeError, ValueError) as error:
         assert "JSON" in str(error) or "surrogates" in str(error) or "compare" in str(error), error  # not to be written

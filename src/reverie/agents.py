@@ -15,7 +15,14 @@ from reverie.dreamer.actor_critic import ActorCritic
 from reverie.dreamer.optimizer import Optimizer
 from reverie.dreamer.world_model import WorldModel
 from reverie.errors import CheckpointError, ConfigError
-from reverie.runs.checkpoints import Snapshot, read_checkpoint, restore_torch, torch_state, understood, write_checkpoint
+from reverie.runs.checkpoints import (
+    Snapshot,
+    read_checkpoint,
+    restore_torch,
+    torch_state,
+    validate_contents,
+    write_checkpoint,
+)
 from reverie.runs.run_folder import find_run
 from reverie.specs import EnvSpec
 
@@ -102,7 +109,7 @@ def load_agent(folder: Path | str, device: str | None = None) -> Dreamer:
     _, saved = read_checkpoint(Path(folder))
     if device is not None:
         resolve_device(device)
-    with understood(folder):
+    with validate_contents(folder):
         try:
             config = from_dict(saved.state["config"])
         except ConfigError as error:

@@ -17,7 +17,7 @@ from reverie.cli import main as cli
 from reverie.cli.options import option
 from reverie.cli.train import show
 from reverie.config import PATHS, PRESETS, Config, flatten, load_config, preset, to_dict, to_toml, with_variant
-from reverie.runs.launches import UNNAMED, Origin
+from reverie.runs.provenance import UNNAMED, Launch
 from tests.helpers.environments import Catch
 
 Run = Callable[..., str]
@@ -46,7 +46,7 @@ class Calls(list[dict[str, Any]]):
         logdir: Path,
         resume: bool = False,
         env_factory: None = None,
-        origin: Origin = UNNAMED,
+        origin: Launch = UNNAMED,
     ) -> None:
         self.append({"config": config, "logdir": logdir, "resume": resume, "origin": origin})
         logdir.mkdir(parents=True, exist_ok=True)

@@ -12,7 +12,7 @@ from reverie.config import ReplayConfig
 from reverie.errors import ReplayError
 from reverie.replay import Replay, ReplayReader, examine, repair
 from reverie.replay.segments import CHECKSUMS, SegmentLayout, SegmentStore
-from reverie.runs.atomic_io import seal, unseal
+from reverie.runs.atomic_io import dumps_checksummed, loads_checksummed
 from reverie.specs import STEP_KEYS, ArraySpec, Step
 
 SPECS = {"vector": ArraySpec((3,), "float32"), "action": ArraySpec((2,), "float32"), **STEP_KEYS}
@@ -132,11 +132,11 @@ def test_rows_that_were_written_anew_do_not_go_on_with_those_of_before(tmp_path:
     for i in range(101, 105):
         replay.add(make_step(i, 1))
     replay.close()
-    content = unseal((tmp_path / "index.json").read_bytes(), None)
+    content = loads_checksummed((tmp_path / "index.json").read_bytes(), None)
     assert everything(tmp_path)
     for commit in content["commits"]:
         commit["streams"][0]["stop"] = 10
-    (tmp_path / "index.json").write_bytes(seal(content, None))
+    (tmp_path / "index.json").write_bytes(dumps_checksummed(content, None))
     with pytest.raises(ReplayError, match="row 5 does not have its checksum"):
         everything(tmp_path)
 
@@ -239,7 +239,7 @@ def test_a_replay_without_its_index_is_not_overwritten(recorded: tuple[Path, str
 
 
 def test_a_replay_of_version_1_goes_on_without_checksums(tmp_path: Path) -> None:
-    """As the first release wrote it: no identity, no seal, no checksums in positions and segments."""
+    """As the first release wrote it: no identity, no checksums in positions and segments."""
     store = SegmentStore(tmp_path, SPECS, 256, identity=None)
     for i in range(20):
         row = {key: array[0].reshape(-1).view(np.uint8) for key, array in make_step(i, 1, is_first=i == 0).items()}

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from reverie.config import ReplayConfig
 from reverie.errors import ReplayError
 from reverie.replay import Replay, ReplayReader, examine, repair
-from reverie.runs.atomic_io import seal, unseal
+from reverie.runs.atomic_io import dumps_checksummed, loads_checksummed
 from reverie.specs import STEP_KEYS, ArraySpec
 from tests.helpers.untrusted_files import HOSTILE, little_memory, spoiled
 
@@ -36,12 +36,12 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @HOSTILE
 @given(data=st.data())
 def test_made_up_indices(recorded: Path, tmp_path: Path, data: st.DataObject) -> None:
-    content = unseal((recorded / "index.json").read_bytes(), None)
+    content = loads_checksummed((recorded / "index.json").read_bytes(), None)
     made_up = data.draw(spoiled(content))
     shutil.rmtree(tmp_path)
     shutil.copytree(recorded, tmp_path)
     try:
-        (tmp_path / "index.json").write_bytes(seal(made_up, None))
+        (tmp_path / "index.json").write_bytes(dumps_checksummed(made_up, None))
     except (ValueError, TypeError):
         return
     with little_memory():

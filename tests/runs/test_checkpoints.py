@@ -25,8 +25,8 @@ from reverie.runs import checkpoints
 from reverie.runs.checkpoints import (
     Checkpoints,
     Snapshot,
-    is_sound,
-    keeping,
+    is_valid,
+    manager,
     numpy_state,
     read_checkpoint,
     restore_numpy,
@@ -250,7 +250,7 @@ def test_a_reader_is_not_disturbed_by_a_writer(tmp_path: Path, monkeypatch: pyte
             store.save(2, snapshot(2))
         return read(folder, device)
 
-    monkeypatch.setattr(keeping, "read_checkpoint", read_late)
+    monkeypatch.setattr(manager, "read_checkpoint", read_late)
     assert store.load()[0] == 2
 
 
@@ -308,7 +308,7 @@ def test_killed_between_any_two_operations(tmp_path: Path) -> None:
         seen.add(step)
         assert step in (2, 3)
         assert_same(read, snapshot(step))
-        assert all(is_sound(path) for path in store.list())
+        assert all(is_valid(path) for path in store.list())
         assert read_checkpoint(directory / "best")[0] in (1, 3)
         store.save(4, snapshot(4))
         assert not [name for name in names(directory) if name.startswith(".")]
@@ -356,7 +356,7 @@ def test_failing_at_any_operation(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         step, read = store.load()
         assert step in (1, 2)
         assert_same(read, snapshot(step))
-        assert all(is_sound(path) for path in store.list())
+        assert all(is_valid(path) for path in store.list())
         if step == 1:
             assert names(directory) == ["step-000000001"]
         at += 1
@@ -472,12 +472,12 @@ def test_all_damage_is_detected_and_the_sound_one_named(tmp_path: Path) -> None:
         assert how.split()[-1] in message, how
         repair = f"`reverie verify '{directory.parent}' --repair` puts it aside"
         assert f"{repair}, and --resume then continues from step-000010000" in message, how
-        assert store.latest_sound() == directory / "step-000010000"
+        assert store.latest_valid() == directory / "step-000010000"
         assert_same(store.load(directory / "step-000010000")[1], snapshot(1))
         damage(directory / "step-000010000", rng)
         with pytest.raises(CheckpointError, match="no other undamaged checkpoint"):
             store.load()
-        assert store.latest_sound() is None
+        assert store.latest_valid() is None
         shutil.rmtree(directory.parent)
 
 
@@ -487,9 +487,9 @@ def test_every_byte_of_the_manifest_counts(tmp_path: Path) -> None:
     for place in range(len(data)):
         for bit in (0, place % 7 + 1):
             path.write_bytes(data[:place] + bytes([data[place] ^ 1 << bit]) + data[place + 1 :])
-            assert not is_sound(path.parent), (place, bit)
+            assert not is_valid(path.parent), (place, bit)
     path.write_bytes(data)
-    assert is_sound(path.parent)
+    assert is_valid(path.parent)
 
 
 def test_swapped_files_and_folders_are_detected(tmp_path: Path) -> None:
@@ -499,13 +499,13 @@ def test_swapped_files_and_folders_are_detected(tmp_path: Path) -> None:
         for source, target in ((one, two), (two, one)):
             kept = (target / name).read_bytes()
             (target / name).write_bytes((source / name).read_bytes())
-            assert not is_sound(target), name
+            assert not is_valid(target), name
             (target / name).write_bytes(kept)
     os.rename(one, tmp_path / "other")
     os.rename(two, one)
     with pytest.raises(CheckpointError, match="another than the folder's name says"):
         store.load(one)
-    assert is_sound(tmp_path / "other")  # a copy under a name of one's own is fine
+    assert is_valid(tmp_path / "other")  # a copy under a name of one's own is fine
 
 
 def test_missing(tmp_path: Path) -> None:
@@ -568,7 +568,7 @@ CHANGES: list[Callable[[dict[str, Any]], Any]] = [
 def test_forged_manifests(tmp_path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
     path = Checkpoints(tmp_path, 1).save(1, snapshot(1))
     forge(path, lambda manifest: None)
-    assert is_sound(path)
+    assert is_valid(path)
     forge(path, change)
     with pytest.raises(CheckpointError, match=r"cannot be used: \w+\.json "):
         read_checkpoint(path)

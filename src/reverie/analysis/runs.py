@@ -12,9 +12,9 @@ from reverie.analysis.curves import Curve, curve
 from reverie.analysis.labels import agent_label
 from reverie.config import Config, load_config
 from reverie.errors import ReverieError, RunError
-from reverie.runs.launches import ABOUT
-from reverie.runs.locks import is_held
+from reverie.runs.locks import is_locked
 from reverie.runs.metrics import METRICS_FILE, read_metrics
+from reverie.runs.provenance import ABOUT
 from reverie.runs.run_folder import CONFIG, LOCK
 
 Status = Literal["finished", "running", "stopped"]
@@ -190,7 +190,7 @@ def read_run(path: Path) -> Run:
             raise RunError(f"{metrics}, row {number} is damaged: it has no number of frames, or other than numbers.")
     about = _about(folder / f"{prefix}{ABOUT}")
     finished = rows[-1]["step"] >= config.training.steps
-    status: Status = "running" if is_held(folder / f"{prefix}{LOCK}") else "finished" if finished else "stopped"
+    status: Status = "running" if is_locked(folder / f"{prefix}{LOCK}") else "finished" if finished else "stopped"
     return Run(path, config, rows, status, _name(about, "preset"), _name(about, "variant"), _starts(about))
 
 

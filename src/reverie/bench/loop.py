@@ -9,8 +9,8 @@ import torch
 from reverie.bench.examples import example_env
 from reverie.bench.spread import spread
 from reverie.config import Config
-from reverie.runs.launches import Origin
 from reverie.runs.metrics import read_metrics
+from reverie.runs.provenance import Launch
 from reverie.runs.run_folder import RunFolder
 from reverie.training.interrupts import Stopped
 from reverie.training.trainer import Trainer
@@ -49,7 +49,7 @@ def measure_loop(config: Config, preset: str, updates: int) -> dict[str, Any]:
     config = short_run(config, preset, updates)
     with tempfile.TemporaryDirectory(prefix="reverie-bench-") as folder, RunFolder.create(folder, config) as run:
         try:
-            Trainer(config, run, origin=Origin(preset)).run()
+            Trainer(config, run, origin=Launch(preset)).run()
         except Stopped:
             raise KeyboardInterrupt("Stopped; nothing was kept.") from None
         rows = read_metrics(Path(folder))

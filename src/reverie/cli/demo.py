@@ -46,9 +46,9 @@ def run(argv: list[str]) -> None:
     announce(config.env.name, PRESET, folder, config, base)
     started = time.monotonic()
 
-    from reverie.training import Origin, evaluate_run, train_config
+    from reverie.training import Launch, evaluate_run, train_config
 
-    agent = train_config(config, folder, origin=Origin(PRESET, command=typed("demo", argv)))
+    agent = train_config(config, folder, origin=Launch(PRESET, command=typed("demo", argv)))
     console().print("Evaluating the trained agent ...")
     scores = evaluate_run(folder, command.episodes)
     console().print("Drawing ...")

@@ -87,14 +87,14 @@ def run(argv: list[str]) -> None:
     if saved is None:
         announce(environment, name, logdir, config, base)
     else:
-        from reverie.runs.launches import names_of
+        from reverie.runs.provenance import recorded_names
 
         # Training says what differs from the saved settings.
-        announce(environment, name or names_of(logdir)[0], logdir, config, config)
+        announce(environment, name or recorded_names(logdir)[0], logdir, config, config)
 
-    from reverie.training import Origin, train_config
+    from reverie.training import Launch, train_config
 
-    origin = Origin(name, command.variant, typed("train", argv))
+    origin = Launch(name, command.variant, typed("train", argv))
     agent = train_config(config, logdir, resume=command.resume, origin=origin)
     console().print("\nNext:", *next_commands(agent, logdir), sep="\n  ", markup=False, soft_wrap=True)
 

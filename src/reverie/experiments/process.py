@@ -18,7 +18,7 @@ from pathlib import Path
 
 from reverie.errors import RunError
 from reverie.experiments.cells import Cell
-from reverie.runs.locks import is_held
+from reverie.runs.locks import is_locked
 
 LOG = "cell.log"
 """In a run folder: what the processes of the cell wrote to standard output and standard error."""
@@ -35,7 +35,7 @@ def reverie_command(cell: Cell, folder: Path) -> list[str]:
 
 def is_claimed(run: Path) -> bool:
     """Whether a process runs the cell of this run folder."""
-    return is_held(run / LOG)
+    return is_locked(run / LOG)
 
 
 class Claim:

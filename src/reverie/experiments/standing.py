@@ -9,7 +9,7 @@ from typing import NamedTuple
 from reverie.config import load_config
 from reverie.experiments.cells import Cell, changes
 from reverie.experiments.track import Tail, Track
-from reverie.runs.atomic_io import replacing
+from reverie.runs.atomic_io import atomic_path
 from reverie.runs.checkpoints import Checkpoints
 from reverie.runs.run_folder import RunFolder
 
@@ -73,7 +73,7 @@ class Failure(NamedTuple):
 
 def note_failure(run: Path, error: str) -> None:
     """Leave a note in a run folder."""
-    with replacing(run / FAILURE) as temporary:
+    with atomic_path(run / FAILURE) as temporary:
         temporary.write_text(json.dumps({"error": error, "time": time.time()}) + "\n", encoding="utf-8")
 
 

@@ -12,7 +12,7 @@ from reverie.experiments.cells import Cell
 from reverie.experiments.plan import PLAN_FILE, Plan
 from reverie.experiments.process import is_claimed
 from reverie.experiments.standing import Stage, look, read_failure
-from reverie.runs.atomic_io import replacing
+from reverie.runs.atomic_io import atomic_path
 
 FORMAT = 1
 
@@ -66,7 +66,7 @@ def save_plan(plan: Plan, folder: Path) -> None:
             raise RunError(f"{folder} holds the sweep '{name}' and not '{plan.name}'; choose another with --out.")
     elif (folder / "config.toml").exists():
         raise RunError(f"{folder} holds a run and not a sweep; choose another folder with --out.")
-    with replacing(path) as temporary:
+    with atomic_path(path) as temporary:
         temporary.write_text(json.dumps({"format": FORMAT, "plan": plan.to_json()}, indent=2) + "\n", encoding="utf-8")
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from reverie.errors import ReplayError
 from reverie.replay.index import Integers, Lost, Position
-from reverie.runs.atomic_io import Unreadable, parse_json, read_whole, seal, unseal, write_whole
+from reverie.runs.atomic_io import Unreadable, atomic_write, dumps_checksummed, loads_checksummed, parse_json, read_file
 from reverie.specs import ArraySpec
 
 FORMAT = "reverie-replay"
@@ -63,7 +63,7 @@ def read_index(directory: Path, specs: Mapping[str, ArraySpec]) -> IndexFile | N
             raise ReplayError(f"{path} is missing, though there are steps beside it; {_REMEDY}.")
         return None
     try:
-        data = read_whole(path)
+        data = read_file(path)
         stored = parse_json(data)
         if stored["format"] != FORMAT or stored["version"] not in (1, VERSION):
             raise ReplayError(
@@ -71,7 +71,7 @@ def read_index(directory: Path, specs: Mapping[str, ArraySpec]) -> IndexFile | N
                 f"{FORMAT} up to version {VERSION}; use the version of reverie that wrote it, or another folder."
             )
         if stored["version"] == VERSION:
-            stored = unseal(data, indent=None)
+            stored = loads_checksummed(data, indent=None)
         given = _describe(specs)
         differing = sorted(
             key for key in stored["steps"].keys() | given.keys() if stored["steps"].get(key) != given.get(key)
@@ -119,7 +119,9 @@ def write_index(directory: Path, specs: Mapping[str, ArraySpec], index: IndexFil
         "episodes": index.episodes.tolist(),
         "lost": [list(gap) for gap in index.lost],
     }
-    write_whole(directory / INDEX, seal(content, indent=None))  # With indentation it takes ten times as long.
+    atomic_write(
+        directory / INDEX, dumps_checksummed(content, indent=None)
+    )  # With indentation it takes ten times as long.
 
 
 def _describe(specs: Mapping[str, ArraySpec]) -> dict[str, dict[str, object]]:

@@ -20,7 +20,7 @@ from reverie.errors import ReverieError
 Json: TypeAlias = Any
 """None, bool, int, float, str, and lists and dictionaries (with str keys) of these."""
 
-_SEAL = "sha256"
+_CHECKSUM = "sha256"
 
 
 class Unreadable(Exception):
@@ -28,7 +28,7 @@ class Unreadable(Exception):
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path) -> Iterator[Path]:
     """Another name, with the same ending, to write a file under; it is renamed when the block ends without an error.
 
     Raises:
@@ -48,7 +48,7 @@ def replacing(path: Path) -> Iterator[Path]:
             temporary.unlink()
 
 
-def write_whole(path: Path, data: bytes) -> None:
+def atomic_write(path: Path, data: bytes) -> None:
     """Replace a file; once this returns, the new content is on the disk, and so are the names in its folder.
 
     Raises:
@@ -65,10 +65,10 @@ def write_whole(path: Path, data: bytes) -> None:
         with suppress(OSError):
             temporary.unlink()
         raise
-    sync_folder(path.parent)
+    sync_dir(path.parent)
 
 
-def sync_folder(path: Path) -> None:
+def sync_dir(path: Path) -> None:
     """Make the names inside a folder survive a power cut."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
@@ -80,7 +80,7 @@ def sync_folder(path: Path) -> None:
         os.close(descriptor)
 
 
-def read_whole(path: Path, size: int | None = None, limit: int | None = None) -> bytes:
+def read_file(path: Path, size: int | None = None, limit: int | None = None) -> bytes:
     """Read a file, unless it is no file or of another size than it should be: then no memory is taken for it.
 
     Args:
@@ -123,12 +123,12 @@ def parse_json(data: bytes) -> Json:
         raise Unreadable("is not valid JSON") from error
 
 
-def seal(content: Mapping[str, Json], indent: int | None = 2) -> bytes:
+def dumps_checksummed(content: Mapping[str, Json], indent: int | None = 2) -> bytes:
     """As JSON that holds a checksum of itself."""
-    return to_json({**content, _SEAL: _checksum(content, indent)}, indent)
+    return to_json({**content, _CHECKSUM: _checksum(content, indent)}, indent)
 
 
-def unseal(data: bytes, indent: int | None = 2) -> dict[str, Json]:
+def loads_checksummed(data: bytes, indent: int | None = 2) -> dict[str, Json]:
     """Inverse of `seal`.
 
     Raises:
@@ -137,9 +137,9 @@ def unseal(data: bytes, indent: int | None = 2) -> dict[str, Json]:
     content = parse_json(data)
     if not isinstance(content, dict):
         raise Unreadable("is not valid JSON for this file")
-    given = content.pop(_SEAL, None)
+    given = content.pop(_CHECKSUM, None)
     # Comparing the text as well finds changes that parsing forgives, such as white space or a key given twice.
-    if given != _checksum(content, indent) or seal(content, indent) != data:
+    if given != _checksum(content, indent) or dumps_checksummed(content, indent) != data:
         raise Unreadable("does not have its checksum")
     return content
 

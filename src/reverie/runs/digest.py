@@ -7,7 +7,7 @@ from typing import Any
 
 from reverie.errors import RunError
 from reverie.replay import ReplayReader
-from reverie.runs.checkpoints import Checkpoints, read_checkpoint, understood
+from reverie.runs.checkpoints import Checkpoints, read_checkpoint, validate_contents
 from reverie.runs.checkpoints.format import STATE, read_manifest
 from reverie.runs.metrics import read_metrics
 from reverie.runs.run_folder import RunFolder
@@ -40,7 +40,7 @@ def digest(run: Path) -> dict[str, str]:
     if newest is None:
         raise RunError(f"There is no checkpoint in {folder.checkpoints}; give the folder of a run.")
     step, snapshot = read_checkpoint(newest)
-    with understood(newest):
+    with validate_contents(newest):
         loop = snapshot.state["loop"]
         spec = EnvSpec.from_json(snapshot.state["spec"])
         with ReplayReader(folder.replay, spec.step, loop["replay"]) as replay:

@@ -31,7 +31,7 @@ def _close_in_child() -> None:
 os.register_at_fork(after_in_child=_close_in_child)
 
 
-def is_held(path: Path) -> bool:
+def is_locked(path: Path) -> bool:
     """Whether some process holds the lock of this file; False if there is no such file, or no way to know.
 
     To find out, the lock is shared for an instant; a run that starts in just this instant is refused, and not harmed.

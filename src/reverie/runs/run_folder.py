@@ -1,4 +1,4 @@
-"""The folder of a run: what lies where, who may write, and how a path from the command line is understood.
+"""The folder of a run: what lies where, who may write, and how a path from the command line is validate_contents.
 
 RUN/
     config.toml       the resolved configuration: that of the start, with all options given on resume since
@@ -28,10 +28,10 @@ from typing import Any, NamedTuple
 
 from reverie.config import Config, diff, load_config, to_toml
 from reverie.errors import CheckpointError, RunError
-from reverie.runs.atomic_io import write_whole
+from reverie.runs.atomic_io import atomic_write
 from reverie.runs.checkpoints import MANIFEST, Checkpoints, is_checkpoint
-from reverie.runs.launches import ABOUT
 from reverie.runs.locks import hold, release
+from reverie.runs.provenance import ABOUT
 
 CONFIG = "config.toml"
 METRICS = "metrics.jsonl"
@@ -152,7 +152,7 @@ class RunFolder:
                     shutil.rmtree(self.path / name, ignore_errors=True)
             for name in _FOLDERS:
                 (self.path / name).mkdir(exist_ok=True)
-            write_whole(self.config_path, to_toml(config).encode())
+            atomic_write(self.config_path, to_toml(config).encode())
         except OSError as error:
             raise RunError(f"{self.path} cannot be written ({error.strerror}); check the disk.") from error
 

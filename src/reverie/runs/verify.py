@@ -9,10 +9,10 @@ from reverie.config import as_text, diff, from_dict, to_toml
 from reverie.errors import ConfigError, RunError
 from reverie.replay import INDEX, examine
 from reverie.replay import repair as repair_replay
-from reverie.runs.atomic_io import Unreadable, parse_json, read_whole, unseal
-from reverie.runs.checkpoints import Checkpoints, Snapshot, damage_of, read_checkpoint, understood
-from reverie.runs.launches import ABOUT
-from reverie.runs.locks import is_held
+from reverie.runs.atomic_io import Unreadable, loads_checksummed, parse_json, read_file
+from reverie.runs.checkpoints import Checkpoints, Snapshot, read_checkpoint, validate_contents, verify_checkpoint
+from reverie.runs.locks import is_locked
+from reverie.runs.provenance import ABOUT
 from reverie.runs.run_folder import LOCK, RunFolder
 from reverie.shell import command_line
 from reverie.specs import EnvSpec
@@ -53,11 +53,11 @@ def verify(run: Path) -> Verification:
     folder = RunFolder.existing(run)
     checkpoints = Checkpoints(folder.checkpoints).list()
     found = Verification()
-    if is_held(folder.path / LOCK):
+    if is_locked(folder.path / LOCK):
         found.unchecked.append("a process is training here: what it writes meanwhile may look damaged")
     sound = []
     for path in checkpoints:
-        if what := damage_of(path):
+        if what := verify_checkpoint(path):
             found.damage.append(_checkpoint_damage(path, what, checkpoints))
         else:
             sound.append(path)
@@ -65,7 +65,7 @@ def verify(run: Path) -> Verification:
         found.sound.append(f"checkpoints: {', '.join(path.name for path in sound)}")
     snapshots = [read_checkpoint(path)[1] for path in sound]
     newest = snapshots[-1] if snapshots else None
-    with understood(sound[-1] if sound else folder.path):
+    with validate_contents(sound[-1] if sound else folder.path):
         _config(folder, newest, found)
         _about(folder, found)
         _metrics(folder, newest, found)
@@ -96,7 +96,7 @@ def repair(run: Path) -> list[str]:
     """
     with RunFolder.hold(run) as folder:
         checkpoints = Checkpoints(folder.checkpoints).list()
-        damaged = [path for path in checkpoints if damage_of(path)]
+        damaged = [path for path in checkpoints if verify_checkpoint(path)]
         sound = [path for path in checkpoints if path not in damaged]
         if not sound:
             raise RunError(f"{run} cannot be repaired: there is no sound checkpoint to go on from.")
@@ -109,7 +109,7 @@ def repair(run: Path) -> list[str]:
         if damaged and damaged[-1] == checkpoints[-1]:
             done.append(f"The run goes on from {sound[-1].name}: what came after it is learned again.")
         snapshots = [read_checkpoint(path)[1] for path in sound]
-        with understood(sound[-1]):
+        with validate_contents(sound[-1]):
             steps = EnvSpec.from_json(snapshots[-1].state["spec"]).step
             lost = repair_replay(folder.replay, steps, _positions(snapshots))
         if lost:
@@ -130,7 +130,7 @@ def _positions(snapshots: list[Snapshot]) -> list[Any]:
 
 
 def _checkpoint_damage(path: Path, what: str, checkpoints: tuple[Path, ...]) -> Finding:
-    others = [other for other in checkpoints if other != path and not damage_of(other)]
+    others = [other for other in checkpoints if other != path and not verify_checkpoint(other)]
     aside = f"`{command_line('verify', path.parent.parent, '--repair')}` puts it aside"
     if path != checkpoints[-1] and others:
         remedy = f"{aside}; nothing else needs it"
@@ -144,7 +144,7 @@ def _checkpoint_damage(path: Path, what: str, checkpoints: tuple[Path, ...]) -> 
 def _config(folder: RunFolder, newest: Snapshot | None, found: Verification) -> None:
     remedy = "put it back from a copy; the newest checkpoint has a configuration of its own, in state.json"
     try:
-        data = read_whole(folder.config_path)
+        data = read_file(folder.config_path)
         config = folder.saved_config()
         same = to_toml(config).encode() == data
     except (ConfigError, Unreadable) as error:
@@ -173,8 +173,8 @@ def _about(folder: RunFolder, found: Verification) -> None:
     path = folder.path / ABOUT
     remedy = "nothing: it only says how the run was started, and is not read when the run goes on"
     try:
-        data = read_whole(path)
-        unseal(data)
+        data = read_file(path)
+        loads_checksummed(data)
         found.sound.append(ABOUT)
     except Unreadable as error:
         found.damage.append(Finding(ABOUT, str(error), remedy))
@@ -188,7 +188,7 @@ def _metrics(folder: RunFolder, newest: Snapshot | None, found: Verification) ->
     state = newest.state["loop"]["state"]
     remedy = "put it back from a copy; learning does not need it, curves and reports do"
     try:
-        lines = read_whole(folder.metrics).splitlines(keepends=True) if state["rows"] else []
+        lines = read_file(folder.metrics).splitlines(keepends=True) if state["rows"] else []
     except Unreadable as error:
         found.damage.append(Finding(name, str(error), remedy))
         return
@@ -226,7 +226,7 @@ def _videos(folder: RunFolder, newest: Snapshot | None, found: Verification) -> 
     for name, sha256 in known.items():
         what = ""
         try:
-            if hashlib.sha256(read_whole(folder.videos / name)).hexdigest() != sha256:
+            if hashlib.sha256(read_file(folder.videos / name)).hexdigest() != sha256:
                 what = "is damaged: it does not have its checksum"
         except Unreadable as error:
             what = str(error)
@@ -244,7 +244,7 @@ def _videos(folder: RunFolder, newest: Snapshot | None, found: Verification) -> 
 
 def _failures(folder: RunFolder, found: Verification) -> None:
     kept = sorted(path for path in folder.failures.glob("update-*") if path.is_dir())
-    damages = {path: damage_of(path) for path in kept}
+    damages = {path: verify_checkpoint(path) for path in kept}
     for path, what in damages.items():
         if what:
             remedy = "nothing: `reverie replay-step` cannot use it any more, and the run does not need it"

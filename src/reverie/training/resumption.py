@@ -6,8 +6,8 @@ import operator
 from reverie.config import Config
 from reverie.errors import RunError
 from reverie.replay import INDEX
-from reverie.runs.atomic_io import Unreadable, read_whole
-from reverie.runs.checkpoints import Checkpoints, Snapshot, read_state, understood
+from reverie.runs.atomic_io import Unreadable, read_file
+from reverie.runs.checkpoints import Checkpoints, Snapshot, read_state, validate_contents
 from reverie.runs.metrics import kept_rows
 from reverie.runs.run_folder import RunFolder, config_changes
 from reverie.training.metrics import MetricsWriter
@@ -22,7 +22,7 @@ def finished_steps(folder: RunFolder) -> int:
     """
     newest = Checkpoints(folder.checkpoints).latest()
     assert newest is not None
-    with understood(newest):
+    with validate_contents(newest):
         return operator.index(read_state(newest)["loop"]["state"]["finished_at"])
 
 
@@ -59,7 +59,7 @@ def check_files(folder: RunFolder, snapshot: Snapshot) -> None:
             f"{folder.path} cannot be resumed: {folder.replay / INDEX} is missing. Restore it from a copy; without it "
             "the replay is lost, and only the weights are left."
         )
-    with understood("The checkpoint"):
+    with validate_contents("The checkpoint"):
         kept_rows(folder.metrics, operator.index(snapshot.state["loop"]["state"]["rows"]))
 
 
@@ -95,6 +95,6 @@ def compare_files(folder: RunFolder, state: LoopState, writer: MetricsWriter, st
 
 def _sha256(folder: RunFolder, video: str) -> str | None:
     try:
-        return hashlib.sha256(read_whole(folder.videos / video)).hexdigest()
+        return hashlib.sha256(read_file(folder.videos / video)).hexdigest()
     except Unreadable:
         return None

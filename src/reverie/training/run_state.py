@@ -18,7 +18,7 @@ from reverie.errors import CheckpointError, EnvError
 from reverie.replay import Replay
 from reverie.runs.atomic_io import Json
 from reverie.runs.checkpoints import Snapshot, numpy_state, restore_numpy, state_from_json, state_to_json
-from reverie.runs.launches import conditions, otherwise
+from reverie.runs.provenance import runtime, runtime_changes
 from reverie.specs import Array, Step
 from reverie.training.background import Worker
 from reverie.training.collection import Collector
@@ -109,7 +109,7 @@ class RunState:
             "sample_rng": numpy_state(self.sample_rng),
             "prefill_rng": numpy_state(self.prefill_rng),
             "metrics": self.metrics.state(),
-            "machine": conditions(self.agent.config),
+            "machine": runtime(self.agent.config),
             ENVIRONMENTS: [_pack(state, f"{number}/", packed) for number, state in enumerate(envs)],
             "replay": self.replay.commit(),
         }
@@ -139,7 +139,7 @@ class RunState:
             self.replay.check_sampleable()  # with the settings of now
         if not self.replay.rewind(loop["replay"]):
             self.notices.append(_MISSING)
-        if said := otherwise(loop["machine"], conditions(self.agent.config)):
+        if said := runtime_changes(loop["machine"], runtime(self.agent.config)):
             self.notices.append(said)
         if not loop["state"]["steps"]:
             return  # No environment has been reset yet.

@@ -10,7 +10,7 @@ from reverie.config import Config, EnvConfig, configure, default_preset, with_va
 from reverie.config import preset as preset_config
 from reverie.dreamer import Dreamer
 from reverie.envs import EnvFactory, as_factory, env_spec
-from reverie.runs.launches import UNNAMED, Origin
+from reverie.runs.provenance import UNNAMED, Launch
 from reverie.runs.run_folder import RunFolder, find_run, saved_settings
 from reverie.training.resumption import finished_steps, nothing_to_do
 from reverie.training.threads import cpu_threads
@@ -22,7 +22,7 @@ def train_config(
     logdir: Path | str,
     resume: bool = False,
     env_factory: EnvFactory | None = None,
-    origin: Origin = UNNAMED,
+    origin: Launch = UNNAMED,
 ) -> Dreamer:
     """Train with a complete configuration.
 
@@ -100,4 +100,4 @@ def train(
         config = with_variant(base, variant).override(**settings)
     else:
         config = configure(base, variant, settings, lambda env: env_spec(env, factory))
-    return train_config(config, logdir, resume, factory, Origin(preset, variant))
+    return train_config(config, logdir, resume, factory, Launch(preset, variant))

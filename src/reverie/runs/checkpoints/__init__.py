@@ -3,11 +3,12 @@
 from reverie.runs.checkpoints.format import (
     MANIFEST,
     Snapshot,
-    damage_of,
     is_checkpoint,
-    is_sound,
+    is_valid,
     read_checkpoint,
     read_state,
+    validate_contents,
+    verify_checkpoint,
     write_checkpoint,
 )
 from reverie.runs.checkpoints.generators import (
@@ -18,16 +19,14 @@ from reverie.runs.checkpoints.generators import (
     state_to_json,
     torch_state,
 )
-from reverie.runs.checkpoints.keeping import Checkpoints
-from reverie.runs.checkpoints.understanding import understood
+from reverie.runs.checkpoints.manager import Checkpoints
 
 __all__ = [
     "MANIFEST",
     "Checkpoints",
     "Snapshot",
-    "damage_of",
     "is_checkpoint",
-    "is_sound",
+    "is_valid",
     "numpy_state",
     "read_checkpoint",
     "read_state",
@@ -36,6 +35,7 @@ __all__ = [
     "state_from_json",
     "state_to_json",
     "torch_state",
-    "understood",
+    "validate_contents",
+    "verify_checkpoint",
     "write_checkpoint",
 ]

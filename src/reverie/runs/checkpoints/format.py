@@ -28,7 +28,16 @@ from safetensors.torch import save as tensors_to_bytes
 
 from reverie.errors import CheckpointError
 from reverie.provenance import reverie_version
-from reverie.runs.atomic_io import Json, Unreadable, parse_json, read_whole, seal, sync_folder, to_json, unseal
+from reverie.runs.atomic_io import (
+    Json,
+    Unreadable,
+    dumps_checksummed,
+    loads_checksummed,
+    parse_json,
+    read_file,
+    sync_dir,
+    to_json,
+)
 from reverie.shell import command_line
 
 FORMAT = 1
@@ -38,6 +47,7 @@ _MANIFEST_LIMIT = 1 << 20  # bytes; a real one has about a thousand
 TEMPORARY = ".tmp-"
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*\.(safetensors|json|toml)")
 _STEP_NAME = re.compile(r"step-([0-9]{9,15})(?:-([0-9]{1,9}))?")
+_UNEXPECTED = (ArithmeticError, AttributeError, LookupError, RecursionError, RuntimeError, TypeError, ValueError)
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -101,8 +111,8 @@ def write_folder(folder: Path, step: int, snapshot: Snapshot, score: float | Non
             "score": score,
             "files": files,
         }
-        _write_file(temporary / MANIFEST, seal(manifest))
-        sync_folder(temporary)
+        _write_file(temporary / MANIFEST, dumps_checksummed(manifest))
+        sync_dir(temporary)
         _verify(temporary)
         if occupied:
             remove(replaced)
@@ -116,7 +126,7 @@ def write_folder(folder: Path, step: int, snapshot: Snapshot, score: float | Non
         if isinstance(error, Damaged):
             raise CheckpointError(f"{folder} was not kept: the disk gave back other data, {error}.") from error
         raise
-    sync_folder(folder.parent)
+    sync_dir(folder.parent)
     remove(replaced)
 
 
@@ -206,12 +216,12 @@ def read_state(folder: Path) -> dict[str, Json]:
         raise CheckpointError(f"Checkpoint {folder} cannot be used: {damage}; {_alternative(folder)}.") from damage
 
 
-def is_sound(folder: Path) -> bool:
+def is_valid(folder: Path) -> bool:
     """Whether every file of a checkpoint is there and has its checksum."""
-    return not damage_of(folder)
+    return not verify_checkpoint(folder)
 
 
-def damage_of(folder: Path) -> str:
+def verify_checkpoint(folder: Path) -> str:
     """The first thing that is wrong with a checkpoint; empty if every file is there and has its checksum."""
     try:
         _verify(folder)
@@ -229,7 +239,7 @@ def _verify(folder: Path) -> None:
 def read_manifest(folder: Path) -> dict[str, Json]:
     """The manifest of a checkpoint, checked against its own checksum; raises Damaged."""
     with _damage(MANIFEST):
-        data = read_whole(folder / MANIFEST, limit=_MANIFEST_LIMIT)
+        data = read_file(folder / MANIFEST, limit=_MANIFEST_LIMIT)
         manifest = parse_json(data)
     if not isinstance(manifest, dict) or "format" not in manifest:
         raise Damaged(f"{MANIFEST} is not a checkpoint's manifest")
@@ -239,7 +249,7 @@ def read_manifest(folder: Path) -> dict[str, Json]:
             f"{str(manifest.get('package'))[:20]}, while this version reads format {FORMAT}"
         )
     with _damage(MANIFEST):
-        manifest = unseal(data)
+        manifest = loads_checksummed(data)
     _check_fields(manifest)
     name = folder.resolve().name
     if _STEP_NAME.fullmatch(name) and order(name)[0] != manifest["step"]:
@@ -264,7 +274,7 @@ def _check_fields(manifest: dict[str, Json]) -> None:
 def _read_listed(folder: Path, manifest: dict[str, Json], name: str) -> bytes:
     entry = manifest["files"][name]
     with _damage(name):
-        data = read_whole(folder / name, size=entry["size"])
+        data = read_file(folder / name, size=entry["size"])
     if hashlib.sha256(data).hexdigest() != entry.get("sha256"):
         raise Damaged(f"{name} does not have its checksum")
     return data
@@ -299,7 +309,7 @@ def _alternative(folder: Path) -> str:
     """The words to type when `folder` is damaged."""
     damaged = folder.resolve()
     for other in reversed(steps_in(folder.parent)):
-        if other.resolve() != damaged and is_sound(other):
+        if other.resolve() != damaged and is_valid(other):
             if folder.parent.name != "checkpoints":  # no run's
                 return f"{other} in the same folder is undamaged"
             repair = command_line("verify", folder.parent.parent, "--repair")
@@ -325,3 +335,25 @@ def order(name: str) -> tuple[int, int]:
 def is_checkpoint(path: Path) -> bool:
     """Whether this is a folder that holds a checkpoint or is named like one; says nothing of its health."""
     return path.is_dir() and ((path / MANIFEST).exists() or _STEP_NAME.fullmatch(path.name) is not None)
+
+
+@contextmanager
+def validate_contents(where: Path | str) -> Iterator[None]:
+    """What is read here has its checksums, but anybody could have written it.
+
+    Args:
+        where: it was read, for the message.
+
+    Raises:
+        CheckpointError: in place of whatever contents of another kind than expected have led to.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except _UNEXPECTED as error:
+        said = " ".join(str(error).split())[:100]
+        raise CheckpointError(
+            f"{where} is whole, but does not hold what this version of reverie expects ({type(error).__name__}: "
+            f"{said}); use the program that wrote it."
+        ) from error

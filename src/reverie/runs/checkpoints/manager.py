@@ -9,12 +9,12 @@ from pathlib import Path
 import torch
 
 from reverie.errors import CheckpointError
-from reverie.runs.atomic_io import sync_folder
+from reverie.runs.atomic_io import sync_dir
 from reverie.runs.checkpoints.format import (
     TEMPORARY,
     Damaged,
     Snapshot,
-    is_sound,
+    is_valid,
     order,
     read_checkpoint,
     read_manifest,
@@ -70,7 +70,7 @@ class Checkpoints:
             ) from error
         try:
             self.link_best()
-            sync_folder(self.directory)  # the link must not point to what is removed next
+            sync_dir(self.directory)  # the link must not point to what is removed next
             self._prune(folder)
         except OSError as error:
             raise CheckpointError(
@@ -87,9 +87,9 @@ class Checkpoints:
         """The newest checkpoint, sound or not; None if there is none."""
         return self.list()[-1] if self.list() else None
 
-    def latest_sound(self) -> Path | None:
+    def latest_valid(self) -> Path | None:
         """The newest checkpoint whose checksums are right; reads every byte of it."""
-        return next((path for path in reversed(self.list()) if is_sound(path)), None)
+        return next((path for path in reversed(self.list()) if is_valid(path)), None)
 
     def best(self) -> Path | None:
         """The checkpoint with the highest score, the newest of equal ones; None if none has a score."""

@@ -7,44 +7,44 @@ from typing import Any
 
 import pytest
 
-from reverie.runs.atomic_io import Unreadable, read_whole, seal, unseal, write_whole
+from reverie.runs.atomic_io import Unreadable, atomic_write, dumps_checksummed, loads_checksummed, read_file
 
 CONTENT = {"format": "reverie-replay", "version": 2, "episodes": [[0, 1, 2], [1, 0, 300]], "note": None}
 
 
 @pytest.mark.parametrize("indent", [None, 2])
 def test_a_sealed_file_gives_back_what_it_was_given(indent: int | None) -> None:
-    assert unseal(seal(CONTENT, indent), indent) == CONTENT
+    assert loads_checksummed(dumps_checksummed(CONTENT, indent), indent) == CONTENT
 
 
 @pytest.mark.parametrize("indent", [None, 2])
 def test_every_changed_byte_breaks_the_seal(indent: int | None) -> None:
-    data = seal(CONTENT, indent)
+    data = dumps_checksummed(CONTENT, indent)
     for place in range(len(data)):
         for other in (data[place] ^ 1, data[place] ^ 32, 0, ord(" "), ord("9")):
             if other != data[place]:
                 with pytest.raises(Unreadable):
-                    unseal(data[:place] + bytes([other]) + data[place + 1 :], indent)
+                    loads_checksummed(data[:place] + bytes([other]) + data[place + 1 :], indent)
         with pytest.raises(Unreadable):
-            unseal(data[:place], indent)
+            loads_checksummed(data[:place], indent)
 
 
 @pytest.mark.parametrize("data", [b"", b"[]", b"7", b"{}", b"null", b"\xff", b"[" * 100_000, b'{"sha256": []}'])
 def test_what_was_never_sealed_is_named(data: bytes) -> None:
     with pytest.raises(Unreadable):
-        unseal(data)
+        loads_checksummed(data)
 
 
 def test_a_file_that_cannot_be_written_leaves_the_former_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "file.json"
-    write_whole(path, b"before")
+    atomic_write(path, b"before")
 
     def full(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space"):
-        write_whole(path, b"after")
+        atomic_write(path, b"after")
     assert path.read_bytes() == b"before" and os.listdir(tmp_path) == ["file.json"]
 
 
@@ -55,7 +55,7 @@ def test_content_is_on_the_disk_before_its_name_is_and_then_the_name(
     path, sync, replace = tmp_path / "file", os.fsync, Path.replace
     monkeypatch.setattr(os, "fsync", lambda fd: done.append(os.readlink(f"/proc/self/fd/{fd}")) or sync(fd))
     monkeypatch.setattr(Path, "replace", lambda self, to: done.append("renamed") or replace(self, to))
-    write_whole(path, b"content")
+    atomic_write(path, b"content")
     assert done == [str(tmp_path / ".file.tmp"), "renamed", str(tmp_path)]
 
 
@@ -64,11 +64,11 @@ def test_no_memory_is_taken_for_a_file_of_the_wrong_size(tmp_path: Path) -> None
     with huge.open("wb") as file:
         file.truncate(1 << 40)
     with pytest.raises(Unreadable, match="instead of 7"):
-        read_whole(huge, size=7)
+        read_file(huge, size=7)
     with pytest.raises(Unreadable, match="too large"):
-        read_whole(huge, limit=1000)
+        read_file(huge, limit=1000)
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(Unreadable, match="not a file"):
-        read_whole(tmp_path / "pipe")
+        read_file(tmp_path / "pipe")
     with pytest.raises(Unreadable, match="missing"):
-        read_whole(tmp_path / "absent")
+        read_file(tmp_path / "absent")

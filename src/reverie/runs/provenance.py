@@ -11,12 +11,12 @@ import torch
 from reverie.config import Config
 from reverie.devices import device_name, precision_name, resolve_device, resolve_dtype
 from reverie.provenance import commit, cpu_name, reverie_version
-from reverie.runs.atomic_io import replacing, seal
+from reverie.runs.atomic_io import atomic_path, dumps_checksummed
 
 ABOUT = "about.json"
 
 
-class Origin(NamedTuple):
+class Launch(NamedTuple):
     """Where a configuration came from."""
 
     preset: str | None = None
@@ -25,10 +25,10 @@ class Origin(NamedTuple):
     """As typed in a shell; None for a run that was started from Python."""
 
 
-UNNAMED = Origin()
+UNNAMED = Launch()
 
 
-def read_about(run: Path) -> dict[str, Any]:
+def read_provenance(run: Path) -> dict[str, Any]:
     """The content of a run's `about.json`; empty where there is none that can be read."""
     try:
         about = json.loads((run / ABOUT).read_text(encoding="utf-8"))
@@ -37,13 +37,13 @@ def read_about(run: Path) -> dict[str, Any]:
     return about if isinstance(about, dict) else {}
 
 
-def names_of(run: Path, origin: Origin = UNNAMED) -> tuple[str | None, str | None]:
+def recorded_names(run: Path, origin: Launch = UNNAMED) -> tuple[str | None, str | None]:
     """Return the names of preset and variant that a run was first given; those of `origin` where it has none."""
-    about = read_about(run)
+    about = read_provenance(run)
     return about.get("preset") or origin.preset, about.get("variant") or origin.variant
 
 
-def note_start(run: Path, origin: Origin, step: int, config: Config) -> None:
+def record_launch(run: Path, origin: Launch, step: int, config: Config) -> None:
     """Add a start to a run's `about.json`. A resumed run keeps the names that it was first given.
 
     Args:
@@ -52,19 +52,19 @@ def note_start(run: Path, origin: Origin, step: int, config: Config) -> None:
         step: agent steps that the run has behind it.
         config: of the start, for the device and the precision that `auto` means on it.
     """
-    about = read_about(run)
-    preset, variant = names_of(run, origin)
+    about = read_provenance(run)
+    preset, variant = recorded_names(run, origin)
     starts = about.get("starts", [])
     about = {
         "preset": preset,
         "variant": variant,
         "starts": [*(starts if isinstance(starts, list) else []), _start(origin, step, config)],
     }
-    with replacing(run / ABOUT) as temporary:
-        temporary.write_bytes(seal(about))
+    with atomic_path(run / ABOUT) as temporary:
+        temporary.write_bytes(dumps_checksummed(about))
 
 
-def conditions(config: Config) -> dict[str, Any]:
+def runtime(config: Config) -> dict[str, Any]:
     """What must be the same for the same bits."""
     device = resolve_device(config.training.device)
     return {
@@ -76,7 +76,7 @@ def conditions(config: Config) -> dict[str, Any]:
     }
 
 
-def otherwise(before: dict[str, Any], now: dict[str, Any]) -> str:
+def runtime_changes(before: dict[str, Any], now: dict[str, Any]) -> str:
     """In what a run computes otherwise than at a checkpoint, in a sentence; empty if in nothing."""
     changed = [
         f"{name} {before[name]} before, {value} now" for name, value in now.items() if before.get(name, value) != value
@@ -89,7 +89,7 @@ def otherwise(before: dict[str, Any], now: dict[str, Any]) -> str:
     )
 
 
-def _start(origin: Origin, step: int, config: Config) -> dict[str, Any]:
+def _start(origin: Launch, step: int, config: Config) -> dict[str, Any]:
     return {
         "time": datetime.now().astimezone().isoformat(timespec="seconds"),
         "step": step,
@@ -97,5 +97,5 @@ def _start(origin: Origin, step: int, config: Config) -> dict[str, Any]:
         "reverie": reverie_version(),
         "commit": commit(),
         "python": platform.python_version(),
-        **conditions(config),
+        **runtime(config),
     }
