@@ -2,6 +2,7 @@
 
 import math
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import nullcontext, suppress
@@ -10,6 +11,9 @@ from typing import Any, TypeVar
 
 import torch
 
+from reverie import kernels
+from reverie.acting import AgentPolicy
+from reverie.dreamer import Dreamer
 from reverie.envs import VectorEnv
 from reverie.specs import Step
 from reverie.training.collectors import CollectorState, Policy, SyncCollector, Transition
@@ -32,6 +36,8 @@ class AsyncCollector:
         block: steps in every environment between two calls.
         device: where the policy computes; on a GPU the thread has a stream of its own.
     """
+
+    phase = "wait"
 
     def __init__(self, make_env: Callable[[], VectorEnv], block: int, device: torch.device) -> None:
         self._block = block
@@ -60,6 +66,8 @@ class AsyncCollector:
         left = max_steps - sum(transition.num_steps for transition in collected)
         count = min(self._block, math.ceil(left / self.num_envs))
         if count > 0:
+            if isinstance(policy, CopiedPolicy):
+                policy.refresh()
             self._pending = self._thread.submit(lambda: self._collect(policy, count))
         return collected
 
@@ -68,7 +76,10 @@ class AsyncCollector:
         collected: list[Transition] = []
         try:
             for _ in range(count):
-                collected += self._collector.step(policy)
+                start = time.perf_counter()
+                (transition,) = self._collector.step(policy)
+                transition.seconds = time.perf_counter() - start
+                collected.append(transition)
         except Exception as error:
             self._error = error
         return collected
@@ -91,6 +102,25 @@ class AsyncCollector:
         with suppress(TimeoutError):
             self._thread.submit(self._collector.close).result(CLOSE_TIMEOUT)
         self._thread.close()
+
+
+class CopiedPolicy(AgentPolicy):
+    """Policy with its own copy of the agent's weights, which acts while the agent learns.
+
+    Args:
+        agent: the agent.
+    """
+
+    def __init__(self, agent: Dreamer) -> None:
+        super().__init__(agent, policy=kernels.optimize(agent.policy.clone()))
+        self._agent = agent
+        self._updates: int | None = None
+
+    def refresh(self) -> None:
+        """Copy the agent's weights, if they have changed."""
+        if self._updates != self._agent.updates:
+            self._updates = self._agent.updates
+            self.policy.load_weights(self._agent.policy)
 
 
 class EnvThread:

@@ -1,6 +1,7 @@
 """The parts of a training run, created and connected."""
 
 import functools
+import math
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,7 +17,7 @@ from reverie.dreamer import Dreamer
 from reverie.envs import EnvFactory, make_env
 from reverie.replay import ReplayBuffer
 from reverie.runs.checkpoints import Checkpoints, Snapshot
-from reverie.runs.launches import Origin, note_start
+from reverie.runs.provenance import Launch, record_launch
 from reverie.runs.metrics import MetricsFile
 from reverie.runs.run_folder import RunFolder
 from reverie.shell import command_line
@@ -45,11 +46,14 @@ from reverie.training.videos import Videos
 from reverie.training.watchdog import Watchdog
 
 
+_STOPPING = "Stopping after this step, with a checkpoint; press Ctrl-C again to stop at once."
+
+
 def build_trainer(
     config: Config,
     folder: RunFolder,
     factory: EnvFactory | None = None,
-    origin: Origin = Origin(),
+    launch: Launch = UNNAMED,
     callbacks: Sequence[Callback] = (),
     loggers: Sequence[str] = ("tensorboard",),
     is_quiet: bool = False,
@@ -60,7 +64,7 @@ def build_trainer(
         config: all settings.
         folder: an open run folder.
         factory: creates the environment in place of `config.env.name`.
-        origin: names of preset and variant, and the command.
+        launch: names of preset and variant, and the command.
         callbacks: those of the user.
         loggers: names of loggers, see `reverie.training.loggers`.
         is_quiet: print nothing.
@@ -88,7 +92,7 @@ def build_trainer(
             collector,
             CopiedPolicy(agent) if isinstance(collector, AsyncCollector) else AgentPolicy(agent),
             Metrics(),
-            schedules(config, agent),
+            schedules(config, bool(agent.world_model.decoder.keys.images)),
             sample_rng=np.random.default_rng(seeds[1]),
             prefill_rng=np.random.default_rng(seeds[2]),
             counters=Counters(),
@@ -97,6 +101,74 @@ def build_trainer(
         if resumed:
             resumption.restore(state, resumed[1], folder, config)
             folder.begin(config)
-        trainer = _connect(config, folder, factory, origin, loggers, is_quiet, state, checkpoints, resumed, resources)
-        trainer.resources = resources.pop_all()
-        return trainer
+        display = Display.for_run(agent, state.counters, folder.path, launch, collector.frames_per_step, is_quiet)
+        counters, metrics, log = state.counters, state.metrics, resources.enter_context(display).log
+        resources.enter_context(Watchdog(metrics, log))
+        file = resources.enter_context(MetricsFile(folder.metrics))
+        if resumed:
+            file.open(counters.rows, step=resumed[0], updates=counters.updates)
+        else:
+            file.open()
+        outputs = Loggers(loggers, folder.path, log)
+        resources.callback(outputs.close, "failed")  # unless the trainer has closed it with another status
+        stop = resources.enter_context(StopSignal(lambda: log(_STOPPING)))
+        guard = NonFiniteGuard(agent, counters, folder.failures, log)
+        learner = Learner(agent, replay, state.sample_rng, counters, metrics, guard)
+        resources.callback(learner.close)
+        budget = FailureBudget(config.env.max_restarts_per_hour)
+        events = CallbackList(state.callbacks)
+        collection = Collection(collector, replay, counters, metrics, agent, events, budget, log)
+        checkpointing = Checkpointing(checkpoints, state, guard, collection.flush, events.on_checkpoint, log)
+        every, show = state.schedules, ShowProgress(display)
+        events.before = (
+            Opening(folder, launch, state, file, outputs),
+            Evaluation(every["evaluate"], factory, metrics, budget, stop, show.evaluation_step, events.on_evaluation),
+            Videos(every["video"], replay, folder.videos, metrics, outputs, stop),
+            MetricsLog(every["log"], metrics, file, outputs, guard, show.row),
+            show,
+        )
+        events.after = (checkpointing, DiskUsage(folder, checkpoints))
+        return Trainer(
+            run=Run(folder.path, config, collector.spec, agent, counters, log),
+            state=state,
+            collection=collection,
+            prefill=Prefill(config, replay, log),
+            random_policy=RandomPolicy(collector.spec.action, state.prefill_rng),
+            learner=learner,
+            callbacks=events,
+            checkpointing=checkpointing,
+            loggers=outputs,
+            stop_signal=stop,
+            resume_command=_resume_command(config, folder, factory),
+            resources=resources.pop_all(),
+        )
+
+
+def make_collector(config: Config, seed: int, factory: EnvFactory | None) -> Collector:
+    """Create the environments, and what steps them: between updates, or during them (`training.async_collection`)."""
+    device = resolve_device(config.training.device)
+    can_restart = config.env.max_restarts_per_hour > 0
+    make = functools.partial(make_env, config.env, seed, factory, can_restart)
+    setting = config.training.async_collection
+    if setting == "on" or (setting == "auto" and device.type == "cuda"):
+        return AsyncCollector(make, math.ceil(config.training.train_every / config.env.num_envs), device)
+    return SyncCollector(make())
+
+
+def schedules(config: Config, has_images: bool) -> dict[str, Every]:
+    """Create the schedules of a run by name; their states are part of a checkpoint."""
+    settings = config.training
+    return {
+        "train": Every(settings.train_every),
+        "evaluate": Every(settings.eval_every),
+        "log": Every(settings.log_every, last=0),
+        "video": Every(settings.video_every if has_images else 0, last=0),
+        "checkpoint": Every(settings.checkpoint_every, last=0),
+    }
+
+
+def _resume_command(config: Config, folder: RunFolder, factory: EnvFactory | None) -> str:
+    if factory is not None:
+        return "resume=True"
+    name = config.env.name
+    return f"`{command_line('train', name, '--logdir', folder.path, '--resume', env=name)}`"

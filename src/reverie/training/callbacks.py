@@ -5,10 +5,10 @@ are called in the order of `CallbackList`, those of the user after evaluation, v
 the checkpoint, which holds their state.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -17,9 +17,6 @@ from reverie.dreamer import Dreamer
 from reverie.specs import EnvSpec
 from reverie.training.collectors import Episode, Transition
 from reverie.training.counters import Counters
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 Json = Any
 
@@ -62,7 +59,7 @@ class Run:
     """Observations and actions of the environment."""
     agent: Dreamer
     counters: Counters
-    log: "Callable[[str], None]"
+    log: Callable[[str], None]
     """Prints a line that stays."""
 
 
@@ -116,18 +113,22 @@ class CallbackList:
     """Calls callbacks one after the other, and keeps the first `Stop`.
 
     Args:
-        before: the run's own, called first.
         users: those of the user.
-        after: the run's own, called last.
     """
 
-    def __init__(self, before: Iterable[Callback], users: Iterable[Callback], after: Iterable[Callback]) -> None:
+    def __init__(self, users: Iterable[Callback]) -> None:
         self.users = tuple(users)
-        self._all = (*before, *self.users, *after)
+        self.before: tuple[Callback, ...] = ()
+        """The run's own that are called before those of the user."""
+        self.after: tuple[Callback, ...] = ()
         self.stop: Stop | None = None
         for callback in self.users:
             if not isinstance(callback, Callback):
                 raise TypeError(f"A {type(callback).__name__} is not a callback. Derive it from reverie.Callback.")
+
+    @property
+    def _all(self) -> tuple[Callback, ...]:
+        return (*self.before, *self.users, *self.after)
 
     def on_start(self, run: Run) -> None:
         """Call `on_start` of each."""
@@ -153,10 +154,11 @@ class CallbackList:
         """Call `on_checkpoint` of each."""
         self._call("on_checkpoint", path)
 
-    def on_end(self, is_interrupted: bool) -> None:
-        """Call `on_end` of each; after a stop signal only of the user's, since the run is to be resumed."""
-        for callback in self.users if is_interrupted else self._all:
-            self._call_one(callback, "on_end")
+    def on_end(self, is_interrupted: Callable[[], bool]) -> None:
+        """Call `on_end` of each; of the run's own only until it is interrupted, since it is to be resumed."""
+        for callback in self._all:
+            if callback in self.users or not is_interrupted():
+                self._call_one(callback, "on_end")
 
     def _call(self, method: str, *arguments: Any, skip_users: bool = False) -> None:
         for callback in self._all:

@@ -8,7 +8,7 @@ from reverie.runs.checkpoints import Checkpoints
 from reverie.training.callbacks import Callback, EvaluationResult, Run
 from reverie.training.counters import Counters
 from reverie.training.every import Every
-from reverie.training.nonfinite import Diverged
+from reverie.training.nonfinite import Diverged, NonFiniteGuard
 from reverie.training.train_state import TrainState
 
 
@@ -18,24 +18,27 @@ class Checkpointing(Callback):
     Args:
         checkpoints: of the run.
         state: what is saved.
-        flush: completes what is under way, so that the state is that of one moment.
+        guard: completes the count of non-finite updates.
+        flush: stores the steps that are under way.
         on_checkpoint: called with the folder of each.
+        log: prints messages of the state.
     """
 
     def __init__(
         self,
         checkpoints: Checkpoints,
         state: TrainState,
+        guard: NonFiniteGuard,
         flush: Callable[[], None],
         on_checkpoint: Callable[[Path], None],
+        log: Callable[[str], None],
     ) -> None:
-        self._checkpoints, self._state = checkpoints, state
-        self._flush, self._on_checkpoint = flush, on_checkpoint
+        self._checkpoints, self._state, self._guard = checkpoints, state, guard
+        self._flush, self._on_checkpoint, self._log = flush, on_checkpoint, log
         self._every: Every = state.schedules["checkpoint"]
 
     def on_start(self, run: Run) -> None:
         """Write the first checkpoint of a new run, from which it can be resumed."""
-        self._run = run
         settings = run.config.training
         self._every_updates = max(1, round(settings.checkpoint_every * settings.train_steps / settings.train_every))
         if not self._checkpoints.list():
@@ -53,14 +56,14 @@ class Checkpointing(Callback):
 
     def on_evaluation(self, result: EvaluationResult) -> None:
         """Save an agent with the best score so far."""
-        counters = self._run.counters
+        counters = self._state.counters
         if counters.best_score is None or result.mean_return > counters.best_score:
             counters.best_score = result.mean_return
             self.save(result.mean_return)
 
     def on_end(self) -> None:
         """Save the finished run."""
-        self._run.counters.finished_at = self._run.counters.steps
+        self._state.counters.finished_at = self._state.counters.steps
         self.save()
 
     def save(self, score: float | None = None) -> Path:
@@ -72,6 +75,7 @@ class Checkpointing(Callback):
         """
         state = self._state
         self._flush()
+        self._guard.flush()
         state.counters.tick()
         with state.metrics.timer("checkpoint"):
             if not _is_finite(state.agent):
@@ -80,6 +84,7 @@ class Checkpointing(Callback):
                     "rates, and continue with --resume from the checkpoint before."
                 )
             folder = self._checkpoints.save(state.counters.steps, state.snapshot(), score)
+        state.pop_messages(self._log)
         self._on_checkpoint(folder)
         return folder
 

@@ -1,6 +1,5 @@
 """Collectors: steps from environments, between the updates or during them."""
 
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -68,7 +67,7 @@ class Transition:
     errors: list[EnvError] = field(default_factory=list)
     """Failures of environments that were restarted."""
     seconds: float = 0.0
-    """Wall time of the step."""
+    """Wall time that was spent during updates."""
 
     @property
     def num_steps(self) -> int:
@@ -82,6 +81,8 @@ class Collector(Protocol):
     spec: EnvSpec
     num_envs: int
     frames_per_step: int
+    phase: str
+    """Name of the time that the learner spends in `step`."""
 
     def step(self, policy: Policy, max_steps: int) -> list[Transition]:
         """Return new transitions, of `max_steps` agent steps or one step in every environment, whichever is more."""
@@ -126,6 +127,8 @@ class SyncCollector:
         env: the environments.
     """
 
+    phase = "collect"
+
     def __init__(self, env: VectorEnv) -> None:
         self._env = env
         self.spec, self.num_envs, self.frames_per_step = env.spec, env.num_envs, env.frames_per_step
@@ -136,7 +139,6 @@ class SyncCollector:
 
     def step(self, policy: Policy, max_steps: int = 1) -> list[Transition]:
         """Take one agent step in every environment, after resetting those whose episode has ended."""
-        start = time.perf_counter()
         steps = [self._reset()] if self._done.any() else []
         action = policy(self._latest)
         self._latest = step = self._env.step(action)
@@ -150,7 +152,7 @@ class SyncCollector:
             for i in np.flatnonzero(self._done & valid).tolist()
         ]
         failed = tuple(np.flatnonzero(~valid).tolist())
-        return [Transition(steps, episodes, failed, self._env.pop_errors(), time.perf_counter() - start)]
+        return [Transition(steps, episodes, failed, self._env.pop_errors())]
 
     def _reset(self) -> tuple[Step, Mask]:
         self._latest = first = self._env.reset(self._done)

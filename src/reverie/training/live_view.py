@@ -1,4 +1,4 @@
-"""The live view of training: one panel that fits the terminal it is drawn in."""
+"""Live view of training: one panel that fits the terminal."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -46,7 +46,7 @@ PHASE_STYLES = {"prefill": "blue", "pretraining": "blue", "training": ACCENT, "e
 
 
 def render(progress: Progress, env: str, facts: list[str], options: ConsoleOptions) -> RenderableType:
-    """The live view, made to fit: fewer columns on a narrow terminal, fewer rows on a low one."""
+    """Draw the panel: fewer columns on a narrow terminal, fewer rows on a low one."""
     width = min(options.max_width, MAX_WIDTH)
     inner = max(width - 4, 1)
     parts: list[RenderableType] = [_bar(progress, inner), _pace(progress, inner)]
@@ -81,9 +81,9 @@ def _bar(progress: Progress, width: int) -> RenderableType:
     grid.add_column(no_wrap=True)
     grid.add_column(ratio=1)
     grid.add_column(justify="right", no_wrap=True)
-    bar = ProgressBar(progress.total_frames, progress.frames, style="dim", complete_style=style)
+    bar = ProgressBar(progress.total_steps, progress.step, style="dim", complete_style=style)
     bar.finished_style = SCORE
-    # As wide as the longest phase, so that the bar stays where it is.
+    # As wide as the longest phase, so that the bar does not move.
     name = progress.phase.ljust(11) if width >= 50 else progress.phase
     grid.add_row(Text(name, style=f"bold {style}"), bar, Text(f"{progress.fraction:.0%}", style="bold"))
     return grid
@@ -91,8 +91,10 @@ def _bar(progress: Progress, width: int) -> RenderableType:
 
 def _pace(progress: Progress, width: int) -> RenderableType:
     wide = width >= 50
-    rate, updates = progress.frames_per_second, progress.metrics.get("speed/updates_per_second")
-    frames_text = f"{progress.frames:,} of {progress.total_frames:,}" + (" frames" if wide else "")
+    rate, updates = progress.frames_per_second, progress.metrics.get("perf/updates_per_second")
+    done = f"{progress.step:,} of {progress.total_steps:,}" + (" steps" if wide else "")
+    if wide and progress.frames_per_step > 1:
+        done += f" · {progress.frames:,} frames"
     speed = [f"{format_rate(rate)} frames/s"] if rate is not None else []
     if updates is not None and wide:
         speed.append(f"{format_rate(updates)} updates/s")
@@ -100,8 +102,8 @@ def _pace(progress: Progress, width: int) -> RenderableType:
     grid.add_column(no_wrap=True)
     grid.add_column(justify="right", no_wrap=True)
     if progress.detail and wide:
-        frames_text += f" · {progress.detail}"
-    grid.add_row(frames_text, f"{format_duration(progress.eta)} left" if progress.eta is not None else "")
+        done += f" · {progress.detail}"
+    grid.add_row(done, f"{format_duration(progress.eta)} left" if progress.eta is not None else "")
     grid.add_row(
         Text(" · ".join(speed), style="dim"), Text(f"{format_duration(progress.elapsed)} elapsed", style="dim")
     )
@@ -109,7 +111,7 @@ def _pace(progress: Progress, width: int) -> RenderableType:
 
 
 def _sections(progress: Progress, width: int, height: int) -> RenderableType | None:
-    """Scores, world model and behaviour: side by side, in two columns, or one below the other."""
+    """Draw scores, world model and behaviour in three columns, two or one."""
     observations = {name: short_name(name) for name in observation_losses(progress.metrics)[:OBSERVATION_ROWS]}
     scores = _section("scores", SCORE, _scores(progress), format_score)
     model = _section("world model", ACCENT, _named(progress, observations | MODEL_ROWS), format_number)
@@ -172,7 +174,7 @@ def _section(
 
 
 def _sparks(progress: Progress, width: int) -> RenderableType | None:
-    """How returns and loss went since the start, each with its range."""
+    """Draw returns and loss since the start, each with its range."""
     rows = [
         ("returns", progress.returns.values, SCORE, format_score),
         ("loss", progress.losses.values, ACCENT, format_number),

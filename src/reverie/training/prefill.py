@@ -31,6 +31,10 @@ class Prefill:
             return False
         return counters.episodes > 0 or self._config.replay.sampling == "steps"
 
+    def check_sampleable(self) -> None:
+        """Raise `ReplayError` if no sequence can be sampled."""
+        self._replay.check_sampleable(self._config.env.action_repeat)
+
     def check(self, counters: Counters) -> None:
         """Print a message where no episode ends, or all are too short."""
         self._watch.step(has_ended=counters.episodes > self._num_episodes)

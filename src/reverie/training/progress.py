@@ -1,4 +1,4 @@
-"""Where a run stands, in numbers and in short text: what the display shows."""
+"""Progress of a run, in numbers and in short text."""
 
 import math
 from collections import deque
@@ -113,12 +113,14 @@ class History:
 
 
 class Progress:
-    """The numbers behind the display: where the run stands, and what it scored last."""
+    """Numbers that the display shows: steps, pace, metrics, latest scores."""
 
-    def __init__(self, total_frames: int, frames: int, clock: Callable[[], float], elapsed: float) -> None:
-        self.total_frames = max(total_frames, 1)
-        self.frames = frames
-        self.step = 0
+    def __init__(
+        self, total_steps: int, frames_per_step: int, step: int, clock: Callable[[], float], elapsed: float
+    ) -> None:
+        self.total_steps = max(total_steps, 1)
+        self.frames_per_step = frames_per_step
+        self.step = step
         self.phase = "starting"
         self.detail = ""
         self.metrics: dict[str, float] = {}
@@ -129,15 +131,15 @@ class Progress:
         self.evaluations: list[float] = []
         self._clock = clock
         self._start = clock() - elapsed
-        self._samples: deque[tuple[float, int]] = deque([(clock(), frames)])
+        self._samples: deque[tuple[float, int]] = deque([(clock(), step)])
 
-    def update(self, step: int, frames: int, phase: str, metrics: Mapping[str, float] | None, detail: str = "") -> None:
-        """Take over where the run stands; metrics that are not given keep their last value."""
-        stood_still = bool(self._samples) and self._samples[0][1] == self.frames
-        if phase != self.phase and ({phase, self.phase} & UNTIMED or stood_still):
+    def update(self, step: int, phase: str, metrics: Mapping[str, float] | None, detail: str = "") -> None:
+        """Set the progress; metrics that are not given keep their last value."""
+        has_no_pace = bool(self._samples) and self._samples[0][1] == self.step
+        if phase != self.phase and ({phase, self.phase} & UNTIMED or has_no_pace):
             # Such as an evaluation before the first step of training.
             self._samples.clear()
-        self.step, self.frames, self.phase, self.detail = step, frames, phase, detail
+        self.step, self.phase, self.detail = step, phase, detail
         if metrics:
             self.metrics.update(metrics)
             for name in observation_losses(metrics)[:1]:
@@ -146,14 +148,19 @@ class Progress:
         if len(self._samples) > 1 and now - self._samples[-2][0] < SAMPLE_EVERY:
             # The last sample is always the latest; the others are about so far apart.
             self._samples.pop()
-        self._samples.append((now, frames))
+        self._samples.append((now, step))
         while len(self._samples) > 2 and now - self._samples[1][0] > RATE_WINDOW:
             self._samples.popleft()
 
     @property
     def fraction(self) -> float:
-        """Share of the run that is done, 0 to 1."""
-        return min(self.frames / self.total_frames, 1.0)
+        """Fraction of the run that is done, 0 to 1."""
+        return min(self.step / self.total_steps, 1.0)
+
+    @property
+    def frames(self) -> int:
+        """Environment frames so far."""
+        return self.step * self.frames_per_step
 
     @property
     def elapsed(self) -> float:
@@ -162,9 +169,9 @@ class Progress:
 
     @property
     def frames_per_second(self) -> float | None:
-        """Pace over the last minutes, evaluations included; None before there is one."""
+        """Environment frames per second over the last minutes, evaluations included; None before there is a pace."""
         (start, first), (end, last) = self._samples[0], self._samples[-1]
-        return (last - first) / (end - start) if end > start and last > first else None
+        return self.frames_per_step * (last - first) / (end - start) if end > start and last > first else None
 
     @property
     def eta(self) -> float | None:
@@ -174,7 +181,7 @@ class Progress:
             return None
         # Between two updates the clock goes on, so that the number falls evenly.
         since = self._clock() - self._samples[-1][0]
-        return max((self.total_frames - self.frames) / rate - since, 0.0)
+        return max((self.total_steps - self.step) * self.frames_per_step / rate - since, 0.0)
 
     @property
     def mean_return(self) -> float | None:

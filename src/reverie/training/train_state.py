@@ -15,7 +15,7 @@ from reverie.dreamer import ActState, Dreamer, State
 from reverie.errors import EnvError
 from reverie.replay import ReplayBuffer
 from reverie.runs.checkpoints import Snapshot, numpy_state, restore_numpy
-from reverie.runs.launches import conditions, otherwise
+from reverie.runs.provenance import runtime, runtime_changes
 from reverie.specs import Step
 from reverie.training import env_states
 from reverie.training.callbacks import Callback, callback_states, restore_callbacks
@@ -53,6 +53,16 @@ class TrainState:
     """Messages for the user that were not shown yet."""
     _is_env_error_reported: bool = False
 
+    def num_updates_due(self) -> int:
+        """Return the updates that are due at this step, by `training.train_every` and `train_steps`."""
+        return self.agent.config.training.train_steps * self.schedules["train"](self.counters.steps)
+
+    def pop_messages(self, log: Callable[[str], None]) -> None:
+        """Print the messages, each once."""
+        messages, self.messages = self.messages, []
+        for message in messages:
+            log(message)
+
     def snapshot(self) -> Snapshot:
         """Return everything, after a commit of the replay."""
         agent = agents.snapshot(self.agent)
@@ -64,7 +74,7 @@ class TrainState:
             "sample_rng": numpy_state(self.sample_rng),
             "prefill_rng": numpy_state(self.prefill_rng),
             "metrics": self.metrics.state(),
-            "machine": conditions(self.agent.config),
+            "runtime": runtime(self.agent.config),
             ENVIRONMENTS: packed,
             "callbacks": callback_states(self.callbacks),
             "replay": self.replay.commit(),
@@ -85,7 +95,8 @@ class TrainState:
         """
         agents.restore(self.agent, snapshot)
         training = snapshot.state["training"]
-        vars(self.counters).update(asdict(Counters(**training["counters"])))
+        for name, value in asdict(Counters(**training["counters"])).items():
+            setattr(self.counters, name, value)
         for name, every in self.schedules.items():
             every.last = self.counters.last_due[name]
         restore_numpy(self.sample_rng, training["sample_rng"])
@@ -93,7 +104,7 @@ class TrainState:
         self.metrics.restore(training["metrics"], self.agent.device)
         self.messages += restore_callbacks(self.callbacks, training["callbacks"])
         self._restore_replay(training["replay"])
-        if message := otherwise(training["machine"], conditions(self.agent.config)):
+        if message := runtime_changes(training["runtime"], runtime(self.agent.config)):
             self.messages.append(message)
         if self.counters.steps:  # else no environment has been reset yet
             problems = self._restore_environments(snapshot)
@@ -127,7 +138,7 @@ class TrainState:
         counters.episodes += recovered.episodes
         self.agent.agent_steps = counters.steps
         if counters.is_pretrained:
-            counters.pending_updates += self.schedules["train"](counters.steps)
+            counters.pending_updates += self.num_updates_due()
         after = f" after {counters.pending_updates:,} updates that are due" if counters.pending_updates else ""
         self.messages.append(
             f"The replay holds {recovered.steps:,} steps after the checkpoint. They are kept: training continues at "

@@ -1,18 +1,17 @@
 """Open-loop videos during training."""
 
 import hashlib
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from reverie.replay import ReplayBuffer
-from reverie.specs import Array
 from reverie.training.callbacks import Callback, Run
 from reverie.training.counters import Counters
 from reverie.training.dreams import draw_dream
 from reverie.training.every import Every
+from reverie.training.loggers import Loggers
 from reverie.training.metrics import Metrics
 from reverie.training.stop_signal import StopSignal
 from reverie.video import save_video
@@ -31,7 +30,7 @@ class Videos(Callback):
         replay: source of the sequences.
         folder: for the files `dream-STEP.gif` and `.png`.
         metrics: timer of the drawing.
-        show: takes step and frames uint8 [T, H, W, 3], such as a logger.
+        loggers: get each video.
         stop: no video is drawn once it is requested.
     """
 
@@ -41,11 +40,11 @@ class Videos(Callback):
         replay: ReplayBuffer,
         folder: Path,
         metrics: Metrics,
-        show: Callable[[int, Array], None],
+        loggers: Loggers,
         stop: StopSignal,
     ) -> None:
         self._every, self._replay, self._folder = every, replay, folder
-        self._metrics, self._show, self._stop = metrics, show, stop
+        self._metrics, self._loggers, self._stop = metrics, loggers, stop
 
     def on_start(self, run: Run) -> None:
         """Keep the run."""
@@ -72,4 +71,4 @@ class Videos(Callback):
             stem = self._folder / f"dream-{counters.steps:09d}"
             for path in (save_video(video, stem.with_suffix(".gif")), save_video(strip, stem.with_suffix(".png"))):
                 counters.videos[path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
-            self._show(counters.steps, video)
+            self._loggers.video(counters.steps, "model/dream", video, fps=15)
