@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from reverie.envs import BatchedEnv, EnvState
+from reverie.envs import EnvState, VectorEnv
 from reverie.errors import EnvError
 from reverie.specs import ActionSpec, Step
 
@@ -77,7 +77,7 @@ class Collector:
         env: the environments.
     """
 
-    def __init__(self, env: BatchedEnv) -> None:
+    def __init__(self, env: VectorEnv) -> None:
         self._env = env
         self._latest: Step = {}
         self._done: NDArray[np.bool_] = np.ones(env.num_envs, bool)  # Environments without a running episode.
@@ -102,13 +102,13 @@ class Collector:
         Args:
             state: of the other, from `state`; not empty.
             envs: of its environments.
-            episodes: the latest episode of each, see `BatchedEnv.put_back`.
+            episodes: the latest episode of each, see `VectorEnv.set_states`.
 
         Returns:
             For each environment why it could not be put back; empty if it stands where the other one stood.
         """
         latest = {key.removeprefix(LATEST): rows.copy() for key, rows in state.items() if key.startswith(LATEST)}
-        problems = self._env.put_back(envs, latest, episodes)
+        problems = self._env.set_states(envs, latest, episodes)
         self._latest = latest
         self._returns, self._lengths = state["returns"].copy(), state["lengths"].copy()
         self._done = latest["is_last"]
@@ -119,7 +119,7 @@ class Collector:
         steps = [self._reset()] if self._done.any() else []
         action = policy(self._latest)
         self._latest = step = self._env.step(action)
-        taken = ~self._env.down
+        taken = ~self._env.failed
         steps.append(({**step, "action": action}, taken))
         self._returns += step["reward"]
         self._lengths += taken
@@ -130,7 +130,7 @@ class Collector:
 
     def _reset(self) -> Rows:
         self._latest = first = self._env.reset(self._done)
-        began = self._done & ~self._env.down
+        began = self._done & ~self._env.failed
         self._returns[began] = 0
         self._lengths[began] = 0
         # The action that led into an episode's first step is zero (SPEC 1).
@@ -138,7 +138,7 @@ class Collector:
 
     def take_faults(self) -> list[EnvError]:
         """What environments have failed with since the last call, and were made anew."""
-        return self._env.take_faults()
+        return self._env.pop_errors()
 
 
 @dataclass

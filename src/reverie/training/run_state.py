@@ -13,7 +13,7 @@ from reverie import agents
 from reverie.acting import AgentPolicy
 from reverie.config import flatten
 from reverie.dreamer import ActState, Dreamer, State
-from reverie.envs import BatchedEnv, EnvState
+from reverie.envs import EnvState, VectorEnv
 from reverie.errors import CheckpointError, EnvError
 from reverie.replay import Replay
 from reverie.runs.atomic_io import Json
@@ -83,7 +83,7 @@ class RunState:
 
     agent: Dreamer
     replay: Replay
-    env: BatchedEnv
+    env: VectorEnv
     worker: Worker
     """Where the environments live."""
     collector: Collector
@@ -169,10 +169,10 @@ class RunState:
 
     def _environments(self) -> list[EnvState]:
         """Where the environments stand; empty if one cannot say it, or has failed before."""
-        if not self.env.goes_on:
+        if not self.env.is_usable:
             return []
         try:
-            states = self.worker.start(self.env.states).result()
+            states = self.worker.start(self.env.get_states).result()
             # After an error between a step and its storing, an environment may be ahead of the replay.
             stored = [self.replay.open_steps(number) for number in range(len(states))]
             return states if stored == [state.running * (state.step + 1) for state in states] else []
