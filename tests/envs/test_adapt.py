@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reverie.envs.adapt import ActionAdapter, ObservationAdapter, check_actions
-from reverie.envs.checks import Complaint
+from reverie.envs.checks import InvalidStepError
 from reverie.errors import EnvError
 from reverie.specs import ActionSpec, ArraySpec
 from tests.helpers.environments import Everything
@@ -137,12 +137,12 @@ def test_reserved_keys(key: str) -> None:
     ],
 )
 def test_values_that_do_not_fit(space: spaces.Space[Any], value: Any, complaint: str) -> None:
-    with pytest.raises(Complaint, match=complaint):
+    with pytest.raises(InvalidStepError, match=complaint):
         ObservationAdapter(space, "Test")(value)
 
 
 def test_float64_that_overflows_float32_is_infinity() -> None:
-    with pytest.raises(Complaint, match="infinity"):
+    with pytest.raises(InvalidStepError, match="infinity"):
         ObservationAdapter(spaces.Box(-np.inf, np.inf, (1,), np.float64), "Test")(np.array([1e300]))
 
 

@@ -189,7 +189,7 @@ def test_an_environment_that_does_not_repeat_itself_is_found_out(
         train(stopping(Unrepeatable, 61), tmp_path)
     train(Unrepeatable, tmp_path, resume=True)
     told = " ".join(capsys.readouterr().out.split())
-    assert "2 of 2 environments could not be put back" in told and "it does not repeat itself" in told
+    assert "2 of 2 environments could not be put back" in told and "it is not deterministic" in told
     assert told.count("could not be put back") == 1
     assert reverie.load(tmp_path).agent_steps == RUN["steps"]
 

@@ -64,8 +64,8 @@ def measure_collect(config: Config, preset: str, repeats: int, seconds: float) -
     bare, vector, without, with_policy, act = [], [], [], [], []
     with ExitStack() as stack:
         env = stack.enter_context(make_env(env_config, seed=0))
-        ale = stack.enter_context(BareALE(env_config, env.num_groups)) if is_atari(env_config) else None
-        vector_ale = stack.enter_context(closing(VectorALE(env_config, env.num_groups))) if ale is not None else None
+        ale = stack.enter_context(BareALE(env_config, env.num_workers)) if is_atari(env_config) else None
+        vector_ale = stack.enter_context(closing(VectorALE(env_config, env.num_workers))) if ale is not None else None
         collector = Collector(env)
         random_policy = RandomPolicy(env.spec.action, np.random.default_rng(0))
         agent = build_agent(config, env.spec, seed=0)
@@ -81,7 +81,7 @@ def measure_collect(config: Config, preset: str, repeats: int, seconds: float) -
     result = {
         "env": env_config.name,
         "num_envs": env.num_envs,
-        "processes": env.num_groups,
+        "processes": env.num_workers,
         "action_repeat": env.frames_per_step,
         **spread("without_policy_steps_per_second", without[1:]),
         **spread("with_policy_steps_per_second", with_policy[1:]),

@@ -13,7 +13,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from reverie.envs.checks import Complaint, check_array
+from reverie.envs.checks import InvalidStepError, check_array
 from reverie.errors import EnvError
 from reverie.specs import RESERVED_KEYS, ActionSpec, Array, ArraySpec
 
@@ -69,19 +69,19 @@ class ObservationAdapter:
         """Convert one observation; the arrays never share memory with it.
 
         Raises:
-            Complaint: if the observation does not fit its space.
+            InvalidStepError: if the observation does not fit its space.
         """
         result = {}
         for key, entry in self._entries.items():
             value = observation
             for part in entry.path:
                 if not isinstance(value, Mapping) or part not in value:
-                    raise Complaint(f"the observation has no entry '{key}'")
+                    raise InvalidStepError(f"the observation has no entry '{key}'")
                 value = value[part]
             try:
                 result[key] = entry.convert(value)
-            except Complaint as complaint:
-                raise Complaint(f"observation '{key}' {complaint}") from None
+            except InvalidStepError as error:
+                raise InvalidStepError(f"observation '{key}' {error}") from None
         return result
 
 
@@ -179,7 +179,7 @@ def _image_converter(space: spaces.Box, size: tuple[int, int]) -> _Converter:
             image = image.astype(np.uint8) * np.uint8(255)
         elif space.dtype != np.uint8:
             if image.min() < 0 or image.max() > 1:
-                raise Complaint(f"has values outside [0, 1]: {image.min()} to {image.max()}")
+                raise InvalidStepError(f"has values outside [0, 1]: {image.min()} to {image.max()}")
             image = np.rint(image * 255).astype(np.uint8)
         image = image.reshape(shape)
         if channels_first:
@@ -221,7 +221,7 @@ def _one_hot_converter(space: spaces.Space[Any], sizes: Integers, starts: Intege
     def convert(value: Any) -> Array:
         index = check_array(value, space).reshape(-1) - starts
         if (index < 0).any() or (index >= sizes).any():
-            raise Complaint(f"is {value}, which is not in {space}")
+            raise InvalidStepError(f"is {value}, which is not in {space}")
         vector = np.zeros(total, np.float32)
         vector[offsets + index] = 1
         return vector

@@ -4,7 +4,7 @@ ale-py is imported when the first game is created, so that everything else works
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, SupportsIndex
 
 import cv2
 import gymnasium
@@ -103,7 +103,7 @@ class Atari(gymnasium.Env[Image, np.int64]):
         self._previous.fill(0)
         return self._image(), {}
 
-    def step(self, action: int | np.integer[Any]) -> tuple[Image, float, bool, bool, dict[str, Any]]:
+    def step(self, action: SupportsIndex) -> tuple[Image, float, bool, bool, dict[str, Any]]:
         """Repeat the action; `truncated` is always False."""
         emulator_action = self._actions[action]
         reward = 0

@@ -6,7 +6,7 @@ Young and Tian, "MinAtar: An Atari-Inspired Testbed for Thorough and Reproducibl
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, SupportsIndex
 
 import gymnasium
 import numpy as np
@@ -80,7 +80,7 @@ class MinAtar(gymnasium.Env[Image, np.int64]):
         self._game.reset()
         return self._image(), {}
 
-    def step(self, action: int | np.integer[Any]) -> tuple[Image, float, bool, bool, dict[str, Any]]:
+    def step(self, action: SupportsIndex) -> tuple[Image, float, bool, bool, dict[str, Any]]:
         """One frame; `truncated` is always False."""
         reward, done = self._game.act(self._actions[action])
         return self._image(), float(reward), bool(done), False, {}

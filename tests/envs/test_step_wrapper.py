@@ -6,22 +6,22 @@ import gymnasium
 import numpy as np
 import pytest
 
-from reverie.envs.runner import EnvRunner
+from reverie.envs.step_wrapper import StepWrapper
 from reverie.errors import EnvError
 from tests.helpers.environments import Counting, Everything, Faulty
 
 LEFT = np.array([1, 0], np.float32)
 
 
-def play(runner: EnvRunner, steps: int) -> list[Any]:
+def play(runner: StepWrapper, steps: int) -> list[Any]:
     """(step count seen, reward, first, last, terminal) of a reset and some steps."""
     results = [runner.reset()] + [runner.step(LEFT) for _ in range(steps)]
     keys = ("reward", "is_first", "is_last", "is_terminal")
-    return [(r["vector"][0].item(), *(r[key].item() for key in keys)) for r in results]
+    return [(r["vector"][0].item(), *(r[key] for key in keys)) for r in results]
 
 
 def test_an_episode_that_terminates() -> None:
-    assert play(EnvRunner(Counting(3), 0), 3) == [
+    assert play(StepWrapper(Counting(3), 0), 3) == [
         (0, 0, True, False, False),
         (1, 1, False, False, False),
         (2, 2, False, False, False),
@@ -30,11 +30,11 @@ def test_an_episode_that_terminates() -> None:
 
 
 def test_an_episode_that_is_truncated_is_last_but_not_terminal() -> None:
-    assert play(EnvRunner(Counting(2, terminates=False), 0), 2)[-1] == (2, 2, False, True, False)
+    assert play(StepWrapper(Counting(2, terminates=False), 0), 2)[-1] == (2, 2, False, True, False)
 
 
 def test_action_repeat_sums_rewards_and_stops_at_the_end() -> None:
-    assert play(EnvRunner(Counting(8), 0, action_repeat=3), 3) == [
+    assert play(StepWrapper(Counting(8), 0, action_repeat=3), 3) == [
         (0, 0, True, False, False),
         (3, 1 + 2 + 3, False, False, False),
         (6, 4 + 5 + 6, False, False, False),
@@ -43,18 +43,18 @@ def test_action_repeat_sums_rewards_and_stops_at_the_end() -> None:
 
 
 def test_time_limit_counts_agent_steps_and_truncates() -> None:
-    runner = EnvRunner(Counting(), 0, action_repeat=2, time_limit=2)
+    runner = StepWrapper(Counting(), 0, action_repeat=2, time_limit=2)
     for _ in range(2):  # the count starts again with each episode
         assert play(runner, 2)[1:] == [(2, 3, False, False, False), (4, 7, False, True, False)]
 
 
 def test_termination_at_the_time_limit_is_terminal() -> None:
-    assert play(EnvRunner(Counting(2), 0, time_limit=2), 2)[-1][-2:] == (True, True)
+    assert play(StepWrapper(Counting(2), 0, time_limit=2), 2)[-1][-2:] == (True, True)
 
 
 def test_the_seed_is_used_once() -> None:
     env = Counting(1)
-    runner = EnvRunner(env, 5)
+    runner = StepWrapper(env, 5)
     for _ in range(3):
         runner.reset()
     assert env.seeds == [5, None, None]
@@ -63,7 +63,7 @@ def test_the_seed_is_used_once() -> None:
 
 def test_actions_arrive_in_the_environments_own_space() -> None:
     env = Everything("multidiscrete")
-    runner = EnvRunner(env, 0)
+    runner = StepWrapper(env, 0)
     runner.reset()
     runner.step(np.array([0, 1, 1, 0, 0, 0, 0, 1, 0], np.float32))
     assert env.last_action.tolist() == [1, 0, 2]
@@ -71,7 +71,7 @@ def test_actions_arrive_in_the_environments_own_space() -> None:
 
 
 def test_stepping_a_finished_episode_is_refused() -> None:
-    runner = EnvRunner(Counting(1), 0)
+    runner = StepWrapper(Counting(1), 0)
     with pytest.raises(EnvError, match="reset before"):
         runner.step(LEFT)
     play(runner, 1)
@@ -94,7 +94,7 @@ def test_stepping_a_finished_episode_is_refused() -> None:
     ],
 )
 def test_faults_name_environment_episode_and_step(fault: str, text: str) -> None:
-    runner = EnvRunner(Faulty(fault), 0, label=" (2 of 4)")
+    runner = StepWrapper(Faulty(fault), 0, label=" (2 of 4)")
     runner.reset()
     for _ in range(5):
         runner.step(LEFT)
@@ -122,14 +122,14 @@ def test_faults_at_reset() -> None:
             raise OSError("no camera")
 
     with pytest.raises(EnvError, match=r"OldReset, episode 1, reset: reset\(\) did not return \(observation, info\)"):
-        EnvRunner(OldReset(), 0).reset()
+        StepWrapper(OldReset(), 0).reset()
     with pytest.raises(EnvError, match="Raises, episode 1, reset: it raised OSError: no camera"):
-        EnvRunner(Raises(), 0).reset()
+        StepWrapper(Raises(), 0).reset()
 
 
 @pytest.mark.parametrize("name", ["CartPole-v1", "Pendulum-v1"])
 def test_gymnasiums_own_environments_match_a_plain_loop(name: str) -> None:
-    plain, runner = gymnasium.make(name), EnvRunner(gymnasium.make(name), 3)
+    plain, runner = gymnasium.make(name), StepWrapper(gymnasium.make(name), 3)
     rng = np.random.default_rng(0)
     seed: int | None = 3
     for _ in range(3):

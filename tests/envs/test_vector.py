@@ -17,18 +17,17 @@ import psutil
 import pytest
 
 from reverie.config import EnvConfig
-from reverie.envs import BatchedEnv, make_env
-from reverie.envs.batched import StepLayout
-from reverie.envs.workers import SUPPORTED
+from reverie.envs import VectorEnv, make_env
+from reverie.envs.process_worker import IS_SUPPORTED
 from reverie.errors import EnvError
-from reverie.specs import ActionSpec, Array, ArraySpec, EnvSpec, Step
+from reverie.specs import Array, Step
 from tests.helpers.environments import Catch, Counting, Everything, Faulty
 
-pytestmark = pytest.mark.skipif(not SUPPORTED, reason="worker processes need POSIX")
+pytestmark = pytest.mark.skipif(not IS_SUPPORTED, reason="worker processes need POSIX")
 ALL = np.array([True, True, True])
 
 
-def random_actions(env: BatchedEnv, rng: np.random.Generator) -> Array:
+def random_actions(env: VectorEnv, rng: np.random.Generator) -> Array:
     spec = env.spec.action
     if spec.kind == "continuous":
         return rng.uniform(-1, 1, (env.num_envs, spec.size)).astype(np.float32)
@@ -36,7 +35,7 @@ def random_actions(env: BatchedEnv, rng: np.random.Generator) -> Array:
     return np.concatenate(choices, -1)
 
 
-def record(env: BatchedEnv, steps: int) -> list[Step]:
+def record(env: VectorEnv, steps: int) -> list[Step]:
     """Steps with random actions and resets where episodes end; closes the environment."""
     rng = np.random.default_rng(0)
     with env:
@@ -142,7 +141,7 @@ def run_into(fault: str, parallel: bool) -> EnvError:
                 env.reset(both)
                 for _ in range(5):
                     env.step(left)
-        with pytest.raises(EnvError, match="cannot go on"):
+        with pytest.raises(EnvError, match="cannot be stepped"):
             env.reset(both)
     return caught.value
 
@@ -169,7 +168,8 @@ def test_a_worker_that_cannot_start_is_reported() -> None:
 
 
 def workers(pid: int) -> list[psutil.Process]:
-    return [child for child in psutil.Process(pid).children() if "reverie.envs.workers" in " ".join(child.cmdline())]
+    children = psutil.Process(pid).children()
+    return [child for child in children if "reverie.envs.process_worker" in " ".join(child.cmdline())]
 
 
 def test_closing_ends_the_processes() -> None:
@@ -282,23 +282,3 @@ def test_steps_can_be_written_to_and_do_not_change(parallel: bool) -> None:
         for key, value in first.items():
             assert np.array_equal(value, kept[key])
             value[:] = 0
-
-
-def test_a_layout_holds_every_entry_apart() -> None:
-    spec = EnvSpec(
-        {"small": ArraySpec((3,), "float32"), "image": ArraySpec((5, 7, 1), "uint8")}, ActionSpec("discrete", (2,))
-    )
-    layout = StepLayout(spec, 3)
-    block = np.zeros(layout.size, np.uint8)
-    arrays = layout.arrays(block)
-    entries = {key: entry for key, entry in spec.step.items() if key != "action"}
-    assert arrays.keys() == entries.keys()
-    for number, (key, entry) in enumerate(entries.items(), 1):
-        assert arrays[key].shape == (3, *entry.shape)
-        assert arrays[key].dtype == entry.dtype
-        arrays[key][:] = number
-    for number, (key, entry) in enumerate(entries.items(), 1):
-        assert (arrays[key] == (True if entry.dtype == "bool" else number)).all()
-    # What is sent is the block.
-    again = layout.arrays(block.copy())
-    assert all(np.array_equal(again[key], arrays[key]) for key in entries)

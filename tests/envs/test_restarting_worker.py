@@ -41,7 +41,7 @@ def record(folder: Path, env: Any, steps: int) -> list[EnvError]:
 
 def test_errors_in_this_process(tmp_path: Path) -> None:
     factory = partial(Unreliable, "raises", "exits")
-    with make_env(EnvConfig(num_envs=3, parallel=False), 0, factory, supervised=True) as env:
+    with make_env(EnvConfig(num_envs=3, parallel=False), 0, factory, restart=True) as env:
         faults = record(tmp_path, env, 3000)
         early = check_stored(tmp_path, env)
     assert 100 < len(faults) < 200
@@ -54,7 +54,7 @@ def test_errors_in_this_process(tmp_path: Path) -> None:
 def test_processes_that_die_hang_and_raise(tmp_path: Path) -> None:
     factory = partial(Unreliable, "raises", "exits", "leaves", "SIGKILL", "SIGSEGV", "hangs", probability=0.003)
     config = EnvConfig(num_envs=2, step_timeout=1.0)
-    with make_env(config, 1, factory, supervised=True) as env:
+    with make_env(config, 1, factory, restart=True) as env:
         faults = record(tmp_path, env, 5000)
         early = check_stored(tmp_path, env)
     text = " ".join(map(str, faults))
@@ -68,12 +68,12 @@ def test_the_others_are_left_alone_and_seeds_differ(tmp_path: Path) -> None:
     steady = EnvConfig(num_envs=2, parallel=False)
     episodes = []
     for supervised in (False, True):
-        with make_env(steady, 0, partial(Counting, 5), supervised=supervised) as env:
+        with make_env(steady, 0, partial(Counting, 5), restart=supervised) as env:
             record_ = Collector(env)
             policy = RandomPolicy(env.spec.action, np.random.default_rng(0))
             episodes.append([record_.collect(policy).steps[-1][0]["vector"].tolist() for _ in range(12)])
     assert episodes[0] == episodes[1]
-    with make_env(steady, 0, partial(Unreliable, "raises", probability=0.03), supervised=True) as env:
+    with make_env(steady, 0, partial(Unreliable, "raises", probability=0.03), restart=True) as env:
         record(tmp_path, env, 2000)
         with ReplayReader(tmp_path, env.spec.step) as reader:
             first, stop = reader._limits[0].tolist()
@@ -87,19 +87,19 @@ def test_what_has_never_worked_is_an_error() -> None:
         raise RuntimeError("no licence")
 
     with pytest.raises(EnvError, match="no licence"):
-        make_env(EnvConfig(), 0, build, supervised=True)
+        make_env(EnvConfig(), 0, build, restart=True)
 
     class Stuck(Counting):
         def reset(self, **_: Any) -> Any:
             raise RuntimeError("no power")
 
-    with make_env(EnvConfig(), 0, Stuck, supervised=True) as env, pytest.raises(EnvError, match="no power"):
+    with make_env(EnvConfig(), 0, Stuck, restart=True) as env, pytest.raises(EnvError, match="no power"):
         env.reset(np.array([True]))
 
 
 def test_an_instance_cannot_be_made_anew() -> None:
     _, factory = as_factory(Unreliable("raises", probability=1.0))
-    with make_env(EnvConfig(), 0, factory, supervised=True) as env:
+    with make_env(EnvConfig(), 0, factory, restart=True) as env:
         env.reset(np.array([True]))
         with pytest.raises(EnvError, match="the motor is on fire"):
             env.step(np.array([[1, 0]], np.float32))
