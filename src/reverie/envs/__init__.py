@@ -2,6 +2,7 @@
 
 from reverie.envs.batched import BatchedEnv
 from reverie.envs.catalog import EnvListing, list_envs
+from reverie.envs.importing import import_env
 from reverie.envs.make import EnvFactory, as_factory, env_spec, make_env
 from reverie.envs.state import EnvState, random_state, set_random_state
 
@@ -12,6 +13,7 @@ __all__ = [
     "EnvState",
     "as_factory",
     "env_spec",
+    "import_env",
     "list_envs",
     "make_env",
     "random_state",
