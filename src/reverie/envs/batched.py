@@ -7,8 +7,8 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from reverie.envs.adapt import check_actions
 from reverie.envs.runner import EnvRunner
+from reverie.envs.spaces import check_actions
 from reverie.envs.state import EnvState, fingerprint
 from reverie.errors import EnvError
 from reverie.specs import STEP_KEYS, Array, EnvSpec, Step

@@ -13,12 +13,12 @@ import numpy as np
 
 from reverie.config import EnvConfig
 from reverie.envs import atari, minatar
-from reverie.envs.adapt import env_name
 from reverie.envs.atari import Atari
 from reverie.envs.batched import BatchedEnv, Group, LocalGroup
 from reverie.envs.catalog import find_spec, install_hint
 from reverie.envs.minatar import MinAtar
 from reverie.envs.runner import EnvRunner
+from reverie.envs.spaces import env_name
 from reverie.envs.supervised import Supervised
 from reverie.envs.workers import SUPPORTED, RemoteGroup
 from reverie.errors import EnvError
