@@ -86,7 +86,7 @@ BOX = space_to_json(spaces.Box(-1, 1, (3,)))
     ids=lambda data: str(data)[:60],
 )
 def test_space_from_json_invalid_contents_are_refused(data: Any) -> None:
-    with pytest.raises((ValueError, TypeError, KeyError, AssertionError, LookupError)):
+    with pytest.raises((ValueError, TypeError, LookupError, OverflowError)):
         space_from_json(data)
 
 

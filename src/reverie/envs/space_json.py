@@ -29,7 +29,7 @@ def native_spaces(spec: EnvSpec) -> tuple[Space, Space]:
             MultiDiscrete or Box(-1, 1).
 
     Raises:
-        ValueError: if `spec.spaces` is something else; so may TypeError and KeyError.
+        ValueError: if `spec.spaces` is something else; so may TypeError, LookupError and OverflowError.
     """
     if spec.spaces is not None:
         return space_from_json(spec.spaces["observation"]), space_from_json(spec.spaces["action"])
@@ -67,15 +67,22 @@ def space_to_json(space: Space) -> dict[str, Any]:
     raise TypeError(f"{type(space).__name__} has no JSON form")
 
 
-def space_from_json(data: Any, depth: int = 0) -> Space:
+def space_from_json(data: Any) -> Space:
     """Return the space of which `space_to_json` returned this.
 
     Raises:
-        ValueError: if it is something else, or too large; so may TypeError, KeyError, AssertionError.
+        ValueError: if it is something else, or too large; so may TypeError, LookupError and OverflowError.
     """
+    try:
+        return _from_json(data, 0)
+    except AssertionError as error:  # Gymnasium's answer to wrong arguments
+        raise ValueError(str(error)) from None
+
+
+def _from_json(data: Any, depth: int) -> Space:
     kind = data["kind"]
     if kind == "Dict" and depth < _MAX_DEPTH:
-        return spaces.Dict([(str(key), space_from_json(child, depth + 1)) for key, child in data["spaces"]])
+        return spaces.Dict([(str(key), _from_json(child, depth + 1)) for key, child in data["spaces"]])
     if kind == "Discrete":
         return spaces.Discrete(_whole(data["n"], 1), start=_whole(data["start"]))
     if kind == "MultiDiscrete":

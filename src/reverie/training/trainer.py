@@ -121,7 +121,7 @@ class Trainer:
             run.begin(config)
         self.replay = Replay(run.replay, self.env.spec.step, config.replay, self.env.num_envs)
         self.collector = Collector(self.env)
-        self.policy = kernels.optimize(self.agent.policy.clone())
+        self.policy = kernels.optimize(self.agent.recurrent_policy.clone())
         """Acts while the agent learns."""
         sample_rng = np.random.default_rng(sample_seed)
         self._due = {
@@ -312,7 +312,7 @@ class Trainer:
         """Copy the agent's weights into the policy that acts."""
         if self._policy_updates != self.agent.updates:
             self._policy_updates = self.agent.updates
-            self.policy.load_weights(self.agent.policy)
+            self.policy.load_weights(self.agent.recurrent_policy)
 
     def _collect(self, policy: Policy, count: int) -> "Future[Block]":
         """Begin to take `count` steps in each environment. A block is never broken off, so that it can be repeated."""
