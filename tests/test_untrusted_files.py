@@ -68,7 +68,7 @@ def refused_or_done(*uses: Callable[[], Any]) -> bool:
 
 def acts(agent: Dreamer) -> None:
     """Assert that the agent chooses an action."""
-    policy, observations = reverie.AgentPolicy(agent), agent.spec.observations
+    policy, observations = AgentPolicy(agent), agent.spec.observations
     action = policy({key: np.zeros((1, *spec.shape), spec.dtype) for key, spec in observations.items()})
     assert action.shape == (1, agent.spec.action.size)
 

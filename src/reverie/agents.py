@@ -14,7 +14,10 @@ from reverie.dreamer import Dreamer, State
 from reverie.dreamer.actor_critic import ActorCritic
 from reverie.dreamer.optimizer import Optimizer
 from reverie.dreamer.world_model import WorldModel
-from reverie.errors import CheckpointError, ConfigError
+from reverie.envs.space_json import native_spaces
+from reverie.envs.spaces import ActionAdapter, ObservationAdapter
+from reverie.errors import CheckpointError, ConfigError, EnvError
+from reverie.policy import Policy
 from reverie.runs.checkpoints import (
     Snapshot,
     read_checkpoint,
@@ -27,7 +30,28 @@ from reverie.runs.run_folder import find_run
 from reverie.specs import EnvSpec
 
 
-def build_agent(config: Config, spec: EnvSpec, seed: int | None = None, device: str | None = None) -> Dreamer:
+class Agent(Dreamer):
+    """DreamerV2 with a policy for Gymnasium environments."""
+
+    def policy(self, deterministic: bool = True, seed: int | None = None) -> Policy:
+        """Return a policy that takes what an environment's `step` returns, and gives what it takes.
+
+        Args:
+            deterministic: take the actor's most likely actions, as in evaluation; False samples them.
+            seed: seed of the samples; None takes that of the configuration.
+        """
+        return Policy(self, deterministic, seed)
+
+    def __repr__(self) -> str:
+        """Return environment, size, steps and precision."""
+        size, dtype = parameter_counts(self)["trained"], str(self.dtype).removeprefix("torch.")
+        return (
+            f"Agent({self.config.env.name}, {size:,} parameters, {self.agent_steps:,} steps, "
+            f"{self.updates:,} updates, {self.device}, {dtype})"
+        )
+
+
+def build_agent(config: Config, spec: EnvSpec, seed: int | None = None, device: str | None = None) -> Agent:
     """Build an untrained agent as `reverie train` does: on its device, in its precision, with fast kernels.
 
     Args:
@@ -40,7 +64,7 @@ def build_agent(config: Config, spec: EnvSpec, seed: int | None = None, device: 
         ConfigError: if the device is not available.
     """
     resolved = resolve_device(device or config.training.device)
-    agent = Dreamer(config, spec, seed, resolved, resolve_dtype(resolved, config.training.precision))
+    agent = Agent(config, spec, seed, resolved, resolve_dtype(resolved, config.training.precision))
     return kernels.optimize(agent)
 
 
@@ -95,7 +119,7 @@ def save_agent(agent: Dreamer, folder: Path | str) -> None:
     write_checkpoint(Path(folder), agent.agent_steps, snapshot(agent))
 
 
-def load_agent(folder: Path | str, device: str | None = None) -> Dreamer:
+def load_agent(folder: Path | str, device: str | None = None) -> Agent:
     """Load an agent from what `save_agent` wrote, or from a checkpoint of a run.
 
     Args:
@@ -115,13 +139,14 @@ def load_agent(folder: Path | str, device: str | None = None) -> Dreamer:
         except ConfigError as error:
             raise CheckpointError(f"{folder} has settings of another version of reverie. {error}") from None
         spec = EnvSpec.from_json(saved.state["spec"])
+        _check_spaces(config, spec)
         _check_sizes(config, spec, saved.tensors["weights"])
         agent = build_agent(config, spec, device=device)
         restore(agent, saved)
     return agent
 
 
-def load(path: Path | str, device: str = "auto") -> Dreamer:
+def load(path: Path | str, device: str = "auto") -> Agent:
     """Load a trained agent.
 
     Args:
@@ -161,6 +186,20 @@ def _optimizers(agent: Dreamer) -> dict[str, Optimizer]:
 
 def _generators(agent: Dreamer) -> dict[str, torch.Generator]:
     return {"learn": agent.generator, "act": agent.act_generator}
+
+
+def _check_spaces(config: Config, spec: EnvSpec) -> None:
+    """Compare the environment's own spaces with those that the agent reads and writes."""
+    if spec.spaces is None:
+        return
+    observation, action = native_spaces(spec)
+    try:
+        read = ObservationAdapter(observation, config.env.name, config.env.image_size)
+        written = ActionAdapter(action, config.env.name)
+    except EnvError as error:
+        raise CheckpointError(f"The checkpoint's spaces cannot be used. {error}") from None
+    if EnvSpec(read.specs, written.spec) != spec:
+        raise CheckpointError("The checkpoint's spaces are not those that its agent was trained on.")
 
 
 def _check_sizes(config: Config, spec: EnvSpec, weights: Mapping[str, Tensor]) -> None:

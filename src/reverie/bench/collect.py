@@ -69,7 +69,7 @@ def measure_collect(config: Config, preset: str, repeats: int, seconds: float) -
         collector = Collector(env)
         random_policy = RandomPolicy(env.spec.action, np.random.default_rng(0))
         agent = build_agent(config, env.spec, seed=0)
-        agent_policy = AgentPolicy(agent, policy=kernels.optimize(agent.policy.clone()))
+        agent_policy = AgentPolicy(agent, policy=kernels.optimize(agent.recurrent_policy.clone()))
         for _ in range(1 + repeats):
             if ale is not None and vector_ale is not None:
                 bare.append(ale.steps_per_second(seconds))

@@ -12,7 +12,7 @@ from reverie.config import Config
 from reverie.runs.metrics import read_metrics
 from reverie.runs.provenance import Launch
 from reverie.runs.run_folder import RunFolder
-from reverie.training.interrupts import Stopped
+from reverie.training.stop_signal import Interrupted
 from reverie.training.trainer import Trainer
 
 ROWS = 10
@@ -50,7 +50,7 @@ def measure_loop(config: Config, preset: str, updates: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="reverie-bench-") as folder, RunFolder.create(folder, config) as run:
         try:
             Trainer(config, run, origin=Launch(preset)).run()
-        except Stopped:
+        except Interrupted:
             raise KeyboardInterrupt("Stopped; nothing was kept.") from None
         rows = read_metrics(Path(folder))
     first = config.training.prefill + WARM_UP * config.training.log_every

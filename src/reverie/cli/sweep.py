@@ -77,13 +77,13 @@ def carry_out(plan: "Plan", cells: "Sequence[Cell]", folder: Path, retry: int, d
 
     Raises:
         RunError: if a cell has failed, after all others.
-        Stopped: if it was stopped.
+        Interrupted: if it was stopped.
     """
     from reverie.experiments.cells import not_run
     from reverie.experiments.scheduler import Scheduler
     from reverie.experiments.sweep import failures, save_plan, status, survey
     from reverie.experiments.view import view_of
-    from reverie.training.interrupts import Stopped
+    from reverie.training.stop_signal import Interrupted
 
     out = console(stderr=as_json)
     board = survey(cells, folder, plan.workers)
@@ -96,10 +96,10 @@ def carry_out(plan: "Plan", cells: "Sequence[Cell]", folder: Path, retry: int, d
             save_plan(plan, folder)
             with view_of(board, plan.name, out) as view:
                 Scheduler(board, folder, view, retry=retry, keep_replay=plan.keep_replay).run()
-    except Stopped as stopped:
+    except Interrupted as stopped:
         own = next((cell.env for cell in cells if ":" in cell.env), "")
         again = command_line("sweep", folder, env=own)
-        raise Stopped(f"Stopped; continue with `{again}`.", stopped.signal) from None
+        raise Interrupted(f"Stopped; continue with `{again}`.", stopped.signal) from None
     finally:
         if as_json:
             print(json.dumps(status(board, plan, folder)))

@@ -18,6 +18,7 @@ from reverie.errors import EnvError
 ENTRY_POINT = "ale_py.env:AtariEnv"
 """How ale-py's registered ids are recognised."""
 
+_SCREEN_WIDTH = 160
 Image = NDArray[np.uint8]
 
 
@@ -159,3 +160,27 @@ class Atari(gymnasium.Env[Image, np.int64]):
     def _image(self) -> Image:
         image = cv2.resize(self._pooled, (self._width, self._height), interpolation=cv2.INTER_AREA)
         return np.asarray(image, np.uint8).reshape(self._height, self._width, -1)
+
+
+def screen_shape(shape: tuple[int, ...]) -> tuple[int, ...] | None:
+    """Return the shape of one console screen, [H, 160] or [H, 160, 3], given that of one or several; else None."""
+    for num_axes, end in ((3, (_SCREEN_WIDTH, 3)), (2, (_SCREEN_WIDTH,))):
+        if shape[-len(end) :] == end and num_axes <= len(shape) <= num_axes + 1:
+            return shape[-num_axes:]
+    return None
+
+
+def screen_to_image(screen: Image, shape: tuple[int, ...]) -> Image:
+    """Convert a console screen of `gymnasium.make("ALE/…")` to an image as `Atari` returns it, but for pooling.
+
+    Args:
+        screen: uint8 [H, 160] or [H, 160, 3].
+        shape: of the image, (height, width, 1 or 3).
+    """
+    height, width, channels = shape
+    if channels == 1 and screen.ndim == 3:
+        screen = np.asarray(cv2.cvtColor(screen, cv2.COLOR_RGB2GRAY), np.uint8)
+    elif channels == 3 and screen.ndim == 2:
+        raise EnvError("The screen is grayscale, but the agent was trained in color. Make the environment in RGB.")
+    image = cv2.resize(screen, (width, height), interpolation=cv2.INTER_AREA)
+    return np.asarray(image, np.uint8).reshape(shape)

@@ -14,12 +14,12 @@ import numpy as np
 
 from reverie.config import EnvConfig
 from reverie.envs import atari, minatar
-from reverie.envs.adapt import env_name
 from reverie.envs.atari import Atari
 from reverie.envs.catalog import find_spec, install_hint
 from reverie.envs.minatar import MinAtar
 from reverie.envs.process_worker import IS_SUPPORTED, ProcessWorker
 from reverie.envs.restarting_worker import RestartingWorker
+from reverie.envs.spaces import env_name
 from reverie.envs.step_wrapper import StepWrapper
 from reverie.envs.vector import VectorEnv
 from reverie.envs.workers import SyncWorker, Worker

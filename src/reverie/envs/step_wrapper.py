@@ -9,7 +9,8 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from reverie.envs.adapt import ActionAdapter, ObservationAdapter, env_name
+from reverie.envs.space_json import env_spaces
+from reverie.envs.spaces import ActionAdapter, ObservationAdapter, env_name
 from reverie.envs.checks import InvalidStepError, check_reset_result, check_step_result
 from reverie.envs.state import EnvState, SavesState, find_generator, fingerprint
 from reverie.errors import EnvError
@@ -53,7 +54,7 @@ class StepWrapper:
         self._time_limit = time_limit
         self._observe = ObservationAdapter(env.observation_space, self._name, image_size)
         self._act = ActionAdapter(env.action_space, self._name)
-        self.spec = EnvSpec(self._observe.specs, self._act.spec)
+        self.spec = EnvSpec(self._observe.specs, self._act.spec, env_spaces(env))
         self.last_info: dict[str, Any] = {}
         self._episode = 0
         self._step = 0

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from reverie.envs.adapt import check_actions
+from reverie.envs.spaces import check_actions
 from reverie.envs.state import EnvState, fingerprint
 from reverie.envs.workers import Worker
 from reverie.errors import EnvError

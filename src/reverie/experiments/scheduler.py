@@ -11,7 +11,7 @@ from reverie.experiments.board import OPEN, Board, Entry, State
 from reverie.experiments.process import Claim, Command, Process, reverie_command
 from reverie.experiments.standing import FAILURE, Stage, look, note_failure, read_failure
 from reverie.experiments.track import Tail
-from reverie.training.interrupts import Stopped, StopRequest
+from reverie.training.stop_signal import Interrupted, StopSignal
 
 PATIENCE = 150.0
 """Seconds that cells have to end with a checkpoint, before they are killed."""
@@ -72,10 +72,10 @@ class Scheduler:
         """Run until every cell is done or has failed.
 
         Raises:
-            Stopped: on Ctrl-C, SIGTERM or SIGHUP, after all cells have ended with a checkpoint.
+            Interrupted: on Ctrl-C, SIGTERM or SIGHUP, after all cells have ended with a checkpoint.
         """
         try:
-            with StopRequest(self._announce_stop) as stop:
+            with StopSignal(self._announce_stop) as stop:
                 while not stop.requested and self._goes_on():
                     self._collect()
                     self._start()
@@ -84,7 +84,7 @@ class Scheduler:
                         self._sleep(self._poll)
                 if stop.requested:
                     self._stop()
-                    raise Stopped("", stop.signal)
+                    raise Interrupted("", stop.signal)
         finally:
             for _, process in self._processes.values():
                 process.kill()

@@ -9,7 +9,7 @@ from reverie.replay.index_file import INDEX
 from reverie.replay.reading import ReplayReader
 from reverie.replay.sampling import window_start
 from reverie.replay.segments import largest_size
-from reverie.replay.storage import Replay
+from reverie.replay.storage import ReplayBuffer
 from reverie.replay.verifying import ReplayHealth, examine, repair
 
-__all__ = ["INDEX", "Replay", "ReplayHealth", "ReplayReader", "examine", "largest_size", "repair", "window_start"]
+__all__ = ["INDEX", "ReplayBuffer", "ReplayHealth", "ReplayReader", "examine", "largest_size", "repair", "window_start"]

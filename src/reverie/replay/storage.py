@@ -35,7 +35,7 @@ _AT_ONCE = 256
 """Steps of an episode that are read at a time."""
 
 
-class Replay:
+class ReplayBuffer:
     """Steps of one or several environments on disk, bounded in number, and sequences drawn from them.
 
     Creates the folder, or reopens the replay in it as of its last commit. In memory it takes a few
@@ -158,7 +158,7 @@ class Replay:
                 for key, spec in self._specs.items()
             }
 
-    def end_streams(self, streams: Iterable[int] | None = None) -> None:
+    def truncate_episodes(self, streams: Iterable[int] | None = None) -> None:
         """Finish open episodes as truncated: their environments start afresh.
 
         The last step of each is marked `is_last`, and not `is_terminal`.
@@ -325,7 +325,7 @@ class Replay:
             self._delete_forgotten()
         return whole
 
-    def take_back(self, streams: Iterable[int] | None = None) -> TakenBack:
+    def recover_uncommitted(self, streams: Iterable[int] | None = None) -> TakenBack:
         """Count rows again that were stored after the position that the replay has just gone back to.
 
         Only after one of the last two commits: whoever goes further back wants to do without what came then.

@@ -13,7 +13,7 @@ from reverie.runs.metrics import read_metrics
 from reverie.runs.run_folder import RunFolder
 from reverie.specs import EnvSpec
 
-_OF_TIME = ("time", "speed/")
+_OF_TIME = ("time", "perf/")
 """How the names of metrics begin that differ from run to run."""
 
 
@@ -41,7 +41,7 @@ def digest(run: Path) -> dict[str, str]:
         raise RunError(f"There is no checkpoint in {folder.checkpoints}; give the folder of a run.")
     step, snapshot = read_checkpoint(newest)
     with validate_contents(newest):
-        loop = snapshot.state["loop"]
+        loop = snapshot.state["training"]
         spec = EnvSpec.from_json(snapshot.state["spec"])
         with ReplayReader(folder.replay, spec.step, loop["replay"]) as replay:
             stored = replay.digest()
@@ -51,7 +51,7 @@ def digest(run: Path) -> dict[str, str]:
             "weights": _hash(files),
             "state": _hash(_without_chance(snapshot.state)),
             "replay": stored,
-            "metrics": _hash(_rows(folder, loop["state"]["rows"])),
+            "metrics": _hash(_rows(folder, loop["counters"]["rows"])),
             "videos": _hash({name: content for name, content in videos.items() if _number(name) <= step}),
         }
         return {**parts, "run": _hash(parts)}
@@ -63,12 +63,12 @@ def _hash(value: Any) -> str:
 
 def _without_chance(state: dict[str, Any]) -> dict[str, Any]:
     """Without times, the machine, and the replay's checksums, which cover the number that was drawn for its folder."""
-    loop = {**state["loop"], "state": {**state["loop"]["state"], "seconds": 0.0}}
-    del loop["state"]["rows_sha256"], loop["machine"]
+    loop = {**state["training"], "counters": {**state["training"]["counters"], "seconds": 0.0}}
+    del loop["counters"]["rows_sha256"], loop["runtime"], loop["callbacks"]
     loop["metrics"] = {name: part for name, part in loop["metrics"].items() if name not in ("seconds", "elapsed")}
     streams = [{key: stream[key] for key in stream if key != "checksum"} for stream in loop["replay"]["streams"]]
     loop["replay"] = {**loop["replay"], "streams": streams}
-    return {**state, "loop": loop}
+    return {**state, "training": loop}
 
 
 def _rows(folder: RunFolder, count: int) -> list[dict[str, float]]:

@@ -126,7 +126,7 @@ def _count(number: int, noun: str) -> str:
 
 def _positions(snapshots: list[Snapshot]) -> list[Any]:
     """Of the replay."""
-    return [snapshot.state["loop"]["replay"] for snapshot in snapshots]
+    return [snapshot.state["training"]["replay"] for snapshot in snapshots]
 
 
 def _checkpoint_damage(path: Path, what: str, checkpoints: tuple[Path, ...]) -> Finding:
@@ -185,7 +185,7 @@ def _metrics(folder: RunFolder, newest: Snapshot | None, found: Verification) ->
     if newest is None:
         found.unchecked.append(f"{name}: no checkpoint has a checksum of it")
         return
-    state = newest.state["loop"]["state"]
+    state = newest.state["training"]["counters"]
     remedy = "put it back from a copy; learning does not need it, curves and reports do"
     try:
         lines = read_file(folder.metrics).splitlines(keepends=True) if state["rows"] else []
@@ -221,7 +221,7 @@ def _is_cut_short(line: bytes) -> bool:
 
 
 def _videos(folder: RunFolder, newest: Snapshot | None, found: Verification) -> None:
-    known = newest.state["loop"]["state"]["videos"] if newest else {}
+    known = newest.state["training"]["counters"]["videos"] if newest else {}
     sound = 0
     for name, sha256 in known.items():
         what = ""
@@ -255,7 +255,7 @@ def _failures(folder: RunFolder, found: Verification) -> None:
 
 def _replay(folder: RunFolder, snapshots: list[Snapshot], found: Verification) -> None:
     if not folder.replay.is_dir() or not any(folder.replay.iterdir()):
-        if snapshots and snapshots[-1].state["loop"]["state"]["steps"]:
+        if snapshots and snapshots[-1].state["training"]["counters"]["steps"]:
             what, remedy = "is missing", "nothing, if it was removed on purpose; the run can be read, but not resumed"
             found.damage.append(Finding("replay", what, remedy))
         return

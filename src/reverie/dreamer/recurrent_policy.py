@@ -48,7 +48,7 @@ class ActState(NamedTuple):
     """Latest actions."""
 
 
-class Policy(nn.Module):
+class RecurrentPolicy(nn.Module):
     """Choose actions from observations: infer the latent state, then ask the actor."""
 
     def __init__(
@@ -100,12 +100,12 @@ class Policy(nn.Module):
         amount = self.actor.config.exploration_noise
         return ActState(latent, explore(action, self.actor.spec, amount, generator))
 
-    def clone(self) -> "Policy":
+    def clone(self) -> "RecurrentPolicy":
         """Return a copy with its own weights, which change by `load_weights` only."""
         return deepcopy(self).requires_grad_(False)
 
     @torch.no_grad()
-    def load_weights(self, source: "Policy") -> None:
+    def load_weights(self, source: "RecurrentPolicy") -> None:
         """Copy another policy's weights and statistics into this one's."""
         own, other = self.state_dict(), source.state_dict()
         torch._foreach_copy_([own[name] for name in other], list(other.values()))

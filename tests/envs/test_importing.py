@@ -1,0 +1,88 @@
+"""Environments of the current folder by `module:Class`."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import gymnasium
+import numpy as np
+import pytest
+
+from reverie.config import EnvConfig
+from reverie.envs import as_factory, make_env
+from reverie.envs.importing import import_env
+from reverie.errors import EnvError
+
+MODULE = """
+import gymnasium, numpy as np
+class Line(gymnasium.Env):
+    observation_space = gymnasium.spaces.Box(0, 1, (3,))
+    action_space = gymnasium.spaces.Discrete(2)
+    def reset(self, *, seed=None, options=None):
+        return np.zeros(3, np.float32), {}
+    def step(self, action):
+        import sibling_of_line
+        return np.full(3, sibling_of_line.VALUE, np.float32), 1.0, False, True, {}
+def make_line():
+    return Line()
+VERSION = 3
+gymnasium.register("Line-v0", Line)
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "line_module.py").write_text(MODULE)
+    (tmp_path / "sibling_of_line.py").write_text("VALUE = 0.5")
+    (tmp_path / "broken_module.py").write_text("import not_installed_anywhere")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path not in ("", ".")])
+    monkeypatch.setattr(gymnasium, "registry", dict(gymnasium.registry))
+    monkeypatch.setattr(gymnasium.envs.registration, "registry", gymnasium.registry)
+    monkeypatch.delitem(sys.modules, "line_module", raising=False)
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", ["line_module:Line", "line_module:make_line"])
+@pytest.mark.parametrize("parallel", [False, True])
+def test_import_env_class_or_function_of_the_current_folder_makes_environments(
+    folder: Path, name: str, parallel: bool
+) -> None:
+    label, factory = as_factory(import_env(name))
+    assert label == name.split(":")[1]
+    with make_env(EnvConfig(name=label, num_envs=2, parallel=parallel), seed=0, factory=factory) as env:
+        env.reset(np.ones(2, bool))
+        assert (env.step(np.eye(2, dtype=np.float32))["vector"] == 0.5).all()
+
+
+@pytest.mark.parametrize("name", ["CartPole-v1", "ALE/Pong-v5", "line_module:Line-v0"])
+def test_import_env_id_is_returned_as_it_is(folder: Path, name: str) -> None:
+    assert import_env(name) == name
+    assert ("line_module" in sys.modules) == name.startswith("line_module")
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("line_module:Lime", r"line_module has no Lime\. It has Line\."),
+        ("line_module:VERSION", "has no class or function VERSION"),
+        ("nowhere_module:Line", "nowhere_module:Line cannot be imported .ModuleNotFoundError"),
+        ("broken_module:Line", "not_installed_anywhere"),
+        (":Line", "cannot be imported"),
+    ],
+)
+def test_import_env_mistake_is_named(folder: Path, name: str, words: str) -> None:
+    with pytest.raises(EnvError, match=words):
+        import_env(name)
+
+
+def test_import_env_in_a_new_process_needs_no_pythonpath(folder: Path) -> None:
+    source = str(Path(__file__).parents[2] / "src")
+    script = folder / "elsewhere" / "script.py"  # Python puts the script's folder on the path, not the current one
+    script.parent.mkdir()
+    script.write_text("from reverie.envs.importing import import_env; print(import_env('line_module:Line'))")
+    done = subprocess.run(
+        [sys.executable, str(script)], env={**os.environ, "PYTHONPATH": source}, capture_output=True, text=True
+    )
+    assert "line_module.Line" in done.stdout, done.stderr
