@@ -13,7 +13,7 @@ from reverie.acting import AgentPolicy
 from reverie.dreamer import ActState, Dreamer
 from reverie.envs.atari import screen_shape, screen_to_image
 from reverie.envs.catalog import is_atari
-from reverie.envs.checks import Complaint
+from reverie.envs.checks import InvalidStepError
 from reverie.envs.space_json import Space, native_spaces
 from reverie.envs.spaces import ActionAdapter, ObservationAdapter
 from reverie.errors import ObservationError
@@ -134,7 +134,7 @@ class Policy:
     def _to_step(self, rows: list[Any]) -> Step:
         try:
             converted = [self._observe(row) for row in rows]
-        except Complaint as complaint:
+        except InvalidStepError as complaint:
             raise ObservationError(f"The {complaint}. {_GIVE}") from None
         return {key: np.stack([row[key] for row in converted]) for key in converted[0]}
 

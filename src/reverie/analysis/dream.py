@@ -12,7 +12,7 @@ from reverie.dreamer import Dreamer
 from reverie.envs import make_env
 from reverie.errors import RunError
 from reverie.specs import Step
-from reverie.training.collection import Collector
+from reverie.training.collectors import SyncCollector
 from reverie.training.dreams import draw_dream
 from reverie.training.evaluation import evaluation_seed
 from reverie.video import save_video
@@ -52,13 +52,13 @@ def _play(agent: Dreamer, length: int) -> Step:
     seed = evaluation_seed(agent.config.training.seed, 0)
     policy = AgentPolicy(agent, generator=torch.Generator(agent.device).manual_seed(seed))
     with make_env(replace(agent.config.env, num_envs=1), seed) as env:
-        collector = Collector(env)
+        collector = SyncCollector(env)
         longest = 0
         for _ in range(MAX_EPISODES):
             steps: list[Step] = []
             ended = False
             while not ended and len(steps) < 4 * length:
-                collected = collector.collect(policy)
+                (collected,) = collector.step(policy)
                 if collected.steps[0][0]["is_first"].all():
                     steps.clear()
                 steps += [step for step, _ in collected.steps]

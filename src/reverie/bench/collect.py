@@ -17,7 +17,7 @@ from reverie.bench.spread import spread
 from reverie.config import Config
 from reverie.envs import make_env
 from reverie.specs import Step
-from reverie.training.collection import Actions, Collector, Policy, RandomPolicy
+from reverie.training.collectors import Actions, Policy, RandomPolicy, SyncCollector
 
 
 class TimedPolicy:
@@ -66,7 +66,7 @@ def measure_collect(config: Config, preset: str, repeats: int, seconds: float) -
         env = stack.enter_context(make_env(env_config, seed=0))
         ale = stack.enter_context(BareALE(env_config, env.num_workers)) if is_atari(env_config) else None
         vector_ale = stack.enter_context(closing(VectorALE(env_config, env.num_workers))) if ale is not None else None
-        collector = Collector(env)
+        collector = SyncCollector(env)
         random_policy = RandomPolicy(env.spec.action, np.random.default_rng(0))
         agent = build_agent(config, env.spec, seed=0)
         agent_policy = AgentPolicy(agent, policy=kernels.optimize(agent.recurrent_policy.clone()))
@@ -94,10 +94,10 @@ def measure_collect(config: Config, preset: str, repeats: int, seconds: float) -
     return result
 
 
-def _steps_per_second(collector: Collector, policy: Policy, num_envs: int, seconds: float) -> float:
+def _steps_per_second(collector: SyncCollector, policy: Policy, num_envs: int, seconds: float) -> float:
     steps, start, elapsed = 0, time.perf_counter(), 0.0
     while elapsed < seconds:
-        collector.collect(policy)
+        collector.step(policy)
         steps += num_envs
         elapsed = time.perf_counter() - start
     return steps / elapsed

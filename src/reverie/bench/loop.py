@@ -13,7 +13,7 @@ from reverie.runs.metrics import read_metrics
 from reverie.runs.provenance import Launch
 from reverie.runs.run_folder import RunFolder
 from reverie.training.stop_signal import Interrupted
-from reverie.training.trainer import Trainer
+from reverie.training.build import build_trainer
 
 ROWS = 10
 """Rows of metrics that the updates are spread over, at most; each is one measurement."""
@@ -49,7 +49,7 @@ def measure_loop(config: Config, preset: str, updates: int) -> dict[str, Any]:
     config = short_run(config, preset, updates)
     with tempfile.TemporaryDirectory(prefix="reverie-bench-") as folder, RunFolder.create(folder, config) as run:
         try:
-            Trainer(config, run, origin=Launch(preset)).run()
+            build_trainer(config, run, launch=Launch(preset)).train()
         except Interrupted:
             raise KeyboardInterrupt("Stopped; nothing was kept.") from None
         rows = read_metrics(Path(folder))
@@ -100,8 +100,8 @@ def summary(rows: list[dict[str, float]], first: int) -> dict[str, Any]:
     shares = {name: [row.get(name, 0.0) for row in counted] for name in names}
     other = [1 - sum(of_row) for of_row in zip(*shares.values(), strict=True)]
     result: dict[str, Any] = {"updates": int(counted[-1]["updates"] - max(before, default=0))}
-    for rate in ("frames_per_second", "updates_per_second"):
-        result |= spread(rate, [row[f"speed/{rate}"] for row in counted])
+    for rate in ("fps", "updates_per_second"):
+        result |= spread(rate, [row[f"perf/{rate}"] for row in counted])
     for name, values in shares.items():
         result |= spread(name.removeprefix("time/"), values)
     return result | spread("other_share", other)

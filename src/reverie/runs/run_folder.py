@@ -66,7 +66,7 @@ class RunFolder:
         self._made: list[str] = []  # what `create` and `begin` add to the folder, and "" for the folder itself
 
     @classmethod
-    def create(cls, path: Path | str, config: Config, resume: bool = False) -> "RunFolder":
+    def create(cls, path: Path | str, config: Config, resume: bool = False, overwrite: bool = False) -> "RunFolder":
         """Lock a folder for training.
 
         With `resume`, `resumed` is true for a run that has a checkpoint, and its own configuration is

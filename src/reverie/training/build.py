@@ -4,7 +4,6 @@ import functools
 import math
 from collections.abc import Sequence
 from contextlib import ExitStack
-from pathlib import Path
 
 import numpy as np
 
@@ -13,11 +12,10 @@ from reverie.acting import AgentPolicy
 from reverie.agents import build_agent
 from reverie.config import Config
 from reverie.devices import resolve_device
-from reverie.dreamer import Dreamer
 from reverie.envs import EnvFactory, make_env
 from reverie.replay import ReplayBuffer
-from reverie.runs.checkpoints import Checkpoints, Snapshot
-from reverie.runs.provenance import Launch, record_launch
+from reverie.runs.checkpoints import Checkpoints
+from reverie.runs.provenance import UNNAMED, Launch
 from reverie.runs.metrics import MetricsFile
 from reverie.runs.run_folder import RunFolder
 from reverie.shell import command_line
@@ -26,19 +24,21 @@ from reverie.training.async_collector import AsyncCollector, CopiedPolicy
 from reverie.training.callbacks import Callback, CallbackList, Run
 from reverie.training.checkpointing import Checkpointing
 from reverie.training.collectors import Collector, RandomPolicy, SyncCollector
+from reverie.training.collection import Collection
 from reverie.training.counters import Counters
-from reverie.training.disk import announcement
+from reverie.training.disk import DiskUsage
 from reverie.training.display import Display, ShowProgress
 from reverie.training.evaluation import Evaluation
 from reverie.training.every import Every
 from reverie.training.failure_budget import FailureBudget
 from reverie.training.learner import Learner
-from reverie.training.loggers import Loggers
+from reverie.training.loggers import Logger, Loggers
 from reverie.training.memory import check_memory
 from reverie.training.metrics import Metrics
 from reverie.training.metrics_log import MetricsLog
 from reverie.training.nonfinite import NonFiniteGuard
 from reverie.training.prefill import Prefill
+from reverie.training.resumption import Opening
 from reverie.training.stop_signal import StopSignal
 from reverie.training.train_state import TrainState
 from reverie.training.trainer import Trainer
@@ -55,7 +55,7 @@ def build_trainer(
     factory: EnvFactory | None = None,
     launch: Launch = UNNAMED,
     callbacks: Sequence[Callback] = (),
-    loggers: Sequence[str] = ("tensorboard",),
+    loggers: Sequence[str | Logger] = ("tensorboard",),
     is_quiet: bool = False,
 ) -> Trainer:
     """Create a trainer; that of a resumed run continues from the newest checkpoint.
@@ -66,7 +66,7 @@ def build_trainer(
         factory: creates the environment in place of `config.env.name`.
         launch: names of preset and variant, and the command.
         callbacks: those of the user.
-        loggers: names of loggers, see `reverie.training.loggers`.
+        loggers: loggers or their names, see `reverie.training.loggers`.
         is_quiet: print nothing.
     """
     kernels.tune_malloc()

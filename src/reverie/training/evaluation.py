@@ -98,7 +98,7 @@ class Evaluation(Callback):
         metrics: timer of the evaluation.
         budget: counts failures of its environments.
         stop: interrupts an evaluation, which is then due in the resumed run.
-        show: updates the display.
+        show: called before each step, for the display.
         on_evaluation: called with each result.
     """
 
@@ -109,7 +109,7 @@ class Evaluation(Callback):
         metrics: Metrics,
         budget: FailureBudget,
         stop: StopSignal,
-        show: Callable[[str], None],
+        show: Callable[[], None],
         on_evaluation: Callable[[EvaluationResult], None],
     ) -> None:
         self._every, self._factory, self._metrics = every, factory, metrics
@@ -135,7 +135,7 @@ class Evaluation(Callback):
     def _evaluate(self, is_final: bool = False) -> bool:
         """Return False if the evaluation was interrupted."""
         counters = self._run.counters
-        self._show("evaluating")
+        self._show()
         with self._metrics.timer("evaluate"):
             episodes = self._play()
         if self._stop.requested:
@@ -170,4 +170,4 @@ class Evaluation(Callback):
 
     def _before_step(self) -> None:
         self._metrics.show_progress()
-        self._show("evaluating")
+        self._show()
