@@ -12,8 +12,8 @@ from reverie.config import Config
 from reverie.runs.metrics import read_metrics
 from reverie.runs.provenance import Launch
 from reverie.runs.run_folder import RunFolder
-from reverie.training.stop_signal import Interrupted
 from reverie.training.build import build_trainer
+from reverie.training.stop_signal import Interrupted
 
 ROWS = 10
 """Rows of metrics that the updates are spread over, at most; each is one measurement."""

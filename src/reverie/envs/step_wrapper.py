@@ -9,9 +9,9 @@ from typing import Any
 import gymnasium
 import numpy as np
 
+from reverie.envs.checks import InvalidStepError, check_reset_result, check_step_result
 from reverie.envs.space_json import env_spaces
 from reverie.envs.spaces import ActionAdapter, ObservationAdapter, env_name
-from reverie.envs.checks import InvalidStepError, check_reset_result, check_step_result
 from reverie.envs.state import EnvState, SavesState, find_generator, fingerprint
 from reverie.errors import EnvError
 from reverie.specs import Array, EnvSpec

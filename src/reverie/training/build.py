@@ -15,16 +15,16 @@ from reverie.devices import resolve_device
 from reverie.envs import EnvFactory, make_env
 from reverie.replay import ReplayBuffer
 from reverie.runs.checkpoints import Checkpoints
-from reverie.runs.provenance import UNNAMED, Launch
 from reverie.runs.metrics import MetricsFile
+from reverie.runs.provenance import UNNAMED, Launch
 from reverie.runs.run_folder import RunFolder
 from reverie.shell import command_line
 from reverie.training import resumption
 from reverie.training.async_collector import AsyncCollector, CopiedPolicy
 from reverie.training.callbacks import Callback, CallbackList, Run
 from reverie.training.checkpointing import Checkpointing
-from reverie.training.collectors import Collector, RandomPolicy, SyncCollector
 from reverie.training.collection import Collection
+from reverie.training.collectors import Collector, RandomPolicy, SyncCollector
 from reverie.training.counters import Counters
 from reverie.training.disk import DiskUsage
 from reverie.training.display import Display, ShowProgress
@@ -44,7 +44,6 @@ from reverie.training.train_state import TrainState
 from reverie.training.trainer import Trainer
 from reverie.training.videos import Videos
 from reverie.training.watchdog import Watchdog
-
 
 _STOPPING = "Stopping after this step, with a checkpoint; press Ctrl-C again to stop at once."
 

@@ -171,15 +171,11 @@ class SyncCollector:
         if not self._env.is_usable or not self._latest:
             return None
         latest = {LATEST + key: rows for key, rows in self._latest.items()}
-        return CollectorState(
-            self._env.get_states(), {**latest, "returns": self._returns, "lengths": self._lengths}
-        )
+        return CollectorState(self._env.get_states(), {**latest, "returns": self._returns, "lengths": self._lengths})
 
     def restore(self, state: CollectorState, episodes: Sequence[Callable[[], Iterator[Step]]]) -> list[str]:
         """Restore the states of the environments; see `Collector`."""
-        latest = {
-            key.removeprefix(LATEST): rows.copy() for key, rows in state.arrays.items() if key.startswith(LATEST)
-        }
+        latest = {key.removeprefix(LATEST): rows.copy() for key, rows in state.arrays.items() if key.startswith(LATEST)}
         problems = self._env.set_states(state.envs, latest, episodes)
         self._latest = latest
         self._returns, self._lengths = state.arrays["returns"].copy(), state.arrays["lengths"].copy()

@@ -48,6 +48,6 @@ class Prefill:
         if is_waiting and not self._is_waiting:
             self._is_waiting = True
             self._log(
-                f"No episode has ended in {counters.steps:,} steps, and learning waits for the first one. If none will, "
-                "set --env.time-limit, or --replay.sampling steps."
+                f"No episode has ended in {counters.steps:,} steps, and learning waits for the first one. If none will "
+                "end, set --env.time-limit, or --replay.sampling steps."
             )

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reverie.runs.atomic_io import Unreadable, parse_json, read_file, to_json, atomic_write
+from reverie.runs.atomic_io import Unreadable, atomic_write, parse_json, read_file, to_json
 from reverie.training.loggers.logger import Logger, RunInfo, Status
 from reverie.training.loggers.registry import make_logger
 
