@@ -206,7 +206,7 @@ class MetricsFile:
             ) from error
 
 
-def _as_json(value: float | Sequence[float]) -> float | None | list[float | None]:
+def _as_json(value: float | Sequence[float]) -> float | list[float | None] | None:
     if isinstance(value, Sequence):
         return [_number(entry) for entry in value]
     return _number(value)

@@ -6,7 +6,7 @@ RUN/
     metrics.jsonl     one row of metrics a line
     tensorboard/      the same for TensorBoard
     checkpoints/      see reverie.runs.checkpoints
-    replay/           see reverie.replay
+    replay.db         see reverie.replay
     videos/           open-loop predictions
     failures/         updates that ended a run (see `reverie.training.skips`)
     lock.json         who writes: process, host, time; the lock itself is the system's and dies with the process
@@ -28,6 +28,7 @@ from typing import Any, NamedTuple
 
 from reverie.config import Config, diff, load_config, to_toml
 from reverie.errors import CheckpointError, RunError
+from reverie.replay import REPLAY
 from reverie.runs.atomic_io import atomic_write
 from reverie.runs.checkpoints import MANIFEST, Checkpoints, is_checkpoint
 from reverie.runs.locks import hold, release
@@ -36,8 +37,8 @@ from reverie.runs.provenance import ABOUT
 CONFIG = "config.toml"
 METRICS = "metrics.jsonl"
 LOCK = "lock.json"
-_FOLDERS = ("tensorboard", "checkpoints", "replay", "videos")
-_RESULTS = (METRICS, "checkpoints", "replay", "videos")
+_FOLDERS = ("tensorboard", "checkpoints", "videos")
+_RESULTS = (METRICS, "checkpoints", REPLAY, "videos")
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
 
 
@@ -55,7 +56,7 @@ class RunFolder:
         self.metrics = self.path / METRICS
         self.tensorboard = self.path / "tensorboard"
         self.checkpoints = self.path / "checkpoints"
-        self.replay = self.path / "replay"
+        self.replay = self.path / REPLAY
         self.videos = self.path / "videos"
         self.failures = self.path / "failures"
         self.resumed = False
@@ -76,6 +77,7 @@ class RunFolder:
             path: the folder; it and its parents are created.
             config: what is to be trained.
             resume: continue the run in the folder.
+            overwrite: remove the run in the folder first.
 
         Raises:
             RunError: if the folder is in use, cannot be written, or holds a run and `resume` is false; or if it is
@@ -148,8 +150,9 @@ class RunFolder:
         self._begun = True
         try:
             if not self.resumed:  # what a run that was killed before its first checkpoint has left
-                for name in ("replay", "checkpoints"):
-                    shutil.rmtree(self.path / name, ignore_errors=True)
+                shutil.rmtree(self.checkpoints, ignore_errors=True)
+                for ending in ("", "-wal", "-shm"):
+                    self.path.joinpath(REPLAY + ending).unlink(missing_ok=True)
             for name in _FOLDERS:
                 (self.path / name).mkdir(exist_ok=True)
             atomic_write(self.config_path, to_toml(config).encode())
@@ -225,7 +228,7 @@ class RunFolder:
 
     def _is_bare(self) -> bool:
         """Whether a run was killed before its first checkpoint: no step is stored, and nothing is measured or drawn."""
-        stored = any(self.replay.glob("stream-*")) or any(self.checkpoints.glob("[!.]*"))
+        stored = _has_content(self.replay) or any(self.checkpoints.glob("[!.]*"))
         return not (stored or _has_content(self.metrics) or _has_content(self.videos))
 
     def _take_lock(self) -> None:

@@ -80,8 +80,8 @@ class Checkpointing(Callback):
         with state.metrics.timer("checkpoint"):
             if not _is_finite(state.agent):
                 raise Diverged(
-                    f"The weights are not finite at step {state.counters.steps}, and were not saved. Lower the learning "
-                    "rates, and continue with --resume from the checkpoint before."
+                    f"The weights are not finite at step {state.counters.steps}, and were not saved. Lower the "
+                    "learning rates, and continue with --resume from the checkpoint before."
                 )
             folder = self._checkpoints.save(state.counters.steps, state.snapshot(), score)
         state.pop_messages(self._log)

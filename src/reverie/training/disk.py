@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 from reverie.config import Config
-from reverie.replay import largest_size
+from reverie.replay import row_size
 from reverie.runs.checkpoints import Checkpoints
 from reverie.runs.run_folder import RunFolder
 from reverie.specs import EnvSpec
@@ -44,7 +44,7 @@ def announcement(config: Config, spec: EnvSpec, run: Path, checkpoint: Path) -> 
     """
     settings = config.training
     steps = min(config.replay.capacity + settings.checkpoint_every, 2 * settings.steps)  # first steps included
-    replay = largest_size(spec.step, steps, config.replay.capacity, config.env.num_envs)
+    replay = steps * row_size(spec.step)
     one = _size(checkpoint)
     checkpoints = one * (settings.keep_checkpoints + 2)  # the best one, and one that is being written
     there, free = _size(run), shutil.disk_usage(run).free
