@@ -16,13 +16,16 @@ if TYPE_CHECKING:
     from reverie.envs import make_env
     from reverie.policy import Policy
     from reverie.training import train
+    from reverie.training.callbacks import Callback, Stop
 
-__all__ = ["Config", "Dreamer", "Policy", "load", "make_env", "preset", "save", "train"]
+__all__ = ["Callback", "Config", "Dreamer", "Policy", "Stop", "load", "make_env", "preset", "save", "train"]
 
 _HOMES = {
+    "Callback": ("reverie.training.callbacks", "Callback"),
     "Config": ("reverie.config", "Config"),
     "Dreamer": ("reverie.dreamer", "Dreamer"),
     "Policy": ("reverie.policy", "Policy"),
+    "Stop": ("reverie.training.callbacks", "Stop"),
     "load": ("reverie.agents", "load"),
     "make_env": ("reverie.envs", "make_env"),
     "preset": ("reverie.config", "preset"),
