@@ -3,9 +3,10 @@
 import operator
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from reverie import kernels
 from reverie.config import Config, flatten, from_dict, to_dict
@@ -16,6 +17,7 @@ from reverie.dreamer.optimizer import Optimizer
 from reverie.dreamer.world_model import WorldModel
 from reverie.errors import CheckpointError, ConfigError
 from reverie.runs.checkpoints import (
+    Shapes,
     Snapshot,
     read_checkpoint,
     restore_torch,
@@ -106,16 +108,19 @@ def load_agent(folder: Path | str, device: str | None = None) -> Dreamer:
         CheckpointError: if the folder is missing or damaged, or has settings of another version.
         ConfigError: if the device is not available.
     """
-    _, saved = read_checkpoint(Path(folder))
+
+    def check(state: dict[str, Any], shapes: Shapes) -> None:
+        try:
+            config = from_dict(state["config"])
+        except ConfigError as error:
+            raise CheckpointError(f"{folder} has settings of another version of reverie. {error}") from None
+        _check_sizes(config, EnvSpec.from_json(state["spec"]), shapes["weights"])
+
+    _, saved = read_checkpoint(Path(folder), check=check)
     if device is not None:
         resolve_device(device)
     with validate_contents(folder):
-        try:
-            config = from_dict(saved.state["config"])
-        except ConfigError as error:
-            raise CheckpointError(f"{folder} has settings of another version of reverie. {error}") from None
-        spec = EnvSpec.from_json(saved.state["spec"])
-        _check_sizes(config, spec, saved.tensors["weights"])
+        config, spec = from_dict(saved.state["config"]), EnvSpec.from_json(saved.state["spec"])
         agent = build_agent(config, spec, device=device)
         restore(agent, saved)
     return agent
@@ -163,14 +168,14 @@ def _generators(agent: Dreamer) -> dict[str, torch.Generator]:
     return {"learn": agent.generator, "act": agent.act_generator}
 
 
-def _check_sizes(config: Config, spec: EnvSpec, weights: Mapping[str, Tensor]) -> None:
-    """Compare the sizes of weights with those of an agent, before memory is allocated for it."""
+def _check_sizes(config: Config, spec: EnvSpec, weights: Mapping[str, tuple[int, ...]]) -> None:
+    """Compare the sizes of weights with those of an agent, before memory is allocated for either."""
     deepest = max(value for path, value in flatten(config).items() if path.endswith(".layers"))
     if deepest <= len(weights):
         with torch.device("meta"):
             model = WorldModel(config.world_model, spec)
             actor_critic = ActorCritic(config.behavior, model.rssm.feat_size, spec.action)
         expected = nn.ModuleDict({"world_model": model, "actor_critic": actor_critic}).state_dict()
-        if {name: value.shape for name, value in expected.items()} == {name: w.shape for name, w in weights.items()}:
+        if {name: tuple(value.shape) for name, value in expected.items()} == weights:
             return
     raise CheckpointError("The checkpoint's weights do not have the sizes that its configuration says.")

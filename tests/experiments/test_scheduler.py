@@ -14,7 +14,7 @@ import pytest
 from reverie.errors import RunError
 from reverie.experiments import scheduler as scheduler_module
 from reverie.experiments.board import State
-from reverie.experiments.process import LOG, Claim, is_claimed
+from reverie.experiments.process import LOG, acquire_cell, is_running
 from reverie.experiments.scheduler import Scheduler
 from reverie.experiments.standing import FAILURE, Stage, look, note_failure
 from reverie.experiments.sweep import failures, survey
@@ -234,12 +234,12 @@ def test_a_deaf_orphan_is_killed(tmp_path: Path) -> None:
 
 
 def test_a_cell_that_runs_elsewhere_is_waited_for(tmp_path: Path) -> None:
-    """Another sweep's process holds the claim. When it ends, what it has done is not done again."""
+    """Another sweep's process holds the lock. When it ends, what it has done is not done again."""
     cells = grid(seeds=3)
-    claims = [Claim.take(tmp_path / cell.place) for cell in cells[:2]]
-    assert all(claims)
-    assert all(is_claimed(tmp_path / cell.place) for cell in cells[:2])
-    assert Claim.take(tmp_path / cells[0].place) is None
+    locks = [acquire_cell(tmp_path / cell.place) for cell in cells[:2]]
+    assert all(locks)
+    assert all(is_running(tmp_path / cell.place) for cell in cells[:2])
+    assert acquire_cell(tmp_path / cells[0].place) is None
     board = survey(cells, tmp_path, 2)
     assert [entry.state for entry in board.entries] == [State.ELSEWHERE, State.ELSEWHERE, State.WAITING]
     steps = iter(range(10**6))
@@ -251,9 +251,9 @@ def test_a_cell_that_runs_elsewhere_is_waited_for(tmp_path: Path) -> None:
             assert board.entries[0].state is State.ELSEWHERE
             sweep_of_another(cells[0], tmp_path)
             note_failure(tmp_path / cells[1].place, "The other one's fire.")
-            for claim in claims:
-                assert claim is not None
-                claim.release()
+            for lock in locks:
+                assert lock is not None
+                lock.release()
 
     Scheduler(board, tmp_path, Quiet(), stub_command({}, 0.0), poll=0.02, sleep=sleep).run()
     assert [entry.state for entry in board.entries] == [State.DONE, State.FAILED, State.DONE]

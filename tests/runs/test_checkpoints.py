@@ -245,10 +245,10 @@ def test_a_reader_is_not_disturbed_by_a_writer(tmp_path: Path, monkeypatch: pyte
     store.save(1, snapshot(1))
     read = checkpoints.read_checkpoint
 
-    def read_late(folder: Path, device: str = "cpu") -> Any:
+    def read_late(folder: Path, *arguments: Any) -> Any:
         if folder.name == "step-000000001":
             store.save(2, snapshot(2))
-        return read(folder, device)
+        return read(folder, *arguments)
 
     monkeypatch.setattr(manager, "read_checkpoint", read_late)
     assert store.load()[0] == 2
@@ -342,14 +342,14 @@ def test_failing_at_any_operation(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         with monkeypatch.context() as patch:
             for name in ("fsync", "replace", "symlink"):
                 patch.setattr(os, name, failing.wrap(getattr(os, name)))
-            patch.setattr(checkpoint_format, "_write_file", failing.wrap(checkpoint_format._write_file))
+            patch.setattr(checkpoint_format, "write_synced", failing.wrap(checkpoint_format.write_synced))
             failed = False
             try:
                 store.save(2, snapshot(2), 1.0)
             except CheckpointError as caught:
                 failed = True
                 assert "No space left on device" in str(caught)
-                assert "free some space" in str(caught)
+                assert "Free some space" in str(caught)
                 assert "--resume" in str(caught)
             except KeyboardInterrupt:
                 failed = True
@@ -407,7 +407,7 @@ def test_a_full_disk(tmp_path: Path) -> None:
     assert run_and_die_at(-1, save_with_limit)
     message = (tmp_path / "message").read_text()
     assert "File too large" in message
-    assert "step-000000001 is intact: free some space" in message
+    assert "step-000000001 is intact. Free some space, then continue with --resume" in message
     assert names(tmp_path) == ["message", "step-000000001"]
     assert_same(store.load()[1], snapshot(1))
 
@@ -415,11 +415,11 @@ def test_a_full_disk(tmp_path: Path) -> None:
 def test_a_disk_that_gives_back_other_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = Checkpoints(tmp_path, 1)
     store.save(1, snapshot(1))
-    write = checkpoint_format._write_file
+    write = checkpoint_format.write_synced
     monkeypatch.setattr(
-        checkpoint_format, "_write_file", lambda path, data: write(path, data.replace(b"note", b"mote"))
+        checkpoint_format, "write_synced", lambda path, data: write(path, data.replace(b"note", b"mote"))
     )
-    with pytest.raises(CheckpointError, match=r"the disk gave back other data, state\.json does not have its checksum"):
+    with pytest.raises(CheckpointError, match=r"the disk returned other data, state\.json does not have its checksum"):
         store.save(2, snapshot(2))
     assert names(tmp_path) == ["step-000000001"]
 
@@ -455,7 +455,7 @@ def damage(path: Path, rng: random.Random) -> str:
     return f"{kind} at {place} of {file.name}"
 
 
-def test_all_damage_is_detected_and_the_sound_one_named(tmp_path: Path) -> None:
+def test_all_damage_is_detected_and_a_valid_one_named(tmp_path: Path) -> None:
     source = Checkpoints(tmp_path / "source", 3)
     source.save(10_000, snapshot(1))
     source.save(12_000, snapshot(2))
@@ -516,7 +516,7 @@ def test_missing(tmp_path: Path) -> None:
         store.load(tmp_path / "nowhere")
 
 
-# Strangers' files
+# Untrusted files
 
 
 def forge(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
@@ -682,7 +682,7 @@ def test_failed_replacement_keeps_the_old_one(tmp_path: Path, monkeypatch: pytes
         replace(source, target)
 
     monkeypatch.setattr(os, "replace", fail_once)
-    with pytest.raises(CheckpointError, match=r"Input/output error.*check the disk"):
+    with pytest.raises(CheckpointError, match=r"Input/output error.*Check the disk"):
         write_checkpoint(folder, 6, snapshot(2))
     assert names(tmp_path) == ["agent"]
     assert_same(read_checkpoint(folder)[1], snapshot(1))

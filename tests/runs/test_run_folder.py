@@ -38,7 +38,7 @@ def run_with_checkpoint(path: Path, steps: tuple[int, ...] = (5,)) -> Checkpoint
 def test_a_new_folder(tmp_path: Path) -> None:
     with RunFolder.create(tmp_path / "runs" / "pong", CONFIG) as run:
         assert not run.resumed
-        assert [path.name for path in run.path.iterdir()] == ["lock.json"]
+        assert sorted(path.name for path in run.path.iterdir()) == [".lock", "lock.json"]
         run.begin(CONFIG)
         assert run.saved_config() == CONFIG
         for folder in (run.tensorboard, run.checkpoints, run.replay, run.videos):
@@ -56,10 +56,10 @@ def test_a_folder_with_only_foreign_files_can_be_used(tmp_path: Path, resume: bo
 
 def test_a_used_folder_is_refused_with_the_words_to_type(tmp_path: Path) -> None:
     run_with_checkpoint(tmp_path)
-    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file() and path.name != "lock.json"}
-    with pytest.raises(RunError, match=r"already holds a run; type --resume .* or choose another --logdir"):
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file() and path.name != ".lock"}
+    with pytest.raises(RunError, match=r"already holds a run. Type --resume .* or choose another --logdir"):
         RunFolder.create(tmp_path, CONFIG.override(seed=3))
-    after = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file() and path.name != "lock.json"}
+    after = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file() and path.name != ".lock"}
     assert before == after
     with RunFolder.create(tmp_path, CONFIG, resume=True):  # the refusal gave the lock back
         pass
@@ -107,7 +107,7 @@ def test_resume_without_checkpoint_is_explained(tmp_path: Path) -> None:
     with pytest.raises(RunError) as caught:
         RunFolder.create(path, CONFIG, resume=True)
     assert "it has metrics.jsonl and replay but no checkpoint" in str(caught.value)
-    assert f"type `rm -r '{path}'` to start afresh" in str(caught.value)
+    assert "Type --overwrite to start from the beginning" in str(caught.value)
     assert (path / "metrics.jsonl").read_text() == "{}\n"
 
 
@@ -127,10 +127,12 @@ def test_a_saved_agent_is_not_trained_over(tmp_path: Path, resume: bool) -> None
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(RunError, match="file is a file and not a folder; choose another --logdir"):
+    with pytest.raises(RunError, match=r"file is a file and not a folder\. Choose another --logdir"):
         RunFolder.create(tmp_path / "file", CONFIG)
-    with pytest.raises(RunError, match=r"cannot be written .*choose another --logdir"):
+    with pytest.raises(RunError, match=r"file is a file and not a folder"):
         RunFolder.create(tmp_path / "file" / "run", CONFIG)
+    with pytest.raises(RunError, match=r"cannot be written .*choose another --logdir"):
+        RunFolder.create("/proc/run", CONFIG)
 
 
 # The lock

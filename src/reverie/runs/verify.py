@@ -1,4 +1,4 @@
-"""Whether a run is what was stored: every file compared with its checksum, and the files with each other."""
+"""Verification of a run: every file compared with its checksum, and the files with each other."""
 
 import hashlib
 from dataclasses import dataclass, field
@@ -11,38 +11,37 @@ from reverie.replay import INDEX, examine
 from reverie.replay import repair as repair_replay
 from reverie.runs.atomic_io import Unreadable, loads_checksummed, parse_json, read_file
 from reverie.runs.checkpoints import Checkpoints, Snapshot, read_checkpoint, validate_contents, verify_checkpoint
-from reverie.runs.locks import is_locked
-from reverie.runs.provenance import ABOUT
-from reverie.runs.run_folder import LOCK, RunFolder
+from reverie.runs.layout import PROVENANCE
+from reverie.runs.run_folder import RunFolder
 from reverie.shell import command_line
 from reverie.specs import EnvSpec
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that is not as it was stored."""
+    """A difference from what was stored."""
 
     path: str
-    """In the run's folder."""
+    """Relative to the run's folder."""
     what: str
     """End of a sentence that begins with the path."""
     remedy: str
-    """What to do, and what it costs."""
+    """Advice, and its cost."""
 
 
 @dataclass
 class Verification:
-    """What was compared, and what was found."""
+    """Result of `verify`."""
 
-    sound: list[str] = field(default_factory=list)
-    """Each part in words, with how much of it was compared."""
+    valid: list[str] = field(default_factory=list)
+    """Each part that is as stored, with how much of it was compared."""
     unchecked: list[str] = field(default_factory=list)
-    """What could not be compared, and why."""
+    """Each part that could not be compared, with the reason."""
     damage: list[Finding] = field(default_factory=list)
 
 
 def verify(run: Path) -> Verification:
-    """Compare every byte that a run, or whoever reads it, would go on from. Nothing is changed.
+    """Compare every byte that a resumed run, or a reader of the run, relies on. Nothing is changed.
 
     Args:
         run: its folder. A run that is training may be verified, too; what it writes meanwhile may look damaged.
@@ -53,36 +52,34 @@ def verify(run: Path) -> Verification:
     folder = RunFolder.existing(run)
     checkpoints = Checkpoints(folder.checkpoints).list()
     found = Verification()
-    if is_locked(folder.path / LOCK):
+    if folder.is_locked():
         found.unchecked.append("a process is training here: what it writes meanwhile may look damaged")
-    sound = []
+    valid = []
     for path in checkpoints:
         if what := verify_checkpoint(path):
             found.damage.append(_checkpoint_damage(path, what, checkpoints))
         else:
-            sound.append(path)
-    if sound:
-        found.sound.append(f"checkpoints: {', '.join(path.name for path in sound)}")
-    snapshots = [read_checkpoint(path)[1] for path in sound]
+            valid.append(path)
+    if valid:
+        found.valid.append(f"checkpoints: {', '.join(path.name for path in valid)}")
+    snapshots = [read_checkpoint(path)[1] for path in valid]
     newest = snapshots[-1] if snapshots else None
-    with validate_contents(sound[-1] if sound else folder.path):
+    with validate_contents(valid[-1] if valid else folder.path):
         _config(folder, newest, found)
-        _about(folder, found)
+        _provenance(folder, found)
         _metrics(folder, newest, found)
         _videos(folder, newest, found)
         _failures(folder, found)
         _replay(folder, snapshots, found)
     if any(folder.tensorboard.glob("*")):
-        found.unchecked.append(
-            "tensorboard: a copy of the metrics and videos for TensorBoard, which nothing goes on from"
-        )
+        found.unchecked.append("tensorboard: a copy of metrics and videos for TensorBoard, which no run reads")
     return found
 
 
 def repair(run: Path) -> list[str]:
-    """Make a damaged run fit to go on, as far as that can be done without inventing anything.
+    """Make a damaged run resumable, without inventing anything.
 
-    Damaged steps of the replay are left out for good, and damaged checkpoints put aside where a sound one is left.
+    Damaged steps of the replay are left out permanently, and damaged checkpoints put aside where a valid one is left.
 
     Args:
         run: its folder, which is locked meanwhile.
@@ -91,15 +88,15 @@ def repair(run: Path) -> list[str]:
         What was done and what it costs, in sentences.
 
     Raises:
-        RunError: if another process trains there, or there is no sound checkpoint to go on from.
-        ReplayError: if the index of the replay is damaged, or the disk does not let us.
+        RunError: if another process trains there, or there is no valid checkpoint to continue from.
+        ReplayError: if the index of the replay is damaged, or the disk is not writable.
     """
     with RunFolder.hold(run) as folder:
         checkpoints = Checkpoints(folder.checkpoints).list()
         damaged = [path for path in checkpoints if verify_checkpoint(path)]
-        sound = [path for path in checkpoints if path not in damaged]
-        if not sound:
-            raise RunError(f"{run} cannot be repaired: there is no sound checkpoint to go on from.")
+        valid = [path for path in checkpoints if path not in damaged]
+        if not valid:
+            raise RunError(f"{run} cannot be repaired: there is no valid checkpoint to continue from.")
         done = []
         for path in damaged:
             aside = path.with_name(f"damaged-{path.name}")
@@ -107,15 +104,15 @@ def repair(run: Path) -> list[str]:
             done.append(f"{path.name} was put aside as {aside.name}.")
         Checkpoints(folder.checkpoints).link_best()
         if damaged and damaged[-1] == checkpoints[-1]:
-            done.append(f"The run goes on from {sound[-1].name}: what came after it is learned again.")
-        snapshots = [read_checkpoint(path)[1] for path in sound]
-        with validate_contents(sound[-1]):
+            done.append(f"The run continues from {valid[-1].name}: later steps are computed again.")
+        snapshots = [read_checkpoint(path)[1] for path in valid]
+        with validate_contents(valid[-1]):
             steps = EnvSpec.from_json(snapshots[-1].state["spec"]).step
             lost = repair_replay(folder.replay, steps, _positions(snapshots))
         if lost:
             done.append(
-                f"{_count(lost, 'damaged step')} of the replay left out for good; from here on the run is another, bit "
-                "for bit, than without the damage."
+                f"{_count(lost, 'damaged step')} of the replay left out permanently; from here on results are not "
+                "bit-identical to those without the damage."
             )
         return done
 
@@ -125,7 +122,7 @@ def _count(number: int, noun: str) -> str:
 
 
 def _positions(snapshots: list[Snapshot]) -> list[Any]:
-    """Of the replay."""
+    """Return the replay's position in each snapshot."""
     return [snapshot.state["loop"]["replay"] for snapshot in snapshots]
 
 
@@ -135,14 +132,14 @@ def _checkpoint_damage(path: Path, what: str, checkpoints: tuple[Path, ...]) -> 
     if path != checkpoints[-1] and others:
         remedy = f"{aside}; nothing else needs it"
     elif others:
-        remedy = f"{aside}, and --resume goes on from {others[-1].name}: what came after it is learned again"
+        remedy = f"{aside}, and --resume continues from {others[-1].name}: later steps are computed again"
     else:
-        remedy = "put it back from a copy; without it there is nothing to go on from"
+        remedy = "restore it from a copy; without it there is nothing to continue from"
     return Finding(f"checkpoints/{path.name}", f"is damaged: {what}", remedy)
 
 
 def _config(folder: RunFolder, newest: Snapshot | None, found: Verification) -> None:
-    remedy = "put it back from a copy; the newest checkpoint has a configuration of its own, in state.json"
+    remedy = "restore it from a copy; the newest checkpoint has a configuration of its own, in state.json"
     try:
         data = read_file(folder.config_path)
         config = folder.saved_config()
@@ -152,7 +149,7 @@ def _config(folder: RunFolder, newest: Snapshot | None, found: Verification) -> 
         return
     if not same:
         found.damage.append(
-            Finding(folder.config_path.name, "was edited or is damaged: reverie writes it otherwise", remedy)
+            Finding(folder.config_path.name, "was edited or is damaged: reverie formats it differently", remedy)
         )
     elif newest is None:
         found.unchecked.append("config.toml: there is no valid checkpoint to compare it with")
@@ -162,22 +159,20 @@ def _config(folder: RunFolder, newest: Snapshot | None, found: Verification) -> 
             Finding(
                 folder.config_path.name,
                 f"is not the configuration of the newest checkpoint: {text}",
-                "nothing, if the run was resumed with other settings and has not saved since; else put it back",
+                "nothing, if the run was resumed with other settings and has not saved since; else restore it",
             )
         )
     else:
-        found.sound.append("config.toml")
+        found.valid.append("config.toml")
 
 
-def _about(folder: RunFolder, found: Verification) -> None:
-    path = folder.path / ABOUT
-    remedy = "nothing: it only says how the run was started, and is not read when the run goes on"
+def _provenance(folder: RunFolder, found: Verification) -> None:
+    remedy = "nothing: it only says how the run was started, and a resumed run does not need it"
     try:
-        data = read_file(path)
-        loads_checksummed(data)
-        found.sound.append(ABOUT)
+        loads_checksummed(read_file(folder.provenance_path))
+        found.valid.append(PROVENANCE)
     except Unreadable as error:
-        found.damage.append(Finding(ABOUT, str(error), remedy))
+        found.damage.append(Finding(PROVENANCE, str(error), remedy))
 
 
 def _metrics(folder: RunFolder, newest: Snapshot | None, found: Verification) -> None:
@@ -186,7 +181,7 @@ def _metrics(folder: RunFolder, newest: Snapshot | None, found: Verification) ->
         found.unchecked.append(f"{name}: no checkpoint has a checksum of it")
         return
     state = newest.state["loop"]["state"]
-    remedy = "put it back from a copy; learning does not need it, curves and reports do"
+    remedy = "restore it from a copy; learning does not need it, curves and reports do"
     try:
         lines = read_file(folder.metrics).splitlines(keepends=True) if state["rows"] else []
     except Unreadable as error:
@@ -198,13 +193,13 @@ def _metrics(folder: RunFolder, newest: Snapshot | None, found: Verification) ->
     elif hashlib.sha256(b"".join(lines[: state["rows"]])).hexdigest() != state["rows_sha256"]:
         found.damage.append(Finding(name, "is damaged: it is not as the newest checkpoint counted it", remedy))
     else:
-        found.sound.append(f"{name}: {_count(state['rows'], 'row')}")
+        found.valid.append(f"{name}: {_count(state['rows'], 'row')}")
     later = lines[state["rows"] :]
     if later:
         found.unchecked.append(f"{name}: {_count(len(later), 'row')} after the newest checkpoint; --resume drops them")
     if not all(map(_is_row, later[:-1])) or not all(_is_row(line) or _is_cut_short(line) for line in later[-1:]):
         what = "is damaged: what follows the rows of the newest checkpoint is not rows of metrics"
-        found.damage.append(Finding(name, what, "go on with --resume, which drops them"))
+        found.damage.append(Finding(name, what, "continue with --resume, which drops them"))
 
 
 def _is_row(line: bytes) -> bool:
@@ -215,14 +210,14 @@ def _is_row(line: bytes) -> bool:
 
 
 def _is_cut_short(line: bytes) -> bool:
-    """Whether this may be the beginning of a row: the run was killed, or is writing it."""
+    """Return whether this may be the beginning of a row: the run was killed, or is writing it."""
     begins = b'{"step": '
     return not line.endswith(b"\n") and (line.startswith(begins) or begins.startswith(line))
 
 
 def _videos(folder: RunFolder, newest: Snapshot | None, found: Verification) -> None:
     known = newest.state["loop"]["state"]["videos"] if newest else {}
-    sound = 0
+    valid = 0
     for name, sha256 in known.items():
         what = ""
         try:
@@ -231,12 +226,10 @@ def _videos(folder: RunFolder, newest: Snapshot | None, found: Verification) -> 
         except Unreadable as error:
             what = str(error)
         if what:
-            found.damage.append(
-                Finding(f"videos/{name}", what, "nothing: it is a picture, and nothing goes on from it")
-            )
-        sound += not what
-    if sound:
-        found.sound.append(f"videos: {sound} files")
+            found.damage.append(Finding(f"videos/{name}", what, "nothing: a resumed run does not read it"))
+        valid += not what
+    if valid:
+        found.valid.append(f"videos: {valid} files")
     later = [path for path in folder.videos.glob("*") if path.name not in known]
     if later:
         found.unchecked.append(f"videos: {len(later)} files that the newest checkpoint does not know")
@@ -249,8 +242,8 @@ def _failures(folder: RunFolder, found: Verification) -> None:
         if what:
             remedy = "nothing: `reverie replay-step` cannot use it any more, and the run does not need it"
             found.damage.append(Finding(f"failures/{path.name}", f"is damaged: {what}", remedy))
-    if sound := [path.name for path in kept if not damages[path]]:
-        found.sound.append(f"failures: {', '.join(sound)}")
+    if valid := [path.name for path in kept if not damages[path]]:
+        found.valid.append(f"failures: {', '.join(valid)}")
 
 
 def _replay(folder: RunFolder, snapshots: list[Snapshot], found: Verification) -> None:
@@ -260,17 +253,17 @@ def _replay(folder: RunFolder, snapshots: list[Snapshot], found: Verification) -
             found.damage.append(Finding("replay", what, remedy))
         return
     if not snapshots:
-        found.unchecked.append("replay: there is no sound checkpoint that says what its steps look like")
+        found.unchecked.append("replay: there is no valid checkpoint that says what its steps look like")
         return
     spec = EnvSpec.from_json(snapshots[-1].state["spec"])
     health = examine(folder.replay, spec.step, _positions(snapshots))
     for name, what in health.damage:
-        remedy = f"`{command_line('verify', folder.path, '--repair')}` leaves the damaged steps out for good"
+        remedy = f"`{command_line('verify', folder.path, '--repair')}` leaves the damaged steps out permanently"
         if name == INDEX:
-            remedy = "put it back from a copy; without it only weights are left of the run"
+            remedy = "restore it from a copy; without it only weights are left of the run"
         found.damage.append(Finding(f"replay/{name}", what, remedy))
     if not health.damage:
-        found.sound.append(f"replay: {_count(health.steps, 'step')}")
+        found.valid.append(f"replay: {_count(health.steps, 'step')}")
     if health.given_up:
         found.unchecked.append(f"replay: {_count(health.given_up, 'damaged step')} left out by an earlier repair")
     if not health.checked:

@@ -16,9 +16,7 @@ Names are grouped by their first part, which is also TensorBoard's grouping:
   overlapped collection `time/collect` passes beside the others, and `time/wait` is what the learner waited for it.
 """
 
-import hashlib
 import io
-import json
 import math
 import struct
 import time
@@ -35,8 +33,9 @@ from PIL import Image
 from torch import Tensor
 
 from reverie.errors import RunError
-from reverie.runs.atomic_io import atomic_write
-from reverie.runs.metrics import COUNTERS, METRICS_FILE, TENSORBOARD_FOLDER, kept_rows
+from reverie.runs.layout import RunPaths
+from reverie.runs.metrics import COUNTERS
+from reverie.runs.metrics_file import MetricsFile
 
 
 class Metrics:
@@ -202,20 +201,10 @@ class MetricsWriter:
 
     def __init__(self, directory: Path, tensorboard: bool = True) -> None:
         self.directory = Path(directory)
-        self.path = self.directory / METRICS_FILE
+        self.file = MetricsFile(RunPaths(directory).metrics)
         self._tensorboard = tensorboard
-        self.rows = 0
-        """In the file."""
-        self.dropped = 0
-        """Rows that were removed when a run was resumed: those after its checkpoint."""
-        self._sum = hashlib.sha256()
-        self._file: Any = None
+        self._is_open = False
         self._board: Any = None
-
-    @property
-    def sha256(self) -> str:
-        """Of the rows in the file, in hexadecimal."""
-        return self._sum.hexdigest()
 
     def open(
         self, resume_at_step: int | None = None, resume_at_update: int | None = None, resume_at_row: int = 0
@@ -223,9 +212,9 @@ class MetricsWriter:
         """Start writing.
 
         Args:
-            resume_at_step: agent steps of the checkpoint that the run goes on from; later rows are dropped, so that
+            resume_at_step: agent steps of the checkpoint that the run continues from; later rows are dropped, so that
                 none is written twice. None starts a new file.
-            resume_at_update: updates at that checkpoint; in pretraining they go on while steps stand still.
+            resume_at_update: updates at that checkpoint; in pretraining they rise while steps do not.
             resume_at_row: rows that were written before it; 0 if that is not known.
 
         Raises:
@@ -233,29 +222,19 @@ class MetricsWriter:
         """
         with self._explained():
             self.directory.mkdir(parents=True, exist_ok=True)
-            if resume_at_step is not None:
-                update = math.inf if resume_at_update is None else resume_at_update
-                self._drop_after(resume_at_step, update, resume_at_row or None)
-            elif self.path.exists() and self.path.stat().st_size:
-                raise RunError(f"{self.path} already holds metrics; go on with --resume or choose another folder.")
-            self._file = self.path.open("a", encoding="utf-8")
+            if resume_at_step is None:
+                self.file.open()
+            else:
+                updates = math.inf if resume_at_update is None else resume_at_update
+                self.file.open_at(resume_at_row or None, resume_at_step, updates)
+            self._is_open = True
             if self._tensorboard:
                 # Imported late: TensorBoard's packages take their time, and only a run needs them.
                 from reverie.training.events import EventFile
 
                 purge = None if resume_at_step is None else resume_at_step + 1
-                self._board = EventFile(self.directory / TENSORBOARD_FOLDER, purge)
+                self._board = EventFile(RunPaths(self.directory).tensorboard, purge)
         return self
-
-    def _drop_after(self, step: int, update: float, rows: int | None) -> None:
-        if not self.path.exists():
-            return
-        kept = kept_rows(self.path, rows, step, update)
-        self.rows = len(kept)
-        self.dropped = self.path.read_bytes().count(b"\n") - self.rows
-        data = "".join(kept).encode()
-        self._sum.update(data)
-        atomic_write(self.path, data)
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -303,12 +282,8 @@ class MetricsWriter:
         row = {"step": step, "frames": frames, "time": round(time, 3), "updates": updates}
         numbers = {name: _number(float(value)) for name, value in scalars.items()}
         lists = {f"eval/{name}s": [_number(value) for value in values] for name, values in episodes.items()}
-        line = json.dumps({**row, **numbers, **lists})
         with self._explained():
-            self._file.write(line + "\n")
-            self._file.flush()
-            self.rows += 1
-            self._sum.update(line.encode() + b"\n")
+            self.file.append({**row, **numbers, **lists})
             if self._board is not None:
                 prefix, axis = ("pretraining/", updates) if between_steps else ("", step)
                 self._board.scalars({f"{prefix}{name}": float(value) for name, value in scalars.items()}, axis)
@@ -341,13 +316,13 @@ class MetricsWriter:
     def close(self) -> None:
         """Write out what is pending."""
         with self._explained():
-            file, board, self._file, self._board = self._file, self._board, None, None
-            for each in (file, board):
-                if each is not None:
-                    each.close()
+            board, self._board, self._is_open = self._board, None, False
+            self.file.close()
+            if board is not None:
+                board.close()
 
     def __enter__(self) -> "MetricsWriter":
-        return self if self._file is not None else self.open()
+        return self if self._is_open else self.open()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -76,17 +76,17 @@ def compare_files(folder: RunFolder, state: LoopState, writer: MetricsWriter, st
         What the user should be told, in sentences.
     """
     told = []
-    if writer.dropped:
+    if writer.file.num_dropped:
         told.append(
             f"The run had gone on after this checkpoint of step {step:,}: what came then is computed again, and "
-            f"its {writer.dropped:,} rows of metrics are dropped."
+            f"its {writer.file.num_dropped:,} rows of metrics are dropped."
         )
-    if state.rows_sha256 not in ("", writer.sha256):
+    if state.rows_sha256 not in ("", writer.file.sha256):
         told.append(
-            f"{folder.metrics} was changed since the checkpoint: the run goes on and keeps the {writer.rows:,} rows "
-            f"that it found there, where there were {state.rows:,}."
+            f"{folder.metrics} was changed since the checkpoint: the run goes on and keeps the "
+            f"{writer.file.num_rows:,} rows that it found there, where there were {state.rows:,}."
         )
-    state.rows, state.rows_sha256 = writer.rows, writer.sha256
+    state.rows, state.rows_sha256 = writer.file.num_rows, writer.file.sha256
     for name in [name for name, sha256 in state.videos.items() if _sha256(folder, name) != sha256]:
         told.append(f"{folder.videos / name} is damaged or gone; the run does not need it.")
         del state.videos[name]

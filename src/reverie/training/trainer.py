@@ -487,7 +487,7 @@ class Trainer:
             episodes = {"return": [e.return_ for e in evaluation], "length": [e.length for e in evaluation]}
         counters = (self.state.steps, self.frames, self.state.seconds, self.agent.updates)
         self._writer.write(*counters, scalars, episodes, between_steps=between_steps)
-        self.state.rows, self.state.rows_sha256 = self._writer.rows, self._writer.sha256
+        self.state.rows, self.state.rows_sha256 = self._writer.file.num_rows, self._writer.file.sha256
         if averages:
             self.state.row_due = False
             self.metrics.reset()
