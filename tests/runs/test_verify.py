@@ -88,8 +88,8 @@ def test_what_is_damaged_is_named_with_what_to_do(run: Path, capsys: pytest.Capt
         ("about.json", lambda text: text.replace('"step": 0', '"step": 1'), "does not have its checksum"),
         ("metrics.jsonl", lambda text: text.replace('"time": ', '"time": 1', 1), "is damaged"),
         ("metrics.jsonl", lambda text: text.split("\n", 1)[1], "rows, and had"),
-        ("metrics.jsonl", lambda text: text + "{\n{\n", "what follows the rows of the newest checkpoint"),
-        ("metrics.jsonl", lambda text: text + "\x07nonsense", "what follows the rows of the newest checkpoint"),
+        ("metrics.jsonl", lambda text: text + "{\n{\n", "other lines than rows of metrics"),
+        ("metrics.jsonl", lambda text: text + "\x07nonsense", "other lines than rows of metrics"),
     ],
 )
 def test_files_of_text(run: Path, file: str, change: Any, words: str) -> None:

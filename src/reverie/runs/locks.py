@@ -16,7 +16,7 @@ _PATIENCE = 0.1  # Seconds; `is_locked` in another process holds a lock for an i
 def acquire_lock(path: Path) -> BaseFileLock | None:
     """Lock a file, which is created; None if another process, or this one, holds its lock.
 
-    On a file system without locks the existence of the file is the lock.
+    On a file system without locks the existence of another file, `.soft`, is the lock.
 
     Raises:
         OSError: if the file cannot be created.
@@ -28,7 +28,7 @@ def acquire_lock(path: Path) -> BaseFileLock | None:
         except OSError as error:
             if error.errno not in _NO_LOCKS:
                 raise
-            lock = SoftFileLock(path, thread_local=False)
+            lock = SoftFileLock(f"{path}.soft", thread_local=False)
             lock.acquire(timeout=0)
     except Timeout:
         return None

@@ -243,7 +243,7 @@ class Found(NamedTuple):
     """A checkpoint, and the configuration next to it."""
 
     config: Path | None
-    """Its `config.toml`; None if there is none, as for a saved agent."""
+    """The `config.toml` of the run; None for a saved agent."""
     checkpoint: Path
 
 
@@ -263,13 +263,16 @@ def find_run(path: Path | str) -> Found:
         raise RunError(f"There is nothing at {given}. Give the folder of a run, of a checkpoint or of a saved agent.")
     if path.is_file():
         path = path.parent
-    if is_checkpoint(path):
-        in_run = path.parent.name == CHECKPOINTS
-        configs = [path / CONFIG, *([path.parent.parent / CONFIG] if in_run else [])]
-        return Found(next((config for config in configs if config.is_file()), None), path)
-    folder = RunFolder(path.parent if path.name == CHECKPOINTS else path)
+    checkpoint = path if is_checkpoint(path) else None
+    run = path.parent if checkpoint is not None else path
+    if run.name == CHECKPOINTS:
+        run = run.parent
+    elif checkpoint is not None:
+        return Found(None, checkpoint)
+    folder = RunPaths(run)
     config = folder.config_path if folder.config_path.is_file() else None
-    checkpoint = Checkpoints(folder.checkpoints).latest()
+    if checkpoint is None:
+        checkpoint = Checkpoints(folder.checkpoints).latest()
     if checkpoint is not None:
         return Found(config, checkpoint)
     if config is None:

@@ -1,6 +1,8 @@
 """Verification of a run: every file compared with its checksum, and the files with each other."""
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ from reverie.replay import INDEX, examine
 from reverie.replay import repair as repair_replay
 from reverie.runs.atomic_io import Unreadable, loads_checksummed, parse_json, read_file
 from reverie.runs.checkpoints import Checkpoints, Snapshot, read_checkpoint, validate_contents, verify_checkpoint
-from reverie.runs.layout import PROVENANCE
+from reverie.runs.layout import CHECKPOINTS, CONFIG, FAILURES, METRICS, PROVENANCE, VIDEOS
 from reverie.runs.run_folder import RunFolder
 from reverie.shell import command_line
 from reverie.specs import EnvSpec
@@ -128,78 +130,72 @@ def _positions(snapshots: list[Snapshot]) -> list[Any]:
 
 def _checkpoint_damage(path: Path, what: str, checkpoints: tuple[Path, ...]) -> Finding:
     others = [other for other in checkpoints if other != path and not verify_checkpoint(other)]
-    aside = f"`{command_line('verify', path.parent.parent, '--repair')}` puts it aside"
-    if path != checkpoints[-1] and others:
-        remedy = f"{aside}; nothing else needs it"
-    elif others:
-        remedy = f"{aside}, and --resume continues from {others[-1].name}: later steps are computed again"
-    else:
+    remedy = f"`{command_line('verify', path.parent.parent, '--repair')}` puts it aside"
+    if not others:
         remedy = "restore it from a copy; without it there is nothing to continue from"
-    return Finding(f"checkpoints/{path.name}", f"is damaged: {what}", remedy)
+    elif path == checkpoints[-1]:
+        remedy += f", and --resume continues from {others[-1].name}: later steps are computed again"
+    return Finding(f"{CHECKPOINTS}/{path.name}", f"is damaged: {what}", remedy)
+
+
+@contextmanager
+def _finding(found: Verification, path: str, remedy: str) -> Iterator[None]:
+    """Turn an `Unreadable` into a finding."""
+    try:
+        yield
+    except Unreadable as error:
+        found.damage.append(Finding(path, str(error), remedy))
 
 
 def _config(folder: RunFolder, newest: Snapshot | None, found: Verification) -> None:
     remedy = "restore it from a copy; the newest checkpoint has a configuration of its own, in state.json"
-    try:
+    with _finding(found, CONFIG, remedy):
         data = read_file(folder.config_path)
-        config = folder.saved_config()
-        same = to_toml(config).encode() == data
-    except (ConfigError, Unreadable) as error:
-        found.damage.append(Finding(folder.config_path.name, f"cannot be used: {error}", remedy))
-        return
-    if not same:
-        found.damage.append(
-            Finding(folder.config_path.name, "was edited or is damaged: reverie formats it differently", remedy)
-        )
-    elif newest is None:
-        found.unchecked.append("config.toml: there is no valid checkpoint to compare it with")
-    elif changes := diff(config, from_dict(newest.state["config"])):
-        text = ", ".join(f"{name} {as_text(now)} ({as_text(then)} there)" for name, then, now in changes)
-        found.damage.append(
-            Finding(
-                folder.config_path.name,
-                f"is not the configuration of the newest checkpoint: {text}",
-                "nothing, if the run was resumed with other settings and has not saved since; else restore it",
-            )
-        )
-    else:
-        found.valid.append("config.toml")
+        try:
+            config = folder.saved_config()
+        except ConfigError as error:
+            raise Unreadable(f"cannot be used: {error}") from error
+        if to_toml(config).encode() != data:
+            raise Unreadable("was edited or is damaged: reverie formats it differently")
+        if newest is None:
+            found.unchecked.append(f"{CONFIG}: there is no valid checkpoint to compare it with")
+        elif changes := diff(config, from_dict(newest.state["config"])):
+            text = ", ".join(f"{name} {as_text(now)} ({as_text(then)} there)" for name, then, now in changes)
+            what = f"is not the configuration of the newest checkpoint: {text}"
+            remedy = "nothing, if the run was resumed with other settings and has not saved since; else restore it"
+            found.damage.append(Finding(CONFIG, what, remedy))
+        else:
+            found.valid.append(CONFIG)
 
 
 def _provenance(folder: RunFolder, found: Verification) -> None:
     remedy = "nothing: it only says how the run was started, and a resumed run does not need it"
-    try:
+    with _finding(found, PROVENANCE, remedy):
         loads_checksummed(read_file(folder.provenance_path))
         found.valid.append(PROVENANCE)
-    except Unreadable as error:
-        found.damage.append(Finding(PROVENANCE, str(error), remedy))
 
 
 def _metrics(folder: RunFolder, newest: Snapshot | None, found: Verification) -> None:
-    name = folder.metrics.name
     if newest is None:
-        found.unchecked.append(f"{name}: no checkpoint has a checksum of it")
+        found.unchecked.append(f"{METRICS}: no checkpoint has a checksum of it")
         return
     state = newest.state["loop"]["state"]
-    remedy = "restore it from a copy; learning does not need it, curves and reports do"
-    try:
-        lines = read_file(folder.metrics).splitlines(keepends=True) if state["rows"] else []
-    except Unreadable as error:
-        found.damage.append(Finding(name, str(error), remedy))
-        return
-    if len(lines) < state["rows"]:
-        what = f"has {len(lines):,} rows, and had {state['rows']:,} at the newest checkpoint"
-        found.damage.append(Finding(name, what, remedy))
-    elif hashlib.sha256(b"".join(lines[: state["rows"]])).hexdigest() != state["rows_sha256"]:
-        found.damage.append(Finding(name, "is damaged: it is not as the newest checkpoint counted it", remedy))
-    else:
-        found.valid.append(f"{name}: {_count(state['rows'], 'row')}")
-    later = lines[state["rows"] :]
-    if later:
-        found.unchecked.append(f"{name}: {_count(len(later), 'row')} after the newest checkpoint; --resume drops them")
-    if not all(map(_is_row, later[:-1])) or not all(_is_row(line) or _is_cut_short(line) for line in later[-1:]):
-        what = "is damaged: what follows the rows of the newest checkpoint is not rows of metrics"
-        found.damage.append(Finding(name, what, "continue with --resume, which drops them"))
+    count: int = state["rows"]
+    lines: list[bytes] = []
+    with _finding(found, METRICS, "restore it from a copy; learning does not need it, curves and reports do"):
+        lines = read_file(folder.metrics).splitlines(keepends=True) if count else []
+        if len(lines) < count:
+            raise Unreadable(f"has {len(lines):,} rows, and had {count:,} at the newest checkpoint")
+        if hashlib.sha256(b"".join(lines[:count])).hexdigest() != state["rows_sha256"]:
+            raise Unreadable("is damaged: it differs from the newest checkpoint's checksum")
+        found.valid.append(f"{METRICS}: {_count(count, 'row')}")
+    if later := lines[count:]:
+        found.unchecked.append(
+            f"{METRICS}: {_count(len(later), 'row')} after the newest checkpoint; --resume drops them"
+        )
+    if not all(_is_row(line) or (line is lines[-1] and _is_cut_short(line)) for line in later):
+        what = "is damaged: there are other lines than rows of metrics after those of the newest checkpoint"
+        found.damage.append(Finding(METRICS, what, "continue with --resume, which drops them"))
 
 
 def _is_row(line: bytes) -> bool:
@@ -217,32 +213,27 @@ def _is_cut_short(line: bytes) -> bool:
 
 def _videos(folder: RunFolder, newest: Snapshot | None, found: Verification) -> None:
     known = newest.state["loop"]["state"]["videos"] if newest else {}
-    valid = 0
+    num_valid = 0
     for name, sha256 in known.items():
-        what = ""
-        try:
+        with _finding(found, f"{VIDEOS}/{name}", "nothing: a resumed run does not read it"):
             if hashlib.sha256(read_file(folder.videos / name)).hexdigest() != sha256:
-                what = "is damaged: it does not have its checksum"
-        except Unreadable as error:
-            what = str(error)
-        if what:
-            found.damage.append(Finding(f"videos/{name}", what, "nothing: a resumed run does not read it"))
-        valid += not what
-    if valid:
-        found.valid.append(f"videos: {valid} files")
-    later = [path for path in folder.videos.glob("*") if path.name not in known]
-    if later:
-        found.unchecked.append(f"videos: {len(later)} files that the newest checkpoint does not know")
+                raise Unreadable("is damaged: it does not have its checksum")
+            num_valid += 1
+    if num_valid:
+        found.valid.append(f"videos: {num_valid} files")
+    if later := [path for path in folder.videos.glob("*") if path.name not in known]:
+        found.unchecked.append(f"videos: {len(later)} files that the newest checkpoint does not list")
 
 
 def _failures(folder: RunFolder, found: Verification) -> None:
-    kept = sorted(path for path in folder.failures.glob("update-*") if path.is_dir())
-    damages = {path: verify_checkpoint(path) for path in kept}
-    for path, what in damages.items():
-        if what:
-            remedy = "nothing: `reverie replay-step` cannot use it any more, and the run does not need it"
-            found.damage.append(Finding(f"failures/{path.name}", f"is damaged: {what}", remedy))
-    if valid := [path.name for path in kept if not damages[path]]:
+    remedy = "nothing: `reverie replay-step` cannot use it any more, and the run does not need it"
+    valid = []
+    for path in sorted(path for path in folder.failures.glob("update-*") if path.is_dir()):
+        with _finding(found, f"{FAILURES}/{path.name}", remedy):
+            if what := verify_checkpoint(path):
+                raise Unreadable(f"is damaged: {what}")
+            valid.append(path.name)
+    if valid:
         found.valid.append(f"failures: {', '.join(valid)}")
 
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load as tensors_from_bytes
 from safetensors.torch import save as tensors_to_bytes
 
@@ -28,6 +28,7 @@ from reverie.errors import CheckpointError
 from reverie.provenance import reverie_version
 from reverie.runs.atomic_io import (
     Json,
+    Unreadable,
     check_file,
     dumps_checksummed,
     parse_json,
@@ -54,6 +55,7 @@ from reverie.shell import command_line
 
 TEMPORARY = ".tmp-"
 _TENSORS = ".safetensors"
+_HEADER_LIMIT = 1 << 25  # Bytes; a tensor takes about a hundred.
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _UNEXPECTED = (ArithmeticError, AttributeError, LookupError, RecursionError, RuntimeError, TypeError, ValueError)
 
@@ -71,9 +73,7 @@ class Snapshot:
     """Counters, numpy generator states, the replay's commit, ..."""
 
 
-def write_checkpoint(
-    folder: Path, step: int, snapshot: Snapshot, score: float | None = None, texts: Mapping[str, str] | None = None
-) -> None:
+def write_checkpoint(folder: Path, step: int, snapshot: Snapshot, score: float | None = None) -> None:
     """Write one checkpoint folder; at every instant `folder` is absent or whole.
 
     An earlier checkpoint of the same name is replaced; any other folder with content is refused.
@@ -83,14 +83,13 @@ def write_checkpoint(
         step: agent steps taken so far.
         snapshot: the content. Tensors may be non-contiguous, share memory, and lie on any device.
         score: mean return of the evaluation that belongs to it, if there was one.
-        texts: further files, for example {"config.toml": ...}; covered by the manifest.
 
     Raises:
         CheckpointError: if the disk is full or not writable, or `folder` holds something else.
     """
     folder = Path(os.path.abspath(folder))
     with disk_errors(f"{folder} could not be written"):
-        write_folder(folder, step, snapshot, score, texts or {})
+        write_folder(folder, step, snapshot, score)
 
 
 @contextmanager
@@ -109,7 +108,7 @@ def disk_errors(problem: str, consequence: str = "", ending: str = "") -> Iterat
         raise CheckpointError(f"{problem} ({error.strerror or error}).{consequence} {advice}{ending}.") from error
 
 
-def write_folder(folder: Path, step: int, snapshot: Snapshot, score: float | None, texts: Mapping[str, str]) -> None:
+def write_folder(folder: Path, step: int, snapshot: Snapshot, score: float | None) -> None:
     """Write a checkpoint as `write_checkpoint` does, but raise the system's own errors."""
     temporary = folder.with_name(TEMPORARY + folder.name)
     replaced = folder.with_name(TEMPORARY + "old-" + folder.name)
@@ -121,7 +120,7 @@ def write_folder(folder: Path, step: int, snapshot: Snapshot, score: float | Non
     try:
         temporary.mkdir()
         files = {}
-        for name, data in _contents(snapshot, texts):
+        for name, data in _contents(snapshot):
             write_synced(temporary / name, data)
             files[name] = {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
         package = reverie_version() or "unknown"
@@ -144,13 +143,9 @@ def write_folder(folder: Path, step: int, snapshot: Snapshot, score: float | Non
     remove(replaced)
 
 
-def _contents(snapshot: Snapshot, texts: Mapping[str, str]) -> Iterator[tuple[str, bytes]]:
+def _contents(snapshot: Snapshot) -> Iterator[tuple[str, bytes]]:
     """Yield file names with their bytes; one at a time, since a group can be large."""
     yield STATE, to_json(snapshot.state)
-    for name, text in texts.items():
-        if not is_file_name(name) or name == STATE:
-            raise ValueError(f"'{name}' cannot be the name of a file in a checkpoint")
-        yield name, text.encode()
     for group, tensors in snapshot.tensors.items():
         if not is_file_name(group + _TENSORS):
             raise ValueError(f"'{group}' cannot be the name of a group of tensors")
@@ -248,12 +243,15 @@ def _read_state(folder: Path, manifest: dict[str, Json]) -> dict[str, Json]:
 
 
 def _read_shapes(folder: Path, manifest: dict[str, Json], name: str) -> dict[str, tuple[int, ...]]:
+    """Read a safetensors header alone; `safe_open` would map the whole file."""
     with damage(name):
         check_file(folder / name, size=manifest["files"][name]["size"])
     try:
-        with safe_open(folder / name, framework="pt") as file:
-            return {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as error:
+        with (folder / name).open("rb") as file:
+            size = int.from_bytes(file.read(8), "little")
+            header = parse_json(file.read(min(size, _HEADER_LIMIT)))
+        return {key: tuple(entry["shape"]) for key, entry in header.items() if key != "__metadata__"}
+    except (Unreadable, OSError, AttributeError, KeyError, TypeError) as error:
         raise Damaged(f"{name} is not a valid safetensors file") from error
 
 

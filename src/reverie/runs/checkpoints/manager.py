@@ -12,7 +12,7 @@ import torch
 from reverie.errors import CheckpointError
 from reverie.runs.atomic_io import Json, remove, sync_dir
 from reverie.runs.checkpoints.format import TEMPORARY, Shapes, Snapshot, disk_errors, read_checkpoint, write_folder
-from reverie.runs.checkpoints.manifest import Damaged, checkpoints_in, is_valid, read_manifest, step_and_copy
+from reverie.runs.checkpoints.manifest import Damaged, checkpoints_in, read_manifest, step_and_copy
 
 
 class Checkpoints:
@@ -52,7 +52,7 @@ class Checkpoints:
         with disk_errors(f"The checkpoint of step {step:,} could not be written to {self.directory}", kept, ending):
             for path in self.directory.glob(TEMPORARY + "*"):  # Left by a killed process.
                 remove(path)
-            write_folder(folder, step, snapshot, score, {})
+            write_folder(folder, step, snapshot, score)
         problem = f"{folder} is written, but earlier checkpoints in {self.directory} could not be removed"
         with disk_errors(problem, ending=", then continue with --resume"):
             self.link_best()
@@ -67,10 +67,6 @@ class Checkpoints:
     def latest(self) -> Path | None:
         """Return the newest checkpoint, valid or not; None if there is none."""
         return self.list()[-1] if self.list() else None
-
-    def latest_valid(self) -> Path | None:
-        """Return the newest checkpoint whose checksums are right; every byte of it is read."""
-        return next((path for path in reversed(self.list()) if is_valid(path)), None)
 
     def best(self) -> Path | None:
         """Return the checkpoint with the highest score, the newest of equal ones; None if none has a score."""

@@ -12,7 +12,7 @@ FORMAT = 1
 MANIFEST = "manifest.json"
 STATE = "state.json"
 _LIMIT = 1 << 20  # Bytes; a usual manifest has about a thousand.
-_FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*\.(safetensors|json|toml)")
+_FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*\.(safetensors|json)")
 _STEP_NAME = re.compile(r"step-([0-9]{9,15})(?:-([0-9]{1,9}))?")
 
 
