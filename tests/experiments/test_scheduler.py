@@ -18,6 +18,7 @@ from reverie.experiments.process import LOG, acquire_cell, is_running
 from reverie.experiments.scheduler import Scheduler
 from reverie.experiments.standing import FAILURE, Stage, look, note_failure
 from reverie.experiments.sweep import failures, survey
+from reverie.runs.run_folder import RunFolder
 from reverie.training.interrupts import Stopped
 from tests.helpers import sweeps
 from tests.helpers.sweeps import STEPS, Quiet, grid, launches, starts, stub_command, sweep
@@ -259,6 +260,20 @@ def test_a_cell_that_runs_elsewhere_is_waited_for(tmp_path: Path) -> None:
     assert [entry.state for entry in board.entries] == [State.DONE, State.FAILED, State.DONE]
     assert board.entries[1].error == "The other one's fire."
     assert [starts(cell, tmp_path) for cell in cells] == [1, 0, 1]
+
+
+def test_acquire_cell_whose_run_folder_is_locked_is_refused(tmp_path: Path) -> None:
+    """The sweep was killed, and the process of its cell still writes a checkpoint."""
+    (cell,) = grid(seeds=1)
+    run = tmp_path / cell.place
+    with RunFolder.create(run, cell.config) as folder:
+        folder.begin(cell.config)
+        assert acquire_cell(run) is None and is_running(run)
+        assert survey([cell], tmp_path, 1).entries[0].state is State.ELSEWHERE
+    lock = acquire_cell(run)
+    assert lock is not None and is_running(run)
+    lock.release()
+    assert not is_running(run)
 
 
 def sweep_of_another(cell: sweeps.Cell, folder: Path) -> None:

@@ -280,7 +280,9 @@ def test_is_locked_follows_the_lock_and_leaves_it_free(tmp_path: Path) -> None:
         assert RunFolder(tmp_path).is_locked()
     assert not RunFolder(tmp_path).is_locked()
     assert not RunFolder(tmp_path / "nowhere").is_locked()
+    (tmp_path / ".lock").unlink()
     RunFolder.hold(tmp_path).close()
+    assert not (tmp_path / ".lock").exists()
 
 
 def test_a_file_system_without_locks_uses_the_file_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -117,9 +117,9 @@ class Scheduler:
             if status is None:
                 continue
             del self._processes[key]
-            process.close()
             error = process.error() if status else "it ended before its planned steps"
             self._settle(entry, error, stopping)
+            process.close()
 
     def _settle(self, entry: Entry, error: str, stopping: bool) -> None:
         """Give a cell the state that its folder says, `FAILED` with this error if it is not done."""

@@ -34,18 +34,14 @@ def atomic_path(path: Path) -> Iterator[Path]:
     Raises:
         ReverieError: if the file cannot be written; the folder is created if missing.
     """
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix.lower()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        temporary.replace(path)
+        with _renamed(path.with_name(f".{path.stem}.{os.getpid()}{path.suffix.lower()}"), path) as temporary:
+            yield temporary
     except OSError as error:
         raise ReverieError(
             f"Cannot write '{path}' ({error.strerror or error}). Make room there, or choose another place."
         ) from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
 
 
 def atomic_write(path: Path, data: bytes) -> None:
@@ -54,15 +50,20 @@ def atomic_write(path: Path, data: bytes) -> None:
     Raises:
         OSError: if it cannot be written. The old content is kept.
     """
-    temporary = path.with_name(f".{path.name}.tmp")  # The same each time: what a killed process left is replaced, too.
-    try:
+    # The same name each time: what a killed process left is replaced, too.
+    with _renamed(path.with_name(f".{path.name}.tmp"), path) as temporary:
         write_synced(temporary, data)
+    sync_dir(path.parent)
+
+
+@contextmanager
+def _renamed(temporary: Path, path: Path) -> Iterator[Path]:
+    try:
+        yield temporary
         temporary.replace(path)
-    except BaseException:
+    finally:
         with suppress(OSError):
             temporary.unlink()
-        raise
-    sync_dir(path.parent)
 
 
 def write_synced(path: Path, data: bytes) -> None:

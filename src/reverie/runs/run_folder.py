@@ -61,7 +61,7 @@ class RunFolder(RunPaths):
             if parent.is_file():
                 raise RunError(f"{parent} is a file and not a folder. Choose another --logdir.")
         try:
-            names = (folder.lock_path, *(folder.path / name for name in CONTENT), folder.path)
+            names = (*(folder.path / name for name in CONTENT), folder.path)
             folder._added = [name for name in names if not name.exists()]
             folder._acquire()
             folder._overwrite = overwrite
@@ -171,6 +171,8 @@ class RunFolder(RunPaths):
 
     def _acquire(self) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
+        if not self.lock_path.exists():
+            self._added.insert(0, self.lock_path)
         self._lock = acquire_lock(self.lock_path)
         if self._lock is None:
             raise RunError(
