@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reverie.runs.atomic_io import Unreadable, atomic_write, parse_json, read_file, to_json
+from reverie.runs.layout import TRACKERS
 from reverie.training.loggers.logger import Logger, RunInfo, Status
 from reverie.training.loggers.registry import make_logger
 
-TRACKERS_FILE = "trackers.json"
 _MAX_BYTES = 1 << 20
 _ID = re.compile(r"[\w.-]{1,128}", re.ASCII)
 
@@ -43,7 +43,7 @@ class Loggers:
     """
 
     def __init__(self, loggers: Sequence[str | Logger], run_dir: Path, log: Callable[[str], None]) -> None:
-        self._path = Path(run_dir) / TRACKERS_FILE
+        self._path = Path(run_dir) / TRACKERS
         self._log = log
         self._active: dict[str, Logger] = {}
         self._progress: dict[str, _Progress] = {}

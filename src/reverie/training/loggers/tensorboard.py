@@ -7,7 +7,7 @@ import imageio.v3 as iio
 import numpy as np
 from numpy.typing import NDArray
 
-from reverie.runs.metrics import TENSORBOARD_FOLDER
+from reverie.runs.layout import TENSORBOARD
 from reverie.training.loggers.logger import Logger, RunInfo, Status
 
 
@@ -28,7 +28,7 @@ class TensorBoardLogger(Logger):
     def open(self, run: RunInfo, config: Mapping[str, Any], resume_id: str | None) -> None:
         """Create a new event file. Earlier events after `run.resumed_at` are hidden."""
         purge_step = None if run.resumed_at is None else run.resumed_at + 1
-        self._writer = self._summary_writer(str(run.path / TENSORBOARD_FOLDER), purge_step=purge_step)
+        self._writer = self._summary_writer(str(run.path / TENSORBOARD), purge_step=purge_step)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Append one event with all values, and hand it to the operating system."""
