@@ -16,13 +16,15 @@ if TYPE_CHECKING:
     from reverie.envs import make_env
     from reverie.policy import Policy
     from reverie.training import train
+    from reverie.training.evaluate_policy import evaluate_policy as evaluate
 
-__all__ = ["Config", "Dreamer", "Policy", "load", "make_env", "preset", "save", "train"]
+__all__ = ["Config", "Dreamer", "Policy", "evaluate", "load", "make_env", "preset", "save", "train"]
 
 _HOMES = {
     "Config": ("reverie.config", "Config"),
     "Dreamer": ("reverie.dreamer", "Dreamer"),
     "Policy": ("reverie.policy", "Policy"),
+    "evaluate": ("reverie.training.evaluate_policy", "evaluate_policy"),
     "load": ("reverie.agents", "load"),
     "make_env": ("reverie.envs", "make_env"),
     "preset": ("reverie.config", "preset"),

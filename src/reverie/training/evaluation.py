@@ -3,19 +3,15 @@
 import sys
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from reverie.acting import AgentPolicy
-from reverie.agents import load
 from reverie.config import EnvConfig
 from reverie.dreamer import Dreamer
+from reverie.dreamer.recurrent_policy import Mode
 from reverie.envs import EnvFactory, make_env
-from reverie.envs.atari import ENTRY_POINT
-from reverie.envs.catalog import find_spec
 from reverie.errors import EnvError
 from reverie.training import watchdog
 from reverie.training.collection import Collector, Episode
@@ -25,7 +21,8 @@ MAX_ENVS = 8
 """Episodes that are played side by side."""
 
 
-def _to_standard_error(text: str) -> None:
+def report_to_standard_error(text: str) -> None:
+    """Print a sentence."""
     print(text, file=sys.stderr, flush=True)
 
 
@@ -37,9 +34,10 @@ def evaluate(
     factory: EnvFactory | None = None,
     stop: StopRequest | None = None,
     on_step: Callable[[], None] = lambda: None,
-    tell: Callable[[str], None] = _to_standard_error,
+    tell: Callable[[str], None] = report_to_standard_error,
+    mode: Mode = "mode",
 ) -> list[Episode]:
-    """Play episodes to their end with the actor's mode; latent states are sampled.
+    """Play episodes to their end; latent states are sampled.
 
     Environments and samples are seeded by `seed` alone, so that an evaluation neither depends on what was collected
     before nor disturbs it. Each environment plays a fixed number of episodes: taking those that end first would
@@ -54,11 +52,12 @@ def evaluate(
         stop: breaks the evaluation off; fewer episodes are returned then.
         on_step: called before each step.
         tell: is given a sentence where no episode ends for a while.
+        mode: take the actor's mode, or sample actions.
     """
     count = 1 if getattr(factory, "single", False) else min(episodes, MAX_ENVS)
     quota = [len(part) for part in np.array_split(np.arange(episodes), count)]
     generator = torch.Generator(agent.device).manual_seed(seed)
-    policy = AgentPolicy(agent, mode="mode", generator=generator)
+    policy = AgentPolicy(agent, mode, generator)
     finished: list[list[Episode]] = [[] for _ in range(count)]
     parallel = config.parallel and (config.num_envs > 1 or config.step_timeout > 0)
     with make_env(replace(config, num_envs=count, parallel=parallel), seed, factory) as env:
@@ -78,47 +77,6 @@ def evaluate(
             for index, episode in ended:
                 finished[index].append(episode)
     return [episode for done, wanted in zip(finished, quota, strict=True) for episode in done[:wanted]]
-
-
-def evaluate_run(path: Path, episodes: int, seed: int | None = None, device: str = "auto") -> dict[str, Any]:
-    """Score a run, one of its checkpoints, or a saved agent.
-
-    Args:
-        path: its folder.
-        episodes: to play.
-        seed: of environments and samples; None derives one from the run's, away from those of training.
-        device: where the agent runs.
-
-    Returns:
-        `mean`, `std` (the sample's, divided by n - 1; None for one episode) and `episodes`, a list of {return, length},
-        of raw rewards; `env`, `agent_steps`, `seed`; and `protocol`, how the episodes were played.
-    """
-    agent = load(path, device)
-    origin = "derived from the run's, apart from training" if seed is None else "given"
-    seed = evaluation_seed(agent.config.training.seed, 0) if seed is None else seed
-    played = evaluate(agent, agent.config.env, episodes, seed)
-    returns = np.array([episode.return_ for episode in played])
-    return {
-        "env": agent.config.env.name,
-        "agent_steps": agent.agent_steps,
-        "seed": seed,
-        "protocol": {**_protocol(agent.config.env), "seed": origin},
-        "mean": float(returns.mean()),
-        "std": float(returns.std(ddof=1)) if len(returns) > 1 else None,
-        "episodes": [{"return": episode.return_, "length": episode.length} for episode in played],
-    }
-
-
-def _protocol(config: EnvConfig) -> dict[str, Any]:
-    """What the environment's configuration decides, and what is the same in every evaluation."""
-    return {
-        "sticky_actions": config.sticky_actions if find_spec(config.name).entry_point == ENTRY_POINT else None,
-        "action_repeat": config.action_repeat,
-        "time_limit": config.time_limit or None,
-        "actions": "mode",
-        "latents": "sampled",
-        "episodes": "counted to their end",
-    }
 
 
 def evaluation_seed(seed: int, number: int, attempt: int = 0) -> int:
