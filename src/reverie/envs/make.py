@@ -236,7 +236,8 @@ def _from_name(config: EnvConfig, render_mode: str | None = None) -> tuple[gymna
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
             # Returned values are checked by the runner, with better messages.
-            env = gymnasium.make(spec, limit, disable_env_checker=True, render_mode=render_mode)
+            options = {} if render_mode is None else {"render_mode": render_mode}
+            env = gymnasium.make(spec, limit, disable_env_checker=True, **options)
     except Exception as error:
         hint = install_hint(spec)
         advice = f" Type: {hint}" if hint else ""
