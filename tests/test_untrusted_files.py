@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import reverie
+from reverie.acting import AgentPolicy
 from reverie.agents import load_agent
 from reverie.analysis.runs import read_run
 from reverie.config import load_config

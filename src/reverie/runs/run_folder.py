@@ -19,7 +19,6 @@ from reverie.runs.layout import (
     CONTENT,
     METRICS,
     OLD_REPLAY,
-    REPLAY,
     REPLAY_FILES,
     TENSORBOARD,
     VIDEOS,
