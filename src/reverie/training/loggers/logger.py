@@ -28,6 +28,11 @@ class RunInfo:
     resumed_at: int | None = None
     """Agent steps of the checkpoint that the run continues from; None for a new run."""
 
+    def describe(self) -> dict[str, str]:
+        """Return what is known of the run, by name, for a tracker to show."""
+        texts = {"path": str(self.path), "env": self.env, "preset": self.preset, "variant": self.variant}
+        return {name: text for name, text in {**texts, "command": self.command}.items() if text is not None}
+
 
 @runtime_checkable
 class Logger(Protocol):

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,7 @@ class Loggers:
         self._path = Path(run_dir) / TRACKERS_FILE
         self._log = log
         self._active: dict[str, Logger] = {}
+        self._failed: list[Logger] = []
         self._progress: dict[str, _Progress] = {}
         self._can_save = True
         for given in loggers:
@@ -58,7 +60,10 @@ class Loggers:
 
         def open_one(name: str, logger: Logger) -> None:
             progress = self._progress.setdefault(name, _Progress())
-            progress.id = logger.open(run, config, progress.id)
+            tracker_id = logger.open(run, config, progress.id)
+            if tracker_id is not None and not _ID.fullmatch(tracker_id):
+                raise ValueError(f"The tracker's id {tracker_id!r} has other characters than letters, digits, '_-.'")
+            progress.id = tracker_id
             if logger.discards_later_rows:
                 progress.steps = {}
 
@@ -87,7 +92,11 @@ class Loggers:
     def close(self, status: Status) -> None:
         """Close all loggers. A second call does nothing."""
         self._for_each(lambda name, logger: logger.close(status))
-        self._active = {}
+        for logger in self._failed:
+            # A tracker may hold the run's id until it is closed. Its failure was reported before.
+            with suppress(Exception):
+                logger.close(status)
+        self._active, self._failed = {}, []
 
     def _send_once(self, step: int, name: str, send: Callable[[Logger], None]) -> None:
         fresh = {logger: self._unsent(logger, step, [name]) for logger in self._active}
@@ -106,7 +115,7 @@ class Loggers:
             try:
                 call(name, logger)
             except Exception as error:  # whatever a tracker raises must not end the run
-                del self._active[name]
+                self._failed.append(self._active.pop(name))
                 words = " ".join(str(error).split()) or type(error).__name__
                 self._log(f"Logger {name} failed ({words[:80]}). It gets no more of this run. Training continues.")
 

@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
-import imageio.v3 as iio
 import numpy as np
 from numpy.typing import NDArray
 
 from reverie.runs.metrics import TENSORBOARD_FOLDER
+from reverie.training.loggers.gif import encode_gif
 from reverie.training.loggers.logger import Logger, RunInfo, Status
 
 
@@ -37,7 +37,7 @@ class TensorBoardLogger(Logger):
     def video(self, step: int, name: str, frames: NDArray[np.uint8], fps: float) -> None:
         """Append an animated GIF."""
         # SummaryWriter.add_video needs moviepy.
-        gif = iio.imwrite("<bytes>", frames, extension=".gif", duration=1000 / fps, loop=0)
+        gif = encode_gif(frames, fps)
         height, width = frames.shape[1:3]
         image = self._summary.Image(height=height, width=width, colorspace=3, encoded_image_string=gif)
         self._append(step, [self._summary.Value(tag=name, image=image)])
