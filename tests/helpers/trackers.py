@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reverie.training.loggers import Logger, Loggers, RunInfo
+from reverie.training.loggers import Logger, Loggers, RunInfo, Video
 
 CONFIG = {"env": {"name": "ALE/Pong-v5"}, "training": {"seed": 3, "steps": 100}}
 FRAMES = np.random.default_rng(0).integers(0, 256, (4, 16, 16, 3), np.uint8)
@@ -31,8 +31,8 @@ class Recorder(Logger):
             raise RuntimeError("the server is\naway")
         self.calls.append(("scalars", (step, dict(values))))
 
-    def video(self, step: int, name: str, frames: NDArray[np.uint8], fps: float) -> None:
-        self.calls.append(("video", (step, name, frames.shape, fps)))
+    def video(self, step: int, name: str, video: Video) -> None:
+        self.calls.append(("video", (step, name, video.frames.shape, video.fps)))
 
     def image(self, step: int, name: str, image: NDArray[np.uint8]) -> None:
         self.calls.append(("image", (step, name, image.shape)))

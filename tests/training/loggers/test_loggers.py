@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from reverie.errors import ConfigError
-from reverie.training.loggers import LOGGERS, Logger, Loggers, make_logger
+from reverie.training.loggers import LOGGERS, Logger, Loggers, Video, make_logger
 from tests.helpers.trackers import FRAMES, Recorder, open_loggers
 
 
@@ -47,6 +47,22 @@ def test_logger_with_scalars_alone_is_enough(tmp_path: Path) -> None:
     loggers.image(1, "i", FRAMES[0])
     loggers.close("finished")
     assert (rows, messages) == ([(1, {"x": 2})], [])
+
+
+def test_loggers_video_is_encoded_once(tmp_path: Path) -> None:
+    class Gifs(Recorder):
+        def video(self, step: int, name: str, video: Video) -> None:
+            gifs.append(video.gif)
+
+    class More(Gifs):
+        name = "more"
+
+    gifs: list[bytes] = []
+    loggers, _ = open_loggers([Gifs(), More()], tmp_path)
+    loggers.video(1, "v", FRAMES, 15)
+    assert gifs[0] is gifs[1] and gifs[0].startswith(b"GIF89a")
+    loggers.video(2, "v", FRAMES, 15, gif=b"GIF of before")
+    assert gifs[2:] == [b"GIF of before"] * 2
 
 
 def test_loggers_one_that_raises_is_left_out_after_one_message(tmp_path: Path) -> None:

@@ -9,6 +9,8 @@ from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from reverie.training.loggers.video import Video
+
 Status = Literal["finished", "interrupted", "failed"]
 """How a run ended."""
 
@@ -63,8 +65,8 @@ class Logger(Protocol):
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Log metrics by name at an agent step. Names that begin with `pretraining/` are counted in updates."""
 
-    def video(self, step: int, name: str, frames: NDArray[np.uint8], fps: float) -> None:
-        """Log a video, uint8 [T, H, W, 3]."""
+    def video(self, step: int, name: str, video: Video) -> None:
+        """Log a video."""
 
     def image(self, step: int, name: str, image: NDArray[np.uint8]) -> None:
         """Log a picture, uint8 [H, W, 3]."""

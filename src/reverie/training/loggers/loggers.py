@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from reverie.runs.atomic_io import Unreadable, parse_json, read_whole, to_json, write_whole
 from reverie.training.loggers.logger import Logger, RunInfo, Status
 from reverie.training.loggers.registry import make_logger
+from reverie.training.loggers.video import Video
 
 TRACKERS_FILE = "trackers.json"
 _MAX_BYTES = 1 << 20
@@ -81,9 +82,10 @@ class Loggers:
 
         self._for_each(send)
 
-    def video(self, step: int, name: str, frames: NDArray[np.uint8], fps: float) -> None:
-        """Send a video, uint8 [T, H, W, 3]."""
-        self._send_once(step, name, lambda logger: logger.video(step, name, frames, fps))
+    def video(self, step: int, name: str, frames: NDArray[np.uint8], fps: float, gif: bytes | None = None) -> None:
+        """Send a video, uint8 [T, H, W, 3]; `gif` is the content of its file, if it was encoded before."""
+        video = Video(frames, fps, gif)
+        self._send_once(step, name, lambda logger: logger.video(step, name, video))
 
     def image(self, step: int, name: str, image: NDArray[np.uint8]) -> None:
         """Send a picture, uint8 [H, W, 3]."""

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reverie.training.loggers.gif import encode_gif
 from reverie.training.loggers.logger import Logger, RunInfo, Status
+from reverie.training.loggers.video import Video
 
 _STATUS: dict[Status, str] = {"finished": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
 _BATCH = 100
@@ -53,11 +53,11 @@ class MlflowLogger(Logger):
         metrics = [self._mlflow.entities.Metric(name, value, now, step) for name, value in values.items()]
         self._client.log_batch(self._id, metrics=metrics)
 
-    def video(self, step: int, name: str, frames: NDArray[np.uint8], fps: float) -> None:
+    def video(self, step: int, name: str, video: Video) -> None:
         """Save a GIF as the artifact `videos/NAME/STEP.gif`."""
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / f"{step:09d}.gif"
-            file.write_bytes(encode_gif(frames, fps))
+            file.write_bytes(video.gif)
             self._client.log_artifact(self._id, str(file), f"videos/{name}")
 
     def image(self, step: int, name: str, image: NDArray[np.uint8]) -> None:

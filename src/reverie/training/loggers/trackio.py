@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reverie.training.loggers.gif import encode_gif
 from reverie.training.loggers.logger import Logger, RunInfo, Status
+from reverie.training.loggers.video import Video
 
 
 class TrackioLogger(Logger):
@@ -42,11 +42,11 @@ class TrackioLogger(Logger):
         """Log a row."""
         self._run.log(dict(values), step=step)
 
-    def video(self, step: int, name: str, frames: NDArray[np.uint8], fps: float) -> None:
+    def video(self, step: int, name: str, video: Video) -> None:
         """Log an animated GIF."""
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "video.gif"
-            file.write_bytes(encode_gif(frames, fps))
+            file.write_bytes(video.gif)
             self._run.log({name: self._trackio.Video(file)}, step=step)
 
     def image(self, step: int, name: str, image: NDArray[np.uint8]) -> None:

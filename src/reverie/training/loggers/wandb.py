@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reverie.training.loggers.gif import encode_gif
 from reverie.training.loggers.logger import Logger, RunInfo, Status
+from reverie.training.loggers.video import Video
 
 _EXIT_CODES: dict[Status, int] = {"finished": 0, "failed": 1, "interrupted": 255}
 
@@ -45,9 +45,9 @@ class WandbLogger(Logger):
         """Log a row over `step`, or over `updates` in pretraining."""
         self._log(step, values)
 
-    def video(self, step: int, name: str, frames: NDArray[np.uint8], fps: float) -> None:
+    def video(self, step: int, name: str, video: Video) -> None:
         """Log an animated GIF."""
-        self._log(step, {name: self._wandb.Video(io.BytesIO(encode_gif(frames, fps)), format="gif")})
+        self._log(step, {name: self._wandb.Video(io.BytesIO(video.gif), format="gif")})
 
     def image(self, step: int, name: str, image: NDArray[np.uint8]) -> None:
         """Log a PNG."""
