@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +14,26 @@ mlflow = pytest.importorskip("mlflow")
 pytest.importorskip("sqlalchemy")
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder for the database, whose tables take seconds to create, and the artifacts."""
+    return tmp_path_factory.mktemp("mlflow")
+
+
 @pytest.fixture(autouse=True)
-def database(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
-    monkeypatch.chdir(tmp_path)  # artifacts are stored here
+def database(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.chdir(folder)
     monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
     monkeypatch.delenv("MLFLOW_EXPERIMENT_NAME", raising=False)
-    mlflow.set_tracking_uri(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    mlflow.set_tracking_uri(f"sqlite:///{folder / 'mlflow.db'}")
     yield
     mlflow.set_tracking_uri(None)
 
 
 def the_run() -> Any:
     client = mlflow.MlflowClient()
-    [run] = client.search_runs([client.get_experiment_by_name("reverie").experiment_id])
+    experiment = client.get_experiment_by_name(os.environ.get("MLFLOW_EXPERIMENT_NAME", "reverie"))
+    [run] = client.search_runs([experiment.experiment_id])
     return run
 
 
@@ -54,7 +62,10 @@ def test_mlflow_resumed_run_continues_without_doubled_steps(tmp_path: Path) -> N
     assert json.loads(Path(config).read_text()) == CONFIG
 
 
-def test_mlflow_that_raises_is_left_out_until_the_run_is_resumed(tmp_path: Path) -> None:
+def test_mlflow_that_raises_is_left_out_until_the_run_is_resumed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "another")
     client, ids = mlflow.MlflowClient(), []
 
     def before(step: int) -> None:

@@ -44,6 +44,15 @@ def test_tensorboard_resumed_run_replaces_later_rows(tmp_path: Path) -> None:
     assert curve(tmp_path, "x") == [(10, 10), (20, 20), (25, 25), (30, 31)]
 
 
+def test_tensorboard_resumed_amid_pretraining_has_each_update_once(tmp_path: Path) -> None:
+    for resumed_at in (None, 50):  # steps do not advance while updates do
+        loggers, _ = open_loggers(["tensorboard"], tmp_path, resumed_at)
+        for update in (20, 40, 60, 80):
+            loggers.scalars(update, {"pretraining/kl": update})
+        loggers.close("interrupted")
+    assert curve(tmp_path, "pretraining/kl") == [(20, 20), (40, 40), (60, 60), (80, 80)]
+
+
 def test_tensorboard_video_is_an_animated_gif_of_the_same_frames(tmp_path: Path) -> None:
     loggers, _ = open_loggers(["tensorboard"], tmp_path)
     frames = np.zeros((5, 12, 16, 3), np.uint8)

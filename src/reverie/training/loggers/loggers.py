@@ -65,8 +65,8 @@ class Loggers:
             if tracker_id is not None and not _ID.fullmatch(tracker_id):
                 raise ValueError(f"The tracker's id {tracker_id!r} has other characters than letters, digits, '_-.'")
             progress.id = tracker_id
-            if logger.discards_later_rows:
-                progress.steps = {}
+            if logger.discards_later_rows and run.resumed_at is not None:
+                progress.steps = {metric: min(step, run.resumed_at) for metric, step in progress.steps.items()}
 
         self._for_each(open_one)
         self._save()
