@@ -1,7 +1,7 @@
 """The set of a run's loggers: who gets what after a failure or a resume."""
 
-import errno
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -183,19 +183,16 @@ def test_loggers_id_with_other_characters_ends_the_logger(tmp_path: Path) -> Non
     assert message.startswith("Logger recorder failed (The tracker's id '../x' has")
 
 
-def test_loggers_file_that_cannot_be_written_is_one_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_loggers_file_that_cannot_be_written_is_one_message(tmp_path: Path) -> None:
     recorder = Recorder()
     loggers, messages = open_loggers([recorder], tmp_path)
-
-    def full(*_: Any) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr("reverie.training.loggers.loggers.write_whole", full)
+    (tmp_path / "trackers.json").unlink()
+    (tmp_path / "trackers.json").mkdir()
     loggers.scalars(1, {"x": 1})
     loggers.scalars(2, {"x": 2})
     assert [step for step, _ in recorder.rows] == [1, 2]
     [message] = messages
-    assert message.startswith("Cannot write ") and "(No space left on device)" in message
+    assert message.startswith("Cannot write ") and "(Is a directory)" in message
 
 
 def test_make_logger_unknown_name_lists_the_known_ones() -> None:
@@ -207,7 +204,7 @@ def test_make_logger_unknown_name_lists_the_known_ones() -> None:
 def test_make_logger_missing_package_names_the_extra(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(__import__("sys").modules, name, None)
+    monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(ConfigError, match=rf"pip install 'reverie\[{name}\]'") as caught:
         Loggers([name], tmp_path, print)
     assert len(str(caught.value)) <= 160
