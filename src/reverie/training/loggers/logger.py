@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from reverie.training.loggers.video import Video
 
 Status = Literal["finished", "interrupted", "failed"]
-"""How a run ended."""
+"""End of a run."""
 
 
 @dataclass(frozen=True)

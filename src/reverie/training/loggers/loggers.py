@@ -1,4 +1,4 @@
-"""All loggers of a run, and the file that remembers what they have."""
+"""The loggers of a run, and the file with what each of them has."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence

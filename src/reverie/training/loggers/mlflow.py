@@ -65,7 +65,7 @@ class MlflowLogger(Logger):
         self._client.log_image(self._id, image, key=name, step=step, synchronous=True)
 
     def close(self, status: Status) -> None:
-        """Set how the run ended."""
+        """Set the status of the run."""
         self._client.set_terminated(self._id, _STATUS[status])
 
 
