@@ -13,9 +13,9 @@ import pytest
 import tomlkit
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reverie.runs.launches import read_about
 
 import reverie
+from reverie.acting import AgentPolicy
 from reverie.agents import load_agent
 from reverie.analysis.runs import read_run
 from reverie.config import load_config
@@ -25,6 +25,7 @@ from reverie.runs.atomic_io import dumps_checksummed
 from reverie.runs.checkpoints import read_checkpoint
 from reverie.runs.digest import digest
 from reverie.runs.metrics import read_metrics
+from reverie.runs.provenance import read_provenance
 from reverie.runs.verify import verify
 from reverie.training.failed_update import repeat
 from tests.helpers.untrusted_files import CHECKSUM, EXAMPLES, HOSTILE, little_memory, put, spoiled, spoiled_safetensors
@@ -151,7 +152,7 @@ def test_descriptions(run: Path, name: str, data: st.DataObject) -> None:
         path.write_text(toml(data.draw(spoiled(tomllib.loads(before.decode())))))
     else:
         path.write_bytes(json.dumps(data.draw(spoiled(json.loads(before)))).encode())
-    uses = [lambda: verify(run), lambda: read_run(run), lambda: read_about(run)]
+    uses = [lambda: verify(run), lambda: read_run(run), lambda: read_provenance(run / "about.json")]
     try:
         refused_or_done(*uses, lambda: load_config(run / "config.toml"))
     finally:

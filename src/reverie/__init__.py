@@ -17,8 +17,21 @@ if TYPE_CHECKING:
     from reverie.policy import Policy
     from reverie.training import train
     from reverie.training.callbacks import Callback, Stop
+    from reverie.training.evaluate_policy import evaluate_policy as evaluate
 
-__all__ = ["Callback", "Config", "Dreamer", "Policy", "Stop", "load", "make_env", "preset", "save", "train"]
+__all__ = [
+    "Callback",
+    "Config",
+    "Dreamer",
+    "Policy",
+    "Stop",
+    "evaluate",
+    "load",
+    "make_env",
+    "preset",
+    "save",
+    "train",
+]
 
 _HOMES = {
     "Callback": ("reverie.training.callbacks", "Callback"),
@@ -26,6 +39,7 @@ _HOMES = {
     "Dreamer": ("reverie.dreamer", "Dreamer"),
     "Policy": ("reverie.policy", "Policy"),
     "Stop": ("reverie.training.callbacks", "Stop"),
+    "evaluate": ("reverie.training.evaluate_policy", "evaluate_policy"),
     "load": ("reverie.agents", "load"),
     "make_env": ("reverie.envs", "make_env"),
     "preset": ("reverie.config", "preset"),

@@ -3,9 +3,10 @@
 import operator
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from reverie import kernels
 from reverie.config import Config, flatten, from_dict, to_dict
@@ -19,6 +20,7 @@ from reverie.envs.spaces import ActionAdapter, ObservationAdapter
 from reverie.errors import CheckpointError, ConfigError, EnvError
 from reverie.policy import Policy
 from reverie.runs.checkpoints import (
+    Shapes,
     Snapshot,
     read_checkpoint,
     restore_torch,
@@ -145,17 +147,21 @@ def load_agent(folder: Path | str, device: str | None = None) -> Agent:
         CheckpointError: if the folder is missing or damaged, or has settings of another version.
         ConfigError: if the device is not available.
     """
-    _, saved = read_checkpoint(Path(folder))
+
+    def check(state: dict[str, Any], shapes: Shapes) -> None:
+        try:
+            config = from_dict(state["config"])
+        except ConfigError as error:
+            raise CheckpointError(f"{folder} has settings of another version of reverie. {error}") from None
+        spec = EnvSpec.from_json(state["spec"])
+        _check_spaces(config, spec)
+        _check_sizes(config, spec, shapes["weights"])
+
+    _, saved = read_checkpoint(Path(folder), check=check)
     if device is not None:
         resolve_device(device)
     with validate_contents(folder):
-        try:
-            config = from_dict(saved.state["config"])
-        except ConfigError as error:
-            raise CheckpointError(f"{folder} has settings of another version of reverie. {error}") from None
-        spec = EnvSpec.from_json(saved.state["spec"])
-        _check_spaces(config, spec)
-        _check_sizes(config, spec, saved.tensors["weights"])
+        config, spec = from_dict(saved.state["config"]), EnvSpec.from_json(saved.state["spec"])
         agent = build_agent(config, spec, device=device)
         restore(agent, saved)
     return agent
@@ -217,14 +223,14 @@ def _check_spaces(config: Config, spec: EnvSpec) -> None:
         raise CheckpointError("The checkpoint's spaces are not those that its agent was trained on.")
 
 
-def _check_sizes(config: Config, spec: EnvSpec, weights: Mapping[str, Tensor]) -> None:
-    """Compare the sizes of weights with those of an agent, before memory is allocated for it."""
+def _check_sizes(config: Config, spec: EnvSpec, weights: Mapping[str, tuple[int, ...]]) -> None:
+    """Compare the sizes of weights with those of an agent, before memory is allocated for either."""
     deepest = max(value for path, value in flatten(config).items() if path.endswith(".layers"))
     if deepest <= len(weights):
         with torch.device("meta"):
             model = WorldModel(config.world_model, spec)
             actor_critic = ActorCritic(config.behavior, model.rssm.feat_size, spec.action)
         expected = nn.ModuleDict({"world_model": model, "actor_critic": actor_critic}).state_dict()
-        if {name: value.shape for name, value in expected.items()} == {name: w.shape for name, w in weights.items()}:
+        if {name: tuple(value.shape) for name, value in expected.items()} == weights:
             return
     raise CheckpointError("The checkpoint's weights do not have the sizes that its configuration says.")

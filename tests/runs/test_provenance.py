@@ -23,16 +23,16 @@ def test_each_start_is_noted_and_the_first_names_stay(tmp_path: Path) -> None:
     ]
     assert about["starts"][0]["torch"] == torch.__version__
     assert [(start["device"], start["precision"]) for start in about["starts"]] == [("cpu", "fp32"), ("cpu", "bf16")]
-    assert about == read_provenance(tmp_path)
+    assert read_provenance(tmp_path / "about.json") == ("atari", "no-gru-norm", tuple(about["starts"]))
 
 
 def test_a_damaged_note_is_written_anew(tmp_path: Path) -> None:
     for damaged in ("{", "[]", '{"starts": 3}'):
         (tmp_path / "about.json").write_text(damaged)
         record_launch(tmp_path, Launch("atari"), 7, FP32)
-        about = read_provenance(tmp_path)
-        assert [start["step"] for start in about["starts"]] == [7]
-        assert about["preset"] == "atari"
+        about = read_provenance(tmp_path / "about.json")
+        assert [start["step"] for start in about.starts] == [7]
+        assert about.preset == "atari"
 
 
 def test_a_run_is_described(tmp_path: Path) -> None:
@@ -40,7 +40,7 @@ def test_a_run_is_described(tmp_path: Path) -> None:
     for steps in (60, 70):
         settings["steps"] = steps
         reverie.train("CartPole-v1", "debug", logdir=tmp_path, variant="no-gru-norm", resume=True, **settings)
-    about = read_provenance(tmp_path)
-    assert (about["preset"], about["variant"]) == ("debug", "no-gru-norm")
-    assert [start["step"] for start in about["starts"]] == [0, 60]
+    about = read_provenance(tmp_path / "about.json")
+    assert (about.preset, about.variant) == ("debug", "no-gru-norm")
+    assert [start["step"] for start in about.starts] == [0, 60]
     assert load_config(tmp_path / "config.toml").world_model.rssm.gru_layer_norm is False

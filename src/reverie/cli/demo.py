@@ -46,15 +46,16 @@ def run(argv: list[str]) -> None:
     announce(config.env.name, PRESET, folder, config, base)
     started = time.monotonic()
 
-    from reverie.training import Launch, evaluate_run, train_config
+    from reverie.training import Launch, train_config
+    from reverie.training.evaluate_policy import evaluate_policy
 
     agent = train_config(config, folder, origin=Launch(PRESET, command=typed("demo", argv)))
     console().print("Evaluating the trained agent ...")
-    scores = evaluate_run(folder, command.episodes)
+    scores = evaluate_policy(folder, episodes=command.episodes)
     console().print("Drawing ...")
     pictures = _draw(folder, bool(agent.world_model.decoder.keys.images))
     print_returns(folder)
-    console().print(_summary(config, folder, scores["mean"], pictures, time.monotonic() - started))
+    console().print(_summary(config, folder, scores.mean, pictures, time.monotonic() - started))
 
 
 def _draw(folder: Path, has_images: bool) -> dict[str, Path]:

@@ -44,6 +44,7 @@ class Atari(gymnasium.Env[Image, np.int64]):
         image_size: height and width of the image.
         mode: game mode of the console, where the default is not wanted.
         difficulty: its difficulty switch, likewise.
+        render_mode: `human` opens the emulator's window; `rgb_array` lets `render` return the screen.
 
     Source: `common/envs.py:Atari` of the release, and Gym 0.18's `AtariPreprocessing`.
     """
@@ -59,6 +60,7 @@ class Atari(gymnasium.Env[Image, np.int64]):
         image_size: tuple[int, int] = (64, 64),
         mode: int | None = None,
         difficulty: int | None = None,
+        render_mode: str | None = None,
     ) -> None:
         import ale_py
         from ale_py import roms
@@ -66,6 +68,9 @@ class Atari(gymnasium.Env[Image, np.int64]):
         ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
         self._ale = ale_py.ALEInterface()
         self._state_class = ale_py.ALEState
+        self.render_mode = render_mode
+        self.metadata = {"render_modes": ["human", "rgb_array"], "render_fps": 60 // action_repeat}
+        self._ale.setBool("display_screen", render_mode == "human")
         self._ale.setFloat("repeat_action_probability", 0.0)
         rom = roms.get_rom_path(game)
         if rom is None:
@@ -120,6 +125,10 @@ class Atari(gymnasium.Env[Image, np.int64]):
         self._grab_screen(self._pooled)
         self._pool()
         return self._image(), float(reward), False, False, {}
+
+    def render(self) -> Image | None:
+        """Return the console's screen [H, 160, 3] in render mode `rgb_array`."""
+        return np.asarray(self._ale.getScreenRGB(), np.uint8) if self.render_mode == "rgb_array" else None
 
     def save_state(self) -> dict[str, NDArray[np.uint8]]:
         """Everything that decides what happens next: emulator and its random generator, screens, `np_random`."""

@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import inspect
 import warnings
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -11,6 +12,7 @@ from typing import Any
 import cv2
 import gymnasium
 import numpy as np
+from gymnasium.wrappers import TimeLimit
 
 from reverie.config import EnvConfig
 from reverie.envs import atari, minatar
@@ -18,6 +20,7 @@ from reverie.envs.atari import Atari
 from reverie.envs.catalog import find_spec, install_hint
 from reverie.envs.minatar import MinAtar
 from reverie.envs.process_worker import IS_SUPPORTED, ProcessWorker
+from reverie.envs.repeat import RepeatAction
 from reverie.envs.restarting_worker import RestartingWorker
 from reverie.envs.spaces import env_name
 from reverie.envs.step_wrapper import StepWrapper
@@ -70,6 +73,47 @@ def make_env(config: EnvConfig, seed: int, factory: EnvFactory | None = None, re
         env = VectorEnv(workers, config.action_repeat)
         stack.pop_all()
     return env
+
+
+def make_gym_env(
+    config: EnvConfig, factory: EnvFactory | None = None, render_mode: str | None = None
+) -> gymnasium.Env[Any, Any]:
+    """Create one environment as a plain `gymnasium.Env`, with the action repeat and time limit of a configuration.
+
+    Args:
+        config: which environment, and the settings of an agent step.
+        factory: creates the environment in place of `config.name`.
+        render_mode: Gymnasium's, `human` or `rgb_array`.
+
+    Raises:
+        EnvError: as `make_env`, and if the environment does not have that render mode.
+    """
+    if factory is None:
+        env, repeat = _from_name(config, render_mode)
+    else:
+        env, repeat = _from_factory(_with_render_mode(factory, render_mode)), config.action_repeat
+    modes = env.metadata.get("render_modes") or [env.render_mode]
+    if render_mode is not None and (env.render_mode != render_mode or render_mode not in modes):
+        raise EnvError(
+            f"{env_name(env)} has no render mode {render_mode}. It cannot be shown. Let its class take render_mode, "
+            "and list it in metadata['render_modes']."
+        )
+    # Atari games, ale-py's own too, repeat actions themselves.
+    is_atari = env.spec is not None and env.spec.entry_point == atari.ENTRY_POINT
+    if repeat > 1 and not is_atari:
+        env = RepeatAction(env, repeat)
+    return TimeLimit(env, config.time_limit) if config.time_limit else env
+
+
+def _with_render_mode(factory: EnvFactory, render_mode: str | None) -> EnvFactory:
+    make: Callable[..., gymnasium.Env[Any, Any]] = factory
+    if render_mode is None:
+        return factory
+    try:
+        inspect.signature(make).bind(render_mode=render_mode)
+    except (TypeError, ValueError):  # it may have one already
+        return factory
+    return functools.wraps(factory)(lambda: make(render_mode=render_mode))
 
 
 def env_spec(config: EnvConfig, factory: EnvFactory | None = None) -> EnvSpec:
@@ -176,21 +220,22 @@ def _from_factory(factory: EnvFactory) -> gymnasium.Env[Any, Any]:
     return env
 
 
-def _from_name(config: EnvConfig) -> tuple[gymnasium.Env[Any, Any], int]:
+def _from_name(config: EnvConfig, render_mode: str | None = None) -> tuple[gymnasium.Env[Any, Any], int]:
     """Return the environment of an id and how often its wrapper repeats actions; Atari games repeat them themselves."""
     spec = find_spec(config.name)
     if spec.entry_point == atari.ENTRY_POINT:
-        return _atari(config, spec), 1
+        return _atari(config, spec, render_mode), 1
     if spec.entry_point == minatar.ENTRY_POINT:
         game, minimal = spec.kwargs["game"], spec.kwargs["use_minimal_action_set"]
-        return MinAtar(game, minimal, config.image_size), config.action_repeat
+        return MinAtar(game, minimal, config.image_size, render_mode), config.action_repeat
     # env.time_limit replaces the registered limit; -1 removes that.
     limit = -1 if config.time_limit else None
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
             # Returned values are checked by `StepWrapper`, with better messages.
-            env = gymnasium.make(spec, max_episode_steps=limit, disable_env_checker=True)
+            options = {} if render_mode is None else {"render_mode": render_mode}
+            env = gymnasium.make(spec, limit, disable_env_checker=True, **options)
     except Exception as error:
         hint = install_hint(spec)
         advice = f" Type: {hint}" if hint else ""
@@ -198,7 +243,7 @@ def _from_name(config: EnvConfig) -> tuple[gymnasium.Env[Any, Any], int]:
     return env, config.action_repeat
 
 
-def _atari(config: EnvConfig, spec: gymnasium.envs.registration.EnvSpec) -> Atari:
+def _atari(config: EnvConfig, spec: gymnasium.envs.registration.EnvSpec, render_mode: str | None) -> Atari:
     if spec.namespace != "ALE" and spec.version in (0, 4):
         game = spec.name.removesuffix("NoFrameskip")
         raise EnvError(
@@ -215,4 +260,5 @@ def _atari(config: EnvConfig, spec: gymnasium.envs.registration.EnvSpec) -> Atar
         image_size=config.image_size,
         mode=spec.kwargs.get("mode"),
         difficulty=spec.kwargs.get("difficulty"),
+        render_mode=render_mode,
     )

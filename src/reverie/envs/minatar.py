@@ -53,11 +53,20 @@ class MinAtar(gymnasium.Env[Image, np.int64]):
         game: the package's name of it, for example `space_invaders`.
         minimal_actions: only the actions that have an effect in this game (ids ending in -v1), not all 6 (-v0).
         image_size: height and width of the image.
+        render_mode: `rgb_array` lets `render` return the image, enlarged.
     """
 
-    def __init__(self, game: str, minimal_actions: bool = True, image_size: tuple[int, int] = (64, 64)) -> None:
+    def __init__(
+        self,
+        game: str,
+        minimal_actions: bool = True,
+        image_size: tuple[int, int] = (64, 64),
+        render_mode: str | None = None,
+    ) -> None:
         from minatar import Environment
 
+        self.metadata = {"render_modes": ["rgb_array"], "render_fps": 15}
+        self.render_mode = render_mode if render_mode == "rgb_array" else None
         self._game = Environment(game)
         self._actions = self._game.minimal_action_set() if minimal_actions else list(range(self._game.num_actions()))
         rows, columns, channels = self._game.state_shape()
@@ -84,6 +93,10 @@ class MinAtar(gymnasium.Env[Image, np.int64]):
         """One frame; `truncated` is always False."""
         reward, done = self._game.act(self._actions[action])
         return self._image(), float(reward), bool(done), False, {}
+
+    def render(self) -> Image | None:
+        """Return the image, each pixel as 5x5, in render mode `rgb_array`."""
+        return self._image().repeat(5, 0).repeat(5, 1) if self.render_mode == "rgb_array" else None
 
     def save_state(self) -> dict[str, NDArray[Any]]:
         """Everything that decides what happens next: the game's attributes, what sticks, and the random generator."""

@@ -6,28 +6,31 @@ it ends when its connection to the learner does.
 
 Messages are pickled and exchanged between processes of one run only. The first one holds the functions that create the
 environments; its reply, their spec. Each following one is a method of `SyncWorker` and its arguments. A reply is the
-result, or an error's message and traceback.
+result, or an error's message and traceback. Actions and steps are in memory that both processes map.
 """
 
 import contextlib
+import mmap
 import os
 import pickle
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import traceback
 import warnings
 from collections.abc import Mapping, Sequence
 from multiprocessing.connection import Connection
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 import cloudpickle  # type: ignore[import-untyped]
 import cv2
+import numpy as np
 
 from reverie.envs.workers import Answer, EnvBuilder, SyncWorker, Worker
 from reverie.errors import EnvError
-from reverie.specs import Array, EnvSpec
+from reverie.specs import Array, EnvSpec, Step
 
 IS_SUPPORTED = hasattr(os, "fork")
 """True on POSIX systems, where file descriptors can be handed to a new process."""
@@ -35,7 +38,7 @@ IS_SUPPORTED = hasattr(os, "fork")
 _SINGLE_THREAD = {
     name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 }
-_PROGRAM = "import sys; sys.path[:] = {path!r}; from reverie.envs.process_worker import main; main({file_descriptor})"
+_PROGRAM = "import sys; sys.path[:] = {path!r}; from reverie.envs.process_worker import main; main({files})"
 _CLOSE_SECONDS = 5.0
 
 
@@ -61,12 +64,13 @@ class ProcessWorker(Worker):
                 "everything inside the function, or set env.parallel to False."
             ) from error
         here, there = socket.socketpair()
+        self._memory_file = _open_memory_file()
         with there:
-            path = [folder or os.getcwd() for folder in sys.path]
+            path, files = [folder or os.getcwd() for folder in sys.path], [there.fileno(), self._memory_file.fileno()]
             self._process = subprocess.Popen(
-                [sys.executable, "-c", _PROGRAM.format(path=path, file_descriptor=there.fileno())],
+                [sys.executable, "-c", _PROGRAM.format(path=path, files=files)],
                 stdin=subprocess.PIPE,
-                pass_fds=[there.fileno()],
+                pass_fds=files,
                 start_new_session=True,
                 env={**os.environ, **_SINGLE_THREAD},
             )
@@ -75,21 +79,25 @@ class ProcessWorker(Worker):
 
     def wait_ready(self) -> EnvSpec:  # noqa: D102
         spec: EnvSpec = self._receive()
+        with self._memory_file:
+            self._shared = map_steps(spec, self.num_envs, self._memory_file.fileno())
         self._timeout = self._step_timeout or None
         return spec
 
     def send(self, method: Literal["reset", "step"], argument: Array) -> None:  # noqa: D102
-        self._send(pickle.dumps((method, argument)))
+        if method == "step":
+            self._shared["action"][:] = argument
+        self._send(pickle.dumps((method, argument if method == "reset" else None)))
 
     def receive(self) -> Answer:  # noqa: D102
-        rows, infos, dropped = self._receive()
+        count, infos, dropped = self._receive()
         if dropped:
             warnings.warn(
                 f"Entries of info cannot be pickled ({', '.join(dropped)}). They are dropped. "
                 "Convert them to numbers, or set env.parallel to False.",
                 stacklevel=2,
             )
-        return rows, infos
+        return {key: rows[:count] for key, rows in self._shared.items() if key != "action"}, infos
 
     def call(self, index: int, method: str, *args: Any) -> Any:  # noqa: D102
         self._send(pickle.dumps(("call", index, method, *args)))
@@ -98,6 +106,7 @@ class ProcessWorker(Worker):
     def close(self) -> None:
         """Close the environments and end the process."""
         self._pipe.close()
+        self._memory_file.close()
         try:
             self._process.wait(_CLOSE_SECONDS)
         except subprocess.TimeoutExpired:
@@ -137,21 +146,41 @@ class ProcessWorker(Worker):
         return f"killed by signal {-code}" if code < 0 else f"exit status {code}"
 
 
-def main(file_descriptor: int) -> None:
-    """Serve environments on the connection with this file descriptor, until it closes."""
+def map_steps(spec: EnvSpec, num_envs: int, file_descriptor: int) -> Step:
+    """Return arrays `[n, …]` for every entry of a step, `action` included, in the memory of a file."""
+    offsets, size = [], 0
+    for entry in spec.step.values():
+        offsets.append(size)
+        size += -(-num_envs * entry.size * np.dtype(entry.dtype).itemsize // 64) * 64  # aligned
+    os.ftruncate(file_descriptor, size)
+    memory = mmap.mmap(file_descriptor, size)
+    entries = zip(spec.step.items(), offsets, strict=True)
+    return {key: np.ndarray((num_envs, *entry.shape), entry.dtype, memory, start) for (key, entry), start in entries}
+
+
+def _open_memory_file() -> IO[bytes]:
+    if hasattr(os, "memfd_create"):
+        return open(os.memfd_create("reverie"), "r+b", buffering=0)
+    return tempfile.TemporaryFile(buffering=0)
+
+
+def main(files: tuple[int, int]) -> None:
+    """Serve environments on a connection and shared memory, given as file descriptors, until the connection closes."""
     cv2.setNumThreads(0)
     threading.Thread(target=_exit_with_parent, daemon=True).start()
-    pipe = Connection(file_descriptor)
+    pipe = Connection(files[0])
     with contextlib.ExitStack() as stack, contextlib.suppress(EOFError, OSError):
-        worker: SyncWorker | None = None
+        server: _Server | None = None
         while True:
             request = pipe.recv_bytes()
             try:
-                if worker is None:
+                if server is None:
                     worker = stack.enter_context(contextlib.closing(SyncWorker(pickle.loads(request))))
+                    server = _Server(worker, files[1])
                     result: Any = worker.wait_ready()
                 else:
-                    result = _call(worker, *pickle.loads(request))
+                    method, *args = pickle.loads(request)
+                    result = getattr(server, method)(*args)
                 reply = pickle.dumps((result, None))
             except Exception as error:
                 text = f"The environment's worker process failed: {type(error).__name__}: {error}."
@@ -167,12 +196,27 @@ def _exit_with_parent() -> None:
     os._exit(1)
 
 
-def _call(worker: SyncWorker, method: str, *args: Any) -> Any:
-    if method == "call":
-        return worker.call(*args)
-    rows, infos = getattr(worker, method)(*args)
-    dropped: dict[str, None] = {}
-    return rows, {index: _keep_picklable(info, dropped) for index, info in infos.items()}, list(dropped)
+class _Server:
+    """Environments whose steps are written to shared memory."""
+
+    def __init__(self, worker: SyncWorker, file_descriptor: int) -> None:
+        self._shared = map_steps(worker.wait_ready(), worker.num_envs, file_descriptor)
+        self._worker = worker
+        self.call = worker.call
+
+    def reset(self, mask: Array) -> Any:
+        return self._share(self._worker.reset(mask))
+
+    def step(self, _: None) -> Any:
+        return self._share(self._worker.step(self._shared["action"]))
+
+    def _share(self, answer: Answer) -> Any:
+        rows, infos = answer
+        count = len(rows["reward"])
+        for key, values in rows.items():
+            self._shared[key][:count] = values
+        dropped: dict[str, None] = {}
+        return count, {index: _keep_picklable(info, dropped) for index, info in infos.items()}, list(dropped)
 
 
 def _keep_picklable(info: Mapping[Any, Any], dropped: dict[str, None], prefix: str = "") -> dict[Any, Any]:

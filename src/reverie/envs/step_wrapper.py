@@ -173,7 +173,7 @@ class StepWrapper:
         self._guard(lambda: env.load_state(state))
         loaded = self._save_own_state(env)
         if loaded.keys() != state.keys() or any((loaded[name] != state[name]).any() for name in state):
-            raise self._error("save_state does not return the state that load_state was given")
+            raise self._error("save_state does not return what load_state was given")
 
     def _guard(self, call: Callable[[], Any]) -> Any:
         try:

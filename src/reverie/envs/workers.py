@@ -13,7 +13,7 @@ from reverie.specs import Array, EnvSpec
 EnvBuilder = Callable[[], StepWrapper]
 """Function that creates one environment; sent to worker processes by cloudpickle."""
 Rows = dict[str, Any]
-"""Entries of a step by key, each an array or a list with one row for each environment."""
+"""Entries of a step by key, each with a row for each environment, as an array or a list."""
 Answer = tuple[Rows, dict[int, dict[str, Any]]]
 """Rows of the environments that were reset or stepped; the `info` of each whose episode ended, by its index."""
 
@@ -73,13 +73,14 @@ class SyncWorker(Worker):
 
     def reset(self, mask: Array) -> Answer:
         """Reset the environments in the mask `[n]`."""
-        return _stack([self._envs[index].reset() for index in np.flatnonzero(mask)]), {}
+        steps = [self._envs[index].reset() for index in np.flatnonzero(mask)]
+        return {key: [step[key] for step in steps] for key in steps[0]}, {}
 
     def step(self, actions: Array) -> Answer:
         """Step all environments with actions `[n, A]`."""
-        rows = _stack([env.step(action) for env, action in zip(self._envs, actions, strict=True)])
-        ended = rows["is_last"]
-        return rows, {index: dict(env.last_info) for index, env in enumerate(self._envs) if ended[index]}
+        steps = [env.step(action) for env, action in zip(self._envs, actions, strict=True)]
+        infos = {index: dict(self._envs[index].last_info) for index, step in enumerate(steps) if step["is_last"]}
+        return {key: [step[key] for step in steps] for key in steps[0]}, infos
 
     def call(self, index: int, method: str, *args: Any) -> Any:  # noqa: D102
         return getattr(self._envs[index], method)(*args)
@@ -87,9 +88,3 @@ class SyncWorker(Worker):
     def close(self) -> None:  # noqa: D102
         for env in self._envs:
             env.close()
-
-
-def _stack(steps: list[Rows]) -> Rows:
-    """Stack arrays; numbers stay in lists, which are pickled faster."""
-    rows = {key: [step[key] for step in steps] for key in steps[0]}
-    return {key: np.array(values) if isinstance(values[0], np.ndarray) else values for key, values in rows.items()}

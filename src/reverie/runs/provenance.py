@@ -1,7 +1,8 @@
-"""`about.json` of a run: what it was called, and every time that it was started, for whoever repeats it."""
+"""The launches of a run: preset and variant, and each start with its command, versions and machine."""
 
 import json
 import platform
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,12 +13,11 @@ from reverie.config import Config
 from reverie.devices import device_name, precision_name, resolve_device, resolve_dtype
 from reverie.provenance import commit, cpu_name, reverie_version
 from reverie.runs.atomic_io import atomic_path, dumps_checksummed
-
-ABOUT = "about.json"
+from reverie.runs.layout import RunPaths
 
 
 class Launch(NamedTuple):
-    """Where a configuration came from."""
+    """A start of a run, as it was asked for."""
 
     preset: str | None = None
     variant: str | None = None
@@ -28,44 +28,64 @@ class Launch(NamedTuple):
 UNNAMED = Launch()
 
 
-def read_provenance(run: Path) -> dict[str, Any]:
-    """The content of a run's `about.json`; empty where there is none that can be read."""
+class Provenance(NamedTuple):
+    """Content of a run's `about.json`."""
+
+    preset: str | None = None
+    variant: str | None = None
+    starts: tuple[Mapping[str, Any], ...] = ()
+    """Time, step, command, commit and machine of each start."""
+
+
+def read_provenance(path: Path) -> Provenance:
+    """Read an `about.json`. What is missing or damaged in it is left out."""
     try:
-        about = json.loads((run / ABOUT).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return about if isinstance(about, dict) else {}
+        about = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        about = None
+    if not isinstance(about, dict):
+        return Provenance()
+    preset, variant = (
+        name if isinstance(name, str) and name else None for name in (about.get("preset"), about.get("variant"))
+    )
+    starts = about.get("starts")
+    kept = [start for start in starts if isinstance(start, dict)] if isinstance(starts, list) else []
+    return Provenance(preset, variant, tuple(kept))
 
 
-def recorded_names(run: Path, origin: Launch = UNNAMED) -> tuple[str | None, str | None]:
-    """Return the names of preset and variant that a run was first given; those of `origin` where it has none."""
-    about = read_provenance(run)
-    return about.get("preset") or origin.preset, about.get("variant") or origin.variant
+def recorded_names(run: Path, launch: Launch = UNNAMED) -> tuple[str | None, str | None]:
+    """Return the preset and variant that a run was first given; those of `launch` where it has none."""
+    saved = read_provenance(RunPaths(run).provenance_path)
+    return saved.preset or launch.preset, saved.variant or launch.variant
 
 
-def record_launch(run: Path, origin: Launch, step: int, config: Config) -> None:
+def record_launch(run: Path, launch: Launch, step: int, config: Config) -> None:
     """Add a start to a run's `about.json`. A resumed run keeps the names that it was first given.
 
     Args:
         run: its folder.
-        origin: preset and variant, and the command that starts it now.
-        step: agent steps that the run has behind it.
+        launch: preset, variant and command.
+        step: agent steps of the run so far.
         config: of the start, for the device and the precision that `auto` means on it.
     """
-    about = read_provenance(run)
-    preset, variant = recorded_names(run, origin)
-    starts = about.get("starts", [])
-    about = {
-        "preset": preset,
-        "variant": variant,
-        "starts": [*(starts if isinstance(starts, list) else []), _start(origin, step, config)],
+    path = RunPaths(run).provenance_path
+    preset, variant = recorded_names(run, launch)
+    start = {
+        "time": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "step": step,
+        "command": launch.command,
+        "reverie": reverie_version(),
+        "commit": commit(),
+        "python": platform.python_version(),
+        **runtime(config),
     }
-    with atomic_path(run / ABOUT) as temporary:
+    about = {"preset": preset, "variant": variant, "starts": [*read_provenance(path).starts, start]}
+    with atomic_path(path) as temporary:
         temporary.write_bytes(dumps_checksummed(about))
 
 
 def runtime(config: Config) -> dict[str, Any]:
-    """What must be the same for the same bits."""
+    """Return the conditions of bit-identical results."""
     device = resolve_device(config.training.device)
     return {
         "torch": torch.__version__,
@@ -77,25 +97,13 @@ def runtime(config: Config) -> dict[str, Any]:
 
 
 def runtime_changes(before: dict[str, Any], now: dict[str, Any]) -> str:
-    """In what a run computes otherwise than at a checkpoint, in a sentence; empty if in nothing."""
+    """Return a sentence that names the conditions which differ from a checkpoint's; empty if none does."""
     changed = [
         f"{name} {before[name]} before, {value} now" for name, value in now.items() if before.get(name, value) != value
     ]
     if not changed:
         return ""
     return (
-        f"This part of the run computes otherwise than the one before ({'; '.join(changed)}): it goes on with "
-        "everything, but not bit for bit as it would have."
+        f"Runtime changed since the checkpoint ({'; '.join(changed)}). State is restored; results will not be "
+        "bit-identical."
     )
-
-
-def _start(origin: Launch, step: int, config: Config) -> dict[str, Any]:
-    return {
-        "time": datetime.now().astimezone().isoformat(timespec="seconds"),
-        "step": step,
-        "command": origin.command,
-        "reverie": reverie_version(),
-        "commit": commit(),
-        "python": platform.python_version(),
-        **runtime(config),
-    }

@@ -15,7 +15,7 @@ from reverie.devices import resolve_device
 from reverie.envs import EnvFactory, make_env
 from reverie.replay import ReplayBuffer
 from reverie.runs.checkpoints import Checkpoints
-from reverie.runs.metrics import MetricsFile
+from reverie.runs.metrics_file import MetricsFile
 from reverie.runs.provenance import UNNAMED, Launch
 from reverie.runs.run_folder import RunFolder
 from reverie.shell import command_line
@@ -103,9 +103,10 @@ def build_trainer(
         display = Display.for_run(agent, state.counters, folder.path, launch, collector.frames_per_step, is_quiet)
         counters, metrics, log = state.counters, state.metrics, resources.enter_context(display).log
         resources.enter_context(Watchdog(metrics, log))
-        file = resources.enter_context(MetricsFile(folder.metrics))
+        file = MetricsFile(folder.metrics)
+        resources.callback(file.close)
         if resumed:
-            file.open(counters.rows, step=resumed[0], updates=counters.updates)
+            file.open_at(counters.rows, step=resumed[0], updates=counters.updates)
         else:
             file.open()
         outputs = Loggers(loggers, folder.path, log)

@@ -11,6 +11,7 @@ import torch
 from reverie.acting import AgentPolicy
 from reverie.config import EnvConfig
 from reverie.dreamer import Dreamer
+from reverie.dreamer.recurrent_policy import Mode
 from reverie.envs import EnvFactory, make_env
 from reverie.errors import EnvError
 from reverie.training.callbacks import Callback, EvaluationResult, Run
@@ -26,7 +27,8 @@ MAX_ENVS = 8
 """Environments of an evaluation."""
 
 
-def _to_standard_error(text: str) -> None:
+def report_to_standard_error(text: str) -> None:
+    """Print a sentence."""
     print(text, file=sys.stderr, flush=True)
 
 
@@ -38,9 +40,10 @@ def evaluate(
     factory: EnvFactory | None = None,
     stop: StopSignal | None = None,
     on_step: Callable[[], None] = lambda: None,
-    log: Callable[[str], None] = _to_standard_error,
+    log: Callable[[str], None] = report_to_standard_error,
+    mode: Mode = "mode",
 ) -> list[Episode]:
-    """Play episodes to their end with the mode of the actor; latent states are sampled.
+    """Play episodes to their end; latent states are sampled.
 
     Environments and samples are seeded by `seed` alone, so that an evaluation depends on nothing that was collected
     before, and does not change what follows. Each environment plays a fixed number of episodes: taking those that end
@@ -55,10 +58,11 @@ def evaluate(
         stop: ends the evaluation early; fewer episodes are returned then.
         on_step: called before each step.
         log: prints a line where no episode ends for a while.
+        mode: take the actor's mode, or sample actions.
     """
     count = 1 if getattr(factory, "single", False) else min(episodes, MAX_ENVS)
     quota = [len(part) for part in np.array_split(np.arange(episodes), count)]
-    policy = AgentPolicy(agent, mode="mode", generator=torch.Generator(agent.device).manual_seed(seed))
+    policy = AgentPolicy(agent, mode, torch.Generator(agent.device).manual_seed(seed))
     finished: list[list[Episode]] = [[] for _ in range(count)]
     parallel = config.parallel and (config.num_envs > 1 or config.step_timeout > 0)
     with make_env(replace(config, num_envs=count, parallel=parallel), seed, factory) as env:

@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from reverie.runs.metrics import MetricsFile
+from reverie.runs.metrics_file import MetricsFile
 from reverie.training.callbacks import Callback, EvaluationResult, Run
 from reverie.training.collectors import Episode
 from reverie.training.counters import Counters
@@ -127,8 +127,8 @@ class MetricsLog(Callback):
             means = {"eval/return": np.mean(lists["eval/returns"]), "eval/length": np.mean(lists["eval/lengths"])}
             scalars = {**scalars, **{name: float(mean) for name, mean in means.items()}}
         row = {"step": counters.steps, "frames": counters.frames, "time": round(counters.seconds, 3)}
-        self._file.write({**row, "updates": counters.updates, **scalars, **lists})
-        counters.rows, counters.rows_sha256 = self._file.rows, self._file.sha256
+        self._file.append({**row, "updates": counters.updates, **scalars, **lists})
+        counters.rows, counters.rows_sha256 = self._file.num_rows, self._file.sha256
         if is_between_steps:  # Steps do not advance: such rows have an axis of updates, and names of their own.
             self._loggers.scalars(counters.updates, {f"pretraining/{name}": v for name, v in scalars.items()})
         else:

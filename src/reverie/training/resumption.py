@@ -7,7 +7,8 @@ from reverie.config import Config, as_text, to_dict
 from reverie.errors import CheckpointError, RunError
 from reverie.runs.atomic_io import Unreadable, read_file
 from reverie.runs.checkpoints import Checkpoints, Snapshot, read_state, validate_contents
-from reverie.runs.metrics import MetricsFile, kept_rows
+from reverie.runs.metrics import kept_rows
+from reverie.runs.metrics_file import MetricsFile
 from reverie.runs.provenance import Launch, record_launch, recorded_names
 from reverie.runs.run_folder import RunFolder, config_changes
 from reverie.training.callbacks import Callback, Run
@@ -133,17 +134,17 @@ class Opening(Callback):
 
     def _compare_metrics(self) -> list[str]:
         file, counters, messages = self._file, self._state.counters, []
-        if file.dropped:
+        if file.num_dropped:
             messages.append(
-                f"The run had continued after this checkpoint. Its {file.dropped:,} later rows of metrics are dropped "
-                "and computed again."
+                f"The run had continued after this checkpoint. Its {file.num_dropped:,} later rows of metrics are "
+                "dropped and computed again."
             )
         if counters.rows_sha256 not in ("", file.sha256):
             messages.append(
-                f"{self._folder.metrics} was changed since the checkpoint. Its {file.rows:,} rows are kept, where "
+                f"{self._folder.metrics} was changed since the checkpoint. Its {file.num_rows:,} rows are kept, where "
                 f"there were {counters.rows:,}."
             )
-        counters.rows, counters.rows_sha256 = file.rows, file.sha256
+        counters.rows, counters.rows_sha256 = file.num_rows, file.sha256
         return messages
 
     def _sha256(self, video: str) -> str | None:

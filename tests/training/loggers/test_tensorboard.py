@@ -9,14 +9,7 @@ import pytest
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from reverie.training.loggers import Loggers, RunInfo
-
-
-def open_loggers(path: Path, resumed_at: int | None = None) -> tuple[Loggers, list[str]]:
-    messages: list[str] = []
-    loggers = Loggers(["tensorboard"], path, messages.append)
-    loggers.open(RunInfo("a", path, "ALE/Pong-v5", resumed_at=resumed_at), {})
-    return loggers, messages
+from tests.helpers.trackers import open_loggers
 
 
 def read(path: Path) -> EventAccumulator:
@@ -28,7 +21,7 @@ def curve(path: Path, name: str) -> list[tuple[int, float]]:
 
 
 def test_tensorboard_scalars_are_read_while_the_run_trains(tmp_path: Path) -> None:
-    loggers, _ = open_loggers(tmp_path)
+    loggers, _ = open_loggers(["tensorboard"], tmp_path)
     loggers.scalars(10, {"train/return": 1.5, "model/kl": 0.25})
     assert curve(tmp_path, "train/return") == [(10, 1.5)]
     loggers.scalars(20, {"train/return": 2.5})
@@ -40,19 +33,28 @@ def test_tensorboard_scalars_are_read_while_the_run_trains(tmp_path: Path) -> No
 
 
 def test_tensorboard_resumed_run_replaces_later_rows(tmp_path: Path) -> None:
-    loggers, _ = open_loggers(tmp_path)
+    loggers, _ = open_loggers(["tensorboard"], tmp_path)
     for step in (10, 20, 30):
         loggers.scalars(step, {"x": step})
     loggers.close("failed")
-    loggers, _ = open_loggers(tmp_path, resumed_at=20)
+    loggers, _ = open_loggers(["tensorboard"], tmp_path, resumed_at=20)
     loggers.scalars(25, {"x": 25})
     loggers.scalars(30, {"x": 31})
     loggers.close("finished")
     assert curve(tmp_path, "x") == [(10, 10), (20, 20), (25, 25), (30, 31)]
 
 
+def test_tensorboard_resumed_amid_pretraining_has_each_update_once(tmp_path: Path) -> None:
+    for resumed_at in (None, 50):  # steps do not advance while updates do
+        loggers, _ = open_loggers(["tensorboard"], tmp_path, resumed_at)
+        for update in (20, 40, 60, 80):
+            loggers.scalars(update, {"pretraining/kl": update})
+        loggers.close("interrupted")
+    assert curve(tmp_path, "pretraining/kl") == [(20, 20), (40, 40), (60, 60), (80, 80)]
+
+
 def test_tensorboard_video_is_an_animated_gif_of_the_same_frames(tmp_path: Path) -> None:
-    loggers, _ = open_loggers(tmp_path)
+    loggers, _ = open_loggers(["tensorboard"], tmp_path)
     frames = np.zeros((5, 12, 16, 3), np.uint8)
     for index, frame in enumerate(frames):
         frame[:, 3 * index : 3 * index + 3] = (0, 255, 0)
@@ -68,7 +70,7 @@ def test_tensorboard_video_is_an_animated_gif_of_the_same_frames(tmp_path: Path)
 
 
 def test_tensorboard_image_is_read_exactly(tmp_path: Path) -> None:
-    loggers, _ = open_loggers(tmp_path)
+    loggers, _ = open_loggers(["tensorboard"], tmp_path)
     image = np.random.default_rng(0).integers(0, 256, (8, 12, 3), np.uint8)
     loggers.image(3, "model/strip", image)
     loggers.close("finished")
@@ -80,7 +82,7 @@ def test_tensorboard_image_is_read_exactly(tmp_path: Path) -> None:
 # The writer's thread ends with the same error.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_tensorboard_full_disk_is_one_message_and_no_error(tmp_path: Path) -> None:
-    loggers, messages = open_loggers(tmp_path)
+    loggers, messages = open_loggers(["tensorboard"], tmp_path)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4_000, hard))
     try:

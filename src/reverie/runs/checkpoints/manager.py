@@ -3,27 +3,16 @@
 import errno
 import math
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 import torch
 
 from reverie.errors import CheckpointError
-from reverie.runs.atomic_io import sync_dir
-from reverie.runs.checkpoints.format import (
-    TEMPORARY,
-    Damaged,
-    Snapshot,
-    is_valid,
-    order,
-    read_checkpoint,
-    read_manifest,
-    reason,
-    remedy,
-    remove,
-    steps_in,
-    write_folder,
-)
+from reverie.runs.atomic_io import Json, remove, sync_dir
+from reverie.runs.checkpoints.format import TEMPORARY, Shapes, Snapshot, disk_errors, read_checkpoint, write_folder
+from reverie.runs.checkpoints.manifest import Damaged, checkpoints_in, read_manifest, step_and_copy
 
 
 class Checkpoints:
@@ -40,11 +29,11 @@ class Checkpoints:
         self.keep = keep
 
     def save(self, step: int, snapshot: Snapshot, score: float | None = None) -> Path:
-        """Write a checkpoint, then remove what need not be kept any longer.
+        """Write a checkpoint, then remove those that need not be kept any longer.
 
         Args:
             step: agent steps taken so far.
-            snapshot: what to write.
+            snapshot: the content.
             score: mean evaluation return that belongs to these weights, if any. The highest one is kept; of equal
                 ones the latest.
 
@@ -52,47 +41,35 @@ class Checkpoints:
             The new folder.
 
         Raises:
-            CheckpointError: if the disk is full, or does not let us. Earlier checkpoints are intact then.
+            CheckpointError: if the disk is full or not writable. Earlier checkpoints are intact then.
         """
         if score is not None:
             score = float(score) if math.isfinite(score) else None
         previous = self.latest()
-        try:
-            self._clean()
-            folder = self._name(step)
-            write_folder(folder, step, snapshot, score, {})
-        except OSError as error:
-            kept = f"{previous.name} is intact" if previous else "there is no earlier one"
-            then = "go on with --resume" if previous else "try again"
-            raise CheckpointError(
-                f"The checkpoint of step {step} could not be written to {self.directory} ({reason(error)}); "
-                f"{kept}: {remedy(error)}, then {then}."
-            ) from error
-        try:
+        kept = f" {previous.name} is intact." if previous else " There is no earlier one."
+        ending = ", then continue with --resume" if previous else ", then try again"
+        folder = self._free_name(step)
+        with disk_errors(f"The checkpoint of step {step:,} could not be written to {self.directory}", kept, ending):
+            for path in self.directory.glob(TEMPORARY + "*"):  # Left by a killed process.
+                remove(path)
+            write_folder(folder, step, snapshot, score)
+        problem = f"{folder} is written, but earlier checkpoints in {self.directory} could not be removed"
+        with disk_errors(problem, ending=", then continue with --resume"):
             self.link_best()
-            sync_dir(self.directory)  # the link must not point to what is removed next
+            sync_dir(self.directory)  # The link must not point to a checkpoint that is removed next.
             self._prune(folder)
-        except OSError as error:
-            raise CheckpointError(
-                f"{folder} is written, but earlier checkpoints in {self.directory} could not be tidied up "
-                f"({reason(error)}); {remedy(error)}, then go on with --resume."
-            ) from error
         return folder
 
     def list(self) -> tuple[Path, ...]:
-        """Every checkpoint, oldest first; `best` is one of them and not listed again."""
-        return steps_in(self.directory)
+        """Return every checkpoint, oldest first; `best` is one of them and not listed again."""
+        return checkpoints_in(self.directory)
 
     def latest(self) -> Path | None:
-        """The newest checkpoint, sound or not; None if there is none."""
+        """Return the newest checkpoint, valid or not; None if there is none."""
         return self.list()[-1] if self.list() else None
 
-    def latest_valid(self) -> Path | None:
-        """The newest checkpoint whose checksums are right; reads every byte of it."""
-        return next((path for path in reversed(self.list()) if is_valid(path)), None)
-
     def best(self) -> Path | None:
-        """The checkpoint with the highest score, the newest of equal ones; None if none has a score."""
+        """Return the checkpoint with the highest score, the newest of equal ones; None if none has a score."""
         best, best_score = None, -math.inf
         for path in self.list():
             with suppress(Damaged):
@@ -101,52 +78,52 @@ class Checkpoints:
                     best, best_score = path, score
         return best
 
-    def load(self, path: Path | None = None, device: torch.device | str = "cpu") -> tuple[int, Snapshot]:
+    def load(
+        self,
+        path: Path | None = None,
+        device: torch.device | str = "cpu",
+        check: Callable[[dict[str, Json], Shapes], None] | None = None,
+    ) -> tuple[int, Snapshot]:
         """Read a checkpoint, the newest one by default; see `read_checkpoint`.
 
         Raises:
-            CheckpointError: if there is none, or it is damaged. It never falls back silently: the message names a
-                sound one and how to go on from it.
+            CheckpointError: if there is none, or it is damaged. No other one is read silently: the message names a
+                valid one and how to continue from it.
         """
         if path is not None:
-            return read_checkpoint(Path(path), device)
+            return read_checkpoint(Path(path), device, check)
         while (latest := self.latest()) is not None:
             try:
-                return read_checkpoint(latest, device)
+                return read_checkpoint(latest, device, check)
             except CheckpointError:
                 if latest.exists():
                     raise
-                # A run that is still going on removed it while we read; it has written a newer one.
+                # A run in training removed it while it was read; there is a newer one.
         raise CheckpointError(f"There is no checkpoint in {self.directory}: no folder there is named step-*.")
 
-    def _name(self, step: int) -> Path:
-        """A name that is free: a checkpoint is never overwritten, not even by a later one of the same step."""
-        copies = [copy for other, copy in map(order, (path.name for path in self.list())) if other == step]
-        return self.directory / (f"step-{step:09d}" + (f"-{max(copies) + 1}" if copies else ""))
-
-    def _clean(self) -> None:
-        """Remove what a killed process left half written or half removed."""
-        for path in self.directory.glob(TEMPORARY + "*"):
-            remove(path)
-
     def link_best(self) -> None:
-        """Let `best` point to the best checkpoint there is."""
+        """Let `best` point to the best checkpoint."""
         best, link = self.best(), self.directory / "best"
         if best is None or (link.is_symlink() and os.readlink(link) == best.name):
             return
-        if link.is_dir() and not link.is_symlink():  # the run was copied by a tool that follows links
+        if link.is_dir() and not link.is_symlink():  # The run was copied by a tool that follows links.
             self._discard(link)
         temporary = self.directory / (TEMPORARY + "best")
         try:
             os.symlink(best.name, temporary)
         except OSError as error:
-            if error.errno in (errno.EPERM, errno.ENOTSUP):  # a file system without links; best() still finds it
+            if error.errno in (errno.EPERM, errno.ENOTSUP):  # A file system without links; best() still finds it.
                 return
             raise
         os.replace(temporary, link)
 
+    def _free_name(self, step: int) -> Path:
+        """Return a free name: a checkpoint is never overwritten, not even by a later one of the same step."""
+        copies = [copy for other, copy in (step_and_copy(path.name) for path in self.list()) if other == step]
+        return self.directory / (f"step-{step:09d}" + (f"-{max(copies) + 1}" if copies else ""))
+
     def _prune(self, written: Path) -> None:
-        newest = {order(path.name)[0]: path for path in self.list()}  # of one step only the last copy counts
+        newest = {step_and_copy(path.name)[0]: path for path in self.list()}  # Of one step only the last copy counts.
         kept = {written, self.best(), *[*newest.values()][-self.keep :]}
         for path in self.list():
             if path not in kept:

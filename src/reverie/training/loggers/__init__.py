@@ -7,5 +7,6 @@ one tracker; its package is imported when the logger is made.
 from reverie.training.loggers.logger import Logger, RunInfo
 from reverie.training.loggers.loggers import Loggers
 from reverie.training.loggers.registry import LOGGERS, make_logger
+from reverie.training.loggers.video import Video
 
-__all__ = ["LOGGERS", "Logger", "Loggers", "RunInfo", "make_logger"]
+__all__ = ["LOGGERS", "Logger", "Loggers", "RunInfo", "Video", "make_logger"]

@@ -9,8 +9,10 @@ from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from reverie.training.loggers.video import Video
+
 Status = Literal["finished", "interrupted", "failed"]
-"""How a run ended."""
+"""End of a run."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,11 @@ class RunInfo:
     """As typed in a shell; None for a run that was started from Python."""
     resumed_at: int | None = None
     """Agent steps of the checkpoint that the run continues from; None for a new run."""
+
+    def describe(self) -> dict[str, str]:
+        """Return what is known of the run, by name, for a tracker to show."""
+        texts = {"path": str(self.path), "env": self.env, "preset": self.preset, "variant": self.variant}
+        return {name: text for name, text in {**texts, "command": self.command}.items() if text is not None}
 
 
 @runtime_checkable
@@ -58,8 +65,8 @@ class Logger(Protocol):
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Log metrics by name at an agent step. Names that begin with `pretraining/` are counted in updates."""
 
-    def video(self, step: int, name: str, frames: NDArray[np.uint8], fps: float) -> None:
-        """Log a video, uint8 [T, H, W, 3]."""
+    def video(self, step: int, name: str, video: Video) -> None:
+        """Log a video."""
 
     def image(self, step: int, name: str, image: NDArray[np.uint8]) -> None:
         """Log a picture, uint8 [H, W, 3]."""

@@ -1,7 +1,8 @@
-"""All loggers of a run, and the file that remembers what they have."""
+"""The loggers of a run, and the file with what each of them has."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reverie.runs.atomic_io import Unreadable, atomic_write, parse_json, read_file, to_json
+from reverie.runs.layout import TRACKERS
 from reverie.training.loggers.logger import Logger, RunInfo, Status
 from reverie.training.loggers.registry import make_logger
+from reverie.training.loggers.video import Video
 
-TRACKERS_FILE = "trackers.json"
 _MAX_BYTES = 1 << 20
 _ID = re.compile(r"[\w.-]{1,128}", re.ASCII)
 
@@ -43,9 +45,10 @@ class Loggers:
     """
 
     def __init__(self, loggers: Sequence[str | Logger], run_dir: Path, log: Callable[[str], None]) -> None:
-        self._path = Path(run_dir) / TRACKERS_FILE
+        self._path = Path(run_dir) / TRACKERS
         self._log = log
         self._active: dict[str, Logger] = {}
+        self._failed: list[Logger] = []
         self._progress: dict[str, _Progress] = {}
         self._can_save = True
         for given in loggers:
@@ -58,9 +61,12 @@ class Loggers:
 
         def open_one(name: str, logger: Logger) -> None:
             progress = self._progress.setdefault(name, _Progress())
-            progress.id = logger.open(run, config, progress.id)
-            if logger.discards_later_rows:
-                progress.steps = {}
+            tracker_id = logger.open(run, config, progress.id)
+            if tracker_id is not None and not _ID.fullmatch(tracker_id):
+                raise ValueError(f"The tracker's id {tracker_id!r} has other characters than letters, digits, '_-.'")
+            progress.id = tracker_id
+            if logger.discards_later_rows and run.resumed_at is not None:
+                progress.steps = {metric: min(step, run.resumed_at) for metric, step in progress.steps.items()}
 
         self._for_each(open_one)
         self._save()
@@ -76,9 +82,10 @@ class Loggers:
 
         self._for_each(send)
 
-    def video(self, step: int, name: str, frames: NDArray[np.uint8], fps: float) -> None:
-        """Send a video, uint8 [T, H, W, 3]."""
-        self._send_once(step, name, lambda logger: logger.video(step, name, frames, fps))
+    def video(self, step: int, name: str, frames: NDArray[np.uint8], fps: float, gif: bytes | None = None) -> None:
+        """Send a video, uint8 [T, H, W, 3]; `gif` is the content of its file, if it was encoded before."""
+        video = Video(frames, fps, gif)
+        self._send_once(step, name, lambda logger: logger.video(step, name, video))
 
     def image(self, step: int, name: str, image: NDArray[np.uint8]) -> None:
         """Send a picture, uint8 [H, W, 3]."""
@@ -87,7 +94,11 @@ class Loggers:
     def close(self, status: Status) -> None:
         """Close all loggers. A second call does nothing."""
         self._for_each(lambda name, logger: logger.close(status))
-        self._active = {}
+        for logger in self._failed:
+            # A tracker may hold the run's id until it is closed. Its failure was reported before.
+            with suppress(Exception):
+                logger.close(status)
+        self._active, self._failed = {}, []
 
     def _send_once(self, step: int, name: str, send: Callable[[Logger], None]) -> None:
         fresh = {logger: self._unsent(logger, step, [name]) for logger in self._active}
@@ -106,7 +117,7 @@ class Loggers:
             try:
                 call(name, logger)
             except Exception as error:  # whatever a tracker raises must not end the run
-                del self._active[name]
+                self._failed.append(self._active.pop(name))
                 words = " ".join(str(error).split()) or type(error).__name__
                 self._log(f"Logger {name} failed ({words[:80]}). It gets no more of this run. Training continues.")
 

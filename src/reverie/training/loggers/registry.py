@@ -2,9 +2,17 @@
 
 from reverie.errors import ConfigError
 from reverie.training.loggers.logger import Logger
+from reverie.training.loggers.mlflow import MlflowLogger
 from reverie.training.loggers.tensorboard import TensorBoardLogger
+from reverie.training.loggers.trackio import TrackioLogger
+from reverie.training.loggers.wandb import WandbLogger
 
-LOGGERS: dict[str, type[Logger]] = {logger.name: logger for logger in (TensorBoardLogger,)}
+LOGGERS: dict[str, type[Logger]] = {
+    "tensorboard": TensorBoardLogger,
+    "wandb": WandbLogger,
+    "mlflow": MlflowLogger,
+    "trackio": TrackioLogger,
+}
 """By the name that `--log` takes. An own class can be added."""
 
 

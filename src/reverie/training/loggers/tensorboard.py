@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
-import imageio.v3 as iio
 import numpy as np
 from numpy.typing import NDArray
 
-from reverie.runs.metrics import TENSORBOARD_FOLDER
+from reverie.runs.layout import TENSORBOARD
 from reverie.training.loggers.logger import Logger, RunInfo, Status
+from reverie.training.loggers.video import Video
 
 
 class TensorBoardLogger(Logger):
@@ -28,18 +28,17 @@ class TensorBoardLogger(Logger):
     def open(self, run: RunInfo, config: Mapping[str, Any], resume_id: str | None) -> None:
         """Create a new event file. Earlier events after `run.resumed_at` are hidden."""
         purge_step = None if run.resumed_at is None else run.resumed_at + 1
-        self._writer = self._summary_writer(str(run.path / TENSORBOARD_FOLDER), purge_step=purge_step)
+        self._writer = self._summary_writer(str(run.path / TENSORBOARD), purge_step=purge_step)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Append one event with all values, and hand it to the operating system."""
         self._append(step, [self._summary.Value(tag=name, simple_value=value) for name, value in values.items()])
 
-    def video(self, step: int, name: str, frames: NDArray[np.uint8], fps: float) -> None:
+    def video(self, step: int, name: str, video: Video) -> None:
         """Append an animated GIF."""
         # SummaryWriter.add_video needs moviepy.
-        gif = iio.imwrite("<bytes>", frames, extension=".gif", duration=1000 / fps, loop=0)
-        height, width = frames.shape[1:3]
-        image = self._summary.Image(height=height, width=width, colorspace=3, encoded_image_string=gif)
+        height, width = video.frames.shape[1:3]
+        image = self._summary.Image(height=height, width=width, colorspace=3, encoded_image_string=video.gif)
         self._append(step, [self._summary.Value(tag=name, image=image)])
 
     def image(self, step: int, name: str, image: NDArray[np.uint8]) -> None:
