@@ -14,9 +14,8 @@ import torch
 from reverie import training
 from reverie.cli import demo, train
 from reverie.cli import main as cli
-from reverie.cli.options import option
-from reverie.cli.train import show
-from reverie.config import PATHS, PRESETS, Config, flatten, load_config, preset, to_dict, to_toml, with_variant
+from reverie.cli.console import show
+from reverie.config import PATHS, PRESETS, Config, flatten, load_config, option, preset, to_dict, to_toml, with_variant
 from reverie.runs.launches import UNNAMED, Origin
 from tests.helpers.environments import Catch
 
@@ -45,10 +44,11 @@ class Calls(list[dict[str, Any]]):
         config: Config,
         logdir: Path,
         resume: bool = False,
-        env_factory: None = None,
+        env_factory: Callable[[], Any] | None = None,
         origin: Origin = UNNAMED,
+        **options: Any,
     ) -> None:
-        self.append({"config": config, "logdir": logdir, "resume": resume, "origin": origin})
+        self.append({"config": config, "logdir": logdir, "resume": resume, "origin": origin, **options})
         logdir.mkdir(parents=True, exist_ok=True)
 
 
@@ -75,7 +75,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
         ("--training.steps 20_000", {"training.steps": 20_000}),
         ("--behavior.actor.entropy linear(3e-3,3e-4,2500000)", {"behavior.actor.entropy": "linear(3e-3,3e-4,2500000)"}),
         ("--env.parallel false", {"env.parallel": False}),
-        ("--world-model.kl.forward --steps 400", {"world_model.kl.forward": True, "training.steps": 400}),
+        ("--world-model.kl.forward on --steps 400", {"world_model.kl.forward": True, "training.steps": 400}),
         ("--env.image-size 64 64", {"env.image_size": (64, 64)}),
         ("--env.image-size 64,64", {"env.image_size": (64, 64)}),
         ("--world-model.encoder.keys image state", {"world_model.encoder.keys": ("image", "state")}),
@@ -99,6 +99,8 @@ def test_settings_reach_training(run: Run, calls: Calls, arguments: str, setting
         "train --preset debug --steps 400 --logdir there ALE/Pong-v5",
         "train --steps 400 ALE/Pong-v5 --logdir=there --preset=debug",
         "train --logdir there --world-model.kl.forward false ALE/Pong-v5 --preset debug --training.steps=400",
+        "train --env ALE/Pong-v5 --preset debug --steps 400 --logdir there",
+        "train --env.name ALE/Pong-v5 --preset debug --steps 400 --logdir there",
     ],
 )
 def test_arguments_come_in_any_order(run: Run, calls: Calls, line: str) -> None:
@@ -136,12 +138,6 @@ def test_train_refuses_a_variant_without_effect_but_resumes_a_run_that_has_it(
     (tmp_path / "config.toml").write_text(to_toml(with_variant(preset("debug"), "no-gru-norm").for_env("My-v0")))
     run(f"train My-v0 --variant no-gru-norm --logdir {tmp_path} --resume")
     assert calls[0]["config"].world_model.rssm.gru_layer_norm is False
-
-
-def test_a_flag_before_the_environment_does_not_take_it_for_its_value(run: Run, calls: Calls) -> None:
-    run("train --preset debug --world-model.kl.forward My-v0")
-    assert calls[0]["config"].world_model.kl.forward
-    assert calls[0]["config"].env.name == "My-v0"
 
 
 @pytest.mark.parametrize("path", [path for path in PATHS if path != "env.name"])
@@ -190,7 +186,7 @@ def test_a_resumed_run_keeps_its_configuration(run: Run, calls: Calls, tmp_path:
     call = calls[0]
     assert (call["config"], call["logdir"], call["resume"]) == (saved.override(steps=5000), tmp_path, True)
     assert call["origin"].preset is None
-    run(f"train --resume auto My-v0 --logdir {tmp_path} --preset vector")
+    run(f"train --resume My-v0 --logdir {tmp_path} --preset vector")
     assert calls[1]["config"] == preset("vector").for_env("My-v0").override(seed=7)
 
 
@@ -274,19 +270,19 @@ def test_train_takes_environment_and_settings_from_the_file_of_a_run(run: Run, c
 
 
 def test_presets(run: Run) -> None:
-    out = run("presets")
+    out = run("list presets")
     for entry in PRESETS.values():
         assert re.search(rf"{entry.name} .*{re.escape(entry.description)}", out)
     assert re.search(r"dreamer-v1 .* 5 steps ", out)  # 100 updates every 500
-    assert set(json.loads(run("presets --json"))) == set(PRESETS)
+    assert set(json.loads(run("list presets --json"))) == set(PRESETS)
 
 
 def test_envs(run: Run) -> None:
-    out = run("envs")
+    out = run("list envs")
     assert "CartPole-v1" in out
     assert "ALE/" in out
-    assert "ALE/Boxing-v5" in run("envs --family atari").split()
-    assert "CartPole-v1" in json.loads(run("envs --json"))["Classic control"]
+    assert "ALE/Boxing-v5" in run("list envs --family atari").split()
+    assert "CartPole-v1" in json.loads(run("list envs --json"))["Classic control"]
 
 
 # The whole way, once
