@@ -6,7 +6,7 @@ from typing import Annotated
 
 import tyro
 
-from reverie.cli.options import UsageError, console, parse
+from reverie.cli.console import UsageError, console, require_positive
 
 FORMATS = (".gif", ".mp4", ".png")
 
@@ -27,22 +27,17 @@ class Dream:
     out: Path | None = None
     """File to write: .gif or .mp4 for a video, .png for a strip of stills. None is dream.gif in the run's videos."""
 
+    def __call__(self) -> None:
+        require_positive(self, "context", "horizon")
+        out = self.out or default_out(self.run)
+        if out.suffix.lower() not in FORMATS:
+            raise UsageError(f"--out is {out}, but its name must end in .gif, .mp4 or .png.")
 
-def run(argv: list[str]) -> None:
-    """Draw and name the file."""
-    command, _ = parse("dream", Dream, argv)
-    for name in ("context", "horizon"):
-        if getattr(command, name) < 1:
-            raise UsageError(f"--{name} is {getattr(command, name)}, but at least 1 is needed.")
-    out = command.out or default_out(command.run)
-    if out.suffix.lower() not in FORMATS:
-        raise UsageError(f"--out is {out}, but its name must end in .gif, .mp4 or .png.")
+        from reverie.analysis.dream import dream_run
+        from reverie.training.threads import act_on_one_thread
 
-    from reverie.analysis.dream import dream_run
-    from reverie.training.threads import act_on_one_thread
-
-    act_on_one_thread()
-    console().print(f"Wrote {dream_run(command.run, command.context, command.horizon, out)}", markup=False)
+        act_on_one_thread()
+        console().print(f"Wrote {dream_run(self.run, self.context, self.horizon, out)}", markup=False)
 
 
 def default_out(run: Path) -> Path:

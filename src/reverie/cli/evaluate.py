@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import tyro
 from rich.table import Table
 
-from reverie.cli.options import UsageError, console, parse
+from reverie.cli.console import console, require_positive
 
 
 @dataclass(frozen=True)
@@ -26,40 +26,36 @@ class Eval:
     json: bool = False
     """Print one JSON object instead of a table."""
 
+    def __call__(self) -> None:
+        require_positive(self, "episodes")
 
-def run(argv: list[str]) -> None:
-    """Evaluate and print."""
-    command, _ = parse("eval", Eval, argv)
-    if command.episodes < 1:
-        raise UsageError(f"--episodes is {command.episodes}, but at least 1 is needed.")
+        from reverie.analysis.evaluation import NAMES, cautions, protocol_line, with_references
+        from reverie.training import evaluate_run
+        from reverie.training.threads import act_on_one_thread
 
-    from reverie.analysis.evaluation import NAMES, cautions, protocol_line, with_references
-    from reverie.training import evaluate_run
-    from reverie.training.threads import act_on_one_thread
-
-    act_on_one_thread()
-    result = with_references(evaluate_run(command.run, command.episodes, command.seed, command.device))
-    if command.json:
-        print(json.dumps(result))
-        return
-    table = Table("episode", "return", "length")
-    for column in table.columns:
-        column.justify = "right"
-    for number, episode in enumerate(result["episodes"], 1):
-        table.add_row(str(number), f"{episode['return']:,.2f}", f"{episode['length']:,}")
-    out = console()
-    out.print(table)
-    spread = ""
-    if result["std"] is not None:
-        spread = f", standard deviation {result['std']:,.2f}, standard error {result['standard_error']:,.2f}"
-    out.print(f"mean return {result['mean']:,.2f}{spread}, n = {len(result['episodes'])}")
-    if result["normalised"]:
-        out.print(
-            "normalised: " + ", ".join(f"{value:.3f} {NAMES[kind]}" for kind, value in result["normalised"].items())
-        )
-    if result["references"]:
-        known = (f"{name.replace('_', ' ')} {score:,.1f}" for name, score in result["references"].items())
-        out.print("published: " + ", ".join(known))
-    out.print(f"protocol: {protocol_line(result)}")
-    for sentence in cautions(result):
-        out.print(f"[yellow]note:[/yellow] {sentence}")
+        act_on_one_thread()
+        result = with_references(evaluate_run(self.run, self.episodes, self.seed, self.device))
+        if self.json:
+            print(json.dumps(result))
+            return
+        table = Table("episode", "return", "length")
+        for column in table.columns:
+            column.justify = "right"
+        for number, episode in enumerate(result["episodes"], 1):
+            table.add_row(str(number), f"{episode['return']:,.2f}", f"{episode['length']:,}")
+        out = console()
+        out.print(table)
+        spread = ""
+        if result["std"] is not None:
+            spread = f", standard deviation {result['std']:,.2f}, standard error {result['standard_error']:,.2f}"
+        out.print(f"mean return {result['mean']:,.2f}{spread}, n = {len(result['episodes'])}")
+        if result["normalised"]:
+            out.print(
+                "normalised: " + ", ".join(f"{value:.3f} {NAMES[kind]}" for kind, value in result["normalised"].items())
+            )
+        if result["references"]:
+            known = (f"{name.replace('_', ' ')} {score:,.1f}" for name, score in result["references"].items())
+            out.print("published: " + ", ".join(known))
+        out.print(f"protocol: {protocol_line(result)}")
+        for sentence in cautions(result):
+            out.print(f"[yellow]note:[/yellow] {sentence}")
