@@ -46,9 +46,13 @@ class Calls(list[dict[str, Any]]):
         resume: bool = False,
         env_factory: Callable[[], Any] | None = None,
         origin: Origin = UNNAMED,
-        **options: Any,
+        loggers: tuple[str, ...] = (),
+        overwrite: bool = False,
+        quiet: bool = False,
+        init: Path | None = None,
     ) -> None:
-        self.append({"config": config, "logdir": logdir, "resume": resume, "origin": origin, **options})
+        call = {"config": config, "logdir": logdir, "resume": resume, "env_factory": env_factory, "origin": origin}
+        self.append({**call, "loggers": loggers, "overwrite": overwrite, "quiet": quiet, "init": init})
         logdir.mkdir(parents=True, exist_ok=True)
 
 
@@ -149,6 +153,25 @@ def test_every_setting_is_an_option(run: Run, calls: Calls, path: str) -> None:
     run(f"train My-v0 --preset atari-paper {option(path)} {text}")
     expected = {"env.name": "My-v0"} | ({path: ("image",)} if value == () else {})
     assert calls[0]["config"] == base.override(**expected)
+
+
+def test_train_options_of_the_run_reach_training(run: Run, calls: Calls) -> None:
+    run("train My-v0 --preset debug")
+    out = run("train My-v0 --preset debug --log wandb --log mlflow --overwrite --logdir a --init runs/b --quiet")
+    options = [(call["loggers"], call["overwrite"], call["quiet"], call["init"]) for call in calls]
+    assert options == [(("tensorboard",), False, False, None), (("wandb", "mlflow"), True, True, Path("runs/b"))]
+    assert out == ""
+
+
+def test_train_takes_a_class_of_the_current_folder(run: Run, calls: Calls, tmp_path: Path) -> None:
+    code = "from gymnasium.envs.classic_control import CartPoleEnv\n\nclass Own(CartPoleEnv):\n    pass\n"
+    (tmp_path / "cli_own_class.py").write_text(code)
+    run("train cli_own_class:Own")
+    [call] = calls
+    assert call["origin"].preset == "vector"
+    assert call["config"].env.name == "cli_own_class:Own"
+    assert call["env_factory"].__name__ == "Own"
+    assert call["logdir"] == Path("runs/cli_own_class-Own-vector-1")
 
 
 def test_run_folders_are_numbered_and_flat(run: Run, calls: Calls) -> None:
@@ -269,6 +292,13 @@ def test_train_takes_environment_and_settings_from_the_file_of_a_run(run: Run, c
     assert calls[2]["config"] == preset("vector").for_env("My-v0").override(seed=7)
 
 
+def test_config_of_a_run_or_file_is_its_configuration(run: Run, tmp_path: Path) -> None:
+    of_run = preset("debug").for_env("My-v0").override(seed=7)
+    (tmp_path / "config.toml").write_text(to_toml(of_run))
+    for source in (".", "config.toml"):
+        assert json.loads(run(f"config {source} --json --steps 5000")) == to_dict(of_run.override(steps=5000))
+
+
 def test_presets(run: Run) -> None:
     out = run("list presets")
     for entry in PRESETS.values():
@@ -340,6 +370,27 @@ def test_acting_takes_one_thread(line: str, run: Run, trained: Path, monkeypatch
         assert torch.get_num_threads() == 1
     finally:
         torch.set_num_threads(before)
+
+
+def test_list_runs_shows_progress_and_score(run: Run, trained: Path) -> None:
+    found = json.loads(run(f"list runs {trained.parent} --json"))
+    known = {"run": str(trained), "environment": "CliCatch-v0", "seed": 0, "status": "finished", "steps": 140}
+    assert known.items() <= found.items()
+    assert re.search(r"CliCatch-v0 .* finished .* 140 of 140 ", run(f"list runs {trained.parent}"))
+
+
+def test_list_runs_names_what_it_leaves_out(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "config.toml").write_text("steps = ")
+    (tmp_path / "good").symlink_to(trained)
+    assert cli.main(["list", "runs", str(tmp_path)]) == 0
+    captured = capsys.readouterr()
+    assert "CliCatch-v0" in captured.out
+    assert captured.err.startswith(f"{tmp_path}/broken is left out. The configuration ")
+
+
+def test_plot_of_a_folder_draws_the_runs_inside(run: Run, trained: Path) -> None:
+    assert f"{trained}: return of training episodes" in run(f"plot {trained.parent}")
 
 
 def test_plot(run: Run, trained: Path) -> None:
