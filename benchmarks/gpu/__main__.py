@@ -195,7 +195,7 @@ def train_step(session: Session) -> Iterator[Row]:
     repeats = ["--repeats", "2" if session.options.tiny else "30"]
     cases = [("debug", 4, "fp32"), ("debug", 4, "bf16")] if session.options.tiny else STEP_CASES
     for preset, batch, precision in cases:
-        yield session.bench("train-step", preset, "--batch", str(batch), "--precision", precision, *repeats)
+        yield session.bench("train-step", preset, "--replay.batch-size", str(batch), "--precision", precision, *repeats)
     preset, batch, precision = cases[0]
     for path in SWITCHED_OFF:
         more = ["--batch", str(batch), "--precision", precision, *repeats, *path]

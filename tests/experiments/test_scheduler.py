@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from reverie.training.interrupts import Stopped
 
 from reverie.errors import RunError
 from reverie.experiments import scheduler as scheduler_module
@@ -19,7 +20,6 @@ from reverie.experiments.scheduler import Scheduler
 from reverie.experiments.standing import FAILURE, Stage, look, note_failure
 from reverie.experiments.sweep import failures, survey
 from reverie.runs.run_folder import RunFolder
-from reverie.training.interrupts import Stopped
 from tests.helpers import sweeps
 from tests.helpers.sweeps import STEPS, Quiet, grid, launches, starts, stub_command, sweep
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from reverie.replay.segments import CHECKSUMS, SegmentLayout, SegmentStore
 
 from reverie.config import ReplayConfig
 from reverie.errors import ReplayError
 from reverie.replay import Replay, ReplayReader, examine, repair
-from reverie.replay.segments import CHECKSUMS, SegmentLayout, SegmentStore
 from reverie.runs.atomic_io import dumps_checksummed, loads_checksummed
 from reverie.specs import STEP_KEYS, ArraySpec, Step
 

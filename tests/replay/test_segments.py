@@ -5,10 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from safetensors import safe_open
-from safetensors.numpy import load_file
-
-from reverie.errors import ReplayError
 from reverie.replay.segments import (
     CHECKSUMS,
     SAFETENSORS_DTYPES,
@@ -17,6 +13,10 @@ from reverie.replay.segments import (
     disk_errors,
     segment_steps,
 )
+from safetensors import safe_open
+from safetensors.numpy import load_file
+
+from reverie.errors import ReplayError
 from reverie.specs import ArraySpec
 
 SPECS = {dtype: ArraySpec((2, 3), dtype) for dtype in SAFETENSORS_DTYPES} | {

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from reverie.training.background import Background, Inline
 from torch import nn
 
 from reverie.training import background
-from reverie.training.background import Background, Inline
 
 CPU = torch.device("cpu")
 

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from reverie.training.faults import FaultCount
 
 import reverie
 from reverie.errors import EnvError
 from reverie.runs.metrics import read_metrics
 from reverie.runs.verify import verify
-from reverie.training.faults import FaultCount
 from tests.helpers.environments import Unreliable
 
 RUN: dict[str, Any] = {

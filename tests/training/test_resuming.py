@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from gymnasium.envs.classic_control import PendulumEnv
+from reverie.training.interrupts import Stopped
 
 import reverie
 from reverie.envs.atari import Atari
@@ -22,7 +23,6 @@ from reverie.runs.checkpoints import Checkpoints
 from reverie.runs.digest import digest
 from reverie.runs.verify import verify
 from reverie.training.collection import Collector
-from reverie.training.interrupts import Stopped
 from reverie.training.trainer import Trainer
 from tests.helpers import environments
 

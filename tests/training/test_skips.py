@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from reverie.training.skips import Diverged, Skips
 
 import reverie
 from reverie.cli.main import main
@@ -19,7 +20,6 @@ from reverie.runs.digest import digest
 from reverie.runs.metrics import read_metrics
 from reverie.runs.verify import verify
 from reverie.training.failed_update import repeat
-from reverie.training.skips import Diverged, Skips
 
 RUN: dict[str, Any] = {
     **{"env.parallel": False, "threads": 1, "steps": 200, "prefill": 40, "train_every": 8, "pretrain": 0, "seed": 2},

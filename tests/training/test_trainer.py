@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from reverie.training.interrupts import Stopped
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import reverie
@@ -21,7 +22,6 @@ from reverie.errors import CheckpointError, EnvError, ReplayError, RunError
 from reverie.runs.metrics import read_evaluations, read_metrics
 from reverie.training.collection import Episode
 from reverie.training.evaluation import evaluate
-from reverie.training.interrupts import Stopped
 from tests.helpers import environments
 
 TINY = {

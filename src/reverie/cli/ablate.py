@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 from rich.table import Table
 
-from reverie.cli.options import Base, UsageError, console, given, parse
+from reverie.cli.console import UsageError, console
+from reverie.cli.parser import Base, SettingsCommand
 from reverie.cli.sweep import carry_out, with_budget
 from reverie.cli.train import base_of
 from reverie.config import preset
@@ -22,7 +23,7 @@ SEEDS = 3
 
 
 @dataclass(frozen=True)
-class Ablate:
+class Ablate(SettingsCommand):
     """Train the full agent and the article's ablations, then count where each is better, worse or tied.
 
     Counts are by the paper's rule, and by what Welch's intervals support. The ablations are the article's six, and the
@@ -64,49 +65,62 @@ class Ablate:
     json: bool = False
     """Print the table as one JSON object on the last line."""
 
+    def __call__(self) -> None:
+        self._check()
 
-def run(argv: list[str]) -> None:
-    """Run the sweep, then write the table; or only the latter."""
-    command, settings = parse("ablate", Ablate, argv, _base_for_help)
-    _check(command, settings)
+        from reverie.experiments import ablate
+        from reverie.experiments.cells import cells
+        from reverie.experiments.plan import find_plan, parse_plan, read_plan
 
-    from reverie.experiments import ablate
-    from reverie.experiments.cells import cells
-    from reverie.experiments.plan import find_plan, parse_plan, read_plan
+        if self.report is not None:
+            _report(cells(read_plan(find_plan(str(self.report)))), self.report, self.json)
+            return
+        table = {"environments": ["any"], "settings": self.settings}
+        settings = parse_plan(table, "reverie ablate", "ablation").settings
+        if self.environments:
+            count = SEEDS if self.seeds is None else self.seeds
+            plan = ablate.plan_of(self.environments, self.preset, count, settings)
+            folder = self.out or Path("runs/ablation")
+        else:
+            suite = read_plan(find_plan(self.suite or "laptop"))
+            plan = ablate.ablated(suite, self.seeds, settings)
+            folder = self.out or Path(f"runs/ablation-{suite.name}")
+        plan = with_budget(plan, self.workers, self.threads)
+        grid = cells(plan)
+        try:
+            carry_out(plan, grid, folder, self.retry, self.dry_run, as_json=False)
+        finally:
+            # Runs that failed or were stopped are named in the table of the others.
+            if not self.dry_run and folder.is_dir():
+                _report(grid, folder, self.json)
 
-    if command.report is not None:
-        _report(cells(read_plan(find_plan(str(command.report)))), command.report, command.json)
-        return
-    checked = parse_plan({"environments": ["any"], "settings": settings}, "reverie ablate", "ablation").settings
-    if command.environments:
-        count = SEEDS if command.seeds is None else command.seeds
-        plan = ablate.plan_of(command.environments, command.preset, count, checked)
-        folder = command.out or Path("runs/ablation")
-    else:
-        suite = read_plan(find_plan(command.suite or "laptop"))
-        plan = ablate.ablated(suite, command.seeds, checked)
-        folder = command.out or Path(f"runs/ablation-{suite.name}")
-    plan = with_budget(plan, command.workers, command.threads)
-    grid = cells(plan)
-    try:
-        carry_out(plan, grid, folder, command.retry, command.dry_run, as_json=False)
-    finally:
-        # What failed or was stopped is named in the table, and the rest is there.
-        if not command.dry_run and folder.is_dir():
-            _report(grid, folder, command.json)
+    def base(self) -> Base:
+        """Return the configuration of the first environment."""
+        if self.environments or self.preset:
+            return base_of(self.preset, next(iter(self.environments), None), "minatar")
 
+        from reverie.experiments.plan import find_plan, read_plan
 
-def _check(command: Ablate, settings: dict[str, object]) -> None:
-    if command.environments and command.suite:
-        raise UsageError("Give environments or --suite, not both: a suite has its own environments.")
-    if command.preset is not None and not command.environments:
-        raise UsageError("--preset goes with environments that are named; a suite has its own presets.")
-    if command.seeds is not None and command.seeds < 1:
-        raise UsageError(f"--seeds is {command.seeds}, but at least 1 is needed.")
-    if command.report is not None and (command.environments or command.suite or settings):
-        raise UsageError("--report takes environments and settings from the folder; leave the others out.")
-    if command.report is not None and not command.report.is_dir():
-        raise UsageError(f"--report: there is no folder {command.report}; name the folder of an ablation (--out).")
+        try:
+            plan = read_plan(find_plan(self.suite or "laptop"))
+        except ConfigError as error:
+            return Base(preset("minatar"), f"preset minatar, since the suite cannot be read. {error}")
+        task = plan.tasks[0]
+        base = base_of(task.preset, task.env, "minatar")
+        config = base.config.override(**{**plan.settings, **task.settings})
+        return Base(config, f"{base.origin.removesuffix('.')} for {task.env}, with the settings of plan {plan.name}.")
+
+    def _check(self) -> None:
+        if self.environments and self.suite:
+            raise UsageError("Give environments or --suite, not both: a suite has its own environments.")
+        if self.preset is not None and not self.environments:
+            raise UsageError("--preset goes with environments that are named; a suite has its own presets.")
+        if self.seeds is not None and self.seeds < 1:
+            raise UsageError(f"--seeds is {self.seeds}, but at least 1 is needed.")
+        if self.report is not None and (self.environments or self.suite or self.settings):
+            raise UsageError("--report takes environments and settings from the folder; leave the others out.")
+        if self.report is not None and not self.report.is_dir():
+            raise UsageError(f"--report: there is no folder {self.report}; name the folder of an ablation (--out).")
 
 
 def _report(grid: "Sequence[Cell]", folder: Path, as_json: bool) -> None:
@@ -125,22 +139,3 @@ def _report(grid: "Sequence[Cell]", folder: Path, as_json: bool) -> None:
     out.print(f"Wrote {', '.join(str(path) for path in paths)}", markup=False, soft_wrap=True)
     if as_json:
         print(json.dumps(ablation_table.as_json(rows, facts)))
-
-
-def _base_for_help(argv: list[str]) -> Base:
-    taken = ("preset", "suite", "seeds", "out", "workers", "threads", "retry", "report")
-    values = {given(argv, f"--{option}") for option in taken}
-    names = [argument for argument in argv if not argument.startswith("-") and argument not in values]
-    if names or given(argv, "--preset"):
-        return base_of(given(argv, "--preset"), names[0] if names else None, "minatar")
-
-    from reverie.experiments.plan import find_plan, read_plan
-
-    try:
-        plan = read_plan(find_plan(given(argv, "--suite") or "laptop"))
-    except ConfigError as error:
-        return Base(preset("minatar"), f"preset minatar, since the suite cannot be read. {error}")
-    task = plan.tasks[0]
-    base = base_of(task.preset, task.env, "minatar")
-    config = base.config.override(**{**plan.settings, **task.settings})
-    return Base(config, f"{base.origin.removesuffix('.')} for {task.env}, with the settings of plan {plan.name}.")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import tyro
 
-from reverie.cli.options import console, parse
+from reverie.cli.console import console
 
 
 @dataclass(frozen=True)
@@ -25,18 +25,14 @@ class Digest:
     json: bool = False
     """Print one JSON object with all of them."""
 
+    def __call__(self) -> None:
+        from reverie.runs.digest import digest
 
-def run(argv: list[str]) -> None:
-    """Print it."""
-    command, _ = parse("digest", Digest, argv)
-
-    from reverie.runs.digest import digest
-
-    found = digest(command.run)
-    if command.json:
-        print(json.dumps(found))
-    elif command.parts:
-        for name, value in found.items():
-            console().print(f"{value}  {name}", highlight=False, markup=False)
-    else:
-        print(found["run"])
+        found = digest(self.run)
+        if self.json:
+            print(json.dumps(found))
+        elif self.parts:
+            for name, value in found.items():
+                console().print(f"{value}  {name}", highlight=False, markup=False)
+        else:
+            print(found["run"])

@@ -7,7 +7,7 @@ from typing import Annotated
 import tyro
 from rich.text import Text
 
-from reverie.cli.options import UsageError, console, parse
+from reverie.cli.console import UsageError, console
 
 
 @dataclass(frozen=True)
@@ -23,20 +23,17 @@ class Plot:
     out: Path = Path("learning-curve.png")
     """Figure to write: .png, .svg or .pdf."""
 
+    def __call__(self) -> None:
+        if not self.runs:
+            raise UsageError("Say what to draw: reverie plot RUN...")
 
-def run(argv: list[str]) -> None:
-    """Draw, name the file, and show the returns in the terminal."""
-    command, _ = parse("plot", Plot, argv)
-    if not command.runs:
-        raise UsageError("Say what to draw: reverie plot RUN...")
+        from reverie.analysis.plot import plot_learning_curve
+        from reverie.analysis.runs import locate
 
-    from reverie.analysis.plot import plot_learning_curve
-    from reverie.analysis.runs import locate
-
-    figure = plot_learning_curve(command.runs, command.out)
-    for one in (run for path in command.runs for run in locate(path)):
-        print_returns(one)
-    console().print(f"Wrote {figure}", markup=False)
+        figure = plot_learning_curve(self.runs, self.out)
+        for one in (run for path in self.runs for run in locate(path)):
+            print_returns(one)
+        console().print(f"Wrote {figure}", markup=False)
 
 
 def print_returns(folder: Path) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from reverie.cli.options import console, parse
+from reverie.cli.console import console
 
 if TYPE_CHECKING:
     from reverie.training.failed_update import Numbers, Repeated
@@ -29,19 +29,15 @@ class ReplayStep:
     json: bool = False
     """Print one JSON object with all numbers, instead of the most telling ones."""
 
+    def __call__(self) -> None:
+        from reverie.training.failed_update import repeat
 
-def run(argv: list[str]) -> None:
-    """Repeat and print."""
-    command, _ = parse("replay-step", ReplayStep, argv)
-
-    from reverie.training.failed_update import repeat
-
-    found = repeat(command.folder, command.device)
-    if command.json:
-        print(json.dumps(found.to_json()))
-        return
-    for line in page(found):
-        console().print(line, highlight=False)
+        found = repeat(self.folder, self.device)
+        if self.json:
+            print(json.dumps(found.to_json()))
+            return
+        for line in page(found):
+            console().print(line, highlight=False)
 
 
 def page(found: "Repeated") -> list[str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 from rich.table import Table
 
-from reverie.cli.options import UsageError, console, parse
+from reverie.cli.console import UsageError, console
 from reverie.errors import RunError
 from reverie.shell import command_line
 
@@ -44,19 +44,15 @@ class Sweep:
     json: bool = False
     """Print how all cells stand, at the end, as one JSON object on the last line."""
 
+    def __call__(self) -> None:
+        from reverie.experiments.cells import cells
+        from reverie.experiments.plan import PLAN_FILE, find_plan, read_plan
 
-def run(argv: list[str]) -> None:
-    """Run, or say what would be run."""
-    command, _ = parse("sweep", Sweep, argv)
-
-    from reverie.experiments.cells import cells
-    from reverie.experiments.plan import PLAN_FILE, find_plan, read_plan
-
-    path = find_plan(command.plan)
-    plan = with_budget(read_plan(path), command.workers, command.threads)
-    in_folder = path.parent if path.name == PLAN_FILE else None
-    folder = command.out or in_folder or Path("runs") / plan.name
-    carry_out(plan, cells(plan), folder, command.retry, command.dry_run, command.json)
+        path = find_plan(self.plan)
+        plan = with_budget(read_plan(path), self.workers, self.threads)
+        in_folder = path.parent if path.name == PLAN_FILE else None
+        folder = self.out or in_folder or Path("runs") / plan.name
+        carry_out(plan, cells(plan), folder, self.retry, self.dry_run, self.json)
 
 
 def with_budget(plan: "Plan", workers: int | None, threads: int | None) -> "Plan":

@@ -15,8 +15,8 @@ from reverie.analysis.doctor.calibration import Bin
 from reverie.analysis.doctor.learning import Gradients, Trend
 from reverie.analysis.doctor.prediction import Horizons
 from reverie.analysis.doctor.rules import ENOUGH_UPDATES, SECTIONS
-from reverie.cli.options import parse
-from reverie.cli.train import Train
+from reverie.cli.main import REVERIE
+from reverie.cli.parser import SettingsCommand, parse
 from reverie.config import PRESETS, Config, preset, resolve
 from tests.helpers.diagnosed_reports import healthy, ill
 
@@ -174,7 +174,9 @@ def typeable(advice: str, base: Config) -> int:
     found = re.findall(r"--\S+ \S+(?: with --\S+ \S+)*", advice)
     for options in found:
         words = [word.strip(",.;") for word in options.split() if word != "with"]
-        _, settings = parse("train", Train, ["CartPole-v1", *words], lambda _: base)
+        command = parse(REVERIE, ["train", "CartPole-v1", *words])
+        assert isinstance(command, SettingsCommand)
+        settings = command.settings
         base.override(**settings)
     return sum(options.count("--") for options in found)
 

@@ -1,4 +1,4 @@
-"""`reverie doctor`: what a world model is doing, what that means, and what to try.
+"""`reverie diagnose`: what a world model is doing, what that means, and what to try.
 
 `examine.py` reads a run; `measure.py` passes its data through the model once, for `latents.py`, `prediction.py`,
 `calibration.py`, `values.py`, `policy.py` and `learning.py` to measure; `report.py` holds the result; the rules in
