@@ -41,7 +41,7 @@ class Collection:
         self._latest: list[Transition] = []
 
     def step(self, policy: Policy, max_steps: int) -> None:
-        """Take the next steps, or with asynchronous collection store those taken during the last updates.
+        """Take the next steps; with asynchronous collection start them, and `flush` stores them.
 
         Args:
             policy: chooses the actions.
@@ -53,7 +53,9 @@ class Collection:
 
     def flush(self) -> None:
         """Store the steps that are under way."""
-        self._store(self._collector.flush())
+        with self._metrics.timer(self._collector.phase):
+            transitions = self._collector.flush()
+        self._store(transitions)
 
     def pop_transitions(self) -> list[Transition]:
         """Return the steps stored since the last call."""

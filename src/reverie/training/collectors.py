@@ -75,6 +75,7 @@ class Transition:
         return int(self.steps[-1][1].sum())
 
 
+@runtime_checkable
 class Collector(Protocol):
     """Steps environments with a policy."""
 

@@ -74,6 +74,7 @@ class Trainer:
             self.collection.step(self.state.policy, max_steps=settings.steps - counters.steps)
             for metrics in self.learner.updates(self.state.num_updates_due()):
                 self.callbacks.on_update(counters, metrics)
+            self.collection.flush()
             self._on_step()
         self._end()
 

@@ -1,25 +1,27 @@
-"""A run skips updates that are not finite, counts them, and ends where there are too many in a row."""
+"""Non-finite updates: skipped and counted, and too many in a row end the run."""
 
 import json
 import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from reverie.training.skips import Diverged, Skips
 
 import reverie
 from reverie.cli.main import main
 from reverie.cli.replay_step import page
 from reverie.dreamer import Dreamer
 from reverie.errors import CheckpointError
-from reverie.replay import Replay
+from reverie.replay import ReplayBuffer
 from reverie.runs.digest import digest
 from reverie.runs.metrics import read_metrics
 from reverie.runs.verify import verify
+from reverie.training import build
 from reverie.training.failed_update import repeat
+from reverie.training.nonfinite import Diverged, NonFiniteGuard
 
 RUN: dict[str, Any] = {
     **{"env.parallel": False, "threads": 1, "steps": 200, "prefill": 40, "train_every": 8, "pretrain": 0, "seed": 2},
@@ -34,9 +36,9 @@ def spoil(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
     def spoil_batches(which: Callable[[int], bool]) -> None:
         count = 0
-        real = Replay.sample
+        real = ReplayBuffer.sample
 
-        def sample(self: Replay, *args: Any) -> Any:
+        def sample(self: ReplayBuffer, *args: Any) -> Any:
             nonlocal count
             count += 1
             batch = real(self, *args)
@@ -44,7 +46,7 @@ def spoil(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
                 batch["reward"][1, 0] = float("nan")
             return batch
 
-        monkeypatch.setattr(Replay, "sample", sample)
+        monkeypatch.setattr(ReplayBuffer, "sample", sample)
 
     return spoil_batches
 
@@ -57,17 +59,21 @@ def finite(agent: Dreamer) -> bool:
     return all(bool(value.isfinite().all()) for value in agent.parameters())
 
 
-@pytest.mark.parametrize("at_once", [True, False])
-def test_skipped_updates_are_told_and_counted(
+def read_results(is_eager: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let guards read results at once, as those of a CPU, or after the next update, as those of a GPU."""
+    monkeypatch.setattr(build, "NonFiniteGuard", partial(NonFiniteGuard, is_eager=is_eager))
+
+
+@pytest.mark.parametrize("is_eager", [True, False])
+def test_train_skipped_updates_are_reported_and_counted(
     tmp_path: Path,
     spoil: Callable[..., None],
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
-    at_once: bool,
+    is_eager: bool,
 ) -> None:
-    """On a GPU, which is looked at later, the counts are the same."""
-    real = Skips.__init__
-    monkeypatch.setattr(Skips, "__init__", lambda self, *args: real(self, *args, at_once))
+    """Results of a GPU are read later; the counts are the same."""
+    read_results(is_eager, monkeypatch)
     spoil(lambda number: number in (3, 7, 8, 9, 20))
     agent = train(tmp_path, max_nonfinite_updates=3)
     assert finite(agent) and agent.updates == UPDATES
@@ -75,26 +81,26 @@ def test_skipped_updates_are_told_and_counted(
     assert [row.get("train/nonfinite_updates") for row in rows] == [None, 1, 4, 4, 5]
     assert all(math.isfinite(row["model/reward_loss"]) for row in rows[1:])
     text = " ".join(capsys.readouterr().out.split())
-    assert text.count("reward_loss was not finite in update 3: what it would have spoiled was left as it was.") == 1
-    assert "update 7" not in text  # the tenth is told next
+    assert text.count("reward_loss was not finite in update 3, so the optimizers that it reached skipped this") == 1
+    assert "update 7" not in text  # the tenth is reported next
     state = json.loads(max((tmp_path / "checkpoints").glob("step-*"), key=str).joinpath("state.json").read_text())
-    assert state["loop"]["state"]["skipped"] == 5 and state["loop"]["state"]["skipped_in_a_row"] == 1
+    counters = state["training"]["counters"]
+    assert counters["nonfinite_updates"] == 5 and counters["nonfinite_in_a_row"] == 1
     assert not verify(tmp_path).damage
 
 
-@pytest.mark.parametrize("at_once", [True, False])
+@pytest.mark.parametrize("is_eager", [True, False])
 @pytest.mark.parametrize("allowed", [0, 1, 4])
-def test_too_many_in_a_row_end_the_run(
-    tmp_path: Path, spoil: Callable[..., None], monkeypatch: pytest.MonkeyPatch, allowed: int, at_once: bool
+def test_train_too_many_skipped_in_a_row_end_the_run(
+    tmp_path: Path, spoil: Callable[..., None], monkeypatch: pytest.MonkeyPatch, allowed: int, is_eager: bool
 ) -> None:
-    real = Skips.__init__
-    monkeypatch.setattr(Skips, "__init__", lambda self, *args: real(self, *args, at_once))
+    read_results(is_eager, monkeypatch)
     spoil(lambda number: number >= 11)
     with pytest.raises(Diverged, match=r"reward_loss was not finite.*replay-step.*--resume") as caught:
         train(tmp_path, max_nonfinite_updates=allowed)
     assert f"max_nonfinite_updates is {allowed}" in str(caught.value)
-    # Looked at later, one more may be needed until one was kept from its beginning.
-    last = 11 + allowed + (allowed == 1 and not at_once)
+    # Read later, one more may be needed until one was kept from its beginning.
+    last = 11 + allowed + (allowed == 1 and not is_eager)
     folder = tmp_path / "failures" / f"update-{last:09d}"
     assert [folder] == list((tmp_path / "failures").iterdir()) and str(folder) in str(caught.value)
     newest = max((tmp_path / "checkpoints").glob("step-*"))
@@ -112,7 +118,7 @@ def test_too_many_in_a_row_end_the_run(
     assert all(name in shown for name in ("model/reward_loss", "actor/loss", "critic/loss", "critic/gradient_norm"))
 
 
-def test_a_run_that_ended_goes_on_from_the_checkpoint_before(
+def test_train_resumed_after_too_many_equals_a_run_without_them(
     tmp_path: Path, spoil: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
@@ -126,12 +132,12 @@ def test_a_run_that_ended_goes_on_from_the_checkpoint_before(
     assert digest(broken) == digest(whole)
 
 
-def test_skips_in_a_row_are_counted_across_a_stop(tmp_path: Path, spoil: Callable[..., None]) -> None:
+def test_train_skipped_in_a_row_are_counted_across_a_stop(tmp_path: Path, spoil: Callable[..., None]) -> None:
     spoil(lambda number: number in (9, 10))
     agent = train(tmp_path, max_nonfinite_updates=3, steps=120)
     assert agent.updates == 10
     spoil(lambda number: number in (1, 2))
-    with pytest.raises(Diverged, match=r"in update 12. It was skipped, as were the 3 before it"):
+    with pytest.raises(Diverged, match=r"in update 12. It is number 4 in a row"):
         train(tmp_path, max_nonfinite_updates=3, resume=True)
 
 
@@ -157,14 +163,14 @@ def test_replay_step_shows_what_is_not_finite(
     assert main(["replay-step", str(folder)]) == 1
     assert "batch.safetensors" in capsys.readouterr().err
     (folder / "batch.safetensors").write_bytes(before["batch.safetensors"])
-    # Where it cannot be made again as it was, that is said.
+    # A repetition with other results is reported.
     monkeypatch.setattr(Dreamer, "train_world_model", lambda self, batch: {"model/loss": torch.zeros(())})
     assert main(["replay-step", str(folder)]) == 0
     text = " ".join(capsys.readouterr().out.split())
     assert "other numbers than then" in text and "Every number is finite now" in text
 
 
-def test_replay_step_wants_a_failed_update(tmp_path: Path) -> None:
+def test_replay_step_without_a_failed_update_is_refused(tmp_path: Path) -> None:
     agent = train(tmp_path / "run")
     reverie.save(agent, tmp_path / "agent")
     with pytest.raises(CheckpointError, match="holds no failed update"):
@@ -173,7 +179,7 @@ def test_replay_step_wants_a_failed_update(tmp_path: Path) -> None:
         repeat(tmp_path / "nothing")
 
 
-def test_a_failure_that_cannot_be_kept_is_told_all_the_same(tmp_path: Path, spoil: Callable[..., None]) -> None:
+def test_train_failed_update_that_cannot_be_written_is_reported(tmp_path: Path, spoil: Callable[..., None]) -> None:
     spoil(lambda number: number >= 11)
     tmp_path.joinpath("failures").write_text("in the way")
     with pytest.raises(Diverged, match=r"reward_loss was not finite.*could not be kept.*--resume"):

@@ -1,10 +1,10 @@
-"""Collection with random actions."""
+"""Random actions, and the episodes that a collector reports."""
 
 import numpy as np
 import pytest
 
 from reverie.specs import ActionSpec
-from reverie.training.collection import RandomPolicy
+from reverie.training.collectors import RandomPolicy
 
 
 @pytest.mark.parametrize(
