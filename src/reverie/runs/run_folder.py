@@ -10,7 +10,7 @@ from filelock import BaseFileLock
 
 from reverie.config import Config, diff, load_config, to_toml
 from reverie.errors import CheckpointError, RunError
-from reverie.replay import REPLAY
+from reverie.replay import REPLAY, has_steps
 from reverie.runs.atomic_io import atomic_write, remove
 from reverie.runs.checkpoints import MANIFEST, Checkpoints, is_checkpoint
 from reverie.runs.layout import (
@@ -236,7 +236,9 @@ class RunFolder(RunPaths):
     def _is_bare(self) -> bool:
         """Return whether no step is stored, and nothing is measured or drawn: killed before its first checkpoint."""
         has_checkpoints = any(self.checkpoints.glob("[!.]*"))
-        return not (has_checkpoints or self.replay.exists() or _has_content(self.metrics) or _has_content(self.videos))
+        return not (
+            has_checkpoints or has_steps(self.replay) or _has_content(self.metrics) or _has_content(self.videos)
+        )
 
 
 def saved_settings(run: Path | str) -> Config | None:

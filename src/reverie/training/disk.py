@@ -43,7 +43,8 @@ def announcement(config: Config, spec: EnvSpec, run: Path, checkpoint: Path) -> 
         A sentence, with what to do if it may not fit.
     """
     settings = config.training
-    steps = min(config.replay.capacity + settings.checkpoint_every, 2 * settings.steps)  # first steps included
+    # The steps of the last two commits are kept, and the first steps of episodes are stored, too.
+    steps = min(config.replay.capacity + 2 * settings.checkpoint_every, 2 * settings.steps)
     replay = steps * row_size(spec.step)
     one = _size(checkpoint)
     checkpoints = one * (settings.keep_checkpoints + 2)  # the best one, and one that is being written
