@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 
@@ -31,7 +31,13 @@ PACE_WINDOW = 300.0
 UNTIMED = {"starting", "prefill", "pretraining"}
 """Phases whose pace says nothing about the remaining time."""
 WORLD_MODEL = ("model/reward_loss", "model/discount_loss", "model/kl", "model/prior_entropy", "model/posterior_entropy")
-BEHAVIOR = ("actor/loss", "critic/loss", "actor/entropy", "critic/value", "imagination/return_mean")
+BEHAVIOR = {
+    "actor/loss": "actor loss",
+    "critic/loss": "critic loss",
+    "actor/entropy": "entropy",
+    "critic/value": "value",
+    "imagination/return_mean": "imagined",
+}
 
 
 class Display:
@@ -189,10 +195,11 @@ class Display:
             times = [f"{format_duration(self._clock() - self._start)} elapsed"]
             times += [f"{format_duration(eta)} left"] if eta is not None else []
             steps = [f"{self._step:,} of {self._task.total:,.0f} steps", *self._frames(), self._detail]
+            losses = observation_losses(self._metrics)[:3]
             sections = {
                 "scores": {name: format_score(value) for name, value in self._scores().items()},
-                "world model": self._rows([*observation_losses(self._metrics)[:3], *WORLD_MODEL], short_name),
-                "behavior": self._rows(BEHAVIOR, lambda name: name.replace("/", " ").replace("_", " ")),
+                "world model": self._rows({name: short_name(name) for name in (*losses, *WORLD_MODEL)}),
+                "behavior": self._rows(BEHAVIOR),
             }
             body = Table.grid(expand=True)
             body.add_row(self._bar)
@@ -227,8 +234,8 @@ class Display:
             scores |= {"eval": self._evaluations[-1], "best": max(self._evaluations)}
         return scores
 
-    def _rows(self, names: Sequence[str], label: Callable[[str], str]) -> dict[str, str]:
-        return {label(name): format_number(self._metrics[name]) for name in names if name in self._metrics}
+    def _rows(self, labels: Mapping[str, str]) -> dict[str, str]:
+        return {label: format_number(self._metrics[name]) for name, label in labels.items() if name in self._metrics}
 
 
 def _section(name: str, rows: Mapping[str, str]) -> Table:
