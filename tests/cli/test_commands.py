@@ -475,4 +475,4 @@ def test_digest_is_of_the_run_and_of_each_part(run: Run, tmp_path: Path, capsys:
     assert parts["run"] == whole and set(parts) == {"weights", "state", "replay", "metrics", "videos", "run"}
     assert json.loads(run("digest 'a run' --json")) == parts
     assert cli.main(["digest", str(tmp_path)]) == 1
-    assert "give the folder of a run" in " ".join(capsys.readouterr().err.split())
+    assert "Give the folder of a run" in " ".join(capsys.readouterr().err.split())

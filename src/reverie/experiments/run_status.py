@@ -1,4 +1,4 @@
-"""How a cell stands, by what lies in its run folder."""
+"""Status of a cell, read from its run folder."""
 
 import json
 import time
@@ -7,20 +7,20 @@ from pathlib import Path
 from typing import NamedTuple
 
 from reverie.experiments.cells import Cell, changes
-from reverie.experiments.track import Tail, Track
+from reverie.experiments.run_progress import ProgressReader, RunProgress
 from reverie.runs.atomic_io import atomic_path
 from reverie.runs.checkpoints import Checkpoints, step_and_copy
 from reverie.runs.run_folder import RunFolder
 
 FAILURE = "failure.json"
-"""In a run folder: how the last attempt failed. The next start removes it."""
+"""File in a run folder with the last failure. The next start removes it."""
 
 
 class Stage(Enum):
-    """What a run folder says."""
+    """State of a run folder."""
 
     NEW = "new"
-    """There is nothing to go on from."""
+    """There is nothing to continue from."""
     PARTIAL = "partial"
     DONE = "done"
     """It has its planned steps, and its last evaluation."""
@@ -28,41 +28,41 @@ class Stage(Enum):
     """It holds a run with other settings."""
 
 
-class Standing(NamedTuple):
-    """A cell as found."""
+class RunStatus(NamedTuple):
+    """A cell's run folder: its stage and its metrics so far."""
 
     stage: Stage
-    track: Track
+    progress: RunProgress
     differences: list[str]
-    """Of `Stage.OTHER`: in words."""
+    """Settings that differ, in words; for `Stage.OTHER`."""
 
 
-def look(cell: Cell, folder: Path) -> Standing:
-    """How a cell stands in the folder of a sweep.
+def read_status(cell: Cell, folder: Path) -> RunStatus:
+    """Read the status of a cell in the folder of a sweep.
 
-    A run writes its last row of metrics after its last evaluation, so that a row of the planned steps says that it is
-    done. If there are checkpoints (they may be removed from a finished run), the newest must be of those steps, too.
+    A run writes its last row of metrics after its last evaluation, so that with a row of the planned steps it is done.
+    If there are checkpoints (they may be removed from a finished run), the newest must be of those steps, too.
 
     Raises:
         ConfigError: if the run's configuration cannot be read.
     """
     run = RunFolder(folder / cell.place)
-    track = Tail(run.metrics).read()
+    progress = ProgressReader(run.metrics).read()
     if not run.config_path.is_file():
-        return Standing(Stage.NEW, track, [])
+        return RunStatus(Stage.NEW, progress, [])
     differences = changes(run.saved_config(), cell.config)
     if differences:
-        return Standing(Stage.OTHER, track, differences)
+        return RunStatus(Stage.OTHER, progress, differences)
     newest = Checkpoints(run.checkpoints).latest()
     planned = cell.config.training.steps
     saved = planned if newest is None else step_and_copy(newest.name)[0]
-    if min(track.step, saved) >= planned:
-        return Standing(Stage.DONE, track, [])
-    return Standing(Stage.PARTIAL if newest is not None else Stage.NEW, track, [])
+    if min(progress.step, saved) >= planned:
+        return RunStatus(Stage.DONE, progress, [])
+    return RunStatus(Stage.PARTIAL if newest is not None else Stage.NEW, progress, [])
 
 
 class Failure(NamedTuple):
-    """How an attempt at a cell failed."""
+    """Failed attempt at a cell."""
 
     error: str
     """Last line that it wrote."""
@@ -70,14 +70,14 @@ class Failure(NamedTuple):
     """Unix time."""
 
 
-def note_failure(run: Path, error: str) -> None:
-    """Leave a note in a run folder."""
+def record_failure(run: Path, error: str) -> None:
+    """Record a failure in a run folder."""
     with atomic_path(run / FAILURE) as temporary:
         temporary.write_text(json.dumps({"error": error, "time": time.time()}) + "\n", encoding="utf-8")
 
 
 def read_failure(run: Path) -> Failure | None:
-    """The note of a failure, if there is one."""
+    """Return the recorded failure; None if there is none."""
     try:
         said = json.loads((run / FAILURE).read_text(encoding="utf-8"))
         return Failure(str(said["error"]), float(said["time"]))

@@ -1,4 +1,4 @@
-"""What the metrics of a run say while it is running: how far it is, how fast, and what it scored last."""
+"""Progress of a run, read from its metrics while it trains: steps, pace and latest score."""
 
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,26 +17,26 @@ class Mark:
 
 
 @dataclass(frozen=True)
-class Track:
+class RunProgress:
     """The rows of a run so far, summed up."""
 
     step: int = 0
     """Agent steps of the last row."""
     last: Mark = Mark(0.0, 0.0)
     first: Mark | None = None
-    """The last row before steps go on beside updates: random steps and pretraining have another pace."""
+    """The last row before steps and updates are interleaved: random steps and pretraining have another pace."""
     score: float | None = None
     """Mean return of the last evaluation, or of the last training episodes where there was no evaluation."""
     evaluated: bool = False
-    """Whether `score` is of an evaluation."""
+    """True if `score` is of an evaluation."""
     updates: int = 0
     """Updates at the last row."""
 
-    def after(self, row: dict[str, Any]) -> "Track":
-        """With one more row."""
+    def after(self, row: dict[str, Any]) -> "RunProgress":
+        """Return the progress with one more row."""
         mark = Mark(float(row["frames"]), float(row["time"]))
-        stands_still = self.first is None or mark.frames == self.first.frames
-        first = mark if row["updates"] and stands_still else self.first
+        has_same_frames = self.first is None or mark.frames == self.first.frames
+        first = mark if row["updates"] and has_same_frames else self.first
         evaluation = _number(row, "eval/return")
         score, evaluated = self.score, self.evaluated
         if evaluation is not None:
@@ -44,10 +44,10 @@ class Track:
         elif not evaluated:
             training = _number(row, "train/return")
             score = score if training is None else training
-        return Track(int(row["step"]), mark, first, score, evaluated, int(row["updates"]))
+        return RunProgress(int(row["step"]), mark, first, score, evaluated, int(row["updates"]))
 
 
-class Tail:
+class ProgressReader:
     """The rows of a `metrics.jsonl` so far, summed up as it grows.
 
     Args:
@@ -56,17 +56,17 @@ class Tail:
 
     def __init__(self, path: Path) -> None:
         self._tail = MetricsTail(path)
-        self.track = Track()
+        self.progress = RunProgress()
 
-    def read(self) -> Track:
+    def read(self) -> RunProgress:
         """Return the sum of all rows that are complete by now."""
         restarted, rows = self._tail.read()
         if restarted:
-            self.track = Track()
+            self.progress = RunProgress()
         for row in rows:
             with suppress(KeyError, TypeError, ValueError):  # Lacks a counter, or has null for it.
-                self.track = self.track.after(row)
-        return self.track
+                self.progress = self.progress.after(row)
+        return self.progress
 
 
 def _number(row: dict[str, Any], name: str) -> float | None:
