@@ -71,7 +71,7 @@ SETTINGS: dict[str, Any] = {
 }
 MORE = 60
 """Steps that a damaged run goes on for."""
-NOT_COMPARED = ("tensorboard/", "lock.json")
+NOT_COMPARED = ("tensorboard/", "lock.json", ".lock")
 """What nothing goes on from."""
 
 

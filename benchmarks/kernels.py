@@ -25,7 +25,7 @@ from reverie.bench.spread import spread
 from reverie.config import Config, preset
 from reverie.devices import resolve_dtype
 from reverie.dreamer import Dreamer
-from reverie.dreamer.policy import Policy
+from reverie.dreamer.recurrent_policy import Policy
 from reverie.kernels import optimize
 
 IN_UPDATES = ("filtering", "imagination", "dense", "convolutions", "adam")

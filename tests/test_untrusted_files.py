@@ -15,19 +15,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import reverie
+from reverie.acting import AgentPolicy
 from reverie.agents import load_agent
 from reverie.analysis.runs import read_run
 from reverie.config import load_config
 from reverie.dreamer import Dreamer
 from reverie.errors import ReverieError
-from reverie.runs.atomic_io import seal
+from reverie.runs.atomic_io import dumps_checksummed
 from reverie.runs.checkpoints import read_checkpoint
 from reverie.runs.digest import digest
-from reverie.runs.launches import read_about
 from reverie.runs.metrics import read_metrics
+from reverie.runs.provenance import read_provenance
 from reverie.runs.verify import verify
 from reverie.training.failed_update import repeat
-from tests.helpers.untrusted_files import EXAMPLES, HOSTILE, SEAL, little_memory, put, spoiled, spoiled_safetensors
+from tests.helpers.untrusted_files import CHECKSUM, EXAMPLES, HOSTILE, little_memory, put, spoiled, spoiled_safetensors
 
 RUN: dict[str, Any] = {
     **{"env.parallel": False, "threads": 1, "steps": 60, "prefill": 40, "train_every": 10, "pretrain": 1},
@@ -68,7 +69,7 @@ def refused_or_done(*uses: Callable[[], Any]) -> bool:
 
 def acts(agent: Dreamer) -> None:
     """Assert that the agent chooses an action."""
-    policy, observations = reverie.AgentPolicy(agent), agent.spec.observations
+    policy, observations = AgentPolicy(agent), agent.spec.observations
     action = policy({key: np.zeros((1, *spec.shape), spec.dtype) for key, spec in observations.items()})
     assert action.shape == (1, agent.spec.action.size)
 
@@ -93,10 +94,10 @@ def test_manifests(run: Path, data: st.DataObject) -> None:
     path = newest(run) / "manifest.json"
     before = path.read_bytes()
     content = json.loads(before)
-    del content[SEAL]
+    del content[CHECKSUM]
     made_up = data.draw(spoiled(content))
     try:
-        path.write_bytes(seal(made_up) if isinstance(made_up, dict) else json.dumps(made_up).encode())
+        path.write_bytes(dumps_checksummed(made_up) if isinstance(made_up, dict) else json.dumps(made_up).encode())
         refused_or_done(lambda: read_checkpoint(path.parent), lambda: reverie.load(run), lambda: verify(run))
     except (TypeError, ValueError) as error:
         assert "JSON" in str(error) or "surrogates" in str(error) or "compare" in str(error), error  # not to be written
@@ -151,7 +152,7 @@ def test_descriptions(run: Path, name: str, data: st.DataObject) -> None:
         path.write_text(toml(data.draw(spoiled(tomllib.loads(before.decode())))))
     else:
         path.write_bytes(json.dumps(data.draw(spoiled(json.loads(before)))).encode())
-    uses = [lambda: verify(run), lambda: read_run(run), lambda: read_about(run)]
+    uses = [lambda: verify(run), lambda: read_run(run), lambda: read_provenance(run / "about.json")]
     try:
         refused_or_done(*uses, lambda: load_config(run / "config.toml"))
     finally:

@@ -2,27 +2,44 @@
 
 agent = reverie.train("ALE/Pong-v5", preset="atari-small", logdir="runs/pong", steps=20_000)
 agent = reverie.load("runs/pong")
-policy = reverie.AgentPolicy(agent)
+policy = agent.policy()
 action = policy(obs)
 """
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from reverie.acting import AgentPolicy
     from reverie.agents import load
     from reverie.agents import save_agent as save
     from reverie.config import Config
     from reverie.dreamer import Dreamer
     from reverie.envs import make_env
+    from reverie.policy import Policy
     from reverie.training import train
+    from reverie.training.callbacks import Callback, Stop
+    from reverie.training.evaluate_policy import evaluate_policy as evaluate
 
-__all__ = ["AgentPolicy", "Config", "Dreamer", "load", "make_env", "preset", "save", "train"]
+__all__ = [
+    "Callback",
+    "Config",
+    "Dreamer",
+    "Policy",
+    "Stop",
+    "evaluate",
+    "load",
+    "make_env",
+    "preset",
+    "save",
+    "train",
+]
 
 _HOMES = {
-    "AgentPolicy": ("reverie.acting", "AgentPolicy"),
+    "Callback": ("reverie.training.callbacks", "Callback"),
     "Config": ("reverie.config", "Config"),
     "Dreamer": ("reverie.dreamer", "Dreamer"),
+    "Policy": ("reverie.policy", "Policy"),
+    "Stop": ("reverie.training.callbacks", "Stop"),
+    "evaluate": ("reverie.training.evaluate_policy", "evaluate_policy"),
     "load": ("reverie.agents", "load"),
     "make_env": ("reverie.envs", "make_env"),
     "preset": ("reverie.config", "preset"),

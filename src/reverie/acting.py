@@ -8,8 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from reverie.dreamer import ActState, Dreamer, Policy
-from reverie.dreamer.policy import Mode
+from reverie.dreamer import ActState, Dreamer, RecurrentPolicy
+from reverie.dreamer.recurrent_policy import Mode
 from reverie.errors import ObservationError
 from reverie.specs import STEP_KEYS, Array, ArraySpec
 
@@ -25,13 +25,13 @@ def to_tensors(steps: Mapping[str, Array | Tensor], device: torch.device) -> dic
 
 
 class AgentPolicy:
-    """Policy of an agent in N environments, with the latent state of each.
+    """An agent in N environments, with the latent state of each.
 
     Args:
         agent: the agent; its spec says which observations are valid.
         mode: sample actions, or take the actor's mode, as in evaluation.
         generator: source of latent states and actions; None is the agent's own.
-        policy: acts in place of `agent.policy`, such as a clone of it.
+        policy: acts in place of `agent.recurrent_policy`, such as a clone of it.
     """
 
     def __init__(
@@ -39,9 +39,9 @@ class AgentPolicy:
         agent: Dreamer,
         mode: Mode = "sample",
         generator: torch.Generator | None = None,
-        policy: Policy | None = None,
+        policy: RecurrentPolicy | None = None,
     ) -> None:
-        self.policy = policy or agent.policy
+        self.policy = policy or agent.recurrent_policy
         self.state: ActState | None = None
         """State of the environments; None before the first call."""
         self._spec, self._mode, self._generator = agent.spec, mode, generator or agent.act_generator

@@ -3,9 +3,10 @@
 import operator
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from reverie import kernels
 from reverie.config import Config, flatten, from_dict, to_dict
@@ -14,13 +15,45 @@ from reverie.dreamer import Dreamer, State
 from reverie.dreamer.actor_critic import ActorCritic
 from reverie.dreamer.optimizer import Optimizer
 from reverie.dreamer.world_model import WorldModel
-from reverie.errors import CheckpointError, ConfigError
-from reverie.runs.checkpoints import Snapshot, read_checkpoint, restore_torch, torch_state, understood, write_checkpoint
+from reverie.envs.space_json import native_spaces
+from reverie.envs.spaces import ActionAdapter, ObservationAdapter
+from reverie.errors import CheckpointError, ConfigError, EnvError
+from reverie.policy import Policy
+from reverie.runs.checkpoints import (
+    Shapes,
+    Snapshot,
+    read_checkpoint,
+    restore_torch,
+    torch_state,
+    validate_contents,
+    write_checkpoint,
+)
 from reverie.runs.run_folder import find_run
 from reverie.specs import EnvSpec
 
 
-def build_agent(config: Config, spec: EnvSpec, seed: int | None = None, device: str | None = None) -> Dreamer:
+class Agent(Dreamer):
+    """DreamerV2 with a policy for Gymnasium environments."""
+
+    def policy(self, deterministic: bool = True, seed: int | None = None) -> Policy:
+        """Return a policy that takes what an environment's `step` returns, and gives what it takes.
+
+        Args:
+            deterministic: take the actor's most likely actions, as in evaluation; False samples them.
+            seed: seed of the samples; None takes that of the configuration.
+        """
+        return Policy(self, deterministic, seed)
+
+    def __repr__(self) -> str:
+        """Return environment, size, steps and precision."""
+        size, dtype = parameter_counts(self)["trained"], str(self.dtype).removeprefix("torch.")
+        return (
+            f"Agent({self.config.env.name}, {size:,} parameters, {self.agent_steps:,} steps, "
+            f"{self.updates:,} updates, {self.device}, {dtype})"
+        )
+
+
+def build_agent(config: Config, spec: EnvSpec, seed: int | None = None, device: str | None = None) -> Agent:
     """Build an untrained agent as `reverie train` does: on its device, in its precision, with fast kernels.
 
     Args:
@@ -33,7 +66,7 @@ def build_agent(config: Config, spec: EnvSpec, seed: int | None = None, device: 
         ConfigError: if the device is not available.
     """
     resolved = resolve_device(device or config.training.device)
-    agent = Dreamer(config, spec, seed, resolved, resolve_dtype(resolved, config.training.precision))
+    agent = Agent(config, spec, seed, resolved, resolve_dtype(resolved, config.training.precision))
     return kernels.optimize(agent)
 
 
@@ -79,6 +112,21 @@ def restore(agent: Dreamer, saved: Snapshot) -> None:
     agent.agent_steps = operator.index(saved.state["agent_steps"])
 
 
+def load_weights(agent: Dreamer, source: Dreamer) -> None:
+    """Copy the weights of one agent into another, and nothing else of it.
+
+    Raises:
+        ConfigError: if its networks have other sizes.
+    """
+    try:
+        agent.load_state_dict(source.state_dict())
+    except RuntimeError as error:
+        raise ConfigError(
+            f"The weights of an agent for {source.config.env.name} do not fit: its networks have other sizes. "
+            "Train with its settings, or without --init."
+        ) from error
+
+
 def save_agent(agent: Dreamer, folder: Path | str) -> None:
     """Save an agent in a folder of its own, for `reverie.load`.
 
@@ -88,7 +136,7 @@ def save_agent(agent: Dreamer, folder: Path | str) -> None:
     write_checkpoint(Path(folder), agent.agent_steps, snapshot(agent))
 
 
-def load_agent(folder: Path | str, device: str | None = None) -> Dreamer:
+def load_agent(folder: Path | str, device: str | None = None) -> Agent:
     """Load an agent from what `save_agent` wrote, or from a checkpoint of a run.
 
     Args:
@@ -99,22 +147,27 @@ def load_agent(folder: Path | str, device: str | None = None) -> Dreamer:
         CheckpointError: if the folder is missing or damaged, or has settings of another version.
         ConfigError: if the device is not available.
     """
-    _, saved = read_checkpoint(Path(folder))
-    if device is not None:
-        resolve_device(device)
-    with understood(folder):
+
+    def check(state: dict[str, Any], shapes: Shapes) -> None:
         try:
-            config = from_dict(saved.state["config"])
+            config = from_dict(state["config"])
         except ConfigError as error:
             raise CheckpointError(f"{folder} has settings of another version of reverie. {error}") from None
-        spec = EnvSpec.from_json(saved.state["spec"])
-        _check_sizes(config, spec, saved.tensors["weights"])
+        spec = EnvSpec.from_json(state["spec"])
+        _check_spaces(config, spec)
+        _check_sizes(config, spec, shapes["weights"])
+
+    _, saved = read_checkpoint(Path(folder), check=check)
+    if device is not None:
+        resolve_device(device)
+    with validate_contents(folder):
+        config, spec = from_dict(saved.state["config"]), EnvSpec.from_json(saved.state["spec"])
         agent = build_agent(config, spec, device=device)
         restore(agent, saved)
     return agent
 
 
-def load(path: Path | str, device: str = "auto") -> Dreamer:
+def load(path: Path | str, device: str = "auto") -> Agent:
     """Load a trained agent.
 
     Args:
@@ -156,14 +209,28 @@ def _generators(agent: Dreamer) -> dict[str, torch.Generator]:
     return {"learn": agent.generator, "act": agent.act_generator}
 
 
-def _check_sizes(config: Config, spec: EnvSpec, weights: Mapping[str, Tensor]) -> None:
-    """Compare the sizes of weights with those of an agent, before memory is allocated for it."""
+def _check_spaces(config: Config, spec: EnvSpec) -> None:
+    """Compare the environment's own spaces with those that the agent reads and writes."""
+    if spec.spaces is None:
+        return
+    observation, action = native_spaces(spec)
+    try:
+        read = ObservationAdapter(observation, config.env.name, config.env.image_size)
+        written = ActionAdapter(action, config.env.name)
+    except EnvError as error:
+        raise CheckpointError(f"The checkpoint's spaces cannot be used. {error}") from None
+    if EnvSpec(read.specs, written.spec) != spec:
+        raise CheckpointError("The checkpoint's spaces are not those that its agent was trained on.")
+
+
+def _check_sizes(config: Config, spec: EnvSpec, weights: Mapping[str, tuple[int, ...]]) -> None:
+    """Compare the sizes of weights with those of an agent, before memory is allocated for either."""
     deepest = max(value for path, value in flatten(config).items() if path.endswith(".layers"))
     if deepest <= len(weights):
         with torch.device("meta"):
             model = WorldModel(config.world_model, spec)
             actor_critic = ActorCritic(config.behavior, model.rssm.feat_size, spec.action)
         expected = nn.ModuleDict({"world_model": model, "actor_critic": actor_critic}).state_dict()
-        if {name: value.shape for name, value in expected.items()} == {name: w.shape for name, w in weights.items()}:
+        if {name: tuple(value.shape) for name, value in expected.items()} == weights:
             return
     raise CheckpointError("The checkpoint's weights do not have the sizes that its configuration says.")

@@ -1,4 +1,4 @@
-"""What flows between environment, replay and agent: the shapes of a step.
+"""Shapes and dtypes of a step, the data that flows between environment, replay and agent.
 
 A *step* is a flat dictionary of numpy arrays: every observation key of the environment, and the keys of `STEP_KEYS`.
 It describes the arrival in a state: `action[t]` is the action that led INTO `image[t]`, and `reward[t]`,
@@ -6,7 +6,7 @@ It describes the arrival in a state: `action[t]` is the action that led INTO `im
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from typing import Any, Literal
 
@@ -55,11 +55,13 @@ class ActionSpec:
 
 @dataclass(frozen=True)
 class EnvSpec:
-    """What an environment offers."""
+    """Observations and actions of an environment."""
 
     observations: Mapping[str, ArraySpec]
     """By key, in the environment's order: images are uint8 [64, 64, C], everything else float32 vectors."""
     action: ActionSpec
+    spaces: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
+    """Gymnasium spaces `observation` and `action` of the environment itself as JSON, see `reverie.envs.space_json`."""
 
     @property
     def step(self) -> dict[str, ArraySpec]:
@@ -67,18 +69,19 @@ class EnvSpec:
         return {**self.observations, "action": ArraySpec((self.action.size,), "float32"), **STEP_KEYS}
 
     def to_json(self) -> dict[str, Any]:
-        """As values that JSON can hold; the order of observations is kept in a list."""
+        """Return values that JSON can hold; the order of observations is kept in a list."""
         return {
             "observations": [[key, list(spec.shape), spec.dtype] for key, spec in self.observations.items()],
             "action": [self.action.kind, list(self.action.sizes)],
+            "spaces": self.spaces,
         }
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "EnvSpec":
-        """What `to_json` returned.
+        """Return the spec of which `to_json` returned this; `spaces` is not read yet.
 
         Raises:
-            ValueError: if it cannot be that; so may TypeError and KeyError.
+            ValueError: if it is something else; so may TypeError and KeyError.
         """
         observations = {key: ArraySpec(tuple(shape), dtype) for key, shape, dtype in data["observations"]}
         kind, sizes = data["action"]
@@ -88,7 +91,7 @@ class EnvSpec:
         dtypes = {spec.dtype for spec in observations.values()}
         if kind not in ("discrete", "continuous") or not dtypes <= {"uint8", "float32"}:
             raise ValueError("an action or observation is of an unknown kind")
-        return cls(observations, ActionSpec(kind, tuple(sizes)))
+        return cls(observations, ActionSpec(kind, tuple(sizes)), data["spaces"])
 
 
 STEP_KEYS: dict[str, ArraySpec] = {

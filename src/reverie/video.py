@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from reverie.errors import ReverieError
-from reverie.runs.atomic_io import replacing
+from reverie.runs.atomic_io import atomic_path
 
 Frames = NDArray[np.uint8]
 Color = tuple[int, int, int]
@@ -298,7 +298,7 @@ def save_video(frames: Frames, path: Path, fps: float = 15) -> Path:
     frames = frames[None] if frames.ndim == 3 else frames
     if suffix == ".png" and len(frames) > 1:
         raise ReverieError(f"Cannot write {len(frames)} frames to '{path}': use .gif or .mp4 for a video.")
-    with replacing(path) as temporary:
+    with atomic_path(path) as temporary:
         {".gif": _save_gif, ".mp4": _save_mp4, ".png": _save_png}[suffix](frames, temporary, fps)
     return path
 

@@ -1,7 +1,5 @@
 """Runs from folders and files: what they say, and what is said of those that say nothing."""
 
-import fcntl
-import os
 from pathlib import Path
 
 import pytest
@@ -10,6 +8,7 @@ from reverie.analysis.labels import INCIDENTAL, agent_label, agent_settings
 from reverie.analysis.runs import find_runs, locate, read_run, score_at
 from reverie.config import PATHS, PRESETS, preset
 from reverie.errors import ConfigError, RunError
+from reverie.runs.run_folder import RunFolder
 from tests.helpers.fake_runs import write_rows, write_run
 
 RESULTS = Path(__file__).parents[2] / "results"
@@ -49,24 +48,17 @@ def test_status(tmp_path: Path) -> None:
     path = write_run(tmp_path / "a", reached=500_000)
     run = read_run(path)
     assert (run.status, run.frames, run.final_score) == ("stopped", 500_000, None)
-    (path / "lock.json").write_text("{}")
-    assert read_run(path).status == "stopped"
-    descriptor = os.open(path / "lock.json", os.O_RDWR)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    with RunFolder.hold(path):
         assert read_run(path).status == "running"
-    finally:
-        os.close(descriptor)
     assert read_run(path).status == "stopped"
 
 
 def test_looking_leaves_the_lock_free(tmp_path: Path) -> None:
     path = write_run(tmp_path / "a")
-    (path / "lock.json").write_text("{}")
-    read_run(path)
-    descriptor = os.open(path / "lock.json", os.O_RDWR)
-    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    os.close(descriptor)
+    for _ in range(2):
+        read_run(path)
+        with RunFolder.hold(path):
+            pass
 
 
 def test_paths_that_mean_runs(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from reverie.cli import demo, train
 from reverie.cli import main as cli
 from reverie.cli.console import show
 from reverie.config import PATHS, PRESETS, Config, flatten, load_config, option, preset, to_dict, to_toml, with_variant
-from reverie.runs.launches import UNNAMED, Origin
+from reverie.runs.provenance import UNNAMED, Launch
 from tests.helpers.environments import Catch
 
 Run = Callable[..., str]
@@ -45,7 +45,7 @@ class Calls(list[dict[str, Any]]):
         logdir: Path,
         resume: bool = False,
         env_factory: Callable[[], Any] | None = None,
-        origin: Origin = UNNAMED,
+        origin: Launch = UNNAMED,
         loggers: tuple[str, ...] = (),
         overwrite: bool = False,
         quiet: bool = False,

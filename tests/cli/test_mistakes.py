@@ -247,7 +247,7 @@ def test_missing_checkpoints(type_: Type) -> None:
     before = content(Path("run"))
     err = type_("train Fragile-v0 --logdir run --resume", 1)
     assert "no checkpoint" in err
-    assert "type `rm -r run` to start afresh" in err
+    assert "Type --overwrite to start from the beginning" in err
     assert content(Path("run")) == before
 
 
@@ -278,7 +278,7 @@ def test_a_folder_in_use(type_: Type) -> None:
         for more in ("", "--resume"):
             assert f"in use by process {os.getpid()} on " in type_(train(more), 1)
         type_("eval run --episodes 1")
-    assert "type --resume to continue it" in type_(train(), 1)
+    assert "Type --resume to continue it" in type_(train(), 1)
     assert content(Path("run")) == before
 
 
@@ -325,7 +325,7 @@ def test_no_room_for_a_checkpoint(type_: Type, file_limit: Callable[[int], None]
     Fragile.fault = lambda result: file_limit(30_000)
     err = type_(train("--replay.capacity 1000"), 1)
     assert "The checkpoint of step 80 could not be written" in err
-    assert "step-000000060-2 is intact: free some space, then go on with --resume" in err
+    assert "step-000000060-2 is intact. Free some space, then continue with --resume" in err
     assert reverie.load("run").agent_steps == 60
     file_limit(resource.RLIM_INFINITY)
     goes_on(type_)
@@ -333,7 +333,7 @@ def test_no_room_for_a_checkpoint(type_: Type, file_limit: Callable[[int], None]
 
 def test_no_room_for_the_first_checkpoint(type_: Type, file_limit: Callable[[int], None]) -> None:
     file_limit(30_000)
-    assert "there is no earlier one: free some space, then try again" in type_(train("--replay.capacity 1000"), 1)
+    assert "There is no earlier one. Free some space, then try again" in type_(train("--replay.capacity 1000"), 1)
     file_limit(resource.RLIM_INFINITY)
     assert not Path("run").exists()
     type_(train())

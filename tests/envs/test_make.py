@@ -203,6 +203,6 @@ def test_closing_closes_the_environment() -> None:
 @pytest.mark.parametrize("module", ["torch", "ale_py"])
 def test_environments_are_imported_without(module: str) -> None:
     """Worker processes stay small, and Atari stays optional."""
-    program = f"import sys, reverie.envs.workers, reverie.envs; sys.exit({module!r} in sys.modules)"
+    program = f"import sys, reverie.envs.process_worker, reverie.envs; sys.exit({module!r} in sys.modules)"
     path = {"PYTHONPATH": ":".join(entry for entry in sys.path if entry)}
     assert subprocess.run([sys.executable, "-c", program], env=path, check=False).returncode == 0

@@ -10,15 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from reverie.training.interrupts import Stopped
 
 from reverie.errors import RunError
 from reverie.experiments import scheduler as scheduler_module
 from reverie.experiments.board import State
-from reverie.experiments.process import LOG, Claim, is_claimed
+from reverie.experiments.process import LOG, acquire_cell, is_running
 from reverie.experiments.scheduler import Scheduler
 from reverie.experiments.standing import FAILURE, Stage, look, note_failure
 from reverie.experiments.sweep import failures, survey
-from reverie.training.interrupts import Stopped
+from reverie.runs.run_folder import RunFolder
 from tests.helpers import sweeps
 from tests.helpers.sweeps import STEPS, Quiet, grid, launches, starts, stub_command, sweep
 
@@ -234,12 +235,12 @@ def test_a_deaf_orphan_is_killed(tmp_path: Path) -> None:
 
 
 def test_a_cell_that_runs_elsewhere_is_waited_for(tmp_path: Path) -> None:
-    """Another sweep's process holds the claim. When it ends, what it has done is not done again."""
+    """Another sweep's process holds the lock. When it ends, what it has done is not done again."""
     cells = grid(seeds=3)
-    claims = [Claim.take(tmp_path / cell.place) for cell in cells[:2]]
-    assert all(claims)
-    assert all(is_claimed(tmp_path / cell.place) for cell in cells[:2])
-    assert Claim.take(tmp_path / cells[0].place) is None
+    locks = [acquire_cell(tmp_path / cell.place) for cell in cells[:2]]
+    assert all(locks)
+    assert all(is_running(tmp_path / cell.place) for cell in cells[:2])
+    assert acquire_cell(tmp_path / cells[0].place) is None
     board = survey(cells, tmp_path, 2)
     assert [entry.state for entry in board.entries] == [State.ELSEWHERE, State.ELSEWHERE, State.WAITING]
     steps = iter(range(10**6))
@@ -251,14 +252,28 @@ def test_a_cell_that_runs_elsewhere_is_waited_for(tmp_path: Path) -> None:
             assert board.entries[0].state is State.ELSEWHERE
             sweep_of_another(cells[0], tmp_path)
             note_failure(tmp_path / cells[1].place, "The other one's fire.")
-            for claim in claims:
-                assert claim is not None
-                claim.release()
+            for lock in locks:
+                assert lock is not None
+                lock.release()
 
     Scheduler(board, tmp_path, Quiet(), stub_command({}, 0.0), poll=0.02, sleep=sleep).run()
     assert [entry.state for entry in board.entries] == [State.DONE, State.FAILED, State.DONE]
     assert board.entries[1].error == "The other one's fire."
     assert [starts(cell, tmp_path) for cell in cells] == [1, 0, 1]
+
+
+def test_acquire_cell_whose_run_folder_is_locked_is_refused(tmp_path: Path) -> None:
+    """The sweep was killed, and the process of its cell still writes a checkpoint."""
+    (cell,) = grid(seeds=1)
+    run = tmp_path / cell.place
+    with RunFolder.create(run, cell.config) as folder:
+        folder.begin(cell.config)
+        assert acquire_cell(run) is None and is_running(run)
+        assert survey([cell], tmp_path, 1).entries[0].state is State.ELSEWHERE
+    lock = acquire_cell(run)
+    assert lock is not None and is_running(run)
+    lock.release()
+    assert not is_running(run)
 
 
 def sweep_of_another(cell: sweeps.Cell, folder: Path) -> None:

@@ -14,9 +14,9 @@ from typing import Any
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-from reverie.runs.atomic_io import seal
+from reverie.runs.atomic_io import dumps_checksummed
 
-(SEAL,) = json.loads(seal({}))
+(CHECKSUM,) = json.loads(dumps_checksummed({}))
 EXAMPLES = int(os.environ.get("HOSTILE_INPUTS", "100"))
 """How many files each test makes up; `benchmarks/hostile.py` asks for more."""
 HOSTILE = settings(max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=list(HealthCheck))
@@ -104,6 +104,6 @@ def put(checkpoint: Path, name: str, data: bytes) -> None:
     """Replace a file of a checkpoint, with its size and checksum in the manifest."""
     (checkpoint / name).write_bytes(data)
     manifest = json.loads((checkpoint / "manifest.json").read_bytes())
-    del manifest[SEAL]
+    del manifest[CHECKSUM]
     manifest["files"][name] = {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
-    (checkpoint / "manifest.json").write_bytes(seal(manifest))
+    (checkpoint / "manifest.json").write_bytes(dumps_checksummed(manifest))

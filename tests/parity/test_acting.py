@@ -24,7 +24,7 @@ def test_policy_four_decisions_are_those_of_the_release(
     kind = FILES[name]
     agent = Dreamer(config(kind), env_spec(ACTIONS[kind]), device=DEVICE)
     load(agent, group(arrays, "param/"), unset=UNSET)
-    policy = convert(agent.policy.clone()) if cloned else agent.policy
+    policy = convert(agent.recurrent_policy.clone()) if cloned else agent.recurrent_policy
     observations, latents = group(arrays, "obs/"), group(arrays, "latent/")
     state = None
     for t in range(arrays["action"].shape[1]):

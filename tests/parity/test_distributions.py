@@ -23,7 +23,7 @@ from reverie.dreamer.distributions import (
 from reverie.dreamer.heads import Actor
 from reverie.dreamer.latents import Categorical
 from reverie.dreamer.layers import MLP
-from reverie.dreamer.policy import explore
+from reverie.dreamer.recurrent_policy import explore
 from reverie.specs import ActionSpec
 from tests.parity.compare import (
     DEVICE,

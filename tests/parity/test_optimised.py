@@ -84,7 +84,7 @@ def results(name: str, variant: str, dtype: torch.dtype, sample: bool, is_optimi
     for mode in ("sample", "mode"):
         observation = tensors(random_steps(spec, (5,), seed=7))
         observation = {key: value.to(DEVICE) for key, value in observation.items() if key != "action"}
-        state = agent.policy(observation, state, mode, generator)
+        state = agent.recurrent_policy(observation, state, mode, generator)
         found |= {f"{mode}/action": state.action, f"{mode}/stats": state.latent.stats}
     return {key: value.detach().float().cpu().numpy() for key, value in found.items()}
 

@@ -25,8 +25,8 @@ from reverie.runs import checkpoints
 from reverie.runs.checkpoints import (
     Checkpoints,
     Snapshot,
-    is_sound,
-    keeping,
+    is_valid,
+    manager,
     numpy_state,
     read_checkpoint,
     restore_numpy,
@@ -35,6 +35,7 @@ from reverie.runs.checkpoints import (
     write_checkpoint,
 )
 from reverie.runs.checkpoints import format as checkpoint_format
+from tests.helpers.untrusted_files import little_memory
 
 DTYPES = [torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.int16]
 DTYPES += [torch.int8, torch.uint8, torch.bool]
@@ -245,12 +246,12 @@ def test_a_reader_is_not_disturbed_by_a_writer(tmp_path: Path, monkeypatch: pyte
     store.save(1, snapshot(1))
     read = checkpoints.read_checkpoint
 
-    def read_late(folder: Path, device: str = "cpu") -> Any:
+    def read_late(folder: Path, *arguments: Any) -> Any:
         if folder.name == "step-000000001":
             store.save(2, snapshot(2))
-        return read(folder, device)
+        return read(folder, *arguments)
 
-    monkeypatch.setattr(keeping, "read_checkpoint", read_late)
+    monkeypatch.setattr(manager, "read_checkpoint", read_late)
     assert store.load()[0] == 2
 
 
@@ -308,7 +309,7 @@ def test_killed_between_any_two_operations(tmp_path: Path) -> None:
         seen.add(step)
         assert step in (2, 3)
         assert_same(read, snapshot(step))
-        assert all(is_sound(path) for path in store.list())
+        assert all(is_valid(path) for path in store.list())
         assert read_checkpoint(directory / "best")[0] in (1, 3)
         store.save(4, snapshot(4))
         assert not [name for name in names(directory) if name.startswith(".")]
@@ -342,21 +343,21 @@ def test_failing_at_any_operation(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         with monkeypatch.context() as patch:
             for name in ("fsync", "replace", "symlink"):
                 patch.setattr(os, name, failing.wrap(getattr(os, name)))
-            patch.setattr(checkpoint_format, "_write_file", failing.wrap(checkpoint_format._write_file))
+            patch.setattr(checkpoint_format, "write_synced", failing.wrap(checkpoint_format.write_synced))
             failed = False
             try:
                 store.save(2, snapshot(2), 1.0)
             except CheckpointError as caught:
                 failed = True
                 assert "No space left on device" in str(caught)
-                assert "free some space" in str(caught)
+                assert "Free some space" in str(caught)
                 assert "--resume" in str(caught)
             except KeyboardInterrupt:
                 failed = True
         step, read = store.load()
         assert step in (1, 2)
         assert_same(read, snapshot(step))
-        assert all(is_sound(path) for path in store.list())
+        assert all(is_valid(path) for path in store.list())
         if step == 1:
             assert names(directory) == ["step-000000001"]
         at += 1
@@ -407,7 +408,7 @@ def test_a_full_disk(tmp_path: Path) -> None:
     assert run_and_die_at(-1, save_with_limit)
     message = (tmp_path / "message").read_text()
     assert "File too large" in message
-    assert "step-000000001 is intact: free some space" in message
+    assert "step-000000001 is intact. Free some space, then continue with --resume" in message
     assert names(tmp_path) == ["message", "step-000000001"]
     assert_same(store.load()[1], snapshot(1))
 
@@ -415,11 +416,11 @@ def test_a_full_disk(tmp_path: Path) -> None:
 def test_a_disk_that_gives_back_other_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = Checkpoints(tmp_path, 1)
     store.save(1, snapshot(1))
-    write = checkpoint_format._write_file
+    write = checkpoint_format.write_synced
     monkeypatch.setattr(
-        checkpoint_format, "_write_file", lambda path, data: write(path, data.replace(b"note", b"mote"))
+        checkpoint_format, "write_synced", lambda path, data: write(path, data.replace(b"note", b"mote"))
     )
-    with pytest.raises(CheckpointError, match=r"the disk gave back other data, state\.json does not have its checksum"):
+    with pytest.raises(CheckpointError, match=r"the disk returned other data, state\.json does not have its checksum"):
         store.save(2, snapshot(2))
     assert names(tmp_path) == ["step-000000001"]
 
@@ -455,7 +456,7 @@ def damage(path: Path, rng: random.Random) -> str:
     return f"{kind} at {place} of {file.name}"
 
 
-def test_all_damage_is_detected_and_the_sound_one_named(tmp_path: Path) -> None:
+def test_all_damage_is_detected_and_a_valid_one_named(tmp_path: Path) -> None:
     source = Checkpoints(tmp_path / "source", 3)
     source.save(10_000, snapshot(1))
     source.save(12_000, snapshot(2))
@@ -472,12 +473,10 @@ def test_all_damage_is_detected_and_the_sound_one_named(tmp_path: Path) -> None:
         assert how.split()[-1] in message, how
         repair = f"`reverie verify '{directory.parent}' --repair` puts it aside"
         assert f"{repair}, and --resume then continues from step-000010000" in message, how
-        assert store.latest_sound() == directory / "step-000010000"
         assert_same(store.load(directory / "step-000010000")[1], snapshot(1))
         damage(directory / "step-000010000", rng)
         with pytest.raises(CheckpointError, match="no other undamaged checkpoint"):
             store.load()
-        assert store.latest_sound() is None
         shutil.rmtree(directory.parent)
 
 
@@ -487,9 +486,9 @@ def test_every_byte_of_the_manifest_counts(tmp_path: Path) -> None:
     for place in range(len(data)):
         for bit in (0, place % 7 + 1):
             path.write_bytes(data[:place] + bytes([data[place] ^ 1 << bit]) + data[place + 1 :])
-            assert not is_sound(path.parent), (place, bit)
+            assert not is_valid(path.parent), (place, bit)
     path.write_bytes(data)
-    assert is_sound(path.parent)
+    assert is_valid(path.parent)
 
 
 def test_swapped_files_and_folders_are_detected(tmp_path: Path) -> None:
@@ -499,13 +498,13 @@ def test_swapped_files_and_folders_are_detected(tmp_path: Path) -> None:
         for source, target in ((one, two), (two, one)):
             kept = (target / name).read_bytes()
             (target / name).write_bytes((source / name).read_bytes())
-            assert not is_sound(target), name
+            assert not is_valid(target), name
             (target / name).write_bytes(kept)
     os.rename(one, tmp_path / "other")
     os.rename(two, one)
     with pytest.raises(CheckpointError, match="another than the folder's name says"):
         store.load(one)
-    assert is_sound(tmp_path / "other")  # a copy under a name of one's own is fine
+    assert is_valid(tmp_path / "other")  # a copy under a name of one's own is fine
 
 
 def test_missing(tmp_path: Path) -> None:
@@ -516,7 +515,7 @@ def test_missing(tmp_path: Path) -> None:
         store.load(tmp_path / "nowhere")
 
 
-# Strangers' files
+# Untrusted files
 
 
 def forge(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
@@ -568,7 +567,7 @@ CHANGES: list[Callable[[dict[str, Any]], Any]] = [
 def test_forged_manifests(tmp_path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
     path = Checkpoints(tmp_path, 1).save(1, snapshot(1))
     forge(path, lambda manifest: None)
-    assert is_sound(path)
+    assert is_valid(path)
     forge(path, change)
     with pytest.raises(CheckpointError, match=r"cannot be used: \w+\.json "):
         read_checkpoint(path)
@@ -610,7 +609,29 @@ def header(fields: dict[str, Any], data: bytes = b"", length: int | None = None)
 def test_hostile_tensors(tmp_path: Path, data: bytes) -> None:
     path = Checkpoints(tmp_path, 1).save(1, snapshot(1))
     forge_file(path, "agent.safetensors", data)
-    with pytest.raises(CheckpointError, match=r"agent\.safetensors is not a valid safetensors file"):
+    for check in (None, lambda state, shapes: None):
+        with pytest.raises(CheckpointError, match=r"agent\.safetensors is not a valid safetensors file"):
+            read_checkpoint(path, check=check)
+
+
+def test_read_checkpoint_check_sees_state_and_shapes_before_tensors_are_read(tmp_path: Path) -> None:
+    path = Checkpoints(tmp_path, 1).save(1, snapshot(1))
+    huge = header({"w": {"dtype": "F32", "shape": [2**33], "data_offsets": [0, 2**35]}})
+    with (path / "agent.safetensors").open("wb") as file:
+        file.write(huge)
+        file.truncate(len(huge) + 2**35)  # Sparse.
+    entry = {"sha256": "0" * 64, "size": len(huge) + 2**35}
+    forge(path, lambda manifest: manifest["files"].update({"agent.safetensors": entry}))
+    seen: list[Any] = []
+
+    def check(state: Any, shapes: Any) -> None:
+        seen.append((state["updates"], shapes["agent"]))
+        raise CheckpointError("too large")
+
+    with little_memory(), pytest.raises(CheckpointError, match="too large"):
+        read_checkpoint(path, check=check)
+    assert seen == [(1, {"w": (2**33,)})]
+    with little_memory(), pytest.raises((CheckpointError, MemoryError)):
         read_checkpoint(path)
 
 
@@ -619,8 +640,9 @@ def test_a_pipe_does_not_hang(tmp_path: Path, name: str) -> None:
     path = Checkpoints(tmp_path, 1).save(1, snapshot(1))
     (path / name).unlink()
     os.mkfifo(path / name)
-    with pytest.raises(CheckpointError, match=f"{name} is not a file"):
-        read_checkpoint(path)
+    for check in (None, lambda state, shapes: None):
+        with pytest.raises(CheckpointError, match=f"{name} is not a file"):
+            read_checkpoint(path, check=check)
 
 
 def test_a_huge_manifest_is_not_read(tmp_path: Path) -> None:
@@ -651,13 +673,9 @@ def test_nothing_is_unpickled() -> None:
 def test_single_folder(tmp_path: Path) -> None:
     folder = tmp_path / "deep" / "agent"
     for seed in (1, 2):  # the second time it replaces its own
-        write_checkpoint(folder, 5, snapshot(seed), texts={"config.toml": "{}"})
+        write_checkpoint(folder, 5, snapshot(seed))
         assert names(folder.parent) == ["agent"]
-        assert (folder / "config.toml").read_text() == "{}"
         assert_same(read_checkpoint(folder)[1], snapshot(seed))
-    (folder / "config.toml").write_text("[]")
-    with pytest.raises(CheckpointError, match=r"config\.toml does not have its checksum"):
-        read_checkpoint(folder)
 
 
 def test_single_folder_leaves_other_files_alone(tmp_path: Path) -> None:
@@ -682,7 +700,7 @@ def test_failed_replacement_keeps_the_old_one(tmp_path: Path, monkeypatch: pytes
         replace(source, target)
 
     monkeypatch.setattr(os, "replace", fail_once)
-    with pytest.raises(CheckpointError, match=r"Input/output error.*check the disk"):
+    with pytest.raises(CheckpointError, match=r"Input/output error.*Check the disk"):
         write_checkpoint(folder, 6, snapshot(2))
     assert names(tmp_path) == ["agent"]
     assert_same(read_checkpoint(folder)[1], snapshot(1))

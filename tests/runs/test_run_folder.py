@@ -1,5 +1,7 @@
 """Run folders: one writer at a time, nothing overwritten, every refusal with the words to type."""
 
+import errno
+import fcntl
 import json
 import os
 import signal
@@ -16,6 +18,7 @@ import torch
 from reverie.config import Config, to_toml
 from reverie.errors import CheckpointError, RunError
 from reverie.runs.checkpoints import Checkpoints, Snapshot, write_checkpoint
+from reverie.runs.locks import acquire_lock
 from reverie.runs.run_folder import RunFolder, config_changes, find_run
 
 SOURCE = Path(__file__).parents[2] / "src"
@@ -38,7 +41,7 @@ def run_with_checkpoint(path: Path, steps: tuple[int, ...] = (5,)) -> Checkpoint
 def test_a_new_folder(tmp_path: Path) -> None:
     with RunFolder.create(tmp_path / "runs" / "pong", CONFIG) as run:
         assert not run.resumed
-        assert [path.name for path in run.path.iterdir()] == ["lock.json"]
+        assert sorted(path.name for path in run.path.iterdir()) == [".lock", "lock.json"]
         run.begin(CONFIG)
         assert run.saved_config() == CONFIG
         for folder in (run.tensorboard, run.checkpoints, run.replay, run.videos):
@@ -56,10 +59,10 @@ def test_a_folder_with_only_foreign_files_can_be_used(tmp_path: Path, resume: bo
 
 def test_a_used_folder_is_refused_with_the_words_to_type(tmp_path: Path) -> None:
     run_with_checkpoint(tmp_path)
-    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file() and path.name != "lock.json"}
-    with pytest.raises(RunError, match=r"already holds a run; type --resume .* or choose another --logdir"):
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file() and path.name != ".lock"}
+    with pytest.raises(RunError, match=r"already holds a run. Type --resume .* or choose another --logdir"):
         RunFolder.create(tmp_path, CONFIG.override(seed=3))
-    after = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file() and path.name != "lock.json"}
+    after = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file() and path.name != ".lock"}
     assert before == after
     with RunFolder.create(tmp_path, CONFIG, resume=True):  # the refusal gave the lock back
         pass
@@ -107,7 +110,7 @@ def test_resume_without_checkpoint_is_explained(tmp_path: Path) -> None:
     with pytest.raises(RunError) as caught:
         RunFolder.create(path, CONFIG, resume=True)
     assert "it has metrics.jsonl and replay but no checkpoint" in str(caught.value)
-    assert f"type `rm -r '{path}'` to start afresh" in str(caught.value)
+    assert "Type --overwrite to start from the beginning" in str(caught.value)
     assert (path / "metrics.jsonl").read_text() == "{}\n"
 
 
@@ -120,17 +123,86 @@ def test_resume_without_config_is_explained(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("resume", [False, True])
 def test_a_saved_agent_is_not_trained_over(tmp_path: Path, resume: bool) -> None:
-    write_checkpoint(tmp_path / "agent", 5, SNAPSHOT, texts={"config.toml": "{}"})
+    write_checkpoint(tmp_path / "agent", 5, SNAPSHOT)
     with pytest.raises(RunError, match="saved agent"):
         RunFolder.create(tmp_path / "agent", CONFIG, resume)
 
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(RunError, match="file is a file and not a folder; choose another --logdir"):
+    with pytest.raises(RunError, match=r"file is a file and not a folder\. Choose another --logdir"):
         RunFolder.create(tmp_path / "file", CONFIG)
-    with pytest.raises(RunError, match=r"cannot be written .*choose another --logdir"):
+    with pytest.raises(RunError, match=r"file is a file and not a folder"):
         RunFolder.create(tmp_path / "file" / "run", CONFIG)
+    with pytest.raises(RunError, match=r"cannot be written .*choose another --logdir"):
+        RunFolder.create("/proc/run", CONFIG)
+
+
+# Replacing a run
+
+
+def test_create_overwrite_replaces_the_run_and_keeps_other_files(tmp_path: Path) -> None:
+    run_with_checkpoint(tmp_path)
+    for name in ("metrics.jsonl", "about.json", "trackers.json", "videos/old.gif", "failures/update-1/state.json"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("{}")
+    (tmp_path / "notes.txt").write_text("mine")
+    given = CONFIG.override(seed=3)
+    with RunFolder.create(tmp_path, given, overwrite=True) as run:
+        assert not run.resumed
+        assert Checkpoints(run.checkpoints).latest() is not None  # nothing is removed before `begin`
+        run.begin(given)
+        assert run.saved_config() == given
+    files = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file())
+    assert files == [".lock", "config.toml", "notes.txt"]
+    assert not any(run.checkpoints.iterdir())
+
+
+def test_create_overwrite_refused_before_begin_keeps_the_run(tmp_path: Path) -> None:
+    run_with_checkpoint(tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with RunFolder.create(tmp_path, CONFIG, overwrite=True) as run:
+        run.discard()
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_create_overwrite_failed_before_the_first_checkpoint_leaves_no_run(tmp_path: Path) -> None:
+    run_with_checkpoint(tmp_path / "run")
+    with RunFolder.create(tmp_path / "run", CONFIG, overwrite=True) as run:
+        run.begin(CONFIG)
+        run.discard()
+    assert [path.name for path in (tmp_path / "run").iterdir()] == [".lock"]
+
+
+def test_create_overwrite_removes_a_link_and_not_what_it_leads_to(tmp_path: Path) -> None:
+    run_with_checkpoint(tmp_path / "run")
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "disk" / "photo").touch()
+    (tmp_path / "run" / "videos").rmdir()
+    (tmp_path / "run" / "videos").symlink_to(tmp_path / "disk")
+    with RunFolder.create(tmp_path / "run", CONFIG, overwrite=True) as run:
+        run.begin(CONFIG)
+        assert not run.videos.is_symlink()
+    assert (tmp_path / "disk" / "photo").exists()
+
+
+def test_create_overwrite_and_resume_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="--resume continues a run and --overwrite replaces it"):
+        RunFolder.create(tmp_path / "run", CONFIG, resume=True, overwrite=True)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("held_by", ["a run", "an agent"])
+def test_create_overwrite_refuses_a_folder_in_use_and_a_saved_agent(tmp_path: Path, held_by: str) -> None:
+    run_with_checkpoint(tmp_path)
+    if held_by == "an agent":
+        write_checkpoint(tmp_path / "agent", 5, SNAPSHOT)
+        with pytest.raises(RunError, match="saved agent"):
+            RunFolder.create(tmp_path / "agent", CONFIG, overwrite=True)
+    else:
+        with RunFolder.hold(tmp_path), pytest.raises(RunError, match="is in use by process"):
+            RunFolder.create(tmp_path, CONFIG, overwrite=True)
+    assert Checkpoints(tmp_path / "checkpoints").latest() is not None
 
 
 # The lock
@@ -191,6 +263,41 @@ def test_a_worker_that_outlives_its_killed_parent_does_not_block(tmp_path: Path)
             os.kill(child, signal.SIGKILL)
 
 
+def test_close_without_begin_leaves_the_folder_as_it_was(tmp_path: Path) -> None:
+    RunFolder.create(tmp_path, CONFIG).close()
+    assert list(tmp_path.iterdir()) == []
+    with RunFolder.create(tmp_path, CONFIG) as run:
+        run.begin(CONFIG)
+    assert not (tmp_path / "lock.json").exists()
+    RunFolder.create(tmp_path, CONFIG, resume=True).close()
+    assert (tmp_path / ".lock").exists()
+
+
+def test_is_locked_follows_the_lock_and_leaves_it_free(tmp_path: Path) -> None:
+    run_with_checkpoint(tmp_path)
+    assert not RunFolder(tmp_path).is_locked()
+    with RunFolder.hold(tmp_path):
+        assert RunFolder(tmp_path).is_locked()
+    assert not RunFolder(tmp_path).is_locked()
+    assert not RunFolder(tmp_path / "nowhere").is_locked()
+    (tmp_path / ".lock").unlink()
+    RunFolder.hold(tmp_path).close()
+    assert not (tmp_path / ".lock").exists()
+
+
+def test_a_file_system_without_locks_uses_the_file_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    lock = acquire_lock(tmp_path / "lock")
+    assert lock is not None and acquire_lock(tmp_path / "lock") is None
+    lock.release()
+    again = acquire_lock(tmp_path / "lock")
+    assert again is not None
+    again.release()
+
+
 def test_one_process_cannot_open_a_run_twice(tmp_path: Path) -> None:
     with (
         RunFolder.create(tmp_path, CONFIG),
@@ -227,8 +334,8 @@ def test_find_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(five)
     assert find_run(".") == find_run("../" + five.name) == (run / "config.toml", five)
     agent = tmp_path / "agent"
-    write_checkpoint(agent, 5, SNAPSHOT, texts={"config.toml": "{}"})
-    assert find_run(agent) == find_run(agent / "manifest.json") == (agent / "config.toml", agent)
+    write_checkpoint(agent, 5, SNAPSHOT)
+    assert find_run(agent) == find_run(agent / "manifest.json") == (None, agent)
     write_checkpoint(run / "mine" / "agent", 5, SNAPSHOT)  # in the run's folder, but not one of its checkpoints
     assert find_run(run / "mine" / "agent") == (None, run / "mine" / "agent")
     (run / "config.toml").unlink()

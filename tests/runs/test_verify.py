@@ -31,15 +31,15 @@ def trained(folder: Path, resume: bool = False, steps: int = 96) -> None:
 
 
 @pytest.fixture(scope="module")
-def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("verify") / "run"
     trained(folder)
     return folder
 
 
 @pytest.fixture
-def run(sound: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(sound, tmp_path / "run", symlinks=True))
+def run(trained_run: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(trained_run, tmp_path / "run", symlinks=True))
 
 
 def damaged(run: Path) -> dict[str, str]:
@@ -56,14 +56,14 @@ def flip(path: Path, position: int) -> None:
     path.write_bytes(data)
 
 
-def test_a_sound_run_is_sound_and_left_alone(sound: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    before = {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in sound.rglob("*")}
-    assert main(["verify", str(sound)]) == 0
+def test_verify_undamaged_run_finds_and_changes_nothing(trained_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in trained_run.rglob("*")}
+    assert main(["verify", str(trained_run)]) == 0
     text = capsys.readouterr().out
     for part in ("checkpoints: step-", "config.toml", "about.json", "metrics.jsonl: ", "replay: ", "videos: "):
-        assert f"sound      {part}" in text, part
+        assert f"valid      {part}" in text, part
     assert "damaged" not in text
-    assert before == {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in sound.rglob("*")}
+    assert before == {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in trained_run.rglob("*")}
 
 
 def test_what_is_damaged_is_named_with_what_to_do(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -73,7 +73,7 @@ def test_what_is_damaged_is_named_with_what_to_do(run: Path, capsys: pytest.Capt
     shown = capsys.readouterr()
     text = " ".join(shown.out.split())
     assert f"damaged checkpoints/{name} is damaged: weights.safetensors does not have its checksum." in text
-    assert f"{run} --repair` puts it aside, and --resume goes on from step-" in text
+    assert f"{run} --repair` puts it aside, and --resume continues from step-" in text
     assert "1 thing is not as stored" in " ".join(shown.err.split())
     assert main(["verify", str(run), "--json"]) == 1
     assert [each["path"] for each in json.loads(capsys.readouterr().out)["damage"]] == [f"checkpoints/{name}"]
@@ -88,8 +88,8 @@ def test_what_is_damaged_is_named_with_what_to_do(run: Path, capsys: pytest.Capt
         ("about.json", lambda text: text.replace('"step": 0', '"step": 1'), "does not have its checksum"),
         ("metrics.jsonl", lambda text: text.replace('"time": ', '"time": 1', 1), "is damaged"),
         ("metrics.jsonl", lambda text: text.split("\n", 1)[1], "rows, and had"),
-        ("metrics.jsonl", lambda text: text + "{\n{\n", "what follows the rows of the newest checkpoint"),
-        ("metrics.jsonl", lambda text: text + "\x07nonsense", "what follows the rows of the newest checkpoint"),
+        ("metrics.jsonl", lambda text: text + "{\n{\n", "other lines than rows of metrics"),
+        ("metrics.jsonl", lambda text: text + "\x07nonsense", "other lines than rows of metrics"),
     ],
 )
 def test_files_of_text(run: Path, file: str, change: Any, words: str) -> None:
@@ -130,17 +130,19 @@ def test_a_damaged_run_is_repaired_and_goes_on(run: Path, capsys: pytest.Capture
     flip(newest(run) / "carry.safetensors", -1)
     assert main(["verify", str(run), "--repair"]) == 0
     text = " ".join(capsys.readouterr().out.split())
-    assert f"{name} was put aside as damaged-{name}. repaired The run goes on from step-" in text
-    assert "1 damaged step of the replay left out for good" in text and "1 damaged step left out by an earlier" in text
+    assert f"{name} was put aside as damaged-{name}. repaired The run continues from step-" in text
+    assert (
+        "1 damaged step of the replay left out permanently" in text and "1 damaged step left out by an earlier" in text
+    )
     trained(run, resume=True, steps=150)
     assert not damaged(run) and newest(run).name >= "step-000000150"
     assert digest(run)
 
 
-def test_without_a_sound_checkpoint_nothing_is_repaired(run: Path) -> None:
+def test_without_a_valid_checkpoint_nothing_is_repaired(run: Path) -> None:
     for path in (run / "checkpoints").glob("step-*"):
         flip(path / "carry.safetensors", -1)
-    with pytest.raises(RunError, match="cannot be repaired: there is no sound checkpoint"):
+    with pytest.raises(RunError, match="cannot be repaired: there is no valid checkpoint"):
         repair(run)
     assert {f"checkpoints/{path.name}" for path in (run / "checkpoints").glob("step-*")} <= damaged(run).keys()
 

@@ -10,7 +10,7 @@ import torch
 
 from reverie.config import ReplayConfig
 from reverie.errors import ReplayError
-from reverie.replay import Replay
+from reverie.replay import ReplayBuffer
 from reverie.specs import ArraySpec
 from reverie.training.prefetch import Arrays, Prefetcher
 
@@ -33,10 +33,11 @@ def start() -> Iterator[Start]:
 
 
 @pytest.fixture
-def replay(tmp_path: Path) -> Iterator[Replay]:
+def replay(tmp_path: Path) -> Iterator[ReplayBuffer]:
     """An episode of 50 numbered steps."""
     steps = {"image": ArraySpec((2,), "float32"), "is_first": ArraySpec((), "bool"), "is_last": ArraySpec((), "bool")}
-    replay = Replay(tmp_path, steps, ReplayConfig(batch_size=3, batch_length=4, capacity=100, sampling="steps"), 1)
+    config = ReplayConfig(batch_size=3, batch_length=4, capacity=100, sampling="steps")
+    replay = ReplayBuffer(tmp_path / "replay.db", steps, config, 1)
     for t in range(50):
         flags = {"is_first": np.array([t == 0]), "is_last": np.array([False])}
         replay.add({"image": np.full((1, 2), t, np.float32), **flags})
@@ -44,7 +45,7 @@ def replay(tmp_path: Path) -> Iterator[Replay]:
     replay.close()
 
 
-def test_the_same_batches(replay: Replay, start: Start) -> None:
+def test_batches_drawn_ahead_are_those_drawn_one_by_one(replay: ReplayBuffer, start: Start) -> None:
     rng, other = np.random.default_rng(0), np.random.default_rng(0)
     prefetcher = start(lambda out: replay.sample(rng, out))
     for count in (1, 3, 0, 2):
@@ -58,7 +59,7 @@ def test_the_same_batches(replay: Replay, start: Start) -> None:
     assert rng.bit_generator.state == other.bit_generator.state
 
 
-def test_the_next_is_drawn_meanwhile(start: Start) -> None:
+def test_batches_next_is_drawn_while_one_is_used(start: Start) -> None:
     began = [threading.Event() for _ in range(3)]
     numbers = iter(range(3))
 
@@ -73,7 +74,7 @@ def test_the_next_is_drawn_meanwhile(start: Start) -> None:
         assert not any(event.is_set() for event in began[index + 2 :])
 
 
-def test_two_sets_of_arrays(start: Start) -> None:
+def test_batches_alternate_between_two_sets_of_arrays(start: Start) -> None:
     given = []
 
     def sample(out: Arrays | None) -> Arrays:
@@ -87,7 +88,7 @@ def test_two_sets_of_arrays(start: Start) -> None:
     assert [out is None for out in given] == [True, True, False, False]
 
 
-def test_errors_arrive_and_a_broken_off_iteration_harms_nothing(start: Start) -> None:
+def test_batches_after_an_error_or_a_broken_off_iteration_continue(start: Start) -> None:
     numbers = iter(range(10))
 
     def sample(out: Arrays | None) -> Arrays:

@@ -122,7 +122,7 @@ REFUSALS: dict[str, tuple[Callable[[Path], Any], Any, dict[str, Any], str]] = {
     "another environment": (nothing, "CartPole-v1", {}, "The run in {run} is of .*Line and cannot"),
     "another space": (nothing, Plane, {}, "another environment|other sizes|do not fit"),
     "an environment that cannot be made": (nothing, Broken, {}, "no power"),
-    "another seed": (nothing, Line, {"seed": 5}, "The run in {run} has seed 3 .* leave --seed out"),
+    "another seed": (nothing, Line, {"seed": 5}, "The run in {run} has seed 3 .* Leave --seed out"),
     "another seed and nothing to do": (nothing, Line, {"seed": 5, "steps": 40}, "The run in {run} has seed 3"),
     "other sizes": (nothing, Line, {"world_model.rssm.deter": 24}, r"leave world_model\.rssm\.deter \(16 there\)"),
     "too long sequences": (nothing, Line, {**EPISODES, "replay.batch_length": 15}, "15 is too long for all of the"),
@@ -189,7 +189,7 @@ def test_train_resume_refused_changes_nothing(
     prepare, env, settings, words = REFUSALS[kind]
     prepare(run)
     if not has_lock_file:
-        (run / "lock.json").unlink()
+        (run / ".lock").unlink()
     before = tree(run)
     with pytest.raises(ReverieError, match=words.replace("{run}", str(run))):
         reverie.train(env, logdir=run, resume=True, **{"steps": 60, **settings})

@@ -1,4 +1,4 @@
-"""Silence is told, with what is waited for, and less and less often."""
+"""Messages about silence: what the run waits for, less and less often."""
 
 import itertools
 import threading
@@ -10,35 +10,49 @@ from typing import Any
 import pytest
 
 import reverie
-from reverie.training import evaluate, watchdog
+from reverie.training import build, evaluate, evaluation, prefill
+from reverie.training.metrics import Metrics
 from reverie.training.watchdog import EpisodeWatch, Watchdog
 from tests.helpers.environments import Counting
 
 
-def test_it_tells_what_is_waited_for_and_then_less_often() -> None:
-    now, told, times = [0.0], [], []
-    dog = Watchdog(told.append, patience=60, clock=lambda: now[0])
-    dog.wait_for("an update")
-    for minute in range(0, 20):
-        now[0] = 60.0 * minute
-        for _ in range(2):
-            before = len(told)
-            dog.look()
-            times += [minute] * (len(told) - before)
+def test_watchdog_without_progress_names_the_phase_less_and_less_often() -> None:
+    now, messages, times = [0.0], [], []
+    metrics = Metrics(lambda: now[0])
+    watchdog = Watchdog(metrics, messages.append, patience=60)
+    with metrics.timer("learn"):
+        for minute in range(0, 20):
+            now[0] = 60.0 * minute
+            for _ in range(2):
+                before = len(messages)
+                watchdog.check()
+                times += [minute] * (len(messages) - before)
     assert times == [1, 2, 4, 8, 16]
-    assert all(text.endswith("the run waits for an update.") for text in told)
-    dog.wait_for("a batch")
-    dog.look()
-    assert len(told) == 5
-    now[0] += 61
-    dog.look()
-    assert told[-1].endswith("the run waits for a batch.") and len(told) == 6
+    assert all(text.endswith("the run waits for an update of the networks.") for text in messages)
+    with metrics.timer("sample"):
+        watchdog.check()
+        assert len(messages) == 5
+        now[0] += 61
+        watchdog.check()
+        assert messages[-1].endswith("the run waits for a batch from the replay.") and len(messages) == 6
 
 
-def test_a_run_whose_environment_is_slow_says_so(
+def test_watchdog_phase_with_progress_is_not_reported() -> None:
+    now, messages = [0.0], []
+    metrics = Metrics(lambda: now[0])
+    watchdog = Watchdog(metrics, messages.append, patience=60)
+    with metrics.timer("evaluate"):
+        for _ in range(10):
+            now[0] += 40
+            metrics.show_progress()
+            watchdog.check()
+    assert not messages
+
+
+def test_train_slow_environment_is_reported(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watchdog, "Watchdog", lambda tell: Watchdog(tell, patience=0.4))
+    monkeypatch.setattr(build, "Watchdog", partial(Watchdog, patience=0.4))
     slow = []
 
     class Slow(Counting):
@@ -56,18 +70,18 @@ def test_a_run_whose_environment_is_slow_says_so(
 
 
 def watch_every_ten_seconds(steps: int, time_limit: int = 0, ends: tuple[int, ...] = ()) -> list[tuple[int, str]]:
-    """At which of so many steps, ten seconds each, is said that no episode ends."""
+    """Return the messages of so many steps of ten seconds each, with the step at which they came."""
     now, said, texts = [0.0], [], []
     watch = EpisodeWatch(texts.append, "evaluation", time_limit, patience=60, clock=lambda: now[0])
     for step in range(1, steps + 1):
         now[0] += 10
-        watch.step(1, ended=step in ends)
+        watch.step(has_ended=step in ends)
         said += [(step, text) for text in texts]
         texts.clear()
     return said
 
 
-def test_episode_watch_no_episode_ends_is_said_at_growing_intervals() -> None:
+def test_episode_watch_without_an_end_reports_at_growing_intervals() -> None:
     said = watch_every_ten_seconds(100)
     assert [step for step, _ in said] == [6, 12, 24, 48, 96]
     assert said[1][1] == (
@@ -76,7 +90,7 @@ def test_episode_watch_no_episode_ends_is_said_at_growing_intervals() -> None:
     )
 
 
-def test_episode_watch_an_end_begins_the_wait_again() -> None:
+def test_episode_watch_after_an_end_waits_again() -> None:
     said = watch_every_ten_seconds(30, ends=(5, 10, 17))
     assert [step for step, _ in said] == [16, 23, 29]
     assert "in 6 steps (1:00)" in said[0][1] and "in 12 steps (2:00)" in said[2][1]
@@ -84,19 +98,20 @@ def test_episode_watch_an_end_begins_the_wait_again() -> None:
 
 def test_episode_watch_with_a_time_limit_names_it() -> None:
     assert watch_every_ten_seconds(6, time_limit=27_000)[0][1] == (
-        "No episode of the evaluation has ended in 6 steps (1:00); env.time_limit ends each after 27,000."
+        "No episode of the evaluation has ended in 6 steps (1:00). env.time_limit ends each after 27,000."
     )
 
 
-def clock_of_seconds_a_look(monkeypatch: pytest.MonkeyPatch, seconds: int) -> None:
-    """Let the time of every `EpisodeWatch` pass by so much whenever it is looked at."""
-    monkeypatch.setattr(watchdog, "EpisodeWatch", partial(EpisodeWatch, clock=itertools.count(0, seconds).__next__))
+def let_each_reading_of_the_clock_take(seconds: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give every `EpisodeWatch` a clock that advances whenever it is read."""
+    for module in (evaluation, prefill):
+        monkeypatch.setattr(module, "EpisodeWatch", partial(EpisodeWatch, clock=itertools.count(0, seconds).__next__))
 
 
-def test_train_evaluation_without_an_end_is_said(
+def test_train_evaluation_without_an_end_is_reported(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    clock_of_seconds_a_look(monkeypatch, 10)
+    let_each_reading_of_the_clock_take(10, monkeypatch)
     settings = {"steps": 60, "prefill": 40, "eval_every": 60, "eval_episodes": 1, "video_every": 0}
     reverie.train(lambda: Counting(70), "debug", logdir=tmp_path, **{"env.time_limit": 0}, **settings)
     text = " ".join(capsys.readouterr().out.split())
@@ -104,23 +119,23 @@ def test_train_evaluation_without_an_end_is_said(
     assert "No episode of the evaluation has ended in 12 steps (2:00)." in text
 
 
-def test_train_prefill_without_an_end_is_said(
+def test_train_prefill_without_an_end_is_reported(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    clock_of_seconds_a_look(monkeypatch, 40)
+    let_each_reading_of_the_clock_take(40, monkeypatch)
     settings = {"steps": 300, "prefill": 250, "eval_every": 0, "video_every": 0, "train_every": 50}
     reverie.train(Counting, "debug", logdir=tmp_path, **{"env.time_limit": 0}, **settings)
     text = " ".join(capsys.readouterr().out.split())
     assert "No episode of the prefill has ended in" in text and "of the training" not in text
 
 
-def test_evaluate_without_a_watch_says_it_on_standard_error(
+def test_evaluate_without_an_end_reports_on_standard_error(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = {"steps": 60, "prefill": 40, "eval_every": 0, "video_every": 0, "env.time_limit": 0}
     agent = reverie.train(lambda: Counting(30), "debug", logdir=tmp_path, **settings)
     capsys.readouterr()
-    clock_of_seconds_a_look(monkeypatch, 10)
+    let_each_reading_of_the_clock_take(10, monkeypatch)
     assert [one.length for one in evaluate(agent, agent.config.env, 1, 0, lambda: Counting(30))] == [30]
     captured = capsys.readouterr()
     assert "No episode of the evaluation has ended in 6 steps (1:00)." in captured.err and not captured.out

@@ -66,7 +66,7 @@ def test_agent_policy_reset_forgets_the_state() -> None:
 
 def test_agent_policy_of_a_clone_keeps_its_weights() -> None:
     agent = Dreamer(tiny(), EnvSpec(DICT, CONTINUOUS))
-    clone = AgentPolicy(agent, "mode", torch.Generator().manual_seed(0), policy=agent.policy.clone())
+    clone = AgentPolicy(agent, "mode", torch.Generator().manual_seed(0), policy=agent.recurrent_policy.clone())
     before = clone(observation())
     with torch.no_grad():
         agent.actor_critic.actor.head.bias.add_(1.0)

@@ -10,7 +10,7 @@ from typing import Any
 
 from reverie.analysis.ablations import ARTICLE, RULES, Counts, Row
 from reverie.provenance import commit, reverie_version
-from reverie.runs.atomic_io import replacing
+from reverie.runs.atomic_io import atomic_path
 
 HEADER = (
     "better / worse / tied", "here, paper's rule", "here, supported", "article, 55 games", "not comparable"
@@ -122,7 +122,7 @@ def write(rows: Sequence[Row], facts: Mapping[str, Any], folder: Path) -> list[P
     }
     paths = [folder / f"ablations.{ending}" for ending in contents]
     for path, content in zip(paths, contents.values(), strict=True):
-        with replacing(path) as temporary:
+        with atomic_path(path) as temporary:
             temporary.write_text(content, encoding="utf-8")
     return paths
 

@@ -2,25 +2,38 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from reverie.acting import AgentPolicy
 from reverie.agents import load
+from reverie.config import EnvConfig
 from reverie.dreamer import Dreamer
-from reverie.envs import make_env
+from reverie.envs import EnvFactory, choose_env, make_env
 from reverie.errors import RunError
 from reverie.specs import Step
-from reverie.training.collection import Collector
+from reverie.training.collectors import SyncCollector
 from reverie.training.dreams import draw_dream
 from reverie.training.evaluation import evaluation_seed
 from reverie.video import save_video
 
-MAX_EPISODES = 100
+MAX_EPISODES = 10
+"""Episodes that are played in search of one that is long enough."""
 
 
-def dream_run(run: Path, context: int, horizon: int, out: Path, device: str = "auto") -> Path:
+def dream_run(
+    run: Path,
+    context: int,
+    horizon: int,
+    out: Path,
+    *,
+    env: Any = None,
+    seed: int | None = None,
+    fps: float = 15.0,
+    device: str = "auto",
+) -> Path:
     """Play until an episode is long enough, then draw what the model expects of its middle.
 
     Args:
@@ -28,6 +41,9 @@ def dream_run(run: Path, context: int, horizon: int, out: Path, device: str = "a
         context: steps that the model sees.
         horizon: steps that it imagines.
         out: .gif or .mp4 for a video, .png for a strip of stills.
+        env: environment in place of the agent's own, see `choose_env`.
+        seed: seed of the environment and of all samples; None derives one from the run's.
+        fps: frames per second of a video.
         device: where the agent runs.
 
     Returns:
@@ -38,35 +54,41 @@ def dream_run(run: Path, context: int, horizon: int, out: Path, device: str = "a
     """
     agent = load(run, device)
     if not agent.world_model.decoder.keys.images:
-        raise RunError(f"The agent in {run} predicts no images, so there is nothing to draw.")
-    episode = _play(agent, context + horizon)
+        raise RunError(f"The agent in {run} predicts no images. There is nothing to draw.")
+    seed = evaluation_seed(agent.config.training.seed, 0) if seed is None else seed
+    config, factory = choose_env(agent.config.env, env)
+    if 0 < config.time_limit < context + horizon - 1:
+        limit = config.time_limit
+        raise _too_short(f"Episodes end after {limit} steps (env.time_limit)", limit + 1, context)
+    episode = _play(agent, config, factory, seed, context, horizon)
     start = (len(episode["is_first"]) - context - horizon) // 2
     window = {key: value[start : start + context + horizon] for key, value in episode.items()}
-    generator = torch.Generator(agent.device).manual_seed(agent.config.training.seed)
-    video, strip = draw_dream(agent, window, context, generator)
-    return save_video(strip if out.suffix.lower() == ".png" else video, out)
+    video, strip = draw_dream(agent, window, context, torch.Generator(agent.device).manual_seed(seed))
+    return save_video(strip if out.suffix.lower() == ".png" else video, out, fps)
 
 
-def _play(agent: Dreamer, length: int) -> Step:
-    """The first episode of at least `length` steps, [T, 1, …], broken off when it is long enough to choose from."""
-    seed = evaluation_seed(agent.config.training.seed, 0)
+def _play(agent: Dreamer, config: EnvConfig, factory: EnvFactory | None, seed: int, context: int, horizon: int) -> Step:
+    """Return the first episode that is long enough, [T, 1, …], cut off when it is long enough to choose from."""
     policy = AgentPolicy(agent, generator=torch.Generator(agent.device).manual_seed(seed))
-    with make_env(replace(agent.config.env, num_envs=1), seed) as env:
-        collector = Collector(env)
-        longest = 0
+    length, longest = context + horizon, 0
+    with make_env(replace(config, num_envs=1), seed, factory) as env:
+        collector = SyncCollector(env)
         for _ in range(MAX_EPISODES):
             steps: list[Step] = []
-            ended = False
-            while not ended and len(steps) < 4 * length:
-                collected = collector.collect(policy)
+            is_over = False
+            while not is_over and len(steps) < 4 * length:
+                (collected,) = collector.step(policy)
                 if collected.steps[0][0]["is_first"].all():
                     steps.clear()
                 steps += [step for step, _ in collected.steps]
-                ended = bool(collected.episodes)
+                is_over = bool(collected.episodes)
             longest = max(longest, len(steps))
             if len(steps) >= length:
                 return {key: np.stack([step[key] for step in steps]) for key in steps[0]}
-    raise RunError(
-        f"The longest of {MAX_EPISODES} episodes has {longest} steps, but context and horizon need {length}; "
-        "choose a smaller --horizon."
-    )
+    raise _too_short(f"The longest of {MAX_EPISODES} episodes has {longest - 1} steps", longest, context)
+
+
+def _too_short(what: str, length: int, context: int) -> RunError:
+    fits = length - context
+    advice = f"Choose --horizon {fits} or less." if fits > 0 else "Choose a smaller --context."
+    return RunError(f"{what}. That is too short for --context and --horizon. {advice}")

@@ -20,7 +20,7 @@ from reverie.analysis.runs import Run, find_runs
 from reverie.analysis.wording import frames_text
 from reverie.config import flatten
 from reverie.errors import ReverieError, RunError
-from reverie.runs.atomic_io import replacing
+from reverie.runs.atomic_io import atomic_path
 from reverie.runs.metrics import observation_losses
 
 Floats = NDArray[np.float64]
@@ -182,5 +182,5 @@ def _dress(axes: Axes, unit: str, title: str) -> None:
 def _save(figure: Figure, out: Path) -> None:
     """Write the figure under another name and rename it; the same figure gives the same bytes."""
     metadata = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(out.suffix.lower())
-    with replacing(out) as temporary, matplotlib.rc_context({"svg.hashsalt": "reverie"}):
+    with atomic_path(out) as temporary, matplotlib.rc_context({"svg.hashsalt": "reverie"}):
         figure.savefig(temporary, dpi=160, metadata=metadata)

@@ -1,6 +1,5 @@
 """Runs as an analysis sees them: what a folder, or a pair of result files, says about one run."""
 
-import json
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -12,10 +11,10 @@ from reverie.analysis.curves import Curve, curve
 from reverie.analysis.labels import agent_label
 from reverie.config import Config, load_config
 from reverie.errors import ReverieError, RunError
-from reverie.runs.launches import ABOUT
-from reverie.runs.locks import is_held
-from reverie.runs.metrics import METRICS_FILE, read_metrics
-from reverie.runs.run_folder import CONFIG, LOCK
+from reverie.runs.layout import CONFIG, METRICS, RunPaths
+from reverie.runs.locks import is_locked
+from reverie.runs.metrics import read_metrics
+from reverie.runs.provenance import read_provenance
 
 Status = Literal["finished", "running", "stopped"]
 
@@ -154,14 +153,14 @@ def locate(path: Path) -> list[Path]:
     if not path.exists():
         raise RunError(f"There is nothing at {path}; give the folder of a run, or one that holds runs.")
     if path.is_file():
-        if path.name in (METRICS_FILE, CONFIG):
+        if path.name in (METRICS, CONFIG):
             return [path.parent]
-        if path.name.endswith(f".{METRICS_FILE}"):
+        if path.name.endswith(f".{METRICS}"):
             return [path]
-        raise RunError(f"{path} is not the {METRICS_FILE} of a run; give the folder of a run, or one that holds runs.")
+        raise RunError(f"{path} is not the {METRICS} of a run; give the folder of a run, or one that holds runs.")
     found = list(_walk(path, DEPTH))
     if not found:
-        raise RunError(f"There is no run in {path}: no folder with a {CONFIG} or {METRICS_FILE}.")
+        raise RunError(f"There is no run in {path}: no folder with a {CONFIG} or {METRICS}.")
     return found
 
 
@@ -175,9 +174,9 @@ def read_run(path: Path) -> Run:
         RunError: if it has no metrics, or they are damaged.
         ConfigError: if its configuration is missing or damaged.
     """
-    folder, prefix = (path, "") if path.is_dir() else (path.parent, path.name.removesuffix(METRICS_FILE))
-    config = load_config(folder / f"{prefix}{CONFIG}")
-    metrics = folder / f"{prefix}{METRICS_FILE}"
+    paths = RunPaths(path) if path.is_dir() else RunPaths(path.parent, path.name.removesuffix(METRICS))
+    config = load_config(paths.config_path)
+    metrics = paths.metrics
     if not metrics.is_file():
         raise RunError(f"{path} has no metrics yet: it stopped before its first row, or has just begun.")
     rows = read_metrics(metrics)
@@ -188,35 +187,16 @@ def read_run(path: Path) -> Run:
             row.get("frames", math.nan)
         ):
             raise RunError(f"{metrics}, row {number} is damaged: it has no number of frames, or other than numbers.")
-    about = _about(folder / f"{prefix}{ABOUT}")
     finished = rows[-1]["step"] >= config.training.steps
-    status: Status = "running" if is_held(folder / f"{prefix}{LOCK}") else "finished" if finished else "stopped"
-    return Run(path, config, rows, status, _name(about, "preset"), _name(about, "variant"), _starts(about))
+    status: Status = "running" if is_locked(paths.lock_path) else "finished" if finished else "stopped"
+    return Run(path, config, rows, status, *read_provenance(paths.provenance_path))
 
 
 def _walk(folder: Path, depth: int) -> Iterator[Path]:
-    if (folder / METRICS_FILE).is_file() or (folder / CONFIG).is_file():
+    if (folder / METRICS).is_file() or (folder / CONFIG).is_file():
         yield folder
         return
-    yield from sorted(folder.glob(f"*.{METRICS_FILE}"))
+    yield from sorted(folder.glob(f"*.{METRICS}"))
     if depth:
         for name in sorted(entry.name for entry in os.scandir(folder) if entry.is_dir()):
             yield from _walk(folder / name, depth - 1)
-
-
-def _about(path: Path) -> dict[str, Any]:
-    try:
-        about = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return about if isinstance(about, dict) else {}
-
-
-def _name(about: Mapping[str, Any], key: str) -> str | None:
-    value = about.get(key)
-    return value if isinstance(value, str) and value else None
-
-
-def _starts(about: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
-    starts = about.get("starts")
-    return tuple(start for start in starts if isinstance(start, dict)) if isinstance(starts, list) else ()

@@ -17,7 +17,7 @@ from reverie.bench.spread import spread
 from reverie.config import Config
 from reverie.envs import make_env
 from reverie.specs import Step
-from reverie.training.collection import Actions, Collector, Policy, RandomPolicy
+from reverie.training.collectors import Actions, Policy, RandomPolicy, SyncCollector
 
 
 class TimedPolicy:
@@ -64,12 +64,12 @@ def measure_collect(config: Config, preset: str, repeats: int, seconds: float) -
     bare, vector, without, with_policy, act = [], [], [], [], []
     with ExitStack() as stack:
         env = stack.enter_context(make_env(env_config, seed=0))
-        ale = stack.enter_context(BareALE(env_config, env.num_groups)) if is_atari(env_config) else None
-        vector_ale = stack.enter_context(closing(VectorALE(env_config, env.num_groups))) if ale is not None else None
-        collector = Collector(env)
+        ale = stack.enter_context(BareALE(env_config, env.num_workers)) if is_atari(env_config) else None
+        vector_ale = stack.enter_context(closing(VectorALE(env_config, env.num_workers))) if ale is not None else None
+        collector = SyncCollector(env)
         random_policy = RandomPolicy(env.spec.action, np.random.default_rng(0))
         agent = build_agent(config, env.spec, seed=0)
-        agent_policy = AgentPolicy(agent, policy=kernels.optimize(agent.policy.clone()))
+        agent_policy = AgentPolicy(agent, policy=kernels.optimize(agent.recurrent_policy.clone()))
         for _ in range(1 + repeats):
             if ale is not None and vector_ale is not None:
                 bare.append(ale.steps_per_second(seconds))
@@ -81,7 +81,7 @@ def measure_collect(config: Config, preset: str, repeats: int, seconds: float) -
     result = {
         "env": env_config.name,
         "num_envs": env.num_envs,
-        "processes": env.num_groups,
+        "processes": env.num_workers,
         "action_repeat": env.frames_per_step,
         **spread("without_policy_steps_per_second", without[1:]),
         **spread("with_policy_steps_per_second", with_policy[1:]),
@@ -94,10 +94,10 @@ def measure_collect(config: Config, preset: str, repeats: int, seconds: float) -
     return result
 
 
-def _steps_per_second(collector: Collector, policy: Policy, num_envs: int, seconds: float) -> float:
+def _steps_per_second(collector: SyncCollector, policy: Policy, num_envs: int, seconds: float) -> float:
     steps, start, elapsed = 0, time.perf_counter(), 0.0
     while elapsed < seconds:
-        collector.collect(policy)
+        collector.step(policy)
         steps += num_envs
         elapsed = time.perf_counter() - start
     return steps / elapsed

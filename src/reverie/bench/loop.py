@@ -9,8 +9,8 @@ import torch
 from reverie.bench.examples import example_env
 from reverie.bench.spread import spread
 from reverie.config import Config
-from reverie.runs.launches import Origin
 from reverie.runs.metrics import read_metrics
+from reverie.runs.provenance import Launch
 from reverie.training.start import train_config
 
 ROWS = 10
@@ -44,7 +44,7 @@ def measure_loop(config: Config, preset: str, updates: int) -> dict[str, Any]:
     config = short_run(config, preset, updates)
     with tempfile.TemporaryDirectory(prefix="reverie-bench-") as folder:
         try:
-            train_config(config, folder, origin=Origin(preset))
+            train_config(config, folder, origin=Launch(preset), loggers=())
         except KeyboardInterrupt:
             raise KeyboardInterrupt("Stopped; nothing was kept.") from None
         rows = read_metrics(Path(folder))
@@ -88,8 +88,8 @@ def summary(rows: list[dict[str, float]], first: int) -> dict[str, Any]:
     before = max((row["updates"] for row in rows if row["step"] <= first), default=0)
     phases = sorted({key for row in counted for key in row if key.startswith("time/") and key.endswith("_share")})
     result: dict[str, Any] = {"updates": int(counted[-1]["updates"] - before)}
-    for rate in ("frames_per_second", "updates_per_second"):
-        result |= spread(rate, [row[f"speed/{rate}"] for row in counted])
+    for rate in ("fps", "updates_per_second"):
+        result |= spread(rate, [row[f"perf/{rate}"] for row in counted])
     for phase in phases:
         result |= spread(phase.removeprefix("time/"), [row.get(phase, 0.0) for row in counted])
     return result | spread("other_share", [1 - sum(row.get(phase, 0.0) for phase in phases) for row in counted])

@@ -42,15 +42,17 @@ class Demo(SettingsCommand):
         announce(config.env.name, PRESET, folder, config, base)
         started = time.monotonic()
 
-        from reverie.training import Origin, evaluate_run, train_config
+        from reverie.runs.provenance import Launch
+        from reverie.training import train_config
+        from reverie.training.evaluate_policy import evaluate_policy
 
-        agent = train_config(config, folder, origin=Origin(PRESET, command=self.typed))
+        agent = train_config(config, folder, origin=Launch(PRESET, command=self.typed))
         console().print("Evaluating the trained agent ...")
-        scores = evaluate_run(folder, self.episodes)
+        scores = evaluate_policy(folder, episodes=self.episodes)
         console().print("Drawing ...")
         pictures = _draw(folder, bool(agent.world_model.decoder.keys.images))
         print_returns(folder)
-        console().print(_summary(config, folder, scores["mean"], pictures, time.monotonic() - started))
+        console().print(_summary(config, folder, scores.mean, pictures, time.monotonic() - started))
 
     def base(self) -> Base:
         """Return the preset."""

@@ -51,13 +51,13 @@ class Scheduled:
 
         Raises:
             RunError: if a run has failed, after all others.
-            Stopped: if it was stopped.
+            Interrupted: if it was stopped.
         """
         from reverie.experiments.cells import not_run
         from reverie.experiments.scheduler import Scheduler
         from reverie.experiments.sweep import failures, save_plan, status, survey
         from reverie.experiments.view import view_of
-        from reverie.training.interrupts import Stopped
+        from reverie.training.stop_signal import Interrupted
 
         out = console(stderr=print_status)
         board = survey(cells, folder, plan.workers)
@@ -70,10 +70,10 @@ class Scheduled:
                 save_plan(plan, folder)
                 with view_of(board, plan.name, out) as view:
                     Scheduler(board, folder, view, retry=self.retry, keep_replay=plan.keep_replay).run()
-        except Stopped as stopped:
+        except Interrupted as stopped:
             own = next((cell.env for cell in cells if ":" in cell.env), "")
             again = command_line("sweep", folder, env=own)
-            raise Stopped(f"Stopped; continue with `{again}`.", stopped.signal) from None
+            raise Interrupted(f"Stopped; continue with `{again}`.", stopped.signal) from None
         finally:
             if print_status:
                 print(json.dumps(status(board, plan, folder)))

@@ -1,10 +1,9 @@
 """`reverie train`: train an agent in an environment."""
 
-import inspect
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import tyro
 from rich.markup import escape
@@ -74,19 +73,25 @@ class Train(SettingsCommand):
         stem = "-".join([_slug(environment), name or "run", *([self.variant] if self.variant else [])])
         logdir = self.logdir or new_folder(Path("runs"), stem)
 
-        from reverie.runs.launches import Origin, names_of
+        from reverie.runs.provenance import Launch, recorded_names
         from reverie.training import train_config
 
         if not self.quiet:
             # Of a resumed run, training says what differs from the saved settings.
-            named = name if saved is None else name or names_of(logdir)[0]
+            named = name if saved is None else name or recorded_names(logdir)[0]
             announce(environment, named, logdir, config, base if saved is None else config)
-        options: dict[str, Any] = {"overwrite": self.overwrite, "quiet": self.quiet, "init": self.init}
-        options["loggers"] = self.log or ("tensorboard",)
-        # TODO(integrator): pass **options as they are once train_config takes all of them.
-        options = {key: value for key, value in options.items() if key in inspect.signature(train_config).parameters}
-        origin = Origin(name, self.variant, self.typed)
-        agent = train_config(config, logdir, resume=self.resume, env_factory=factory, origin=origin, **options)
+        origin = Launch(name, self.variant, self.typed)
+        agent = train_config(
+            config,
+            logdir,
+            resume=self.resume,
+            env_factory=factory,
+            origin=origin,
+            loggers=self.log or ("tensorboard",),
+            overwrite=self.overwrite,
+            quiet=self.quiet,
+            init=self.init,
+        )
         if not self.quiet:
             commands = next_commands(agent, logdir)
             console().print("\nNext:", *commands, sep="\n  ", markup=False, soft_wrap=True)

@@ -18,7 +18,8 @@ class Verify:
     run: Path
     """Folder of the run."""
     repair: bool = False
-    """Leave damaged steps out of the replay for good, and put damaged checkpoints aside, so that the run can go on."""
+    """Leave damaged steps out of the replay permanently, and put damaged checkpoints aside, so that the run can be
+    resumed."""
     json: bool = False
     """Print one JSON object instead of lines."""
 
@@ -33,8 +34,8 @@ class Verify:
             print(json.dumps(asdict(found)))
         else:
             out = console()
-            for text in found.sound:
-                out.print(f"[green]sound[/]      {text}", highlight=False)
+            for text in found.valid:
+                out.print(f"[green]valid[/]      {text}", highlight=False)
             for text in found.unchecked:
                 out.print(f"[dim]unchecked[/]  {text}", highlight=False)
             for each in found.damage:

@@ -10,7 +10,7 @@ Read in this order:
     imagination.py      imagine: rollouts of the actor inside the world model
     actor_critic.py     lambda-return, actor and critic loss, target critic
     heads.py            Actor, Critic, RewardNorm
-    policy.py           Policy: from observations to actions
+    recurrent_policy.py RecurrentPolicy: from observations to actions
     distributions.py    straight-through samples, one-hot, truncated normal, tanh normal
     layers.py           Dense, MLP, LayerNorm, initialisation
     optimizer.py        the release's Adam
@@ -23,7 +23,7 @@ time-major. "SPEC n" is row n of docs/fidelity.md, a golden file is one of tests
 """
 
 from reverie.dreamer.agent import Dreamer
-from reverie.dreamer.policy import ActState, Policy
+from reverie.dreamer.recurrent_policy import ActState, RecurrentPolicy
 from reverie.dreamer.rssm import State
 
-__all__ = ["ActState", "Dreamer", "Policy", "State"]
+__all__ = ["ActState", "Dreamer", "RecurrentPolicy", "State"]

@@ -16,7 +16,7 @@ from reverie.config import Config, config_in_steps
 from reverie.dreamer.actor_critic import ActorCritic
 from reverie.dreamer.layers import ScheduledValues, autocast, initialize
 from reverie.dreamer.optimizer import Optimizer
-from reverie.dreamer.policy import ActState, Mode, Policy
+from reverie.dreamer.recurrent_policy import ActState, Mode, RecurrentPolicy
 from reverie.dreamer.rssm import State
 from reverie.dreamer.world_model import WorldModel
 from reverie.specs import EnvSpec
@@ -72,10 +72,10 @@ class Dreamer(nn.Module):
         """Steps taken in environments so far, set by the training loop: the position in all schedules."""
 
     @property
-    def policy(self) -> Policy:
+    def recurrent_policy(self) -> RecurrentPolicy:
         """Acting part of the agent, with the agent's own weights."""
         model = self.world_model
-        return Policy(model.preprocess, model.encoder, model.rssm, self.actor_critic.actor, self.dtype)
+        return RecurrentPolicy(model.preprocess, model.encoder, model.rssm, self.actor_critic.actor, self.dtype)
 
     def act(
         self,
@@ -84,7 +84,7 @@ class Dreamer(nn.Module):
         mode: Mode = "sample",
         generator: torch.Generator | None = None,
     ) -> tuple[Tensor, ActState]:
-        """Choose actions in N environments; see `Policy.forward`.
+        """Choose actions in N environments; see `RecurrentPolicy.forward`.
 
         Args:
             obs: latest step of each environment, [N, …].
@@ -95,7 +95,7 @@ class Dreamer(nn.Module):
         Returns:
             Actions [N, A], one-hot or in [-1, 1], and the new state.
         """
-        state = self.policy(obs, state, mode, generator or self.act_generator)
+        state = self.recurrent_policy(obs, state, mode, generator or self.act_generator)
         return state.action, state
 
     def autocast(self) -> AbstractContextManager[Any]:

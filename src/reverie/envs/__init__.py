@@ -1,21 +1,23 @@
-"""Gymnasium environments in, batched numpy steps out."""
+"""Gymnasium environments in, vectorised numpy steps out. Start at `make.py`, then `vector.py`."""
 
-from reverie.envs.batched import BatchedEnv
 from reverie.envs.catalog import EnvListing, list_envs
-from reverie.envs.importing import import_env
-from reverie.envs.make import EnvFactory, as_factory, env_spec, make_env
+from reverie.envs.importing import choose_env, import_env
+from reverie.envs.make import EnvFactory, as_factory, env_spec, make_env, make_gym_env
 from reverie.envs.state import EnvState, random_state, set_random_state
+from reverie.envs.vector import VectorEnv
 
 __all__ = [
-    "BatchedEnv",
     "EnvFactory",
     "EnvListing",
     "EnvState",
+    "VectorEnv",
     "as_factory",
+    "choose_env",
     "env_spec",
     "import_env",
     "list_envs",
     "make_env",
+    "make_gym_env",
     "random_state",
     "set_random_state",
 ]

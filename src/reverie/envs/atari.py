@@ -4,7 +4,7 @@ ale-py is imported when the first game is created, so that everything else works
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, SupportsIndex
 
 import cv2
 import gymnasium
@@ -18,6 +18,7 @@ from reverie.errors import EnvError
 ENTRY_POINT = "ale_py.env:AtariEnv"
 """How ale-py's registered ids are recognised."""
 
+_SCREEN_WIDTH = 160
 Image = NDArray[np.uint8]
 
 
@@ -43,6 +44,7 @@ class Atari(gymnasium.Env[Image, np.int64]):
         image_size: height and width of the image.
         mode: game mode of the console, where the default is not wanted.
         difficulty: its difficulty switch, likewise.
+        render_mode: `human` opens the emulator's window; `rgb_array` lets `render` return the screen.
 
     Source: `common/envs.py:Atari` of the release, and Gym 0.18's `AtariPreprocessing`.
     """
@@ -58,6 +60,7 @@ class Atari(gymnasium.Env[Image, np.int64]):
         image_size: tuple[int, int] = (64, 64),
         mode: int | None = None,
         difficulty: int | None = None,
+        render_mode: str | None = None,
     ) -> None:
         import ale_py
         from ale_py import roms
@@ -65,6 +68,9 @@ class Atari(gymnasium.Env[Image, np.int64]):
         ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
         self._ale = ale_py.ALEInterface()
         self._state_class = ale_py.ALEState
+        self.render_mode = render_mode
+        self.metadata = {"render_modes": ["human", "rgb_array"], "render_fps": 60 // action_repeat}
+        self._ale.setBool("display_screen", render_mode == "human")
         self._ale.setFloat("repeat_action_probability", 0.0)
         rom = roms.get_rom_path(game)
         if rom is None:
@@ -103,7 +109,7 @@ class Atari(gymnasium.Env[Image, np.int64]):
         self._previous.fill(0)
         return self._image(), {}
 
-    def step(self, action: int | np.integer[Any]) -> tuple[Image, float, bool, bool, dict[str, Any]]:
+    def step(self, action: SupportsIndex) -> tuple[Image, float, bool, bool, dict[str, Any]]:
         """Repeat the action; `truncated` is always False."""
         emulator_action = self._actions[action]
         reward = 0
@@ -119,6 +125,10 @@ class Atari(gymnasium.Env[Image, np.int64]):
         self._grab_screen(self._pooled)
         self._pool()
         return self._image(), float(reward), False, False, {}
+
+    def render(self) -> Image | None:
+        """Return the console's screen [H, 160, 3] in render mode `rgb_array`."""
+        return np.asarray(self._ale.getScreenRGB(), np.uint8) if self.render_mode == "rgb_array" else None
 
     def save_state(self) -> dict[str, NDArray[np.uint8]]:
         """Everything that decides what happens next: emulator and its random generator, screens, `np_random`."""
@@ -159,3 +169,27 @@ class Atari(gymnasium.Env[Image, np.int64]):
     def _image(self) -> Image:
         image = cv2.resize(self._pooled, (self._width, self._height), interpolation=cv2.INTER_AREA)
         return np.asarray(image, np.uint8).reshape(self._height, self._width, -1)
+
+
+def screen_shape(shape: tuple[int, ...]) -> tuple[int, ...] | None:
+    """Return the shape of one console screen, [H, 160] or [H, 160, 3], given that of one or several; else None."""
+    for num_axes, end in ((3, (_SCREEN_WIDTH, 3)), (2, (_SCREEN_WIDTH,))):
+        if shape[-len(end) :] == end and num_axes <= len(shape) <= num_axes + 1:
+            return shape[-num_axes:]
+    return None
+
+
+def screen_to_image(screen: Image, shape: tuple[int, ...]) -> Image:
+    """Convert a console screen of `gymnasium.make("ALE/…")` to an image as `Atari` returns it, but for pooling.
+
+    Args:
+        screen: uint8 [H, 160] or [H, 160, 3].
+        shape: of the image, (height, width, 1 or 3).
+    """
+    height, width, channels = shape
+    if channels == 1 and screen.ndim == 3:
+        screen = np.asarray(cv2.cvtColor(screen, cv2.COLOR_RGB2GRAY), np.uint8)
+    elif channels == 3 and screen.ndim == 2:
+        raise EnvError("The screen is grayscale, but the agent was trained in color. Make the environment in RGB.")
+    image = cv2.resize(screen, (width, height), interpolation=cv2.INTER_AREA)
+    return np.asarray(image, np.uint8).reshape(shape)

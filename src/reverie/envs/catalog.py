@@ -123,6 +123,14 @@ def find_spec(name: str) -> GymnasiumSpec:
     )
 
 
+def is_atari(name: str) -> bool:
+    """Return whether a name is the id of an Atari game."""
+    try:
+        return bool(find_spec(name).entry_point == ENTRY_POINT)
+    except EnvError:
+        return False
+
+
 def install_hint(spec: GymnasiumSpec) -> str:
     """What to type for an environment that is registered but lacks a package; empty if nothing is known."""
     family = _family_of(spec)

@@ -6,7 +6,7 @@ Young and Tian, "MinAtar: An Atari-Inspired Testbed for Thorough and Reproducibl
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, SupportsIndex
 
 import gymnasium
 import numpy as np
@@ -53,11 +53,20 @@ class MinAtar(gymnasium.Env[Image, np.int64]):
         game: the package's name of it, for example `space_invaders`.
         minimal_actions: only the actions that have an effect in this game (ids ending in -v1), not all 6 (-v0).
         image_size: height and width of the image.
+        render_mode: `rgb_array` lets `render` return the image, enlarged.
     """
 
-    def __init__(self, game: str, minimal_actions: bool = True, image_size: tuple[int, int] = (64, 64)) -> None:
+    def __init__(
+        self,
+        game: str,
+        minimal_actions: bool = True,
+        image_size: tuple[int, int] = (64, 64),
+        render_mode: str | None = None,
+    ) -> None:
         from minatar import Environment
 
+        self.metadata = {"render_modes": ["rgb_array"], "render_fps": 15}
+        self.render_mode = render_mode if render_mode == "rgb_array" else None
         self._game = Environment(game)
         self._actions = self._game.minimal_action_set() if minimal_actions else list(range(self._game.num_actions()))
         rows, columns, channels = self._game.state_shape()
@@ -80,10 +89,14 @@ class MinAtar(gymnasium.Env[Image, np.int64]):
         self._game.reset()
         return self._image(), {}
 
-    def step(self, action: int | np.integer[Any]) -> tuple[Image, float, bool, bool, dict[str, Any]]:
+    def step(self, action: SupportsIndex) -> tuple[Image, float, bool, bool, dict[str, Any]]:
         """One frame; `truncated` is always False."""
         reward, done = self._game.act(self._actions[action])
         return self._image(), float(reward), bool(done), False, {}
+
+    def render(self) -> Image | None:
+        """Return the image, each pixel as 5x5, in render mode `rgb_array`."""
+        return self._image().repeat(5, 0).repeat(5, 1) if self.render_mode == "rgb_array" else None
 
     def save_state(self) -> dict[str, NDArray[Any]]:
         """Everything that decides what happens next: the game's attributes, what sticks, and the random generator."""

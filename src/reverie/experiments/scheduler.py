@@ -1,17 +1,21 @@
 """Runs the cells of a board: so many at a time, each once, whatever becomes of the others."""
 
-import shutil
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+from filelock import BaseFileLock
+
 from reverie.errors import ReverieError
 from reverie.experiments.board import OPEN, Board, Entry, State
-from reverie.experiments.process import Claim, Command, Process, reverie_command
+from reverie.experiments.process import Command, Process, acquire_cell, reverie_command
 from reverie.experiments.standing import FAILURE, Stage, look, note_failure, read_failure
 from reverie.experiments.track import Tail
-from reverie.training.interrupts import Stopped, StopRequest
+from reverie.runs.atomic_io import remove
+from reverie.runs.run_folder import RunFolder
+from reverie.training.stop_signal import Interrupted, StopSignal
 
 PATIENCE = 150.0
 """Seconds that cells have to end with a checkpoint, before they are killed."""
@@ -66,16 +70,16 @@ class Scheduler:
         self._sleep = sleep
         self._began = time.time()
         self._processes: dict[str, tuple[Entry, Process]] = {}
-        self._tails = {entry.cell.id: Tail(folder / entry.cell.place / "metrics.jsonl") for entry in board.entries}
+        self._tails = {entry.cell.id: Tail(RunFolder(folder / entry.cell.place).metrics) for entry in board.entries}
 
     def run(self) -> None:
         """Run until every cell is done or has failed.
 
         Raises:
-            Stopped: on Ctrl-C, SIGTERM or SIGHUP, after all cells have ended with a checkpoint.
+            Interrupted: on Ctrl-C, SIGTERM or SIGHUP, after all cells have ended with a checkpoint.
         """
         try:
-            with StopRequest(self._announce_stop) as stop:
+            with StopSignal(self._announce_stop) as stop:
                 while not stop.requested and self._goes_on():
                     self._collect()
                     self._start()
@@ -84,7 +88,7 @@ class Scheduler:
                         self._sleep(self._poll)
                 if stop.requested:
                     self._stop()
-                    raise Stopped("", stop.signal)
+                    raise Interrupted("", stop.signal)
         finally:
             for _, process in self._processes.values():
                 process.kill()
@@ -113,9 +117,9 @@ class Scheduler:
             if status is None:
                 continue
             del self._processes[key]
-            process.close()
             error = process.error() if status else "it ended before its planned steps"
             self._settle(entry, error, stopping)
+            process.close()
 
     def _settle(self, entry: Entry, error: str, stopping: bool) -> None:
         """Give a cell the state that its folder says, `FAILED` with this error if it is not done."""
@@ -129,7 +133,8 @@ class Scheduler:
         if done:
             entry.state = State.DONE
             if not self._keep_replay:
-                shutil.rmtree(run / "replay", ignore_errors=True)
+                with suppress(OSError):
+                    remove(RunFolder(run).replay)
         elif stopping:
             entry.state = State.WAITING
             return
@@ -145,18 +150,17 @@ class Scheduler:
             if len(self._processes) >= self.board.workers:
                 return
             run = self.folder / entry.cell.place
-            claim = Claim.take(run)
-            if claim is None:
+            lock = acquire_cell(run)
+            if lock is None:
                 entry.state = State.ELSEWHERE
-                continue
-            if not self._is_still_open(entry, run):
-                claim.release()
+            elif self._is_still_open(entry, run):
+                self._launch(entry, run, lock)
+            else:
+                lock.release()
                 self.view.event(entry)
-                continue
-            self._launch(entry, claim)
 
     def _is_still_open(self, entry: Entry, run: Path) -> bool:
-        """Whether a claimed cell is to be run; another sweep may have seen to it since the last look."""
+        """Return whether a locked cell is to be run; another sweep may have run it since the last check."""
         try:
             standing = look(entry.cell, self.folder)
         except ReverieError as problem:
@@ -174,13 +178,13 @@ class Scheduler:
             return True
         return False
 
-    def _launch(self, entry: Entry, claim: Claim) -> None:
+    def _launch(self, entry: Entry, run: Path, lock: BaseFileLock) -> None:
         entry.attempts += 1
-        (claim.run / FAILURE).unlink(missing_ok=True)
+        (run / FAILURE).unlink(missing_ok=True)
         try:
-            process = claim.start(self._command(entry.cell, self.folder))
+            process = Process(run, self._command(entry.cell, self.folder), lock)
         except OSError as problem:
-            claim.release()
+            lock.release()
             self._settle(entry, f"its process could not be started: {problem.strerror or problem}", False)
             return
         self._processes[entry.cell.id] = (entry, process)

@@ -6,11 +6,10 @@ from enum import Enum
 from pathlib import Path
 from typing import NamedTuple
 
-from reverie.config import load_config
 from reverie.experiments.cells import Cell, changes
 from reverie.experiments.track import Tail, Track
-from reverie.runs.atomic_io import replacing
-from reverie.runs.checkpoints import Checkpoints
+from reverie.runs.atomic_io import atomic_path
+from reverie.runs.checkpoints import Checkpoints, step_and_copy
 from reverie.runs.run_folder import RunFolder
 
 FAILURE = "failure.json"
@@ -51,12 +50,12 @@ def look(cell: Cell, folder: Path) -> Standing:
     track = Tail(run.metrics).read()
     if not run.config_path.is_file():
         return Standing(Stage.NEW, track, [])
-    differences = changes(load_config(run.config_path), cell.config)
+    differences = changes(run.saved_config(), cell.config)
     if differences:
         return Standing(Stage.OTHER, track, differences)
     newest = Checkpoints(run.checkpoints).latest()
     planned = cell.config.training.steps
-    saved = planned if newest is None else int(newest.name.split("-")[1])
+    saved = planned if newest is None else step_and_copy(newest.name)[0]
     if min(track.step, saved) >= planned:
         return Standing(Stage.DONE, track, [])
     return Standing(Stage.PARTIAL if newest is not None else Stage.NEW, track, [])
@@ -73,7 +72,7 @@ class Failure(NamedTuple):
 
 def note_failure(run: Path, error: str) -> None:
     """Leave a note in a run folder."""
-    with replacing(run / FAILURE) as temporary:
+    with atomic_path(run / FAILURE) as temporary:
         temporary.write_text(json.dumps({"error": error, "time": time.time()}) + "\n", encoding="utf-8")
 
 

@@ -10,9 +10,10 @@ from reverie.errors import RunError
 from reverie.experiments.board import Board, State
 from reverie.experiments.cells import Cell
 from reverie.experiments.plan import PLAN_FILE, Plan
-from reverie.experiments.process import is_claimed
+from reverie.experiments.process import is_running
 from reverie.experiments.standing import Stage, look, read_failure
-from reverie.runs.atomic_io import replacing
+from reverie.runs.atomic_io import atomic_path
+from reverie.runs.run_folder import RunFolder
 
 FORMAT = 1
 
@@ -34,7 +35,7 @@ def survey(cells: Sequence[Cell], folder: Path, workers: int, clock: Callable[[]
             strange.append((entry.cell, standing.differences[0]))
         elif standing.stage is Stage.DONE:
             entry.state = State.DONE
-        elif is_claimed(run):
+        elif is_running(run):
             entry.state = State.ELSEWHERE
         else:
             failure = read_failure(run)
@@ -64,9 +65,9 @@ def save_plan(plan: Plan, folder: Path) -> None:
             raise RunError(f"{path} cannot be read; remove it, or choose another folder with --out.") from None
         if name != plan.name:
             raise RunError(f"{folder} holds the sweep '{name}' and not '{plan.name}'; choose another with --out.")
-    elif (folder / "config.toml").exists():
+    elif RunFolder(folder).config_path.exists():
         raise RunError(f"{folder} holds a run and not a sweep; choose another folder with --out.")
-    with replacing(path) as temporary:
+    with atomic_path(path) as temporary:
         temporary.write_text(json.dumps({"format": FORMAT, "plan": plan.to_json()}, indent=2) + "\n", encoding="utf-8")
 
 

@@ -1,10 +1,11 @@
 """What the metrics of a run say while it is running: how far it is, how fast, and what it scored last."""
 
-import json
-import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from reverie.runs.metrics import MetricsTail
 
 
 @dataclass(frozen=True)
@@ -47,36 +48,24 @@ class Track:
 
 
 class Tail:
-    """Reads a `metrics.jsonl` as it grows; a file that was replaced or shortened is read anew.
+    """The rows of a `metrics.jsonl` so far, summed up as it grows.
 
     Args:
         path: the file; it need not exist yet.
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self._file: tuple[int, int] = (0, 0)  # its inode, and how much of it was read
+        self._tail = MetricsTail(path)
         self.track = Track()
 
     def read(self) -> Track:
-        """All rows that are complete by now. A line that is not a row is passed over."""
-        try:
-            with self.path.open("rb") as file:
-                status = os.fstat(file.fileno())
-                inode, size = status.st_ino, status.st_size
-                if inode != self._file[0] or size < self._file[1]:
-                    self._file, self.track = (inode, 0), Track()
-                file.seek(self._file[1])
-                fresh = file.read()
-        except OSError:
-            return self.track
-        whole = fresh[: fresh.rfind(b"\n") + 1]
-        self._file = (inode, self._file[1] + len(whole))
-        for line in whole.splitlines():
-            try:
-                self.track = self.track.after(json.loads(line))
-            except (ValueError, KeyError, TypeError):
-                continue
+        """Return the sum of all rows that are complete by now."""
+        restarted, rows = self._tail.read()
+        if restarted:
+            self.track = Track()
+        for row in rows:
+            with suppress(KeyError, TypeError, ValueError):  # Lacks a counter, or has null for it.
+                self.track = self.track.after(row)
         return self.track
 
 

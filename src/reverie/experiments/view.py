@@ -13,7 +13,7 @@ from rich.text import Text
 from reverie.experiments.board import Board, Entry, State
 from reverie.experiments.estimate import Estimate
 from reverie.training.display import wants_live
-from reverie.training.progress import format_duration, format_rate, format_score
+from reverie.training.numbers import format_duration, format_rate, format_score
 
 STYLES = {
     State.RUNNING: "cyan",

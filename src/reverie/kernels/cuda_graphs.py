@@ -31,6 +31,17 @@ class GraphedDreamer(Dreamer):
         return self.graph(steps, values, tuple(part.data_ptr() for part in self.carry))
 
 
+def has_plain_update(kind: type[Dreamer]) -> bool:
+    """Return whether a class of agents updates as `Dreamer` does."""
+    methods = ("update", "update_world_model", "update_actor_critic")
+    return all(getattr(kind, name) is getattr(Dreamer, name) for name in methods)
+
+
+def graphed(kind: type[Dreamer]) -> type[GraphedDreamer]:
+    """Return the class of agents of this class whose update is recorded."""
+    return GraphedDreamer if kind is Dreamer else type(f"Graphed{kind.__name__}", (GraphedDreamer, kind), {})
+
+
 class Graph:
     """A recorded function of tensors by name.
 

@@ -14,14 +14,14 @@ from reverie.dreamer.agent import Dreamer
 from reverie.dreamer.encoder_decoder import ConvLayer
 from reverie.dreamer.layers import MLP, Dense
 from reverie.dreamer.optimizer import Optimizer
-from reverie.dreamer.policy import Policy
+from reverie.dreamer.recurrent_policy import RecurrentPolicy
 from reverie.dreamer.rssm import RSSM
 from reverie.dreamer.world_model import WorldModel
 from reverie.kernels import library
 from reverie.kernels.adam import FusedAdam
 from reverie.kernels.compiled import CompiledRSSM, can_compile
 from reverie.kernels.convolutions import FastConvLayer
-from reverie.kernels.cuda_graphs import GraphedDreamer
+from reverie.kernels.cuda_graphs import graphed, has_plain_update
 from reverie.kernels.dense import FastDense, FastMLP
 from reverie.kernels.filtering import FastRSSM
 from reverie.kernels.imagination import FastActorCritic
@@ -57,8 +57,8 @@ def optimize(target: T, only: Collection[str] | None = None) -> T:
     code was changed; a warning says so.
 
     Args:
-        target: an agent, whose `policy` is converted with it; a module or an optimizer; or a clone of a policy, whose
-            weights are stored in the precision of its products.
+        target: an agent, whose `recurrent_policy` is converted with it; a module or an optimizer; or a clone of a
+            policy, whose weights are stored in the precision of its products.
         only: names of the kernels to use, see `NAMES`; None takes those of the variable REVERIE_KERNELS, or all.
 
     Returns:
@@ -81,7 +81,7 @@ def optimize(target: T, only: Collection[str] | None = None) -> T:
             names = _convert_cuda(target, names)
         for optimizer in (target.model_optimizer, target.actor_optimizer, target.critic_optimizer):
             _convert_optimizer(optimizer, names)
-    if isinstance(target, Policy) and "policy" in names:
+    if isinstance(target, RecurrentPolicy) and "policy" in names:
         store_weights(target)
     return target
 
@@ -142,8 +142,8 @@ def _convert_cuda(agent: Dreamer, names: frozenset[str]) -> frozenset[str]:
     rssm = agent.world_model.rssm
     if "compile" in names and can_compile(agent.device) and type(rssm) is RSSM:
         rssm.__class__ = CompiledRSSM
-    if "graphs" in names and type(agent) is Dreamer:
-        agent.__class__ = GraphedDreamer
+    if "graphs" in names and has_plain_update(type(agent)):
+        agent.__class__ = graphed(type(agent))
         return names | {"adam"}  # The plain step reads values, which a graph cannot.
     return names
 

@@ -3,10 +3,10 @@
 import torch
 from torch import nn
 
-from reverie.dreamer.policy import Policy
+from reverie.dreamer.recurrent_policy import RecurrentPolicy
 
 
-def store_weights(policy: Policy) -> None:
+def store_weights(policy: RecurrentPolicy) -> None:
     """Convert the weights of linear layers and convolutions to the policy's precision, channels-last for convolutions.
 
     Autocast would convert them for each decision, which takes up to a third of its time. The policy has to be a clone:

@@ -1,15 +1,31 @@
-"""Experience on disk, and the training sequences drawn from it. Knows numpy, not torch.
+"""Experience in an SQLite file, and the training sequences drawn from it. Knows numpy, not torch.
 
-`storage.py` is the replay itself; `segments.py` holds the arrays, `index.py` knows which episodes they form,
-`index_file.py` keeps that on disk, `sampling.py` draws windows, `reading.py` looks at another program's replay, and
-`verifying.py` compares everything with its checksum.
+Start with `buffer.py`, the replay itself. `index.py` holds the episodes and the rule by which they are evicted,
+`sampling.py` draws windows, `database.py` is the file, `recovery.py` compares it with a commit, `reader.py` reads the
+replay of another process, and `verifying.py` finds and removes damage.
 """
 
-from reverie.replay.index_file import INDEX
-from reverie.replay.reading import ReplayReader
+from reverie.replay.buffer import TRANSACTION_STEPS, ReplayBuffer
+from reverie.replay.database import delete_replay, has_steps, row_size
+from reverie.replay.reader import ReplayReader
+from reverie.replay.recovery import Recovered
 from reverie.replay.sampling import window_start
-from reverie.replay.segments import largest_size
-from reverie.replay.storage import Replay
-from reverie.replay.verifying import ReplayHealth, examine, repair
+from reverie.replay.verifying import ReplayHealth, repair, verify
 
-__all__ = ["INDEX", "Replay", "ReplayHealth", "ReplayReader", "examine", "largest_size", "repair", "window_start"]
+REPLAY = "replay.db"
+"""Name of the file in a run's folder."""
+
+__all__ = [
+    "REPLAY",
+    "TRANSACTION_STEPS",
+    "Recovered",
+    "ReplayBuffer",
+    "ReplayHealth",
+    "ReplayReader",
+    "delete_replay",
+    "has_steps",
+    "repair",
+    "row_size",
+    "verify",
+    "window_start",
+]

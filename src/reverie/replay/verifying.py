@@ -1,182 +1,188 @@
-"""Whether a replay is what was stored: every byte that training would read is compared with its checksum."""
+"""Compares a replay with its checksums, and removes what is damaged."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import sqlite3
+from collections.abc import Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from reverie.errors import ReplayError
-from reverie.replay.index import Lost, Position, Stream
-from reverie.replay.index_file import INDEX, IndexFile, read_index, write_index
-from reverie.replay.segments import SegmentStore, disk_errors
+from reverie.replay.database import Database, checksum, damaged, delete_replay, sqlite_errors
+from reverie.replay.index import MAX_LENGTH, STEP_BITS, Commit, Episode
+from reverie.replay.recovery import read_index
 from reverie.specs import ArraySpec
 
-_MISSING = 1000
-"""Segments that may be missing before an index is taken for wrong."""
-
-
-class ReplayDamage(NamedTuple):
-    """One thing that is wrong."""
-
-    file: str
-    """Its name in the folder."""
-    what: str
-    """End of a sentence that begins with the file."""
+_AT_ONCE = 1024
 
 
 @dataclass(frozen=True)
 class ReplayHealth:
-    """What was found."""
+    """What was found in a replay."""
 
-    steps: int = 0
-    """Rows that were compared."""
-    given_up: int = 0
-    """Rows that are left out since an earlier repair."""
-    checked: bool = True
-    """Whether rows have checksums. Those of version 1 have none: only files that are missing or too short are found."""
-    damage: list[ReplayDamage] = field(default_factory=list)
-    lost: list[Lost] = field(default_factory=list)
-    """The damaged rows."""
-
-
-def examine(
-    directory: Path, steps: Mapping[str, ArraySpec], positions: Sequence[Any] = (), alone: bool = False
-) -> ReplayHealth:
-    """Read every row that the last two commits hold, and compare it. Nothing is changed.
-
-    Args:
-        directory: folder of the replay.
-        steps: shape and dtype of each entry of a step, as from `EnvSpec.step`.
-        positions: of checkpoints, which must fit the rows.
-        alone: read only the rows that these positions hold.
-
-    Returns:
-        All damage, none if the replay is sound.
-    """
-    try:
-        stored = read_index(directory, steps)
-        counted = [Position.from_json(position) for position in positions]
-    except ReplayError as error:
-        return ReplayHealth(damage=[ReplayDamage(INDEX, f"cannot be used: {error}")])
-    if stored is None:
-        return ReplayHealth(damage=[ReplayDamage(INDEX, "is missing")])
-    store = SegmentStore(directory, steps, stored.segment_steps, stored.identity)
-    try:
-        return _compare(store, stored, counted, alone)
-    finally:
-        store.close()
+    num_steps: int = 0
+    """Steps that were compared."""
+    damage: list[str] = field(default_factory=list)
+    """Ends of sentences that begin with the file."""
+    is_repairable: bool = True
+    """Whether only steps and pages are damaged, and not what describes them."""
+    episodes: dict[int, int] = field(default_factory=dict)
+    """The last damaged step of each damaged episode."""
 
 
-def repair(directory: Path, steps: Mapping[str, ArraySpec], positions: Sequence[Any] = ()) -> int:
-    """Give up the rows that are damaged: they are never drawn again. Nobody may write the replay meanwhile.
-
-    Args:
-        directory: folder of the replay.
-        steps: shape and dtype of each entry of a step, as from `EnvSpec.step`.
-        positions: of checkpoints, which must fit the rows.
-
-    Returns:
-        Rows that were given up.
+def check_commit(database: Database, commit: Commit) -> None:
+    """Compare every step that a commit holds with its checksum.
 
     Raises:
-        ReplayError: if the index is damaged, or the disk does not let us.
+        ReplayError: for the first one that is damaged or missing.
     """
-    health = examine(directory, steps, positions)
-    with disk_errors(directory):
-        stored = read_index(directory, steps)
-        if stored is None:
-            return 0
-        store = SegmentStore(directory, steps, stored.segment_steps, stored.identity)
-        for each in health.damage:
-            if (path := directory / each.file).is_file() and each.file != INDEX:
-                store.mend_header(path)
-        write_index(directory, steps, replace(stored, lost=[*stored.lost, *health.lost]))
-    return sum(gap.stop - gap.first for gap in health.lost)
+    index = read_index(database, commit)
+    if missing := _missing(database, commit, index.num_steps):
+        raise ReplayError(damaged(database.path, missing))
+    for episodes in index.envs:
+        for episode in episodes:
+            first, stop = ((episode.id << STEP_BITS) + t for t in (episode.start, episode.length))
+            while first < stop:
+                found = database.read(first, stop, most=_AT_ONCE)
+                if not found:
+                    raise database.damaged_step(first)
+                first += len(found)
 
 
-def _compare(store: SegmentStore, stored: IndexFile, counted: Sequence[Position], alone: bool) -> ReplayHealth:
-    positions = counted if alone else [*stored.commits, *counted]
-    spans = [_span(stored.commits, number) for number in range(max(len(c.streams) for c in stored.commits))]
-    if alone:
-        spans = [_both(span, _span(counted, number)) for number, span in enumerate(spans)]
-    if sum(len(span) // store.steps for span in spans) > 2 * len(list(store.directory.glob("stream-*"))) + _MISSING:
-        return ReplayHealth(damage=[ReplayDamage(INDEX, "counts far more steps than there are files for")])
-    damage: list[ReplayDamage] = []
-    lost: list[Lost] = []
-    given_up = 0
-    for number, span in enumerate(spans):
-        states = [position.streams[number] for position in positions if number < len(position.streams)]
-        before = {row for gap in stored.lost if gap.stream == number for row in range(gap.first, gap.stop)}
-        bad = _damaged_rows(store, number, span, states) - before
-        damage += _by_segment(store, number, span, bad, before)
-        lost += _runs(number, sorted(bad))
-        given_up += len(before)
-    if any(
-        number >= len(spans) or state.stop > spans[number].stop
-        for position in positions
-        for number, state in enumerate(position.streams)
-    ):
-        damage.append(ReplayDamage(INDEX, "counts fewer steps than a checkpoint does"))
-    return ReplayHealth(sum(map(len, spans)) - given_up, given_up, stored.identity is not None, damage, lost)
+def verify(path: Path, steps: Mapping[str, ArraySpec], commits: Sequence[Any] = ()) -> ReplayHealth:
+    """Check the pages of a replay, and compare every step with its checksum. Nothing is changed.
+
+    Args:
+        path: the SQLite file.
+        steps: shape and dtype of each entry of a step, as from `EnvSpec.step`.
+        commits: of checkpoints, which must fit the steps.
+    """
+    try:
+        database = Database(path, steps, read_only=True)
+    except ReplayError as error:
+        return ReplayHealth(damage=[f"cannot be used: {error}"], is_repairable=False)
+    with closing(database):
+        try:
+            return _examine(database, [*database.commits, *map(Commit.from_json, commits)])
+        except ReplayError as error:
+            return ReplayHealth(damage=[f"cannot be used: {error}"], is_repairable=False)
 
 
-def _span(commits: Sequence[Position], number: int) -> range:
-    """Rows of a stream that one of the commits remembers."""
-    streams = [commit.streams[number] for commit in commits if number < len(commit.streams)]
-    holding = [stream for stream in streams if stream.steps] or [Stream()]
-    return range(min(stream.first for stream in holding), max(stream.stop for stream in holding))
+def repair(path: Path, steps: Mapping[str, ArraySpec], commits: Sequence[Any] = ()) -> int:
+    """Copy what is not damaged into a new file that takes the place of the old one. Nobody else may have it open.
+
+    Finished episodes with a damaged step are left out, running ones begin after the last damaged step.
+
+    Args:
+        path: the SQLite file.
+        steps: shape and dtype of each entry of a step, as from `EnvSpec.step`.
+        commits: of checkpoints, which must fit the steps.
+
+    Returns:
+        Steps that were left out.
+
+    Raises:
+        ReplayError: if more than steps is damaged, or the disk is full.
+    """
+    health = verify(path, steps, commits)
+    if not health.damage:
+        return 0
+    copy = path.with_name(f".{path.name}.repair")
+    with sqlite_errors(path):
+        delete_replay(copy)
+    try:
+        with closing(Database(path, steps, read_only=True)) as old, closing(Database(copy, steps)) as new:
+            _copy(old, new, health.episodes, [*old.commits, *map(Commit.from_json, commits)])
+            held = [(commit, read_index(new, commit).num_steps) for commit in old.commits]
+            with new.transaction(is_durable=True):
+                new.write_commits([replace(commit, num_steps=num_steps) for commit, num_steps in held])
+        with sqlite_errors(path):
+            delete_replay(path)  # The log of the old file would be applied to the new one.
+            copy.replace(path)
+    finally:
+        with suppress(OSError):
+            delete_replay(copy)
+    return held[-1][0].num_steps - held[-1][1]
 
 
-def _both(span: range, other: range) -> range:
-    """Rows of two spans."""
-    return range(max(span.start, other.start), min(span.stop, other.stop))
-
-
-def _damaged_rows(store: SegmentStore, stream: int, span: range, states: Sequence[Stream]) -> set[int]:
-    """Rows that are not what was stored, or, where positions end, not what was counted."""
-    # The newest row may be in the middle of being marked: its checksum is that of a position or the row is damaged.
-    bad = set(store.damaged_rows(stream, span.start, span.stop - 1)) if span else set()
-    for state in states:
-        if state.steps and state.stop - 1 in span:
-            try:
-                fits = _holds(store, stream, state)
-            except (OSError, ReplayError):
-                fits = False
-            if not fits:
-                bad.add(state.stop - 1)
-    return bad
-
-
-def _holds(store: SegmentStore, stream: int, state: Stream) -> bool:
-    """Whether the newest row of a stream is the one that a position counted, its mark of an early end aside."""
-    row, before = store.read_unchecked(stream, state.stop - 1)
-    if state.open_since is not None:
-        row["is_last"][:] = False
-    return store.checksum(stream, state.stop - 1, row, before) == state.checksum
-
-
-def _by_segment(
-    store: SegmentStore, stream: int, span: range, bad: set[int], given_up: set[int]
-) -> Iterator[ReplayDamage]:
-    """Damage of each file. One that only holds rows that were given up may be gone."""
-    for segment in range(span.start // store.steps, -(-span.stop // store.steps)) if span else ():
-        path, begin = store.path(stream, segment), segment * store.steps
-        rows = _both(span, range(begin, begin + store.steps))
-        here = sorted(row - begin for row in bad if row in rows)
-        if given_up.issuperset(rows):
+def _copy(old: Database, new: Database, last_damaged: Mapping[int, int], held: Sequence[Commit]) -> None:
+    running = {each.id for commit in held for each in commit.open if each is not None}
+    for episode in old.episodes():
+        start = last_damaged.get(episode.id, -1) + 1
+        if start and episode.id not in running:
             continue
-        if what := store.damaged_header(path):
-            yield ReplayDamage(path.name, what)
-        elif here:
-            rows_text = f"rows {here[0]} to {here[-1]} are" if len(here) > 1 else f"row {here[0]} is"
-            count = f"{len(here)} of the " if 1 < len(here) <= here[-1] - here[0] else ""
-            yield ReplayDamage(path.name, f"is damaged: {count}{rows_text} not what was stored")
+        with new.transaction():
+            new.write_episodes([replace(episode, start=min(max(start, episode.start), episode.length))])
+            first, stop = ((episode.id << STEP_BITS) + t for t in (start, MAX_LENGTH))
+            rows = old.execute("SELECT id, data FROM steps WHERE id >= ? AND id < ?", (first, stop))
+            new.insert_steps(rows)
+    with new.transaction(is_durable=True):
+        new.write_identity(old.identity)
+        new.write_commits(old.commits)
 
 
-def _runs(stream: int, rows: Sequence[int]) -> Iterator[Lost]:
-    """Consecutive rows together."""
-    first = 0
-    for i, row in enumerate(rows):
-        if i + 1 == len(rows) or rows[i + 1] != row + 1:
-            yield Lost(stream, rows[first], row + 1)
-            first = i + 1
+def _missing(database: Database, commit: Commit, num_steps: int) -> str:
+    """Say how many steps are gone that one of the last two commits counted; empty if none."""
+    counted = next((each.num_steps for each in database.commits if each == commit), 0)
+    return f"{counted - num_steps:,} steps of a checkpoint are missing" if counted > num_steps else ""
+
+
+def _examine(database: Database, commits: Sequence[Commit]) -> ReplayHealth:
+    damage = [f"is damaged: SQLite reports {line}" for line in database.integrity()]
+    needed: dict[int, tuple[int, int]] = {}
+    for commit in commits:
+        index = read_index(database, commit)
+        if missing := _missing(database, commit, index.num_steps):
+            damage.append(f"is damaged: {missing}")
+        for episode in (each for env in index.envs for each in env if each.num_steps):
+            start, stop = needed.get(episode.id, (episode.start, episode.length))
+            needed[episode.id] = min(start, episode.start), max(stop, episode.length)
+    num_steps = 0
+    episodes: dict[int, int] = {}
+    for episode in database.episodes():
+        found, wrong, last = _compare(database, episode, *needed.get(episode.id, (0, 0)))
+        num_steps += found
+        if wrong:
+            episodes[episode.id] = last
+            steps = f"{wrong:,} steps" if wrong > 1 else f"step {last}"
+            verb = "are" if wrong > 1 else "is"
+            damage.append(
+                f"is damaged: {steps} of episode {episode.id} (environment {episode.env}) {verb} not what was stored"
+            )
+    return ReplayHealth(num_steps, damage, episodes=episodes)
+
+
+def _compare(database: Database, episode: Episode, start: int, stop: int) -> tuple[int, int, int]:
+    """Compare the steps of an episode with their checksums.
+
+    Args:
+        database: the file.
+        episode: as stored.
+        start: the first step that a commit holds.
+        stop: one past the last.
+
+    Returns:
+        Undamaged steps, damaged or missing ones, and the number of the last of those.
+    """
+    first = episode.id << STEP_BITS
+    query = "SELECT id, data, crc FROM steps WHERE id >= ? AND id < ? ORDER BY id"
+    found = wrong = 0
+    last, expected = -1, None
+    try:
+        for step, data, crc in database.execute(query, (first, first + MAX_LENGTH)):
+            t = step - first
+            if expected is None:
+                expected = min(t, start) if start < stop else t
+            if gap := t - expected:
+                wrong, last = wrong + gap, t - 1
+            if type(data) is not bytes or len(data) != database.dtype.itemsize or checksum(step, data) != crc:
+                wrong, last = wrong + 1, t
+            else:
+                found += 1
+            expected = t + 1
+    except sqlite3.Error:  # A page is damaged, and what comes after it cannot be found.
+        stop = max(stop, (expected or start) + 1)
+    expected = start if expected is None else expected
+    if expected < stop:
+        wrong, last = wrong + stop - expected, stop - 1
+    return found, wrong, last

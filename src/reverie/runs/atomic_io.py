@@ -1,14 +1,14 @@
-"""How files get onto the disk and back: whole or not at all, and known to be what was written.
+"""Atomic file writes, and reads that check sizes and checksums.
 
-A file is written under another name, forced onto the disk and renamed, so that a reader finds the old one or the new
-one and never half of either, whenever the machine stops. JSON that must not change unseen is *sealed*: it holds the
-SHA-256 of its own text.
+A file is written under another name, forced onto the disk and renamed: a reader finds the old content or the new one,
+whenever the machine stops. Checksummed JSON holds the SHA-256 of its own text.
 """
 
 import errno
 import hashlib
 import json
 import os
+import shutil
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -20,56 +20,62 @@ from reverie.errors import ReverieError
 Json: TypeAlias = Any
 """None, bool, int, float, str, and lists and dictionaries (with str keys) of these."""
 
-_SEAL = "sha256"
+_CHECKSUM = "sha256"
 
 
 class Unreadable(Exception):
-    """What is wrong with a file, as the end of a sentence that begins with its name."""
+    """The end of a sentence that begins with the file's name, for example `is missing`."""
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Another name, with the same ending, to write a file under; it is renamed when the block ends without an error.
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yield another name, with the same suffix, to write to; rename it when the block ends without an error.
 
     Raises:
         ReverieError: if the file cannot be written; the folder is created if missing.
     """
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix.lower()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        temporary.replace(path)
+        with _renamed(path.with_name(f".{path.stem}.{os.getpid()}{path.suffix.lower()}"), path) as temporary:
+            yield temporary
     except OSError as error:
         raise ReverieError(
-            f"Cannot write '{path}' ({error.strerror or error}); make room there or choose another place."
+            f"Cannot write '{path}' ({error.strerror or error}). Make room there, or choose another place."
         ) from error
+
+
+def atomic_write(path: Path, data: bytes) -> None:
+    """Replace a file; on return the new content and the names in its folder are on the disk.
+
+    Raises:
+        OSError: if it cannot be written. The old content is kept.
+    """
+    # The same name each time: what a killed process left is replaced, too.
+    with _renamed(path.with_name(f".{path.name}.tmp"), path) as temporary:
+        write_synced(temporary, data)
+    sync_dir(path.parent)
+
+
+@contextmanager
+def _renamed(temporary: Path, path: Path) -> Iterator[Path]:
+    try:
+        yield temporary
+        temporary.replace(path)
     finally:
         with suppress(OSError):
             temporary.unlink()
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """Replace a file; once this returns, the new content is on the disk, and so are the names in its folder.
-
-    Raises:
-        OSError: the former file is then still there.
-    """
-    temporary = path.with_name(f".{path.name}.tmp")  # The same each time: what a killed process left is replaced, too.
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        with suppress(OSError):
-            temporary.unlink()
-        raise
-    sync_folder(path.parent)
+def write_synced(path: Path, data: bytes) -> None:
+    """Write a file and force it onto the disk."""
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
 
 
-def sync_folder(path: Path) -> None:
-    """Make the names inside a folder survive a power cut."""
+def sync_dir(path: Path) -> None:
+    """Force the names inside a folder onto the disk."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
@@ -80,39 +86,59 @@ def sync_folder(path: Path) -> None:
         os.close(descriptor)
 
 
-def read_whole(path: Path, size: int | None = None, limit: int | None = None) -> bytes:
-    """Read a file, unless it is no file or of another size than it should be: then no memory is taken for it.
+def remove(path: Path) -> None:
+    """Delete a file, a link or a whole folder, if it exists."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def check_file(path: Path, size: int | None = None, limit: int | None = None) -> None:
+    """Check that a path is a regular file of the right size, without opening it.
 
     Args:
         path: the file.
-        size: bytes that it must have.
-        limit: bytes that it may have at most.
+        size: exact number of bytes.
+        limit: largest number of bytes.
 
     Raises:
-        Unreadable: if it is missing, no file, too large, of another size, or cannot be read.
+        Unreadable: if it is missing, not a file, or of another size.
     """
     try:
         status = path.stat()
-        if not stat.S_ISREG(status.st_mode):  # Opening a pipe would wait for ever.
-            raise Unreadable("is not a file")
-        if size is not None and status.st_size != size:
-            raise Unreadable(f"has {status.st_size} bytes instead of {size}")
-        if limit is not None and status.st_size > limit:
-            raise Unreadable(f"is too large with {status.st_size} bytes")
-        return path.read_bytes()
     except FileNotFoundError as error:
         raise Unreadable("is missing") from error
+    except OSError as error:
+        raise Unreadable(f"cannot be read ({error.strerror or error})") from error
+    if not stat.S_ISREG(status.st_mode):  # Opening a pipe would block.
+        raise Unreadable("is not a file")
+    if size is not None and status.st_size != size:
+        raise Unreadable(f"has {status.st_size} bytes instead of {size}")
+    if limit is not None and status.st_size > limit:
+        raise Unreadable(f"is too large with {status.st_size} bytes")
+
+
+def read_file(path: Path, size: int | None = None, limit: int | None = None) -> bytes:
+    """Read a file after `check_file`, so that no memory is taken for one of another size.
+
+    Raises:
+        Unreadable: as `check_file` does, or if it cannot be read.
+    """
+    check_file(path, size, limit)
+    try:
+        return path.read_bytes()
     except OSError as error:
         raise Unreadable(f"cannot be read ({error.strerror or error})") from error
 
 
 def to_json(value: Json, indent: int | None = 2) -> bytes:
-    """As text with sorted keys: equal values give equal bytes. Without indentation it is ten times as fast."""
+    """Return JSON with sorted keys: equal values give equal bytes."""
     return (json.dumps(value, indent=indent, sort_keys=True) + "\n").encode()
 
 
 def parse_json(data: bytes) -> Json:
-    """Inverse of `to_json`.
+    """Parse JSON.
 
     Raises:
         Unreadable: if it is something else.
@@ -123,23 +149,23 @@ def parse_json(data: bytes) -> Json:
         raise Unreadable("is not valid JSON") from error
 
 
-def seal(content: Mapping[str, Json], indent: int | None = 2) -> bytes:
-    """As JSON that holds a checksum of itself."""
-    return to_json({**content, _SEAL: _checksum(content, indent)}, indent)
+def dumps_checksummed(content: Mapping[str, Json], indent: int | None = 2) -> bytes:
+    """Return JSON that holds its own checksum."""
+    return to_json({**content, _CHECKSUM: _checksum(content, indent)}, indent)
 
 
-def unseal(data: bytes, indent: int | None = 2) -> dict[str, Json]:
-    """Inverse of `seal`.
+def loads_checksummed(data: bytes, indent: int | None = 2) -> dict[str, Json]:
+    """Invert `dumps_checksummed`.
 
     Raises:
-        Unreadable: if a single byte is another, or it was never sealed.
+        Unreadable: if a single byte differs, or there is no checksum.
     """
     content = parse_json(data)
     if not isinstance(content, dict):
         raise Unreadable("is not valid JSON for this file")
-    given = content.pop(_SEAL, None)
-    # Comparing the text as well finds changes that parsing forgives, such as white space or a key given twice.
-    if given != _checksum(content, indent) or seal(content, indent) != data:
+    given = content.pop(_CHECKSUM, None)
+    # Comparing the text as well finds changes that parsing ignores, such as white space or a repeated key.
+    if given != _checksum(content, indent) or dumps_checksummed(content, indent) != data:
         raise Unreadable("does not have its checksum")
     return content
 

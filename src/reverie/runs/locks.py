@@ -1,51 +1,64 @@
-"""Files that this process keeps locked: the system unlocks them when it ends, however it ends."""
+"""Locks of folders: one process at a time, released by the system when it ends."""
 
-import fcntl
+import errno
+import json
 import os
+import socket
+from datetime import datetime
 from pathlib import Path
 
-_held: set[int] = set()  # file descriptors
+from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
+
+_NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP)
+_PATIENCE = 0.1  # Seconds; `is_locked` in another process holds a lock for an instant.
 
 
-def hold(descriptor: int) -> None:
-    """Keep an open, locked file until it is released; a forked child closes its copy of it.
+def acquire_lock(path: Path) -> BaseFileLock | None:
+    """Lock a file, which is created; None if another process, or this one, holds its lock.
 
-    A lock belongs to every process that shares its descriptor: without this, a worker that outlives the killed learner
-    would keep the file locked.
+    On a file system without locks the existence of another file, `.soft`, is the lock.
+
+    Raises:
+        OSError: if the file cannot be created.
     """
-    _held.add(descriptor)
-
-
-def release(descriptor: int) -> None:
-    """Close the file, and so give its lock back."""
-    _held.discard(descriptor)
-    os.close(descriptor)
-
-
-def _close_in_child() -> None:
-    for descriptor in _held:
-        os.close(descriptor)
-    _held.clear()
-
-
-os.register_at_fork(after_in_child=_close_in_child)
-
-
-def is_held(path: Path) -> bool:
-    """Whether some process holds the lock of this file; False if there is no such file, or no way to know.
-
-    To find out, the lock is shared for an instant; a run that starts in just this instant is refused, and not harmed.
-    """
+    lock: BaseFileLock = FileLock(path, thread_local=False)
     try:
-        descriptor = os.open(path, os.O_RDONLY)
-    except OSError:
+        try:
+            lock.acquire(timeout=_PATIENCE, poll_interval=0.02)
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+            lock = SoftFileLock(f"{path}.soft", thread_local=False)
+            lock.acquire(timeout=0)
+    except Timeout:
+        return None
+    return lock
+
+
+def is_locked(path: Path) -> bool:
+    """Return whether a process holds the lock of this file; False if it does not exist or may not be opened."""
+    if not path.exists():
         return False
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
+        lock = acquire_lock(path)
     except OSError:
         return False
-    finally:
-        os.close(descriptor)
-    return False
+    if lock is not None:
+        lock.release()
+    return lock is None
+
+
+def write_owner(path: Path) -> None:
+    """Name this process as the owner of a lock, in a file of its own."""
+    started = datetime.now().astimezone().isoformat(timespec="seconds")
+    owner = {"pid": os.getpid(), "host": socket.gethostname(), "started": started}
+    path.write_text(json.dumps(owner) + "\n")
+
+
+def read_owner(path: Path) -> str:
+    """Return the owner of a lock, in words; one that was just acquired may not be named yet."""
+    try:
+        owner = json.loads(path.read_text())
+        return f"process {int(owner['pid'])} on {owner['host']} since {owner['started']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "another process"

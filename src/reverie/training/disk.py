@@ -1,17 +1,37 @@
-"""How much of the disk a run can take, told before it begins."""
+"""Disk space that a run can take."""
 
 import shutil
 from pathlib import Path
 
 from reverie.config import Config
-from reverie.replay import largest_size
+from reverie.replay import row_size
+from reverie.runs.checkpoints import Checkpoints
+from reverie.runs.run_folder import RunFolder
 from reverie.specs import EnvSpec
+from reverie.training.callbacks import Callback, Run
 
 GIB = 1 << 30
 
 
+class DiskUsage(Callback):
+    """Prints at the start what a run can take at most, and what is free.
+
+    Args:
+        folder: the run folder.
+        checkpoints: its checkpoints, of which the start has written one.
+    """
+
+    def __init__(self, folder: RunFolder, checkpoints: Checkpoints) -> None:
+        self._folder, self._checkpoints = folder, checkpoints
+
+    def on_start(self, run: Run) -> None:
+        """Print the sentence."""
+        if newest := self._checkpoints.latest():
+            run.log(announcement(run.config, run.spec, self._folder.path, newest))
+
+
 def announcement(config: Config, spec: EnvSpec, run: Path, checkpoint: Path) -> str:
-    """The most that replay and checkpoints of a run can take, and what is free.
+    """Return the most that replay and checkpoints of a run can take, and what is free.
 
     Args:
         config: of the run.
@@ -23,8 +43,9 @@ def announcement(config: Config, spec: EnvSpec, run: Path, checkpoint: Path) -> 
         A sentence, with what to do if it may not fit.
     """
     settings = config.training
-    steps = min(config.replay.capacity + settings.checkpoint_every, 2 * settings.steps)  # first steps included
-    replay = largest_size(spec.step, steps, config.replay.capacity, config.env.num_envs)
+    # The steps of the last two commits are kept, and the first steps of episodes are stored, too.
+    steps = min(config.replay.capacity + 2 * settings.checkpoint_every, 2 * settings.steps)
+    replay = steps * row_size(spec.step)
     one = _size(checkpoint)
     checkpoints = one * (settings.keep_checkpoints + 2)  # the best one, and one that is being written
     there, free = _size(run), shutil.disk_usage(run).free
@@ -38,7 +59,7 @@ def announcement(config: Config, spec: EnvSpec, run: Path, checkpoint: Path) -> 
 
 
 def _size(folder: Path) -> int:
-    """Bytes on the disk, which for files with holes are fewer than their length."""
+    """Return bytes on the disk, which for files with holes are fewer than their length."""
     return sum(path.stat().st_blocks * 512 for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
 
 

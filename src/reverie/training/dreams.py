@@ -1,7 +1,6 @@
-"""Open-loop videos of what the world model expects."""
+"""Open-loop predictions of the world model, as tensors and as pictures."""
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -11,7 +10,7 @@ from torch import Tensor
 from reverie.acting import to_tensors
 from reverie.dreamer import Dreamer
 from reverie.specs import Array, Step
-from reverie.video import dream_frames, dream_strip, save_video
+from reverie.video import dream_frames, dream_strip
 
 SHOWN = 4
 """Sequences side by side in a video."""
@@ -65,13 +64,3 @@ def draw_dream(agent: Dreamer, batch: Step, context: int, generator: torch.Gener
     is_first = sequences["is_first"].swapaxes(0, 1)
     video = dream_frames(truth, model, context, is_first=is_first)
     return video, dream_strip(truth[0], model[0], context, is_first=is_first[0])
-
-
-def save_dream(agent: Dreamer, batch: Step, context: int, stem: Path, generator: torch.Generator) -> tuple[Path, Path]:
-    """Save `draw_dream`.
-
-    Returns:
-        The files of the video, `stem`.gif, and of the stills, `stem`.png.
-    """
-    video, strip = draw_dream(agent, batch, context, generator)
-    return save_video(video, stem.with_suffix(".gif")), save_video(strip, stem.with_suffix(".png"))

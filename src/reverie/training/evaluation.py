@@ -1,31 +1,34 @@
-"""Scores: whole episodes in fresh environments, with the actor's mode (SPEC 38, 43)."""
+"""Evaluation: whole episodes in fresh environments, with the mode of the actor (SPEC 38, 43)."""
 
+import itertools
 import sys
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from reverie.acting import AgentPolicy
-from reverie.agents import load
 from reverie.config import EnvConfig
 from reverie.dreamer import Dreamer
+from reverie.dreamer.recurrent_policy import Mode
 from reverie.envs import EnvFactory, make_env
-from reverie.envs.atari import ENTRY_POINT
-from reverie.envs.catalog import find_spec
 from reverie.errors import EnvError
-from reverie.training import watchdog
-from reverie.training.collection import Collector, Episode
-from reverie.training.interrupts import StopRequest
+from reverie.training.callbacks import Callback, EvaluationResult, Run
+from reverie.training.collectors import Episode, SyncCollector
+from reverie.training.counters import Counters
+from reverie.training.every import Every
+from reverie.training.failure_budget import FailureBudget
+from reverie.training.metrics import Metrics
+from reverie.training.stop_signal import StopSignal
+from reverie.training.watchdog import EpisodeWatch
 
 MAX_ENVS = 8
-"""Episodes that are played side by side."""
+"""Environments of an evaluation."""
 
 
-def _to_standard_error(text: str) -> None:
+def report_to_standard_error(text: str) -> None:
+    """Print a sentence."""
     print(text, file=sys.stderr, flush=True)
 
 
@@ -35,30 +38,31 @@ def evaluate(
     episodes: int,
     seed: int,
     factory: EnvFactory | None = None,
-    stop: StopRequest | None = None,
+    stop: StopSignal | None = None,
     on_step: Callable[[], None] = lambda: None,
-    tell: Callable[[str], None] = _to_standard_error,
+    log: Callable[[str], None] = report_to_standard_error,
+    mode: Mode = "mode",
 ) -> list[Episode]:
-    """Play episodes to their end with the actor's mode; latent states are sampled.
+    """Play episodes to their end; latent states are sampled.
 
-    Environments and samples are seeded by `seed` alone, so that an evaluation neither depends on what was collected
-    before nor disturbs it. Each environment plays a fixed number of episodes: taking those that end first would
-    prefer short ones.
+    Environments and samples are seeded by `seed` alone, so that an evaluation depends on nothing that was collected
+    before, and does not change what follows. Each environment plays a fixed number of episodes: taking those that end
+    first would prefer short ones.
 
     Args:
-        agent: plays.
-        config: of the environment; the number of environments is chosen here.
-        episodes: how many.
-        seed: of environments and samples.
+        agent: the agent.
+        config: settings of the environment; the number of environments is chosen here.
+        episodes: number of episodes.
+        seed: seed of environments and samples.
         factory: creates the environment in place of `config.name`.
-        stop: breaks the evaluation off; fewer episodes are returned then.
+        stop: ends the evaluation early; fewer episodes are returned then.
         on_step: called before each step.
-        tell: is given a sentence where no episode ends for a while.
+        log: prints a line where no episode ends for a while.
+        mode: take the actor's mode, or sample actions.
     """
     count = 1 if getattr(factory, "single", False) else min(episodes, MAX_ENVS)
     quota = [len(part) for part in np.array_split(np.arange(episodes), count)]
-    generator = torch.Generator(agent.device).manual_seed(seed)
-    policy = AgentPolicy(agent, mode="mode", generator=generator)
+    policy = AgentPolicy(agent, mode, torch.Generator(agent.device).manual_seed(seed))
     finished: list[list[Episode]] = [[] for _ in range(count)]
     parallel = config.parallel and (config.num_envs > 1 or config.step_timeout > 0)
     with make_env(replace(config, num_envs=count, parallel=parallel), seed, factory) as env:
@@ -67,64 +71,107 @@ def evaluate(
                 f"The agent was trained with {agent.spec.action} and observations {dict(agent.spec.observations)}, "
                 f"but {config.name} has {env.spec.action} and {dict(env.spec.observations)}."
             )
-        collector = Collector(env)
-        episodes_end = watchdog.EpisodeWatch(tell, "evaluation", config.time_limit)
+        collector = SyncCollector(env)
+        watch = EpisodeWatch(log, "evaluation", config.time_limit)
         while any(len(done) < wanted for done, wanted in zip(finished, quota, strict=True)):
             if stop is not None and stop.requested:
                 break
             on_step()
-            ended = collector.collect(policy).episodes
-            episodes_end.step(1, ended=any(len(finished[index]) < quota[index] for index, _ in ended))
-            for index, episode in ended:
-                finished[index].append(episode)
+            ended = collector.step(policy)[0].episodes
+            watch.step(has_ended=any(len(finished[episode.env]) < quota[episode.env] for episode in ended))
+            for episode in ended:
+                finished[episode.env].append(episode)
     return [episode for done, wanted in zip(finished, quota, strict=True) for episode in done[:wanted]]
 
 
-def evaluate_run(path: Path, episodes: int, seed: int | None = None, device: str = "auto") -> dict[str, Any]:
-    """Score a run, one of its checkpoints, or a saved agent.
-
-    Args:
-        path: its folder.
-        episodes: to play.
-        seed: of environments and samples; None derives one from the run's, away from those of training.
-        device: where the agent runs.
-
-    Returns:
-        `mean`, `std` (the sample's, divided by n - 1; None for one episode) and `episodes`, a list of {return, length},
-        of raw rewards; `env`, `agent_steps`, `seed`; and `protocol`, how the episodes were played.
-    """
-    agent = load(path, device)
-    origin = "derived from the run's, apart from training" if seed is None else "given"
-    seed = evaluation_seed(agent.config.training.seed, 0) if seed is None else seed
-    played = evaluate(agent, agent.config.env, episodes, seed)
-    returns = np.array([episode.return_ for episode in played])
-    return {
-        "env": agent.config.env.name,
-        "agent_steps": agent.agent_steps,
-        "seed": seed,
-        "protocol": {**_protocol(agent.config.env), "seed": origin},
-        "mean": float(returns.mean()),
-        "std": float(returns.std(ddof=1)) if len(returns) > 1 else None,
-        "episodes": [{"return": episode.return_, "length": episode.length} for episode in played],
-    }
-
-
-def _protocol(config: EnvConfig) -> dict[str, Any]:
-    """What the environment's configuration decides, and what is the same in every evaluation."""
-    return {
-        "sticky_actions": config.sticky_actions if find_spec(config.name).entry_point == ENTRY_POINT else None,
-        "action_repeat": config.action_repeat,
-        "time_limit": config.time_limit or None,
-        "actions": "mode",
-        "latents": "sampled",
-        "episodes": "counted to their end",
-    }
-
-
 def evaluation_seed(seed: int, number: int, attempt: int = 0) -> int:
-    """Seed of the number-th evaluation of a run, unrelated to those of its training environments.
+    """Return the seed of the number-th evaluation of a run, independent of those of its training environments.
 
-    An evaluation in which an environment has failed is played anew, as attempt 1, 2, ..., with another seed.
+    An evaluation in which an environment failed is repeated as attempt 1, 2, …, with another seed.
     """
     entropy = (seed, 0xE7A1, number, attempt) if attempt else (seed, 0xE7A1, number)
     return int(np.random.SeedSequence(entropy).generate_state(1)[0])
+
+
+class Evaluation(Callback):
+    """Evaluates the agent every `training.eval_every` steps, and at the end of the run.
+
+    Args:
+        every: when an evaluation is due.
+        factory: creates the environment in place of `env.name`.
+        metrics: timer of the evaluation.
+        budget: counts failures of its environments.
+        stop: interrupts an evaluation, which is then due in the resumed run.
+        show: called before each step, for the display.
+        on_evaluation: called with each result.
+    """
+
+    def __init__(
+        self,
+        every: Every,
+        factory: EnvFactory | None,
+        metrics: Metrics,
+        budget: FailureBudget,
+        stop: StopSignal,
+        show: Callable[[], None],
+        on_evaluation: Callable[[EvaluationResult], None],
+    ) -> None:
+        self._every, self._factory, self._metrics = every, factory, metrics
+        self._budget, self._stop, self._show, self._on_evaluation = budget, stop, show, on_evaluation
+
+    def on_start(self, run: Run) -> None:
+        """Keep the run."""
+        self._run = run
+
+    def on_step(self, counters: Counters, transitions: object) -> None:
+        """Evaluate if it is due; the last step is left to the end of the run."""
+        if not counters.is_pretrained or counters.steps >= self._run.config.training.steps or self._stop.requested:
+            return
+        last = self._every.last
+        if self._every(counters.steps) and not self._evaluate():
+            self._every.last = last
+
+    def on_end(self) -> None:
+        """Evaluate, unless it was done at this step."""
+        if self._every.period and self._run.counters.evaluated_at < self._run.counters.steps:
+            self._evaluate(is_final=True)
+
+    def _evaluate(self, is_final: bool = False) -> bool:
+        """Return False if the evaluation was interrupted."""
+        counters = self._run.counters
+        self._show()
+        with self._metrics.timer("evaluate"):
+            episodes = self._play()
+        if self._stop.requested:
+            return False
+        counters.evaluations += 1
+        counters.evaluated_at = counters.steps
+        self._on_evaluation(EvaluationResult(counters.steps, tuple(episodes), is_final))
+        return True
+
+    def _play(self) -> list[Episode]:
+        """Play the episodes; all of them again where an environment failed."""
+        run, settings = self._run, self._run.config.training
+        for attempt in itertools.count():
+            seed = evaluation_seed(settings.seed, run.counters.evaluations + 1, attempt)
+            try:
+                return evaluate(
+                    run.agent,
+                    run.config.env,
+                    settings.eval_episodes,
+                    seed,
+                    self._factory,
+                    self._stop,
+                    self._before_step,
+                    run.log,
+                )
+            except EnvError as error:
+                if not run.config.env.max_restarts_per_hour:
+                    raise
+                run.counters.restarts += 1
+                run.log(self._budget.record(error, "The evaluation starts over."))
+        raise AssertionError("attempts never end")
+
+    def _before_step(self) -> None:
+        self._metrics.show_progress()
+        self._show()

@@ -17,7 +17,7 @@ from reverie import agents
 from reverie.dreamer import Dreamer
 from reverie.dreamer.agent import NONFINITE
 from reverie.errors import CheckpointError
-from reverie.runs.checkpoints import Snapshot, read_checkpoint, understood, write_checkpoint
+from reverie.runs.checkpoints import Snapshot, read_checkpoint, validate_contents, write_checkpoint
 
 BATCH, FAILURE = "batch", "failure"
 """Names of what the folder holds beside the agent."""
@@ -108,7 +108,7 @@ def repeat(folder: Path, device: str | None = None) -> Repeated:
             "have ended."
         )
     agent = agents.load_agent(folder, device)
-    with understood(folder):
+    with validate_contents(folder):
         return _repeat(agent, step, snapshot.tensors[BATCH], snapshot.state[FAILURE])
 
 

@@ -1,67 +1,75 @@
-"""Updates of the agent from batches of the replay."""
+"""Updates of the agent with batches from the replay."""
 
-from collections.abc import Callable
+from collections.abc import Iterator, Mapping
 from contextlib import closing
-from pathlib import Path
 
+import numpy as np
 import torch
+from torch import Tensor
 
+from reverie.dreamer import Dreamer
 from reverie.dreamer.agent import NONFINITE
-from reverie.training import watchdog
+from reverie.replay import ReplayBuffer
+from reverie.training.counters import Counters
 from reverie.training.memory import explained
+from reverie.training.metrics import Metrics
+from reverie.training.nonfinite import NonFiniteGuard
 from reverie.training.prefetch import Prefetcher
-from reverie.training.run_state import RunState
-from reverie.training.skips import Skips
 
 
 class Learner:
-    """Draws batches and has the agent learn from them.
+    """Samples batches and updates the agent with them.
 
     Args:
-        parts: the run's agent, replay, metrics and counters.
-        watching: is told what comes next.
-        failures: folder for updates that cannot be made.
-        log: shows a line to the user.
+        agent: the agent.
+        replay: source of the batches.
+        rng: source of their draws.
+        counters: its `updates` follow those of the agent.
+        metrics: averages of what the updates return, and their time.
+        guard: counts non-finite updates.
     """
 
     def __init__(
         self,
-        parts: RunState,
-        watching: watchdog.Watchdog,
-        failures: Path,
-        log: Callable[[str], None],
+        agent: Dreamer,
+        replay: ReplayBuffer,
+        rng: np.random.Generator,
+        counters: Counters,
+        metrics: Metrics,
+        guard: NonFiniteGuard,
     ) -> None:
-        self._parts, self._watching = parts, watching
-        self._prefetcher = Prefetcher(lambda out: parts.replay.sample(parts.sample_rng, out), parts.agent.device)
-        self._skips = Skips(parts, failures, log)
+        self._agent, self._counters, self._metrics, self._guard = agent, counters, metrics, guard
+        self._prefetcher = Prefetcher(lambda out: replay.sample(rng, out), agent.device)
 
-    def learn(self, count: int, world_model_alone: bool = False) -> None:
-        """Make this many updates.
+    def updates(self, count: int, is_world_model_only: bool = False) -> Iterator[Mapping[str, Tensor]]:
+        """Make `count` updates.
+
+        Args:
+            count: number of updates.
+            is_world_model_only: leave actor and critic alone.
+
+        Yields:
+            Metrics of each update, tensors of one element.
 
         Raises:
-            Diverged: if too many in a row had to be skipped.
+            Diverged: after too many non-finite updates in a row.
         """
-        metrics = self._parts.metrics
-        with explained(self._parts.agent.config), closing(self._prefetcher.batches(count)) as batches:
+        metrics, agent = self._metrics, self._agent
+        with explained(agent.config), closing(self._prefetcher.batches(count)) as batches:
             for _ in range(count):
-                self._watching.wait_for(watchdog.BATCH)
                 with metrics.timer("sample"):
                     batch = next(batches)
-                self._watching.wait_for(watchdog.UPDATE)
                 with metrics.timer("learn"):
-                    self._skips.before(batch, world_model_alone)
-                    agent = self._parts.agent
-                    found = agent.train_world_model(batch) if world_model_alone else agent.train_step(batch)
-                    skipped = found.pop(NONFINITE)
-                    metrics.add(found, unless=skipped)
-                    self._skips.after(found, skipped)
-                metrics.add({"speed/threads": torch.get_num_threads()})
+                    self._guard.before_update(batch, is_world_model_only)
+                    result = agent.train_world_model(batch) if is_world_model_only else agent.train_step(batch)
+                    is_skipped = result.pop(NONFINITE)
+                    metrics.add(result, unless=is_skipped)
+                    self._guard.after_update(result, is_skipped)
+                self._counters.updates = agent.updates
+                metrics.add({"perf/threads": torch.get_num_threads()})
                 metrics.count("updates")
-
-    def settle(self) -> None:
-        """Let everything about the updates so far be in the run's counters."""
-        self._skips.settle()
+                yield result
 
     def close(self) -> None:
-        """End the thread that draws batches."""
+        """End the thread that samples."""
         self._prefetcher.close()

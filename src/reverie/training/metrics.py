@@ -1,48 +1,26 @@
-"""What a run measures: averages between two rows, and the files they are written to.
+"""Averages of metrics, and the time of each phase, between two rows."""
 
-Names are grouped by their first part, which is also TensorBoard's grouping:
-
-- `model/…`: losses, KL, entropies and gradient norm of the world model, for example `model/image_loss`
-- `actor/…`, `critic/…`: losses, gradient norms, entropy, values
-- `imagination/…`: rewards, returns and discounts of the rollouts
-- `train/…`: `return` and `length` of episodes, averaged
-- `eval/…`: `return` and `length` of an evaluation's episodes, averaged, and `returns` and `lengths` of each. They are
-  in the row of the step at which it was made, which has no averages of training unless these were due
-- `train/nonfinite_updates`: updates so far in which an optimizer did not step, because a loss or its gradients were not
-  finite; absent while there are none, and such updates are in no average
-- `env/faults`: failures of environments so far; absent while there are none
-- `speed/…`: `frames_per_second`, `updates_per_second`, and `threads`, the learner's number of CPU threads
-- `time/…`: seconds in each phase since the last row, and `…_share`, the same as a part of all that time. With
-  overlapped collection `time/collect` passes beside the others, and `time/wait` is what the learner waited for it.
-"""
-
-import hashlib
-import io
-import json
-import math
-import struct
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
-from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
-from reverie.errors import RunError
-from reverie.runs.atomic_io import write_whole
-from reverie.runs.metrics import COUNTERS, METRICS_FILE, TENSORBOARD_FOLDER, kept_rows
+
+class Phase(NamedTuple):
+    """What a run is doing."""
+
+    name: str
+    since: float
+    """Seconds of the metrics' clock at which it began, or last showed progress."""
 
 
 class Metrics:
-    """Averages of scalars, rates and phase times since the last flush.
+    """Averages of scalars, rates and phase times since the last reset.
 
-    Nothing here waits for a GPU before `mean` or `flush`: tensors are added up on their own device. They are also
+    Nothing here waits for a GPU before `mean`: tensors are added up on their own device. They are also
     copied at once, so a metric may live in memory that the next step overwrites (CUDA graphs do that).
 
     Args:
@@ -50,8 +28,10 @@ class Metrics:
     """
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
-        self._clock = clock
+        self.clock = clock
         self._phases: list[str] = []
+        self.phase = Phase("start", clock())
+        """Latest phase, also after its end; read by the watchdog's thread."""
         self._reset()
 
     def _reset(self) -> None:
@@ -60,7 +40,7 @@ class Metrics:
         """By names and device: the sum of each, and last how many were added."""
         self._amounts: dict[str, float] = {}
         self._seconds: dict[str, float] = {}
-        self._start = self._last = self._clock()
+        self._start = self._last = self.clock()
 
     def add(self, values: Mapping[str, float | Tensor], unless: Tensor | None = None) -> None:
         """Add one observation of each metric.
@@ -98,37 +78,43 @@ class Metrics:
             self._tensor_sums[key] = vector if device.type == "mps" else vector.double()
 
     def count(self, name: str, amount: float = 1) -> None:
-        """Count things that happen; `count("frames", 4)` becomes `speed/frames_per_second`."""
+        """Count things that happen; `count("updates")` becomes `perf/updates_per_second`, and "frames" `perf/fps`."""
         self._amounts[name] = self._amounts.get(name, 0.0) + amount
 
     @contextmanager
     def timer(self, name: str) -> Iterator[None]:
-        """Charge the time inside to a phase. Within a nested phase the outer one's clock stands still.
+        """Charge the time inside to a phase, and not to the phase around it.
 
         This is the host's time: work that was only queued on a GPU is charged to the phase that waits for it.
         """
         self._charge()
         self._phases.append(name)
+        self.phase = Phase(name, self._last)
         try:
             yield
         finally:
             self._charge()
             self._phases.pop()
+            self.show_progress()
+
+    def show_progress(self) -> None:
+        """Let the running phase begin now for the watchdog."""
+        self.phase = Phase(self._phases[-1] if self._phases else self.phase.name, self.clock())
 
     def spend(self, name: str, seconds: float) -> None:
         """Charge a phase with time that was measured elsewhere, for example in another thread."""
         self._seconds[name] = self._seconds.get(name, 0.0) + seconds
 
     def _charge(self) -> None:
-        now = self._clock()
+        now = self.clock()
         if self._phases:
             self.spend(self._phases[-1], now - self._last)
         self._last = now
 
     def mean(self) -> dict[str, float]:
-        """Averages, rates and times since the last flush. This is where a GPU is waited for, once per device.
+        """Return averages, rates and times since the last reset. Waits for a GPU, once per device.
 
-        A metric of which every observation was left out is not among them.
+        A metric of which every observation was left out is missing.
         """
         self._charge()
         sums = dict(self._sums)
@@ -140,25 +126,20 @@ class Metrics:
         result = {name: total / count for name, (total, count) in sums.items() if count}
         elapsed = self._last - self._start
         if elapsed > 0:
-            result |= {f"speed/{name}_per_second": amount / elapsed for name, amount in self._amounts.items()}
+            rates = {name: amount / elapsed for name, amount in self._amounts.items()}
+            result |= {"perf/fps" if name == "frames" else f"perf/{name}_per_second": v for name, v in rates.items()}
         for name, seconds in self._seconds.items():
             result[f"time/{name}"] = seconds
             result[f"time/{name}_share"] = seconds / elapsed if elapsed > 0 else 0.0
         return result
 
     def reset(self) -> None:
-        """Start anew. Phases that are running go on."""
+        """Start new averages. Phases that are running continue."""
         self._charge()
         self._reset()
 
-    def flush(self) -> dict[str, float]:
-        """Same as `mean`, then `reset`."""
-        result = self.mean()
-        self._reset()
-        return result
-
     def state(self) -> dict[str, Any]:
-        """What has been added up since the last flush, as JSON."""
+        """Return the sums since the last reset, in JSON's types."""
         self._charge()
         tensors = []
         for (names, _), vector in self._tensor_sums.items():
@@ -173,7 +154,7 @@ class Metrics:
         }
 
     def restore(self, state: Mapping[str, Any], device: torch.device) -> None:
-        """Go on from what `state` returned, perhaps in another process; `device` is where tensors are added up now."""
+        """Restore what `state` returned; tensors are added up on `device`."""
         self._reset()
         self._start -= state["elapsed"]
         self._sums = {name: (total, count) for name, (total, count) in state["sums"].items()}
@@ -182,174 +163,3 @@ class Metrics:
             self._tensor_sums[tuple(names), device] = torch.tensor([*sums, count], dtype=dtype, device=device)
         self._amounts = dict(state["amounts"])
         self._seconds = dict(state["seconds"])
-
-
-def _number(value: float) -> float | None:
-    # Seven digits are all that float32 has.
-    return float(f"{value:.7g}") if math.isfinite(value) else None
-
-
-class MetricsWriter:
-    """Writes rows to `metrics.jsonl` and to TensorBoard events, in one run folder.
-
-    A row is a JSON object: the four `COUNTERS`, then the scalars. JSON knows neither nan nor inf, so a number that is
-    not finite is written as null. TensorBoard's horizontal axis is agent steps.
-
-    Args:
-        directory: the run folder; it is created if missing.
-        tensorboard: also write TensorBoard events.
-    """
-
-    def __init__(self, directory: Path, tensorboard: bool = True) -> None:
-        self.directory = Path(directory)
-        self.path = self.directory / METRICS_FILE
-        self._tensorboard = tensorboard
-        self.rows = 0
-        """In the file."""
-        self.dropped = 0
-        """Rows that were removed when a run was resumed: those after its checkpoint."""
-        self._sum = hashlib.sha256()
-        self._file: Any = None
-        self._board: Any = None
-
-    @property
-    def sha256(self) -> str:
-        """Of the rows in the file, in hexadecimal."""
-        return self._sum.hexdigest()
-
-    def open(
-        self, resume_at_step: int | None = None, resume_at_update: int | None = None, resume_at_row: int = 0
-    ) -> "MetricsWriter":
-        """Start writing.
-
-        Args:
-            resume_at_step: agent steps of the checkpoint that the run goes on from; later rows are dropped, so that
-                none is written twice. None starts a new file.
-            resume_at_update: updates at that checkpoint; in pretraining they go on while steps stand still.
-            resume_at_row: rows that were written before it; 0 if that is not known.
-
-        Raises:
-            RunError: if a new file would overwrite metrics, or nothing can be written.
-        """
-        with self._explained():
-            self.directory.mkdir(parents=True, exist_ok=True)
-            if resume_at_step is not None:
-                update = math.inf if resume_at_update is None else resume_at_update
-                self._drop_after(resume_at_step, update, resume_at_row or None)
-            elif self.path.exists() and self.path.stat().st_size:
-                raise RunError(f"{self.path} already holds metrics; go on with --resume or choose another folder.")
-            self._file = self.path.open("a", encoding="utf-8")
-            if self._tensorboard:
-                # Imported late: TensorBoard's packages take their time, and only a run needs them.
-                from reverie.training.events import EventFile
-
-                purge = None if resume_at_step is None else resume_at_step + 1
-                self._board = EventFile(self.directory / TENSORBOARD_FOLDER, purge)
-        return self
-
-    def _drop_after(self, step: int, update: float, rows: int | None) -> None:
-        if not self.path.exists():
-            return
-        kept = kept_rows(self.path, rows, step, update)
-        self.rows = len(kept)
-        self.dropped = self.path.read_bytes().count(b"\n") - self.rows
-        data = "".join(kept).encode()
-        self._sum.update(data)
-        write_whole(self.path, data)
-
-    @contextmanager
-    def _explained(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            reason = error.strerror or str(error)
-            raise RunError(
-                f"Cannot write metrics in {self.directory} ({reason}); make room or give access there, "
-                "then go on with --resume."
-            ) from error
-
-    def write(
-        self,
-        step: int,
-        frames: int,
-        time: float,
-        updates: int,
-        scalars: Mapping[str, float],
-        evaluation: Mapping[str, Sequence[float]] | None = None,
-        *,
-        between_steps: bool = False,
-    ) -> None:
-        """Append one row, and hand it to the operating system at once.
-
-        Args:
-            step: agent steps so far.
-            frames: environment frames so far.
-            time: wall seconds of the run so far, over all its parts.
-            updates: training steps so far.
-            scalars: metrics by name.
-            evaluation: `return` and `length` of each episode of an evaluation at this step; `eval/returns` is the list
-                and `eval/return` its mean.
-            between_steps: whether further updates come before the next step, as in pretraining. TensorBoard shows such
-                rows as `pretraining/...` over updates, since they would lie over one another over steps.
-
-        Raises:
-            RunError: if it cannot be written, for example on a full disk.
-        """
-        episodes = evaluation or {}
-        scalars = {**scalars, **{f"eval/{name}": float(np.mean(values)) for name, values in episodes.items()}}
-        clash = set(scalars) & set(COUNTERS)
-        if clash:
-            raise ValueError(f"Metrics cannot be named {sorted(clash)}: every row has counters of that name.")
-        row = {"step": step, "frames": frames, "time": round(time, 3), "updates": updates}
-        numbers = {name: _number(float(value)) for name, value in scalars.items()}
-        lists = {f"eval/{name}s": [_number(value) for value in values] for name, values in episodes.items()}
-        line = json.dumps({**row, **numbers, **lists})
-        with self._explained():
-            self._file.write(line + "\n")
-            self._file.flush()
-            self.rows += 1
-            self._sum.update(line.encode() + b"\n")
-            if self._board is not None:
-                prefix, axis = ("pretraining/", updates) if between_steps else ("", step)
-                self._board.scalars({f"{prefix}{name}": float(value) for name, value in scalars.items()}, axis)
-
-    def add_image(self, name: str, image: NDArray[np.uint8], step: int) -> None:
-        """Show a picture in TensorBoard, for example the dream strip.
-
-        Args:
-            name: for example `eval/dream`.
-            image: uint8 [H, W, 3].
-            step: agent steps.
-        """
-        if self._board is None:
-            return
-        png = io.BytesIO()
-        Image.fromarray(image).save(png, "PNG")
-        with self._explained():
-            self._board.picture(name, png.getvalue(), *image.shape[:2], step)
-
-    def add_gif(self, name: str, gif: bytes, step: int) -> None:
-        """Show an animation in TensorBoard: the content of a GIF file, for example of the dream that was just saved."""
-        if gif[:3] != b"GIF":
-            raise ValueError("These bytes are not a GIF file.")
-        if self._board is None:
-            return
-        width, height = struct.unpack("<HH", gif[6:10])
-        with self._explained():
-            self._board.picture(name, gif, height, width, step)
-
-    def close(self) -> None:
-        """Write out what is pending."""
-        with self._explained():
-            file, board, self._file, self._board = self._file, self._board, None, None
-            for each in (file, board):
-                if each is not None:
-                    each.close()
-
-    def __enter__(self) -> "MetricsWriter":
-        return self if self._file is not None else self.open()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

@@ -1,33 +1,38 @@
-"""Checks of a run folder before a run is resumed, and what it holds that the checkpoint did not leave there."""
+"""Resuming a run: checks of its folder before anything is written, and messages about what continues."""
 
 import hashlib
 import operator
 
-from reverie.config import Config
-from reverie.errors import RunError
-from reverie.replay import INDEX
-from reverie.runs.atomic_io import Unreadable, read_whole
-from reverie.runs.checkpoints import Checkpoints, Snapshot, read_state, understood
+from reverie.config import Config, as_text, to_dict
+from reverie.errors import CheckpointError, RunError
+from reverie.runs.atomic_io import Unreadable, read_file
+from reverie.runs.checkpoints import Checkpoints, Snapshot, read_state, validate_contents
 from reverie.runs.metrics import kept_rows
+from reverie.runs.metrics_file import MetricsFile
+from reverie.runs.provenance import Launch, record_launch, recorded_names
 from reverie.runs.run_folder import RunFolder, config_changes
-from reverie.training.metrics import MetricsWriter
-from reverie.training.run_state import LoopState
+from reverie.training.callbacks import Callback, Run
+from reverie.training.loggers import Loggers, RunInfo
+from reverie.training.train_state import TrainState
+
+SIZES = ("world_model.", "behavior.")
+"""Prefixes of the settings among which those are that the sizes of the networks depend on."""
 
 
 def finished_steps(folder: RunFolder) -> int:
-    """Return the steps at which a run that has a checkpoint was last finished; 0 if it never was.
+    """Return the steps at which a run that has a checkpoint last finished; 0 if it never did.
 
     Raises:
-        CheckpointError: if the newest checkpoint is damaged.
+        CheckpointError: if the newest checkpoint is corrupted.
     """
     newest = Checkpoints(folder.checkpoints).latest()
     assert newest is not None
-    with understood(newest):
-        return operator.index(read_state(newest)["loop"]["state"]["finished_at"])
+    with validate_contents(newest):
+        return operator.index(read_state(newest)["training"]["counters"]["finished_at"])
 
 
 def nothing_to_do(done: int, config: Config, saved: Config) -> str:
-    """Say that a run is finished, and which settings were given in vain.
+    """Return a message that a run is finished, with the settings that were given in vain.
 
     Args:
         done: steps of the run.
@@ -43,58 +48,106 @@ def nothing_to_do(done: int, config: Config, saved: Config) -> str:
 
 
 def check_files(folder: RunFolder, snapshot: Snapshot) -> None:
-    """Check what a resumed run reads besides its checkpoint, before anything is written.
+    """Check what a resumed run reads besides its checkpoint.
 
     Raises:
-        RunError: if the replay is missing or empty, or the metrics are damaged.
+        RunError: if the replay is missing, or the metrics are corrupted.
     """
-    if not folder.replay.is_dir() or not any(folder.replay.iterdir()):
-        what = "empty" if folder.replay.is_dir() else "missing"
+    if not folder.replay.is_file():
         raise RunError(
-            f"{folder.path} cannot be resumed: {folder.replay} is {what}. Restore it from a copy; without it only "
+            f"{folder.path} cannot be resumed: {folder.replay} is missing. Restore it from a copy; without it only "
             "the weights are left."
         )
-    if not (folder.replay / INDEX).exists():
-        raise RunError(
-            f"{folder.path} cannot be resumed: {folder.replay / INDEX} is missing. Restore it from a copy; without it "
-            "the replay is lost, and only the weights are left."
-        )
-    with understood("The checkpoint"):
-        kept_rows(folder.metrics, operator.index(snapshot.state["loop"]["state"]["rows"]))
+    with validate_contents("The checkpoint"):
+        kept_rows(folder.metrics, operator.index(snapshot.state["training"]["counters"]["rows"]))
 
 
-def compare_files(folder: RunFolder, state: LoopState, writer: MetricsWriter, step: int) -> list[str]:
-    """Compare metrics and videos with what the checkpoint counted; the state then counts what is there.
+def restore(state: TrainState, snapshot: Snapshot, folder: RunFolder, config: Config) -> None:
+    """Restore a checkpoint, and put what a user should know first among the messages.
+
+    Raises:
+        CheckpointError: if it does not fit the agent, or has other contents than this version writes.
+        ReplayError: if the replay is another one, or corrupted.
+    """
+    changes = config_changes(folder.saved_config(), config)
+    try:
+        with validate_contents("The checkpoint"):
+            state.restore(snapshot)
+    except CheckpointError as error:
+        sizes = [f"{path} ({old} there)" for path, (old, _) in changes.items() if path.startswith(SIZES)]
+        if not sizes:
+            raise
+        more = f" and {len(sizes) - 3} more" if len(sizes) > 3 else ""
+        raise CheckpointError(
+            f"The run in {folder.path} has networks of other sizes: leave {', '.join(sizes[:3])}{more} as in its "
+            "config.toml, or choose another --logdir."
+        ) from error
+    newest, counters = Checkpoints(folder.checkpoints).latest(), state.counters
+    assert newest is not None
+    state.messages = [
+        f"Resuming from {newest.name}: step {counters.steps:,} of {config.training.steps:,}, {counters.updates:,} "
+        "updates.",
+        *(f"  {path}: {as_text(new)} (was {as_text(old)})" for path, (old, new) in changes.items()),
+        *state.messages,
+    ]
+
+
+class Opening(Callback):
+    """Compares the files of a resumed run with its checkpoint, and records the launch.
 
     Args:
-        folder: of the run.
-        state: of the run that is resumed.
-        writer: of the metrics, opened at the checkpoint.
-        step: of the checkpoint.
-
-    Returns:
-        What the user should be told, in sentences.
+        folder: the run folder.
+        launch: names of preset and variant, and the command.
+        state: its messages are completed; its counters then count what is there.
+        file: metrics, opened at the checkpoint.
+        loggers: opened here.
     """
-    told = []
-    if writer.dropped:
-        told.append(
-            f"The run had gone on after this checkpoint of step {step:,}: what came then is computed again, and "
-            f"its {writer.dropped:,} rows of metrics are dropped."
-        )
-    if state.rows_sha256 not in ("", writer.sha256):
-        told.append(
-            f"{folder.metrics} was changed since the checkpoint: the run goes on and keeps the {writer.rows:,} rows "
-            f"that it found there, where there were {state.rows:,}."
-        )
-    state.rows, state.rows_sha256 = writer.rows, writer.sha256
-    for name in [name for name, sha256 in state.videos.items() if _sha256(folder, name) != sha256]:
-        told.append(f"{folder.videos / name} is damaged or gone; the run does not need it.")
-        del state.videos[name]
-    return told
 
+    def __init__(
+        self, folder: RunFolder, launch: Launch, state: TrainState, file: MetricsFile, loggers: Loggers
+    ) -> None:
+        self._folder, self._launch, self._state, self._file = folder, launch, state, file
+        self._loggers = loggers
 
-def _sha256(folder: RunFolder, video: str) -> str | None:
-    try:
-        return hashlib.sha256(read_whole(folder.videos / video)).hexdigest()
-    except Unreadable:
-        return None
+    def on_start(self, run: Run) -> None:
+        """Compare, record, and print the messages."""
+        counters = run.counters
+        if self._folder.resumed:
+            self._state.messages += self._compare_metrics()
+            for name in [name for name, sha256 in counters.videos.items() if self._sha256(name) != sha256]:
+                self._state.messages.append(f"{self._folder.videos / name} is corrupted or gone; training continues.")
+                del counters.videos[name]
+        record_launch(run.path, self._launch, counters.steps, run.config)
+        self._state.pop_messages(run.log)
+        preset, variant = recorded_names(run.path, self._launch)
+        info = RunInfo(
+            name=run.path.resolve().name,
+            path=run.path,
+            env=run.config.env.name,
+            preset=preset,
+            variant=variant,
+            command=self._launch.command,
+            resumed_at=counters.steps if self._folder.resumed else None,
+        )
+        self._loggers.open(info, to_dict(run.config))
+
+    def _compare_metrics(self) -> list[str]:
+        file, counters, messages = self._file, self._state.counters, []
+        if file.num_dropped:
+            messages.append(
+                f"The run had continued after this checkpoint. Its {file.num_dropped:,} later rows of metrics are "
+                "dropped and computed again."
+            )
+        if counters.rows_sha256 not in ("", file.sha256):
+            messages.append(
+                f"{self._folder.metrics} was changed since the checkpoint. Its {file.num_rows:,} rows are kept, where "
+                f"there were {counters.rows:,}."
+            )
+        counters.rows, counters.rows_sha256 = file.num_rows, file.sha256
+        return messages
+
+    def _sha256(self, video: str) -> str | None:
+        try:
+            return hashlib.sha256(read_file(self._folder.videos / video)).hexdigest()
+        except Unreadable:
+            return None

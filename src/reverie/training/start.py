@@ -1,20 +1,25 @@
 """Start a training run, or resume one."""
 
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from reverie.agents import load_agent
+from reverie.agents import load, load_agent, load_weights
 from reverie.config import Config, EnvConfig, configure, default_preset, with_variant
 from reverie.config import preset as preset_config
 from reverie.dreamer import Dreamer
 from reverie.envs import EnvFactory, as_factory, env_spec
-from reverie.runs.launches import UNNAMED, Origin
+from reverie.runs.checkpoints import read_state
+from reverie.runs.provenance import UNNAMED, Launch
 from reverie.runs.run_folder import RunFolder, find_run, saved_settings
+from reverie.training.build import build_trainer
+from reverie.training.callbacks import Callback
+from reverie.training.loggers import Logger
 from reverie.training.resumption import finished_steps, nothing_to_do
-from reverie.training.threads import cpu_threads
-from reverie.training.trainer import Trainer
+from reverie.training.threads import cpu_threads, resolve_threads
 
 
 def train_config(
@@ -22,7 +27,12 @@ def train_config(
     logdir: Path | str,
     resume: bool = False,
     env_factory: EnvFactory | None = None,
-    origin: Origin = UNNAMED,
+    origin: Launch = UNNAMED,
+    callbacks: Sequence[Callback] = (),
+    loggers: Sequence[str | Logger] = ("tensorboard",),
+    overwrite: bool = False,
+    quiet: bool = False,
+    init: Path | str | None = None,
 ) -> Dreamer:
     """Train with a complete configuration.
 
@@ -33,23 +43,35 @@ def train_config(
         resume: continue the run in `logdir`, or start it if there is none. One that has its steps is left as it is.
         env_factory: creates the environment in place of `config.env.name`.
         origin: the names of preset and variant, and the command; noted in the folder.
+        callbacks: watch the run, and may end it; see `reverie.Callback`.
+        loggers: names (tensorboard, wandb, mlflow, trackio) or objects that get the metrics, see
+            `reverie.training.loggers`. `metrics.jsonl` is written in any case.
+        overwrite: remove the run in `logdir` first, if there is one.
+        quiet: print nothing; messages go to Python's logger `reverie`.
+        init: a run or an agent whose weights a new run starts with.
 
     Returns:
         The trained agent.
 
     Raises:
-        Stopped: on Ctrl-C or SIGTERM, after a checkpoint.
+        Interrupted: on Ctrl-C or SIGTERM, after a checkpoint.
         ReverieError: for what a user can correct.
     """
-    with RunFolder.create(logdir, config, resume) as run, cpu_threads(config.training.threads):
+    with RunFolder.create(logdir, config, resume, overwrite) as folder:
         try:
-            if run.resumed and (done := finished_steps(run)) >= config.training.steps:
-                agent = load_agent(find_run(run.path).checkpoint, config.training.device)
-                Console(highlight=False).print(nothing_to_do(done, config, run.saved_config()), soft_wrap=True)
+            if folder.resumed and (done := finished_steps(folder)) >= config.training.steps:
+                agent = load_agent(find_run(folder.path).checkpoint, config.training.device)
+                message = nothing_to_do(done, config, folder.saved_config())
+                Console(highlight=False, quiet=quiet).print(message, soft_wrap=True)
                 return agent
-            return Trainer(config, run, env_factory, origin).run()
+            with cpu_threads(resolve_threads(config.training.threads, _recorded_threads(folder))):
+                initial = load(init, config.training.device) if init is not None and not folder.resumed else None
+                trainer = build_trainer(config, folder, env_factory, origin, callbacks, loggers, quiet)
+                if initial is not None:
+                    load_weights(trainer.run.agent, initial)
+                return trainer.train()
         except BaseException:
-            run.discard()
+            folder.discard()
             raise
 
 
@@ -57,9 +79,14 @@ def train(
     env: Any,
     preset: str | None = None,
     *,
-    logdir: Path | str,
+    logdir: Path | str | None = None,
     variant: str | None = None,
     resume: bool = False,
+    callbacks: Sequence[Callback] = (),
+    loggers: Sequence[str | Logger] = ("tensorboard",),
+    overwrite: bool = False,
+    quiet: bool = False,
+    init: Path | str | None = None,
     **settings: Any,
 ) -> Dreamer:
     """Train an agent.
@@ -70,13 +97,18 @@ def train(
         env: a Gymnasium id, a function or class that creates a `gymnasium.Env`, or one instance (which is copied for
             evaluations).
         preset: name of the settings to start from; None chooses by the environment, see `default_preset`.
-        logdir: folder of the run.
+        logdir: folder of the run; None makes a new one, `runs/ENV-PRESET-NUMBER`.
         variant: a change of the agent by its name, or several joined by `+`, see `reverie.config.variants`; on top of
             the preset, and below `settings`. One that changes nothing is refused, unless `resume` continues a run that
             may have it already.
         resume: continue the run in `logdir`, or start it if there is none. Without a preset, its settings are those in
             its `config.toml`; a preset replaces all of them but the seed. Settings given now are saved there, too, and
             so count until others are given.
+        callbacks: watch the run, and may end it; see `reverie.Callback`.
+        loggers: names (tensorboard, wandb, mlflow, trackio) or objects that get the metrics.
+        overwrite: remove the run in `logdir` first, if there is one.
+        quiet: print nothing, as in notebooks; messages go to Python's logger `reverie`.
+        init: a run or an agent whose weights a new run starts with; its networks must have the same sizes.
         settings: whatever differs from the preset: fields of `TrainingConfig` by name, others by their path, as in
             `**{"world_model.kl.scale": 0.1}`.
 
@@ -87,7 +119,7 @@ def train(
         ReverieError: for what a user can correct; one sentence says what and how.
     """
     name, factory = as_factory(env)
-    saved = saved_settings(logdir) if resume else None
+    saved = saved_settings(logdir) if resume and logdir is not None else None
     if preset is None and saved is not None:
         base = saved
     else:
@@ -100,4 +132,24 @@ def train(
         config = with_variant(base, variant).override(**settings)
     else:
         config = configure(base, variant, settings, lambda env: env_spec(env, factory))
-    return train_config(config, logdir, resume, factory, Origin(preset, variant))
+    if logdir is None:
+        logdir = new_run_dir(name, preset, variant)
+    launch = Launch(preset, variant)
+    return train_config(config, logdir, resume, factory, launch, callbacks, loggers, overwrite, quiet, init)
+
+
+def new_run_dir(env: str, preset: str | None = None, variant: str | None = None, parent: Path = Path("runs")) -> Path:
+    """Return the first of `parent/ENV-PRESET[-VARIANT]-1`, `-2`, … that does not exist."""
+    slug = re.sub(r"[^\w.-]+", "-", env.split("/")[-1]).strip("-") or "env"
+    stem, number = "-".join(part for part in (slug, preset or "run", variant) if part), 1
+    while (folder := parent / f"{stem}-{number}").exists():
+        number += 1
+    return folder
+
+
+def _recorded_threads(folder: RunFolder) -> int | None:
+    """Threads of the run that is resumed; None for a new run."""
+    if not folder.resumed:
+        return None
+    threads = read_state(find_run(folder.path).checkpoint)["training"]["runtime"]["threads"]
+    return threads if type(threads) is int and 0 < threads <= 4096 else None

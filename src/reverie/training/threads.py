@@ -1,4 +1,4 @@
-"""Number of CPU threads, fixed while a run lives: with another number, sums differ in their last bits."""
+"""Number of CPU threads, fixed when a run starts: with another number, sums differ in their last bits."""
 
 import os
 from collections.abc import Iterator
@@ -6,16 +6,30 @@ from contextlib import contextmanager
 
 import torch
 
+from reverie.provenance import usable_cores
+
+
+def resolve_threads(setting: int, recorded: int | None = None) -> int:
+    """Return the number of threads of a run.
+
+    Args:
+        setting: `training.threads`; 0 leaves it open.
+        recorded: threads of the run that is resumed.
+
+    Returns:
+        The setting, else what the run had, else `OMP_NUM_THREADS`, else the cores that this process may use.
+    """
+    if setting or recorded:
+        return setting or recorded or 1
+    given = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
+    return int(given) if given.isdecimal() and int(given) > 0 else usable_cores()
+
 
 @contextmanager
 def cpu_threads(count: int) -> Iterator[None]:
-    """Use a number of threads inside of the context, and the previous number afterwards.
-
-    Args:
-        count: number of threads; 0 leaves it to OMP_NUM_THREADS or PyTorch, which takes the usable cores.
-    """
+    """Use a number of threads inside of the context, and the previous number afterwards."""
     before = torch.get_num_threads()
-    torch.set_num_threads(count or before)
+    torch.set_num_threads(count)
     try:
         yield
     finally:

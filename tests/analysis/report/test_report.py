@@ -1,10 +1,8 @@
 """Whole reports on runs with known numbers: tables, notes and files."""
 
 import csv
-import fcntl
 import json
 import math
-import os
 import re
 import sys
 from collections.abc import Callable
@@ -21,6 +19,7 @@ from reverie.analysis.report.references import published_at, published_end, vari
 from reverie.analysis.runs import read_run
 from reverie.config import preset
 from reverie.errors import ReverieError
+from reverie.runs.run_folder import RunFolder
 from tests.helpers.fake_runs import write_run
 from tests.helpers.html_page import Page
 from tests.helpers.two_agents import BOXING, PONG, level, write_two_agents
@@ -149,14 +148,8 @@ def test_what_is_wrong_is_named(tmp_path: Path, report: Make) -> None:
         folder / "pole", env=CARTPOLE, preset="vector", evaluations=None, training=level(50), planned=20_000, every=1000
     )
     (write_run(folder / "damaged", seed=7) / "metrics.jsonl").write_text('{"step": 1, "frames": 4}\n?\n{"step": 2}\n')
-    running = folder / "a2" / "lock.json"
-    running.write_text("{}")
-    descriptor = os.open(running, os.O_RDWR)
-    fcntl.flock(descriptor, fcntl.LOCK_EX)
-    try:
+    with RunFolder.hold(folder / "a2"):
         _, page = report()
-    finally:
-        os.close(descriptor)
     rows = {(row[0], row[1]): row[2:4] for row in page.tables["scores"][2:]}
     # The run that stopped at 800k ends the comparison; the one that stopped at 300k is not counted, nor its 100 seen.
     assert rows["ALE/Boxing-v5at 800k frames", "atari-small"] == ["3", "1.00 ± 0.00"]

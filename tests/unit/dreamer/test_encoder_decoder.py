@@ -61,7 +61,7 @@ def test_dmc_presets_of_any_keys_read_the_kind_of_the_release(name: str, read: s
     assert predicted & set(DICT) == read
     latest = {key: value[-1] for key, value in steps.items()}
     others = {key: torch.zeros_like(value) for key, value in latest.items() if key in set(DICT) - read}
-    states = [agent.policy(latest | changed) for changed in ({}, others)]
+    states = [agent.recurrent_policy(latest | changed) for changed in ({}, others)]
     assert torch.equal(states[0].latent.stats, states[1].latent.stats)
 
 

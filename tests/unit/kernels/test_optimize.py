@@ -254,23 +254,25 @@ def test_optimize_draws_from_no_shared_generator() -> None:
 def test_optimize_of_a_cloned_policy_stores_weights_in_its_precision(dtype: torch.dtype) -> None:
     agent = Dreamer(tiny(), EnvSpec(DICT, MULTI_DISCRETE), seed=0, dtype=dtype)
     optimize(agent)
-    policy = optimize(agent.policy.clone())
+    policy = optimize(agent.recurrent_policy.clone())
     convs = [layer for layer in policy.modules() if isinstance(layer, nn.Conv2d)]
     linears = [layer for layer in policy.modules() if isinstance(layer, nn.Linear)]
     assert {layer.weight.dtype for layer in (*convs, *linears)} == {dtype}
     assert all(layer.weight.is_contiguous(memory_format=torch.channels_last) for layer in convs)
     assert {layer.bias.dtype for layer in (*convs, *linears)} == {torch.float32}
     agent.train_step(tensors(random_steps(agent.spec, (4, 2))))
-    policy.load_weights(agent.policy)
+    policy.load_weights(agent.recurrent_policy)
     obs = {key: value[0] for key, value in tensors(random_steps(agent.spec, (1, 3))).items()}
-    expected, actual = (p(obs, None, "mode", torch.Generator().manual_seed(0)) for p in (agent.policy, policy))
+    expected, actual = (
+        p(obs, None, "mode", torch.Generator().manual_seed(0)) for p in (agent.recurrent_policy, policy)
+    )
     torch.testing.assert_close(actual.latent.deter, expected.latent.deter, rtol=1e-2, atol=1e-3)
     assert torch.equal(actual.action, expected.action)
 
 
 def test_optimize_of_an_agents_own_policy_keeps_its_weights() -> None:
     agent = Dreamer(tiny(), EnvSpec(ATARI_IMAGE, DISCRETE), seed=0, dtype=torch.bfloat16)
-    optimize(agent.policy)
+    optimize(agent.recurrent_policy)
     assert {parameter.dtype for parameter in agent.parameters()} == {torch.float32}
 
 

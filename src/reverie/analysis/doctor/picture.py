@@ -13,7 +13,7 @@ from reverie.analysis.doctor import panels
 from reverie.analysis.doctor.report import Report
 from reverie.analysis.doctor.rules import Finding
 from reverie.errors import ReverieError
-from reverie.runs.atomic_io import replacing
+from reverie.runs.atomic_io import atomic_path
 
 PANELS: tuple[tuple[Callable[[Axes, Report], None], str], ...] = (
     (panels.kl_per_variable, "KL by latent variable"),
@@ -66,7 +66,7 @@ def draw(report: Report, findings: Sequence[Finding], out: Path) -> Path:
     figure.suptitle(_title(report, findings), fontsize=10, x=0.01, ha="left", color="#222222", linespacing=1.4)
     figure.get_layout_engine().set(w_pad=0.08, h_pad=0.08)  # type: ignore[union-attr,call-arg]
     metadata = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(out.suffix.lower())
-    with replacing(out) as temporary, matplotlib.rc_context({"svg.hashsalt": "reverie"}):
+    with atomic_path(out) as temporary, matplotlib.rc_context({"svg.hashsalt": "reverie"}):
         figure.savefig(temporary, dpi=130, metadata=metadata)
     return out
 

@@ -13,14 +13,14 @@ from reverie.analysis.report.notes import Note
 from reverie.analysis.report.references import known_scores, published_at, published_end
 from reverie.analysis.scores import normalised_scores
 from reverie.analysis.statistics import Statistics
-from reverie.runs.atomic_io import replacing
+from reverie.runs.atomic_io import atomic_path
 
 
 def write_csv(path: Path, rows: Iterable[dict[str, Any]]) -> Path:
     """Write rows under the keys of all of them; nan and None become empty cells."""
     rows = list(rows)
     names = list(dict.fromkeys(name for row in rows for name in row))
-    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, names, lineterminator="\n")
         writer.writeheader()
         writer.writerows({name: value for name, value in plain(row).items()} for row in rows)

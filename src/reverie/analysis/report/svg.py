@@ -8,7 +8,7 @@ from pathlib import Path
 import matplotlib
 from matplotlib.figure import Figure
 
-from reverie.runs.atomic_io import replacing
+from reverie.runs.atomic_io import atomic_path
 
 DPI = 200
 
@@ -50,6 +50,6 @@ def save_figure(figure: Figure, folder: Path, name: str) -> list[Path]:
     paths = [folder / f"{name}.svg", folder / f"{name}.png"]
     for path in paths:
         metadata = {"Date": None} if path.suffix == ".svg" else None
-        with replacing(path) as temporary, matplotlib.rc_context({"svg.hashsalt": "reverie"}):
+        with atomic_path(path) as temporary, matplotlib.rc_context({"svg.hashsalt": "reverie"}):
             figure.savefig(temporary, dpi=DPI, metadata=metadata)
     return paths

@@ -25,7 +25,7 @@ from reverie.analysis.report.svg import save_figure
 from reverie.analysis.runs import find_runs
 from reverie.analysis.statistics import Statistics, statistics
 from reverie.errors import ReverieError
-from reverie.runs.atomic_io import replacing
+from reverie.runs.atomic_io import atomic_path
 
 PAGE = "index.html"
 
@@ -94,7 +94,7 @@ def _write(
     folder = out / "figures"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with replacing(out / PAGE) as temporary:
+        with atomic_path(out / PAGE) as temporary:
             temporary.write_text(html, encoding="utf-8")
         written = [write_csv(out / name, rows) for name, rows in tables.items() if rows]
         figures = [save_figure(figure, folder, name) for name, figure in drawn.items()]

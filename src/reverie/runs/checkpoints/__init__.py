@@ -1,13 +1,11 @@
 """Checkpoints: folders of safetensors and JSON, whole or absent, never pickled."""
 
 from reverie.runs.checkpoints.format import (
-    MANIFEST,
+    Shapes,
     Snapshot,
-    damage_of,
-    is_checkpoint,
-    is_sound,
     read_checkpoint,
     read_state,
+    validate_contents,
     write_checkpoint,
 )
 from reverie.runs.checkpoints.generators import (
@@ -18,24 +16,34 @@ from reverie.runs.checkpoints.generators import (
     state_to_json,
     torch_state,
 )
-from reverie.runs.checkpoints.keeping import Checkpoints
-from reverie.runs.checkpoints.understanding import understood
+from reverie.runs.checkpoints.manager import Checkpoints
+from reverie.runs.checkpoints.manifest import (
+    MANIFEST,
+    is_checkpoint,
+    is_valid,
+    read_manifest,
+    step_and_copy,
+    verify_checkpoint,
+)
 
 __all__ = [
     "MANIFEST",
     "Checkpoints",
+    "Shapes",
     "Snapshot",
-    "damage_of",
     "is_checkpoint",
-    "is_sound",
+    "is_valid",
     "numpy_state",
     "read_checkpoint",
+    "read_manifest",
     "read_state",
     "restore_numpy",
     "restore_torch",
     "state_from_json",
     "state_to_json",
+    "step_and_copy",
     "torch_state",
-    "understood",
+    "validate_contents",
+    "verify_checkpoint",
     "write_checkpoint",
 ]

@@ -1,4 +1,4 @@
-"""State of random generators, in the form that a checkpoint holds."""
+"""State of random generators, as a checkpoint stores it."""
 
 import numpy as np
 import torch
@@ -8,12 +8,12 @@ from reverie.runs.atomic_io import Json
 
 
 def numpy_state(generator: np.random.Generator) -> Json:
-    """State of a numpy generator as JSON (with integers of any size). Children spawned so far are not counted."""
+    """Return the state of a numpy generator, without the children spawned so far, as JSON with large integers."""
     return state_to_json(dict(generator.bit_generator.state))
 
 
 def restore_numpy(generator: np.random.Generator, state: Json) -> None:
-    """Set a numpy generator, in place, to what `numpy_state` gave for one of the same kind.
+    """Set a numpy generator, in place, to a result of `numpy_state`.
 
     Raises:
         CheckpointError: if the state is not one of this kind of generator.
@@ -26,16 +26,16 @@ def restore_numpy(generator: np.random.Generator, state: Json) -> None:
 
 
 def torch_state(generator: torch.Generator) -> torch.Tensor:
-    """State of a torch generator: uint8 [n] on the CPU."""
+    """Return the state of a torch generator: uint8 [n] on the CPU."""
     return generator.get_state()
 
 
 def restore_torch(generator: torch.Generator, state: torch.Tensor) -> bool:
-    """Set a torch generator to what `torch_state` gave.
+    """Set a torch generator to a result of `torch_state`.
 
     Returns:
-        False, and nothing is changed, if the state is of another kind of device: the run goes on with other random
-        numbers then.
+        False, without a change, if the state is of another kind of device: the run then continues with other random
+        numbers.
     """
     state = state.cpu()
     if state.dtype != torch.uint8 or state.shape != generator.get_state().shape:
@@ -45,7 +45,7 @@ def restore_torch(generator: torch.Generator, state: torch.Tensor) -> bool:
 
 
 def state_to_json(value: Json) -> Json:
-    """The state of a numpy bit generator, which may contain arrays, as JSON."""
+    """Return the state of a numpy bit generator, which may contain arrays, as JSON."""
     if isinstance(value, np.ndarray):
         return {"array": value.tolist(), "dtype": str(value.dtype)}
     if isinstance(value, dict):
@@ -54,7 +54,7 @@ def state_to_json(value: Json) -> Json:
 
 
 def state_from_json(value: Json) -> Json:
-    """Inverse of `state_to_json`."""
+    """Invert `state_to_json`."""
     if not isinstance(value, dict):
         return value
     if value.keys() == {"array", "dtype"}:

@@ -1,0 +1,188 @@
+"""Collection in a thread of its own, during the updates."""
+
+import math
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import nullcontext, suppress
+from queue import SimpleQueue
+from typing import Any, TypeVar
+
+import torch
+
+from reverie import kernels
+from reverie.acting import AgentPolicy
+from reverie.dreamer import Dreamer
+from reverie.envs import VectorEnv
+from reverie.specs import Step
+from reverie.training.collectors import CollectorState, Policy, SyncCollector, Transition
+
+CLOSE_TIMEOUT = 5.0
+"""Seconds that closing waits for environments that hang."""
+
+Result = TypeVar("Result")
+
+
+class AsyncCollector:
+    """Takes the next steps while the learner updates the agent with the latest ones.
+
+    A call of `step` returns the transitions that were collected since the last one, and starts the next with the
+    policy's weights of now. What is computed does not depend on timing.
+
+    Args:
+        make_env: creates the environments. It is called in the collector's thread, as is everything of theirs, since
+            what an environment renders with often belongs to a thread.
+        block: steps in every environment between two calls.
+        device: where the policy computes; on a GPU the thread has a stream of its own.
+    """
+
+    phase = "wait"
+
+    def __init__(self, make_env: Callable[[], VectorEnv], block: int, device: torch.device) -> None:
+        self._block = block
+        self._thread = EnvThread(device)
+        try:
+            self._collector = self._thread.submit(lambda: SyncCollector(make_env())).result()
+        except BaseException:
+            self._thread.close()
+            raise
+        self.spec, self.num_envs = self._collector.spec, self._collector.num_envs
+        self.frames_per_step = self._collector.frames_per_step
+        self._pending: Future[list[Transition]] | None = None
+        self._error: Exception | None = None
+
+    def step(self, policy: Policy, max_steps: int) -> list[Transition]:
+        """Return the steps that were taken since the last call, and start the next.
+
+        Raises:
+            Exception: what ended the steps before; those that were taken are returned first.
+        """
+        collected = self.flush()
+        if self._error is not None:
+            if collected:
+                return collected
+            raise self._error
+        left = max_steps - sum(transition.num_steps for transition in collected)
+        count = min(self._block, math.ceil(left / self.num_envs))
+        if count > 0:
+            if isinstance(policy, CopiedPolicy):
+                policy.refresh()
+            self._pending = self._thread.submit(lambda: self._collect(policy, count))
+        return collected
+
+    def _collect(self, policy: Policy, count: int) -> list[Transition]:
+        """Take `count` steps in every environment; fewer where one fails, with the error left for the next call."""
+        collected: list[Transition] = []
+        try:
+            for _ in range(count):
+                start = time.perf_counter()
+                (transition,) = self._collector.step(policy)
+                transition.seconds = time.perf_counter() - start
+                collected.append(transition)
+        except Exception as error:
+            self._error = error
+        return collected
+
+    def flush(self) -> list[Transition]:
+        """Wait for the steps that are under way, and return them."""
+        pending, self._pending = self._pending, None
+        return pending.result() if pending else []
+
+    def state(self) -> CollectorState | None:
+        """Return the states of the environments; see `Collector`."""
+        return self._thread.submit(self._collector.state).result()
+
+    def restore(self, state: CollectorState, episodes: Sequence[Callable[[], Iterator[Step]]]) -> list[str]:
+        """Restore the states of the environments; see `Collector`."""
+        return self._thread.submit(lambda: self._collector.restore(state, episodes)).result()
+
+    def close(self) -> None:
+        """Close the environments; those that hang are left to the end of the process."""
+        with suppress(TimeoutError):
+            self._thread.submit(self._collector.close).result(CLOSE_TIMEOUT)
+        self._thread.close()
+
+
+class CopiedPolicy(AgentPolicy):
+    """Policy with its own copy of the agent's weights, which acts while the agent learns.
+
+    Args:
+        agent: the agent.
+    """
+
+    def __init__(self, agent: Dreamer) -> None:
+        super().__init__(agent, policy=kernels.optimize(agent.recurrent_policy.clone()))
+        self._agent = agent
+        self._updates: int | None = None
+
+    def refresh(self) -> None:
+        """Copy the agent's weights, if they have changed."""
+        if self._updates != self._agent.updates:
+            self._updates = self._agent.updates
+            self.policy.load_weights(self._agent.recurrent_policy)
+
+
+class EnvThread:
+    """A thread that calls functions one after the other.
+
+    There PyTorch computes with one CPU thread, since a second team of them would fight with the learner's for the same
+    cores, and on a GPU in a stream of its own, in which a call begins when what the caller has queued is done.
+
+    Args:
+        device: where the calls compute.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self._calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        # A daemon: an environment that hangs must not keep the program from ending.
+        self._thread = threading.Thread(target=self._serve, name="environments", daemon=True)
+        threads = torch.get_num_threads()
+        self._thread.start()
+        self.submit(_use_one_thread).result()
+        torch.set_num_threads(threads)
+
+    def submit(self, function: Callable[[], Result]) -> "Future[Result]":
+        """Call a function in the thread, and return at once."""
+        future: Future[Result] = Future()
+        queued = None if self._stream is None else torch.cuda.current_stream(self._device).record_event()
+
+        def call() -> None:
+            try:
+                if self._stream is not None and queued is not None:
+                    self._stream.wait_event(queued)
+                result = function()
+                if self._stream is not None:
+                    self._stream.synchronize()
+            except BaseException as error:
+                future.set_exception(error)
+            else:
+                future.set_result(result)
+
+        self._calls.put(call)
+        return future
+
+    def close(self) -> None:
+        """End the thread; one whose call does not end is left behind."""
+        self._calls.put(None)
+        self._thread.join(CLOSE_TIMEOUT)
+
+    def _serve(self) -> None:
+        stream: Any = nullcontext() if self._stream is None else torch.cuda.stream(self._stream)
+        # The end of a thread's outermost autocast empties the cache of converted weights of all threads, and the
+        # learner would convert again, at moments that depend on timing. Here the outermost one never ends.
+        with stream, torch.autocast(self._device.type, enabled=False):
+            while (call := self._calls.get()) is not None:
+                call()
+
+
+def _use_one_thread() -> None:
+    """Give the calling thread one CPU thread.
+
+    PyTorch's number belongs to a thread, but the last one that any thread has set is taken over by each thread at its
+    first question or computation. So this one asks before it sets, and the caller sets its own again afterwards.
+    """
+    torch.get_num_threads()
+    torch.set_num_threads(1)

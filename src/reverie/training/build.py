@@ -1,0 +1,174 @@
+"""The parts of a training run, created and connected."""
+
+import functools
+import math
+from collections.abc import Sequence
+from contextlib import ExitStack
+
+import numpy as np
+
+from reverie import kernels
+from reverie.acting import AgentPolicy
+from reverie.agents import build_agent
+from reverie.config import Config
+from reverie.devices import resolve_device
+from reverie.envs import EnvFactory, make_env
+from reverie.replay import ReplayBuffer
+from reverie.runs.checkpoints import Checkpoints
+from reverie.runs.metrics_file import MetricsFile
+from reverie.runs.provenance import UNNAMED, Launch
+from reverie.runs.run_folder import RunFolder
+from reverie.shell import command_line
+from reverie.training import resumption
+from reverie.training.async_collector import AsyncCollector, CopiedPolicy
+from reverie.training.callbacks import Callback, CallbackList, Run
+from reverie.training.checkpointing import Checkpointing
+from reverie.training.collection import Collection
+from reverie.training.collectors import Collector, RandomPolicy, SyncCollector
+from reverie.training.counters import Counters
+from reverie.training.disk import DiskUsage
+from reverie.training.display import Display, ShowProgress
+from reverie.training.evaluation import Evaluation
+from reverie.training.every import Every
+from reverie.training.failure_budget import FailureBudget
+from reverie.training.learner import Learner
+from reverie.training.loggers import Logger, Loggers
+from reverie.training.memory import check_memory
+from reverie.training.metrics import Metrics
+from reverie.training.metrics_log import MetricsLog
+from reverie.training.nonfinite import NonFiniteGuard
+from reverie.training.prefill import Prefill
+from reverie.training.resumption import Opening
+from reverie.training.stop_signal import StopSignal
+from reverie.training.train_state import TrainState
+from reverie.training.trainer import Trainer
+from reverie.training.videos import Videos
+from reverie.training.watchdog import Watchdog
+
+_STOPPING = "Stopping after this step, with a checkpoint; press Ctrl-C again to stop at once."
+
+
+def build_trainer(
+    config: Config,
+    folder: RunFolder,
+    factory: EnvFactory | None = None,
+    launch: Launch = UNNAMED,
+    callbacks: Sequence[Callback] = (),
+    loggers: Sequence[str | Logger] = ("tensorboard",),
+    is_quiet: bool = False,
+) -> Trainer:
+    """Create a trainer; that of a resumed run continues from the newest checkpoint.
+
+    Args:
+        config: all settings.
+        folder: an open run folder.
+        factory: creates the environment in place of `config.env.name`.
+        launch: names of preset and variant, and the command.
+        callbacks: those of the user.
+        loggers: loggers or their names, see `reverie.training.loggers`.
+        is_quiet: print nothing.
+    """
+    kernels.tune_malloc()
+    settings = config.training
+    checkpoints = Checkpoints(folder.checkpoints, settings.keep_checkpoints)
+    resumed = checkpoints.load() if folder.resumed else None
+    # Environments that cannot be restored get another seed, so that they do not repeat their episodes.
+    seeds = np.random.SeedSequence((settings.seed, resumed[0] if resumed else 0)).spawn(3)
+    with ExitStack() as resources:
+        collector = make_collector(config, int(seeds[0].generate_state(1)[0]), factory)
+        resources.callback(collector.close)
+        check_memory(config, collector.spec, resolve_device(settings.device))
+        agent = build_agent(config, collector.spec)
+        if resumed:
+            resumption.check_files(folder, resumed[1])
+        else:
+            folder.begin(config)
+        replay = ReplayBuffer(folder.replay, collector.spec.step, config.replay, collector.num_envs)
+        resources.callback(replay.close)
+        state = TrainState(
+            agent,
+            replay,
+            collector,
+            CopiedPolicy(agent) if isinstance(collector, AsyncCollector) else AgentPolicy(agent),
+            Metrics(),
+            schedules(config, bool(agent.world_model.decoder.keys.images)),
+            sample_rng=np.random.default_rng(seeds[1]),
+            prefill_rng=np.random.default_rng(seeds[2]),
+            counters=Counters(),
+            callbacks=tuple(callbacks),
+        )
+        if resumed:
+            resumption.restore(state, resumed[1], folder, config)
+            folder.begin(config)
+        display = Display.for_run(agent, state.counters, folder.path, launch, collector.frames_per_step, is_quiet)
+        counters, metrics, log = state.counters, state.metrics, resources.enter_context(display).log
+        resources.enter_context(Watchdog(metrics, log))
+        file = MetricsFile(folder.metrics)
+        resources.callback(file.close)
+        if resumed:
+            file.open_at(counters.rows, step=resumed[0], updates=counters.updates)
+        else:
+            file.open()
+        outputs = Loggers(loggers, folder.path, log)
+        resources.callback(outputs.close, "failed")  # unless the trainer has closed it with another status
+        stop = resources.enter_context(StopSignal(lambda: log(_STOPPING)))
+        guard = NonFiniteGuard(agent, counters, folder.failures, log)
+        learner = Learner(agent, replay, state.sample_rng, counters, metrics, guard)
+        resources.callback(learner.close)
+        budget = FailureBudget(config.env.max_restarts_per_hour)
+        events = CallbackList(state.callbacks)
+        collection = Collection(collector, replay, counters, metrics, agent, events, budget, log)
+        checkpointing = Checkpointing(checkpoints, state, guard, collection.flush, events.on_checkpoint, log)
+        every, show = state.schedules, ShowProgress(display)
+        events.before = (
+            Opening(folder, launch, state, file, outputs),
+            Evaluation(every["evaluate"], factory, metrics, budget, stop, show.show_evaluation, events.on_evaluation),
+            Videos(every["video"], replay, folder.videos, metrics, outputs, stop),
+            MetricsLog(every["log"], metrics, file, outputs, guard, show.show),
+            show,
+        )
+        events.after = (checkpointing, DiskUsage(folder, checkpoints))
+        return Trainer(
+            run=Run(folder.path, config, collector.spec, agent, counters, log),
+            state=state,
+            collection=collection,
+            prefill=Prefill(config, replay, log),
+            random_policy=RandomPolicy(collector.spec.action, state.prefill_rng),
+            learner=learner,
+            callbacks=events,
+            checkpointing=checkpointing,
+            loggers=outputs,
+            stop_signal=stop,
+            resume_command=_resume_command(config, folder, factory),
+            resources=resources.pop_all(),
+        )
+
+
+def make_collector(config: Config, seed: int, factory: EnvFactory | None) -> Collector:
+    """Create the environments, and what steps them: between updates, or during them (`training.async_collection`)."""
+    device = resolve_device(config.training.device)
+    can_restart = config.env.max_restarts_per_hour > 0
+    make = functools.partial(make_env, config.env, seed, factory, can_restart)
+    setting = config.training.async_collection
+    if setting == "on" or (setting == "auto" and device.type == "cuda"):
+        return AsyncCollector(make, math.ceil(config.training.train_every / config.env.num_envs), device)
+    return SyncCollector(make())
+
+
+def schedules(config: Config, has_images: bool) -> dict[str, Every]:
+    """Create the schedules of a run by name; their states are part of a checkpoint."""
+    settings = config.training
+    return {
+        "train": Every(settings.train_every),
+        "evaluate": Every(settings.eval_every),
+        "log": Every(settings.log_every, last=0),
+        "video": Every(settings.video_every if has_images else 0, last=0),
+        "checkpoint": Every(settings.checkpoint_every, last=0),
+    }
+
+
+def _resume_command(config: Config, folder: RunFolder, factory: EnvFactory | None) -> str:
+    if factory is not None:
+        return "resume=True"
+    name = config.env.name
+    return f"`{command_line('train', name, '--logdir', folder.path, '--resume', env=name)}`"

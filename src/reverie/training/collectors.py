@@ -1,0 +1,188 @@
+"""Collectors: steps from environments, between the updates or during them."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reverie.envs import EnvState, VectorEnv
+from reverie.errors import EnvError
+from reverie.specs import ActionSpec, EnvSpec, Step
+
+LATEST = "latest/"
+"""Prefix of the latest step's keys in a collector's state."""
+
+Actions = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+
+
+@runtime_checkable
+class Policy(Protocol):
+    """Chooses actions [N, A] from the latest steps [N, …]."""
+
+    def __call__(self, step: Step, /) -> Actions: ...  # noqa: D102
+
+
+class RandomPolicy:
+    """Uniform random actions, for the prefill."""
+
+    def __init__(self, action: ActionSpec, rng: np.random.Generator) -> None:
+        self._action = action
+        self._rng = rng
+        self._one_hot = [np.eye(size, dtype=np.float32) for size in action.sizes if action.kind == "discrete"]
+
+    def __call__(self, step: Step, /) -> Actions:
+        """Draw one action for each environment."""
+        num_envs = len(step["is_first"])
+        if self._action.kind == "continuous":
+            return self._rng.uniform(-1, 1, (num_envs, self._action.size)).astype(np.float32)
+        return np.concatenate([rows[self._rng.integers(len(rows), size=num_envs)] for rows in self._one_hot], -1)
+
+
+class Episode(NamedTuple):
+    """A finished episode."""
+
+    return_: float
+    """Undiscounted sum of its raw rewards."""
+    length: int
+    """Agent steps."""
+    info: Mapping[str, Any] = {}
+    """The environment's `info` of the step that ended it."""
+    env: int = 0
+    """Index of its environment."""
+
+
+@dataclass
+class Transition:
+    """One agent step in every environment."""
+
+    steps: list[tuple[Step, Mask]]
+    """Steps [N, …], each with the mask [N] of its valid rows: first steps of new episodes, if any, then the step."""
+    episodes: list[Episode] = field(default_factory=list)
+    """Those that ended with this step."""
+    failed: tuple[int, ...] = ()
+    """Environments that failed instead of taking the step; their episodes are truncated before it."""
+    errors: list[EnvError] = field(default_factory=list)
+    """Failures of environments that were restarted."""
+    seconds: float = 0.0
+    """Wall time that was spent during updates."""
+
+    @property
+    def num_steps(self) -> int:
+        """Agent steps in all environments together."""
+        return int(self.steps[-1][1].sum())
+
+
+@runtime_checkable
+class Collector(Protocol):
+    """Steps environments with a policy."""
+
+    spec: EnvSpec
+    num_envs: int
+    frames_per_step: int
+    phase: str
+    """Name of the time that the learner spends in `step`."""
+
+    def step(self, policy: Policy, max_steps: int) -> list[Transition]:
+        """Return new transitions, of `max_steps` agent steps or one step in every environment, whichever is more."""
+
+    def flush(self) -> list[Transition]:
+        """Wait for steps that are under way, and return them."""
+
+    def state(self) -> "CollectorState | None":
+        """Return the states of the environments; None where one failed. Nothing may be under way.
+
+        Raises:
+            EnvError: if an environment cannot save its state.
+        """
+
+    def restore(self, state: "CollectorState", episodes: Sequence[Callable[[], Iterator[Step]]]) -> list[str]:
+        """Restore the states of environments that were just created.
+
+        Args:
+            state: as returned by `state`.
+            episodes: the latest episode of each, see `VectorEnv.set_states`.
+
+        Returns:
+            For each environment why it could not be restored; empty if it was.
+        """
+
+    def close(self) -> None:
+        """Close the environments."""
+
+
+class CollectorState(NamedTuple):
+    """State of environments between two steps."""
+
+    envs: list[EnvState]
+    arrays: dict[str, NDArray[Any]]
+    """Latest steps [N, …] under `LATEST`, and the sums of running episodes."""
+
+
+class SyncCollector:
+    """Takes one step in every environment at each call.
+
+    Args:
+        env: the environments.
+    """
+
+    phase = "collect"
+
+    def __init__(self, env: VectorEnv) -> None:
+        self._env = env
+        self.spec, self.num_envs, self.frames_per_step = env.spec, env.num_envs, env.frames_per_step
+        self._latest: Step = {}
+        self._done: Mask = np.ones(env.num_envs, bool)  # Environments without a running episode.
+        self._returns = np.zeros(env.num_envs)
+        self._lengths = np.zeros(env.num_envs, int)
+
+    def step(self, policy: Policy, max_steps: int = 1) -> list[Transition]:
+        """Take one agent step in every environment, after resetting those whose episode has ended."""
+        steps = [self._reset()] if self._done.any() else []
+        action = policy(self._latest)
+        self._latest = step = self._env.step(action)
+        valid = ~self._env.failed
+        steps.append(({**step, "action": action}, valid))
+        self._returns += step["reward"]
+        self._lengths += valid
+        self._done = step["is_last"]
+        episodes = [
+            Episode(float(self._returns[i]), int(self._lengths[i]), self._env.infos[i], i)
+            for i in np.flatnonzero(self._done & valid).tolist()
+        ]
+        failed = tuple(np.flatnonzero(~valid).tolist())
+        return [Transition(steps, episodes, failed, self._env.pop_errors())]
+
+    def _reset(self) -> tuple[Step, Mask]:
+        self._latest = first = self._env.reset(self._done)
+        began = self._done & ~self._env.failed
+        self._returns[began] = 0
+        self._lengths[began] = 0
+        # The action that led into an episode's first step is zero (SPEC 1).
+        return {**first, "action": np.zeros((self.num_envs, self.spec.action.size), np.float32)}, began
+
+    def flush(self) -> list[Transition]:
+        """Return nothing: a step ends within its call."""
+        return []
+
+    def state(self) -> CollectorState | None:
+        """Return the states of the environments; see `Collector`."""
+        if not self._env.is_usable or not self._latest:
+            return None
+        latest = {LATEST + key: rows for key, rows in self._latest.items()}
+        return CollectorState(self._env.get_states(), {**latest, "returns": self._returns, "lengths": self._lengths})
+
+    def restore(self, state: CollectorState, episodes: Sequence[Callable[[], Iterator[Step]]]) -> list[str]:
+        """Restore the states of the environments; see `Collector`."""
+        latest = {key.removeprefix(LATEST): rows.copy() for key, rows in state.arrays.items() if key.startswith(LATEST)}
+        problems = self._env.set_states(state.envs, latest, episodes)
+        self._latest = latest
+        self._returns, self._lengths = state.arrays["returns"].copy(), state.arrays["lengths"].copy()
+        self._done = latest["is_last"]
+        return problems
+
+    def close(self) -> None:
+        """Close the environments."""
+        self._env.close()

@@ -1,0 +1,64 @@
+"""Counters of a run."""
+
+import time
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Counters:
+    """Counts of a run, all of which a checkpoint holds."""
+
+    steps: int = 0
+    """Agent steps in all environments together; resets are not counted (SPEC 40)."""
+    frames: int = 0
+    """Environment frames: agent steps times the action repeat."""
+    episodes: int = 0
+    """Finished training episodes, prefill included."""
+    updates: int = 0
+    """Updates of the agent, those of the world model alone included."""
+    seconds: float = 0.0
+    """Wall time of the run, over all its parts."""
+    pretraining_updates: int = 0
+    """Updates of the pretraining so far."""
+    is_pretrained: bool = False
+    """True once prefill and pretraining are done."""
+    pending_updates: int = 0
+    """Number of times that updates are due for steps that were recovered after a kill."""
+    evaluations: int = 0
+    evaluated_at: int = 0
+    """Steps at the latest evaluation."""
+    best_score: float | None = None
+    """Highest mean return of an evaluation."""
+    finished_at: int = 0
+    """Steps at which the run last finished, with its final evaluation, video and row of metrics."""
+    is_row_due: bool = False
+    """True while updates without steps, as in pretraining, wait for their last row of metrics."""
+    rows: int = 0
+    """Rows in `metrics.jsonl`."""
+    rows_sha256: str = ""
+    """SHA-256 of these rows, in hexadecimal."""
+    videos: dict[str, str] = field(default_factory=dict)
+    """SHA-256 of each video file by name."""
+    restarts: int = 0
+    """Environments that were restarted after a failure."""
+    nonfinite_updates: int = 0
+    """Updates in which an optimizer was skipped, because a loss or its gradients were not finite."""
+    nonfinite_in_a_row: int = 0
+    """The latest ones of these without another update between them."""
+    last_due: dict[str, int | None] = field(default_factory=dict)
+    """State of each `Every`, by name."""
+
+    def start_clock(self) -> None:
+        """Let `seconds` advance from here."""
+        self._start = time.monotonic() - self.seconds
+
+    def tick(self) -> None:
+        """Set `seconds` to the wall time of now."""
+        self.seconds = time.monotonic() - self._start
+
+    @property
+    def updates_between_steps(self) -> int:
+        """Updates made while steps do not advance, in pretraining or for recovered steps; 0 in training."""
+        if self.pending_updates:
+            return -self.pending_updates
+        return 0 if self.is_pretrained else self.pretraining_updates

@@ -1,0 +1,88 @@
+"""States of environments in a checkpoint: JSON, and the bytes of their arrays as tensors."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from reverie.config import EnvConfig, flatten
+from reverie.envs import EnvState
+from reverie.errors import CheckpointError
+from reverie.runs.checkpoints import state_from_json, state_to_json
+
+MISSING = "the checkpoint does not have its state"
+_SAME_GAME = ("num_envs", "parallel", "step_timeout", "max_restarts_per_hour")
+"""Settings that do not change what happens in an environment."""
+
+
+def pack(states: Sequence[EnvState]) -> tuple[list[Any], dict[str, Tensor]]:
+    """Return states in JSON's types, and the bytes of the arrays among them as tensors by name.
+
+    Raises:
+        CheckpointError: if an array holds Python objects.
+    """
+    entries, tensors = [], {}
+    for index, state in enumerate(states):
+        own = None
+        if state.own is not None:
+            own = {}
+            for name, array in state.own.items():
+                if array.dtype.hasobject:
+                    raise CheckpointError(f"An environment's save_state returned '{name}' with Python objects in it.")
+                own[name] = {"dtype": array.dtype.str, "shape": list(array.shape)}
+                flat = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+                tensors[f"{index}/{name}"] = torch.from_numpy(flat.copy())
+        entries.append({**asdict(replace(state, own=None)), "random": state_to_json(state.random), "own": own})
+    return entries, tensors
+
+
+def unpack(entries: Sequence[Any], tensors: Mapping[str, Tensor]) -> list[EnvState]:
+    """Return the states that `pack` was given."""
+    states = []
+    for index, entry in enumerate(entries):
+        own = None
+        if entry["own"] is not None:
+            own = {
+                name: tensors[f"{index}/{name}"].numpy().view(np.dtype(kind["dtype"])).reshape(kind["shape"])
+                for name, kind in entry["own"].items()
+            }
+        states.append(EnvState(**{**entry, "random": state_from_json(entry["random"]), "own": own}))
+    return states
+
+
+def mismatch(entries: Sequence[Any], saved: Mapping[str, Any], config: EnvConfig) -> str:
+    """Return why states do not fit the environments of now; empty if they do.
+
+    Args:
+        entries: as returned by `pack`.
+        saved: settings of the environments then, by name.
+        config: settings of now.
+    """
+    if not entries:
+        return MISSING
+    if len(entries) != config.num_envs:
+        return f"env.num_envs was {len(entries)}"
+    then, now = _that_matter(saved), _that_matter(flatten(config))
+    changed = [name for name in now if then.get(name) != now[name]]
+    return f"env.{changed[0]} was {then.get(changed[0])}" if changed else ""
+
+
+def describe(problems: Sequence[str]) -> list[str]:
+    """Return a message for each reason why environments could not be restored, with their number."""
+    messages = []
+    for reason in dict.fromkeys(problem for problem in problems if problem):
+        count = problems.count(reason)
+        which = "The environment" if len(problems) == 1 else f"{count} of {len(problems)} environments"
+        messages.append(
+            f"{which} could not be restored ({reason}). The running episode was truncated, and a new one begins. "
+            "Nothing learned is lost, but the run will not equal one without the interruption bit for bit."
+        )
+    return messages
+
+
+def _that_matter(settings: Mapping[str, Any]) -> dict[str, Any]:
+    plain = {name: list(value) if isinstance(value, tuple) else value for name, value in settings.items()}
+    return {name: value for name, value in plain.items() if name not in _SAME_GAME}

@@ -1,0 +1,148 @@
+"""Rows of metrics: averages of training and evaluations, written to `metrics.jsonl` and to loggers.
+
+Names are grouped by their first part, which is also TensorBoard's grouping:
+
+- `model/…`: losses, KL, entropies and gradient norm of the world model, for example `model/image_loss`
+- `actor/…`, `critic/…`: losses, gradient norms, entropy, values
+- `imagination/…`: rewards, returns and discounts of imagined trajectories
+- `episode/…`: `return` and `length` of training episodes, and `info/…`, the numbers of the environment's `info` at
+  their end; averaged
+- `eval/…`: `return` and `length` of an evaluation's episodes, averaged, and `returns` and `lengths` of each. They are
+  in the row of the step of the evaluation, which has averages of training only if these were due
+- `train/nonfinite_updates`: updates so far that an optimizer skipped, because a loss or its gradients were not finite;
+  absent while there are none; such updates are in no average
+- `env/restarts`: restarted environments so far; absent while there are none
+- `perf/…`: `fps` (environment frames), `updates_per_second`, and `threads`, the learner's number of CPU threads
+- `time/…`: seconds in each phase since the last row, and `…_share`, the fraction of all that time. With asynchronous
+  collection `time/collect` overlaps the others, and `time/wait` is the time that the learner waits for it.
+"""
+
+import math
+import numbers
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from reverie.runs.metrics_file import MetricsFile
+from reverie.training.callbacks import Callback, EvaluationResult, Run
+from reverie.training.collectors import Episode
+from reverie.training.counters import Counters
+from reverie.training.every import Every
+from reverie.training.loggers import Loggers
+from reverie.training.metrics import Metrics
+from reverie.training.nonfinite import Diverged, NonFiniteGuard
+
+
+class MetricsLog(Callback):
+    """Writes a row of metrics every `training.log_every` steps, after each evaluation, and at the end of the run.
+
+    Args:
+        every: when a row is due.
+        metrics: averages since the last row.
+        file: `metrics.jsonl` of the run.
+        loggers: get the same rows.
+        guard: completes the count of non-finite updates.
+        on_row: called with the scalars of each row of averages.
+    """
+
+    def __init__(
+        self,
+        every: Every,
+        metrics: Metrics,
+        file: MetricsFile,
+        loggers: Loggers,
+        guard: NonFiniteGuard,
+        on_row: Callable[[Mapping[str, float]], None],
+    ) -> None:
+        self._every, self._metrics, self._file, self._loggers = every, metrics, file, loggers
+        self._guard, self._on_row = guard, on_row
+
+    def on_start(self, run: Run) -> None:
+        """Keep the run."""
+        self._run = run
+        settings = run.config.training
+        self._every_updates = max(1, round(settings.log_every * settings.train_steps / settings.train_every))
+        self._has_averages_at = -1
+        """Step of the latest row with averages."""
+
+    def on_episode(self, episode: Episode) -> None:
+        """Add return, length, and the numbers of the environment's `info` to the averages."""
+        info = {f"episode/info/{name}": value for name, value in numeric_entries(episode.info)}
+        self._metrics.add({"episode/return": episode.return_, "episode/length": episode.length, **info})
+
+    def on_step(self, counters: Counters, transitions: object) -> None:
+        """Write a row if it is due; the last one is left to the end of the run."""
+        if counters.steps < self._run.config.training.steps and self._is_due(counters):
+            self._write_averages()
+
+    def on_update(self, counters: Counters, metrics: object) -> None:
+        """Write a row in pretraining after as many updates as later."""
+        if counters.updates_between_steps and counters.updates_between_steps % self._every_updates == 0:
+            self._write_averages(is_between_steps=True)
+
+    def on_evaluation(self, result: EvaluationResult) -> None:
+        """Write the evaluation into a row of its step, with averages where these are due."""
+        if self._is_due(self._run.counters) or result.is_final:
+            self._write_averages(result)
+        else:
+            self._write({}, result)
+
+    def on_end(self) -> None:
+        """Write the last averages."""
+        if self._has_averages_at < self._run.counters.steps:
+            self._write_averages()
+
+    def _is_due(self, counters: Counters) -> bool:
+        return bool(self._every(counters.steps)) or counters.is_row_due
+
+    def _write_averages(self, evaluation: EvaluationResult | None = None, is_between_steps: bool = False) -> None:
+        self._guard.flush()
+        counters = self._run.counters
+        scalars = self._metrics.mean()
+        counts = {"env/restarts": counters.restarts, "train/nonfinite_updates": counters.nonfinite_updates}
+        scalars |= {name: float(count) for name, count in counts.items() if count}
+        self._write(scalars, evaluation, is_between_steps)
+        self._metrics.reset()
+        counters.is_row_due = False
+        if not is_between_steps:
+            self._has_averages_at = counters.steps
+        self._on_row(scalars)
+        broken = [name for name, value in scalars.items() if not math.isfinite(value)]
+        if broken:
+            raise Diverged(
+                f"{broken[0]} is not finite at step {counters.steps}. Lower the learning rates, or continue from an "
+                f"earlier checkpoint in {self._run.path / 'checkpoints'}."
+            )
+
+    def _write(
+        self, scalars: dict[str, float], evaluation: EvaluationResult | None = None, is_between_steps: bool = False
+    ) -> None:
+        counters = self._run.counters
+        counters.tick()
+        lists: dict[str, list[float]] = {}
+        if evaluation:
+            lists["eval/returns"] = list(evaluation.returns)
+            lists["eval/lengths"] = [float(episode.length) for episode in evaluation.episodes]
+            means = {"eval/return": np.mean(lists["eval/returns"]), "eval/length": np.mean(lists["eval/lengths"])}
+            scalars = {**scalars, **{name: float(mean) for name, mean in means.items()}}
+        row = {"step": counters.steps, "frames": counters.frames, "time": round(counters.seconds, 3)}
+        self._file.append({**row, "updates": counters.updates, **scalars, **lists})
+        counters.rows, counters.rows_sha256 = self._file.num_rows, self._file.sha256
+        if is_between_steps:  # Steps do not advance: such rows have an axis of updates, and names of their own.
+            self._loggers.scalars(counters.updates, {f"pretraining/{name}": v for name, v in scalars.items()})
+        else:
+            self._loggers.scalars(counters.steps, scalars)
+
+
+def numeric_entries(info: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
+    """Yield the finite numbers of an `info`, nested dictionaries joined by slashes."""
+    for key, value in info.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            yield from numeric_entries(value, f"{name}/")
+            continue
+        if isinstance(value, np.ndarray) and value.ndim == 0:
+            value = value.item()
+        if isinstance(value, numbers.Real | np.bool_) and math.isfinite(float(value)):
+            yield name, float(value)

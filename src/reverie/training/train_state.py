@@ -1,0 +1,190 @@
+"""State of a run: what a checkpoint holds."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from reverie import agents
+from reverie.acting import AgentPolicy
+from reverie.dreamer import ActState, Dreamer, State
+from reverie.errors import EnvError
+from reverie.replay import TRANSACTION_STEPS, ReplayBuffer
+from reverie.runs.checkpoints import Snapshot, numpy_state, restore_numpy
+from reverie.runs.provenance import runtime, runtime_changes
+from reverie.specs import Step
+from reverie.training import env_states
+from reverie.training.callbacks import Callback, callback_states, restore_callbacks
+from reverie.training.collectors import Collector, CollectorState
+from reverie.training.counters import Counters
+from reverie.training.every import Every
+from reverie.training.metrics import Metrics
+
+ENVIRONMENTS, COLLECTOR, POLICY = "environments", "collector", "policy"
+"""Files of tensors in a checkpoint, next to those of the agent."""
+
+
+@dataclass
+class TrainState:
+    """The parts of a run that change while it trains. A snapshot is taken between two steps, with nothing under way.
+
+    A run that continues from a snapshot computes, bit for bit, what the run without the interruption would have,
+    provided that device, number of threads and environments are the same, and that every environment can be restored
+    (see `reverie.envs.state`).
+    """
+
+    agent: Dreamer
+    replay: ReplayBuffer
+    collector: Collector
+    policy: AgentPolicy
+    """Acts in the training environments."""
+    metrics: Metrics
+    schedules: dict[str, Every]
+    sample_rng: np.random.Generator
+    prefill_rng: np.random.Generator
+    counters: Counters
+    callbacks: Sequence[Callback]
+    """Those of the user."""
+    messages: list[str] = field(default_factory=list)
+    """Messages for the user that were not shown yet."""
+    _is_env_error_reported: bool = False
+
+    def num_updates_due(self) -> int:
+        """Return the updates that are due at this step, by `training.train_every` and `train_steps`."""
+        return self.agent.config.training.train_steps * self.schedules["train"](self.counters.steps)
+
+    def pop_messages(self, log: Callable[[str], None]) -> None:
+        """Print the messages, each once."""
+        messages, self.messages = self.messages, []
+        for message in messages:
+            log(message)
+
+    def snapshot(self) -> Snapshot:
+        """Return everything, after a commit of the replay."""
+        agent = agents.snapshot(self.agent)
+        self.counters.last_due = {name: every.last for name, every in self.schedules.items()}
+        envs = self._env_states()
+        # Steps of environments that cannot be restored are not repeated: a killed process must not lose one.
+        self.replay.transaction_steps = TRANSACTION_STEPS if envs else 1
+        packed, env_tensors = env_states.pack(envs.envs if envs else [])
+        training = {
+            "counters": asdict(self.counters),
+            "sample_rng": numpy_state(self.sample_rng),
+            "prefill_rng": numpy_state(self.prefill_rng),
+            "metrics": self.metrics.state(),
+            "runtime": runtime(self.agent.config),
+            ENVIRONMENTS: packed,
+            "callbacks": callback_states(self.callbacks),
+            "replay": self.replay.commit(),
+        }
+        tensors = {
+            ENVIRONMENTS: env_tensors,
+            COLLECTOR: {name: torch.from_numpy(rows.copy()) for name, rows in (envs.arrays if envs else {}).items()},
+            POLICY: _policy_tensors(self.policy.state),
+        }
+        return Snapshot({**agent.tensors, **tensors}, {**agent.state, "training": training})
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Restore a snapshot; what could not be restored exactly is noted in `messages`.
+
+        Raises:
+            CheckpointError: if the agent has other sizes.
+            ReplayError: if the replay is another one, or corrupted.
+        """
+        agents.restore(self.agent, snapshot)
+        training = snapshot.state["training"]
+        for name, value in asdict(Counters(**training["counters"])).items():
+            setattr(self.counters, name, value)
+        for name, every in self.schedules.items():
+            every.last = self.counters.last_due[name]
+        restore_numpy(self.sample_rng, training["sample_rng"])
+        restore_numpy(self.prefill_rng, training["prefill_rng"])
+        self.metrics.restore(training["metrics"], self.agent.device)
+        self.messages += restore_callbacks(self.callbacks, training["callbacks"])
+        self._restore_replay(training["replay"])
+        if message := runtime_changes(training["runtime"], runtime(self.agent.config)):
+            self.messages.append(message)
+        if self.counters.steps:  # else no environment has been reset yet
+            problems = self._restore_environments(snapshot)
+            self.messages += env_states.describe(problems)
+            if failed := [index for index, problem in enumerate(problems) if problem]:
+                self._recover_steps(None if len(failed) == len(problems) else failed)
+
+    def _restore_replay(self, commit: Any) -> None:
+        self.replay.check(commit)
+        if self.counters.is_pretrained:
+            self.replay.check_sampleable()  # with the settings of now
+        if not self.replay.rewind(commit):
+            self.messages.append(
+                "The replay has lost steps that it held at this checkpoint. Training continues without them, and not "
+                "bit for bit as it did then."
+            )
+
+    def _recover_steps(self, envs: list[int] | None) -> None:
+        """Count steps that environments took after the checkpoint, and will not repeat since they start new episodes.
+
+        Args:
+            envs: indices of the environments; None for all of them.
+        """
+        recovered = self.replay.recover_uncommitted(envs)
+        self.replay.truncate_episodes(envs)
+        if not recovered.steps:
+            return
+        counters = self.counters
+        counters.steps += recovered.steps
+        counters.frames = counters.steps * self.collector.frames_per_step
+        counters.episodes += recovered.episodes
+        self.agent.agent_steps = counters.steps
+        if counters.is_pretrained:
+            counters.pending_updates += self.num_updates_due()
+        after = f" after {counters.pending_updates:,} updates that are due" if counters.pending_updates else ""
+        self.messages.append(
+            f"The replay holds {recovered.steps:,} steps after the checkpoint. They are kept: training continues at "
+            f"step {counters.steps:,}{after}."
+        )
+
+    def _env_states(self) -> CollectorState | None:
+        """Return the states of the environments; None if one cannot save its state, or has failed before."""
+        try:
+            state = self.collector.state()
+        except EnvError as error:
+            if not self._is_env_error_reported:
+                self._is_env_error_reported = True
+                self.messages.append(f"{error} Checkpoints lack its state, and a resumed run begins new episodes.")
+            return None
+        if state is None:
+            return None
+        # After an error between a step and its storage, an environment may be ahead of the replay.
+        stored = [self.replay.open_steps(index) for index in range(len(state.envs))]
+        return state if stored == [env.running * (env.step + 1) for env in state.envs] else None
+
+    def _restore_environments(self, snapshot: Snapshot) -> list[str]:
+        """For each environment why it could not be restored; empty if it was."""
+        state, tensors = snapshot.state, snapshot.tensors
+        saved = state["training"][ENVIRONMENTS]
+        reason = env_states.mismatch(saved, state["config"]["env"], self.agent.config.env)
+        if reason or not tensors[COLLECTOR]:
+            return [reason or env_states.MISSING] * self.collector.num_envs
+        envs = env_states.unpack(saved, tensors[ENVIRONMENTS])
+        arrays = {name: tensor.numpy() for name, tensor in tensors[COLLECTOR].items()}
+        episodes: list[Callable[[], Iterator[Step]]] = [
+            partial(self.replay.latest_episode, index, env.step + 1) for index, env in enumerate(envs)
+        ]
+        problems = self.collector.restore(CollectorState(envs, arrays), episodes)
+        self.policy.state = _policy_state(tensors[POLICY], self.agent.device)
+        return problems
+
+
+def _policy_tensors(state: ActState | None) -> dict[str, Tensor]:
+    return {} if state is None else {**state.latent._asdict(), "action": state.action}
+
+
+def _policy_state(tensors: Mapping[str, Tensor], device: torch.device) -> ActState | None:
+    if not tensors:
+        return None
+    moved = {name: tensor.to(device) for name, tensor in tensors.items()}
+    return ActState(State(**{name: moved[name] for name in State._fields}), moved["action"])

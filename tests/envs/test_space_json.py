@@ -1,0 +1,107 @@
+"""Gymnasium spaces as JSON: there and back, and contents that no space has."""
+
+import json
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium import spaces
+
+from reverie.envs.space_json import env_spaces, native_spaces, space_from_json, space_to_json
+from reverie.envs.spaces import ActionAdapter, ObservationAdapter
+from reverie.specs import ActionSpec, EnvSpec
+from tests.helpers.agents import CONTINUOUS, DICT, DISCRETE, MULTI_DISCRETE
+from tests.helpers.environments import Everything
+
+SPACES = [
+    spaces.Box(-1, 1, (3,)),
+    spaces.Box(0, 255, (64, 80, 3), np.uint8),
+    spaces.Box(np.array([-1, -np.inf, 0.1]), np.array([1, 2, np.inf]), dtype=np.float64),
+    spaces.Box(-np.inf, np.inf, (1,)),
+    spaces.Box(2.5, 3.5, ()),
+    spaces.Box(np.array([[-(2**62), 3]]), np.array([[2**62 + 1, 4]]), dtype=np.int64),
+    spaces.Box(0, 1, (4, 4), np.bool_),
+    spaces.Discrete(5, start=-2),
+    spaces.MultiDiscrete([2, 3], start=[0, 4]),
+    spaces.MultiDiscrete([[2, 3], [4, 5]], dtype=np.int32),
+    spaces.MultiBinary(3),
+    spaces.MultiBinary((2, 3)),
+    spaces.Dict([("z", spaces.Discrete(2)), ("a", spaces.Dict({"deep": spaces.MultiBinary(2)}))]),
+    Everything().observation_space,
+    Everything().action_space,
+]
+
+
+@pytest.mark.parametrize("space", SPACES, ids=str)
+def test_space_from_json_of_space_to_json_is_the_space(space: spaces.Space[Any]) -> None:
+    text = json.dumps(space_to_json(space), allow_nan=False, sort_keys=True)
+    found = space_from_json(json.loads(text))
+    assert found == space and found.dtype == space.dtype and len(text) < 2000
+    if isinstance(space, spaces.Dict) and isinstance(found, spaces.Dict):
+        assert list(found.spaces) == list(space.spaces)
+
+
+def test_space_to_json_other_space_is_refused() -> None:
+    with pytest.raises(TypeError, match="Text has no JSON form"):
+        space_to_json(spaces.Dict({"words": spaces.Text(3)}))
+
+
+def nested(depth: int) -> dict[str, Any]:
+    return {"kind": "Dict", "spaces": [["a", nested(depth - 1)]]} if depth else {"kind": "Discrete", "n": 2, "start": 0}
+
+
+BOX = space_to_json(spaces.Box(-1, 1, (3,)))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        None,
+        [],
+        "Box",
+        {},
+        {"kind": "Text"},
+        {"kind": ["Box"]},
+        nested(9),
+        {"kind": "Dict", "spaces": {"a": 1}},
+        {"kind": "Discrete", "n": 0, "start": 0},
+        {"kind": "Discrete", "n": True, "start": 0},
+        {"kind": "Discrete", "n": 10**30, "start": 0},
+        {"kind": "MultiDiscrete", "nvec": [2, -1], "start": [0, 0], "dtype": "int64"},
+        {"kind": "MultiDiscrete", "nvec": [2], "start": [0], "dtype": "object"},
+        {"kind": "MultiBinary", "shape": [1 << 40]},
+        BOX | {"shape": [1 << 20, 1 << 20]},
+        BOX | {"shape": [-1]},
+        BOX | {"shape": [0]},
+        BOX | {"shape": 3},
+        BOX | {"dtype": "object"},
+        BOX | {"dtype": "nothing"},
+        BOX | {"low": [1, 2]},
+        BOX | {"low": "low"},
+        BOX | {"low": None},
+        BOX | {"low": 2},
+        BOX | {"high": [[1], [2, 3]]},
+    ],
+    ids=lambda data: str(data)[:60],
+)
+def test_space_from_json_invalid_contents_are_refused(data: Any) -> None:
+    with pytest.raises((ValueError, TypeError, LookupError, OverflowError)):
+        space_from_json(data)
+
+
+@pytest.mark.parametrize("name", ["CartPole-v1", "Pendulum-v1", "Taxi-v4"])
+def test_native_spaces_are_those_of_the_environment(name: str) -> None:
+    env = gymnasium.make(name)
+    spec = EnvSpec({}, DISCRETE, env_spaces(env))
+    assert native_spaces(EnvSpec.from_json(json.loads(json.dumps(spec.to_json())))) == (
+        env.observation_space,
+        env.action_space,
+    )
+
+
+@pytest.mark.parametrize("action", [DISCRETE, MULTI_DISCRETE, CONTINUOUS])
+def test_native_spaces_of_a_spec_without_any_are_those_of_the_agent(action: ActionSpec) -> None:
+    observation_space, action_space = native_spaces(EnvSpec(DICT, action))
+    assert ObservationAdapter(observation_space, "Test").specs == DICT
+    assert ActionAdapter(action_space, "Test").spec == action

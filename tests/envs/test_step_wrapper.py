@@ -1,0 +1,155 @@
+"""One environment: episode ends, repeats, limits, and everything that an environment can do wrong."""
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+
+from reverie.envs.step_wrapper import StepWrapper
+from reverie.errors import EnvError
+from tests.helpers.environments import Counting, Everything, Faulty
+
+LEFT = np.array([1, 0], np.float32)
+
+
+def play(runner: StepWrapper, steps: int) -> list[Any]:
+    """(step count seen, reward, first, last, terminal) of a reset and some steps."""
+    results = [runner.reset()] + [runner.step(LEFT) for _ in range(steps)]
+    keys = ("reward", "is_first", "is_last", "is_terminal")
+    return [(r["vector"][0].item(), *(r[key] for key in keys)) for r in results]
+
+
+def test_an_episode_that_terminates() -> None:
+    assert play(StepWrapper(Counting(3), 0), 3) == [
+        (0, 0, True, False, False),
+        (1, 1, False, False, False),
+        (2, 2, False, False, False),
+        (3, 3, False, True, True),
+    ]
+
+
+def test_an_episode_that_is_truncated_is_last_but_not_terminal() -> None:
+    assert play(StepWrapper(Counting(2, terminates=False), 0), 2)[-1] == (2, 2, False, True, False)
+
+
+def test_action_repeat_sums_rewards_and_stops_at_the_end() -> None:
+    assert play(StepWrapper(Counting(8), 0, action_repeat=3), 3) == [
+        (0, 0, True, False, False),
+        (3, 1 + 2 + 3, False, False, False),
+        (6, 4 + 5 + 6, False, False, False),
+        (8, 7 + 8, False, True, True),
+    ]
+
+
+def test_time_limit_counts_agent_steps_and_truncates() -> None:
+    runner = StepWrapper(Counting(), 0, action_repeat=2, time_limit=2)
+    for _ in range(2):  # the count starts again with each episode
+        assert play(runner, 2)[1:] == [(2, 3, False, False, False), (4, 7, False, True, False)]
+
+
+def test_termination_at_the_time_limit_is_terminal() -> None:
+    assert play(StepWrapper(Counting(2), 0, time_limit=2), 2)[-1][-2:] == (True, True)
+
+
+def test_the_seed_is_used_once() -> None:
+    env = Counting(1)
+    runner = StepWrapper(env, 5)
+    for _ in range(3):
+        runner.reset()
+    assert env.seeds == [5, None, None]
+    assert env.episodes == 3
+
+
+def test_actions_arrive_in_the_environments_own_space() -> None:
+    env = Everything("multidiscrete")
+    runner = StepWrapper(env, 0)
+    runner.reset()
+    runner.step(np.array([0, 1, 1, 0, 0, 0, 0, 1, 0], np.float32))
+    assert env.last_action.tolist() == [1, 0, 2]
+    assert env.last_action in env.action_space
+
+
+def test_stepping_a_finished_episode_is_refused() -> None:
+    runner = StepWrapper(Counting(1), 0)
+    with pytest.raises(EnvError, match="reset before"):
+        runner.step(LEFT)
+    play(runner, 1)
+    with pytest.raises(EnvError, match="Counting, episode 1, step 1: the episode is over"):
+        runner.step(LEFT)
+
+
+@pytest.mark.parametrize(
+    ("fault", "text"),
+    [
+        ("raises", "it raised RuntimeError: the motor is on fire ("),
+        ("reward nan", "the reward is nan"),
+        ("reward inf", "the reward is inf"),
+        ("reward none", "the reward is None, which is no number"),
+        ("observation nan", "observation 'vector' contains NaN"),
+        ("shape", "observation 'image' has shape (32, 64, 3), but the space says (64, 64, 3)"),
+        ("dtype", "observation 'image' has dtype float32, but the space says uint8"),
+        ("missing key", "the observation has no entry 'vector'"),
+        ("old api", "step() returned 4 values instead of"),
+    ],
+)
+def test_faults_name_environment_episode_and_step(fault: str, text: str) -> None:
+    runner = StepWrapper(Faulty(fault), 0, label=" (2 of 4)")
+    runner.reset()
+    for _ in range(5):
+        runner.step(LEFT)
+    runner.reset()
+    runner.step(LEFT)
+    runner.step(LEFT)
+    with pytest.raises(EnvError) as caught:
+        runner.step(LEFT)
+    message = str(caught.value)
+    assert message.startswith("Environment Faulty (2 of 4), episode 2, step 3: ")
+    assert text in message
+    assert "\n" not in message
+    if fault == "raises":
+        assert "environments.py:" in message
+        assert isinstance(caught.value.__cause__, RuntimeError)
+
+
+def test_faults_at_reset() -> None:
+    class OldReset(Counting):
+        def reset(self, **_: Any) -> Any:
+            return super().reset()[0]
+
+    class Raises(Counting):
+        def reset(self, **_: Any) -> Any:
+            raise OSError("no camera")
+
+    with pytest.raises(EnvError, match=r"OldReset, episode 1, reset: reset\(\) did not return \(observation, info\)"):
+        StepWrapper(OldReset(), 0).reset()
+    with pytest.raises(EnvError, match="Raises, episode 1, reset: it raised OSError: no camera"):
+        StepWrapper(Raises(), 0).reset()
+
+
+@pytest.mark.parametrize("name", ["CartPole-v1", "Pendulum-v1"])
+def test_gymnasiums_own_environments_match_a_plain_loop(name: str) -> None:
+    plain, runner = gymnasium.make(name), StepWrapper(gymnasium.make(name), 3)
+    rng = np.random.default_rng(0)
+    seed: int | None = 3
+    for _ in range(3):
+        observation, _ = plain.reset(seed=seed)
+        seed = None
+        step = runner.reset()
+        np.testing.assert_array_equal(step["vector"], observation)
+        over = False
+        while not over:
+            if name == "CartPole-v1":
+                action: Any = int(rng.integers(2))
+                agent_action = np.eye(2, dtype=np.float32)[action]
+            else:
+                agent_action = rng.uniform(-1, 1, 1).astype(np.float32)
+                action = 2 * agent_action
+            observation, reward, terminated, truncated, _ = plain.step(action)
+            step = runner.step(agent_action)
+            np.testing.assert_allclose(step["vector"], observation, rtol=1e-6, atol=1e-7)
+            np.testing.assert_allclose(step["reward"], reward, rtol=1e-6)
+            over = terminated or truncated
+            assert (step["is_last"], step["is_terminal"]) == (over, terminated)
+    plain.close()
+    runner.close()

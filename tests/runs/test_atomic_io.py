@@ -1,0 +1,74 @@
+"""Files are whole or absent, and sealed ones notice every changed byte."""
+
+import errno
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reverie.runs.atomic_io import Unreadable, atomic_write, dumps_checksummed, loads_checksummed, read_file
+
+CONTENT = {"format": "reverie-replay", "version": 2, "episodes": [[0, 1, 2], [1, 0, 300]], "note": None}
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+def test_a_sealed_file_gives_back_what_it_was_given(indent: int | None) -> None:
+    assert loads_checksummed(dumps_checksummed(CONTENT, indent), indent) == CONTENT
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+def test_every_changed_byte_breaks_the_seal(indent: int | None) -> None:
+    data = dumps_checksummed(CONTENT, indent)
+    for place in range(len(data)):
+        for other in (data[place] ^ 1, data[place] ^ 32, 0, ord(" "), ord("9")):
+            if other != data[place]:
+                with pytest.raises(Unreadable):
+                    loads_checksummed(data[:place] + bytes([other]) + data[place + 1 :], indent)
+        with pytest.raises(Unreadable):
+            loads_checksummed(data[:place], indent)
+
+
+@pytest.mark.parametrize("data", [b"", b"[]", b"7", b"{}", b"null", b"\xff", b"[" * 100_000, b'{"sha256": []}'])
+def test_what_was_never_sealed_is_named(data: bytes) -> None:
+    with pytest.raises(Unreadable):
+        loads_checksummed(data)
+
+
+def test_a_file_that_cannot_be_written_leaves_the_former_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file.json"
+    atomic_write(path, b"before")
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        atomic_write(path, b"after")
+    assert path.read_bytes() == b"before" and os.listdir(tmp_path) == ["file.json"]
+
+
+def test_content_is_on_the_disk_before_its_name_is_and_then_the_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[Any] = []
+    path, sync, replace = tmp_path / "file", os.fsync, Path.replace
+    monkeypatch.setattr(os, "fsync", lambda fd: done.append(os.readlink(f"/proc/self/fd/{fd}")) or sync(fd))
+    monkeypatch.setattr(Path, "replace", lambda self, to: done.append("renamed") or replace(self, to))
+    atomic_write(path, b"content")
+    assert done == [str(tmp_path / ".file.tmp"), "renamed", str(tmp_path)]
+
+
+def test_no_memory_is_taken_for_a_file_of_the_wrong_size(tmp_path: Path) -> None:
+    huge = tmp_path / "huge"
+    with huge.open("wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(Unreadable, match="instead of 7"):
+        read_file(huge, size=7)
+    with pytest.raises(Unreadable, match="too large"):
+        read_file(huge, limit=1000)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(Unreadable, match="not a file"):
+        read_file(tmp_path / "pipe")
+    with pytest.raises(Unreadable, match="missing"):
+        read_file(tmp_path / "absent")
