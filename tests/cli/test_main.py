@@ -80,7 +80,7 @@ MISUSES = {
     "list": "The command is missing. Type reverie list COMMAND, one of presets, variants, envs, runs.",
     "list preset": "There is no command 'preset'; did you mean presets?",
     "eval": "RUN is missing. Type reverie eval --help.",
-    "config": "PRESET|RUN|FILE is missing. Type reverie config --help.",
+    "config": "SOURCE is missing. Type reverie config --help.",
     "eval x --episodes many": "invalid literal for int() with base 10: 'many'. Type reverie eval --help.",
     "eval x --device gpu": "invalid choice 'gpu' for argument '--device'.",
     "eval x --episodes": "Missing value for argument '--episodes'.",

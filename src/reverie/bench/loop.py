@@ -11,7 +11,7 @@ from reverie.bench.spread import spread
 from reverie.config import Config
 from reverie.runs.metrics import read_metrics
 from reverie.runs.provenance import Launch
-from reverie.training import train_config
+from reverie.training.start import train_config
 
 ROWS = 10
 """Largest number of rows of metrics that the updates are spread over. Each row is one measurement."""

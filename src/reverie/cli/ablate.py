@@ -4,14 +4,13 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import tyro
 from rich.table import Table
 
 from reverie.cli.console import UsageError, console
 from reverie.cli.parser import Base, SettingsCommand
-from reverie.cli.sweep import carry_out, with_budget
+from reverie.cli.sweep import Scheduled
 from reverie.cli.train import base_of
 from reverie.config import preset
 from reverie.errors import ConfigError
@@ -23,7 +22,7 @@ SEEDS = 3
 
 
 @dataclass(frozen=True)
-class Ablate(SettingsCommand):
+class Ablate(SettingsCommand, Scheduled):
     """Train the full agent and the article's ablations, then count where each is better, worse or tied.
 
     Counts are by the paper's rule, and by what Welch's intervals support. The ablations are the article's six, and the
@@ -32,38 +31,16 @@ class Ablate(SettingsCommand):
     setting is an option, as for reverie train, and holds for all agents.
     """
 
-    environments: Annotated[tuple[str, ...], tyro.conf.arg(metavar="ENV...")]
+    env: tuple[str, ...]
     """Gymnasium ids; none for those of the suite."""
-    preset: Annotated[
-        str | None, tyro.conf.arg(metavar="PRESET", help_behavior_hint="(default: by the environment)")
-    ] = None
-    """Where settings start from, for the environments that are named here."""
+    preset: str | None = None
+    """Settings to start from; by default those for each ENV."""
     suite: str | None = None
     """Environments, agents and budgets: laptop, quick, evening, boxing, or a plan (TOML). Without ENV: laptop."""
-    seeds: Annotated[
-        int | None, tyro.conf.arg(metavar="INT", help_behavior_hint=f"(default: the suite's, or {SEEDS})")
-    ] = None
-    """Seeds of each agent: 0, 1, ..."""
-    out: Annotated[Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="(default: runs/ablation-SUITE)")] = (
-        None
-    )
-    """Folder of the sweep, and of the table."""
-    workers: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: the suite's, or 1)")] = (
-        None
-    )
-    """Runs at a time."""
-    threads: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: the suite's, or 0)")] = (
-        None
-    )
-    """CPU threads of each; 0 divides the usable cores by the workers."""
-    retry: int = 0
-    """Times that a failing run is tried again at once."""
-    report: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
+    seeds: int | None = None
+    """Number of seeds of each agent: 0, 1, ...; by default the suite's, or 3."""
+    report: Path | None = None
     """Only make the table of what is in the folder of a sweep."""
-    dry_run: bool = False
-    """Only print the grid, what is done of it, and what the rest will take."""
-    json: bool = False
-    """Print the table as one JSON object on the last line."""
 
     def __call__(self) -> None:
         self._check()
@@ -77,18 +54,18 @@ class Ablate(SettingsCommand):
             return
         table = {"environments": ["any"], "settings": self.settings}
         settings = parse_plan(table, "reverie ablate", "ablation").settings
-        if self.environments:
+        if self.env:
             count = SEEDS if self.seeds is None else self.seeds
-            plan = ablate.plan_of(self.environments, self.preset, count, settings)
+            plan = ablate.plan_of(self.env, self.preset, count, settings)
             folder = self.out or Path("runs/ablation")
         else:
             suite = read_plan(find_plan(self.suite or "laptop"))
             plan = ablate.ablated(suite, self.seeds, settings)
             folder = self.out or Path(f"runs/ablation-{suite.name}")
-        plan = with_budget(plan, self.workers, self.threads)
+        plan = self.with_budget(plan)
         grid = cells(plan)
         try:
-            carry_out(plan, grid, folder, self.retry, self.dry_run, as_json=False)
+            self.train(plan, grid, folder, print_status=False)
         finally:
             # Runs that failed or were stopped are named in the table of the others.
             if not self.dry_run and folder.is_dir():
@@ -96,8 +73,8 @@ class Ablate(SettingsCommand):
 
     def base(self) -> Base:
         """Return the configuration of the first environment."""
-        if self.environments or self.preset:
-            return base_of(self.preset, next(iter(self.environments), None), "minatar")
+        if self.env or self.preset:
+            return base_of(self.preset, next(iter(self.env), None), "minatar")
 
         from reverie.experiments.plan import find_plan, read_plan
 
@@ -111,13 +88,13 @@ class Ablate(SettingsCommand):
         return Base(config, f"{base.origin.removesuffix('.')} for {task.env}, with the settings of plan {plan.name}.")
 
     def _check(self) -> None:
-        if self.environments and self.suite:
+        if self.env and self.suite:
             raise UsageError("Give environments or --suite, not both: a suite has its own environments.")
-        if self.preset is not None and not self.environments:
+        if self.preset is not None and not self.env:
             raise UsageError("--preset goes with environments that are named; a suite has its own presets.")
         if self.seeds is not None and self.seeds < 1:
             raise UsageError(f"--seeds is {self.seeds}, but at least 1 is needed.")
-        if self.report is not None and (self.environments or self.suite or self.settings):
+        if self.report is not None and (self.env or self.suite or self.settings):
             raise UsageError("--report takes environments and settings from the folder; leave the others out.")
         if self.report is not None and not self.report.is_dir():
             raise UsageError(f"--report: there is no folder {self.report}; name the folder of an ablation (--out).")

@@ -7,9 +7,8 @@ from abc import abstractmethod
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import tyro
 from rich.table import Table
 
 from reverie.cli.console import UsageError, console, require_positive
@@ -102,8 +101,8 @@ class ReplayBench(Benchmark):
     """Steps in the replay; an Atari step takes 4 kB of disk."""
     batches: int = 200
     """Batches that are timed with a warm cache, after as many that are not."""
-    folder: Annotated[Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="(default: the system's)")] = None
-    """Folder in which the temporary folder of the replay is created."""
+    folder: Path | None = None
+    """Folder in which the temporary folder of the replay is created; by default the system's."""
 
     def measure(self, config: Config) -> dict[str, Any]:
         require_positive(self, "batches")

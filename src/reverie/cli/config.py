@@ -3,7 +3,6 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 import tyro
 
@@ -19,14 +18,14 @@ class ShowConfig(SettingsCommand):
     Settings may follow, as for reverie train. A comment has the default of each setting that differs from it.
     """
 
-    source: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="PRESET|RUN|FILE")] = None
+    source: tyro.conf.Positional[str | None] = None
     """A preset (see reverie list presets), the folder of a run, or a TOML file."""
     json: bool = False
     """Print JSON."""
 
     def __call__(self) -> None:
         if self.source is None:
-            raise UsageError("PRESET|RUN|FILE is missing. Type reverie config --help.")
+            raise UsageError("SOURCE is missing. Type reverie config --help.")
         config = self.base().config.override(**self.settings)
         if self.json:
             print(json.dumps(to_dict(config), indent=2))

@@ -7,9 +7,7 @@ import shlex
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
-import tyro
 from rich.panel import Panel
 from rich.table import Table
 
@@ -32,8 +30,8 @@ class Demo(SettingsCommand):
     It evaluates the agent, draws its learning curve, and lets the world model dream on from what it has seen.
     """
 
-    logdir: Annotated[Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="(default: runs/demo)")] = None
-    """Folder of the run."""
+    logdir: Path | None = None
+    """Folder of the run; by default runs/demo."""
     episodes: int = 2
     """Episodes of the evaluation at the end."""
 

@@ -3,9 +3,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
-
-import tyro
+from typing import Literal
 
 from reverie.cli.console import console, require_positive
 
@@ -17,9 +15,9 @@ class Diagnose:
     Reads the newest checkpoint, sequences from the run's replay, and its metrics. The run may still be training.
     """
 
-    run: Annotated[Path, tyro.conf.arg(metavar="RUN")]
+    run: Path
     """Folder of a run, or of one of its checkpoints."""
-    holdout: Annotated[Path | None, tyro.conf.arg(metavar="RUN")] = None
+    holdout: Path | None = None
     """Another run of the same environment. What the model makes of its replay tells what was overfitted."""
     out: Path = Path("diagnose.png")
     """Page of pictures to write: .png, .svg or .pdf."""

@@ -3,9 +3,6 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
-
-import tyro
 
 from reverie.cli.console import console
 
@@ -18,7 +15,7 @@ class Digest:
     metrics but for times, videos. A run that was stopped and resumed has the digest of one that was not.
     """
 
-    run: Annotated[Path, tyro.conf.arg(metavar="RUN")]
+    run: Path
     """Folder of the run."""
     parts: bool = False
     """Print the hash of each part, too, to see which one differs."""

@@ -4,7 +4,6 @@ import json
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Annotated
 
 import tyro
 from rich.table import Table
@@ -98,7 +97,7 @@ class Envs:
 class Runs:
     """List the runs in a folder, with their progress and latest score."""
 
-    folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")] = Path("runs")
+    folder: tyro.conf.Positional[Path] = Path("runs")
     """Folder that holds runs, up to four levels down; a run or a sweep will do."""
     json: bool = False
     """Print one JSON object per line, one for each run."""

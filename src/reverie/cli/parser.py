@@ -30,7 +30,12 @@ Command = Callable[[], None]
 """A command with its arguments."""
 
 _HELP = {"-h", "--help"}
-_STYLE = (tyro.conf.PositionalRequiredArgs, tyro.conf.FlagCreatePairsOff)
+_STYLE = (
+    tyro.conf.PositionalRequiredArgs,
+    tyro.conf.PositionalMetavarFromFieldName,
+    tyro.conf.FlagCreatePairsOff,
+    tyro.conf.DisallowNone,
+)
 
 
 class Base(NamedTuple):
@@ -111,11 +116,11 @@ def _parse_command(title: str, kind: type[Any], words: list[str], argv: list[str
     except SystemExit:
         raise UsageError(_one_line(said.getvalue(), title)) from None
     if isinstance(command, SettingsCommand):
+        command.settings.update(settings)
+        command.argv.extend(argv)
         if asks_help:
             base = command.base()
             _print_help(title, with_settings(kind, base.config.override(**settings), base.origin))
-        command.settings.update(settings)
-        command.argv.extend(argv)
     return command
 
 
@@ -174,7 +179,7 @@ def _setting(title: str, flag: str, own: Iterable[str], takes_settings: bool) ->
     name = flag.lstrip("-")
     if takes_settings and flag.startswith("--"):
         with contextlib.suppress(ConfigError):
-            path = resolve(name)
+            path = resolve("env.name" if name == "env" else name)
             if path in FIELD_TYPES:
                 return path
             member = next(option(member) for member in FIELD_TYPES if member.startswith(f"{path}."))

@@ -2,9 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
-import tyro
 from rich.text import Text
 
 from reverie.cli.console import UsageError, console
@@ -18,7 +16,7 @@ class Plot:
     all of them go. Others are drawn apart, labelled by what differs. To compare scores, see reverie report.
     """
 
-    runs: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="RUN...")]
+    runs: tuple[Path, ...]
     """Folders of runs, or folders that hold some."""
     out: Path = Path("learning-curve.png")
     """Figure to write: .png, .svg or .pdf."""

@@ -5,9 +5,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
-
-import tyro
+from typing import TYPE_CHECKING, Literal
 
 from reverie.cli.console import console
 
@@ -22,7 +20,7 @@ SHOWN = 5
 class ReplayStep:
     """Make an update again that ended a run because it was not finite, and show where that begins."""
 
-    folder: Annotated[Path, tyro.conf.arg(metavar="FOLDER")]
+    folder: Path
     """In the folder `failures` of the run; only read."""
     device: Literal["auto", "cpu", "cuda"] | None = None
     """Where to compute; None is where the run did."""

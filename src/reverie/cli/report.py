@@ -3,9 +3,8 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import tyro
 from rich.table import Table
 from rich.text import Text
 
@@ -21,10 +20,10 @@ class Report:
     Runs whose settings agree are seeds of one agent. What is missing, shorter or broken is named.
     """
 
-    runs: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="RUN...")]
+    runs: tuple[Path, ...]
     """Folders of runs, or folders that hold some."""
-    out: Annotated[Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="(default: report)")] = None
-    """Folder for the page, tables (CSV) and figures (SVG, PNG)."""
+    out: Path | None = None
+    """Folder for the page, by default report, tables (CSV) and figures (SVG, PNG)."""
     frames: float | None = None
     """Environment frames at which scores are taken; None takes the most that the runs have in common."""
     published: bool = False

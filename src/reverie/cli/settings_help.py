@@ -28,8 +28,8 @@ def with_settings(command: type, config: Config, origin: str) -> type:
     members = []
     for group in ORDER:
         kind = _documented(getattr(config, group), own if group == SHORT else set())
-        prefix = "" if group == SHORT else group
-        members.append((group, Annotated[kind, tyro.conf.FlagConversionOff, tyro.conf.arg(name=prefix)], kind()))
+        style = tyro.conf.arg(name="" if group == SHORT else group)
+        members.append((f"{group}_group", Annotated[kind, tyro.conf.FlagConversionOff, style], kind()))
     shown = make_dataclass(command.__name__, members, bases=(command,), frozen=True)
     shown.__doc__ = f"{inspect.getdoc(command)}\n\nDefaults below: {origin}"
     return shown

@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import tyro
 from rich.markup import escape
@@ -29,14 +29,6 @@ if TYPE_CHECKING:
     from reverie.dreamer import Dreamer
     from reverie.envs import EnvFactory
 
-_BY_ENV = (
-    "(default: by the environment: atari for ALE/..., minatar for MinAtar/..., vector without images, crafter or "
-    "dmc-vision with images and discrete or continuous actions)"
-)
-_NEW_FOLDER = "(default: a new one, runs/ENV-PRESET-NUMBER)"
-_OF_CONFIG = "(default: that of --config or of the resumed run)"
-_NONE = "(default: none)"
-
 
 @dataclass(frozen=True)
 class Train(SettingsCommand):
@@ -46,32 +38,24 @@ class Train(SettingsCommand):
     Common ones come first. The resolved configuration is saved with the run.
     """
 
-    environment: Annotated[
-        str | None, tyro.conf.Positional, tyro.conf.arg(metavar="ENV", help_behavior_hint=_OF_CONFIG)
-    ] = None
+    env: tyro.conf.Positional[str | None] = None
     """Gymnasium id, for example ALE/Pong-v5 (see reverie list envs), or a class of your own as module:Class."""
-    env: Annotated[str | None, tyro.conf.arg(metavar="ENV", help_behavior_hint=_NONE)] = None
-    """Another way to give ENV."""
-    preset: Annotated[str | None, tyro.conf.arg(metavar="PRESET", help_behavior_hint=_BY_ENV)] = None
-    """Settings to start from; see reverie list presets."""
-    config: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint=_NONE)] = None
+    preset: str | None = None
+    """Settings to start from, by default those that suit the environment; see reverie list presets."""
+    config: Path | None = None
     """TOML file instead of a preset: the config.toml of a run, or settings on top of its base = "PRESET"."""
-    variant: Annotated[str | None, tyro.conf.arg(metavar="VARIANT", help_behavior_hint=_NONE)] = None
+    variant: str | None = None
     """Change of the agent on top of the preset, or several joined by +; see reverie list variants."""
-    logdir: Annotated[Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint=_NEW_FOLDER)] = None
-    """Folder of the run."""
+    logdir: Path | None = None
+    """Folder of the run; by default a new one, runs/ENV-PRESET-NUMBER."""
     resume: bool = False
     """Continue the run in --logdir with its saved settings and those given now, or start it if there is none."""
     overwrite: bool = False
     """Delete the run in --logdir and start again."""
-    init: Annotated[Path | None, tyro.conf.arg(metavar="RUN", help_behavior_hint=_NONE)] = None
-    """Start with the weights of this run's agent. Its networks must have the same sizes."""
-    log: Annotated[
-        tuple[str, ...],
-        tyro.conf.UseAppendAction,
-        tyro.conf.arg(metavar="NAME", help_behavior_hint="(default: tensorboard)"),
-    ] = ()
-    """Logger besides the JSON lines: tensorboard, wandb, mlflow or trackio. Repeat it for several."""
+    init: Path | None = None
+    """Run whose weights the agent starts with. Its networks must have the same sizes."""
+    log: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """Logger besides the JSON lines: tensorboard (default), wandb, mlflow or trackio. Repeat it for several."""
     quiet: bool = False
     """Print nothing but warnings and errors."""
     in_sweep: bool = False
@@ -120,7 +104,7 @@ class Train(SettingsCommand):
         elif saved is not None and self.preset is None:
             base = Base(saved, f"the settings saved in {self.logdir}.")
         else:
-            base = base_of(self.preset, self.environment or self.env, "atari")
+            base = base_of(self.preset, self.env or self.settings.get("env.name"), "atari")
         if self.variant is None:
             return base
         return Base(with_variant(base.config, self.variant), f"variant {self.variant}, {base.origin}")
@@ -137,8 +121,8 @@ class Train(SettingsCommand):
             raise UsageError(f"--logdir is {self.logdir}, which is a file. Give a folder, which may be a new one.")
 
     def _environment(self) -> str | None:
-        given = [name for name in (self.environment, self.env, self.settings.get("env.name")) if name]
-        if len(set(given)) > 1:
+        given = [name for name in (self.env, self.settings.get("env.name")) if name]
+        if len(given) > 1:
             raise UsageError(f"The environment is given twice, as {' and '.join(given)}. Give one.")
         return given[0] if given else None
 

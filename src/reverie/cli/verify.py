@@ -3,9 +3,6 @@
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
-
-import tyro
 
 from reverie.cli.console import console
 from reverie.errors import RunError
@@ -18,7 +15,7 @@ class Verify:
     The exit status is 1 if anything is. Nothing is changed without --repair.
     """
 
-    run: Annotated[Path, tyro.conf.arg(metavar="RUN")]
+    run: Path
     """Folder of the run."""
     repair: bool = False
     """Leave damaged steps out of the replay permanently, and put damaged checkpoints aside, so that the run can be
