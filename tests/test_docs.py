@@ -170,7 +170,7 @@ def test_options_and_settings(name: str) -> None:
     }
     own |= OTHERS | {"--batch", "--length", "--repeats", "--family", "--seed", "--device"}
     own |= {"--seeds", "--dry-run", "--suite", "--report", "--published", "--workers", "--retry", "--frames"}
-    own |= {"--seconds", "--batches", "--folder", "--updates", "--unseen", "--parts", "--repair"}
+    own |= {"--seconds", "--batches", "--folder", "--updates", "--holdout", "--parts", "--repair"}
     page = re.sub(r"(pip install|python benchmarks/).*", "", text(name))  # options of other programs
     for flag in set(re.findall(r"(?<![\w-])--[a-z][\w.-]*[\w]", page)) - own:
         assert config_path(flag.removeprefix("--")) in known, f"{name}: {flag}"

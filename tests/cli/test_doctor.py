@@ -54,7 +54,7 @@ def test_json(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
         ("--out page.jpg", 1, "its ending must be one of"),
         ("--horizon 5000", 1, "are needed; let the run go on"),
         ("--horizn 5", 2, "--horizon"),
-        ("--unseen {run}", 1, "is the run itself, which has seen its own replay; give another run."),
+        ("--holdout {run}", 1, "is the run itself, which has seen its own replay; give another run."),
     ],
 )
 def test_mistakes(arguments: str, status: int, message: str, trained: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,13 +3,13 @@
 from dataclasses import replace
 from typing import Any
 
-from reverie.analysis.doctor import Report
-from reverie.analysis.doctor.calibration import Bin, Discounts, Rewards
-from reverie.analysis.doctor.latents import Latents
-from reverie.analysis.doctor.learning import Gradients, Learning, Trend
-from reverie.analysis.doctor.policy import Policy
-from reverie.analysis.doctor.prediction import Horizons
-from reverie.analysis.doctor.values import Comparison, Values
+from reverie.analysis.diagnose import Report
+from reverie.analysis.diagnose.calibration import Bin, Discounts, Rewards
+from reverie.analysis.diagnose.latents import Latents
+from reverie.analysis.diagnose.learning import Gradients, Learning, Trend
+from reverie.analysis.diagnose.policy import Policy
+from reverie.analysis.diagnose.prediction import Horizons
+from reverie.analysis.diagnose.values import Comparison, Values
 from reverie.config import preset
 
 

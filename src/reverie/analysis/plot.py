@@ -17,7 +17,7 @@ from reverie.analysis.comparison import label_agents
 from reverie.analysis.curves import COLORS, SUFFIXES, Curve, band, curve, smooth
 from reverie.analysis.labels import COMPUTATION, agent_settings, setting_text
 from reverie.analysis.runs import Run, find_runs
-from reverie.analysis.wording import frames_text
+from reverie.analysis.format import frames_text
 from reverie.config import flatten
 from reverie.errors import ReverieError, RunError
 from reverie.runs.atomic_io import replacing

@@ -19,7 +19,7 @@ class Doctor:
 
     run: Annotated[Path, tyro.conf.arg(metavar="RUN")]
     """Folder of a run, or of one of its checkpoints."""
-    unseen: Annotated[Path | None, tyro.conf.arg(metavar="RUN")] = None
+    holdout: Annotated[Path | None, tyro.conf.arg(metavar="RUN")] = None
     """Another run of the same environment. What the model makes of its replay tells what was learned by heart."""
     out: Path = Path("doctor.png")
     """Page of pictures to write: .png, .svg or .pdf."""
@@ -44,16 +44,16 @@ def run(argv: list[str]) -> None:
         if getattr(command, name) < 1:
             raise UsageError(f"--{name} is {getattr(command, name)}, but at least 1 is needed.")
 
-    from reverie.analysis.doctor import RULES, Amount, examine, find
-    from reverie.analysis.doctor.page import WIDTH, page
-    from reverie.analysis.doctor.picture import check_ending, draw
-    from reverie.analysis.doctor.serialize import to_json
+    from reverie.analysis.diagnose import RULES, Amount, examine, find
+    from reverie.analysis.diagnose.page import WIDTH, page
+    from reverie.analysis.diagnose.picture import check_ending, draw
+    from reverie.analysis.diagnose.serialize import to_json
     from reverie.training.threads import act_on_one_thread
 
     check_ending(command.out)
     act_on_one_thread()
     amount = Amount(command.batches, command.context, command.horizon)
-    report = examine(command.run, amount, command.seed, command.device, command.unseen)
+    report = examine(command.run, amount, command.seed, command.device, command.holdout)
     findings = find(report, RULES)
     draw(report, findings, command.out)
     if command.json:

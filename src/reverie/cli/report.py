@@ -65,7 +65,7 @@ def _runs(command: Report) -> None:
 
 
 def _scores(report: Any) -> Table:
-    from reverie.analysis.wording import frames_text, spread_text
+    from reverie.analysis.format import frames_text, spread_text
 
     table = Table("environment", "frames", "agent", "n", "score")
     for place in report.comparison.environments:
@@ -77,7 +77,7 @@ def _scores(report: Any) -> Table:
 
 def _aggregates(one: Any) -> Table:
     from reverie.analysis.report.tables import TITLES
-    from reverie.analysis.wording import interval_text
+    from reverie.analysis.format import interval_text
 
     kinds = list(next(iter(one.aggregates.values())))
     table = Table("agent", "n", *(TITLES[kind] for kind in kinds))
@@ -89,21 +89,21 @@ def _aggregates(one: Any) -> Table:
 
 def _published(command: Report) -> None:
     from reverie.analysis.published import AGGREGATES
-    from reverie.analysis.report import about_published, report_published
+    from reverie.analysis.report import baseline_page, report_published
 
     page = report_published(command.out) if command.out else None
     if command.json:
-        print(json.dumps(about_published.as_json() | ({"page": str(page)} if page else {})))
+        print(json.dumps(baseline_page.as_json() | ({"page": str(page)} if page else {})))
         return
     table = Table("agent", "source", *(kind.replace("_", " ") for kind in AGGREGATES))
-    for name, sources in about_published.comparison().items():
+    for name, sources in baseline_page.comparison().items():
         for index, (source, cells) in enumerate(sources.items()):
             table.add_row(
-                "" if index else about_published.NAMES[name], source, *cells, end_section=source == "difference"
+                "" if index else baseline_page.NAMES[name], source, *cells, end_section=source == "difference"
             )
     out = console()
     out.print(table)
-    out.print(about_published.METHOD)
-    out.print(about_published.BY_ROWS)
+    out.print(baseline_page.METHOD)
+    out.print(baseline_page.BY_ROWS)
     if page:
         out.print(f"Wrote {page}", markup=False)

@@ -13,7 +13,7 @@ from reverie.analysis.report.references import HUMANS, known_scores, published_a
 from reverie.analysis.runs import Run, Score
 from reverie.analysis.scores import aggregate, normalised_scores, published_scores
 from reverie.analysis.statistics import Estimate, Statistics
-from reverie.analysis.wording import frames_text, interval_text, plural, score_text, spread_text
+from reverie.analysis.format import frames_text, interval_text, plural, score_text, spread_text
 
 TITLES = {
     "gamer_iqm": "Interquartile mean, gamer-normalised",

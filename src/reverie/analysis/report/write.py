@@ -18,7 +18,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from reverie.analysis.comparison import Comparison, compare, matrix
-from reverie.analysis.report import about_published, about_runs
+from reverie.analysis.report import baseline_page, run_page
 from reverie.analysis.report.files import aggregate_rows, as_json, curve_rows, plain, run_rows, score_rows, write_csv
 from reverie.analysis.report.notes import Note, notes
 from reverie.analysis.report.svg import save_figure
@@ -63,8 +63,8 @@ def report_runs(paths: Iterable[Path], out: Path, frames: float | None = None) -
     matrices = (matrix(comparison, "atari"), matrix(comparison, "dmc"))
     found = [statistics(one) for one in matrices if one is not None]
     known = notes(comparison, found)
-    drawn = about_runs.draw(comparison, found)
-    html = about_runs.write_page(comparison, found, known, drawn)
+    drawn = run_page.draw(comparison, found)
+    html = run_page.write_page(comparison, found, known, drawn)
     tables = {
         "scores.csv": score_rows(comparison),
         "runs.csv": run_rows(comparison),
@@ -84,8 +84,8 @@ def report_published(out: Path) -> Path:
     Raises:
         ReverieError: if `out` cannot be written.
     """
-    drawn = about_published.draw()
-    return _write(out, about_published.write_page(drawn), drawn, {})[0]
+    drawn = baseline_page.draw()
+    return _write(out, baseline_page.write_page(drawn), drawn, {})[0]
 
 
 def _write(

@@ -16,14 +16,14 @@ from matplotlib.figure import Figure
 from PIL import Image
 from rich.console import Console
 
-import reverie.analysis.doctor.measure as module
+import reverie.analysis.diagnose.measure as module
 from reverie.agents import load, save_agent
-from reverie.analysis.doctor import RULES, Amount, Report, examine, find
-from reverie.analysis.doctor.measure import measure
-from reverie.analysis.doctor.page import WIDTH, page
-from reverie.analysis.doctor.panels import actions, open_loop
-from reverie.analysis.doctor.picture import PANELS, draw
-from reverie.analysis.doctor.serialize import to_json
+from reverie.analysis.diagnose import RULES, Amount, Report, examine, find
+from reverie.analysis.diagnose.measure import measure
+from reverie.analysis.diagnose.page import WIDTH, page
+from reverie.analysis.diagnose.panels import actions, open_loop
+from reverie.analysis.diagnose.picture import PANELS, draw
+from reverie.analysis.diagnose.serialize import to_json
 from reverie.cli import main as cli
 from reverie.config import Config, load_config, preset, to_toml
 from reverie.dreamer import Dreamer, State
@@ -131,11 +131,11 @@ def other_seed(trained: Path) -> Path:
 
 def test_the_replay_of_another_run(trained: Path, other_seed: Path) -> None:
     """What is measured on it is what a direct measurement of the agent on it gives."""
-    report = examine(trained, SMALL, unseen=other_seed)
+    report = examine(trained, SMALL, holdout=other_seed)
     own, alone = to_json(report, []), to_json(examine(trained, SMALL), [])
-    assert alone["unseen"] is None and {**own, "unseen": None} == alone
-    assert (own["unseen"]["run"], own["unseen"]["shared_steps"]) == (str(other_seed), 0)
-    assert 100 < own["unseen"]["replay_steps"] < own["replay_steps"]
+    assert alone["holdout"] is None and {**own, "holdout": None} == alone
+    assert (own["holdout"]["run"], own["holdout"]["shared_steps"]) == (str(other_seed), 0)
+    assert 100 < own["holdout"]["replay_steps"] < own["replay_steps"]
 
     agent = load(find_run(trained).checkpoint, "cpu")
     rng = np.random.default_rng(0)
@@ -143,19 +143,19 @@ def test_the_replay_of_another_run(trained: Path, other_seed: Path) -> None:
         batches = [reader.windows(rng, SMALL.length, SMALL.batch) for _ in range(SMALL.batches)]
         endings = reader.endings(rng, SMALL.length, 64)
     direct = measure(agent, batches, endings, SMALL.context, generator())
-    assert report.unseen is not None
-    assert report.unseen.predictions == direct.predictions and report.unseen.rewards == direct.rewards
+    assert report.holdout is not None
+    assert report.holdout.predictions == direct.predictions and report.holdout.rewards == direct.rewards
 
 
 def test_steps_that_both_runs_have_are_left_out(trained: Path, tmp_path: Path) -> None:
     """Runs with one seed begin with the same random play."""
     longer = train(tmp_path / "longer", 260, 0, "--prefill 120")
-    unseen = examine(trained, SMALL, unseen=longer).unseen
-    assert unseen is not None and 100 <= unseen.shared_steps < 130
-    text = " ".join(show(ill("", unseen=unseen)).split())
-    assert f"of {longer}, without its first {unseen.shared_steps}, which are the run's own." in text
+    holdout = examine(trained, SMALL, holdout=longer).holdout
+    assert holdout is not None and 100 <= holdout.shared_steps < 130
+    text = " ".join(show(ill("", holdout=holdout)).split())
+    assert f"of {longer}, without its first {holdout.shared_steps}, which are the run's own." in text
     with pytest.raises(RunError, match=r"all but \d+ steps in the replay of .*copy are in that of the run itself"):
-        examine(trained, SMALL, unseen=shutil.copytree(trained, tmp_path / "copy"))
+        examine(trained, SMALL, holdout=shutil.copytree(trained, tmp_path / "copy"))
 
 
 def test_values_of_constant_heads() -> None:
@@ -293,9 +293,9 @@ def test_the_page_compares_with_another_run(tmp_path: Path) -> None:
     found = replace(healthy().predictions["image"], model=[0.0006] + [0.002] * 10 + [0.003] * 20)
     poor = ill("rewards", ill("", run="runs/other", steps_seen=800), explained=0.21)
     poor = ill("latents", ill("", poor, predictions={**poor.predictions, "image": found}), kl=2.6)
-    report = ill("", unseen=poor)
+    report = ill("", holdout=poor)
     text = " ".join(show(report).split())
-    assert "Unseen: 800 steps, drawn from 100,000 of runs/other." in text
+    assert "Holdout: 800 steps, drawn from 100,000 of runs/other." in text
     assert "KL 2.60 nats own replay 2.00" in text
     assert "image, seen 0.00060 error; own replay 0.00050" in text
     assert "image, 1 to 15 ahead 0.00233 error; own replay 0.00100" in text  # (10 * 0.002 + 5 * 0.003) / 15
@@ -303,14 +303,14 @@ def test_the_page_compares_with_another_run(tmp_path: Path) -> None:
     assert "rewards explained 0.21 of their variance; own replay 0.80" in text
     assert "80% of the rewards' variance is explained in its own replay, and 21% in that of runs/other." in text
     assert max(len(line) for line in show(report).splitlines()) <= WIDTH
-    assert "model, unseen run" in drawn(report, tmp_path)
-    assert "model, unseen run" not in drawn(healthy(), tmp_path) and "Unseen" not in show(healthy())
+    assert "model, holdout run" in drawn(report, tmp_path)
+    assert "model, holdout run" not in drawn(healthy(), tmp_path) and "Holdout" not in show(healthy())
     lines = {}
     for one in (report, healthy()):
         axes = Figure().add_subplot()
         open_loop(axes, one)
         lines |= {str(line.get_label()): list(line.get_ydata()) for line in axes.lines}  # type: ignore[arg-type]
-    assert lines["model, unseen run"] == found.model and lines["model"] == healthy().predictions["image"].model
+    assert lines["model, holdout run"] == found.model and lines["model"] == healthy().predictions["image"].model
 
 
 def test_the_picture_has_its_panels(trained: Path, tmp_path: Path) -> None:
@@ -380,11 +380,11 @@ def test_mistakes(trained: Path, tmp_path: Path) -> None:
 
 
 def test_mistakes_with_another_run(trained: Path, other_seed: Path, tmp_path: Path) -> None:
-    def mistake(unseen: Path, words: str) -> None:
+    def mistake(holdout: Path, words: str) -> None:
         with pytest.raises(RunError, match=words):
-            examine(trained, SMALL, unseen=unseen)
+            examine(trained, SMALL, holdout=holdout)
 
-    mistake(trained / "checkpoints", "--unseen: .* is the run itself, which has seen its own replay; give another run")
+    mistake(trained / "checkpoints", "--holdout: .* is the run itself, which has seen its own replay; give another run")
     mistake(tmp_path / "nowhere", "There is nothing at .*nowhere")
     other = shutil.copytree(other_seed, tmp_path / "other")
     config = load_config(other / "config.toml")
@@ -396,8 +396,8 @@ def test_mistakes_with_another_run(trained: Path, other_seed: Path, tmp_path: Pa
         mistake(other, words)
     more = config.override(**{"env.num_envs": 3, "env.parallel": not config.env.parallel})
     (other / "config.toml").write_text(to_toml(more))
-    assert examine(trained, SMALL, unseen=other).unseen is not None
+    assert examine(trained, SMALL, holdout=other).holdout is not None
     (other / "config.toml").unlink()
     mistake(other, r"has no config\.toml that names its environment; give a whole run folder")
     shutil.rmtree(other / "replay")
-    mistake(other, "--unseen: .*other has no replay; give another run that still has its own")
+    mistake(other, "--holdout: .*other has no replay; give another run that still has its own")

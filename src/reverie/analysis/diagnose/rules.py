@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from reverie.analysis.doctor.policy import Policy
-from reverie.analysis.doctor.report import Report
+from reverie.analysis.diagnose.policy import Policy
+from reverie.analysis.diagnose.report import Report
 
 Severity = Literal["problem", "warning", "note", "ok"]
 SEVERITIES: tuple[Severity, ...] = ("problem", "warning", "note", "ok")

@@ -7,11 +7,11 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import EngFormatter, MaxNLocator, PercentFormatter
 
 from reverie.analysis.curves import COLORS, Curve, curve, smooth
-from reverie.analysis.doctor.calibration import Bin
-from reverie.analysis.doctor.latents import UNUSED_KL
-from reverie.analysis.doctor.learning import NORMS
-from reverie.analysis.doctor.prediction import Horizons
-from reverie.analysis.doctor.report import Report
+from reverie.analysis.diagnose.calibration import Bin
+from reverie.analysis.diagnose.latents import UNUSED_KL
+from reverie.analysis.diagnose.learning import NORMS
+from reverie.analysis.diagnose.prediction import Horizons
+from reverie.analysis.diagnose.report import Report
 
 BLUE, ORANGE, GREEN, PURPLE = COLORS[:4]
 GRAY = "#999999"
@@ -67,9 +67,9 @@ def open_loop(axes: Axes, report: Report) -> None:
         ("repeating the last", [None, *found.repeat[1:]], ORANGE, (0, (4, 2))),
         ("the mean", found.mean, GRAY, (0, (1, 1.5))),
     ]
-    if report.unseen is not None:
-        unseen = report.unseen.predictions[report.observation].model
-        lines.append(("model, unseen run", unseen, GREEN, (0, (6, 1, 1, 1))))
+    if report.holdout is not None:
+        holdout = report.holdout.predictions[report.observation].model
+        lines.append(("model, holdout run", holdout, GREEN, (0, (6, 1, 1, 1))))
     for name, values, color, style in lines:
         numbers = [np.nan if value is None else value for value in values]
         axes.plot(range(len(numbers)), numbers, color=color, linestyle=style, linewidth=1.8, label=name)

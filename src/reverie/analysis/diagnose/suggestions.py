@@ -1,6 +1,6 @@
 """Options to try, each with a value that follows from the run's own: `--world-model.kl.scale 0.03`."""
 
-from reverie.analysis.doctor.report import Report
+from reverie.analysis.diagnose.report import Report
 from reverie.config import flatten, parse_schedule
 
 OPTIMIZERS = {

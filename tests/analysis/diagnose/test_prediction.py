@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from reverie.acting import to_tensors
-from reverie.analysis.doctor import prediction
-from reverie.analysis.doctor.prediction import Horizons, add, horizons, open_loop_errors, same_episode, squared_errors
+from reverie.analysis.diagnose import prediction
+from reverie.analysis.diagnose.prediction import Horizons, add, horizons, open_loop_errors, same_episode, squared_errors
 from reverie.config import preset
 from reverie.dreamer import Dreamer, State
 from reverie.dreamer.world_model import Batch

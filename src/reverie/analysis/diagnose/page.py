@@ -7,11 +7,11 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from reverie.analysis.doctor.learning import Trend
-from reverie.analysis.doctor.prediction import Horizons
-from reverie.analysis.doctor.report import Report
-from reverie.analysis.doctor.rules import Finding, Severity
-from reverie.analysis.doctor.values import Comparison
+from reverie.analysis.diagnose.learning import Trend
+from reverie.analysis.diagnose.prediction import Horizons
+from reverie.analysis.diagnose.report import Report
+from reverie.analysis.diagnose.rules import Finding, Severity
+from reverie.analysis.diagnose.values import Comparison
 
 WIDTH = 80
 SIGNS: dict[Severity, tuple[str, str]] = {
@@ -46,15 +46,15 @@ def _title(report: Report) -> Text:
         f"{report.config.env.name}, {report.agent_steps:,} agent steps ({report.frames:,} frames), "
         f"{report.updates:,} updates.\n",
         (f"Looked at {report.steps_seen:,} steps, drawn from the {report.replay_steps:,} in the replay.", "dim"),
-        (_other(report.unseen), "dim"),
+        (_other(report.holdout), "dim"),
     )
 
 
-def _other(unseen: Report | None) -> str:
-    if unseen is None:
+def _other(holdout: Report | None) -> str:
+    if holdout is None:
         return ""
-    shared = f", without its first {unseen.shared_steps:,}, which are the run's own" if unseen.shared_steps else ""
-    return f"\nUnseen: {unseen.steps_seen:,} steps, drawn from {unseen.replay_steps:,} of {unseen.run}{shared}."
+    shared = f", without its first {holdout.shared_steps:,}, which are the run's own" if holdout.shared_steps else ""
+    return f"\nHoldout: {holdout.steps_seen:,} steps, drawn from {holdout.replay_steps:,} of {holdout.run}{shared}."
 
 
 def _finding(finding: Finding) -> RenderableType:
@@ -110,8 +110,8 @@ def _sections(report: Report) -> Iterator[tuple[str, list[Line]]]:
     yield "Value", _values(report)
     yield "Actor", _actor(report)
     yield "Learning", _learning(report)
-    if report.unseen is not None:
-        yield "Unseen experience", _unseen(report, report.unseen)
+    if report.holdout is not None:
+        yield "Held-out experience", _holdout(report, report.holdout)
 
 
 def _latents(report: Report) -> list[Line]:
@@ -231,19 +231,19 @@ def _learning(report: Report) -> list[Line]:
     return lines
 
 
-def _unseen(report: Report, unseen: Report) -> list[Line]:
+def _holdout(report: Report, holdout: Report) -> list[Line]:
     """What the model makes of another run's replay, beside what it makes of its own; squared errors."""
-    lines: list[Line] = [("KL", f"{unseen.latents.kl:.2f} nats", f"own replay {report.latents.kl:.2f}")]
+    lines: list[Line] = [("KL", f"{holdout.latents.kl:.2f} nats", f"own replay {report.latents.kl:.2f}")]
     for key, found in report.predictions.items():
         last = min(report.config.behavior.horizon, len(found.model) - 1)
         spans = [(f"{key}, 1 to {last} ahead", 1, last)]
         if key != "reward":  # `rewards explained` says that of rewards
             spans.insert(0, (f"{key}, seen", 0, 0))
         for what, first, until in spans:
-            own, other = found.error(first, until), unseen.predictions[key].error(first, until)
+            own, other = found.error(first, until), holdout.predictions[key].error(first, until)
             if own is not None and other is not None:
                 lines.append((what, f"{other:.5f}", f"error; own replay {own:.5f}"))
-    own_share, share = decimal(report.rewards.explained), decimal(unseen.rewards.explained)
+    own_share, share = decimal(report.rewards.explained), decimal(holdout.rewards.explained)
     lines.append(("rewards explained", share, f"of their variance; own replay {own_share}"))
     return lines
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from reverie.analysis.doctor.calibration import (
+from reverie.analysis.diagnose.calibration import (
     Bin,
     correlation,
     explained_variance,

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from reverie.analysis.doctor import RULES, Report, find, remedies
-from reverie.analysis.doctor.calibration import Bin
-from reverie.analysis.doctor.learning import Gradients, Trend
-from reverie.analysis.doctor.prediction import Horizons
-from reverie.analysis.doctor.rules import ENOUGH_UPDATES, SECTIONS
+from reverie.analysis.diagnose import RULES, Report, find, suggestions
+from reverie.analysis.diagnose.calibration import Bin
+from reverie.analysis.diagnose.learning import Gradients, Trend
+from reverie.analysis.diagnose.prediction import Horizons
+from reverie.analysis.diagnose.rules import ENOUGH_UPDATES, SECTIONS
 from reverie.cli.options import parse
 from reverie.cli.train import Train
 from reverie.config import PRESETS, Config, preset, resolve
@@ -57,9 +57,9 @@ def replayed(**changes: float) -> Report:
     return ill("values", replayed=replace(healthy().values.imagined, **changes))
 
 
-def unseen(part: str, **changes: Any) -> Report:
+def holdout(part: str, **changes: Any) -> Report:
     """A healthy report whose model was also looked at in the replay of another run."""
-    return ill("", unseen=ill(part, ill("", run="runs/other"), **changes))
+    return ill("", holdout=ill(part, ill("", run="runs/other"), **changes))
 
 
 def continuous(certain: float) -> Report:
@@ -71,7 +71,7 @@ CASES: dict[str, tuple[Report, Report]] = {
     # name: where it fires, and where it just does not
     "too-early": (ill("", updates=ENOUGH_UPDATES - 1), ill("", updates=ENOUGH_UPDATES)),
     "posterior-collapse": (ill("latents", images(0.003, seen=0.0049), **NO_KL), ill("latents", **NO_KL)),
-    "prior-far": (ill("latents", kl=4.1), ill("latents", kl=4.0)),
+    "kl-high": (ill("latents", kl=4.1), ill("latents", kl=4.0)),
     "kl-rising": (trends(kl=RISING), trends(kl=FALLING)),
     "deterministic-latents": (
         ill("latents", posterior_entropy_share=0.01),
@@ -85,13 +85,13 @@ CASES: dict[str, tuple[Report, Report]] = {
         by_horizon((0.0119, 11), (0.001, 19), seen=0.0021),
         by_horizon((0.0039, 5), (0.001, 25), seen=0.0021),
     ),
-    "short-sighted": (by_horizon((0.001, 6), (0.009, 24)), by_horizon((0.001, 15), (0.009, 15))),
-    "rewards-missed": (rewards(positive=Bin(0.1, 0.76, 30)), rewards(positive=Bin(0.1, 0.76, 9))),
+    "horizon-short": (by_horizon((0.001, 6), (0.009, 24)), by_horizon((0.001, 15), (0.009, 15))),
+    "reward-recall-low": (rewards(positive=Bin(0.1, 0.76, 30)), rewards(positive=Bin(0.1, 0.76, 9))),
     "no-rewards": (ill("rewards", groups={"zero": Bin(0.0, 0.0, 6400)}), rewards()),
     "ends-missed": (ill("discounts", on_terminal=0.6), ill("discounts", on_terminal=0.6, terminals=4)),
     "false-ends": (ill("discounts", predicted_end_rate=0.02), ill("discounts", predicted_end_rate=0.01)),
-    "critic-behind": (imagined(bias=-0.5), imagined(bias=-0.5, bias_error=0.2)),
-    "critic-blind": (imagined(correlation=0.2), imagined(correlation=0.2, spread=1e-4)),
+    "critic-lagging": (imagined(bias=-0.5), imagined(bias=-0.5, bias_error=0.2)),
+    "critic-uncorrelated": (imagined(correlation=0.2), imagined(correlation=0.2, spread=1e-4)),
     "values-too-high": (replayed(bias=0.9), replayed(bias=0.7)),
     "values-too-low": (replayed(bias=-0.9), replayed(bias=-0.7)),
     "actor-uniform": (ill("policy", entropy_share=0.97), ill("policy", entropy_share=0.94)),
@@ -99,11 +99,11 @@ CASES: dict[str, tuple[Report, Report]] = {
         ill("policy", certain=0.99, dependence=0.001, entropy_share=0.01, actions=[[0.01, 0.99, 0.0]]),
         ill("policy", certain=0.99, dependence=0.6),
     ),
-    "actor-certain": (ill("policy", entropy_share=0.04), ill("policy", entropy_share=0.06)),
-    "rewards-by-heart": (unseen("rewards", explained=0.45), unseen("rewards", explained=0.5)),
-    "observations-by-heart": (
-        unseen("", predictions=images(0.001, seen=0.00085).predictions),
-        unseen("", predictions=images(0.001, seen=0.0008).predictions),
+    "actor-entropy-low": (ill("policy", entropy_share=0.04), ill("policy", entropy_share=0.06)),
+    "rewards-overfitting": (holdout("rewards", explained=0.45), holdout("rewards", explained=0.5)),
+    "observations-overfitting": (
+        holdout("", predictions=images(0.001, seen=0.00085).predictions),
+        holdout("", predictions=images(0.001, seen=0.0008).predictions),
     ),
     "actor-saturated": (continuous(0.77), continuous(0.5)),
     "not-finite": (ill("learning", not_finite=1), healthy()),
@@ -119,14 +119,14 @@ ALLOWED = {"kl-rising": {"still-learning"}}
 
 
 REMEDIES: dict[str, Callable[[Report], str]] = {
-    **{f"kl_scale {factor}": lambda r, f=factor: remedies.kl_scale(r, f) for factor in (0.3, 3)},
-    "harder_prior": remedies.harder_prior,
-    "freer_posterior": remedies.freer_posterior,
-    "random_play": remedies.random_play,
-    "observation_scale": lambda r: remedies.observation_scale(r, 3),
-    "wider_decoder": remedies.wider_decoder,
-    **{f"entropy {factor}": lambda r, f=factor: remedies.entropy(r, f) for factor in (0.3, 3, 10)},
-    **{f"rate {name}": lambda r, n=name: remedies.rate(r, n, 0.5) for name in remedies.OPTIMIZERS},
+    **{f"kl_scale {factor}": lambda r, f=factor: suggestions.kl_scale(r, f) for factor in (0.3, 3)},
+    "harder_prior": suggestions.harder_prior,
+    "freer_posterior": suggestions.freer_posterior,
+    "random_play": suggestions.random_play,
+    "observation_scale": lambda r: suggestions.observation_scale(r, 3),
+    "wider_decoder": suggestions.wider_decoder,
+    **{f"entropy {factor}": lambda r, f=factor: suggestions.entropy(r, f) for factor in (0.3, 3, 10)},
+    **{f"rate {name}": lambda r, n=name: suggestions.rate(r, n, 0.5) for name in suggestions.OPTIMIZERS},
 }
 
 
@@ -195,21 +195,21 @@ def test_remedy_in_every_preset_is_taken_by_the_command_line(name: str) -> None:
 
 
 def test_every_remedy_is_tried() -> None:
-    functions = inspect.getmembers(remedies, inspect.isfunction)
-    names = {name for name, one in functions if one.__module__ == remedies.__name__}
+    functions = inspect.getmembers(suggestions, inspect.isfunction)
+    names = {name for name, one in functions if one.__module__ == suggestions.__name__}
     assert {name.split()[0] for name in REMEDIES} | {"times", "option"} == names
 
 
 def test_wider_decoder_without_images_is_the_mlp() -> None:
     vectors = ill("", predictions={"state": healthy().predictions["image"]}, images=())
-    assert remedies.wider_decoder(vectors).startswith("--world-model.decoder.mlp.units")
-    assert remedies.wider_decoder(healthy()).startswith("--world-model.decoder.cnn-depth")
+    assert suggestions.wider_decoder(vectors).startswith("--world-model.decoder.mlp.units")
+    assert suggestions.wider_decoder(healthy()).startswith("--world-model.decoder.cnn-depth")
 
 
 def test_times_schedule_in_frames_is_read_at_the_frames_so_far() -> None:
     """atari-laptop: 1.6e-3 falls to 3e-4 over a million frames; half of them are 125,000 steps of four."""
     report = ill("", config=preset("atari-laptop"), agent_steps=125_000)
-    assert remedies.entropy(report, 10) == "--behavior.actor.entropy 0.0095"
+    assert suggestions.entropy(report, 10) == "--behavior.actor.entropy 0.0095"
 
 
 def test_ratios_follow_from_the_run() -> None:
@@ -245,7 +245,7 @@ def test_the_split_objective_has_weights_of_its_own() -> None:
     split = healthy().config.override(**{"world_model.kl.objective": "split"})
     wanted = {
         "posterior-collapse": "--world-model.kl.prior-scale 0.024 with --world-model.kl.posterior-entropy-scale 0.006,",
-        "prior-far": "--world-model.kl.prior-scale 0.24.",
+        "kl-high": "--world-model.kl.prior-scale 0.24.",
         "deterministic-latents": "--world-model.kl.posterior-entropy-scale 0.06.",
     }
     for name, option in wanted.items():
@@ -255,7 +255,7 @@ def test_the_split_objective_has_weights_of_its_own() -> None:
 
 def test_heavy_rewards_are_not_made_heavier() -> None:
     heavy = healthy().config.override(**{"world_model.loss_scales.reward": 20})
-    finding = find(ill("", CASES["rewards-missed"][0], config=heavy), RULES)[0]
+    finding = find(ill("", CASES["reward-recall-low"][0], config=heavy), RULES)[0]
     assert (
         "weigh 20 already: train longer" in finding.advice and "--world-model.loss-scales.reward" not in finding.advice
     )
@@ -264,31 +264,31 @@ def test_heavy_rewards_are_not_made_heavier() -> None:
 def test_a_world_model_that_learned_first_is_not_told_to() -> None:
     for updates, advised in ((0, True), (9000, False)):
         config = healthy().config.override(**{"training.pretrain_world_model": updates})
-        finding = find(ill("", CASES["rewards-missed"][0], config=config), RULES)[0]
+        finding = find(ill("", CASES["reward-recall-low"][0], config=config), RULES)[0]
         assert ("--training.pretrain-world-model 9000" in finding.advice) == advised
 
 
-def test_a_run_without_rewards_says_nothing_about_what_was_learned_by_heart() -> None:
-    none = unseen("rewards", explained=None, groups={"zero": Bin(0.0, 0.0, 6400)})
+def test_a_run_without_rewards_has_no_finding_of_overfitting() -> None:
+    none = holdout("rewards", explained=None, groups={"zero": Bin(0.0, 0.0, 6400)})
     assert names(none) == set()
-    for count, found in ((49, set()), (50, {"rewards-by-heart"})):
+    for count, found in ((49, set()), (50, {"rewards-overfitting"})):
         groups = {"zero": Bin(0.0, 0.0, 6400), "positive": Bin(0.7, 0.76, count)}
-        assert names(unseen("rewards", explained=0.1, groups=groups)) == found
+        assert names(holdout("rewards", explained=0.1, groups=groups)) == found
         own = ill("rewards", groups=groups)
-        assert names(ill("", own, unseen=ill("rewards", explained=0.1))) == found
+        assert names(ill("", own, holdout=ill("rewards", explained=0.1))) == found
 
 
-def test_what_was_never_known_was_not_learned_by_heart() -> None:
-    for explained, found in ((0.15, set()), (0.25, {"rewards-by-heart"})):
-        assert names(ill("", ill("rewards", explained=explained), unseen=ill("rewards", explained=0.0))) == found
+def test_what_was_never_known_was_not_learned_overfitting() -> None:
+    for explained, found in ((0.15, set()), (0.25, {"rewards-overfitting"})):
+        assert names(ill("", ill("rewards", explained=explained), holdout=ill("rewards", explained=0.0))) == found
 
 
-def test_a_model_that_sees_well_everywhere_has_learned_nothing_by_heart() -> None:
+def test_a_model_that_sees_well_everywhere_has_learned_nothing_overfitting() -> None:
     """Five times its own error, and yet 9% of the mean observation's."""
     own, other = (images(0.0001, seen=seen) for seen in (0.00009, 0.00045))
-    assert names(ill("", own, unseen=other)) == set()
+    assert names(ill("", own, holdout=other)) == set()
     collapsed = ill("latents", images(0.005, seen=0.0046), kl=0.1)
-    assert names(ill("", collapsed, unseen=images(0.005, seen=0.02))) == names(collapsed)
+    assert names(ill("", collapsed, holdout=images(0.005, seen=0.02))) == names(collapsed)
 
 
 def test_beginners_get_notes() -> None:
@@ -321,7 +321,7 @@ def test_a_run_of_vectors_without_discounts_and_metrics() -> None:
 
 def test_values_that_follow_imagination_but_not_what_happened() -> None:
     finding = find(replayed(correlation=0.05), RULES)[0]
-    assert (finding.rule, finding.seen) == ("critic-blind", "Values correlate 0.05 with replayed returns.")
+    assert (finding.rule, finding.seen) == ("critic-uncorrelated", "Values correlate 0.05 with replayed returns.")
     both = ill("values", replayed(correlation=0.05), imagined=imagined(correlation=0.1).values.imagined)
     assert find(both, RULES)[0].seen == "Values correlate 0.10 with imagined returns and 0.05 with replayed returns."
 
@@ -331,6 +331,6 @@ def test_an_infinite_error_proves_nothing() -> None:
 
 
 def test_the_page_of_the_docs_explains_every_rule() -> None:
-    page = (Path(__file__).parents[3] / "docs" / "doctor.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[3] / "docs" / "diagnose.md").read_text(encoding="utf-8")
     for rule in RULES:
         assert f"`{rule.name}`" in page, rule.name

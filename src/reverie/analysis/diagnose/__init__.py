@@ -5,11 +5,11 @@
 `model_rules.py` and `behavior_rules.py` draw conclusions; `page.py`, `picture.py` and `serialize.py` show them.
 """
 
-from reverie.analysis.doctor.behavior_rules import BEHAVIOR_RULES
-from reverie.analysis.doctor.examine import Amount, examine
-from reverie.analysis.doctor.model_rules import MODEL_RULES
-from reverie.analysis.doctor.report import Report
-from reverie.analysis.doctor.rules import Finding, Rule, find
+from reverie.analysis.diagnose.behavior_rules import BEHAVIOR_RULES
+from reverie.analysis.diagnose.examine import Amount, examine
+from reverie.analysis.diagnose.model_rules import MODEL_RULES
+from reverie.analysis.diagnose.report import Report
+from reverie.analysis.diagnose.rules import Finding, Rule, find
 
 RULES: tuple[Rule, ...] = MODEL_RULES + BEHAVIOR_RULES
 """All rules."""

@@ -1,7 +1,7 @@
 """Rules about the world model: latents, predictions, reward and discount heads. Each threshold has its reason."""
 
-from reverie.analysis.doctor.prediction import MARGIN
-from reverie.analysis.doctor.remedies import (
+from reverie.analysis.diagnose.prediction import MARGIN
+from reverie.analysis.diagnose.suggestions import (
     entropy,
     freer_posterior,
     harder_prior,
@@ -12,8 +12,8 @@ from reverie.analysis.doctor.remedies import (
     times,
     wider_decoder,
 )
-from reverie.analysis.doctor.report import Report
-from reverie.analysis.doctor.rules import ENOUGH_UPDATES, Rule
+from reverie.analysis.diagnose.report import Report
+from reverie.analysis.diagnose.rules import ENOUGH_UPDATES, Rule
 
 COLLAPSED_KL = 0.5
 """Nats of KL, all variables together: less than one bit a step is next to nothing about an observation."""
@@ -41,7 +41,7 @@ FALSE_ENDS = 0.01
 """Probability of an end, beyond the actual rate, that is predicted in every step: an imagined rollout of 15 steps then
 loses a seventh of its weight."""
 
-BY_HEART = 0.6
+OVERFITTED = 0.6
 """Share of what the model knows of its own replay that it still knows of another one, below which most of it was
 learned by heart. The other run's policy differs, too, so that some loss is no sign of that."""
 KNOWN = 0.2
@@ -49,7 +49,7 @@ KNOWN = 0.2
 
 COMPARABLE = 50
 """Fewest steps with rewards on both sides of that comparison: two samples of one replay with 13 of them differ as much
-as that in 14 % of cases, with 44 in 2 % (docs/doctor.md)."""
+as that in 14 % of cases, with 44 in 2 % (docs/diagnose.md)."""
 LOST = 0.1
 """Reconstruction error elsewhere, as a share of the mean observation's, below which the model sees well there, too."""
 
@@ -185,29 +185,29 @@ def _no_rewards(r: Report) -> str | None:
     return f"{found} of {r.steps_seen:,} steps have a reward." if found < EVENTS else None
 
 
-def _rewards_by_heart(r: Report) -> str | None:
-    if r.unseen is None or min(_events(r), _events(r.unseen)) < COMPARABLE:
+def _rewards_overfitting(r: Report) -> str | None:
+    if r.holdout is None or min(_events(r), _events(r.holdout)) < COMPARABLE:
         return None
-    own, other = r.rewards.explained, r.unseen.rewards.explained
-    if own is None or other is None or own < KNOWN or other >= BY_HEART * own:
+    own, other = r.rewards.explained, r.holdout.rewards.explained
+    if own is None or other is None or own < KNOWN or other >= OVERFITTED * own:
         return None
-    elsewhere = f"{max(other, 0):.0%} in that of {r.unseen.run}"
+    elsewhere = f"{max(other, 0):.0%} in that of {r.holdout.run}"
     return f"{own:.0%} of the rewards' variance is explained in its own replay, and {elsewhere}."
 
 
-def _observations_by_heart(r: Report) -> str | None:
-    if r.unseen is None or is_collapsed(r):
+def _observations_overfitting(r: Report) -> str | None:
+    if r.holdout is None or is_collapsed(r):
         return None
-    own, other = reconstruction(r), reconstruction(r.unseen)
-    if own is None or other is None or other < LOST or own >= BY_HEART * other:
+    own, other = reconstruction(r), reconstruction(r.holdout)
+    if own is None or other is None or other < LOST or own >= OVERFITTED * other:
         return None
     return (
         f"Reconstructing what it sees, it makes {own:.0%} of the error of the mean observation in its own replay, and "
-        f"{other:.0%} in that of {r.unseen.run}."
+        f"{other:.0%} in that of {r.holdout.run}."
     )
 
 
-def _against_heart(r: Report, other: str) -> str:
+def _against_overfitting(r: Report, other: str) -> str:
     more = times(r, "training.train_every", 2)
     return f"More experience for each update, {more}; or {other}. Part of it may be the other policy of the other run."
 
@@ -240,7 +240,7 @@ MODEL_RULES: tuple[Rule, ...] = (
         early=False,
     ),
     Rule(
-        "prior-far", "latents", "warning", _far,
+        "kl-high", "latents", "warning", _far,
         "The prior is surprised by most of what happens: imagination, which follows the prior, soon leaves the truth.",
         lambda r: f"Train longer; or train the prior harder, {harder_prior(r)}.",
         early=False,
@@ -292,20 +292,20 @@ MODEL_RULES: tuple[Rule, ...] = (
         early=False,
     ),
     Rule(
-        "short-sighted", "prediction", "note", _short,
+        "horizon-short", "prediction", "note", _short,
         "Beyond that the actor learns from imagined states that say less than the last or the mean observation.",
         lambda r: f"Train longer; or let the actor plan less far, {times(r, 'behavior.horizon', 2 / 3)}; or learn from "
         f"longer sequences, {times(r, 'replay.batch_length', 2)}.",
         early=False,
     ),
     Rule(
-        "observations-by-heart", "prediction", "warning", _observations_by_heart,
+        "observations-overfitting", "prediction", "warning", _observations_overfitting,
         "The model knows the scenes of its own replay and is lost in others, into which a better policy would lead.",
-        lambda r: _against_heart(r, f"more exploration, {entropy(r, 3)}"),
+        lambda r: _against_overfitting(r, f"more exploration, {entropy(r, 3)}"),
         early=False,
     ),
     Rule(
-        "rewards-missed", "reward", "warning", _missed_rewards,
+        "reward-recall-low", "reward", "warning", _missed_rewards,
         "The actor learns from predicted rewards only: what the head does not predict, it cannot seek or avoid.",
         lambda r: (
             f"Rewards weigh {r.config.world_model.loss_scales.reward:g} already: train longer"
@@ -318,9 +318,9 @@ MODEL_RULES: tuple[Rule, ...] = (
         early=False,
     ),
     Rule(
-        "rewards-by-heart", "reward", "warning", _rewards_by_heart,
+        "rewards-overfitting", "reward", "warning", _rewards_overfitting,
         "The model remembers where rewards were, and does not see where new ones come; imagination needs the latter.",
-        lambda r: _against_heart(r, f"less weight on rewards, {times(r, 'world_model.loss_scales.reward', 0.5)}"),
+        lambda r: _against_overfitting(r, f"less weight on rewards, {times(r, 'world_model.loss_scales.reward', 0.5)}"),
         early=False,
     ),
     Rule(

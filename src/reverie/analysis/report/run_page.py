@@ -23,7 +23,7 @@ from reverie.analysis.report.tables import (
     shown_variants,
 )
 from reverie.analysis.statistics import WITHOUT, Statistics
-from reverie.analysis.wording import frames_text, listed, plural, score_text
+from reverie.analysis.format import frames_text, listed, plural, score_text
 from reverie.provenance import reverie_version
 
 SUITES = {"atari": "Atari", "dmc": "DeepMind Control Suite"}

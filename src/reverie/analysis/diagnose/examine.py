@@ -8,9 +8,9 @@ import numpy as np
 import torch
 
 from reverie.agents import load
-from reverie.analysis.doctor.learning import measure_learning
-from reverie.analysis.doctor.measure import measure
-from reverie.analysis.doctor.report import Report
+from reverie.analysis.diagnose.learning import measure_learning
+from reverie.analysis.diagnose.measure import measure
+from reverie.analysis.diagnose.report import Report
 from reverie.config import EnvConfig, load_config
 from reverie.dreamer import Dreamer
 from reverie.errors import RunError
@@ -47,7 +47,7 @@ def examine(
     amount: Amount | None = None,
     seed: int | None = None,
     device: str = "auto",
-    unseen: Path | None = None,
+    holdout: Path | None = None,
 ) -> Report:
     """Measure everything about a run. Nothing in its folder is written, and it may still be training.
 
@@ -56,10 +56,10 @@ def examine(
         amount: how much is looked at; None takes the defaults.
         seed: of the draws; None takes the run's.
         device: where the agent runs.
-        unseen: another run of the same environment, whose replay is looked at, too.
+        holdout: another run of the same environment, whose replay is looked at, too.
 
     Raises:
-        RunError: if there is no run, or it has no replay, or `unseen` is not another run of its environment
+        RunError: if there is no run, or it has no replay, or `holdout` is not another run of its environment
             or has seen nothing else.
         CheckpointError: if it has no checkpoint.
         ReplayError: if a replay is too short, or damaged.
@@ -72,14 +72,14 @@ def examine(
     agent = load(checkpoint, device)
     seed = agent.config.training.seed if seed is None else seed
     drawn = _draw(agent, folder, amount, seed)
-    drawn_unseen = None if unseen is None else _draw_unseen(agent, folder, unseen, amount, seed)
+    drawn_holdout = None if holdout is None else _draw_holdout(agent, folder, holdout, amount, seed)
     rows = read_metrics(folder.path) if folder.metrics.is_file() else []
     report = replace(
         _measure(agent, drawn, amount, seed), run=str(run), rows=rows, learning=measure_learning(rows, agent.config)
     )
-    if drawn_unseen is None:
+    if drawn_holdout is None:
         return report
-    return replace(report, unseen=replace(_measure(agent, drawn_unseen, amount, seed), run=str(unseen)))
+    return replace(report, holdout=replace(_measure(agent, drawn_holdout, amount, seed), run=str(holdout)))
 
 
 class _Drawn(NamedTuple):
@@ -102,37 +102,37 @@ def _draw(agent: Dreamer, folder: RunFolder, amount: Amount, seed: int) -> _Draw
         return _draw_from(reader, amount, seed)
 
 
-def _draw_unseen(agent: Dreamer, folder: RunFolder, unseen: Path, amount: Amount, seed: int) -> _Drawn:
+def _draw_holdout(agent: Dreamer, folder: RunFolder, holdout: Path, amount: Amount, seed: int) -> _Drawn:
     """Sequences of another run's replay, without what the run that is examined has seen as well."""
-    found = find_run(unseen)
+    found = find_run(holdout)
     other = RunFolder(found.checkpoint.parent.parent)
     if not _has_replay(other):
-        raise RunError(f"--unseen: {unseen} has no replay; give another run that still has its own.")
+        raise RunError(f"--holdout: {holdout} has no replay; give another run that still has its own.")
     if other.path.samefile(folder.path):
-        raise RunError(f"--unseen: {unseen} is the run itself, which has seen its own replay; give another run.")
+        raise RunError(f"--holdout: {holdout} is the run itself, which has seen its own replay; give another run.")
     if found.config is None:
-        raise RunError(f"--unseen: {unseen} has no config.toml that names its environment; give a whole run folder.")
-    _check_same_environment(unseen, load_config(found.config).env, agent.config.env)
+        raise RunError(f"--holdout: {holdout} has no config.toml that names its environment; give a whole run folder.")
+    _check_same_environment(holdout, load_config(found.config).env, agent.config.env)
     steps = agent.spec.step
     with ReplayReader(folder.replay, steps) as own, ReplayReader(other.replay, steps) as reader:
         shared = reader.leave_out_shared(own)
         if shared and reader.longest < amount.length:
             raise RunError(
-                f"--unseen: all but {reader.num_steps} steps in the replay of {unseen} are in that of the run itself; "
+                f"--holdout: all but {reader.num_steps} steps in the replay of {holdout} are in that of the run itself; "
                 "give a run with another --seed, or one that has gone on for longer."
             )
         return _draw_from(reader, amount, seed)._replace(shared=shared)
 
 
-def _check_same_environment(unseen: Path, theirs: EnvConfig, ours: EnvConfig) -> None:
+def _check_same_environment(holdout: Path, theirs: EnvConfig, ours: EnvConfig) -> None:
     """Raise RunError unless both meet the same scenes under the same rules."""
     if theirs.name != ours.name:
-        raise RunError(f"--unseen: {unseen} is a run of {theirs.name}; give another run of {ours.name}.")
+        raise RunError(f"--holdout: {holdout} is a run of {theirs.name}; give another run of {ours.name}.")
     for field in fields(EnvConfig):
         there, here = getattr(theirs, field.name), getattr(ours, field.name)
         if there != here and field.name not in ("num_envs", "parallel"):
             raise RunError(
-                f"--unseen: {unseen} has env.{field.name} {there}, and the run has {here}; give a run with the same "
+                f"--holdout: {holdout} has env.{field.name} {there}, and the run has {here}; give a run with the same "
                 "settings of the environment."
             )
 

@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 
 from reverie.acting import to_tensors
-from reverie.analysis.doctor.calibration import measure_discounts, measure_rewards
-from reverie.analysis.doctor.latents import measure_latents
-from reverie.analysis.doctor.learning import measure_learning
-from reverie.analysis.doctor.policy import measure_policy
-from reverie.analysis.doctor.prediction import Errors, add, horizons, open_loop_errors
-from reverie.analysis.doctor.report import Report
-from reverie.analysis.doctor.values import Comparison, Values, compare, replay_returns
+from reverie.analysis.diagnose.calibration import measure_discounts, measure_rewards
+from reverie.analysis.diagnose.latents import measure_latents
+from reverie.analysis.diagnose.learning import measure_learning
+from reverie.analysis.diagnose.policy import measure_policy
+from reverie.analysis.diagnose.prediction import Errors, add, horizons, open_loop_errors
+from reverie.analysis.diagnose.report import Report
+from reverie.analysis.diagnose.values import Comparison, Values, compare, replay_returns
 from reverie.dreamer import Dreamer, State
 from reverie.dreamer.world_model import Batch
 from reverie.specs import Array, Step

@@ -4,12 +4,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from reverie.analysis.doctor.calibration import Discounts, Rewards
-from reverie.analysis.doctor.latents import Latents
-from reverie.analysis.doctor.learning import Learning
-from reverie.analysis.doctor.policy import Policy
-from reverie.analysis.doctor.prediction import Horizons
-from reverie.analysis.doctor.values import Values
+from reverie.analysis.diagnose.calibration import Discounts, Rewards
+from reverie.analysis.diagnose.latents import Latents
+from reverie.analysis.diagnose.learning import Learning
+from reverie.analysis.diagnose.policy import Policy
+from reverie.analysis.diagnose.prediction import Horizons
+from reverie.analysis.diagnose.values import Values
 from reverie.config import Config
 from reverie.specs import Array
 
@@ -44,7 +44,7 @@ class Report:
     """Values and returns of single states, for a picture."""
     shared_steps: int = 0
     """Of another run's replay: first steps that the run itself has, too, and that were left out."""
-    unseen: "Report | None" = None
+    holdout: "Report | None" = None
     """The same model on the replay of another run, which it has not learned from; None if none was given."""
 
     @property

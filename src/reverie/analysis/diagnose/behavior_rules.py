@@ -1,10 +1,10 @@
 """Rules about critic, actor and the course of learning. Each threshold has its reason."""
 
-from reverie.analysis.doctor.learning import Gradients
-from reverie.analysis.doctor.remedies import OPTIMIZERS, entropy, rate, times
-from reverie.analysis.doctor.report import Report
-from reverie.analysis.doctor.rules import Rule
-from reverie.analysis.doctor.values import Comparison
+from reverie.analysis.diagnose.learning import Gradients
+from reverie.analysis.diagnose.suggestions import OPTIMIZERS, entropy, rate, times
+from reverie.analysis.diagnose.report import Report
+from reverie.analysis.diagnose.rules import Rule
+from reverie.analysis.diagnose.values import Comparison
 
 LARGE_BIAS = 0.5
 """Bias in standard deviations of the imagined returns: half of what distinguishes states, so that it is not small."""
@@ -148,14 +148,14 @@ def _going(direction: str, r: Report) -> str | None:
 
 BEHAVIOR_RULES: tuple[Rule, ...] = (
     Rule(
-        "critic-behind", "value", "warning", _lags,
+        "critic-lagging", "value", "warning", _lags,
         "The critic does not reach the returns that it is trained on: they change faster than it follows.",
         lambda r: f"More updates per step, {times(r, 'training.train_steps', 2)}, or a faster critic, "
         f"{rate(r, 'critic', 2)}.",
         early=False,
     ),
     Rule(
-        "critic-blind", "value", "note", _blind,
+        "critic-uncorrelated", "value", "note", _blind,
         "The critic hardly tells good states from bad ones, and so the actor's advantages are mostly noise.",
         lambda r: "First correct what the sections on prediction and reward name; then a faster critic, "
         f"{rate(r, 'critic', 2)}, or newer targets, {times(r, 'behavior.critic.target_update_interval', 0.5)}.",
@@ -187,7 +187,7 @@ BEHAVIOR_RULES: tuple[Rule, ...] = (
         lambda r: f"More entropy, {entropy(r, 10)}, in a new run: a policy that is certain hardly has a gradient.",
     ),
     Rule(
-        "actor-certain", "actor", "warning", _decided,
+        "actor-entropy-low", "actor", "warning", _decided,
         "Exploration has ended. Fine at the end of a run whose score is good, and early if it is not.",
         lambda r: f"{entropy(r, 3)}, or some noise, --behavior.actor.exploration-noise 0.05.",
     ),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from reverie.analysis.curves import Curve
-from reverie.analysis.doctor.learning import Trend, measure_learning, trend
+from reverie.analysis.diagnose.learning import Trend, measure_learning, trend
 from reverie.config import Config
 
 

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from reverie.analysis.doctor.report import Report
-from reverie.analysis.doctor.rules import Finding
+from reverie.analysis.diagnose.report import Report
+from reverie.analysis.diagnose.rules import Finding
 
 DIGITS = 6
 """Significant ones; a sample tells less."""
@@ -26,7 +26,7 @@ def to_json(report: Report, findings: Sequence[Finding]) -> dict[str, Any]:
         "value": asdict(report.values),
         "actor": asdict(report.policy),
         "learning": asdict(report.learning),
-        "unseen": None if (unseen := report.unseen) is None else {**_data(unseen), **_model(unseen)},
+        "holdout": None if (holdout := report.holdout) is None else {**_data(holdout), **_model(holdout)},
     }
     plain: dict[str, Any] = _plain(measured)
     return plain

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from reverie.analysis.doctor.calibration import correlation, explained_variance
+from reverie.analysis.diagnose.calibration import correlation, explained_variance
 
 
 @dataclass(frozen=True)

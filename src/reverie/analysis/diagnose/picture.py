@@ -9,9 +9,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from reverie.analysis.curves import SUFFIXES
-from reverie.analysis.doctor import panels
-from reverie.analysis.doctor.report import Report
-from reverie.analysis.doctor.rules import Finding
+from reverie.analysis.diagnose import panels
+from reverie.analysis.diagnose.report import Report
+from reverie.analysis.diagnose.rules import Finding
 from reverie.errors import ReverieError
 from reverie.runs.atomic_io import replacing
 

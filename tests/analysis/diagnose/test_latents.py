@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from reverie.analysis.doctor.latents import class_probabilities, information, measure_latents, one_by_one
+from reverie.analysis.diagnose.latents import class_probabilities, information, measure_latents, one_by_one
 from reverie.dreamer.latents import Categorical, Gaussian
 
 
