@@ -13,11 +13,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 from numpy.typing import NDArray
 
+from reverie.analysis.charts import COLORS, SUFFIXES
 from reverie.analysis.comparison import label_agents
-from reverie.analysis.curves import COLORS, SUFFIXES, Curve, band, curve, smooth
+from reverie.analysis.curves import Curve, band, curve, smooth
+from reverie.analysis.format import frames_text
 from reverie.analysis.labels import COMPUTATION, agent_settings, setting_text
 from reverie.analysis.runs import Run, find_runs
-from reverie.analysis.format import frames_text
 from reverie.config import flatten
 from reverie.errors import ReverieError, RunError
 from reverie.runs.atomic_io import replacing

@@ -44,20 +44,20 @@ def run(argv: list[str]) -> None:
         if getattr(command, name) < 1:
             raise UsageError(f"--{name} is {getattr(command, name)}, but at least 1 is needed.")
 
+    from reverie.analysis.charts import check_suffix
     from reverie.analysis.diagnose import RULES, Amount, examine, find
     from reverie.analysis.diagnose.page import WIDTH, page
-    from reverie.analysis.diagnose.picture import check_ending, draw
-    from reverie.analysis.diagnose.serialize import to_json
+    from reverie.analysis.diagnose.picture import draw
     from reverie.training.threads import act_on_one_thread
 
-    check_ending(command.out)
+    check_suffix(command.out)
     act_on_one_thread()
     amount = Amount(command.batches, command.context, command.horizon)
     report = examine(command.run, amount, command.seed, command.device, command.holdout)
     findings = find(report, RULES)
     draw(report, findings, command.out)
     if command.json:
-        print(json.dumps({**to_json(report, findings), "picture": str(command.out)}))
+        print(json.dumps({**report.to_json(findings), "picture": str(command.out)}))
         return
     out = console()
     out.print(page(report, findings), width=min(out.width, WIDTH))

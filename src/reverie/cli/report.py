@@ -76,8 +76,8 @@ def _scores(report: Any) -> Table:
 
 
 def _aggregates(one: Any) -> Table:
-    from reverie.analysis.report.tables import TITLES
     from reverie.analysis.format import interval_text
+    from reverie.analysis.report.tables import TITLES
 
     kinds = list(next(iter(one.aggregates.values())))
     table = Table("agent", "n", *(TITLES[kind] for kind in kinds))

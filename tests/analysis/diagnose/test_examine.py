@@ -23,7 +23,6 @@ from reverie.analysis.diagnose.measure import measure
 from reverie.analysis.diagnose.page import WIDTH, page
 from reverie.analysis.diagnose.panels import actions, open_loop
 from reverie.analysis.diagnose.picture import PANELS, draw
-from reverie.analysis.diagnose.serialize import to_json
 from reverie.cli import main as cli
 from reverie.config import Config, load_config, preset, to_toml
 from reverie.dreamer import Dreamer, State
@@ -112,7 +111,7 @@ def fingerprint(folder: Path) -> dict[str, str]:
 
 
 def test_the_same_seed_gives_the_same_report(trained: Path) -> None:
-    reports = [to_json(examine(trained, SMALL, seed), []) for seed in (3, 3, 4)]
+    reports = [examine(trained, SMALL, seed).to_json([]) for seed in (3, 3, 4)]
     assert reports[0] == reports[1]
     assert reports[0]["latents"]["kl"] != reports[2]["latents"]["kl"]
 
@@ -132,7 +131,7 @@ def other_seed(trained: Path) -> Path:
 def test_the_replay_of_another_run(trained: Path, other_seed: Path) -> None:
     """What is measured on it is what a direct measurement of the agent on it gives."""
     report = examine(trained, SMALL, holdout=other_seed)
-    own, alone = to_json(report, []), to_json(examine(trained, SMALL), [])
+    own, alone = report.to_json([]), examine(trained, SMALL).to_json([])
     assert alone["holdout"] is None and {**own, "holdout": None} == alone
     assert (own["holdout"]["run"], own["holdout"]["shared_steps"]) == (str(other_seed), 0)
     assert 100 < own["holdout"]["replay_steps"] < own["replay_steps"]
@@ -316,7 +315,7 @@ def test_the_page_compares_with_another_run(tmp_path: Path) -> None:
 def test_the_picture_has_its_panels(trained: Path, tmp_path: Path) -> None:
     report = examine(trained, SMALL)
     texts = drawn(report, tmp_path)
-    for _, title in PANELS:
+    for title in PANELS:
         assert title in texts, title
     for text in ("repeating the last", "the mean", "horizon of the actor", "at random", "clip", "note: too-early"):
         assert any(text in one for one in texts), text
@@ -352,7 +351,7 @@ def test_a_picture_of_a_run_without_metrics(tmp_path: Path) -> None:
 
 def test_json_is_plain() -> None:
     report = ill("values", imagined=healthy().values.imagined, replayed=None)
-    data = to_json(ill("rewards", report, mean=math.inf), find(report, RULES))
+    data = ill("rewards", report, mean=math.inf).to_json(find(report, RULES))
     again = json.loads(json.dumps(data, allow_nan=False))
     assert again == data
     assert again["reward"]["mean"] is None and again["value"]["replayed"] is None

@@ -1,8 +1,8 @@
-"""`reverie doctor`: what a world model is doing, what that means, and what to try.
+"""`reverie diagnose`: what a world model has learnt, what is wrong with it, and what to try.
 
 `examine.py` reads a run; `measure.py` passes its data through the model once, for `latents.py`, `prediction.py`,
 `calibration.py`, `values.py`, `policy.py` and `learning.py` to measure; `report.py` holds the result; the rules in
-`model_rules.py` and `behavior_rules.py` draw conclusions; `page.py`, `picture.py` and `serialize.py` show them.
+`model_rules.py` and `behavior_rules.py` draw conclusions; `page.py` and `picture.py` show them.
 """
 
 from reverie.analysis.diagnose.behavior_rules import BEHAVIOR_RULES
@@ -12,6 +12,5 @@ from reverie.analysis.diagnose.report import Report
 from reverie.analysis.diagnose.rules import Finding, Rule, find
 
 RULES: tuple[Rule, ...] = MODEL_RULES + BEHAVIOR_RULES
-"""All rules."""
 
 __all__ = ["RULES", "Amount", "Finding", "Report", "Rule", "examine", "find"]

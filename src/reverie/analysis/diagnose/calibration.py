@@ -1,4 +1,4 @@
-"""Whether the reward and discount heads mean what they say."""
+"""Calibration of the reward and discount heads."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,70 +8,62 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 BINS = 10
-"""Of the reliability curve of rewards, equally wide."""
+"""Equally wide bins of the reliability curve of rewards."""
 END_EDGES = (0.0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
-"""Of the bins of the predicted probability that an episode ends: ends are rare, so most of it lies near zero."""
-NOTHING = 1e-6
-"""Rewards smaller than this are zero."""
+"""Bin edges of the predicted probability of an end: ends are rare, so most of it lies near zero."""
+ZERO = 1e-6
+"""Size below which a reward counts as zero."""
 
 
 @dataclass(frozen=True)
 class Bin:
-    """Steps whose predictions lie near each other."""
+    """Steps with similar predictions: mean prediction and mean outcome, equal for a calibrated head."""
 
     predicted: float
-    """Their mean."""
     actual: float
-    """Mean of what happened; a calibrated head has both the same."""
     count: int
 
 
 @dataclass(frozen=True)
 class Rewards:
-    """Rewards of all steps that were looked at, in the space of `reward_transform`."""
+    """Rewards of all examined steps, in the space of `reward_transform`."""
 
     mean: float
     predicted_mean: float
-    correlation: float | None
-    """Of prediction and reward; None if one of them never changes."""
-    explained: float | None
-    """1 - mean squared error / variance of the rewards; None if they never change."""
-    groups: dict[str, Bin]
-    """`zero`, `positive`, `negative`: steps by their actual reward; absent where there are none."""
-    bins: list[Bin]
-    """Reliability curve: steps by their prediction."""
+    correlation: float | None  # None if one of them is constant
+    explained: float | None  # 1 - mean squared error / variance; None if rewards are constant
+    groups: dict[str, Bin]  # `zero`, `positive`, `negative`: steps by their actual reward, where there are any
+    bins: list[Bin]  # reliability curve
 
-    def foreseen(self, group: str) -> float | None:
-        """Mean prediction where the reward has this sign, less that where it is zero, as a share of that reward."""
+    def recall(self, group: str) -> float | None:
+        """Return the predicted share of rewards of this sign, beyond what is predicted where the reward is zero."""
         found, zero = self.groups.get(group), self.groups.get("zero")
         return None if found is None else (found.predicted - (zero.predicted if zero else 0.0)) / found.actual
+
+    @property
+    def num_events(self) -> int:
+        """Number of steps with a reward."""
+        return sum(there.count for name, there in self.groups.items() if name != "zero")
 
 
 @dataclass(frozen=True)
 class Discounts:
-    """What the discount head predicts. Its label is soft, gamma * (1 - is_terminal): gamma and not 1 is "goes on"."""
+    """Predictions of the discount head. Its label is gamma * (1 - is_terminal)."""
 
     gamma: float
-    on_going: float | None
-    """Mean predicted discount in steps that are not terminal; gamma if the head is right."""
-    on_terminal: float | None
-    """Mean predicted discount in terminal steps; 0 if it is right. None if there are none."""
-    terminals: int
-    """Steps behind `on_terminal`, ends of episodes that were looked up included."""
-    steps: int
-    """Steps behind the rest, drawn uniformly."""
-    end_rate: float
-    """Share of those that are terminal."""
-    predicted_end_rate: float
-    """Mean of 1 - discount / gamma over them."""
-    bins: list[Bin]
-    """Reliability curve of 1 - discount / gamma, the probability that this step is terminal."""
+    on_going: float | None  # mean prediction in steps that are not terminal; gamma is right
+    on_terminal: float | None  # mean prediction in terminal steps; 0 is right
+    terminals: int  # steps behind on_terminal, ends that were drawn on purpose included
+    steps: int  # steps behind the rest, drawn uniformly
+    end_rate: float  # share of those that are terminal
+    predicted_end_rate: float  # mean of 1 - discount / gamma over them
+    bins: list[Bin]  # reliability curve of 1 - discount / gamma, the probability of an end
 
 
 def reliability(
     predicted: Float[Tensor, "N"], actual: Float[Tensor, "N"], edges: Sequence[float] | None = None
 ) -> list[Bin]:
-    """Mean prediction and mean outcome of the steps in each bin of predictions; empty bins are left out.
+    """Return the bins of predictions that hold any steps.
 
     Args:
         predicted: numbers.
@@ -85,40 +77,35 @@ def reliability(
     else:
         inner = torch.tensor(edges[1:-1])
     number = torch.bucketize(predicted.contiguous(), inner.to(predicted), right=True)
-    bins = []
-    for index in range(len(inner) + 1):
-        there = number == index
-        if there.any():
-            bins.append(Bin(predicted[there].mean().item(), actual[there].mean().item(), int(there.sum())))
-    return bins
+    members = (number == index for index in range(len(inner) + 1))
+    return [_bin(predicted, actual, there) for there in members if there.any()]
+
+
+def _bin(predicted: Tensor, actual: Tensor, there: Tensor) -> Bin:
+    return Bin(predicted[there].mean().item(), actual[there].mean().item(), int(there.sum()))
 
 
 def correlation(x: Float[Tensor, "N"], y: Float[Tensor, "N"]) -> float | None:
-    """Pearson's; None if one of both never changes."""
+    """Return Pearson's correlation; None if one of both is constant."""
     a, b = (value.double() - value.double().mean() for value in (x, y))
     scale = (a.square().mean() * b.square().mean()).sqrt()
     return (a * b).mean().div(scale).item() if scale > 1e-12 else None
 
 
 def explained_variance(predicted: Float[Tensor, "N"], actual: Float[Tensor, "N"]) -> float | None:
-    """1 - Var(actual - predicted) / Var(actual): a constant offset costs nothing. None if `actual` never changes."""
+    """Return 1 - Var(actual - predicted) / Var(actual), which ignores an offset; None if `actual` is constant."""
     variance = actual.double().var(correction=0)
     return (1 - (actual - predicted).double().var(correction=0) / variance).item() if variance > 1e-12 else None
 
 
 def measure_rewards(predicted: Float[Tensor, "N"], actual: Float[Tensor, "N"]) -> Rewards:
-    """All of `Rewards`.
+    """Return all of `Rewards`.
 
     Args:
         predicted: mode of the reward head in posterior states.
         actual: rewards received on arriving there, transformed.
     """
-    signs = {"zero": actual.abs() <= NOTHING, "positive": actual > NOTHING, "negative": actual < -NOTHING}
-    groups = {
-        name: Bin(predicted[there].mean().item(), actual[there].mean().item(), int(there.sum()))
-        for name, there in signs.items()
-        if there.any()
-    }
+    signs = {"zero": actual.abs() <= ZERO, "positive": actual > ZERO, "negative": actual < -ZERO}
     variance = actual.double().var(correction=0).item()
     error = (actual - predicted).double().square().mean().item()
     return Rewards(
@@ -126,7 +113,7 @@ def measure_rewards(predicted: Float[Tensor, "N"], actual: Float[Tensor, "N"]) -
         predicted_mean=predicted.mean().item(),
         correlation=correlation(predicted, actual),
         explained=1 - error / variance if variance > 1e-12 else None,
-        groups=groups,
+        groups={name: _bin(predicted, actual, there) for name, there in signs.items() if there.any()},
         bins=reliability(predicted, actual),
     )
 
@@ -137,14 +124,14 @@ def measure_discounts(
     at_ends: Float[Tensor, "E"],
     gamma: float,
 ) -> Discounts:
-    """All of `Discounts`.
+    """Return all of `Discounts`.
 
         p_end = 1 - discount / gamma,   clamped to [0, 1]
 
     Args:
         predicted: mean of the discount head in posterior states that were drawn uniformly.
         terminal: whether those states ended their episode.
-        at_ends: the same prediction in further terminal states, which were looked up.
+        at_ends: the same prediction in further terminal states.
         gamma: `world_model.discount`, above 0.
     """
     ending = (1 - predicted / gamma).clamp(0, 1)

@@ -1,4 +1,4 @@
-"""A run as it lies on disk: its newest checkpoint, sequences from its replay or another one's, its metrics."""
+"""Examine a run on disk: its newest checkpoint, sequences of its replay or another one's, its metrics."""
 
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -20,21 +20,17 @@ from reverie.runs.run_folder import RunFolder, find_run
 from reverie.specs import Step
 
 ENDINGS = 64
-"""Ends of episodes that are looked up besides the uniform sample, where they are rare."""
+"""Ends of episodes that are drawn on purpose: they are rare in the uniform sample."""
 
 
 @dataclass(frozen=True)
 class Amount:
-    """How much is looked at."""
+    """Size of the sample: `batches` of B sequences, each of `context` steps that are seen and H that are imagined."""
 
     batches: int = 8
-    """Batches of 16 sequences."""
     context: int = 5
-    """Steps that the model sees before it imagines."""
     horizon: int = 45
-    """H: steps that it then imagines. With the context, the length T of all sequences."""
     batch: int = 16
-    """B."""
 
     @property
     def length(self) -> int:
@@ -53,10 +49,10 @@ def examine(
 
     Args:
         run: a run folder (its newest checkpoint), or one of its checkpoints.
-        amount: how much is looked at; None takes the defaults.
+        amount: of data; None takes the defaults.
         seed: of the draws; None takes the run's.
         device: where the agent runs.
-        holdout: another run of the same environment, whose replay is looked at, too.
+        holdout: another run of the same environment, whose replay is examined, too.
 
     Raises:
         RunError: if there is no run, or it has no replay, or `holdout` is not another run of its environment
@@ -68,7 +64,7 @@ def examine(
     checkpoint = find_run(run).checkpoint
     folder = RunFolder(checkpoint.parent.parent)
     if not _has_replay(folder):
-        raise RunError(f"{run} has no replay beside it to look at; give the folder of the run that trained this agent.")
+        raise RunError(f"{run} has no replay to examine; give the folder of the run that trained this agent.")
     agent = load(checkpoint, device)
     seed = agent.config.training.seed if seed is None else seed
     drawn = _draw(agent, folder, amount, seed)
@@ -87,10 +83,8 @@ class _Drawn(NamedTuple):
 
     batches: list[Step]
     endings: Step | None
-    held: int
-    """Steps that they were drawn from."""
-    shared: int
-    """Further steps, left out since the run that is examined has them, too."""
+    held: int  # steps that they were drawn from
+    shared: int  # further steps, left out since the run that is examined has them, too
 
 
 def _has_replay(folder: RunFolder) -> bool:
@@ -118,14 +112,14 @@ def _draw_holdout(agent: Dreamer, folder: RunFolder, holdout: Path, amount: Amou
         shared = reader.leave_out_shared(own)
         if shared and reader.longest < amount.length:
             raise RunError(
-                f"--holdout: all but {reader.num_steps} steps in the replay of {holdout} are in that of the run itself; "
-                "give a run with another --seed, or one that has gone on for longer."
+                f"--holdout: all but {reader.num_steps} steps in the replay of {holdout} are in that of the run "
+                "itself; give a run with another --seed, or a longer one."
             )
         return _draw_from(reader, amount, seed)._replace(shared=shared)
 
 
 def _check_same_environment(holdout: Path, theirs: EnvConfig, ours: EnvConfig) -> None:
-    """Raise RunError unless both meet the same scenes under the same rules."""
+    """Raise RunError unless the settings of both environments agree."""
     if theirs.name != ours.name:
         raise RunError(f"--holdout: {holdout} is a run of {theirs.name}; give another run of {ours.name}.")
     for field in fields(EnvConfig):

@@ -1,4 +1,4 @@
-"""How learning has gone so far, from the rows of `metrics.jsonl`."""
+"""Gradients and trends over training, from the rows of `metrics.jsonl`."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -12,35 +12,30 @@ from reverie.runs.metrics import observation_losses
 
 Rows = Sequence[Mapping[str, float]]
 
+OFTEN = 0.5
+"""Share of rows that is more often than not."""
 LEAST_ROWS = 8
 """Rows that a trend needs: two quarters of two rows each."""
 CERTAIN_CHANGE = 3.0
-"""A change counts as one if it is this many standard errors large. Rows of one run are not independent, so the usual
-two would often see a trend in noise."""
-NORMS = {
-    "model": "model/gradient_norm",
-    "actor": "actor/gradient_norm",
-    "critic": "critic/gradient_norm",
+"""Standard errors of a change that counts. Rows of one run are correlated: the usual two often see a trend in noise."""
+OPTIMIZERS = {
+    "model": "world_model.optimizer",
+    "actor": "behavior.actor.optimizer",
+    "critic": "behavior.critic.optimizer",
 }
-ALSO_FOLLOWED = (
-    "model/reward_loss",
-    "model/discount_loss",
-    "model/kl",
-    "critic/loss",
-    "actor/entropy",
-)
+"""The settings of each optimizer. The metric of its gradient norm is `NAME/gradient_norm`."""
+TRENDS = ("model/reward_loss", "model/discount_loss", "model/kl", "critic/loss", "actor/entropy")
+"""Metrics with a trend, after the losses of observations."""
+RETURNS = ("train/return", "eval/return")
 
 
 @dataclass(frozen=True)
 class Trend:
-    """Where a metric goes in the second half of its rows."""
+    """Direction of a metric in the second half of its rows."""
 
-    latest: float
-    """Mean of the last quarter of its rows."""
-    before: float
-    """Mean of the quarter before that."""
-    direction: str
-    """falling, rising or flat; unknown with fewer than `LEAST_ROWS` rows."""
+    latest: float  # mean of the last quarter of its rows
+    before: float  # mean of the quarter before that
+    direction: str  # falling, rising or flat; unknown with fewer than LEAST_ROWS rows
 
     def texts(self) -> tuple[str, str]:
         """Format `latest` and `before` with the same decimals: four digits, and up to seven to show the change."""
@@ -56,33 +51,30 @@ class Trend:
 
 @dataclass(frozen=True)
 class Gradients:
-    """The gradient norm of one of the three optimizers, before clipping. A row is a mean over its updates."""
+    """Gradient norm of one optimizer before clipping; a row is a mean over its updates."""
 
     median: float
     largest: float
-    clip: float
-    """The optimizer's `clip`; 0 does not clip."""
-    clipped: float
-    """Share of rows whose mean norm exceeds the clip."""
+    clip: float  # the optimizer's `max_grad_norm`; 0 does not clip
+    clipped: float  # share of rows whose norm exceeds it
     trend: Trend
+
+    @property
+    def is_often_clipped(self) -> bool:
+        """Whether most rows are clipped: the clip then sets the step."""
+        return self.clipped > OFTEN
 
 
 @dataclass(frozen=True)
 class Learning:
-    """All of it; empty where nothing was recorded yet."""
+    """The metrics of a run; empty where nothing was recorded yet."""
 
-    rows: int
-    """Rows with losses."""
-    not_finite: int
-    """How many of them have a metric of model or behavior that is not a finite number."""
-    skipped: int
-    """Updates in which something did not learn, because a loss or its gradients were not finite."""
-    gradients: dict[str, Gradients]
-    """By optimizer: model, actor, critic."""
-    trends: dict[str, Trend]
-    """By metric."""
-    returns: dict[str, float]
-    """Mean of the last three values of `train/return` and `eval/return`, raw."""
+    rows: int  # with losses
+    not_finite: int  # of them, with a metric of an update that is not a finite number
+    skipped: int  # updates that were skipped, because a loss or its gradients were not finite
+    gradients: dict[str, Gradients]  # by optimizer
+    trends: dict[str, Trend]  # by metric
+    returns: dict[str, float]  # mean of the last three values of RETURNS
 
 
 def trend(line: Curve) -> Trend:
@@ -94,23 +86,20 @@ def trend(line: Curve) -> Trend:
     (von Neumann).
     """
     values = line.values
-    quarter = len(values) // 4
-    latest = values[len(values) - max(quarter, 1) :]
-    before = values[len(values) - 2 * max(quarter, 1) : len(values) - max(quarter, 1)]
+    quarter = max(len(values) // 4, 1)
+    latest = values[-quarter:]
+    before = values[-2 * quarter : -quarter] if len(values) > quarter else latest
+    means = float(latest.mean()), float(before.mean())
     if len(values) < LEAST_ROWS:
-        first = float(before.mean()) if len(before) else float(latest.mean())
-        return Trend(float(latest.mean()), first, "unknown")
-    change = float(latest.mean() - before.mean())
-    half = values[-2 * quarter :]
-    variance = float(np.square(np.diff(half)).mean()) / 2
-    error = math.sqrt(2 * variance / quarter)
-    certain = abs(change) > CERTAIN_CHANGE * error and abs(change) > 1e-9 * abs(float(before.mean()))
-    direction = ("rising" if change > 0 else "falling") if certain else "flat"
-    return Trend(float(latest.mean()), float(before.mean()), direction)
+        return Trend(*means, "unknown")
+    change = means[0] - means[1]
+    variance = float(np.square(np.diff(values[-2 * quarter :])).mean()) / 2
+    is_certain = abs(change) > max(CERTAIN_CHANGE * math.sqrt(2 * variance / quarter), 1e-9 * abs(means[1]))
+    return Trend(*means, ("rising" if change > 0 else "falling") if is_certain else "flat")
 
 
 def measure_learning(rows: Rows, config: Config) -> Learning:
-    """All of `Learning`.
+    """Return all of `Learning`.
 
     Args:
         rows: from `read_metrics`.
@@ -122,26 +111,25 @@ def measure_learning(rows: Rows, config: Config) -> Learning:
         "actor": config.behavior.actor.optimizer.max_grad_norm,
         "critic": config.behavior.critic.optimizer.max_grad_norm,
     }
-    gradients = {}
-    for name, metric in NORMS.items():
-        line = curve(rows, metric)
-        if len(line):
-            above = float((line.values > clips[name]).mean()) if clips[name] else 0.0
-            gradients[name] = Gradients(
-                float(np.median(line.values)), float(line.values.max()), clips[name], above, trend(line)
-            )
-    names = [*observation_losses(name for row in learnt for name in row if name != "model/loss"), *ALSO_FOLLOWED]
-    lines = {name: curve(rows, name) for name in names}
-    returns = {name: curve(rows, name).values[-3:] for name in ("train/return", "eval/return")}
+    norms = {name: curve(rows, f"{name}/gradient_norm") for name in OPTIMIZERS}
+    losses = observation_losses(name for row in learnt for name in row if name != "model/loss")
+    trends = {name: curve(rows, name) for name in (*losses, *TRENDS)}
+    returns = {name: curve(rows, name).values[-3:] for name in RETURNS}
     return Learning(
         rows=len(learnt),
-        not_finite=sum(any(not math.isfinite(value) for name, value in row.items() if _learnt(name)) for row in learnt),
+        not_finite=sum(any(_is_broken(*item) for item in row.items()) for row in learnt),
         skipped=int(max((row.get("train/nonfinite_updates", 0.0) for row in rows), default=0.0)),
-        gradients=gradients,
-        trends={name: trend(line) for name, line in lines.items() if len(line)},
+        gradients={name: _gradients(line, clips[name]) for name, line in norms.items() if len(line)},
+        trends={name: trend(line) for name, line in trends.items() if len(line)},
         returns={name: float(values.mean()) for name, values in returns.items() if len(values)},
     )
 
 
-def _learnt(name: str) -> bool:
-    return name.startswith(("model/", "actor/", "critic/", "imagination/"))
+def _is_broken(name: str, value: float) -> bool:
+    return name.startswith(("model/", "actor/", "critic/", "imagination/")) and not math.isfinite(value)
+
+
+def _gradients(line: Curve, clip: float) -> Gradients:
+    values = line.values
+    clipped = float((values > clip).mean()) if clip else 0.0
+    return Gradients(float(np.median(values)), float(values.max()), clip, clipped, trend(line))

@@ -1,4 +1,4 @@
-"""All measurements on an agent: sequences pass through the model once, and the parts are put together."""
+"""Measure an agent: sequences pass through the model once, for all parts of the report."""
 
 from typing import NamedTuple
 
@@ -19,7 +19,7 @@ from reverie.specs import Array, Step
 
 
 class Seen(NamedTuple):
-    """What one batch [T, B, …] comes to."""
+    """Outputs of the agent for one batch [T, B, …]."""
 
     posterior: Tensor
     prior: Tensor
@@ -29,10 +29,8 @@ class Seen(NamedTuple):
     discount: Tensor
     is_terminal: Tensor
     value: Tensor
-    imagined: Tensor
-    """Lambda-returns in imagination."""
-    replayed: Tensor
-    """Discounted returns in the replay."""
+    imagined: Tensor  # lambda-returns
+    replayed: Tensor  # discounted returns
 
 
 @torch.no_grad()
@@ -42,7 +40,7 @@ def measure(
     """Measure an agent on sequences of raw steps.
 
     Args:
-        agent: looked at, not changed.
+        agent: not changed.
         batches: [T, B, …] each, drawn uniformly.
         endings: sequences [T, E, …] whose last step ends an episode; only those that are terminal are used.
         context: steps that the model sees before it imagines.
@@ -54,7 +52,7 @@ def measure(
     with agent.autocast():
         for steps in batches:
             data, posterior, prior = _filter(agent, steps, generator)
-            seen.append(_look(agent, data, posterior, prior, generator))
+            seen.append(_outputs(agent, data, posterior, prior, generator))
             for key, new in open_loop_errors(agent, data, posterior, context, means, generator).items():
                 errors[key] = add(errors.get(key), new)
         at_ends = _discounts_at_ends(agent, endings, generator)
@@ -87,7 +85,7 @@ def measure(
 
 
 def _means(agent: Dreamer, batches: list[Step]) -> dict[str, Tensor]:
-    """Mean of each observation that is predicted, and of the rewards, preprocessed; one batch at a time."""
+    """Return the mean of each predicted observation and of the rewards, preprocessed, one batch at a time."""
     keys = [*agent.world_model.decoder.keys.images, *agent.world_model.decoder.keys.vectors, "reward"]
     sums: dict[str, Tensor] = {}
     for steps in batches:
@@ -99,7 +97,7 @@ def _means(agent: Dreamer, batches: list[Step]) -> dict[str, Tensor]:
 
 
 def _raw(agent: Dreamer, keys: list[str]) -> list[str]:
-    """What `preprocess` needs for these keys: the norm of vectors reads all of them together."""
+    """Return the keys that `preprocess` needs for these: the norm of vectors reads all of them together."""
     vectors = [key for key, spec in agent.spec.observations.items() if not spec.is_image]
     return list(dict.fromkeys([*keys, *vectors]))
 
@@ -112,7 +110,7 @@ def _filter(agent: Dreamer, steps: Step, generator: torch.Generator) -> tuple[Ba
     return batch, posterior.map(torch.Tensor.float), rssm.prior(posterior.deter)
 
 
-def _look(agent: Dreamer, data: Batch, posterior: State, prior: Tensor, generator: torch.Generator) -> Seen:
+def _outputs(agent: Dreamer, data: Batch, posterior: State, prior: Tensor, generator: torch.Generator) -> Seen:
     """Return heads, values and returns of a batch."""
     model, actor_critic = agent.world_model, agent.actor_critic
     value = actor_critic.critic(posterior.feat)
@@ -138,7 +136,7 @@ def _look(agent: Dreamer, data: Batch, posterior: State, prior: Tensor, generato
 
 
 def _discounts_at_ends(agent: Dreamer, endings: Step | None, generator: torch.Generator) -> Tensor:
-    """Predicted discounts [E] of the terminal ones among the last steps of these sequences."""
+    """Return the predicted discounts [E] of the last steps of these sequences, where they are terminal."""
     if endings is None or not endings["is_terminal"][-1].any() or not agent.config.world_model.predict_discount:
         return torch.empty(0, device=agent.device)
     chosen = {key: value[:, endings["is_terminal"][-1]] for key, value in endings.items()}
@@ -147,7 +145,7 @@ def _discounts_at_ends(agent: Dreamer, endings: Step | None, generator: torch.Ge
 
 
 def _values(parts: dict[str, Tensor], context: int) -> tuple[Values, tuple[Array, Array]]:
-    """Comparisons, and single states for a picture.
+    """Return comparisons, and single states for a picture.
 
     Returns of the replay are taken where the model has seen `context` steps, and half the sequence is still to come.
     """

@@ -1,4 +1,4 @@
-"""How wrong the model is about what comes next, by horizon, and how wrong two naive predictions are."""
+"""Open-loop errors by horizon: the model and two naive predictions."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,12 +12,10 @@ from reverie.dreamer import Dreamer, State
 from reverie.dreamer.world_model import Batch
 
 SAMPLES = 4
-"""Imagined futures whose predictions are averaged. One alone would be charged for its own chance: where the future is
-uncertain, a single draw of a perfect model has twice the error of the mean."""
+"""Imagined futures whose mean is compared. Where the future is uncertain, a single draw of a perfect model has twice
+the error of the mean."""
 MARGIN = 0.95
-"""A prediction is better than another one from this share of its error down; 5% is within the noise of a sample."""
-TINY = 1e-12
-"""Errors below this count as none."""
+"""Share of another prediction's error below which a prediction is better; 5 % is within the noise of a sample."""
 
 
 class Errors(NamedTuple):
@@ -27,12 +25,9 @@ class Errors(NamedTuple):
     """
 
     model: Float[Tensor, "H1"]
-    repeat: Float[Tensor, "H1"]
-    """Of the last value that the model saw."""
-    mean: Float[Tensor, "H1"]
-    """Of the mean over the data."""
-    reached: Float[Tensor, "H1"]
-    """Sequences that are still in the same episode there."""
+    repeat: Float[Tensor, "H1"]  # of the last value that the model saw
+    mean: Float[Tensor, "H1"]  # of the mean over the data
+    reached: Float[Tensor, "H1"]  # number of sequences that are still in the same episode
 
 
 @dataclass(frozen=True)
@@ -44,24 +39,24 @@ class Horizons:
     mean: list[float | None]
 
     def share_of(self, naive: str, first: int, last: int) -> float | None:
-        """The model's error over horizons `first` to `last`, as a share of that of `repeat` or `mean`.
+        """Return the model's error over horizons `first` to `last`, as a share of that of `repeat` or `mean`.
 
-        None if there are none, or the naive prediction is perfect.
+        None if no sequence reaches them, or the naive prediction is perfect.
         """
         pairs = zip(self.model[first : last + 1], getattr(self, naive)[first : last + 1], strict=True)
         known = [(a, b) for a, b in pairs if a is not None and b is not None]
         total = sum(b for _, b in known)
-        return sum(a for a, _ in known) / total if known and total > TINY * len(known) else None
+        return sum(a for a, _ in known) / total if known and total > 1e-12 * len(known) else None
 
     def error(self, first: int, last: int) -> float | None:
-        """Mean of the model's error over horizons `first` to `last`; None if no sequence reaches them."""
+        """Return the mean of the model's error over horizons `first` to `last`; None if no sequence reaches them."""
         known = [value for value in self.model[first : last + 1] if value is not None]
         return sum(known) / len(known) if known else None
 
     def useful(self) -> tuple[int, int] | None:
-        """First and last of the longest row of horizons at which the model is better than both naive predictions.
+        """Return first and last of the longest row of horizons at which the model beats both naive predictions.
 
-        Better by `MARGIN`. Entry 0, which the model has seen, does not count. None if there is no such horizon.
+        Horizon 0, which the model has seen, does not count. None if there is no such horizon.
         """
         best: tuple[int, int] | None = None
         first = None
@@ -82,7 +77,7 @@ def squared_errors(
     mean: Float[Tensor, "*X"],
     valid: Bool[Tensor, "H1 B"],
 ) -> Errors:
-    """Compare predictions with what happened, and with naive ones.
+    """Return the errors of predictions and of naive ones.
 
         e_h = sum over valid b of mean_x (predicted[h, b, x] - actual[h, b, x])^2
 
@@ -102,19 +97,19 @@ def squared_errors(
 
 
 def add(left: Errors | None, right: Errors) -> Errors:
-    """The sums over both batches."""
+    """Return the sums over both batches."""
     return right if left is None else Errors(*(a + b for a, b in zip(left, right, strict=True)))
 
 
 def horizons(errors: Errors) -> Horizons:
-    """Sums to means."""
+    """Return means of sums."""
     reached = errors.reached.tolist()
     means = ([e / n if n else None for e, n in zip(row.tolist(), reached, strict=True)] for row in errors[:3])
     return Horizons(*means)
 
 
 def same_episode(is_first: Bool[Tensor, "T B"], context: int) -> Bool[Tensor, "H1 B"]:
-    """Whether no new episode has begun since step `context` - 1; entry 0 is that step."""
+    """Return whether no new episode has begun since step `context` - 1; entry 0 is that step."""
     begun = is_first[context:].cumsum(0) > 0
     return ~torch.cat([torch.zeros_like(is_first[:1]), begun])
 
@@ -130,7 +125,7 @@ def open_loop_errors(
     """Imagine from the last step of the context along the true actions, and compare.
 
     Args:
-        agent: its world model imagines.
+        agent: whose world model imagines.
         data: preprocessed steps [T, B, …], T = context + H.
         posterior: states of the same steps [T, B, …]; only that of step `context` - 1 is read.
         context: steps that the model saw.

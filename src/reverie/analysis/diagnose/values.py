@@ -1,4 +1,4 @@
-"""Whether the critic's values are what imagination and experience return."""
+"""The critic's values compared with the returns of imagination and of experience."""
 
 from dataclasses import dataclass
 
@@ -11,21 +11,15 @@ from reverie.analysis.diagnose.calibration import correlation, explained_varianc
 
 @dataclass(frozen=True)
 class Comparison:
-    """The critic's values against one kind of return, over many states."""
+    """The critic's values compared with one kind of return, over many states."""
 
-    value: float
-    """Mean of the critic."""
-    returns: float
-    """Mean of what it is compared with."""
-    bias: float
-    """value - returns: above 0 the critic promises too much."""
-    bias_error: float
-    """Standard error of `bias` over sequences, whose states resemble each other; infinite for a single sequence."""
-    spread: float
-    """Standard deviation of the returns: what a bias is large or small against."""
+    value: float  # mean
+    returns: float  # mean
+    bias: float  # value - returns
+    bias_error: float  # standard error over sequences, whose states are correlated; infinite for a single sequence
+    spread: float  # standard deviation of the returns
     correlation: float | None
-    explained: float | None
-    """1 - Var(returns - value) / Var(returns); an offset costs nothing here."""
+    explained: float | None  # 1 - Var(returns - value) / Var(returns), which ignores an offset
     states: int
 
 
@@ -33,11 +27,8 @@ class Comparison:
 class Values:
     """Both comparisons, in the space of `reward_transform`."""
 
-    imagined: Comparison
-    """With the lambda-return of the present policy in imagination, which the critic is trained on."""
-    replayed: Comparison | None
-    """With the discounted return of the policies that filled the replay, older and more random than the present one.
-    None if no state has enough steps after it."""
+    imagined: Comparison  # with the lambda-return of the present policy, on which the critic is trained
+    replayed: Comparison | None  # with the returns of older policies; None if no state has enough steps after it
 
 
 def replay_returns(
@@ -46,7 +37,7 @@ def replay_returns(
     discount: Float[Tensor, "T B"],
     is_last: Bool[Tensor, "T B"],
 ) -> Float[Tensor, "T B"]:
-    """Discounted return of what happened, from each step to the end of its episode or of the window.
+    """Return the discounted return of the replay, from each step to the end of its episode or of the window.
 
         G_t = r_t + g_t * G_{t+1},   G_t = r_t where g_t = 0,   G_t = v_t at the window's end and at a truncation
 
@@ -56,7 +47,7 @@ def replay_returns(
         reward: r_t, transformed and normalised as in training.
         value: v_t, the critic's, for where the rest is unknown.
         discount: g_t = gamma * (1 - is_terminal).
-        is_last: the episode is over; with a discount above 0 it was cut off, and would have gone on.
+        is_last: the episode is over; with a discount above 0 it was truncated.
     """
     cut = is_last & (discount > 0)
     last = torch.where(discount[-1] > 0, value[-1], reward[-1])
@@ -68,16 +59,15 @@ def replay_returns(
 
 
 def compare(value: Float[Tensor, "T B"], returns: Float[Tensor, "T B"]) -> Comparison:
-    """All of `Comparison`; sequences are the columns."""
+    """Return all of `Comparison`; sequences are the columns."""
     bias = (value - returns).double()
     columns = bias.mean(0)
-    error = columns.std().item() / len(columns) ** 0.5 if len(columns) > 1 else float("inf")
     flat = value.flatten(), returns.flatten()
     return Comparison(
         value=value.mean().item(),
         returns=returns.mean().item(),
         bias=bias.mean().item(),
-        bias_error=error,
+        bias_error=columns.std().item() / len(columns) ** 0.5 if len(columns) > 1 else float("inf"),
         spread=returns.std().item() if returns.numel() > 1 else 0.0,
         correlation=correlation(*flat),
         explained=explained_variance(*flat),

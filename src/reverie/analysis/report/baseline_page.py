@@ -6,14 +6,14 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from reverie.analysis.format import score_text
 from reverie.analysis.published import AGGREGATES, BASELINES, VARIANTS, atari_curves, atari_scores, paper_table
 from reverie.analysis.report import figures
-from reverie.analysis.report.run_page import slug
 from reverie.analysis.report.markup import Column, Span, Table, escape, figure, page, section
 from reverie.analysis.report.references import HUMANS
+from reverie.analysis.report.run_page import slug
 from reverie.analysis.report.svg import inline_svg
 from reverie.analysis.scores import Aggregates, aggregate, published_scores, scores_from_curves
-from reverie.analysis.format import score_text
 
 NAMES: Mapping[str, str] = {
     "schedules": "DreamerV2 with schedules",

@@ -11,8 +11,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
+from reverie.analysis.charts import COLORS
 from reverie.analysis.comparison import Comparison, Entry, Environment
-from reverie.analysis.curves import COLORS, Curve, band, smooth
+from reverie.analysis.curves import Curve, band, smooth
 from reverie.analysis.published import PublishedCurve, Variant, curve, game_scores
 from reverie.analysis.report.references import variants_of
 from reverie.analysis.statistics import Estimate, Statistics

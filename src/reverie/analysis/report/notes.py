@@ -4,10 +4,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from reverie.analysis.comparison import Comparison, Entry, Environment, Matrix
+from reverie.analysis.format import frames_text, listed, plural, short_path
 from reverie.analysis.published import STICKY_ACTIONS, game_scores, task
 from reverie.analysis.runs import Run
 from reverie.analysis.statistics import WITHOUT, Statistics
-from reverie.analysis.format import frames_text, listed, plural, short_path
 
 FEW = 5
 """With fewer seeds, intervals are wide and do not cover what they promise."""

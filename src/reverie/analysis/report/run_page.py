@@ -6,6 +6,7 @@ from datetime import datetime
 from matplotlib.figure import Figure
 
 from reverie.analysis.comparison import Comparison, Environment
+from reverie.analysis.format import frames_text, listed, plural, score_text
 from reverie.analysis.published import curve
 from reverie.analysis.report import figures
 from reverie.analysis.report.markup import escape, figure, page, section
@@ -23,7 +24,6 @@ from reverie.analysis.report.tables import (
     shown_variants,
 )
 from reverie.analysis.statistics import WITHOUT, Statistics
-from reverie.analysis.format import frames_text, listed, plural, score_text
 from reverie.provenance import reverie_version
 
 SUITES = {"atari": "Atari", "dmc": "DeepMind Control Suite"}

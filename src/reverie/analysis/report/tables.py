@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from reverie.analysis.comparison import Comparison, Entry, Environment, Matrix
+from reverie.analysis.format import frames_text, interval_text, plural, score_text, spread_text
 from reverie.analysis.published import BASELINES, VARIANTS, Variant, game_scores, task
 from reverie.analysis.report.markup import Cell, Column, Span, Table, breakable, escape
 from reverie.analysis.report.notes import FEW
@@ -13,7 +14,6 @@ from reverie.analysis.report.references import HUMANS, known_scores, published_a
 from reverie.analysis.runs import Run, Score
 from reverie.analysis.scores import aggregate, normalised_scores, published_scores
 from reverie.analysis.statistics import Estimate, Statistics
-from reverie.analysis.format import frames_text, interval_text, plural, score_text, spread_text
 
 TITLES = {
     "gamer_iqm": "Interquartile mean, gamer-normalised",
