@@ -77,10 +77,10 @@ def _scores(report: Any) -> Table:
 
 def _aggregates(one: Any) -> Table:
     from reverie.analysis.format import interval_text
-    from reverie.analysis.report.tables import TITLES
+    from reverie.analysis.statistics import title_of
 
-    kinds = list(next(iter(one.aggregates.values())))
-    table = Table("agent", "n", *(TITLES[kind] for kind in kinds))
+    kinds = one.kinds
+    table = Table("agent", "n", *map(title_of, kinds))
     for agent, estimates in one.aggregates.items():
         cells = [Text(interval_text(*estimates[kind])) for kind in kinds]
         table.add_row(Text(agent), str(len(one.matrix.scores[agent])), *cells)

@@ -1,4 +1,4 @@
-"""A report's numbers as CSV and JSON."""
+"""A report's numbers as rows for CSV and JSON."""
 
 import csv
 import math
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from reverie.analysis.comparison import Comparison, Entry
+from reverie.analysis.format import plain
 from reverie.analysis.published import VARIANTS, curve
 from reverie.analysis.report.figures import entry_curves
 from reverie.analysis.report.notes import Note
@@ -15,29 +16,21 @@ from reverie.analysis.scores import normalised_scores
 from reverie.analysis.statistics import Statistics
 from reverie.runs.atomic_io import replacing
 
+Rows = list[dict[str, Any]]
 
-def write_csv(path: Path, rows: Iterable[dict[str, Any]]) -> Path:
+
+def write_csv(path: Path, rows: Rows) -> Path:
     """Write rows under the keys of all of them; nan and None become empty cells."""
-    rows = list(rows)
     names = list(dict.fromkeys(name for row in rows for name in row))
     with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, names, lineterminator="\n")
         writer.writeheader()
-        writer.writerows({name: value for name, value in plain(row).items()} for row in rows)
+        writer.writerows(plain(rows))
     return path
 
 
-def plain(value: Any) -> Any:
-    """For JSON: numbers that are not finite become None, in whatever holds them."""
-    if isinstance(value, dict):
-        return {name: plain(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def run_rows(comparison: Comparison) -> list[dict[str, Any]]:
-    """A row a run."""
+def run_rows(comparison: Comparison) -> Rows:
+    """Return a row for each run."""
     return [
         {
             "environment": run.environment,
@@ -59,8 +52,8 @@ def run_rows(comparison: Comparison) -> list[dict[str, Any]]:
     ]
 
 
-def score_rows(comparison: Comparison) -> list[dict[str, Any]]:
-    """A row for each agent in each environment, with what is published beside it."""
+def score_rows(comparison: Comparison) -> Rows:
+    """Return a row for each agent in each environment, with the published scores of that environment."""
     return [
         {
             "environment": place.name,
@@ -81,38 +74,41 @@ def score_rows(comparison: Comparison) -> list[dict[str, Any]]:
     ]
 
 
-def curve_rows(comparison: Comparison) -> list[dict[str, Any]]:
-    """A row for each point that is drawn, and for DreamerV2's published ones as far as the runs go."""
-    rows: list[dict[str, Any]] = []
+def curve_rows(comparison: Comparison) -> Rows:
+    """Return a row for each point that is drawn, and for DreamerV2's published ones as far as the runs go."""
+    rows: Rows = []
     for place in comparison.environments:
-        end = max(run.frames for entry in place.entries for run in entry.runs)
         for entry in place.entries:
             rows += _entry_rows(entry)
+        end = max(run.frames for entry in place.entries for run in entry.runs)
         for variant in VARIANTS:
             line = curve(place.name, variant)
-            if line is None:
-                continue
-            inside = line.frames <= end
-            points = zip(
-                line.frames[inside].tolist(), line.mean[inside].tolist(), line.std[inside].tolist(), strict=True
-            )
-            rows += [
-                {
-                    "environment": place.name,
-                    "agent": f"DreamerV2 ({variant}), published",
-                    "seed": "",
-                    "of": "mean over seeds",
-                    "frames": frames,
-                    "return": mean,
-                    "std": std,
-                }
-                for frames, mean, std in points
-            ]
+            if line is not None:
+                common = {"environment": place.name, "agent": f"DreamerV2 ({variant}), published", "seed": ""}
+                common["of"] = "mean over seeds"
+                points = zip(line.frames.tolist(), line.mean.tolist(), line.std.tolist(), strict=True)
+                rows += [{**common, "frames": x, "return": y, "std": std} for x, y, std in points if x <= end]
     return rows
 
 
-def as_json(comparison: Comparison, found: Sequence[Statistics], known: Sequence[Note]) -> dict[str, Any]:
-    """Everything that the page says in numbers."""
+def aggregate_rows(found: Sequence[Statistics]) -> Rows:
+    """Return a row for each aggregate of each agent, and for each probability of improvement."""
+    rows: Rows = []
+    for one in found:
+
+        def row(agent: str, one: Statistics = one, **values: Any) -> dict[str, Any]:
+            common = {"suite": one.matrix.suite, "environments": len(one.matrix.environments)}
+            return {**common, "agent": agent, "n": len(one.matrix.scores[agent]), **values}
+
+        for agent, estimates in one.aggregates.items():
+            rows += [row(agent, aggregate=kind, **estimate._asdict()) for kind, estimate in estimates.items()]
+        for (agent, other), estimate in one.improvement.items():
+            rows.append(row(agent, aggregate="probability_of_improvement", over=other, **estimate._asdict()))
+    return rows
+
+
+def as_json(comparison: Comparison, found: Sequence[Statistics], known: Iterable[Note]) -> dict[str, Any]:
+    """Return every number of the page."""
     return {
         "agents": list(comparison.agents),
         "notes": [note._asdict() for note in known],
@@ -120,31 +116,6 @@ def as_json(comparison: Comparison, found: Sequence[Statistics], known: Sequence
         "runs": run_rows(comparison),
         "aggregates": {one.matrix.suite: _statistics(one) for one in found},
     }
-
-
-def aggregate_rows(found: Sequence[Statistics]) -> list[dict[str, Any]]:
-    """A row for each aggregate of each agent, and for each probability of improvement."""
-    rows: list[dict[str, Any]] = []
-    for one in found:
-        common = {"suite": one.matrix.suite, "environments": len(one.matrix.environments)}
-        for agent, estimates in one.aggregates.items():
-            n = len(one.matrix.scores[agent])
-            rows += [
-                {**common, "agent": agent, "n": n, "aggregate": kind, **estimate._asdict()}
-                for kind, estimate in estimates.items()
-            ]
-        rows += [
-            {
-                **common,
-                "agent": first,
-                "n": len(one.matrix.scores[first]),
-                "aggregate": "probability_of_improvement",
-                "over": second,
-                **estimate._asdict(),
-            }
-            for (first, second), estimate in one.improvement.items()
-        ]
-    return rows
 
 
 def _statistics(one: Statistics) -> dict[str, Any]:
@@ -165,7 +136,7 @@ def _statistics(one: Statistics) -> dict[str, Any]:
 
 
 def _normalised(environment: str, score: float) -> dict[str, float]:
-    """By columns of their own: `gamer` alone is what a human scored. Empty without a score."""
+    """Return columns such as `gamer_normalised`: `gamer` alone is a human's score. Empty without a score."""
     found = {} if math.isnan(score) else normalised_scores(environment, score)
     return {f"{kind}_normalised": value for kind, value in found.items()}
 
@@ -179,7 +150,7 @@ def _dreamerv2(environment: str, frames: float) -> dict[str, float]:
     return found
 
 
-def _entry_rows(entry: Entry) -> list[dict[str, Any]]:
+def _entry_rows(entry: Entry) -> Rows:
     source, lines = entry_curves(entry)
     return [
         {
@@ -187,9 +158,9 @@ def _entry_rows(entry: Entry) -> list[dict[str, Any]]:
             "agent": entry.agent,
             "seed": run.seed,
             "of": source,
-            "frames": frames,
-            "return": value,
+            "frames": x,
+            "return": y,
         }
         for run, line in zip(entry.runs, lines, strict=True)
-        for frames, value in zip(line.frames.tolist(), line.values.tolist(), strict=True)
+        for x, y in zip(line.frames.tolist(), line.values.tolist(), strict=True)
     ]
