@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-SMOOTHING = 0.1
-"""Share of the curve that a smoothed point averages."""
+SMOOTHING = 0.1  # share of the curve that a smoothed point averages
 
 
 @dataclass(frozen=True)

@@ -17,14 +17,12 @@ Floats = NDArray[np.float64]
 Suite = Literal["atari", "dmc"]
 Variant = Literal["schedules", "release"]
 
-VARIANTS: tuple[Variant, ...] = ("schedules", "release")
-"""DreamerV2 with the paper's schedules, and as released."""
+VARIANTS: tuple[Variant, ...] = ("schedules", "release")  # DreamerV2 with the paper's schedules, and as released
 BASELINES = {"dqn": "DQN", "c51": "C51", "rainbow": "Rainbow", "iqn": "IQN"}
 """Published agents (sticky actions, 200M frames) and their headings."""
 AGGREGATES = ("gamer_median", "gamer_mean", "record_mean", "clipped_record_mean")
 """Summaries over games that the paper's Table 1 has."""
-STICKY_ACTIONS = 0.25
-"""Every published Atari number was measured with this probability of a repeated action."""
+STICKY_ACTIONS = 0.25  # every published Atari number was measured with this probability of a repeated action
 
 
 @dataclass(frozen=True)

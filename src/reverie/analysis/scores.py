@@ -17,10 +17,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from reverie.analysis.published import BASELINES, GameScores, Variant, atari_curves, atari_scores, game_scores, task
 
-DMC_MAXIMUM = 1000.0
-"""Largest return of a task of the control suite: 1000 steps of reward at most 1."""
-FINAL_FRAMES = 190_000_000
-"""A published final score is the mean of a run's scores from this many frames on."""
+DMC_MAXIMUM = 1000.0  # largest return of a task of the control suite: 1000 steps of reward at most 1
+FINAL_FRAMES = 190_000_000  # A published final score is the mean of a run's scores from this many frames on
 
 
 @dataclass(frozen=True)

@@ -21,12 +21,9 @@ from reverie.analysis.scores import DMC_MAXIMUM, gamer_normalised, record_normal
 
 Floats = NDArray[np.float64]
 
-REPETITIONS = 2000
-"""Bootstrap draws."""
-SIZE = 0.95
-"""Confidence of the intervals."""
-SEED = 0
-"""Seed of the draws, so that the same runs give the same report."""
+REPETITIONS = 2000  # bootstrap draws
+SIZE = 0.95  # confidence of the intervals
+SEED = 0  # seed of the draws, so that the same runs give the same report
 INSTALL = "pip install 'reverie[report]'"
 WITHOUT = f"There are no bootstrap intervals, since rliable is not installed; type {INSTALL} and make the report again."
 
@@ -71,14 +68,11 @@ class Statistics:
     """Aggregates of one suite."""
 
     matrix: Matrix
-    aggregates: Mapping[str, Mapping[str, Estimate]]
-    """By agent, then by kind."""
+    aggregates: Mapping[str, Mapping[str, Estimate]]  # by agent, then by kind
     improvement: Mapping[tuple[str, str], Estimate]
     """P(first > second), mean over environments, for each ordered pair of agents."""
-    profiles: Mapping[str, Profile]
-    """By agent, of gamer-normalised scores, or of returns divided by 1000."""
-    intervals: bool
-    """Whether rliable was installed."""
+    profiles: Mapping[str, Profile]  # by agent, of gamer-normalised scores, or of returns divided by 1000
+    intervals: bool  # whether rliable was installed
 
     @property
     def kinds(self) -> list[str]:

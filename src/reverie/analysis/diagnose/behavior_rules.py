@@ -9,30 +9,19 @@ from reverie.analysis.diagnose.values import Comparison
 
 LARGE_BIAS = 0.5
 """Bias in standard deviations of the imagined returns: half of what distinguishes states, so that it is not small."""
-LARGE_REPLAY_BIAS = 1.0
-"""The same for the replay, whose old policies may well earn less than the present one."""
-CERTAIN_BIAS = 3.0
-"""Standard errors that a bias must exceed."""
-LEAST_SPREAD = 1e-3
-"""Standard deviation of returns below which states do not differ."""
+LARGE_REPLAY_BIAS = 1.0  # the same for the replay, whose old policies may well earn less than the present one
+CERTAIN_BIAS = 3.0  # standard errors that a bias must exceed
+LEAST_SPREAD = 1e-3  # standard deviation of returns below which states do not differ
 CORRELATED = 0.3
 """Correlation of values with single imagined returns, below which they explain less than a tenth of their variance."""
-CORRELATED_REPLAY = 0.1
-"""The same for the returns of the replay, where other policies chose and much is chance."""
-UNIFORM = 0.95
-"""Share of the largest entropy above which actions are as good as random."""
-DECIDED = 0.05
-"""Share below which next to nothing is left to chance, and exploration has ended."""
-ALWAYS = 0.9
-"""Share of states that is nearly all."""
-SATURATED = 0.5
-"""Share of the values of continuous actions at the ends of their range, above which they are the rule."""
-INDEPENDENT = 0.01
-"""Nats by which the action depends on the state; with less, a policy ignores it."""
-VANISHED = 1e-6
-"""Median norm of a gradient that moves nothing, compared with Adam's eps of 1e-5."""
-SPIKE = 100.0
-"""Times the median, above which a row is a spike."""
+CORRELATED_REPLAY = 0.1  # the same for the returns of the replay, where other policies chose and much is chance
+UNIFORM = 0.95  # share of the largest entropy above which actions are as good as random
+DECIDED = 0.05  # share below which next to nothing is left to chance, and exploration has ended
+ALWAYS = 0.9  # share of states that is nearly all
+SATURATED = 0.5  # share of the values of continuous actions at the ends of their range, above which they are the rule
+INDEPENDENT = 0.01  # nats by which the action depends on the state; with less, a policy ignores it
+VANISHED = 1e-6  # median norm of a gradient that moves nothing, compared with Adam's eps of 1e-5
+SPIKE = 100.0  # times the median, above which a row is a spike
 
 
 def _bias(c: Comparison | None, limit: float) -> float:

@@ -7,12 +7,10 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-BINS = 10
-"""Equally wide bins of the reliability curve of rewards."""
+BINS = 10  # equally wide bins of the reliability curve of rewards
 END_EDGES = (0.0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
 """Bin edges of the predicted probability of an end: ends are rare, so most of it lies near zero."""
-ZERO = 1e-6
-"""Size below which a reward counts as zero."""
+ZERO = 1e-6  # size below which a reward counts as zero
 
 
 @dataclass(frozen=True)

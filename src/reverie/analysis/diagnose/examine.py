@@ -19,8 +19,7 @@ from reverie.runs.metrics import read_metrics
 from reverie.runs.run_folder import RunFolder, find_run
 from reverie.specs import Step
 
-ENDINGS = 64
-"""Ends of episodes that are drawn on purpose: they are rare in the uniform sample."""
+ENDINGS = 64  # ends of episodes that are drawn on purpose: they are rare in the uniform sample
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,8 @@ from torch import Tensor
 from reverie.dreamer.latents import Categorical
 from reverie.dreamer.latents import Latents as LatentKind
 
-UNUSED_KL = 0.01
-"""Nats of KL below which a variable adds nothing to the prior: a hundredth of 1.4 bits."""
-UNUSED_CLASS = 0.1
-"""Share of 1/K, the mean probability of equally used classes, below which a class is unused."""
+UNUSED_KL = 0.01  # nats of KL below which a variable adds nothing to the prior: a hundredth of 1.4 bits
+UNUSED_CLASS = 0.1  # share of 1/K, the mean probability of equally used classes, below which a class is unused
 NORMAL_ENTROPY = 0.5 * math.log(2 * math.pi * math.e)
 
 

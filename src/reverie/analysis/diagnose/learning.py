@@ -12,10 +12,8 @@ from reverie.runs.metrics import observation_losses
 
 Rows = Sequence[Mapping[str, float]]
 
-OFTEN = 0.5
-"""Share of rows that is more often than not."""
-LEAST_ROWS = 8
-"""Rows that a trend needs: two quarters of two rows each."""
+OFTEN = 0.5  # share of rows that is more often than not
+LEAST_ROWS = 8  # rows that a trend needs: two quarters of two rows each
 CERTAIN_CHANGE = 3.0
 """Standard errors of a change that counts. Rows of one run are correlated: the usual two often see a trend in noise."""
 OPTIMIZERS = {

@@ -9,32 +9,23 @@ COLLAPSED_KL = 0.5
 """Nats of KL, all variables together: less than one bit a step is next to nothing about an observation."""
 LIKE_MEAN = 0.9
 """Reconstruction error as a share of the mean image's, above which the model has learnt little else than that image."""
-BACKGROUND = 0.5
-"""The same share, above which most of what distinguishes one image from another is missing."""
-HIGH_KL = 1.0
-"""Nats of KL per variable: of the log 32 = 3.5 nats of a complete surprise, the prior then misses a third."""
-DETERMINISTIC = 0.02
-"""Share of the largest entropy below which all variables are as good as fixed by the observation."""
-MOST = 0.5
-"""More than this share of variables or classes is most of them."""
-FINE = 0.002
-"""Mean squared error per pixel, in units of white: deviations of 4.5%, which eyes hardly see."""
-NEAR = 5
-"""Horizons 1 to 5 count as near."""
+BACKGROUND = 0.5  # the same share, above which most of what distinguishes one image from another is missing
+HIGH_KL = 1.0  # nats of KL per variable: of the log 32 = 3.5 nats of a complete surprise, the prior then misses a third
+DETERMINISTIC = 0.02  # share of the largest entropy below which all variables are as good as fixed by the observation
+MOST = 0.5  # more than this share of variables or classes is most of them
+FINE = 0.002  # mean squared error per pixel, in units of white: deviations of 4.5%, which eyes hardly see
+NEAR = 5  # horizons 1 to 5 count as near
 LOW_RECALL = 0.3
 """Share of a reward's size that is predicted, on average, where it comes; below it, most such events are missed."""
-EVENTS = 10
-"""Fewest steps with rewards from which a rule concludes anything; of ends, which are rarer, half as many."""
-MISSED_END = 0.5
-"""Share of gamma: predicted discounts above it, at an end, say that the episode probably continues."""
+EVENTS = 10  # fewest steps with rewards from which a rule concludes anything; of ends, which are rarer, half as many
+MISSED_END = 0.5  # share of gamma: predicted discounts above it, at an end, say that the episode probably continues
 FALSE_ENDS = 0.01
 """Probability of an end, beyond the actual rate, that is predicted in every step: an imagined rollout of 15 steps then
 loses a seventh of its weight."""
 OVERFITTED = 0.6
 """Share of what the model knows of its own replay that it still knows of a holdout, below which it overfitted. The
 policies of the two runs differ, too, so that some loss is no sign of that."""
-KNOWN = 0.2
-"""Share of the rewards' variance that must be explained in its own replay before there is something to lose."""
+KNOWN = 0.2  # share of the rewards' variance that must be explained in its own replay before there is something to lose
 COMPARABLE = 50
 """Fewest steps with rewards on both sides of that comparison: two samples of one replay with 13 of them differ as much
 as that in 14 % of cases, with 44 in 2 % (docs/diagnose.md)."""

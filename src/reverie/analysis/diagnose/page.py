@@ -21,8 +21,7 @@ SIGNS: dict[Severity, tuple[str, str]] = {
 }
 SHOWN_HORIZONS = (0, 1, 2, 3, 5, 10, 15, 20, 30, 45, 60, 100, 200)
 
-Lines = Iterator[tuple[str, str, str]]
-"""Name, value and remark of each number."""
+Lines = Iterator[tuple[str, str, str]]  # name, value and remark of each number
 
 
 def page(report: Report, findings: Sequence[Finding]) -> Group:

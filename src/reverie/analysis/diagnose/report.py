@@ -19,8 +19,7 @@ from reverie.specs import Array
 if TYPE_CHECKING:
     from reverie.analysis.diagnose.rules import Finding
 
-DIGITS = 6
-"""Significant digits of the JSON; a sample supports fewer."""
+DIGITS = 6  # significant digits of the JSON; a sample supports fewer
 
 
 @dataclass(frozen=True)

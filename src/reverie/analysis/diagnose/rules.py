@@ -32,8 +32,7 @@ class Rule:
     seen: str
     means: str
     advice: str
-    is_early: bool = False
-    """Whether it keeps its severity before `ENOUGH_UPDATES`; others are notes until then."""
+    is_early: bool = False  # whether it keeps its severity before `ENOUGH_UPDATES`; others are notes until then
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,7 @@ from reverie.analysis.diagnose.learning import OPTIMIZERS
 from reverie.analysis.diagnose.report import Report
 from reverie.config import flatten, parse_schedule
 
-HEAVY = 10.0
-"""Reward scale from which a larger one is not advised: rewards then outweigh small objects."""
+HEAVY = 10.0  # reward scale from which a larger one is not advised: rewards then outweigh small objects
 
 
 class Option:
@@ -108,6 +107,5 @@ class Suggestions:
         return text
 
 
-WIDTHS = {"image": "cnn_depth", "vector": "mlp.units"}
-"""Settings of the decoder's width."""
+WIDTHS = {"image": "cnn_depth", "vector": "mlp.units"}  # settings of the decoder's width
 PROPERTIES = ("random_play", "wider_clip", "reward_loss")

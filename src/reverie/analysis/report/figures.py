@@ -21,8 +21,7 @@ DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (2, 1.5)), (0, (7, 2, 1.5, 2)),
 MARKERS = ("o", "s", "^", "D", "v", "P")
 WIDTH, HEIGHT = 4.8, 3.1
 """Inches. Small, so that letters of 8 points are still legible on a phone."""
-LABEL = 56
-"""Letters in a line of the legend; longer names are broken."""
+LABEL = 56  # letters in a line of the legend; longer names are broken
 LINE, LINES = 0.15, 4
 """Inches of a line of the legend, and lines for which a figure has room; it grows with further ones."""
 PUBLISHED: Mapping[Variant, Any] = {"release": (0, (1, 1.2)), "schedules": (0, (4, 1.5, 1, 1.5))}

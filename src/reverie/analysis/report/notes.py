@@ -9,8 +9,7 @@ from reverie.analysis.published import STICKY_ACTIONS, game_scores, task
 from reverie.analysis.runs import Run
 from reverie.analysis.statistics import WITHOUT, Statistics
 
-FEW = 5
-"""Number of seeds below which intervals are wide and cover less than they say."""
+FEW = 5  # number of seeds below which intervals are wide and cover less than they say
 FEW_MEANS = {0: "there is nothing to compare", 1: "nothing is known of how seeds differ, and there is no interval"}
 
 

@@ -15,8 +15,7 @@ from reverie.config import Config
 
 PAPER_PRESETS = ("atari-paper", "article")
 """Presets of the paper's agent with schedules, and of its predecessor; all others follow the release."""
-HUMANS = ("random", "gamer", "record")
-"""Fields of the published scores of a game."""
+HUMANS = ("random", "gamer", "record")  # fields of the published scores of a game
 
 
 def variant_of(config: Config, preset: str | None = None) -> Variant:

@@ -24,8 +24,7 @@ SUITES = {"atari": "Atari", "dmc": "DeepMind Control Suite"}
 UNITS = {"atari": "gamer-normalised score", "dmc": "return / 1000"}
 NORMALISED = {"gamer": "gamer-normalised", "record": "record-normalised", "dmc": "return / 1000"}
 
-Column = tuple[str, str, str]
-"""Heading, class, and the heading of a group of columns."""
+Column = tuple[str, str, str]  # heading, class, and the heading of a group of columns
 
 
 class Drawn(NamedTuple):

@@ -38,8 +38,7 @@ class Report:
     comparison: Comparison
     statistics: Sequence[Statistics]
     notes: Sequence[Note]
-    files: Sequence[Path]
-    """All that were written, the page first."""
+    files: Sequence[Path]  # all that were written, the page first
 
     @property
     def page(self) -> Path:
