@@ -28,7 +28,7 @@ class Report:
     frames: float | None = None
     """Environment frames at which scores are taken; None takes the most that the runs have in common."""
     published: bool = False
-    """Instead of runs: the published results, the paper's Table 1 and its recomputation; --out writes a page."""
+    """Instead of runs: the published results, the paper's Table 1 and its recomputation."""
     json: bool = False
     """Print one JSON object on the last line, instead of tables."""
 
@@ -36,6 +36,8 @@ class Report:
 def run(argv: list[str]) -> None:
     """Compare, write and print."""
     command, _ = parse("report", Report, argv)
+    if command.published and command.out:
+        raise UsageError("--published prints a table and writes no files; leave --out away.")
     if command.published and command.runs:
         raise UsageError("--published takes no runs: their report has the published results beside them anyway.")
     if not command.published and not command.runs:
@@ -89,21 +91,16 @@ def _aggregates(one: Any) -> Table:
 
 def _published(command: Report) -> None:
     from reverie.analysis.published import AGGREGATES
-    from reverie.analysis.report import baseline_page, report_published
+    from reverie.analysis.report import baselines
 
-    page = report_published(command.out) if command.out else None
     if command.json:
-        print(json.dumps(baseline_page.as_json() | ({"page": str(page)} if page else {})))
+        print(json.dumps(baselines.as_json()))
         return
     table = Table("agent", "source", *(kind.replace("_", " ") for kind in AGGREGATES))
-    for name, sources in baseline_page.comparison().items():
+    for name, sources in baselines.comparison().items():
         for index, (source, cells) in enumerate(sources.items()):
-            table.add_row(
-                "" if index else baseline_page.NAMES[name], source, *cells, end_section=source == "difference"
-            )
+            table.add_row("" if index else baselines.NAMES[name], source, *cells, end_section=source == "difference")
     out = console()
     out.print(table)
-    out.print(baseline_page.METHOD)
-    out.print(baseline_page.BY_ROWS)
-    if page:
-        out.print(f"Wrote {page}", markup=False)
+    out.print(baselines.METHOD)
+    out.print(baselines.BY_ROWS)

@@ -63,11 +63,7 @@ def reliability(
 ) -> list[Bin]:
     """Return the bins of predictions that hold any steps.
 
-    Args:
-        predicted: numbers.
-        actual: what they predict.
-        edges: of the bins, rising; values outside belong to the first or last bin. None takes `BINS` equally wide
-            ones from the least to the greatest prediction.
+    Edges rise, and values outside belong to the first or last bin; None takes `BINS` equally wide bins.
     """
     if edges is None:
         low, high = predicted.min().item(), predicted.max().item()
@@ -97,12 +93,7 @@ def explained_variance(predicted: Float[Tensor, "N"], actual: Float[Tensor, "N"]
 
 
 def measure_rewards(predicted: Float[Tensor, "N"], actual: Float[Tensor, "N"]) -> Rewards:
-    """Return all of `Rewards`.
-
-    Args:
-        predicted: mode of the reward head in posterior states.
-        actual: rewards received on arriving there, transformed.
-    """
+    """Compare modes of the reward head in posterior states with the transformed rewards received on arriving there."""
     signs = {"zero": actual.abs() <= ZERO, "positive": actual > ZERO, "negative": actual < -ZERO}
     variance = actual.double().var(correction=0).item()
     error = (actual - predicted).double().square().mean().item()

@@ -49,9 +49,7 @@ class Latents:
 def class_probabilities(kind: LatentKind, stats: Tensor) -> Float[Tensor, "*N S K"] | None:
     """Return the class probabilities of each variable, or None for a kind without classes.
 
-    Args:
-        kind: categoricals have logits [S, K]; statistics [1, S] of samples of S entries are logits of binary variables.
-        stats: [..., *kind.stats_shape].
+    Categoricals have logits [S, K]; statistics [1, S] of samples of S entries are logits of binary variables.
     """
     if isinstance(kind, Categorical):
         return stats.softmax(-1)
@@ -74,11 +72,8 @@ def information(kind: LatentKind, posterior: Tensor) -> Float[Tensor, "S"]:
 
         I(s_i; t) = H(mean_t q_i(. | t)) - mean_t H(q_i(. | t))
 
-    For Gaussians the first term is that of the normal with the mixture's variance, which is never smaller.
-
-    Args:
-        kind: of the latents.
-        posterior: statistics [N, *stats_shape] of N steps. An estimate cannot exceed log N.
+    For Gaussians the first term is that of the normal with the mixture's variance, which is never smaller. An estimate
+    from statistics of N steps cannot exceed log N.
     """
     own = kind.entropy(one_by_one(kind, posterior)).mean(0)
     probabilities = class_probabilities(kind, posterior)
@@ -95,10 +90,7 @@ def measure_latents(kind: LatentKind, posterior: Tensor, prior: Tensor) -> Laten
 
         KL_i = mean_t KL(q_i(. | t) || p_i(. | t)),   H = mean_t sum_i H(q_i(. | t))
 
-    Args:
-        kind: of the latents.
-        posterior: statistics [N, *stats_shape] of q at N steps.
-        prior: those of p at the same steps.
+    Statistics of posterior q and prior p are [N, *stats_shape], at the same N steps.
     """
     per_variable = kind.kl(one_by_one(kind, posterior), one_by_one(kind, prior)).mean(0)
     order = per_variable.argsort(descending=True)

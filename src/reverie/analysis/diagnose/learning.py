@@ -97,12 +97,7 @@ def trend(line: Curve) -> Trend:
 
 
 def measure_learning(rows: Rows, config: Config) -> Learning:
-    """Return all of `Learning`.
-
-    Args:
-        rows: from `read_metrics`.
-        config: of the run, for the clips.
-    """
+    """Return all of `Learning`, from rows of `read_metrics` and the clips of the configuration."""
     learnt = [row for row in rows if "model/loss" in row or "model/gradient_norm" in row]
     clips = {
         "model": config.world_model.optimizer.max_grad_norm,

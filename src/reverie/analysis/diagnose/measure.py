@@ -1,7 +1,5 @@
 """Measure an agent: sequences pass through the model once, for all parts of the report."""
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 
@@ -18,21 +16,6 @@ from reverie.dreamer.world_model import Batch
 from reverie.specs import Array, Step
 
 
-class Seen(NamedTuple):
-    """Outputs of the agent for one batch [T, B, …]."""
-
-    posterior: Tensor
-    prior: Tensor
-    feat: Tensor
-    reward: Tensor
-    predicted_reward: Tensor
-    discount: Tensor
-    is_terminal: Tensor
-    value: Tensor
-    imagined: Tensor  # lambda-returns
-    replayed: Tensor  # discounted returns
-
-
 @torch.no_grad()
 def measure(
     agent: Dreamer, batches: list[Step], endings: Step | None, context: int, generator: torch.Generator
@@ -47,7 +30,7 @@ def measure(
         generator: of all samples.
     """
     means = _means(agent, batches)
-    seen: list[Seen] = []
+    seen: list[dict[str, Tensor]] = []
     errors: dict[str, Errors] = {}
     with agent.autocast():
         for steps in batches:
@@ -56,7 +39,7 @@ def measure(
             for key, new in open_loop_errors(agent, data, posterior, context, means, generator).items():
                 errors[key] = add(errors.get(key), new)
         at_ends = _discounts_at_ends(agent, endings, generator)
-        parts = {name: torch.cat([getattr(one, name) for one in seen], 1) for name in Seen._fields}
+        parts = {name: torch.cat([one[name] for one in seen], 1) for name in seen[0]}
         feat = parts["feat"].flatten(0, 1)
         policy = measure_policy(agent.actor_critic.actor(feat))
     flat = {name: value.flatten(0, 1) for name, value in parts.items()}
@@ -110,8 +93,10 @@ def _filter(agent: Dreamer, steps: Step, generator: torch.Generator) -> tuple[Ba
     return batch, posterior.map(torch.Tensor.float), rssm.prior(posterior.deter)
 
 
-def _outputs(agent: Dreamer, data: Batch, posterior: State, prior: Tensor, generator: torch.Generator) -> Seen:
-    """Return heads, values and returns of a batch."""
+def _outputs(
+    agent: Dreamer, data: Batch, posterior: State, prior: Tensor, generator: torch.Generator
+) -> dict[str, Tensor]:
+    """Return statistics, heads, values, lambda-returns and discounted returns of a batch, [T, B, …] each."""
     model, actor_critic = agent.world_model, agent.actor_critic
     value = actor_critic.critic(posterior.feat)
     start = posterior.map(lambda part: part.flatten(0, 1))
@@ -121,18 +106,18 @@ def _outputs(agent: Dreamer, data: Batch, posterior: State, prior: Tensor, gener
     gamma = model.config.discount
     discount = data["discount"] if model.config.predict_discount else torch.full_like(data["reward"], gamma)
     reward = actor_critic.reward_norm(data["reward"])
-    return Seen(
-        posterior=posterior.stats,
-        prior=prior,
-        feat=posterior.feat,
-        reward=data["reward"],
-        predicted_reward=model.reward(posterior.feat),
-        discount=model.discount(posterior.feat),
-        is_terminal=data["is_terminal"],
-        value=value,
-        imagined=imagined.target[0].unflatten(0, value.shape),
-        replayed=replay_returns(reward, value, discount, data["is_last"]),
-    )
+    return {
+        "posterior": posterior.stats,
+        "prior": prior,
+        "feat": posterior.feat,
+        "reward": data["reward"],
+        "predicted_reward": model.reward(posterior.feat),
+        "discount": model.discount(posterior.feat),
+        "is_terminal": data["is_terminal"],
+        "value": value,
+        "imagined": imagined.target[0].unflatten(0, value.shape),
+        "replayed": replay_returns(reward, value, discount, data["is_last"]),
+    }
 
 
 def _discounts_at_ends(agent: Dreamer, endings: Step | None, generator: torch.Generator) -> Tensor:

@@ -36,8 +36,7 @@ def measure_policy(policy: ActionDistribution) -> Policy:
 
         share = mean_t H(pi(. | z_t)) / sum log |A|,   dependence = H(mean_t pi(. | z_t)) - mean_t H(pi(. | z_t))
 
-    Args:
-        policy: the actor's distribution in N states; its tensors are [N, A].
+    The policy is the actor's distribution in N states; its tensors are [N, A].
     """
     entropy = policy.entropy().mean().item()
     if not isinstance(policy, OneHot):

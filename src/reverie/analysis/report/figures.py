@@ -75,23 +75,6 @@ def learning_curves(place: Environment, agents: Sequence[str]) -> Figure:
     return figure
 
 
-def published_curves(environment: str, variants: Sequence[Variant]) -> Figure:
-    """Draw DreamerV2's published curves of one environment."""
-    figure = make_figure(WIDTH, HEIGHT * 0.85)
-    axes = figure.add_subplot()
-    for index, variant in enumerate(variants):
-        line = curve(environment, variant)
-        if line is not None:
-            frames, low, high = (values[::2] for values in (line.frames, line.mean - line.std, line.mean + line.std))
-            axes.fill_between(frames, low, high, alpha=0.18, linewidth=0, color=COLORS[index])
-            look: dict[str, Any] = {"color": COLORS[index], "linestyle": DASHES[index], "linewidth": 1.5}
-            axes.plot(line.frames, line.mean, label=f"{variant} ({line.seeds.max()} seeds)", **look)
-    _style_returns(axes, environment)
-    axes.set_xlim(left=0)
-    _legend(figure, axes)
-    return figure
-
-
 def aggregates(found: Statistics, agents: Sequence[str]) -> Figure:
     """Draw a panel for each aggregate: points with intervals, a row for each agent."""
     names, columns = list(found.aggregates), 2

@@ -62,7 +62,6 @@ def _environment() -> jinja2.Environment:
     environment.filters |= {
         "breakable": _breakable,
         "frames": frames_text,
-        "game": lambda name: name.replace("_", " ").title(),
         "interval": lambda estimate, digits=3: interval_text(estimate.point, estimate.low, estimate.high, digits),
         "plural": plural,
         "relative": lambda path, folder: os.path.relpath(Path(path).absolute(), folder),

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from reverie.analysis.charts import save_figure
 from reverie.analysis.comparison import Comparison, compare, matrix
 from reverie.analysis.format import plain
-from reverie.analysis.report import baseline_page, run_page
+from reverie.analysis.report import run_page
 from reverie.analysis.report.notes import Note, notes
 from reverie.analysis.report.rows import Rows, aggregate_rows, as_json, curve_rows, run_rows, score_rows, write_csv
 from reverie.analysis.runs import find_runs
@@ -76,16 +76,6 @@ def report_runs(paths: Iterable[Path], out: Path, frames: float | None = None) -
         "aggregates.csv": aggregate_rows(found),
     }
     return Report(comparison, found, known, _write(out, html, drawn, tables))
-
-
-def report_published(out: Path) -> Path:
-    """Write the page of the published results, with its figures, and return its path.
-
-    Raises:
-        ReverieError: if `out` cannot be written.
-    """
-    drawn = baseline_page.draw()
-    return _write(out, baseline_page.write_page(drawn), drawn, {})[0]
 
 
 def _write(out: Path, html: str, drawn: Mapping[str, Figure], tables: Mapping[str, Rows]) -> list[Path]:
