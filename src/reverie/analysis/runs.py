@@ -89,7 +89,7 @@ class Run:
     @property
     def training(self) -> Curve:
         """Returns of the episodes that were collected."""
-        return curve(self.rows, "train/return")
+        return curve(self.rows, "episode/return")
 
     @property
     def final_score(self) -> Score | None:

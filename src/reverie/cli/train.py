@@ -149,7 +149,7 @@ def next_commands(agent: "Dreamer", run: Path) -> list[str]:
 
     env = agent.config.env.name
     commands = [command_line("eval", run, env=env), command_line("plot", run)]
-    lengths = [row["train/length"] for row in read_metrics(run) if "train/length" in row]
+    lengths = [row["episode/length"] for row in read_metrics(run) if "episode/length" in row]
     horizon = min(Dream.horizon, int(lengths[-1]) + 1 - Dream.context) if lengths else Dream.horizon
     if agent.world_model.decoder.keys.images and horizon > 0:
         shorter = [] if horizon == Dream.horizon else ["--horizon", horizon]

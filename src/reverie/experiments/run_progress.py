@@ -42,7 +42,7 @@ class RunProgress:
         if evaluation is not None:
             score, evaluated = evaluation, True
         elif not evaluated:
-            training = _number(row, "train/return")
+            training = _number(row, "episode/return")
             score = score if training is None else training
         return RunProgress(int(row["step"]), mark, first, score, evaluated, int(row["updates"]))
 

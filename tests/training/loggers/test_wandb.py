@@ -39,7 +39,7 @@ def runs(run_dir: Path) -> list[Any]:
 def test_wandb_resumed_run_continues_without_doubled_steps(tmp_path: Path) -> None:
     assert not log(tmp_path, [10, 20, 30])[1]
     assert not log(tmp_path, [20, 30, 40], resumed_at=10)[1]
-    assert curve(tmp_path, "train/return") == [(step, step) for step in (10, 20, 30, 40)]
+    assert curve(tmp_path, "episode/return") == [(step, step) for step in (10, 20, 30, 40)]
     assert curve(tmp_path, "eval/return") == [(step, 2 * step) for step in (10, 20, 30, 40)]
     assert curve(tmp_path, "pretraining/kl", "updates") == [(1, 9), (2, 8)]
     assert [step for step, _ in curve(tmp_path, "model/dream")] == [10, 20, 30, 40]
@@ -56,7 +56,7 @@ def test_wandb_metrics_are_drawn_over_steps_and_updates(tmp_path: Path) -> None:
     [file] = tmp_path.glob("wandb/offline-run-*/*.wandb")
     metrics = [record.metric for record in read_records(file) if record.WhichOneof("record_type") == "metric"]
     axes = {metric.name: metric.step_metric for metric in metrics if metric.step_metric}
-    assert axes["train/return"] == axes["eval/return"] == axes["model/dream"] == "step"
+    assert axes["episode/return"] == axes["eval/return"] == axes["model/dream"] == "step"
     assert axes["pretraining/kl"] == "updates"
 
 
@@ -75,5 +75,5 @@ def test_wandb_that_raises_is_left_out_until_the_run_is_resumed(
     assert len(recorder.rows) == 8
     assert messages == ["Logger wandb failed (quota exceeded). It gets no more of this run. Training continues."]
     assert not log(tmp_path, [40], resumed_at=30)[1]
-    assert [step for step, _ in curve(tmp_path, "train/return")][-1] == 40
+    assert [step for step, _ in curve(tmp_path, "episode/return")][-1] == 40
     assert len({run.run_id for run in runs(tmp_path)}) == 1
