@@ -12,7 +12,8 @@ import pytest
 from tests.helpers.trackers import log_run
 
 # Trackio reads it when it is imported.
-os.environ["TRACKIO_DIR"] = tempfile.mkdtemp(prefix="trackio-")
+FOLDER = tempfile.TemporaryDirectory()
+os.environ["TRACKIO_DIR"] = FOLDER.name
 trackio = pytest.importorskip("trackio")
 
 
@@ -46,7 +47,7 @@ def test_trackio_resumed_run_continues_without_doubled_steps(tmp_path: Path) -> 
     assert all(math.isnan(value) for _, value in curve(tmp_path, "model/kl"))
     videos = curve(tmp_path, "model/dream")
     assert [step for step, _ in videos] == [10, 20, 30, 40]
-    assert all((Path(os.environ["TRACKIO_DIR"]) / "media" / video["file_path"]).is_file() for _, video in videos)
+    assert all((Path(FOLDER.name) / "media" / video["file_path"]).is_file() for _, video in videos)
     assert [step for step, _ in curve(tmp_path, "model/strip")] == [10, 20, 30, 40]
 
 
