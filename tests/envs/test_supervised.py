@@ -12,15 +12,15 @@ import pytest
 from reverie.config import EnvConfig, ReplayConfig
 from reverie.envs import as_factory, make_env
 from reverie.errors import ConfigError, EnvError
-from reverie.replay import Replay, ReplayReader
+from reverie.replay import ReplayBuffer, ReplayReader
 from reverie.training.collection import Collector, RandomPolicy, collect_block
 from tests.helpers.environments import Counting, Unreliable
 from tests.helpers.stored_episodes import check_stored
 
 
-def record(folder: Path, env: Any, steps: int) -> list[EnvError]:
+def record(path: Path, env: Any, steps: int) -> list[EnvError]:
     """Collect steps into a replay as the trainer does; what has failed."""
-    replay = Replay(folder, env.spec.step, ReplayConfig(capacity=1_000_000, batch_length=4), env.num_envs)
+    replay = ReplayBuffer(path, env.spec.step, ReplayConfig(capacity=1_000_000, batch_length=4), env.num_envs)
     policy = RandomPolicy(env.spec.action, np.random.default_rng(0))
     collector, done, faults = Collector(env), 0, []
     while done < steps:
@@ -28,7 +28,7 @@ def record(folder: Path, env: Any, steps: int) -> list[EnvError]:
         for collected in block.collected:
             for step, rows in collected.steps:
                 replay.add(step, rows)
-            replay.end_streams(collected.broken_off)
+            replay.truncate_episodes(collected.broken_off)
             done += collected.num_steps
             for _, episode in collected.episodes:
                 assert (episode.length, episode.return_) == (20, 20.0)
@@ -42,8 +42,8 @@ def record(folder: Path, env: Any, steps: int) -> list[EnvError]:
 def test_errors_in_this_process(tmp_path: Path) -> None:
     factory = partial(Unreliable, "raises", "exits")
     with make_env(EnvConfig(num_envs=3, parallel=False), 0, factory, supervised=True) as env:
-        faults = record(tmp_path, env, 3000)
-        early = check_stored(tmp_path, env)
+        faults = record(tmp_path / "replay.db", env, 3000)
+        early = check_stored(tmp_path / "replay.db", env)
     assert 100 < len(faults) < 200
     assert early > 80
     assert any("the motor is on fire" in str(fault) for fault in faults)
@@ -55,8 +55,8 @@ def test_processes_that_die_hang_and_raise(tmp_path: Path) -> None:
     factory = partial(Unreliable, "raises", "exits", "leaves", "SIGKILL", "SIGSEGV", "hangs", probability=0.003)
     config = EnvConfig(num_envs=2, step_timeout=1.0)
     with make_env(config, 1, factory, supervised=True) as env:
-        faults = record(tmp_path, env, 5000)
-        early = check_stored(tmp_path, env)
+        faults = record(tmp_path / "replay.db", env, 5000)
+        early = check_stored(tmp_path / "replay.db", env)
     text = " ".join(map(str, faults))
     assert len(faults) >= 8 and early >= 5
     for words in ("the motor is on fire", "exit status 7", "killed by signal", "did not answer within 1 seconds"):
@@ -74,11 +74,10 @@ def test_the_others_are_left_alone_and_seeds_differ(tmp_path: Path) -> None:
             episodes.append([record_.collect(policy).steps[-1][0]["vector"].tolist() for _ in range(12)])
     assert episodes[0] == episodes[1]
     with make_env(steady, 0, partial(Unreliable, "raises", probability=0.03), supervised=True) as env:
-        record(tmp_path, env, 2000)
-        with ReplayReader(tmp_path, env.spec.step) as reader:
-            first, stop = reader._limits[0].tolist()
-            rows = reader._read(np.array([0]), np.array([first]), stop - first)
-    numbers = rows["vector"][:, 0, 1][rows["is_first"][:, 0]]
+        record(tmp_path / "replay.db", env, 2000)
+        with ReplayReader(tmp_path / "replay.db", env.spec.step) as reader:
+            firsts = [next(reader.steps(episode)) for episode in reader.episodes() if episode.env == 0]
+    numbers = [steps["vector"][0, 1] for steps in firsts]
     assert len(np.unique(numbers)) == len(numbers)  # no episode is played twice
 
 

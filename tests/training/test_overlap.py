@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.numpy import load_file
 from torch import Tensor
 
 import reverie
@@ -23,7 +22,7 @@ from reverie.config import Config, EnvConfig
 from reverie.dreamer import ActState, Dreamer
 from reverie.envs import make_env
 from reverie.errors import ReplayError
-from reverie.replay import Replay
+from reverie.replay import ReplayBuffer, ReplayReader
 from reverie.runs.metrics import read_metrics
 from reverie.specs import Step
 from reverie.training import background, trainer
@@ -99,7 +98,7 @@ def one_after_the_other(config: Config, folder: Path) -> tuple[dict[str, Tensor]
     env_seed, sample_seed, prefill_seed = np.random.SeedSequence((config.training.seed, 0)).spawn(3)
     env = make_env(config.env, int(env_seed.generate_state(1)[0]), environments.Catch)
     agent = build_agent(config, env.spec)
-    replay = Replay(folder, env.spec.step, config.replay, env.num_envs)
+    replay = ReplayBuffer(folder, env.spec.step, config.replay, env.num_envs)
     collector, rng = Collector(env), np.random.default_rng(sample_seed)
     actions: list[np.ndarray] = []
     state: ActState | None = None
@@ -141,12 +140,13 @@ def test_a_block_has_its_length() -> None:
 def test_which_weights_choose_which_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Against the same run in one thread; the learner is slow, so that looking at its weights would show."""
     config = reverie.preset("debug").for_env("Catch").override(**{**SETTINGS, "eval_every": 0})
-    weights, actions = one_after_the_other(config, tmp_path / "replay")
+    weights, actions = one_after_the_other(config, tmp_path / "replay.db")
     slow_learner(monkeypatch)
     run = train(environments.Catch, tmp_path / "run", eval_every=0)
     assert all(torch.equal(value, weights[name]) for name, value in run.state_dict().items())
-    [segment] = (tmp_path / "run" / "replay").glob("*.safetensors")
-    stored = load_file(segment)["action"][np.flatnonzero(load_file(segment)["action"].any(-1))]
+    with ReplayReader(tmp_path / "run" / "replay.db", run.spec.step) as reader:
+        stored = np.concatenate([part["action"] for each in reader.episodes() for part in reader.steps(each)])
+    stored = stored[stored.any(-1)]
     np.testing.assert_array_equal(stored[42:], np.concatenate(actions))  # without those of prefill and resets
 
 

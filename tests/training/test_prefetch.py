@@ -10,7 +10,7 @@ import torch
 
 from reverie.config import ReplayConfig
 from reverie.errors import ReplayError
-from reverie.replay import Replay
+from reverie.replay import ReplayBuffer
 from reverie.specs import ArraySpec
 from reverie.training.prefetch import Arrays, Prefetcher
 
@@ -33,10 +33,12 @@ def start() -> Iterator[Start]:
 
 
 @pytest.fixture
-def replay(tmp_path: Path) -> Iterator[Replay]:
+def replay(tmp_path: Path) -> Iterator[ReplayBuffer]:
     """An episode of 50 numbered steps."""
     steps = {"image": ArraySpec((2,), "float32"), "is_first": ArraySpec((), "bool"), "is_last": ArraySpec((), "bool")}
-    replay = Replay(tmp_path, steps, ReplayConfig(batch_size=3, batch_length=4, capacity=100, sampling="steps"), 1)
+    replay = ReplayBuffer(
+        tmp_path / "replay.db", steps, ReplayConfig(batch_size=3, batch_length=4, capacity=100, sampling="steps"), 1
+    )
     for t in range(50):
         flags = {"is_first": np.array([t == 0]), "is_last": np.array([False])}
         replay.add({"image": np.full((1, 2), t, np.float32), **flags})
@@ -44,7 +46,7 @@ def replay(tmp_path: Path) -> Iterator[Replay]:
     replay.close()
 
 
-def test_the_same_batches(replay: Replay, start: Start) -> None:
+def test_the_same_batches(replay: ReplayBuffer, start: Start) -> None:
     rng, other = np.random.default_rng(0), np.random.default_rng(0)
     prefetcher = start(lambda out: replay.sample(rng, out))
     for count in (1, 3, 0, 2):

@@ -3,7 +3,9 @@
 import hashlib
 import json
 import shutil
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -96,11 +98,14 @@ def damage(path: Path) -> None:
 
 
 def damage_rows(run: Path) -> None:
-    for path in (run / "replay").glob("stream-*"):
-        with path.open("r+b") as file:
-            size = 8 + int.from_bytes(file.read(8), "little")
-            file.seek(size)
-            file.write(b"\1" * 64)
+    with closing(sqlite3.connect(run / "replay.db")) as database, database:
+        database.execute("UPDATE steps SET data = zeroblob(length(data))")
+
+
+def damage_pages(run: Path) -> None:
+    with (run / "replay.db").open("r+b") as file:
+        file.seek(1 << 16)
+        file.write(bytes(1 << 17))
 
 
 def damage_metrics(run: Path) -> None:
@@ -129,26 +134,31 @@ REFUSALS: dict[str, tuple[Callable[[Path], Any], Any, dict[str, Any], str]] = {
     "too large a batch": (nothing, Line, {"replay.batch_size": 10**9}, "A batch of replay.batch_size=1000000000 x"),
     "no such device": (nothing, Line, {"device": "cuda"}, "no CUDA device here"),
     "no such device and nothing to do": (nothing, Line, {"device": "cuda", "steps": 40}, "no CUDA device here"),
-    "no replay": (remove("replay"), Line, {}, r"{run} cannot be resumed: .*{run}/replay is missing"),
+    "no replay": (remove("replay.db"), Line, {}, r"{run} cannot be resumed: {run}/replay\.db is missing"),
     "an empty replay": (
-        lambda run: [path.unlink() for path in (run / "replay").iterdir()],
+        lambda run: (run / "replay.db").write_bytes(b""),
         Line,
         {},
-        r"{run} cannot be resumed: .*{run}/replay is empty",
+        r"{run} cannot be resumed: {run}/replay\.db is empty",
     ),
-    "no index": (remove("replay/index.json"), Line, {}, r"{run}/replay/index\.json is missing"),
-    "a damaged index": (
-        lambda run: damage(run / "replay/index.json"),
+    "another file": (
+        lambda run: (run / "replay.db").write_bytes(b"nonsense" * 1000),
         Line,
         {},
-        r"{run}/replay/index\.json is damaged",
+        r"{run}/replay\.db is damaged \(file is not a database\).*`reverie verify {run}`",
     ),
-    "damaged rows": (damage_rows, Line, {}, r"{run}/replay/stream-.*; type `reverie verify {run}`"),
-    "no segment": (
-        lambda run: [path.unlink() for path in (run / "replay").glob("stream-*")],
+    "damaged pages": (damage_pages, Line, {}, r"{run}/replay\.db is damaged"),
+    "damaged rows": (
+        damage_rows,
         Line,
         {},
-        r"{run}/replay/stream-.*is missing",
+        r"{run}/replay\.db is damaged \(step 0 of episode 0 .*`reverie verify {run}`",
+    ),
+    "an older replay": (
+        lambda run: [(run / "replay").mkdir(), (run / "replay" / "index.json").write_text("{{}}")],
+        Line,
+        {},
+        "The replay in {run} was written by an older reverie",
     ),
     "no checkpoints": (remove("checkpoints"), Line, {}, "{run} cannot be resumed: it has .* but no checkpoint"),
     "no configuration": (
@@ -197,7 +207,9 @@ def test_train_resume_refused_changes_nothing(
     assert "nothing was trained" not in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("kind", ["another seed", "other sizes", "too long sequences", "damaged metrics", "no segment"])
+@pytest.mark.parametrize(
+    "kind", ["another seed", "other sizes", "too long sequences", "damaged metrics", "damaged rows"]
+)
 def test_train_resume_refused_keeps_what_came_after_the_checkpoint(kind: str, run: Path) -> None:
     """Rows of metrics and replay after it are dropped when the run continues, and not before."""
     prepare, env, settings, _ = REFUSALS[kind]

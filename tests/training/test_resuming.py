@@ -17,7 +17,7 @@ from gymnasium.envs.classic_control import PendulumEnv
 import reverie
 from reverie.envs.atari import Atari
 from reverie.envs.minatar import MinAtar
-from reverie.replay import Replay
+from reverie.replay import ReplayBuffer
 from reverie.runs.checkpoints import Checkpoints
 from reverie.runs.digest import digest
 from reverie.runs.verify import verify
@@ -235,7 +235,7 @@ def test_steps_that_cannot_be_collected_again_are_kept(
     assert f"goes on at step {stored}, once it has made up for" in told
     agent = reverie.load(tmp_path)
     assert agent.agent_steps == 200
-    rows = Replay(tmp_path / "replay", agent.spec.step, agent.config.replay, 2).num_steps
+    rows = ReplayBuffer(tmp_path / "replay.db", agent.spec.step, agent.config.replay, 2).num_steps
     # Resets are rows, but no steps: one for each episode, of which those that ran at the kill end there.
     assert rows - 200 == pytest.approx(200 / 7 + 2, abs=3)
     first = RUN["pretrain"] + RUN["pretrain_world_model"]
@@ -340,7 +340,7 @@ def test_killed_before_the_first_checkpoint_begins_anew(whole: Callable[..., dic
     process = CONTEXT.Process(target=train_and_die_at_the_first_checkpoint, args=(str(tmp_path),))
     process.start()
     process.join()
-    assert process.exitcode == -signal.SIGKILL and (tmp_path / "replay" / "index.json").exists()
+    assert process.exitcode == -signal.SIGKILL and (tmp_path / "replay.db").exists()
     train(environments.Catch, tmp_path, resume=True, async_collection="off")
     assert digest(tmp_path) == whole("retraced images", async_collection="off")
 
@@ -353,15 +353,15 @@ def test_an_error_between_a_step_and_its_storing_leaves_no_hole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The environments are ahead of the replay then, and are not put back."""
-    add = Replay.add
+    add = ReplayBuffer.add
 
-    def fail_late(replay: Replay, *arguments: Any) -> None:
+    def fail_late(replay: ReplayBuffer, *arguments: Any) -> None:
         if replay.num_steps >= 50:
             raise PipeBreaks
         add(replay, *arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Replay, "add", fail_late)
+        patch.setattr(ReplayBuffer, "add", fail_late)
         with pytest.raises(PipeBreaks):
             train(asterix, tmp_path)
     train(asterix, tmp_path, resume=True)

@@ -14,7 +14,7 @@ from reverie.cli.main import main
 from reverie.cli.replay_step import page
 from reverie.dreamer import Dreamer
 from reverie.errors import CheckpointError
-from reverie.replay import Replay
+from reverie.replay import ReplayBuffer
 from reverie.runs.digest import digest
 from reverie.runs.metrics import read_metrics
 from reverie.runs.verify import verify
@@ -34,9 +34,9 @@ def spoil(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
     def spoil_batches(which: Callable[[int], bool]) -> None:
         count = 0
-        real = Replay.sample
+        real = ReplayBuffer.sample
 
-        def sample(self: Replay, *args: Any) -> Any:
+        def sample(self: ReplayBuffer, *args: Any) -> Any:
             nonlocal count
             count += 1
             batch = real(self, *args)
@@ -44,7 +44,7 @@ def spoil(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
                 batch["reward"][1, 0] = float("nan")
             return batch
 
-        monkeypatch.setattr(Replay, "sample", sample)
+        monkeypatch.setattr(ReplayBuffer, "sample", sample)
 
     return spoil_batches
 

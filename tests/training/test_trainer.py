@@ -112,7 +112,7 @@ def test_ratio_of_updates_to_steps(envs: int, overlap: str, tmp_path: Path) -> N
 def test_run_folder_and_what_it_holds(tmp_path: Path) -> None:
     agent = train(environments.Catch, tmp_path)
     names = {path.name for path in tmp_path.iterdir()}
-    assert {"config.toml", "metrics.jsonl", "tensorboard", "checkpoints", "replay", "videos"} <= names
+    assert {"config.toml", "metrics.jsonl", "tensorboard", "checkpoints", "replay.db", "videos"} <= names
     assert (tmp_path / "videos" / "dream-000000060.gif").stat().st_size > 0
     rows = read_metrics(tmp_path)
     # After both updates of the pretraining there is one more row: as many updates to a row as there are in 20 steps.

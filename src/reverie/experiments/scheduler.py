@@ -1,8 +1,8 @@
 """Runs the cells of a board: so many at a time, each once, whatever becomes of the others."""
 
-import shutil
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -11,6 +11,7 @@ from reverie.experiments.board import OPEN, Board, Entry, State
 from reverie.experiments.process import Claim, Command, Process, reverie_command
 from reverie.experiments.standing import FAILURE, Stage, look, note_failure, read_failure
 from reverie.experiments.track import Tail
+from reverie.replay import REPLAY, delete_replay
 from reverie.training.interrupts import Stopped, StopRequest
 
 PATIENCE = 150.0
@@ -129,7 +130,8 @@ class Scheduler:
         if done:
             entry.state = State.DONE
             if not self._keep_replay:
-                shutil.rmtree(run / "replay", ignore_errors=True)
+                with suppress(OSError):
+                    delete_replay(run / REPLAY)
         elif stopping:
             entry.state = State.WAITING
             return

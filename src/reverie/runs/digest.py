@@ -62,12 +62,11 @@ def _hash(value: Any) -> str:
 
 
 def _without_chance(state: dict[str, Any]) -> dict[str, Any]:
-    """Without times, the machine, and the replay's checksums, which cover the number that was drawn for its folder."""
+    """Return a state without times, the machine, and the number that was drawn for the replay."""
     loop = {**state["loop"], "state": {**state["loop"]["state"], "seconds": 0.0}}
     del loop["state"]["rows_sha256"], loop["machine"]
     loop["metrics"] = {name: part for name, part in loop["metrics"].items() if name not in ("seconds", "elapsed")}
-    streams = [{key: stream[key] for key in stream if key != "checksum"} for stream in loop["replay"]["streams"]]
-    loop["replay"] = {**loop["replay"], "streams": streams}
+    loop["replay"] = {**loop["replay"], "identity": 0}
     return {**state, "loop": loop}
 
 

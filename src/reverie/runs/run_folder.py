@@ -6,7 +6,7 @@ RUN/
     metrics.jsonl     one row of metrics a line
     tensorboard/      the same for TensorBoard
     checkpoints/      see reverie.runs.checkpoints
-    replay/           see reverie.replay
+    replay.db         see reverie.replay
     videos/           open-loop predictions
     failures/         updates that ended a run (see `reverie.training.skips`)
     lock.json         who writes: process, host, time; the lock itself is the system's and dies with the process
@@ -28,6 +28,7 @@ from typing import Any, NamedTuple
 
 from reverie.config import Config, diff, load_config, to_toml
 from reverie.errors import CheckpointError, RunError
+from reverie.replay import REPLAY, delete_replay, has_steps
 from reverie.runs.atomic_io import write_whole
 from reverie.runs.checkpoints import MANIFEST, Checkpoints, is_checkpoint
 from reverie.runs.launches import ABOUT
@@ -36,8 +37,8 @@ from reverie.runs.locks import hold, release
 CONFIG = "config.toml"
 METRICS = "metrics.jsonl"
 LOCK = "lock.json"
-_FOLDERS = ("tensorboard", "checkpoints", "replay", "videos")
-_RESULTS = (METRICS, "checkpoints", "replay", "videos")
+_FOLDERS = ("tensorboard", "checkpoints", "videos")
+_RESULTS = (METRICS, "checkpoints", REPLAY, "videos")
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
 
 
@@ -55,7 +56,7 @@ class RunFolder:
         self.metrics = self.path / METRICS
         self.tensorboard = self.path / "tensorboard"
         self.checkpoints = self.path / "checkpoints"
-        self.replay = self.path / "replay"
+        self.replay = self.path / REPLAY
         self.videos = self.path / "videos"
         self.failures = self.path / "failures"
         self.resumed = False
@@ -89,7 +90,7 @@ class RunFolder:
             folder.path.mkdir(parents=True, exist_ok=True)
             folder._take_lock()
             folder._made = [
-                name for name in (CONFIG, ABOUT, METRICS, *_FOLDERS) if not (folder.path / name).exists()
+                name for name in (CONFIG, ABOUT, METRICS, REPLAY, *_FOLDERS) if not (folder.path / name).exists()
             ] + made
             folder._check(config, resume)
         except OSError as error:
@@ -148,8 +149,8 @@ class RunFolder:
         self._begun = True
         try:
             if not self.resumed:  # what a run that was killed before its first checkpoint has left
-                for name in ("replay", "checkpoints"):
-                    shutil.rmtree(self.path / name, ignore_errors=True)
+                shutil.rmtree(self.checkpoints, ignore_errors=True)
+                delete_replay(self.replay)
             for name in _FOLDERS:
                 (self.path / name).mkdir(exist_ok=True)
             write_whole(self.config_path, to_toml(config).encode())
@@ -164,6 +165,8 @@ class RunFolder:
             for path in (self.path / name for name in self._made):
                 if path == self.path:
                     path.rmdir()  # only if nobody else has put something there
+                elif path == self.replay:
+                    delete_replay(path)
                 elif path.is_dir():
                     shutil.rmtree(path)
                 else:
@@ -195,6 +198,11 @@ class RunFolder:
     def _check(self, config: Config, resume: bool) -> None:
         if (self.path / MANIFEST).exists():
             raise RunError(f"{self.path} holds a saved agent and not a run; choose another --logdir.")
+        if (self.path / "replay" / "index.json").exists():
+            raise RunError(
+                f"The replay in {self.path} was written by an older reverie. It cannot be read. Train again in another "
+                "--logdir."
+            )
         results = [name for name in _RESULTS if _has_content(self.path / name)]
         if not resume and (results or self.config_path.exists()):
             raise RunError(
@@ -225,7 +233,7 @@ class RunFolder:
 
     def _is_bare(self) -> bool:
         """Whether a run was killed before its first checkpoint: no step is stored, and nothing is measured or drawn."""
-        stored = any(self.replay.glob("stream-*")) or any(self.checkpoints.glob("[!.]*"))
+        stored = has_steps(self.replay) or any(self.checkpoints.glob("[!.]*"))
         return not (stored or _has_content(self.metrics) or _has_content(self.videos))
 
     def _take_lock(self) -> None:

@@ -5,10 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from reverie import replay
 from reverie.config import as_text, diff, from_dict, to_toml
 from reverie.errors import ConfigError, RunError
-from reverie.replay import INDEX, examine
-from reverie.replay import repair as repair_replay
 from reverie.runs.atomic_io import Unreadable, parse_json, read_whole, unseal
 from reverie.runs.checkpoints import Checkpoints, Snapshot, damage_of, read_checkpoint, understood
 from reverie.runs.launches import ABOUT
@@ -111,7 +110,7 @@ def repair(run: Path) -> list[str]:
         snapshots = [read_checkpoint(path)[1] for path in sound]
         with understood(sound[-1]):
             steps = EnvSpec.from_json(snapshots[-1].state["spec"]).step
-            lost = repair_replay(folder.replay, steps, _positions(snapshots))
+            lost = replay.repair(folder.replay, steps, _commits(snapshots))
         if lost:
             done.append(
                 f"{_count(lost, 'damaged step')} of the replay left out for good; from here on the run is another, bit "
@@ -124,7 +123,7 @@ def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def _positions(snapshots: list[Snapshot]) -> list[Any]:
+def _commits(snapshots: list[Snapshot]) -> list[Any]:
     """Of the replay."""
     return [snapshot.state["loop"]["replay"] for snapshot in snapshots]
 
@@ -254,24 +253,20 @@ def _failures(folder: RunFolder, found: Verification) -> None:
 
 
 def _replay(folder: RunFolder, snapshots: list[Snapshot], found: Verification) -> None:
-    if not folder.replay.is_dir() or not any(folder.replay.iterdir()):
+    name = folder.replay.name
+    if not folder.replay.is_file():
         if snapshots and snapshots[-1].state["loop"]["state"]["steps"]:
             what, remedy = "is missing", "nothing, if it was removed on purpose; the run can be read, but not resumed"
-            found.damage.append(Finding("replay", what, remedy))
+            found.damage.append(Finding(name, what, remedy))
         return
     if not snapshots:
-        found.unchecked.append("replay: there is no sound checkpoint that says what its steps look like")
+        found.unchecked.append(f"{name}: there is no sound checkpoint that says what its steps look like")
         return
     spec = EnvSpec.from_json(snapshots[-1].state["spec"])
-    health = examine(folder.replay, spec.step, _positions(snapshots))
-    for name, what in health.damage:
-        remedy = f"`{command_line('verify', folder.path, '--repair')}` leaves the damaged steps out for good"
-        if name == INDEX:
-            remedy = "put it back from a copy; without it only weights are left of the run"
-        found.damage.append(Finding(f"replay/{name}", what, remedy))
+    health = replay.verify(folder.replay, spec.step, _commits(snapshots))
+    remedy = f"`{command_line('verify', folder.path, '--repair')}` leaves the damaged episodes out for good"
+    if not health.is_repairable:
+        remedy = "put it back from a copy; without it only weights are left of the run"
+    found.damage += [Finding(name, what, remedy) for what in health.damage]
     if not health.damage:
-        found.sound.append(f"replay: {_count(health.steps, 'step')}")
-    if health.given_up:
-        found.unchecked.append(f"replay: {_count(health.given_up, 'damaged step')} left out by an earlier repair")
-    if not health.checked:
-        found.unchecked.append("replay: its steps have no checksums, since an older version of reverie created it")
+        found.sound.append(f"{name}: {_count(health.num_steps, 'step')}")

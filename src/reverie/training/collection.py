@@ -58,11 +58,11 @@ class Collected(NamedTuple):
     """One agent step in every environment."""
 
     steps: list[Rows]
-    """For `Replay.add`: first steps of new episodes, if any began, then the step itself."""
+    """For `ReplayBuffer.add`: first steps of new episodes, if any began, then the step itself."""
     episodes: list[tuple[int, Episode]]
     """Those that ended with this step, each with the number of its environment."""
     broken_off: tuple[int, ...] = ()
-    """Environments that failed instead of taking the step: their episodes end before it, see `Replay.end_streams`."""
+    """Environments that failed instead of taking the step: their episodes are truncated before it."""
 
     @property
     def num_steps(self) -> int:

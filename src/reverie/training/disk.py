@@ -23,8 +23,9 @@ def announcement(config: Config, spec: EnvSpec, run: Path, checkpoint: Path) -> 
         A sentence, with what to do if it may not fit.
     """
     settings = config.training
-    steps = min(config.replay.capacity + settings.checkpoint_every, 2 * settings.steps)  # first steps included
-    replay = largest_size(spec.step, steps, config.replay.capacity, config.env.num_envs)
+    # The steps of the last two commits stay, and first steps of episodes are stored, too.
+    steps = min(config.replay.capacity + 2 * settings.checkpoint_every, 2 * settings.steps)
+    replay = largest_size(spec.step, steps)
     one = _size(checkpoint)
     checkpoints = one * (settings.keep_checkpoints + 2)  # the best one, and one that is being written
     there, free = _size(run), shutil.disk_usage(run).free

@@ -5,7 +5,6 @@ import operator
 
 from reverie.config import Config
 from reverie.errors import RunError
-from reverie.replay import INDEX
 from reverie.runs.atomic_io import Unreadable, read_whole
 from reverie.runs.checkpoints import Checkpoints, Snapshot, read_state, understood
 from reverie.runs.metrics import kept_rows
@@ -46,18 +45,13 @@ def check_files(folder: RunFolder, snapshot: Snapshot) -> None:
     """Check what a resumed run reads besides its checkpoint, before anything is written.
 
     Raises:
-        RunError: if the replay is missing or empty, or the metrics are damaged.
+        RunError: if the replay is missing, or the metrics are damaged.
     """
-    if not folder.replay.is_dir() or not any(folder.replay.iterdir()):
-        what = "empty" if folder.replay.is_dir() else "missing"
+    if not folder.replay.is_file() or not folder.replay.stat().st_size:
+        what = "empty" if folder.replay.is_file() else "missing"
         raise RunError(
             f"{folder.path} cannot be resumed: {folder.replay} is {what}. Restore it from a copy; without it only "
             "the weights are left."
-        )
-    if not (folder.replay / INDEX).exists():
-        raise RunError(
-            f"{folder.path} cannot be resumed: {folder.replay / INDEX} is missing. Restore it from a copy; without it "
-            "the replay is lost, and only the weights are left."
         )
     with understood("The checkpoint"):
         kept_rows(folder.metrics, operator.index(snapshot.state["loop"]["state"]["rows"]))

@@ -15,7 +15,7 @@ from reverie.config import flatten
 from reverie.dreamer import ActState, Dreamer, State
 from reverie.envs import BatchedEnv, EnvState
 from reverie.errors import CheckpointError, EnvError
-from reverie.replay import Replay
+from reverie.replay import TRANSACTION_STEPS, ReplayBuffer
 from reverie.runs.atomic_io import Json
 from reverie.runs.checkpoints import Snapshot, numpy_state, restore_numpy, state_from_json, state_to_json
 from reverie.runs.launches import conditions, otherwise
@@ -82,7 +82,7 @@ class RunState:
     """
 
     agent: Dreamer
-    replay: Replay
+    replay: ReplayBuffer
     env: BatchedEnv
     worker: Worker
     """Where the environments live."""
@@ -103,6 +103,8 @@ class RunState:
         agent = agents.snapshot(self.agent)
         self.loop.last_due = {name: every.last for name, every in self.due.items()}
         envs = self._environments()
+        # Where environments cannot be restored, what they did is not done again: a kill must not take any of it.
+        self.replay.transaction_steps = TRANSACTION_STEPS if envs else 1
         packed: dict[str, Tensor] = {}
         loop = {
             "state": asdict(self.loop),
@@ -151,8 +153,8 @@ class RunState:
 
     def _begin_anew(self, streams: list[int] | None) -> None:
         """Where environments begin new episodes, what they did after the checkpoint is not done again, and is kept."""
-        taken = self.replay.take_back(streams)
-        self.replay.end_streams(streams)
+        taken = self.replay.recover_uncommitted(streams)
+        self.replay.truncate_episodes(streams)
         if not taken.steps:
             return
         loop = self.loop

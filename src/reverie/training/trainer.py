@@ -20,7 +20,7 @@ from reverie.devices import resolve_device
 from reverie.dreamer import Dreamer
 from reverie.envs import EnvFactory, make_env
 from reverie.errors import CheckpointError, EnvError, ReverieError
-from reverie.replay import Replay
+from reverie.replay import ReplayBuffer
 from reverie.runs.checkpoints import Checkpoints, Snapshot, understood
 from reverie.runs.launches import UNNAMED, Origin, names_of, note_start
 from reverie.runs.run_folder import RunFolder, config_changes
@@ -103,6 +103,8 @@ class Trainer:
             self._set_up(run, resumed, sample_seed, prefill_seed)
         except BaseException:
             self._close_env()
+            if hasattr(self, "replay"):
+                self.replay.close()
             raise
 
     def _set_up(
@@ -119,7 +121,7 @@ class Trainer:
             check_files(run, resumed[1])
         else:
             run.begin(config)
-        self.replay = Replay(run.replay, self.env.spec.step, config.replay, self.env.num_envs)
+        self.replay = ReplayBuffer(run.replay, self.env.spec.step, config.replay, self.env.num_envs)
         self.collector = Collector(self.env)
         self.policy = kernels.optimize(self.agent.policy.clone())
         """Acts while the agent learns."""
@@ -331,7 +333,7 @@ class Trainer:
             with self.metrics.timer("replay"):
                 for step, rows in collected.steps:
                     self.replay.add(step, rows)
-                self.replay.end_streams(collected.broken_off)
+                self.replay.truncate_episodes(collected.broken_off)
             self.state.steps += collected.num_steps
             self.agent.agent_steps = self.state.steps
             self.metrics.count("frames", collected.num_steps * self.env.frames_per_step)

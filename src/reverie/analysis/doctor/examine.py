@@ -94,7 +94,7 @@ class _Drawn(NamedTuple):
 
 
 def _has_replay(folder: RunFolder) -> bool:
-    return (folder.replay / "index.json").is_file()
+    return folder.replay.is_file()
 
 
 def _draw(agent: Dreamer, folder: RunFolder, amount: Amount, seed: int) -> _Drawn:
