@@ -36,12 +36,7 @@ class MetricsFile:
         return self._hash.hexdigest()
 
     def open(self) -> None:
-        """Start a new file.
-
-        Raises:
-            RunError: if it has content.
-            OSError: if it cannot be written.
-        """
+        """Start a new file; raise RunError if it has content."""
         if self.path.exists() and self.path.stat().st_size:
             raise RunError(f"{self.path} already holds metrics. Continue with --resume, or choose another folder.")
         self._file = self.path.open("a", encoding="utf-8")
@@ -56,7 +51,6 @@ class MetricsFile:
 
         Raises:
             RunError: if a row that is kept is damaged.
-            OSError: if it cannot be written.
         """
         if self.path.exists():
             kept = kept_rows(self.path, num_rows, step, updates)
@@ -68,11 +62,7 @@ class MetricsFile:
         self._file = self.path.open("a", encoding="utf-8")
 
     def append(self, row: Mapping[str, Any]) -> None:
-        """Write a row.
-
-        Raises:
-            OSError: if it cannot be written, for example on a full disk.
-        """
+        """Write a row; raise OSError if it cannot be written, for example on a full disk."""
         line = json.dumps(row) + "\n"
         self._file.write(line)
         self._file.flush()
