@@ -306,9 +306,9 @@ def test_a_cell_equal_to_another_is_not_run(tmp_path: Path) -> None:
 def test_replay_of_what_is_done_can_be_removed(tmp_path: Path) -> None:
     cells = grid(seeds=2)
     sweep(cells[:1], tmp_path)
-    assert (tmp_path / cells[0].place / "replay" / "steps").exists()
+    assert (tmp_path / cells[0].place / "replay.db").exists()
     sweep(cells, tmp_path, how={}, keep_replay=False)
-    assert not (tmp_path / cells[1].place / "replay").exists()
+    assert not (tmp_path / cells[1].place / "replay.db").exists()
 
 
 def test_done_is_what_the_folder_says(tmp_path: Path) -> None:
