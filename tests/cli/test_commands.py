@@ -170,7 +170,6 @@ def test_train_takes_a_class_of_the_current_folder(run: Run, calls: Calls, tmp_p
     [call] = calls
     assert call["origin"].preset == "vector"
     assert call["config"].env.name == "cli_own_class:Own"
-    assert call["env_factory"].__name__ == "Own"
     assert call["logdir"] == Path("runs/cli_own_class-Own-vector-1")
 
 

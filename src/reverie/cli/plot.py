@@ -40,7 +40,7 @@ def print_returns(folder: Path) -> None:
     from reverie.analysis.terminal import terminal_curve
     from reverie.runs.metrics import read_metrics
 
-    line = curve(read_metrics(folder), "train/return")
+    line = curve(read_metrics(folder), "episode/return")
     if len(line):
         drawing = terminal_curve(list(zip(line.frames.tolist(), line.values.tolist(), strict=True)))
         console().print(Text.assemble((f"{folder}", "bold"), ": return of training episodes over frames\n", drawing))

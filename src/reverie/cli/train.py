@@ -27,7 +27,6 @@ from reverie.specs import EnvSpec
 
 if TYPE_CHECKING:
     from reverie.dreamer import Dreamer
-    from reverie.envs import EnvFactory
 
 
 @dataclass(frozen=True)
@@ -64,12 +63,11 @@ class Train(SettingsCommand):
     def __call__(self) -> None:
         self._check()
         environment, name, base, saved = self._start()
-        factory = env_factory(environment)
         settings = {**self.settings, "env.name": environment}
         if self.variant is not None and (saved is not None or self.in_sweep):  # the run may have it already
             config = with_variant(base, self.variant).override(**settings)
         else:
-            config = configure(base, self.variant, settings, lambda env: _spec(env, factory))
+            config = configure(base, self.variant, settings, _spec)
         stem = "-".join([_slug(environment), name or "run", *([self.variant] if self.variant else [])])
         logdir = self.logdir or new_folder(Path("runs"), stem)
 
@@ -85,7 +83,6 @@ class Train(SettingsCommand):
             config,
             logdir,
             resume=self.resume,
-            env_factory=factory,
             origin=origin,
             loggers=self.log or ("tensorboard",),
             overwrite=self.overwrite,
@@ -149,7 +146,7 @@ def next_commands(agent: "Dreamer", run: Path) -> list[str]:
 
     env = agent.config.env.name
     commands = [command_line("eval", run, env=env), command_line("plot", run)]
-    lengths = [row["train/length"] for row in read_metrics(run) if "train/length" in row]
+    lengths = [row["episode/length"] for row in read_metrics(run) if "episode/length" in row]
     horizon = min(Dream.horizon, int(lengths[-1]) + 1 - Dream.context) if lengths else Dream.horizon
     if agent.world_model.decoder.keys.images and horizon > 0:
         shorter = [] if horizon == Dream.horizon else ["--horizon", horizon]
@@ -157,21 +154,10 @@ def next_commands(agent: "Dreamer", run: Path) -> list[str]:
     return commands
 
 
-def env_factory(environment: str) -> "EnvFactory | None":
-    """Return the class or function of `module:Class`; None for a Gymnasium id, `module:Name-v0` included."""
-    if ":" not in environment:
-        return None
-
-    from reverie.envs.importing import import_env
-
-    found = import_env(environment)
-    return None if isinstance(found, str) else found
-
-
-def _spec(env: EnvConfig, factory: "EnvFactory | None") -> EnvSpec:
+def _spec(env: EnvConfig) -> EnvSpec:
     from reverie.envs import env_spec
 
-    return env_spec(env, factory)
+    return env_spec(env)
 
 
 def choose_preset(environment: str) -> str:
@@ -183,7 +169,7 @@ def choose_preset(environment: str) -> str:
     by_name = default_preset(environment)
     if by_name != "vector":
         return by_name
-    return default_preset(environment, _spec(EnvConfig(name=environment), env_factory(environment)))
+    return default_preset(environment, _spec(EnvConfig(name=environment)))
 
 
 def new_folder(parent: Path, stem: str) -> Path:

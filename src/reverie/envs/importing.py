@@ -3,12 +3,15 @@
 import importlib
 import os
 import sys
-from dataclasses import replace
+from collections.abc import Callable
 from typing import Any
 
-from reverie.config import EnvConfig
-from reverie.envs.make import EnvFactory, as_factory
+import gymnasium
+
 from reverie.errors import EnvError
+
+EnvFactory = Callable[[], gymnasium.Env[Any, Any]]
+"""A function, or class, that creates a new environment at every call."""
 
 
 def import_env(name: str) -> str | EnvFactory:
@@ -47,27 +50,6 @@ def import_env(name: str) -> str | EnvFactory:
         raise EnvError(f"The module {module_name} has {what} {attribute}. {advice}")
     factory: EnvFactory = found
     return factory
-
-
-def choose_env(config: EnvConfig, env: Any = None) -> tuple[EnvConfig, EnvFactory | None]:
-    """Return the configuration and the factory with which an agent's environment is created again, or another one.
-
-    Args:
-        config: of the environment that the agent was trained in.
-        env: a Gymnasium id, `module:Class`, a class or function, or an instance; None takes the agent's own.
-
-    Raises:
-        EnvError: if the agent was trained in a class, and `env` is None; and as `import_env` and `as_factory`.
-    """
-    if env is None:
-        if "-" not in config.name and ":" not in config.name:  # a name that no id has
-            raise EnvError(
-                f"The agent was trained in {config.name}, a class or function. It cannot be found by that name alone. "
-                f"Give it: --env module:{config.name}, or env={config.name} in Python."
-            )
-        return config, None
-    name, factory = as_factory(import_env(env) if isinstance(env, str) else env)
-    return replace(config, name=name), factory
 
 
 def _creates_env(value: type) -> bool:
