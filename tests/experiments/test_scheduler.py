@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from reverie.training.interrupts import Stopped
+from reverie.training.stop_signal import Interrupted
 
 from reverie.errors import RunError
 from reverie.experiments import scheduler as scheduler_module
@@ -155,7 +155,7 @@ def test_stopped_cells_save_and_go_on(tmp_path: Path, number: int) -> None:
             os.kill(os.getpid(), number)
 
     scheduler = Scheduler(board, tmp_path, Quiet(), stub_command({}, 0.05), poll=0.02, sleep=sleep)
-    with pytest.raises(Stopped) as stopped:
+    with pytest.raises(Interrupted) as stopped:
         scheduler.run()
     assert stopped.value.signal == number
     saved = []
@@ -183,7 +183,7 @@ def test_deaf_cells_are_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         if (tmp_path / cell.place / "metrics.jsonl").exists() and not sent:
             sent.append(os.kill(os.getpid(), signal.SIGTERM))
 
-    with pytest.raises(Stopped):
+    with pytest.raises(Interrupted):
         Scheduler(board, tmp_path, Quiet(), stub_command({cell.name: "deaf"}, 0.1), poll=0.02, sleep=sleep).run()
     (start,) = launches(cell, tmp_path)
     assert not is_alive(start.pid)
