@@ -1,4 +1,4 @@
-"""`reverie doctor` as a user types it."""
+"""`reverie diagnose` as a user types it."""
 
 import json
 from pathlib import Path
@@ -28,16 +28,16 @@ def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_page_and_a_picture(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["doctor", str(trained), *SHORT.split()]) == 0
+    assert cli.main(["diagnose", str(trained), *SHORT.split()]) == 0
     out = capsys.readouterr().out
     assert out.index("Findings") < out.index("too-early") < out.index("\nLatents")
     assert max(len(line.rstrip()) for line in out.splitlines() if "Wrote" not in line) <= 80
-    assert out.rstrip().endswith("Wrote doctor.png")
-    assert Path("doctor.png").read_bytes()[1:4] == b"PNG"
+    assert out.rstrip().endswith("Wrote diagnose.png")
+    assert Path("diagnose.png").read_bytes()[1:4] == b"PNG"
 
 
 def test_json(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    line = f"doctor {trained}/checkpoints/best/ {SHORT} --seed 2 --out there/page.svg --json"
+    line = f"diagnose {trained}/checkpoints/best/ {SHORT} --seed 2 --out there/page.svg --json"
     best = (trained / "checkpoints" / "best").exists()
     assert cli.main((line if best else line.replace("/checkpoints/best/", "")).split()) == 0
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
@@ -58,12 +58,12 @@ def test_json(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ],
 )
 def test_mistakes(arguments: str, status: int, message: str, trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["doctor", str(trained), *arguments.format(run=trained).split()]) == status
+    assert cli.main(["diagnose", str(trained), *arguments.format(run=trained).split()]) == status
     error = capsys.readouterr().err
     assert message in error and len(error.strip().splitlines()) == 1
     assert not list(Path().iterdir())
 
 
 def test_there_is_no_run(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["doctor", "nowhere"]) == 1
+    assert cli.main(["diagnose", "nowhere"]) == 1
     assert "There is nothing at nowhere" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""`reverie doctor`: what a run's world model is doing, and what to try."""
+"""`reverie diagnose`: what a run's world model is doing, and what to try."""
 
 import json
 from dataclasses import dataclass
@@ -20,8 +20,8 @@ class Doctor:
     run: Annotated[Path, tyro.conf.arg(metavar="RUN")]
     """Folder of a run, or of one of its checkpoints."""
     holdout: Annotated[Path | None, tyro.conf.arg(metavar="RUN")] = None
-    """Another run of the same environment. What the model makes of its replay tells what was learned by heart."""
-    out: Path = Path("doctor.png")
+    """Another run of the same environment. What the model makes of its replay tells what was overfitted."""
+    out: Path = Path("diagnose.png")
     """Page of pictures to write: .png, .svg or .pdf."""
     batches: int = 8
     """Batches of 16 sequences that are looked at."""
@@ -39,7 +39,7 @@ class Doctor:
 
 def run(argv: list[str]) -> None:
     """Examine, print, draw, and name the picture."""
-    command, _ = parse("doctor", Doctor, argv)
+    command, _ = parse("diagnose", Doctor, argv)
     for name in ("batches", "context", "horizon"):
         if getattr(command, name) < 1:
             raise UsageError(f"--{name} is {getattr(command, name)}, but at least 1 is needed.")

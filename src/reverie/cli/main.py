@@ -23,7 +23,7 @@ COMMANDS: dict[str, Entry] = {
     "train": Entry("train", "ENV [options]", "Train an agent in an environment."),
     "eval": Entry("evaluate", "RUN [options]", "Score a trained agent."),
     "dream": Entry("dream", "RUN [options]", "Draw what the world model expects, beside what happened."),
-    "doctor": Entry("doctor", "RUN [options]", "Examine a run: what its world model is doing, and what to try."),
+    "diagnose": Entry("doctor", "RUN [options]", "Examine a run: what its world model is doing, and what to try."),
     "plot": Entry("plot", "RUN... [options]", "Draw the learning curves of runs."),
     "digest": Entry("digest", "RUN", "Print one hash over everything that a run has computed."),
     "verify": Entry("verify", "RUN", "Compare every file of a run with its checksum."),
