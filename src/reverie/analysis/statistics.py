@@ -101,12 +101,7 @@ def primary(matrix: Matrix, scores: Floats) -> Floats:
 
 
 def probability_of_improvement(x: Floats, y: Floats) -> float:
-    """Return P(X > Y) + P(X = Y) / 2 for a random seed of each, mean over environments.
-
-    Args:
-        x: [seeds, environments].
-        y: [other seeds, environments].
-    """
+    """Return P(X > Y) + P(X = Y) / 2 for a random seed of each [seeds, environments], mean over environments."""
     return float(((x[:, None] > y) + 0.5 * (x[:, None] == y)).mean())
 
 
