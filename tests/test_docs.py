@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from reverie.cli import options
-from reverie.cli.main import COMMANDS
+from reverie.cli.main import REVERIE
+from reverie.cli.parser import Group, SettingsCommand, parse
 from reverie.config import PATHS, PRESETS, resolve, to_toml
 from reverie.errors import ConfigError
 
@@ -107,14 +107,6 @@ def test_links_table_of_places_has_one_in_each_row(name: str, header: str, num_r
         assert LINK.search(row.rstrip("| ").rpartition("|")[2]), row
 
 
-def stands_alone(command: str) -> bool:
-    return not COMMANDS[command].usage.startswith(("ENV", "RUN", "PRESET", "WHAT"))
-
-
-class Parsed(Exception):
-    """The command line was understood."""
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_commands(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     # The files that the commands name: the page's own TOML, and that of a run.
@@ -125,29 +117,28 @@ def test_commands(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     of_run = PRESETS["vector"].config.for_env("CartPole-v1")
     (tmp_path / "runs" / "cartpole" / "config.toml").write_text(to_toml(of_run))
     monkeypatch.chdir(tmp_path)
-
-    def parse(title: str, command: Any, argv: list[str], base: Any = None) -> Any:
-        _, settings = options.parse(title, command, argv, base)
-        if base:
-            base(argv).config.override(**settings)  # reads the file of --config
-        raise Parsed
-
-    for command, *arguments in commands(name):
-        line = " ".join(["reverie", command, *arguments])
-        assert command in COMMANDS, f"{name}: {line}"
-        module = importlib.import_module(f"reverie.cli.{COMMANDS[command].module}")
-        monkeypatch.setattr(module, "parse", parse)
+    for words in commands(name):
         # Placeholders stand for a preset that exists.
-        words = ["atari" if word == "PRESET" else word for word in arguments if word != "--help"]
-        if not words and not stands_alone(command):
+        words = ["atari" if word == "PRESET" else word for word in words if word != "--help"]
+        if not arguments(words):
             continue  # only mentioned
         try:
-            module.run(words)
-        except Parsed:
-            continue
+            command = parse(REVERIE, words)
+            if isinstance(command, SettingsCommand):
+                command.base().config.override(**command.settings)  # reads the file of --config
         except (SystemExit, Exception) as error:
-            pytest.fail(f"{name}: {line}: {error}")
-        pytest.fail(f"{name}: {line} was not read")
+            pytest.fail(f"{name}: reverie {' '.join(words)}: {error}")
+
+
+def arguments(words: list[str]) -> list[str]:
+    """Return what follows the name of a command."""
+    found: Any = REVERIE
+    for index, word in enumerate(words):
+        if not isinstance(found, Group):
+            return words[index:]
+        assert word in found.commands, words
+        found = found.commands[word]
+    return []
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -158,6 +149,11 @@ def test_options_and_settings(name: str) -> None:
         for field in (
             "preset",
             "config",
+            "env",
+            "init",
+            "log",
+            "overwrite",
+            "quiet",
             "logdir",
             "resume",
             "json",
@@ -168,9 +164,10 @@ def test_options_and_settings(name: str) -> None:
             "variant",
         )
     }
-    own |= OTHERS | {"--batch", "--length", "--repeats", "--family", "--seed", "--device"}
+    own |= OTHERS | {"--repeats", "--family", "--seed", "--device"}
     own |= {"--seeds", "--dry-run", "--suite", "--report", "--published", "--workers", "--retry", "--frames", "--log"}
-    own |= {"--seconds", "--batches", "--folder", "--updates", "--unseen", "--parts", "--repair"}
+    own |= {"--seconds", "--batches", "--folder", "--updates", "--holdout", "--parts", "--repair"}
+    own |= {"--env", "--render", "--video", "--fps"}
     page = re.sub(r"(pip install|python benchmarks/).*", "", text(name))  # options of other programs
     for flag in set(re.findall(r"(?<![\w-])--[a-z][\w.-]*[\w]", page)) - own:
         assert config_path(flag.removeprefix("--")) in known, f"{name}: {flag}"

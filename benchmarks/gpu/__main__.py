@@ -195,7 +195,7 @@ def train_step(session: Session) -> Iterator[Row]:
     repeats = ["--repeats", "2" if session.options.tiny else "30"]
     cases = [("debug", 4, "fp32"), ("debug", 4, "bf16")] if session.options.tiny else STEP_CASES
     for preset, batch, precision in cases:
-        yield session.bench("train-step", preset, "--batch", str(batch), "--precision", precision, *repeats)
+        yield session.bench("train-step", preset, "--replay.batch-size", str(batch), "--precision", precision, *repeats)
     preset, batch, precision = cases[0]
     for path in SWITCHED_OFF:
         more = ["--batch", str(batch), "--precision", precision, *repeats, *path]
@@ -280,9 +280,9 @@ def learned(session: Session, folder: Path) -> Row:
     rows = [json.loads(line) for line in metrics.read_text().splitlines() if line.endswith("}")]
     last = rows[-1]
     result: Row = {name: last[name] for name in ("step", "frames", "updates", "time")}
-    result["returns"] = [row["train/return"] for row in rows if "train/return" in row][-10:]
+    result["returns"] = [row["episode/return"] for row in rows if "episode/return" in row][-10:]
     result["evaluations"] = [[row["frames"], row["eval/return"]] for row in rows if "eval/return" in row]
-    result |= {name: value for name, value in last.items() if name.startswith(("speed/", "time/"))}
+    result |= {name: value for name, value in last.items() if name.startswith(("perf/", "time/"))}
     for what, name in (("plot", "curve.png"), ("dream", "dream.png")):
         session.run(["-m", "reverie.cli.main", what, str(folder), "--out", str(session.details / name)], 60)
     try:

@@ -1,15 +1,14 @@
 """Rates on a clock that the test moves, and the yardstick plays the game that is asked for."""
 
 import time
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 
-from reverie.bench import collect
-from reverie.bench.bare_ale import BareALE, _Emulator, is_atari
+from reverie.bench import bare_ale, collect
+from reverie.bench.bare_ale import BareALE, is_atari, load_emulator, play
 from reverie.config import EnvConfig, preset
-from reverie.envs.catalog import find_spec
 from reverie.specs import Step
 from reverie.training.collection import Collector, Policy, RandomPolicy
 
@@ -67,21 +66,32 @@ def test_which_games_are_ataris() -> None:
     assert not is_atari(EnvConfig(name="CartPole-v1"))
 
 
-def test_the_yardstick_has_the_settings(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    emulator = _Emulator(BOXING, find_spec(BOXING.name).kwargs)
-    ale = emulator._ale
-    assert ale.getFloat("repeat_action_probability") == 0.125
-    assert len(emulator._actions) == 18
-    screens = []
-
-    def screen() -> None:
-        clock.now += 0.25
-        screens.append(ale.getEpisodeFrameNumber())
-
-    emulator._screen = screen
-    assert emulator.play(5.0) == 4.0
+def test_bare_ale_has_the_settings_of_the_environment(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
+    emulator = load_emulator(BOXING)
+    assert emulator.getFloat("repeat_action_probability") == 0.125
+    monkeypatch.setattr(bare_ale, "load_emulator", lambda config: Watched(emulator, clock))
+    assert play(BOXING, 5.0) == 4.0
     # One screen after every three frames.
-    assert np.diff(screens).tolist() == [3] * 19
+    assert np.diff(Watched.screens).tolist() == [3] * 19
+
+
+class Watched:
+    """Emulator that notes the frame of each screen, which takes a quarter of a second."""
+
+    screens: ClassVar[list[int]] = []
+
+    def __init__(self, emulator: Any, clock: Clock) -> None:
+        self._emulator, self._clock = emulator, clock
+
+    def getScreenGrayscale(self) -> None:
+        self._clock.now += 0.25
+        self.screens.append(self._emulator.getEpisodeFrameNumber())
+
+    def getMinimalActionSet(self) -> None:
+        raise AssertionError("all 18 actions are wanted")
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._emulator, name)
 
 
 def test_two_emulators_play_more_than_none() -> None:

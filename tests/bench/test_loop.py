@@ -10,8 +10,6 @@ import torch
 from reverie.bench import loop
 from reverie.config import PRESETS, preset
 from reverie.runs.metrics import read_metrics
-from reverie.training.interrupts import Stopped
-from reverie.training.trainer import Trainer
 
 
 @pytest.fixture
@@ -48,7 +46,8 @@ def test_the_ratio_is_the_presets(name: str, updates: int) -> None:
         config.training.train_steps,
     )
     assert (short.world_model, short.behavior) == (config.world_model, config.behavior)
-    assert (short.training.eval_every, short.training.video_every, short.training.pretrain) == (0, 0, 0)
+    assert (short.training.eval_every, short.training.video_every) == (0, 0)
+    assert (short.training.pretrain, short.training.pretrain_world_model) == (0, 0)
     assert short.training.checkpoint_every > short.training.steps
     measured = short.training.steps - short.training.prefill - loop.WARM_UP * short.training.log_every
     assert measured % short.training.log_every == short.training.prefill % short.training.log_every == 0
@@ -68,7 +67,7 @@ def test_its_threads_are_not_shared() -> None:
 
 def test_summary_of_rows() -> None:
     def row(step: int, updates: int, learn: float, **more: float) -> dict[str, float]:
-        speed = {"speed/frames_per_second": 10.0 * step, "speed/updates_per_second": 1.0}
+        speed = {"perf/fps": 10.0 * step, "perf/updates_per_second": 1.0}
         return {"step": step, "updates": updates, "time/learn": 3.0, "time/learn_share": learn, **speed, **more}
 
     early = row(10, 4, 0.1)
@@ -82,9 +81,9 @@ def test_summary_of_rows() -> None:
 
 
 def test_stopping(monkeypatch: pytest.MonkeyPatch) -> None:
-    def stop(_: Any) -> None:
-        raise Stopped("saved; go on with --resume")
+    def stop(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt("saved; continue with --resume")
 
-    monkeypatch.setattr(Trainer, "run", stop)
+    monkeypatch.setattr(loop, "train_config", stop)
     with pytest.raises(KeyboardInterrupt, match=r"^Stopped; nothing was kept\.$"):
         loop.measure_loop(preset("debug"), "debug", 1)

@@ -8,19 +8,19 @@ import pytest
 from reverie.bench import replay as bench
 from reverie.bench.examples import example_spec
 from reverie.config import preset
-from reverie.replay import Replay
+from reverie.replay import ReplayBuffer
 
 
-@pytest.mark.parametrize(("streams", "steps"), [(1, 60), (3, 61)])
-def test_what_is_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, streams: int, steps: int) -> None:
+@pytest.mark.parametrize(("num_envs", "steps"), [(1, 60), (3, 61)])
+def test_what_is_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_envs: int, steps: int) -> None:
     monkeypatch.setattr(bench, "EPISODE", 15)
     spec = example_spec("debug")
     config = preset("debug").replay
-    assert bench._fill(Replay(tmp_path, spec.step, config, streams), spec, steps, streams) > 0
-    reopened = Replay(tmp_path, spec.step, config, streams)
-    rows = -(-steps // streams)
-    assert reopened.num_steps == rows * streams
-    assert reopened.num_episodes == rows // 15 * streams
+    assert bench._fill(ReplayBuffer(tmp_path / "replay.db", spec.step, config, num_envs), spec, steps, num_envs) > 0
+    reopened = ReplayBuffer(tmp_path / "replay.db", spec.step, config, num_envs)
+    rows = -(-steps // num_envs)
+    assert reopened.num_steps == rows * num_envs
+    assert reopened.num_episodes == rows // 15 * num_envs
     assert reopened.sample(np.random.default_rng(0))["image"].std() > 60  # no zeros
 
 

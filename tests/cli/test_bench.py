@@ -92,11 +92,12 @@ def test_tables_fit_a_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: 
     ],
 )
 def test_quantities_are_shown_with_their_units(name: str, value: float, text: str) -> None:
-    assert command.show(name, value) == text
+    assert command.quantity(name, value) == text
 
 
 def test_settings_of_an_update(capsys: pytest.CaptureFixture[str]) -> None:
-    result = bench(capsys, "train-step --preset debug --batch 2 --length 5 --precision bf16 --device cpu --repeats 3")
+    batch = "--replay.batch-size 2 --replay.batch-length 5"
+    result = bench(capsys, f"train-step --preset debug {batch} --precision bf16 --device cpu --repeats 3")
     agent = Dreamer(preset("debug"), example_spec("debug"), seed=0)
     assert (result["batch"], result["length"], result["precision"]) == (2, 5, "bf16")
     assert len(result["seconds_all"]) == 3

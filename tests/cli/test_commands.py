@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,8 @@ import torch
 from reverie import training
 from reverie.cli import demo, train
 from reverie.cli import main as cli
-from reverie.cli.options import option
-from reverie.cli.train import show
-from reverie.config import PATHS, PRESETS, Config, flatten, load_config, preset, to_dict, to_toml, with_variant
+from reverie.cli.console import show
+from reverie.config import PATHS, PRESETS, Config, flatten, load_config, option, preset, to_dict, to_toml, with_variant
 from reverie.runs.provenance import UNNAMED, Launch
 from tests.helpers.environments import Catch
 
@@ -45,10 +45,15 @@ class Calls(list[dict[str, Any]]):
         config: Config,
         logdir: Path,
         resume: bool = False,
-        env_factory: None = None,
+        env_factory: Callable[[], Any] | None = None,
         origin: Launch = UNNAMED,
+        loggers: tuple[str, ...] = (),
+        overwrite: bool = False,
+        quiet: bool = False,
+        init: Path | None = None,
     ) -> None:
-        self.append({"config": config, "logdir": logdir, "resume": resume, "origin": origin})
+        call = {"config": config, "logdir": logdir, "resume": resume, "env_factory": env_factory, "origin": origin}
+        self.append({**call, "loggers": loggers, "overwrite": overwrite, "quiet": quiet, "init": init})
         logdir.mkdir(parents=True, exist_ok=True)
 
 
@@ -75,7 +80,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
         ("--training.steps 20_000", {"training.steps": 20_000}),
         ("--behavior.actor.entropy linear(3e-3,3e-4,2500000)", {"behavior.actor.entropy": "linear(3e-3,3e-4,2500000)"}),
         ("--env.parallel false", {"env.parallel": False}),
-        ("--world-model.kl.forward --steps 400", {"world_model.kl.forward": True, "training.steps": 400}),
+        ("--world-model.kl.forward on --steps 400", {"world_model.kl.forward": True, "training.steps": 400}),
         ("--env.image-size 64 64", {"env.image_size": (64, 64)}),
         ("--env.image-size 64,64", {"env.image_size": (64, 64)}),
         ("--world-model.encoder.keys image state", {"world_model.encoder.keys": ("image", "state")}),
@@ -99,6 +104,8 @@ def test_settings_reach_training(run: Run, calls: Calls, arguments: str, setting
         "train --preset debug --steps 400 --logdir there ALE/Pong-v5",
         "train --steps 400 ALE/Pong-v5 --logdir=there --preset=debug",
         "train --logdir there --world-model.kl.forward false ALE/Pong-v5 --preset debug --training.steps=400",
+        "train --env ALE/Pong-v5 --preset debug --steps 400 --logdir there",
+        "train --env.name ALE/Pong-v5 --preset debug --steps 400 --logdir there",
     ],
 )
 def test_arguments_come_in_any_order(run: Run, calls: Calls, line: str) -> None:
@@ -138,12 +145,6 @@ def test_train_refuses_a_variant_without_effect_but_resumes_a_run_that_has_it(
     assert calls[0]["config"].world_model.rssm.gru_layer_norm is False
 
 
-def test_a_flag_before_the_environment_does_not_take_it_for_its_value(run: Run, calls: Calls) -> None:
-    run("train --preset debug --world-model.kl.forward My-v0")
-    assert calls[0]["config"].world_model.kl.forward
-    assert calls[0]["config"].env.name == "My-v0"
-
-
 @pytest.mark.parametrize("path", [path for path in PATHS if path != "env.name"])
 def test_every_setting_is_an_option(run: Run, calls: Calls, path: str) -> None:
     base = preset("atari-paper")
@@ -153,6 +154,34 @@ def test_every_setting_is_an_option(run: Run, calls: Calls, path: str) -> None:
     run(f"train My-v0 --preset atari-paper {option(path)} {text}")
     expected = {"env.name": "My-v0"} | ({path: ("image",)} if value == () else {})
     assert calls[0]["config"] == base.override(**expected)
+
+
+def test_train_options_of_the_run_reach_training(run: Run, calls: Calls) -> None:
+    run("train My-v0 --preset debug")
+    out = run("train My-v0 --preset debug --log wandb --log mlflow --overwrite --logdir a --init runs/b --quiet")
+    options = [(call["loggers"], call["overwrite"], call["quiet"], call["init"]) for call in calls]
+    assert options == [(("tensorboard",), False, False, None), (("wandb", "mlflow"), True, True, Path("runs/b"))]
+    assert out == ""
+
+
+def test_train_takes_a_class_of_the_current_folder(run: Run, calls: Calls, tmp_path: Path) -> None:
+    code = "from gymnasium.envs.classic_control import CartPoleEnv\n\nclass Own(CartPoleEnv):\n    pass\n"
+    (tmp_path / "cli_own_class.py").write_text(code)
+    run("train cli_own_class:Own")
+    [call] = calls
+    assert call["origin"].preset == "vector"
+    assert call["config"].env.name == "cli_own_class:Own"
+    assert call["env_factory"].__name__ == "Own"
+    assert call["logdir"] == Path("runs/cli_own_class-Own-vector-1")
+
+
+def test_train_imports_no_class_that_only_the_run_names(
+    calls: Calls, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "config.toml").write_text(to_toml(preset("debug").for_env("antigravity:geohash")))
+    assert cli.main(["train", "--resume", "--logdir", str(tmp_path)]) == 2
+    assert "is imported only if you name it: reverie train antigravity:geohash." in capsys.readouterr().err
+    assert not calls and "antigravity" not in sys.modules
 
 
 def test_run_folders_are_numbered_and_flat(run: Run, calls: Calls) -> None:
@@ -190,7 +219,7 @@ def test_a_resumed_run_keeps_its_configuration(run: Run, calls: Calls, tmp_path:
     call = calls[0]
     assert (call["config"], call["logdir"], call["resume"]) == (saved.override(steps=5000), tmp_path, True)
     assert call["origin"].preset is None
-    run(f"train --resume auto My-v0 --logdir {tmp_path} --preset vector")
+    run(f"train --resume My-v0 --logdir {tmp_path} --preset vector")
     assert calls[1]["config"] == preset("vector").for_env("My-v0").override(seed=7)
 
 
@@ -273,20 +302,27 @@ def test_train_takes_environment_and_settings_from_the_file_of_a_run(run: Run, c
     assert calls[2]["config"] == preset("vector").for_env("My-v0").override(seed=7)
 
 
+def test_config_of_a_run_or_file_is_its_configuration(run: Run, tmp_path: Path) -> None:
+    of_run = preset("debug").for_env("My-v0").override(seed=7)
+    (tmp_path / "config.toml").write_text(to_toml(of_run))
+    for source in (".", "config.toml"):
+        assert json.loads(run(f"config {source} --json --steps 5000")) == to_dict(of_run.override(steps=5000))
+
+
 def test_presets(run: Run) -> None:
-    out = run("presets")
+    out = run("list presets")
     for entry in PRESETS.values():
         assert re.search(rf"{entry.name} .*{re.escape(entry.description)}", out)
     assert re.search(r"dreamer-v1 .* 5 steps ", out)  # 100 updates every 500
-    assert set(json.loads(run("presets --json"))) == set(PRESETS)
+    assert set(json.loads(run("list presets --json"))) == set(PRESETS)
 
 
 def test_envs(run: Run) -> None:
-    out = run("envs")
+    out = run("list envs")
     assert "CartPole-v1" in out
     assert "ALE/" in out
-    assert "ALE/Boxing-v5" in run("envs --family atari").split()
-    assert "CartPole-v1" in json.loads(run("envs --json"))["Classic control"]
+    assert "ALE/Boxing-v5" in run("list envs --family atari").split()
+    assert "CartPole-v1" in json.loads(run("list envs --json"))["Classic control"]
 
 
 # The whole way, once
@@ -344,6 +380,27 @@ def test_acting_takes_one_thread(line: str, run: Run, trained: Path, monkeypatch
         assert torch.get_num_threads() == 1
     finally:
         torch.set_num_threads(before)
+
+
+def test_list_runs_shows_progress_and_score(run: Run, trained: Path) -> None:
+    found = json.loads(run(f"list runs {trained.parent} --json"))
+    known = {"run": str(trained), "environment": "CliCatch-v0", "seed": 0, "status": "finished", "steps": 140}
+    assert known.items() <= found.items()
+    assert re.search(r"CliCatch-v0 .* finished .* 140 of 140 ", run(f"list runs {trained.parent}"))
+
+
+def test_list_runs_names_what_it_leaves_out(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "config.toml").write_text("steps = ")
+    (tmp_path / "good").symlink_to(trained)
+    assert cli.main(["list", "runs", str(tmp_path)]) == 0
+    captured = capsys.readouterr()
+    assert "CliCatch-v0" in captured.out
+    assert captured.err.startswith(f"{tmp_path}/broken is left out. The configuration ")
+
+
+def test_plot_of_a_folder_draws_the_runs_inside(run: Run, trained: Path) -> None:
+    assert f"{trained}: return of training episodes" in run(f"plot {trained.parent}")
 
 
 def test_plot(run: Run, trained: Path) -> None:
@@ -428,4 +485,4 @@ def test_digest_is_of_the_run_and_of_each_part(run: Run, tmp_path: Path, capsys:
     assert parts["run"] == whole and set(parts) == {"weights", "state", "replay", "metrics", "videos", "run"}
     assert json.loads(run("digest 'a run' --json")) == parts
     assert cli.main(["digest", str(tmp_path)]) == 1
-    assert "give the folder of a run" in " ".join(capsys.readouterr().err.split())
+    assert "Give the folder of a run" in " ".join(capsys.readouterr().err.split())

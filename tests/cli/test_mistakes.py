@@ -362,7 +362,7 @@ def test_no_room_for_metrics(type_: Type) -> None:
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
 def test_no_room_for_the_output() -> None:
     with open("/dev/full", "w") as full:
-        command = [sys.executable, "-m", "reverie.cli.main", "presets"]
+        command = [sys.executable, "-m", "reverie.cli.main", "list", "presets"]
         environment = {**os.environ, "PYTHONPATH": str(SOURCE)}
         done = subprocess.run(command, env=environment, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert done.returncode == 1

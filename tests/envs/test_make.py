@@ -33,7 +33,7 @@ def test_unknown_ids_get_the_nearest_ones() -> None:
     assert "did you mean CartPole-v1" in message("CartPol-v1")
     assert "did you mean CartPole-v1" in message("cartpole")
     assert "did you mean CartPole-v1" in message("CartPole-v7")
-    assert "`reverie envs`" in message("xyzzy")
+    assert "`reverie list envs`" in message("xyzzy")
     assert "for example ALE/Pong-v5" in message("")
     assert "the module 'nowhere' cannot be imported" in message("nowhere:Thing-v0")
     for strange in ("a b", "a//b", ":", "-v1"):

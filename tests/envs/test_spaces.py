@@ -9,8 +9,8 @@ from gymnasium import spaces
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reverie.envs.spaces import ActionAdapter, ObservationAdapter, check_actions
 from reverie.envs.checks import InvalidStepError
+from reverie.envs.spaces import ActionAdapter, ObservationAdapter, check_actions
 from reverie.errors import EnvError
 from reverie.specs import ActionSpec, ArraySpec
 from tests.helpers.environments import Everything

@@ -55,7 +55,7 @@ def test_the_command_trains_just_this_configuration(
 ) -> None:
     calls: list[dict[str, Any]] = []
 
-    def train_config(config: Config, logdir: Path, resume: bool, origin: Any) -> None:
+    def train_config(config: Config, logdir: Path, resume: bool, origin: Any, **_: Any) -> None:
         calls.append({"config": config, "logdir": logdir, "resume": resume, "variant": origin.variant})
 
     monkeypatch.setattr(training, "train_config", train_config)

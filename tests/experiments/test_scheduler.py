@@ -10,16 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from reverie.training.stop_signal import Interrupted
 
 from reverie.errors import RunError
 from reverie.experiments import scheduler as scheduler_module
 from reverie.experiments.board import State
 from reverie.experiments.process import LOG, acquire_cell, is_running
+from reverie.experiments.run_status import FAILURE, Stage, read_status, record_failure
 from reverie.experiments.scheduler import Scheduler
-from reverie.experiments.standing import FAILURE, Stage, look, note_failure
 from reverie.experiments.sweep import failures, survey
 from reverie.runs.run_folder import RunFolder
-from reverie.training.interrupts import Stopped
 from tests.helpers import sweeps
 from tests.helpers.sweeps import STEPS, Quiet, grid, launches, starts, stub_command, sweep
 
@@ -48,7 +48,7 @@ def test_every_cell_runs_once_and_never_again(tmp_path: Path) -> None:
     board, _ = sweep(cells, tmp_path)
     assert board.counts() == {State.DONE: 8}
     assert [starts(cell, tmp_path) for cell in cells] == [1] * 8
-    assert [entry.track.score for entry in board.entries] == [STEPS] * 8
+    assert [entry.progress.score for entry in board.entries] == [STEPS] * 8
     board, view = sweep(cells, tmp_path)
     assert board.counts() == {State.DONE: 8}
     assert [starts(cell, tmp_path) for cell in cells] == [1] * 8
@@ -155,7 +155,7 @@ def test_stopped_cells_save_and_go_on(tmp_path: Path, number: int) -> None:
             os.kill(os.getpid(), number)
 
     scheduler = Scheduler(board, tmp_path, Quiet(), stub_command({}, 0.05), poll=0.02, sleep=sleep)
-    with pytest.raises(Stopped) as stopped:
+    with pytest.raises(Interrupted) as stopped:
         scheduler.run()
     assert stopped.value.signal == number
     saved = []
@@ -163,7 +163,7 @@ def test_stopped_cells_save_and_go_on(tmp_path: Path, number: int) -> None:
         begun, ended = launches(cell, tmp_path)
         assert (begun.what, ended.what) == ("start", "stop")
         assert 0 < ended.step < STEPS
-        assert look(cell, tmp_path).stage is Stage.PARTIAL
+        assert read_status(cell, tmp_path).stage is Stage.PARTIAL
         assert not (tmp_path / cell.place / FAILURE).exists()
         saved.append(ended.step)
     assert starts(cells[2], tmp_path) == 0
@@ -183,7 +183,7 @@ def test_deaf_cells_are_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         if (tmp_path / cell.place / "metrics.jsonl").exists() and not sent:
             sent.append(os.kill(os.getpid(), signal.SIGTERM))
 
-    with pytest.raises(Stopped):
+    with pytest.raises(Interrupted):
         Scheduler(board, tmp_path, Quiet(), stub_command({cell.name: "deaf"}, 0.1), poll=0.02, sleep=sleep).run()
     (start,) = launches(cell, tmp_path)
     assert not is_alive(start.pid)
@@ -251,7 +251,7 @@ def test_a_cell_that_runs_elsewhere_is_waited_for(tmp_path: Path) -> None:
         if next(steps) == 5:
             assert board.entries[0].state is State.ELSEWHERE
             sweep_of_another(cells[0], tmp_path)
-            note_failure(tmp_path / cells[1].place, "The other one's fire.")
+            record_failure(tmp_path / cells[1].place, "The other one's fire.")
             for lock in locks:
                 assert lock is not None
                 lock.release()
@@ -306,23 +306,23 @@ def test_a_cell_equal_to_another_is_not_run(tmp_path: Path) -> None:
 def test_replay_of_what_is_done_can_be_removed(tmp_path: Path) -> None:
     cells = grid(seeds=2)
     sweep(cells[:1], tmp_path)
-    assert (tmp_path / cells[0].place / "replay" / "steps").exists()
+    assert (tmp_path / cells[0].place / "replay.db").exists()
     sweep(cells, tmp_path, how={}, keep_replay=False)
-    assert not (tmp_path / cells[1].place / "replay").exists()
+    assert not (tmp_path / cells[1].place / "replay.db").exists()
 
 
 def test_done_is_what_the_folder_says(tmp_path: Path) -> None:
     """A row of the planned steps and a checkpoint of them; or that row, where all checkpoints were removed."""
     (cell,) = grid(seeds=1)
-    assert look(cell, tmp_path).stage is Stage.NEW
+    assert read_status(cell, tmp_path).stage is Stage.NEW
     sweep([cell], tmp_path)
     run = tmp_path / cell.place
     newest = run / "checkpoints" / f"step-{STEPS:09d}"
-    assert look(cell, tmp_path).stage is Stage.DONE
+    assert read_status(cell, tmp_path).stage is Stage.DONE
     newest.rename(run / "checkpoints" / f"step-{STEPS - 10:09d}")
-    assert look(cell, tmp_path).stage is Stage.PARTIAL
+    assert read_status(cell, tmp_path).stage is Stage.PARTIAL
     (run / "checkpoints" / f"step-{STEPS - 10:09d}").rmdir()
-    assert look(cell, tmp_path).stage is Stage.DONE
+    assert read_status(cell, tmp_path).stage is Stage.DONE
     rows = (run / "metrics.jsonl").read_text().splitlines()
     (run / "metrics.jsonl").write_text("\n".join(rows[:-1]) + "\n")
-    assert look(cell, tmp_path).stage is Stage.NEW
+    assert read_status(cell, tmp_path).stage is Stage.NEW

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from reverie.config import ReplayConfig
-from reverie.replay import Replay, window_start
+from reverie.replay import ReplayBuffer, window_start
 from reverie.specs import STEP_KEYS, ArraySpec
 from tests.parity.compare import LoadGolden
 
@@ -130,11 +130,11 @@ def test_atari_windows_favour_the_end(golden: LoadGolden) -> None:
 
 
 @pytest.fixture
-def filled(tmp_path: Path, golden: LoadGolden) -> Callable[[ReplayConfig, list[int]], Replay]:
+def filled(tmp_path: Path, golden: LoadGolden) -> Callable[[ReplayConfig, list[int]], ReplayBuffer]:
     """A replay with episodes of given lengths, whose rewards are 1000 * episode + index as in the release's test."""
 
-    def fill(config: ReplayConfig, totals: list[int]) -> Replay:
-        replay = Replay(tmp_path, {"action": ArraySpec((1,), "float32"), **STEP_KEYS}, config, 1)
+    def fill(config: ReplayConfig, totals: list[int]) -> ReplayBuffer:
+        replay = ReplayBuffer(tmp_path / "replay.db", {"action": ArraySpec((1,), "float32"), **STEP_KEYS}, config, 1)
         for episode, total in enumerate(totals):
             for index in range(total):
                 replay.add(
@@ -153,7 +153,7 @@ def filled(tmp_path: Path, golden: LoadGolden) -> Callable[[ReplayConfig, list[i
 
 @pytest.mark.parametrize("case", ["eq6_ends", "eq6_noends"])
 def test_the_replay_draws_as_the_release(
-    golden: LoadGolden, filled: Callable[[ReplayConfig, list[int]], Replay], case: str
+    golden: LoadGolden, filled: Callable[[ReplayConfig, list[int]], ReplayBuffer], case: str
 ) -> None:
     official, totals = golden("15_replay")[f"{case}/start_histogram"], episode_totals(golden)
     config = ReplayConfig(batch_size=6000, batch_length=6, prioritize_ends=case.endswith("_ends"))
@@ -171,7 +171,7 @@ def test_the_replay_draws_as_the_release(
 
 
 def test_the_replay_favours_the_end_as_on_atari(
-    golden: LoadGolden, filled: Callable[[ReplayConfig, list[int]], Replay]
+    golden: LoadGolden, filled: Callable[[ReplayConfig, list[int]], ReplayBuffer]
 ) -> None:
     histogram = golden("15_replay")["atari50/start_histogram"]
     total = len(histogram)

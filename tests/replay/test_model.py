@@ -1,13 +1,14 @@
-"""The replay against a brute-force model of it: lists of steps in memory, copied as a whole at each commit."""
+"""The replay buffer compared with a brute-force model: lists of steps in memory, copied as a whole at each commit."""
 
 import copy
 import json
 import shutil
+import sqlite3
 import tempfile
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import numpy as np
 from hypothesis import Phase, settings
@@ -16,12 +17,12 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from reverie.config import ReplayConfig
 from reverie.errors import ReplayError
-from reverie.replay import Replay
+from reverie.replay import ReplayBuffer, verify
 from reverie.specs import STEP_KEYS, ArraySpec, Step
 
 SPECS = {"image": ArraySpec((2, 3, 1), "uint8"), "action": ArraySpec((2,), "float32"), **STEP_KEYS}
-SEGMENT_STEPS = 4
-STREAMS = 3
+ENVS = 3
+MAX_CAPACITY = 40
 # A failure is not simplified: that takes minutes, and the sequences of rules are short enough to read.
 PHASES = (Phase.explicit, Phase.reuse, Phase.generate)
 
@@ -45,23 +46,23 @@ class Model:
     """What is remembered."""
 
     finished: list[tuple[int, list[Row]]] = field(default_factory=list)
-    open: list[list[Row] | None] = field(default_factory=lambda: [None] * STREAMS)
+    open: list[list[Row] | None] = field(default_factory=lambda: [None] * ENVS)
 
-    def close(self, stream: int) -> None:
-        rows = self.open[stream]
+    def close(self, env: int) -> None:
+        rows = self.open[env]
         if rows is not None:
             if rows:
                 rows[-1].is_last = True
-            self.finished.append((stream, rows))
-            self.open[stream] = None
+            self.finished.append((env, rows))
+            self.open[env] = None
 
-    def add(self, stream: int, row: Row) -> None:
+    def add(self, env: int, row: Row) -> None:
         if row.is_first:
-            self.close(stream)
-            self.open[stream] = []
-        self.open[stream].append(row)
+            self.close(env)
+            self.open[env] = []
+        self.open[env].append(row)
         if row.is_last:
-            self.close(stream)
+            self.close(env)
 
     def evict(self, capacity: int, least: int) -> None:
         while self.num_steps > capacity:
@@ -81,22 +82,26 @@ class Model:
         """Rows from which windows may be cut."""
         if sampling == "episodes":
             return [rows for _, rows in self.finished]
-        streams: list[list[Row]] = [[] for _ in range(STREAMS)]
-        for stream, rows in self.finished:
-            streams[stream] += rows
-        return [rows + (self.open[stream] or []) for stream, rows in enumerate(streams)]
+        envs: list[list[Row]] = [[] for _ in range(ENVS)]
+        for env, rows in self.finished:
+            envs[env] += rows
+        return [rows + (self.open[env] or []) for env, rows in enumerate(envs)]
 
 
 class ReplayMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.directory = Path(tempfile.mkdtemp())
-        self.patch = patch("reverie.replay.storage.segment_steps", lambda capacity, streams: SEGMENT_STEPS)
-        self.patch.start()
+        self.num_crashes = 0
         self.model = Model()
         self.commits: list[tuple[Any, Model]] = []
-        self.replay: Replay | None = None
+        self.replay: ReplayBuffer | None = None
         self.number = 0
+        self.num_uncommitted = 0
+
+    @property
+    def path(self) -> Path:
+        return self.directory / str(self.num_crashes) / "replay.db"
 
     @initialize(data=st.data())
     def start(self, data: st.DataObject) -> None:
@@ -104,15 +109,18 @@ class ReplayMachine(RuleBasedStateMachine):
 
     def open(self, data: st.DataObject) -> None:
         self.config = ReplayConfig(
-            capacity=data.draw(st.integers(8, 40), "capacity"),
+            capacity=data.draw(st.integers(8, MAX_CAPACITY), "capacity"),
             batch_size=4,
             batch_length=data.draw(st.integers(2, 5), "batch_length"),
             sampling=data.draw(st.sampled_from(["episodes", "steps"]), "sampling"),
             prioritize_ends=data.draw(st.booleans(), "prioritize_ends"),
+            fsync_interval=0,
         )
-        self.streams = data.draw(st.integers(1, STREAMS), "streams")
-        self.replay = Replay(self.directory, SPECS, self.config, self.streams)
+        self.envs = data.draw(st.integers(1, ENVS), "envs")
+        self.replay = ReplayBuffer(self.path, SPECS, self.config, self.envs)
+        self.replay.transaction_steps = data.draw(st.sampled_from([1, 5, 100]), "transaction_steps")
         self.model = copy.deepcopy(self.commits[-1][1]) if self.commits else Model()
+        self.num_uncommitted = 0
         self.evict()
 
     def evict(self) -> None:
@@ -122,54 +130,76 @@ class ReplayMachine(RuleBasedStateMachine):
     def add(self, count: int, calm: bool, data: st.DataObject) -> None:
         """Some steps; in calm times no episode ends."""
         for _ in range(count):
-            chosen = np.array(data.draw(st.lists(st.booleans(), min_size=self.streams, max_size=self.streams)))
-            step = {key: np.zeros((self.streams, *spec.shape), spec.dtype) for key, spec in SPECS.items()}
-            for stream in np.flatnonzero(chosen):
+            chosen = np.array(data.draw(st.lists(st.booleans(), min_size=self.envs, max_size=self.envs)))
+            step = {key: np.zeros((self.envs, *spec.shape), spec.dtype) for key, spec in SPECS.items()}
+            for env in np.flatnonzero(chosen):
                 self.number += 1
-                begin = self.model.open[stream] is None or (not calm and data.draw(st.integers(0, 9)) == 9)
+                begin = self.model.open[env] is None or (not calm and data.draw(st.integers(0, 9)) == 9)
                 row = Row(self.number, begin, not calm and data.draw(st.integers(0, 5)) == 5)
                 for key, array in step.items():
-                    array[stream] = row.value(key)
-                self.model.add(stream, row)
+                    array[env] = row.value(key)
+                self.model.add(env, row)
             self.replay.add(step, chosen)
+            self.num_uncommitted += int(chosen.sum())
             self.evict()
 
     @rule()
-    def end_streams(self) -> None:
-        self.replay.end_streams()
-        for stream in range(STREAMS):
-            self.model.close(stream)
+    def truncate_episodes(self) -> None:
+        self.replay.truncate_episodes()
+        for env in range(ENVS):
+            self.model.close(env)
 
     @rule()
     def commit(self) -> None:
-        position = json.loads(json.dumps(self.replay.commit()))
-        self.remember(position)
+        commit = json.loads(json.dumps(self.replay.commit()))
+        self.remember(commit)
+        health = verify(self.path, SPECS, [each for each, _ in self.commits])
+        assert not health.damage
+        assert self.model.num_steps <= health.num_steps <= 3 * MAX_CAPACITY
+        self.num_uncommitted = 0
 
-    def remember(self, position: Any) -> None:
-        if not self.commits or self.commits[-1][0] != position:
-            self.commits = [*self.commits[-1:], (position, copy.deepcopy(self.model))]
+    def remember(self, commit: Any) -> None:
+        if not self.commits or self.commits[-1][0] != commit:
+            self.commits = [*self.commits[-1:], (commit, copy.deepcopy(self.model))]
 
     @precondition(lambda self: self.commits)
     @rule(back=st.integers(1, 2))
     def rewind(self, back: int) -> None:
         self.commits = self.commits[: max(len(self.commits) - back + 1, 1)]
-        self.replay.rewind(self.commits[-1][0])
-        self.model = copy.deepcopy(self.commits[-1][1])
+        commit, model = self.commits[-1]
+        self.replay.check(commit)
+        assert self.replay.rewind(commit)
+        self.model = copy.deepcopy(model)
+        self.num_uncommitted = 0
         self.evict()
+
+    @precondition(lambda self: self.commits and self.num_uncommitted)
+    @rule()
+    def rewind_and_recover(self) -> None:
+        if self.commits[-1][1].num_steps + self.num_uncommitted > self.config.capacity:
+            return  # Evicting at once is not always evicting step by step.
+        assert self.replay.rewind(self.commits[-1][0])
+        found = self.replay.recover_uncommitted()
+        assert found.steps <= self.num_uncommitted
 
     @rule(data=st.data())
     def close_and_reopen(self, data: st.DataObject) -> None:
         self.replay.close()
-        commits = json.loads((self.directory / "index.json").read_text())["commits"]
-        self.remember(commits[-1])
+        assert [path.name for path in self.path.parent.iterdir()] == ["replay.db"]
+        with closing(sqlite3.connect(self.path)) as database:
+            [(commits,)] = database.execute("SELECT value FROM meta WHERE key = 'commits'")
+        self.remember(json.loads(commits)[-1])
         self.open(data)
 
     @rule(data=st.data())
     def crash_and_reopen(self, data: st.DataObject) -> None:
-        self.replay._segments.close()
+        """Continue with a copy of the files, as a killed process leaves them."""
+        before = self.path.parent
+        self.num_crashes += 1
+        shutil.copytree(before, self.path.parent)
+        self.replay.close()
+        shutil.rmtree(before)
         self.open(data)
-        if self.commits:  # What a resumed run does; until then, the flags of an episode's end may be newer.
-            self.rewind(1)
 
     @rule(seed=st.integers(0, 100))
     def sample(self, seed: int) -> None:
@@ -198,33 +228,27 @@ class ReplayMachine(RuleBasedStateMachine):
     @invariant()
     def every_row_agrees(self) -> None:
         if self.replay is not None:
-            for number, rows in enumerate(self.model.runs("steps")[: len(self.replay._index.streams)]):
-                stream = self.replay._index.streams[number]
-                stored = {key: np.empty((stream.steps, *spec.shape), spec.dtype) for key, spec in SPECS.items()}
-                if rows:
-                    lines = {
-                        key: array.reshape(-1).view(np.uint8).reshape(len(rows), -1) for key, array in stored.items()
-                    }
-                    self.replay._segments.read(number, stream.first, lines)
-                    assert _bytes(stored) == _bytes(_stack(rows))
-                assert stream.steps == len(rows)
-
-    @invariant()
-    def only_needed_files_stay(self) -> None:
-        if self.replay is not None and not self.replay._pristine:
-            models = [self.model, *(model for _, model in self.commits)]
-            needed = sum(model.num_steps for model in models) // SEGMENT_STEPS + 2 * STREAMS * len(models)
-            assert len(list(self.directory.glob("*.safetensors"))) <= needed
+            for env, rows in enumerate(self.model.runs("steps")[: self.envs]):
+                stored = list(self.replay.latest_episode(env, len(rows))) if rows else []
+                assert b"".join(_bytes(_row(steps, t)) for steps in stored for t in range(len(steps["reward"]))) == (
+                    b"".join(_bytes({key: row.value(key) for key in SPECS}) for row in rows)
+                )
+                assert not list(self.replay.latest_episode(env, len(rows) + 1))
+                running = self.model.open[env]
+                assert bool(self.replay.open_steps(env)) == (running is not None)
 
     def teardown(self) -> None:
         if self.replay is not None:
             self.replay.close()
-        self.patch.stop()
         shutil.rmtree(self.directory)
 
 
 def _stack(window: list[Row]) -> Step:
     return {key: np.stack([row.value(key) for row in window]) for key in SPECS}
+
+
+def _row(steps: Step, t: int) -> Step:
+    return {key: array[t] for key, array in steps.items()}
 
 
 def _drawn(window: list[Row]) -> Step:

@@ -1,28 +1,24 @@
-"""The yardsticks of Atari collection: ale-py alone, played at random.
-
-`BareALE` is the emulator by itself, with the same stickiness, actions and frames per step. One screen is fetched per
-step, as ale-py returns it; nothing is pooled, resized, checked, batched or stored. `VectorALE` is ale-py's own batched
-environment in C++, which also takes the maximum of two frames and resizes to the agent's images.
-"""
+"""Comparisons for the collection of Atari games: ale-py alone, with random actions."""
 
 import multiprocessing
 import random
 import time
 from concurrent.futures import ProcessPoolExecutor
-from types import TracebackType
 from typing import Any
 
+import ale_py
 import numpy as np
-from gymnasium import spaces
+from ale_py import roms
+from ale_py.vector_env import AtariVectorEnv
+from gymnasium.spaces import Discrete
 
 from reverie.config import EnvConfig
 from reverie.envs.atari import ENTRY_POINT
 from reverie.envs.catalog import find_spec
-from reverie.errors import EnvError
 
 
 def is_atari(config: EnvConfig) -> bool:
-    """Whether the environment is one of ale-py's.
+    """Return whether the environment is one of ale-py's.
 
     Raises:
         EnvError: if there is none of that name.
@@ -31,45 +27,41 @@ def is_atari(config: EnvConfig) -> bool:
 
 
 class BareALE:
-    """Emulators that play at random, each in a process of its own if there are several; use it as a context manager.
+    """Emulators with the same stickiness, actions and frames per step, each in a process of its own.
+
+    One screen is fetched per step, as ale-py returns it. Nothing is pooled, resized, checked, batched or stored.
 
     Args:
         config: game and settings.
-        processes: how many; a single one runs in this process.
+        processes: number of emulators. A single one runs in this process.
     """
 
     def __init__(self, config: EnvConfig, processes: int) -> None:
-        game = find_spec(config.name).kwargs
-        self._processes = processes
-        self._own = _Emulator(config, game) if processes == 1 else None
-        self._pool: ProcessPoolExecutor | None = None
-        if processes > 1:
-            spawn = multiprocessing.get_context("spawn")
-            self._pool = ProcessPoolExecutor(processes, spawn, initializer=_start, initargs=(config, game))
+        self._config, self._processes = config, processes
+        spawn = multiprocessing.get_context("spawn")
+        self._pool = ProcessPoolExecutor(processes, spawn) if processes > 1 else None
 
     def steps_per_second(self, seconds: float) -> float:
-        """Agent steps per second of all emulators together, played for so long."""
-        if self._own is not None:
-            return self._own.play(seconds)
-        assert self._pool is not None
-        return sum(self._pool.map(_play, [seconds] * self._processes))
+        """Return the agent steps per second of all emulators together, measured for some seconds."""
+        if self._pool is None:
+            return play(self._config, seconds)
+        return sum(self._pool.map(play, [self._config] * self._processes, [seconds] * self._processes))
 
     def __enter__(self) -> "BareALE":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._pool is not None:
             self._pool.shutdown()
 
 
 class VectorALE:
-    """`ale_py.AtariVectorEnv` with the settings of the environments, and as many threads as they have processes."""
+    """`ale_py.AtariVectorEnv`, in C++, with the settings of the environments and a thread for each of their processes.
+
+    It pools two frames and resizes them to the agent's images, too.
+    """
 
     def __init__(self, config: EnvConfig, processes: int) -> None:
-        from ale_py.vector_env import AtariVectorEnv
-
         height, width = config.image_size
         self._env = AtariVectorEnv(
             find_spec(config.name).kwargs["game"],
@@ -91,13 +83,13 @@ class VectorALE:
         self._env.reset(seed=0)
 
     def steps_per_second(self, seconds: float) -> float:
-        """Agent steps per second of all environments together, played for so long."""
-        count, space = self._env.num_envs, self._env.single_action_space
-        assert isinstance(space, spaces.Discrete)
+        """Return the agent steps per second of all environments together, measured for some seconds."""
+        assert isinstance(self._env.single_action_space, Discrete)
+        num_actions = self._env.single_action_space.n
         steps, elapsed, start = 0, 0.0, time.perf_counter()
         while elapsed < seconds:
-            self._env.step(self._rng.integers(space.n, size=count))
-            steps += count
+            self._env.step(self._rng.integers(num_actions, size=self._env.num_envs))
+            steps += self._env.num_envs
             elapsed = time.perf_counter() - start
         return steps / elapsed
 
@@ -106,51 +98,35 @@ class VectorALE:
         self._env.close()
 
 
-class _Emulator:
-    """One game."""
-
-    def __init__(self, config: EnvConfig, game: dict[str, Any]) -> None:
-        import ale_py
-        from ale_py import roms
-
-        ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
-        self._ale = ale_py.ALEInterface()
-        self._ale.setFloat("repeat_action_probability", config.sticky_actions)
-        rom = roms.get_rom_path(game["game"])
-        if rom is None:
-            raise EnvError(f"ale-py has no ROM of the game '{game['game']}'.")
-        self._ale.loadROM(rom)
-        if game.get("mode") is not None:
-            self._ale.setMode(game["mode"])
-        if game.get("difficulty") is not None:
-            self._ale.setDifficulty(game["difficulty"])
-        self._actions = self._ale.getLegalActionSet() if config.full_action_space else self._ale.getMinimalActionSet()
-        self._screen = self._ale.getScreenGrayscale if config.grayscale else self._ale.getScreenRGB
-        self._action_repeat = config.action_repeat
-
-    def play(self, seconds: float) -> float:
-        """Agent steps per second."""
-        ale, steps, elapsed, start = self._ale, 0, 0.0, time.perf_counter()
-        while elapsed < seconds:
-            action = random.choice(self._actions)
-            for _ in range(self._action_repeat):
-                ale.act(action)
-            self._screen()
-            if ale.game_over(with_truncation=False):
-                ale.reset_game()
-            steps += 1
-            elapsed = time.perf_counter() - start
-        return steps / elapsed
+def load_emulator(config: EnvConfig) -> ale_py.ALEInterface:
+    """Return an emulator with the game and its settings."""
+    game: dict[str, Any] = find_spec(config.name).kwargs
+    ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
+    ale = ale_py.ALEInterface()
+    ale.setFloat("repeat_action_probability", config.sticky_actions)
+    rom = roms.get_rom_path(game["game"])
+    assert rom is not None, "ale-py has the ROMs of all registered games"
+    ale.loadROM(rom)
+    if game.get("mode") is not None:
+        ale.setMode(game["mode"])
+    if game.get("difficulty") is not None:
+        ale.setDifficulty(game["difficulty"])
+    return ale
 
 
-_emulator: _Emulator
-"""That of a process of the pool."""
-
-
-def _start(config: EnvConfig, game: dict[str, Any]) -> None:
-    global _emulator
-    _emulator = _Emulator(config, game)
-
-
-def _play(seconds: float) -> float:
-    return _emulator.play(seconds)
+def play(config: EnvConfig, seconds: float) -> float:
+    """Return the agent steps per second of one emulator. Loading it is not timed."""
+    ale = load_emulator(config)
+    actions = ale.getLegalActionSet() if config.full_action_space else ale.getMinimalActionSet()
+    get_screen = ale.getScreenGrayscale if config.grayscale else ale.getScreenRGB
+    steps, elapsed, start = 0, 0.0, time.perf_counter()
+    while elapsed < seconds:
+        action = random.choice(actions)
+        for _ in range(config.action_repeat):
+            ale.act(action)
+        get_screen()
+        if ale.game_over(with_truncation=False):
+            ale.reset_game()
+        steps += 1
+        elapsed = time.perf_counter() - start
+    return steps / elapsed

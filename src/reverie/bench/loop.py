@@ -1,4 +1,4 @@
-"""How fast the whole training loop is, and what it spends its time on."""
+"""Speed of the whole training loop, and the time of its phases."""
 
 import tempfile
 from pathlib import Path
@@ -11,31 +11,26 @@ from reverie.bench.spread import spread
 from reverie.config import Config
 from reverie.runs.metrics import read_metrics
 from reverie.runs.provenance import Launch
-from reverie.runs.run_folder import RunFolder
-from reverie.training.build import build_trainer
-from reverie.training.stop_signal import Interrupted
+from reverie.training.start import train_config
 
 ROWS = 10
-"""Rows of metrics that the updates are spread over, at most; each is one measurement."""
+"""Largest number of rows of metrics that the updates are spread over. Each row is one measurement."""
 WARM_UP = 2
-"""Rows that are not counted: the first updates allocate memory and choose kernels."""
+"""Number of rows that are not counted: the first updates allocate memory and choose kernels."""
 PREFILL = 500
-"""Random steps, at least."""
-
-_SHARE = "_share"
+"""Smallest number of random steps in the replay before learning."""
 
 
 def measure_loop(config: Config, preset: str, updates: int) -> dict[str, Any]:
-    """Train in a temporary folder, and read what the trainer measures itself.
+    """Train in a temporary folder, and summarise the time that the run measures itself.
 
-    The loop is the real one, with environments, replay on disk and metrics. There are no evaluations, videos or
-    checkpoints in between, little prefill, and sequences are drawn from unfinished episodes, too, so that learning
-    starts at once. The number of threads stays what it is, whatever else trains on the machine.
+    The loop is the real one, with environments, replay on disk and metrics, but without pretraining, evaluations,
+    videos and checkpoints. Sequences are drawn from unfinished episodes, too, so that a short prefill is enough.
 
     Args:
         config: all other settings.
         preset: its name; it decides which environment is taken if none is named.
-        updates: at least so many are measured.
+        updates: least number of updates that are measured.
 
     Returns:
         `env`, `num_envs`, `batch`, `length`, `train_every` (agent steps) and `train_steps` (updates each time);
@@ -47,13 +42,12 @@ def measure_loop(config: Config, preset: str, updates: int) -> dict[str, Any]:
         KeyboardInterrupt: if it was stopped.
     """
     config = short_run(config, preset, updates)
-    with tempfile.TemporaryDirectory(prefix="reverie-bench-") as folder, RunFolder.create(folder, config) as run:
+    with tempfile.TemporaryDirectory(prefix="reverie-bench-") as folder:
         try:
-            build_trainer(config, run, launch=Launch(preset)).train()
-        except Interrupted:
+            train_config(config, folder, origin=Launch(preset), loggers=())
+        except KeyboardInterrupt:
             raise KeyboardInterrupt("Stopped; nothing was kept.") from None
         rows = read_metrics(Path(folder))
-    first = config.training.prefill + WARM_UP * config.training.log_every
     return {
         "env": config.env.name,
         "num_envs": config.env.num_envs,
@@ -61,25 +55,26 @@ def measure_loop(config: Config, preset: str, updates: int) -> dict[str, Any]:
         "length": config.replay.batch_length,
         "train_every": config.training.train_every,
         "train_steps": config.training.train_steps,
-        **summary(rows, first),
+        **summary(rows, config.training.prefill + WARM_UP * config.training.log_every),
     }
 
 
 def short_run(config: Config, preset: str, updates: int) -> Config:
-    """The configuration of a run whose rows of metrics cover equally many updates each."""
+    """Return the configuration of a run whose rows of metrics cover equally many updates each."""
     training = config.training
-    blocks = -(-updates // training.train_steps)
-    per_row = -(-blocks // ROWS)
-    row = per_row * training.train_every
+    calls = -(-updates // training.train_steps)
+    calls_per_row = -(-calls // ROWS)
+    row = calls_per_row * training.train_every
     needed = max(PREFILL, config.env.num_envs * config.replay.batch_length)
     prefill = -(-needed // row) * row
-    steps = prefill + (WARM_UP + -(-blocks // per_row)) * row
+    steps = prefill + (WARM_UP + -(-calls // calls_per_row)) * row
     return config.override(
         **{"env.name": example_env(config, preset), "replay.sampling": "steps"},
         threads=training.threads or torch.get_num_threads(),
         steps=steps,
         prefill=prefill,
         pretrain=0,
+        pretrain_world_model=0,
         log_every=row,
         eval_every=0,
         video_every=0,
@@ -88,20 +83,13 @@ def short_run(config: Config, preset: str, updates: int) -> Config:
 
 
 def summary(rows: list[dict[str, float]], first: int) -> dict[str, Any]:
-    """What rows of metrics say about time.
-
-    Args:
-        rows: as from `read_metrics`.
-        first: agent steps; only rows after it count.
-    """
+    """Return the number of updates, rates and shares of time of the rows after agent step `first`."""
     counted = [row for row in rows if row["step"] > first]
-    before = [row["updates"] for row in rows if row["step"] <= first]
-    names = sorted({key for row in counted for key in row if key.startswith("time/") and key.endswith(_SHARE)})
-    shares = {name: [row.get(name, 0.0) for row in counted] for name in names}
-    other = [1 - sum(of_row) for of_row in zip(*shares.values(), strict=True)]
-    result: dict[str, Any] = {"updates": int(counted[-1]["updates"] - max(before, default=0))}
+    before = max((row["updates"] for row in rows if row["step"] <= first), default=0)
+    phases = sorted({key for row in counted for key in row if key.startswith("time/") and key.endswith("_share")})
+    result: dict[str, Any] = {"updates": int(counted[-1]["updates"] - before)}
     for rate in ("fps", "updates_per_second"):
         result |= spread(rate, [row[f"perf/{rate}"] for row in counted])
-    for name, values in shares.items():
-        result |= spread(name.removeprefix("time/"), values)
-    return result | spread("other_share", other)
+    for phase in phases:
+        result |= spread(phase.removeprefix("time/"), [row.get(phase, 0.0) for row in counted])
+    return result | spread("other_share", [1 - sum(row.get(phase, 0.0) for phase in phases) for row in counted])

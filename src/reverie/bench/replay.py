@@ -15,7 +15,7 @@ from reverie.bench.machine import prepare, resident_mib
 from reverie.bench.spread import rounded, spread
 from reverie.bench.train_step import train_step_seconds
 from reverie.config import Config
-from reverie.replay import Replay
+from reverie.replay import REPLAY, ReplayBuffer
 from reverie.specs import EnvSpec
 
 EPISODE = 1000
@@ -28,7 +28,7 @@ _VARIETY = 256  # Different steps. They are stored again and again.
 
 
 def measure_replay(config: Config, preset: str, steps: int, batches: int, folder: Path) -> dict[str, Any]:
-    """Fill a replay with made-up steps, open it anew, and draw batches from it as training does.
+    """Fill a replay with made-up steps, open it again, and draw batches from it as training does.
 
     Warm batches follow one another, with whatever the operating system still holds of the files that were just written:
     all, if they fit its memory. Before each cold batch it is asked to forget them; a disk, or the host of a virtual
@@ -51,12 +51,12 @@ def measure_replay(config: Config, preset: str, steps: int, batches: int, folder
     Raises:
         ReplayError: if no batch can be drawn, or the disk is full.
     """
-    spec, streams = example_spec(preset), config.env.num_envs
+    spec, num_envs = example_spec(preset), config.env.num_envs
     settings = replace(config.replay, capacity=steps)
-    added_per_second = _fill(Replay(folder, spec.step, settings, streams), spec, steps, streams)
+    added_per_second = _fill(ReplayBuffer(folder / REPLAY, spec.step, settings, num_envs), spec, steps, num_envs)
     before = resident_mib()
     start = time.perf_counter()
-    replay = Replay(folder, spec.step, settings, streams)
+    replay = ReplayBuffer(folder / REPLAY, spec.step, settings, num_envs)
     reopen_seconds = time.perf_counter() - start
     rng = np.random.default_rng(0)
     # Warm ones first: of a large replay, what was forgotten would not come back into the cache by itself.
@@ -84,22 +84,22 @@ def measure_replay(config: Config, preset: str, steps: int, batches: int, folder
     return {**result, **spread("train_step_seconds", updates), "share_of_train_step": share}
 
 
-def _fill(replay: Replay, spec: EnvSpec, steps: int, streams: int) -> float:
+def _fill(replay: ReplayBuffer, spec: EnvSpec, steps: int, num_envs: int) -> float:
     """Store the steps; how many a second, the commit at the end included."""
-    made_up = random_batch(spec, _VARIETY, streams)
-    rows = -(-steps // streams)
+    made_up = random_batch(spec, _VARIETY, num_envs)
+    rows = -(-steps // num_envs)
     episode = min(EPISODE, rows)
     start = time.perf_counter()
     for row in range(rows):
         step = {key: values[row % _VARIETY] for key, values in made_up.items()}
-        step["is_first"] = np.full(streams, row % episode == 0)
-        step["is_last"] = step["is_terminal"] = np.full(streams, row % episode == episode - 1)
+        step["is_first"] = np.full(num_envs, row % episode == 0)
+        step["is_last"] = step["is_terminal"] = np.full(num_envs, row % episode == episode - 1)
         replay.add(step)
     replay.close()
-    return rows * streams / (time.perf_counter() - start)
+    return rows * num_envs / (time.perf_counter() - start)
 
 
-def _batch_seconds(replay: Replay, rng: np.random.Generator) -> float:
+def _batch_seconds(replay: ReplayBuffer, rng: np.random.Generator) -> float:
     start = time.perf_counter()
     replay.sample(rng)
     return time.perf_counter() - start

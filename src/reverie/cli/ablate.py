@@ -4,13 +4,13 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import tyro
 from rich.table import Table
 
-from reverie.cli.options import Base, UsageError, console, given, parse
-from reverie.cli.sweep import carry_out, with_budget
+from reverie.cli.console import UsageError, console
+from reverie.cli.parser import Base, SettingsCommand
+from reverie.cli.sweep import Scheduled
 from reverie.cli.train import base_of
 from reverie.config import preset
 from reverie.errors import ConfigError
@@ -22,7 +22,7 @@ SEEDS = 3
 
 
 @dataclass(frozen=True)
-class Ablate:
+class Ablate(SettingsCommand, Scheduled):
     """Train the full agent and the article's ablations, then count where each is better, worse or tied.
 
     Counts are by the paper's rule, and by what Welch's intervals support. The ablations are the article's six, and the
@@ -31,82 +31,73 @@ class Ablate:
     setting is an option, as for reverie train, and holds for all agents.
     """
 
-    environments: Annotated[tuple[str, ...], tyro.conf.arg(metavar="ENV...")]
+    env: tuple[str, ...]
     """Gymnasium ids; none for those of the suite."""
-    preset: Annotated[
-        str | None, tyro.conf.arg(metavar="PRESET", help_behavior_hint="(default: by the environment)")
-    ] = None
-    """Where settings start from, for the environments that are named here."""
+    preset: str | None = None
+    """Settings to start from; by default those for each ENV."""
     suite: str | None = None
     """Environments, agents and budgets: laptop, quick, evening, boxing, or a plan (TOML). Without ENV: laptop."""
-    seeds: Annotated[
-        int | None, tyro.conf.arg(metavar="INT", help_behavior_hint=f"(default: the suite's, or {SEEDS})")
-    ] = None
-    """Seeds of each agent: 0, 1, ..."""
-    out: Annotated[Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="(default: runs/ablation-SUITE)")] = (
-        None
-    )
-    """Folder of the sweep, and of the table."""
-    workers: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: the suite's, or 1)")] = (
-        None
-    )
-    """Runs at a time."""
-    threads: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: the suite's, or 0)")] = (
-        None
-    )
-    """CPU threads of each; 0 divides the usable cores by the workers."""
-    retry: int = 0
-    """Times that a failing run is tried again at once."""
-    report: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
+    seeds: int | None = None
+    """Number of seeds of each agent: 0, 1, ...; by default the suite's, or 3."""
+    report: Path | None = None
     """Only make the table of what is in the folder of a sweep."""
-    dry_run: bool = False
-    """Only print the grid, what is done of it, and what the rest will take."""
-    json: bool = False
-    """Print the table as one JSON object on the last line."""
 
+    def __call__(self) -> None:
+        self._check()
 
-def run(argv: list[str]) -> None:
-    """Run the sweep, then write the table; or only the latter."""
-    command, settings = parse("ablate", Ablate, argv, _base_for_help)
-    _check(command, settings)
+        from reverie.experiments import ablate
+        from reverie.experiments.cells import cells
+        from reverie.experiments.plan import find_plan, parse_plan, read_plan
 
-    from reverie.experiments import ablate
-    from reverie.experiments.cells import cells
-    from reverie.experiments.plan import find_plan, parse_plan, read_plan
+        if self.report is not None:
+            _report(cells(read_plan(find_plan(str(self.report)))), self.report, self.json)
+            return
+        table = {"environments": ["any"], "settings": self.settings}
+        settings = parse_plan(table, "reverie ablate", "ablation").settings
+        if self.env:
+            count = SEEDS if self.seeds is None else self.seeds
+            plan = ablate.plan_of(self.env, self.preset, count, settings)
+            folder = self.out or Path("runs/ablation")
+        else:
+            suite = read_plan(find_plan(self.suite or "laptop"))
+            plan = ablate.ablated(suite, self.seeds, settings)
+            folder = self.out or Path(f"runs/ablation-{suite.name}")
+        plan = self.with_budget(plan)
+        grid = cells(plan)
+        try:
+            self.train(plan, grid, folder, print_status=False)
+        finally:
+            # Runs that failed or were stopped are named in the table of the others.
+            if not self.dry_run and folder.is_dir():
+                _report(grid, folder, self.json)
 
-    if command.report is not None:
-        _report(cells(read_plan(find_plan(str(command.report)))), command.report, command.json)
-        return
-    checked = parse_plan({"environments": ["any"], "settings": settings}, "reverie ablate", "ablation").settings
-    if command.environments:
-        count = SEEDS if command.seeds is None else command.seeds
-        plan = ablate.plan_of(command.environments, command.preset, count, checked)
-        folder = command.out or Path("runs/ablation")
-    else:
-        suite = read_plan(find_plan(command.suite or "laptop"))
-        plan = ablate.ablated(suite, command.seeds, checked)
-        folder = command.out or Path(f"runs/ablation-{suite.name}")
-    plan = with_budget(plan, command.workers, command.threads)
-    grid = cells(plan)
-    try:
-        carry_out(plan, grid, folder, command.retry, command.dry_run, as_json=False)
-    finally:
-        # What failed or was stopped is named in the table, and the rest is there.
-        if not command.dry_run and folder.is_dir():
-            _report(grid, folder, command.json)
+    def base(self) -> Base:
+        """Return the configuration of the first environment."""
+        if self.env or self.preset:
+            return base_of(self.preset, next(iter(self.env), None), "minatar")
 
+        from reverie.experiments.plan import find_plan, read_plan
 
-def _check(command: Ablate, settings: dict[str, object]) -> None:
-    if command.environments and command.suite:
-        raise UsageError("Give environments or --suite, not both: a suite has its own environments.")
-    if command.preset is not None and not command.environments:
-        raise UsageError("--preset goes with environments that are named; a suite has its own presets.")
-    if command.seeds is not None and command.seeds < 1:
-        raise UsageError(f"--seeds is {command.seeds}, but at least 1 is needed.")
-    if command.report is not None and (command.environments or command.suite or settings):
-        raise UsageError("--report takes environments and settings from the folder; leave the others out.")
-    if command.report is not None and not command.report.is_dir():
-        raise UsageError(f"--report: there is no folder {command.report}; name the folder of an ablation (--out).")
+        try:
+            plan = read_plan(find_plan(self.suite or "laptop"))
+        except ConfigError as error:
+            return Base(preset("minatar"), f"preset minatar, since the suite cannot be read. {error}")
+        task = plan.tasks[0]
+        base = base_of(task.preset, task.env, "minatar")
+        config = base.config.override(**{**plan.settings, **task.settings})
+        return Base(config, f"{base.origin.removesuffix('.')} for {task.env}, with the settings of plan {plan.name}.")
+
+    def _check(self) -> None:
+        if self.env and self.suite:
+            raise UsageError("Give environments or --suite, not both: a suite has its own environments.")
+        if self.preset is not None and not self.env:
+            raise UsageError("--preset goes with environments that are named; a suite has its own presets.")
+        if self.seeds is not None and self.seeds < 1:
+            raise UsageError(f"--seeds is {self.seeds}, but at least 1 is needed.")
+        if self.report is not None and (self.env or self.suite or self.settings):
+            raise UsageError("--report takes environments and settings from the folder; leave the others out.")
+        if self.report is not None and not self.report.is_dir():
+            raise UsageError(f"--report: there is no folder {self.report}; name the folder of an ablation (--out).")
 
 
 def _report(grid: "Sequence[Cell]", folder: Path, as_json: bool) -> None:
@@ -125,22 +116,3 @@ def _report(grid: "Sequence[Cell]", folder: Path, as_json: bool) -> None:
     out.print(f"Wrote {', '.join(str(path) for path in paths)}", markup=False, soft_wrap=True)
     if as_json:
         print(json.dumps(ablation_table.as_json(rows, facts)))
-
-
-def _base_for_help(argv: list[str]) -> Base:
-    taken = ("preset", "suite", "seeds", "out", "workers", "threads", "retry", "report")
-    values = {given(argv, f"--{option}") for option in taken}
-    names = [argument for argument in argv if not argument.startswith("-") and argument not in values]
-    if names or given(argv, "--preset"):
-        return base_of(given(argv, "--preset"), names[0] if names else None, "minatar")
-
-    from reverie.experiments.plan import find_plan, read_plan
-
-    try:
-        plan = read_plan(find_plan(given(argv, "--suite") or "laptop"))
-    except ConfigError as error:
-        return Base(preset("minatar"), f"preset minatar, since the suite cannot be read. {error}")
-    task = plan.tasks[0]
-    base = base_of(task.preset, task.env, "minatar")
-    config = base.config.override(**{**plan.settings, **task.settings})
-    return Base(config, f"{base.origin.removesuffix('.')} for {task.env}, with the settings of plan {plan.name}.")

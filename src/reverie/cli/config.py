@@ -1,38 +1,49 @@
-"""`reverie config`: print a preset's configuration."""
+"""`reverie config`: print the configuration of a preset, a run or a file."""
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 
-from reverie.cli.options import Base, parse
-from reverie.cli.train import show
-from reverie.config import PRESETS, Config, diff, preset, to_dict, to_toml
+import tyro
+
+from reverie.cli.console import UsageError, show
+from reverie.cli.parser import Base, SettingsCommand
+from reverie.config import PRESETS, Config, diff, load_config, preset, to_dict, to_toml
 
 
 @dataclass(frozen=True)
-class ShowConfig:
-    """Print a preset's resolved configuration as TOML, for reverie train --config FILE.
+class ShowConfig(SettingsCommand):
+    """Print a resolved configuration as TOML, for reverie train --config FILE.
 
     Settings may follow, as for reverie train. A comment has the default of each setting that differs from it.
     """
 
-    preset: str
-    """One of those that reverie presets lists."""
+    source: tyro.conf.Positional[str | None] = None
+    """A preset (see reverie list presets), the folder of a run, or a TOML file."""
     json: bool = False
-    """As JSON."""
+    """Print JSON."""
 
+    def __call__(self) -> None:
+        if self.source is None:
+            raise UsageError("SOURCE is missing. Type reverie config --help.")
+        config = self.base().config.override(**self.settings)
+        if self.json:
+            print(json.dumps(to_dict(config), indent=2))
+            return
+        name = self.source.replace("_", "-")
+        print(f"# {name}: {PRESETS[name].description}\n" if name in PRESETS else f"# {self.source}\n")
+        comments = {path: f"default: {show(default)}" for path, default, _ in diff(config, Config())}
+        print(to_toml(config, comments), end="")
 
-def run(argv: list[str]) -> None:
-    """Print."""
-    command, settings = parse("config", ShowConfig, argv, _base_for_help)
-    config = preset(command.preset).override(**settings)
-    if command.json:
-        print(json.dumps(to_dict(config), indent=2))
-        return
-    name = command.preset.replace("_", "-")
-    print(f"# {name}: {PRESETS[name].description}\n")
-    print(to_toml(config, {path: f"default: {show(default)}" for path, default, _ in diff(config, Config())}), end="")
+    def base(self) -> Base:
+        """Return the configuration that is printed."""
+        if self.source is None:
+            return Base(Config(), "those of the release.")
+        path = Path(self.source)
+        if path.is_dir():
+            from reverie.runs.run_folder import RunFolder
 
-
-def _base_for_help(argv: list[str]) -> Base:
-    names = [argument for argument in argv if not argument.startswith("-")]
-    return Base(preset(names[0]), f"preset {names[0]}.") if names else Base(Config(), "those of the release.")
+            return Base(RunFolder(path).saved_config(), f"those of {path}.")
+        if path.is_file():
+            return Base(load_config(path), f"those of {path}.")
+        return Base(preset(self.source), f"preset {self.source}.")

@@ -7,13 +7,12 @@ import shlex
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
-import tyro
 from rich.panel import Panel
 from rich.table import Table
 
-from reverie.cli.options import Base, console, parse, typed
+from reverie.cli.console import console
+from reverie.cli.parser import Base, SettingsCommand
 from reverie.cli.plot import print_returns
 from reverie.cli.train import announce, new_folder
 from reverie.config import Config, preset
@@ -25,37 +24,39 @@ CONTEXT, HORIZON = 5, 45
 
 
 @dataclass(frozen=True)
-class Demo:
+class Demo(SettingsCommand):
     """Train on an Atari game for some minutes, then show what was learned.
 
     It evaluates the agent, draws its learning curve, and lets the world model dream on from what it has seen.
     """
 
-    logdir: Annotated[Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="(default: runs/demo)")] = None
-    """Folder of the run."""
+    logdir: Path | None = None
+    """Folder of the run; by default runs/demo."""
     episodes: int = 2
     """Episodes of the evaluation at the end."""
 
+    def __call__(self) -> None:
+        base = preset(PRESET)
+        config = base.override(**self.settings)
+        folder = self.logdir or _free_folder(Path("runs"))
+        announce(config.env.name, PRESET, folder, config, base)
+        started = time.monotonic()
 
-def run(argv: list[str]) -> None:
-    """Train, evaluate, draw, sum up."""
-    command, settings = parse("demo", Demo, argv, lambda rest: Base(preset(PRESET), f"preset {PRESET}."))
-    base = preset(PRESET)
-    config = base.override(**settings)
-    folder = command.logdir or _free_folder(Path("runs"))
-    announce(config.env.name, PRESET, folder, config, base)
-    started = time.monotonic()
+        from reverie.runs.provenance import Launch
+        from reverie.training import train_config
+        from reverie.training.evaluate_policy import evaluate_policy
 
-    from reverie.training import Launch, train_config
-    from reverie.training.evaluate_policy import evaluate_policy
+        agent = train_config(config, folder, origin=Launch(PRESET, command=self.typed))
+        console().print("Evaluating the trained agent ...")
+        scores = evaluate_policy(folder, episodes=self.episodes)
+        console().print("Drawing ...")
+        pictures = _draw(folder, bool(agent.world_model.decoder.keys.images))
+        print_returns(folder)
+        console().print(_summary(config, folder, scores.mean, pictures, time.monotonic() - started))
 
-    agent = train_config(config, folder, origin=Launch(PRESET, command=typed("demo", argv)))
-    console().print("Evaluating the trained agent ...")
-    scores = evaluate_policy(folder, episodes=command.episodes)
-    console().print("Drawing ...")
-    pictures = _draw(folder, bool(agent.world_model.decoder.keys.images))
-    print_returns(folder)
-    console().print(_summary(config, folder, scores.mean, pictures, time.monotonic() - started))
+    def base(self) -> Base:
+        """Return the preset."""
+        return Base(preset(PRESET), f"preset {PRESET}.")
 
 
 def _draw(folder: Path, has_images: bool) -> dict[str, Path]:

@@ -3,11 +3,8 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
-import tyro
-
-from reverie.cli.options import console, parse
+from reverie.cli.console import console
 
 
 @dataclass(frozen=True)
@@ -18,25 +15,21 @@ class Digest:
     metrics but for times, videos. A run that was stopped and resumed has the digest of one that was not.
     """
 
-    run: Annotated[Path, tyro.conf.arg(metavar="RUN")]
+    run: Path
     """Folder of the run."""
     parts: bool = False
     """Print the hash of each part, too, to see which one differs."""
     json: bool = False
     """Print one JSON object with all of them."""
 
+    def __call__(self) -> None:
+        from reverie.runs.digest import digest
 
-def run(argv: list[str]) -> None:
-    """Print it."""
-    command, _ = parse("digest", Digest, argv)
-
-    from reverie.runs.digest import digest
-
-    found = digest(command.run)
-    if command.json:
-        print(json.dumps(found))
-    elif command.parts:
-        for name, value in found.items():
-            console().print(f"{value}  {name}", highlight=False, markup=False)
-    else:
-        print(found["run"])
+        found = digest(self.run)
+        if self.json:
+            print(json.dumps(found))
+        elif self.parts:
+            for name, value in found.items():
+                console().print(f"{value}  {name}", highlight=False, markup=False)
+        else:
+            print(found["run"])

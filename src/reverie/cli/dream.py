@@ -6,7 +6,7 @@ from typing import Annotated
 
 import tyro
 
-from reverie.cli.options import UsageError, console, parse
+from reverie.cli.console import UsageError, console, require_positive
 
 FORMATS = (".gif", ".mp4", ".png")
 
@@ -35,10 +35,7 @@ class Dream:
     """File to write: .gif or .mp4 for a video, .png for a strip of stills. None is dream.gif in the run's videos."""
 
     def __call__(self) -> None:
-        """Draw and name the file."""
-        for name in ("context", "horizon", "fps"):
-            if not getattr(self, name) >= 1:
-                raise UsageError(f"--{name} is {getattr(self, name)}, but at least 1 is needed.")
+        require_positive(self, "context", "horizon", "fps")
         out = self.out or default_out(self.run)
         if out.suffix.lower() not in FORMATS:
             raise UsageError(f"--out is {out}, but its name must end in .gif, .mp4 or .png.")
@@ -49,12 +46,6 @@ class Dream:
         act_on_one_thread()
         dream_run(self.run, self.context, self.horizon, out, env=self.env, seed=self.seed, fps=self.fps)
         console().print(f"Wrote {out}", markup=False)
-
-
-def run(argv: list[str]) -> None:
-    """Draw and name the file."""
-    command, _ = parse("dream", Dream, argv)
-    command()
 
 
 def default_out(run: Path) -> Path:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import tyro
 from rich.table import Table
 
-from reverie.cli.options import UsageError, console, parse
+from reverie.cli.console import UsageError, console, require_positive
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,7 @@ class Eval:
     """Print one JSON object instead of a table."""
 
     def __call__(self) -> None:
-        """Evaluate and print."""
-        if self.episodes < 1:
-            raise UsageError(f"--episodes is {self.episodes}, but at least 1 is needed.")
+        require_positive(self, "episodes")
         if self.video is not None and self.video.suffix.lower() != ".mp4":
             raise UsageError(f"--video is {self.video}, but its name must end in .mp4.")
 
@@ -62,12 +60,6 @@ class Eval:
         print_scores(result)
         if self.video is not None:
             console().print(f"Wrote {self.video}", markup=False)
-
-
-def run(argv: list[str]) -> None:
-    """Evaluate and print."""
-    command, _ = parse("eval", Eval, argv)
-    command()
 
 
 def print_scores(result: Mapping[str, Any]) -> None:

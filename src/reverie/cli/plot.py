@@ -2,12 +2,10 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
-import tyro
 from rich.text import Text
 
-from reverie.cli.options import UsageError, console, parse
+from reverie.cli.console import UsageError, console
 
 
 @dataclass(frozen=True)
@@ -18,25 +16,22 @@ class Plot:
     all of them go. Others are drawn apart, labelled by what differs. To compare scores, see reverie report.
     """
 
-    runs: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="RUN...")]
+    runs: tuple[Path, ...]
     """Folders of runs, or folders that hold some."""
     out: Path = Path("learning-curve.png")
     """Figure to write: .png, .svg or .pdf."""
 
+    def __call__(self) -> None:
+        if not self.runs:
+            raise UsageError("Say what to draw: reverie plot RUN...")
 
-def run(argv: list[str]) -> None:
-    """Draw, name the file, and show the returns in the terminal."""
-    command, _ = parse("plot", Plot, argv)
-    if not command.runs:
-        raise UsageError("Say what to draw: reverie plot RUN...")
+        from reverie.analysis.plot import plot_learning_curve
+        from reverie.analysis.runs import locate
 
-    from reverie.analysis.plot import plot_learning_curve
-    from reverie.analysis.runs import locate
-
-    figure = plot_learning_curve(command.runs, command.out)
-    for one in (run for path in command.runs for run in locate(path)):
-        print_returns(one)
-    console().print(f"Wrote {figure}", markup=False)
+        figure = plot_learning_curve(self.runs, self.out)
+        for one in (run for path in self.runs for run in locate(path)):
+            print_returns(one)
+        console().print(f"Wrote {figure}", markup=False)
 
 
 def print_returns(folder: Path) -> None:
@@ -45,7 +40,7 @@ def print_returns(folder: Path) -> None:
     from reverie.analysis.terminal import terminal_curve
     from reverie.runs.metrics import read_metrics
 
-    line = curve(read_metrics(folder), "train/return")
+    line = curve(read_metrics(folder), "episode/return")
     if len(line):
         drawing = terminal_curve(list(zip(line.frames.tolist(), line.values.tolist(), strict=True)))
         console().print(Text.assemble((f"{folder}", "bold"), ": return of training episodes over frames\n", drawing))

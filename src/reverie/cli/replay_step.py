@@ -5,11 +5,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Literal
 
-import tyro
-
-from reverie.cli.options import console, parse
+from reverie.cli.console import console
 
 if TYPE_CHECKING:
     from reverie.training.failed_update import Numbers, Repeated
@@ -22,26 +20,22 @@ SHOWN = 5
 class ReplayStep:
     """Make an update again that ended a run because it was not finite, and show where that begins."""
 
-    folder: Annotated[Path, tyro.conf.arg(metavar="FOLDER")]
+    folder: Path
     """In the folder `failures` of the run; only read."""
     device: Literal["auto", "cpu", "cuda"] | None = None
     """Where to compute; None is where the run did."""
     json: bool = False
     """Print one JSON object with all numbers, instead of the most telling ones."""
 
+    def __call__(self) -> None:
+        from reverie.training.failed_update import repeat
 
-def run(argv: list[str]) -> None:
-    """Repeat and print."""
-    command, _ = parse("replay-step", ReplayStep, argv)
-
-    from reverie.training.failed_update import repeat
-
-    found = repeat(command.folder, command.device)
-    if command.json:
-        print(json.dumps(found.to_json()))
-        return
-    for line in page(found):
-        console().print(line, highlight=False)
+        found = repeat(self.folder, self.device)
+        if self.json:
+            print(json.dumps(found.to_json()))
+            return
+        for line in page(found):
+            console().print(line, highlight=False)
 
 
 def page(found: "Repeated") -> list[str]:

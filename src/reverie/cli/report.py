@@ -3,13 +3,12 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import tyro
 from rich.table import Table
 from rich.text import Text
 
-from reverie.cli.options import UsageError, console, parse
+from reverie.cli.console import UsageError, console
 
 OUT = Path("report")
 
@@ -21,51 +20,66 @@ class Report:
     Runs whose settings agree are seeds of one agent. What is missing, shorter or broken is named.
     """
 
-    runs: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="RUN...")]
+    runs: tuple[Path, ...]
     """Folders of runs, or folders that hold some."""
-    out: Annotated[Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="(default: report)")] = None
-    """Folder for the page, tables (CSV) and figures (SVG, PNG)."""
+    out: Path | None = None
+    """Folder for the page, by default report, tables (CSV) and figures (SVG, PNG)."""
     frames: float | None = None
     """Environment frames at which scores are taken; None takes the most that the runs have in common."""
     published: bool = False
-    """Instead of runs: the published results, the paper's Table 1 and its recomputation; --out writes a page."""
+    """Instead of runs: the published results, the paper's Table 1 and its recomputation."""
     json: bool = False
     """Print one JSON object on the last line, instead of tables."""
 
+    def __call__(self) -> None:
+        if self.published and self.out:
+            raise UsageError("--published prints a table and writes no files; leave --out away.")
+        if self.published and self.runs:
+            raise UsageError("--published takes no runs: their report has the published results beside them anyway.")
+        if not self.published and not self.runs:
+            raise UsageError("Say what to compare: reverie report RUN..., or reverie report --published.")
+        if self.frames is not None and not self.frames > 0:
+            raise UsageError(f"--frames is {self.frames:g}, but it must be above 0.")
+        if self.published:
+            self._published()
+        else:
+            self._runs()
 
-def run(argv: list[str]) -> None:
-    """Compare, write and print."""
-    command, _ = parse("report", Report, argv)
-    if command.published and command.runs:
-        raise UsageError("--published takes no runs: their report has the published results beside them anyway.")
-    if not command.published and not command.runs:
-        raise UsageError("Say what to compare: reverie report RUN..., or reverie report --published.")
-    if command.frames is not None and not command.frames > 0:
-        raise UsageError(f"--frames is {command.frames:g}, but it must be above 0.")
-    if command.published:
-        _published(command)
-    else:
-        _runs(command)
+    def _runs(self) -> None:
+        from reverie.analysis.report import report_runs
 
+        report = report_runs(self.runs, self.out or OUT, self.frames)
+        if self.json:
+            print(json.dumps(report.json()))
+            return
+        out = console()
+        out.print(_scores(report))
+        for one in report.statistics:
+            out.print(_aggregates(one))
+        for note in report.notes:
+            out.print(Text.assemble((f"{note.topic}: ", "yellow"), note.text))
+        out.print(f"Wrote {report.page}, with {len(report.files) - 1} tables and figures beside it", markup=False)
 
-def _runs(command: Report) -> None:
-    from reverie.analysis.report import report_runs
+    def _published(self) -> None:
+        from reverie.analysis.published import AGGREGATES
+        from reverie.analysis.report import baselines
 
-    report = report_runs(command.runs, command.out or OUT, command.frames)
-    if command.json:
-        print(json.dumps(report.json()))
-        return
-    out = console()
-    out.print(_scores(report))
-    for one in report.statistics:
-        out.print(_aggregates(one))
-    for note in report.notes:
-        out.print(Text.assemble((f"{note.topic}: ", "yellow"), note.text))
-    out.print(f"Wrote {report.page}, with {len(report.files) - 1} tables and figures beside it", markup=False)
+        if self.json:
+            print(json.dumps(baselines.as_json()))
+            return
+        table = Table("agent", "source", *(kind.replace("_", " ") for kind in AGGREGATES))
+        for name, sources in baselines.comparison().items():
+            for index, (source, cells) in enumerate(sources.items()):
+                named = "" if index else baselines.NAMES[name]
+                table.add_row(named, source, *cells, end_section=source == "difference")
+        out = console()
+        out.print(table)
+        out.print(baselines.METHOD)
+        out.print(baselines.BY_ROWS)
 
 
 def _scores(report: Any) -> Table:
-    from reverie.analysis.wording import frames_text, spread_text
+    from reverie.analysis.format import frames_text, spread_text
 
     table = Table("environment", "frames", "agent", "n", "score")
     for place in report.comparison.environments:
@@ -76,34 +90,12 @@ def _scores(report: Any) -> Table:
 
 
 def _aggregates(one: Any) -> Table:
-    from reverie.analysis.report.tables import TITLES
-    from reverie.analysis.wording import interval_text
+    from reverie.analysis.format import interval_text
+    from reverie.analysis.statistics import title_of
 
-    kinds = list(next(iter(one.aggregates.values())))
-    table = Table("agent", "n", *(TITLES[kind] for kind in kinds))
+    kinds = one.kinds
+    table = Table("agent", "n", *map(title_of, kinds))
     for agent, estimates in one.aggregates.items():
         cells = [Text(interval_text(*estimates[kind])) for kind in kinds]
         table.add_row(Text(agent), str(len(one.matrix.scores[agent])), *cells)
     return table
-
-
-def _published(command: Report) -> None:
-    from reverie.analysis.published import AGGREGATES
-    from reverie.analysis.report import about_published, report_published
-
-    page = report_published(command.out) if command.out else None
-    if command.json:
-        print(json.dumps(about_published.as_json() | ({"page": str(page)} if page else {})))
-        return
-    table = Table("agent", "source", *(kind.replace("_", " ") for kind in AGGREGATES))
-    for name, sources in about_published.comparison().items():
-        for index, (source, cells) in enumerate(sources.items()):
-            table.add_row(
-                "" if index else about_published.NAMES[name], source, *cells, end_section=source == "difference"
-            )
-    out = console()
-    out.print(table)
-    out.print(about_published.METHOD)
-    out.print(about_published.BY_ROWS)
-    if page:
-        out.print(f"Wrote {page}", markup=False)

@@ -3,13 +3,14 @@
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING
 
 import tyro
 from rich.markup import escape
 
+from reverie.cli.console import UsageError, console, show
 from reverie.cli.dream import Dream
-from reverie.cli.options import Base, UsageError, console, given, parse, typed
+from reverie.cli.parser import Base, SettingsCommand
 from reverie.config import (
     Config,
     EnvConfig,
@@ -26,77 +27,120 @@ from reverie.specs import EnvSpec
 
 if TYPE_CHECKING:
     from reverie.dreamer import Dreamer
-
-_BY_ENV = (
-    "(default: by the environment: atari for ALE/..., minatar for MinAtar/..., vector without images, crafter or "
-    "dmc-vision with images and discrete or continuous actions)"
-)
-IN_SWEEP = "--in-sweep"
-"""Word of a sweep, which has compared the variant with the plan's agent and not with the preset alone."""
-_NEW_FOLDER = "(default: a new one, runs/ENV-PRESET-NUMBER)"
-_OF_CONFIG = "(default: the one of --config)"
+    from reverie.envs import EnvFactory
 
 
 @dataclass(frozen=True)
-class Train:
+class Train(SettingsCommand):
     """Train an agent in an environment.
 
     Every setting of the configuration is an option: its path with hyphens, for example --world-model.kl.scale 0.1.
-    The resolved configuration is saved with the run.
+    Common ones come first. The resolved configuration is saved with the run.
     """
 
-    environment: Annotated[
-        str | None, tyro.conf.Positional, tyro.conf.arg(metavar="ENV", help_behavior_hint=_OF_CONFIG)
-    ] = None
-    """Gymnasium id, for example ALE/Pong-v5; reverie envs lists what is installed."""
-    preset: Annotated[str | None, tyro.conf.arg(metavar="PRESET", help_behavior_hint=_BY_ENV)] = None
-    """Settings to start from; reverie presets lists them."""
-    config: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="(default: none)")] = None
-    """TOML file to start from in place of a preset: a run's config.toml, or settings on top of its base = "PRESET"."""
-    variant: Annotated[str | None, tyro.conf.arg(metavar="VARIANT", help_behavior_hint="(default: none)")] = None
-    """A change of the agent by its name, or several joined by +, on top of the preset; reverie variants lists them. One
-    that changes nothing is refused, unless --resume continues a run, which may have it already."""
-    logdir: Annotated[Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint=_NEW_FOLDER)] = None
-    """Folder of the run."""
+    env: tyro.conf.Positional[str | None] = None
+    """Gymnasium id, for example ALE/Pong-v5 (see reverie list envs), or a class of your own as module:Class."""
+    preset: str | None = None
+    """Settings to start from, by default those that suit the environment; see reverie list presets."""
+    config: Path | None = None
+    """TOML file instead of a preset: the config.toml of a run, or settings on top of its base = "PRESET"."""
+    variant: str | None = None
+    """Change of the agent on top of the preset, or several joined by +; see reverie list variants."""
+    logdir: Path | None = None
+    """Folder of the run; by default a new one, runs/ENV-PRESET-NUMBER."""
     resume: bool = False
-    """Continue the run in --logdir with its saved settings, or start it if there is none; also --resume auto.
+    """Continue the run in --logdir with its saved settings and those given now, or start it if there is none."""
+    overwrite: bool = False
+    """Delete the run in --logdir and start again."""
+    init: Path | None = None
+    """Run whose weights the agent starts with. Its networks must have the same sizes."""
+    log: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """Logger besides the JSON lines: tensorboard (default), wandb, mlflow or trackio. Repeat it for several."""
+    quiet: bool = False
+    """Print nothing but warnings and errors."""
+    in_sweep: bool = False
+    """Accept a variant that changes nothing here. A sweep has compared it with the agent of its plan."""
 
-    Options given now are saved, too, and count until others are given; --preset and --config replace all settings but
-    the seed."""
+    def __call__(self) -> None:
+        self._check()
+        environment, name, base, saved = self._start()
+        factory = env_factory(self._environment())
+        settings = {**self.settings, "env.name": environment}
+        if self.variant is not None and (saved is not None or self.in_sweep):  # the run may have it already
+            config = with_variant(base, self.variant).override(**settings)
+        else:
+            config = configure(base, self.variant, settings, lambda env: _spec(env, factory))
+        stem = "-".join([_slug(environment), name or "run", *([self.variant] if self.variant else [])])
+        logdir = self.logdir or new_folder(Path("runs"), stem)
 
+        from reverie.runs.provenance import Launch, recorded_names
+        from reverie.training import train_config
 
-def run(argv: list[str]) -> None:
-    """Train."""
-    in_sweep = IN_SWEEP in argv
-    argv = [argument for argument in argv if argument != IN_SWEEP]
-    if environment := given(argv, "--env"):
-        raise UsageError(f"The environment is the first argument: reverie train {environment}.")
-    command, settings = parse("train", Train, _without_auto(argv), _base_for_help)
-    if "env.name" in settings:
-        raise UsageError("The environment is the first argument of reverie train, not --env.name.")
-    if command.resume and command.logdir is None:
-        raise UsageError("--resume needs the folder of the run: --logdir DIR.")
-    environment, name, base, saved = _start(command)
-    settings |= {"env.name": environment}
-    if command.variant is not None and (saved is not None or in_sweep):  # the run may have it already
-        config = with_variant(base, command.variant).override(**settings)
-    else:
-        config = configure(base, command.variant, settings, _spec_of)
-    stem = "-".join([_slug(environment), name or "run", *([command.variant] if command.variant else [])])
-    logdir = command.logdir or new_folder(Path("runs"), stem)
-    if saved is None:
-        announce(environment, name, logdir, config, base)
-    else:
-        from reverie.runs.provenance import recorded_names
+        if not self.quiet:
+            # Of a resumed run, training says what differs from the saved settings.
+            named = name if saved is None else name or recorded_names(logdir)[0]
+            announce(environment, named, logdir, config, base if saved is None else config)
+        origin = Launch(name, self.variant, self.typed)
+        agent = train_config(
+            config,
+            logdir,
+            resume=self.resume,
+            env_factory=factory,
+            origin=origin,
+            loggers=self.log or ("tensorboard",),
+            overwrite=self.overwrite,
+            quiet=self.quiet,
+            init=self.init,
+        )
+        if not self.quiet:
+            commands = next_commands(agent, logdir)
+            console().print("\nNext:", *commands, sep="\n  ", markup=False, soft_wrap=True)
 
-        # Training says what differs from the saved settings.
-        announce(environment, name or recorded_names(logdir)[0], logdir, config, config)
+    def base(self) -> Base:
+        """Return the configuration whose values the help shows."""
+        saved = _saved(self.logdir) if self.resume and self.logdir else None
+        if self.config is not None:
+            base = Base(load_config(self.config), f"those of {self.config}.")
+        elif saved is not None and self.preset is None:
+            base = Base(saved, f"the settings saved in {self.logdir}.")
+        else:
+            base = base_of(self.preset, self.env or self.settings.get("env.name"), "atari")
+        if self.variant is None:
+            return base
+        return Base(with_variant(base.config, self.variant), f"variant {self.variant}, {base.origin}")
 
-    from reverie.training import Launch, train_config
+    def _check(self) -> None:
+        if self.preset is not None and self.config is not None:
+            raise UsageError('--preset and --config are both given. Name the preset in the file, base = "PRESET".')
+        for option, is_given in (("--resume", self.resume), ("--overwrite", self.overwrite)):
+            if is_given and self.logdir is None:
+                raise UsageError(f"{option} needs the folder of the run: --logdir DIR.")
 
-    origin = Launch(name, command.variant, typed("train", argv))
-    agent = train_config(config, logdir, resume=command.resume, origin=origin)
-    console().print("\nNext:", *next_commands(agent, logdir), sep="\n  ", markup=False, soft_wrap=True)
+    def _environment(self) -> str | None:
+        given = [name for name in (self.env, self.settings.get("env.name")) if name]
+        if len(given) > 1:
+            raise UsageError(f"The environment is given twice, as {' and '.join(given)}. Give one.")
+        return given[0] if given else None
+
+    def _start(self) -> tuple[str, str | None, Config, Config | None]:
+        """Return the environment, the preset's name, what settings are added to, and the settings of a resumed run."""
+        saved = _saved(self.logdir) if self.resume and self.logdir else None
+        name, base = self.preset, load_config(self.config) if self.config else None
+        given_config = base or saved
+        environment = self._environment() or (given_config.env.name if given_config else "")
+        if not self._environment() and is_class(environment):
+            raise UsageError(
+                f"{environment} is a class, which is imported only if you name it: reverie train {environment}."
+            )
+        if not environment:
+            missing = f"{self.config} names no environment." if base else "The environment is missing."
+            raise UsageError(f"{missing} Type reverie train ENV; reverie list envs shows what is installed.")
+        if base is None and name is None and saved is not None:
+            return environment, None, saved, saved
+        if base is None:
+            name = (name or choose_preset(environment)).replace("_", "-")
+            base = preset(name)
+        return environment, name, base if saved is None else base.override(seed=saved.training.seed), saved
 
 
 def next_commands(agent: "Dreamer", run: Path) -> list[str]:
@@ -104,28 +148,43 @@ def next_commands(agent: "Dreamer", run: Path) -> list[str]:
     from reverie.runs.metrics import read_metrics
 
     env = agent.config.env.name
-    commands = [command_line("eval", run, env=env), command_line("plot", run)]
-    lengths = [row["train/length"] for row in read_metrics(run) if "train/length" in row]
+    named = ["--env", env] if is_class(env) else []
+    commands = [command_line("eval", run, *named, env=env), command_line("plot", run)]
+    lengths = [row["episode/length"] for row in read_metrics(run) if "episode/length" in row]
     horizon = min(Dream.horizon, int(lengths[-1]) + 1 - Dream.context) if lengths else Dream.horizon
     if agent.world_model.decoder.keys.images and horizon > 0:
         shorter = [] if horizon == Dream.horizon else ["--horizon", horizon]
-        commands.insert(1, command_line("dream", run, *shorter, env=env))
+        commands.insert(1, command_line("dream", run, *named, *shorter, env=env))
     return commands
 
 
-def _spec_of(env: EnvConfig) -> EnvSpec:
+def is_class(env: str) -> bool:
+    """Return whether the name of an environment is `module:Class`, and no Gymnasium id."""
+    return ":" in env and env.rpartition(":")[2].isidentifier()
+
+
+def env_factory(env: str | None) -> "EnvFactory | None":
+    """Return the class or function of `module:Class`, as typed; None for a Gymnasium id, `module:Name-v0` included.
+
+    What only the configuration of a run names is not imported: the run may be untrusted.
+    """
+    if env is None or ":" not in env:
+        return None
+
+    from reverie.envs import import_env
+
+    found = import_env(env)
+    return None if isinstance(found, str) else found
+
+
+def _spec(env: EnvConfig, factory: "EnvFactory | None") -> EnvSpec:
     from reverie.envs import env_spec
 
-    return env_spec(env)
-
-
-def _without_auto(argv: list[str]) -> list[str]:
-    """`--resume auto` is `--resume`, which starts or goes on, whichever fits."""
-    return [word for before, word in zip(["", *argv], argv, strict=False) if (before, word) != ("--resume", "auto")]
+    return env_spec(env, factory)
 
 
 def choose_preset(environment: str) -> str:
-    """Preset for an environment when none is named; see `default_preset`.
+    """Return the preset for an environment when none is named; see `default_preset`.
 
     Raises:
         EnvError: if the environment is unknown or unsupported.
@@ -133,14 +192,11 @@ def choose_preset(environment: str) -> str:
     by_name = default_preset(environment)
     if by_name != "vector":
         return by_name
-
-    from reverie.envs import env_spec
-
-    return default_preset(environment, env_spec(EnvConfig(name=environment)))
+    return default_preset(environment, _spec(EnvConfig(name=environment), env_factory(environment)))
 
 
 def new_folder(parent: Path, stem: str) -> Path:
-    """The first of `parent/stem-1`, `-2`, ... that does not exist."""
+    """Return the first of `parent/stem-1`, `-2`, ... that does not exist."""
     number = 1
     while (folder := parent / f"{stem}-{number}").exists():
         number += 1
@@ -148,7 +204,7 @@ def new_folder(parent: Path, stem: str) -> Path:
 
 
 def announce(environment: str, name: str | None, logdir: Path, config: Config, base: Config) -> None:
-    """Print what is about to be trained, and every setting that was changed from the preset."""
+    """Print the environment, the folder, and every setting that differs from the preset."""
     out = console()
     of_preset = f" with preset [cyan]{escape(name)}[/cyan]" if name else ""
     where = f"[bold]{escape(str(logdir))}[/bold]"
@@ -159,60 +215,6 @@ def announce(environment: str, name: str | None, logdir: Path, config: Config, b
     for path, before, now in diff(config, base):
         if path != "env.name":
             out.print(f"  {path}: {show(now)} (was {show(before)})", markup=False)
-
-
-def show(value: Any) -> str:
-    """A setting's value as it is typed."""
-    if isinstance(value, tuple):
-        return " ".join(show(item) for item in value) or "(all)"
-    if value == "":
-        return "(none)"
-    if isinstance(value, bool) or value is None:
-        return str(value).lower()
-    if isinstance(value, int) and abs(value) >= 10_000:
-        return f"{value:_}"
-    if isinstance(value, float) and float(short := f"{value:g}") == value:
-        return short
-    return str(value)
-
-
-def _start(command: Train) -> tuple[str, str | None, Config, Config | None]:
-    """Return the environment, the preset's name, what settings are added to, and the settings of a resumed run."""
-    if command.preset is not None and command.config is not None:
-        raise UsageError('--preset and --config are both given. Name the preset in the file, base = "PRESET".')
-    saved = _saved(command.logdir) if command.resume and command.logdir else None
-    name, base = command.preset, load_config(command.config) if command.config else None
-    given_config = base or saved
-    environment = command.environment or (given_config.env.name if given_config else "")
-    if not environment:
-        missing = f"{command.config} names no environment." if base else "The environment is missing."
-        raise UsageError(f"{missing} Type reverie train ENV; reverie envs lists what is installed.")
-    if base is None and name is None and saved is not None:
-        return environment, None, saved, saved
-    if base is None:
-        name = (name or choose_preset(environment)).replace("_", "-")
-        base = preset(name)
-    return environment, name, base if saved is None else base.override(seed=saved.training.seed), saved
-
-
-def _saved(logdir: Path | str) -> Config | None:
-    from reverie.runs.run_folder import saved_settings
-
-    return saved_settings(logdir)
-
-
-def _base_for_help(argv: list[str]) -> Base:
-    logdir, variant, file = given(argv, "--logdir"), given(argv, "--variant"), given(argv, "--config")
-    saved = _saved(logdir) if "--resume" in argv and logdir else None
-    if file is not None:
-        base = Base(load_config(file), f"those of {file}.")
-    elif saved is not None and given(argv, "--preset") is None:
-        base = Base(saved, f"the settings saved in {logdir}.")
-    else:
-        values = {logdir, variant, given(argv, "--preset")}
-        names = [argument for argument in argv if not argument.startswith("-") and argument not in values]
-        base = base_of(given(argv, "--preset"), names[0] if names else None, "atari")
-    return base if variant is None else Base(with_variant(base.config, variant), f"variant {variant}, {base.origin}")
 
 
 def base_of(name: str | None, environment: str | None, otherwise: str) -> Base:
@@ -227,6 +229,12 @@ def base_of(name: str | None, environment: str | None, otherwise: str) -> Base:
     except EnvError as error:
         name = default_preset(environment)
         return Base(preset(name), f"preset {name}, since it is not known what {environment} would take. {error}")
+
+
+def _saved(logdir: Path) -> Config | None:
+    from reverie.runs.run_folder import saved_settings
+
+    return saved_settings(logdir)
 
 
 def _slug(environment: str) -> str:

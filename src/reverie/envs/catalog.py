@@ -94,7 +94,9 @@ def find_spec(name: str) -> GymnasiumSpec:
         EnvError: if there is none, with the nearest ids, or what to install.
     """
     if not name:
-        raise EnvError("No environment was named; give a Gymnasium id, for example ALE/Pong-v5 (see: reverie envs).")
+        raise EnvError(
+            "No environment was named; give a Gymnasium id, for example ALE/Pong-v5 (see: reverie list envs)."
+        )
     module, _, identifier = name.rpartition(":")
     family = next((family for family in FAMILIES if identifier.startswith(family.prefixes)), None)
     if family is not None and not _installed(family):
@@ -114,7 +116,7 @@ def find_spec(name: str) -> GymnasiumSpec:
         return gymnasium.spec(identifier)
     _register_all()
     near = _nearest(name)
-    advice = f"did you mean {' or '.join(near)}?" if near else "`reverie envs` lists what there is."
+    advice = f"did you mean {' or '.join(near)}?" if near else "`reverie list envs` lists what there is."
     raise EnvError(
         f"There is no environment '{name}'; {advice} Ids of other packages are written module:id, so that the module "
         "is imported first."

@@ -1,6 +1,6 @@
 """Environments by the place of their code, `module:Class`."""
 
-import importlib
+import importlib.util
 import os
 import sys
 from dataclasses import replace
@@ -57,17 +57,31 @@ def choose_env(config: EnvConfig, env: Any = None) -> tuple[EnvConfig, EnvFactor
         env: a Gymnasium id, `module:Class`, a class or function, or an instance; None takes the agent's own.
 
     Raises:
-        EnvError: if the agent was trained in a class, and `env` is None; and as `import_env` and `as_factory`.
+        EnvError: if `env` is None and the agent was trained in a class or in an id whose module is not installed; and
+            as `import_env` and `as_factory`.
     """
     if env is None:
-        if "-" not in config.name and ":" not in config.name:  # a name that no id has
+        module, _, name = config.name.rpartition(":")
+        if name.isidentifier():  # a name that no id has
             raise EnvError(
-                f"The agent was trained in {config.name}, a class or function. It cannot be found by that name alone. "
-                f"Give it: --env module:{config.name}, or env={config.name} in Python."
+                f"The agent was trained in {config.name}, a class or function. It is imported only if you name it. "
+                f"Give it: --env {module or 'module'}:{name}, or env={name} in Python."
+            )
+        if module and not _is_importable(module):  # the current folder only where its module was named by the user
+            raise EnvError(
+                f"The agent was trained in {config.name}, whose module is not installed. "
+                f"To import it from the current folder, give it: --env {config.name}."
             )
         return config, None
     name, factory = as_factory(import_env(env) if isinstance(env, str) else env)
     return replace(config, name=name), factory
+
+
+def _is_importable(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):
+        return False
 
 
 def _creates_env(value: type) -> bool:

@@ -5,8 +5,8 @@ Start with `buffer.py`, the replay itself. `index.py` holds the episodes and the
 replay of another process, and `verifying.py` finds and removes damage.
 """
 
-from reverie.replay.buffer import ReplayBuffer
-from reverie.replay.database import row_size
+from reverie.replay.buffer import TRANSACTION_STEPS, ReplayBuffer
+from reverie.replay.database import delete_replay, has_steps, largest_size
 from reverie.replay.reader import ReplayReader
 from reverie.replay.recovery import Recovered
 from reverie.replay.sampling import window_start
@@ -17,12 +17,15 @@ REPLAY = "replay.db"
 
 __all__ = [
     "REPLAY",
+    "TRANSACTION_STEPS",
     "Recovered",
     "ReplayBuffer",
     "ReplayHealth",
     "ReplayReader",
+    "delete_replay",
+    "has_steps",
+    "largest_size",
     "repair",
-    "row_size",
     "verify",
     "window_start",
 ]

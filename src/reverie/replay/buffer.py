@@ -24,7 +24,7 @@ from reverie.replay.recovery import Recovered, delete_uncommitted, read_index, r
 from reverie.replay.sampling import draw_windows, read_segments, read_windows
 from reverie.replay.syncing import Syncer
 from reverie.replay.verifying import check_commit
-from reverie.specs import ArraySpec, Step
+from reverie.specs import Array, ArraySpec, Step
 
 TRANSACTION_STEPS = 256
 _AT_ONCE = 256  # steps of an episode that are read at a time
@@ -96,6 +96,8 @@ class ReplayBuffer:
         is_first, is_last = step["is_first"].tolist(), step["is_last"].tolist()
         for env in chosen:
             self._check_follows(env, is_first[env])
+        if self._has_uncommitted:
+            self._write()
         self._store_if_due()
         if not self._pending:
             self._pending_since = time.monotonic()
@@ -260,15 +262,17 @@ class ReplayBuffer:
         target = Commit.from_json(commit)
         if target.identity != self._database.identity:
             raise ReplayError(f"{self.path} and the checkpoint do not belong together. Restore both from one copy.")
-        self._write()
+        if self._pending or self._changed:
+            self._write()
         index = self._read_index(target, evict=False)
         is_whole = index.num_steps == target.num_steps
         known = self._commits.index(target) if target in self._commits else None
         commits = self._commits[: known + 1] if known is not None else [index.commit(target.identity)]
-        with self._database.transaction(is_durable=True):
-            self._database.write_commits(commits)
-            if known is None:  # Whoever returns further than the last two commits wants to do without what came then.
-                delete_uncommitted(self._database, commits[-1])
+        if commits != self._commits:
+            with self._database.transaction(is_durable=True):
+                self._database.write_commits(commits)
+                if known is None:  # Such a commit is returned to in order to do without what came after it.
+                    delete_uncommitted(self._database, commits[-1])
         self._index, self._commits = index, commits
         self._has_uncommitted, self._is_clean = known is not None, True
         index.evict()
@@ -329,7 +333,7 @@ class ReplayBuffer:
             self._changed[episode.id] = episode
             self._is_clean = False
 
-    def _pack(self, step: Step) -> NDArray[np.void]:
+    def _pack(self, step: Step) -> Array:
         """Return the step of each environment as one structured value [N]."""
         missing, unknown = self._specs.keys() - step.keys(), step.keys() - self._specs.keys()
         if missing or unknown:
@@ -364,10 +368,9 @@ class ReplayBuffer:
 
     def _write(self) -> None:
         """Store pending steps in a transaction of their own."""
-        if self._pending or self._changed:
-            with self._database.transaction():
-                self._store()
-            self._stored()
+        with self._database.transaction():
+            self._store()
+        self._stored()
 
     def _store(self) -> None:
         """Store pending steps, inside a transaction."""

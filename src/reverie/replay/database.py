@@ -5,7 +5,7 @@ import secrets
 import sqlite3
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,27 @@ _CREATION: dict[str, object] = {
 }
 _MAX_META = 1 << 24  # bytes of one value
 _READ = "SELECT id, data, crc FROM steps WHERE id >= ? AND id < ? ORDER BY id LIMIT ?"
+
+
+def delete_replay(path: Path) -> None:
+    """Delete the file of a replay and its write-ahead log, if they exist.
+
+    Raises:
+        OSError: if they cannot be deleted.
+    """
+    for end in ("-wal", "-shm", ""):
+        path.with_name(path.name + end).unlink(missing_ok=True)
+
+
+def has_steps(path: Path) -> bool:
+    """Return whether a replay holds any step, or is damaged."""
+    if not path.exists():
+        return False
+    try:
+        with closing(_connect(path, read_only=True, max_bytes=_MAX_META)) as connection:
+            return connection.execute("SELECT 1 FROM steps LIMIT 1").fetchone() is not None
+    except sqlite3.Error:
+        return True
 
 
 def step_dtype(specs: Mapping[str, ArraySpec]) -> np.dtype[np.void]:
@@ -342,7 +363,9 @@ def _connect(path: Path, read_only: bool, max_bytes: int) -> sqlite3.Connection:
     return connection
 
 
-def row_size(specs: Mapping[str, ArraySpec]) -> int:
-    """Return the bytes that a step takes on the disk, about: pages hold whole rows, and some stay partly empty."""
+def largest_size(specs: Mapping[str, ArraySpec], num_steps: int) -> int:
+    """Return the most bytes that a replay of so many steps takes on the disk, its write-ahead log included."""
     width = step_dtype(specs).itemsize + _ROW_OVERHEAD
-    return round(1.1 * max(width, _PAGE_SIZE // max(_PAGE_SIZE // width, 1)))
+    on_pages = max(width, _PAGE_SIZE // max(_PAGE_SIZE // width, 1))  # A page holds whole steps.
+    pages = int(1.15 * on_pages * num_steps) + 8 * _PAGE_SIZE  # Episodes that grow at the same time leave gaps.
+    return pages + min(pages, _WAL_PAGES * _PAGE_SIZE)

@@ -1,14 +1,13 @@
 """Draws windows of stored steps, and reads them as training sequences."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from reverie.config import ReplayConfig
 from reverie.replay.index import STEP_BITS, EpisodeIndex, Segment
-from reverie.specs import Step
+from reverie.specs import Array, Step
 
 Integers = NDArray[np.int64]
 Read = Callable[[int, int], list[bytes]]
@@ -74,7 +73,7 @@ def draw_across_episodes(index: EpisodeIndex, length: int, count: int, rng: np.r
     return [index.segments(int(env), int(first), length) for env, first in places]
 
 
-def read_segments(read: Read, dtype: np.dtype[np.void], segments: Sequence[Segment]) -> NDArray[np.void]:
+def read_segments(read: Read, dtype: np.dtype[np.void], segments: Sequence[Segment]) -> Array:
     """Read consecutive steps of one environment, a structured array [T].
 
     The last step of a finished episode is marked `is_last`, which it does not say itself where the episode was
@@ -105,7 +104,7 @@ def read_windows(
     return out
 
 
-def _read(read: Read, dtype: np.dtype[np.void], windows: Sequence[Sequence[Segment]]) -> NDArray[Any]:
+def _read(read: Read, dtype: np.dtype[np.void], windows: Sequence[Sequence[Segment]]) -> Array:
     rows: list[bytes] = []
     first, last = [], []
     for segments in windows:

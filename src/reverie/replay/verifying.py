@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from reverie.errors import ReplayError
-from reverie.replay.database import Database, checksum, damaged, sqlite_errors
+from reverie.replay.database import Database, checksum, damaged, delete_replay, sqlite_errors
 from reverie.replay.index import MAX_LENGTH, STEP_BITS, Commit, Episode
 from reverie.replay.recovery import read_index
 from reverie.specs import ArraySpec
@@ -24,6 +24,8 @@ class ReplayHealth:
     """Steps that were compared."""
     damage: list[str] = field(default_factory=list)
     """Ends of sentences that begin with the file."""
+    is_repairable: bool = True
+    """Whether only steps and pages are damaged, and not what describes them."""
     episodes: dict[int, int] = field(default_factory=dict)
     """The last damaged step of each damaged episode."""
 
@@ -58,12 +60,12 @@ def verify(path: Path, steps: Mapping[str, ArraySpec], commits: Sequence[Any] = 
     try:
         database = Database(path, steps, read_only=True)
     except ReplayError as error:
-        return ReplayHealth(damage=[f"cannot be used: {error}"])
+        return ReplayHealth(damage=[f"cannot be used: {error}"], is_repairable=False)
     with closing(database):
         try:
             return _examine(database, [*database.commits, *map(Commit.from_json, commits)])
         except ReplayError as error:
-            return ReplayHealth(damage=[f"cannot be used: {error}"])
+            return ReplayHealth(damage=[f"cannot be used: {error}"], is_repairable=False)
 
 
 def repair(path: Path, steps: Mapping[str, ArraySpec], commits: Sequence[Any] = ()) -> int:
@@ -86,7 +88,8 @@ def repair(path: Path, steps: Mapping[str, ArraySpec], commits: Sequence[Any] = 
     if not health.damage:
         return 0
     copy = path.with_name(f".{path.name}.repair")
-    _remove(copy)
+    with sqlite_errors(path):
+        delete_replay(copy)
     try:
         with closing(Database(path, steps, read_only=True)) as old, closing(Database(copy, steps)) as new:
             _copy(old, new, health.episodes, [*old.commits, *map(Commit.from_json, commits)])
@@ -94,18 +97,12 @@ def repair(path: Path, steps: Mapping[str, ArraySpec], commits: Sequence[Any] = 
             with new.transaction(is_durable=True):
                 new.write_commits([replace(commit, num_steps=num_steps) for commit, num_steps in held])
         with sqlite_errors(path):
-            for end in ("-wal", "-shm"):  # They belong to the old file, and would be applied to the new one.
-                path.with_name(path.name + end).unlink(missing_ok=True)
+            delete_replay(path)  # The log of the old file would be applied to the new one.
             copy.replace(path)
     finally:
-        _remove(copy)
-    return held[-1][0].num_steps - held[-1][1]
-
-
-def _remove(path: Path) -> None:
-    for end in ("", "-wal", "-shm"):
         with suppress(OSError):
-            path.with_name(path.name + end).unlink()
+            delete_replay(copy)
+    return held[-1][0].num_steps - held[-1][1]
 
 
 def _copy(old: Database, new: Database, last_damaged: Mapping[int, int], held: Sequence[Commit]) -> None:
@@ -152,7 +149,7 @@ def _examine(database: Database, commits: Sequence[Commit]) -> ReplayHealth:
             damage.append(
                 f"is damaged: {steps} of episode {episode.id} (environment {episode.env}) {verb} not what was stored"
             )
-    return ReplayHealth(num_steps, damage, episodes)
+    return ReplayHealth(num_steps, damage, episodes=episodes)
 
 
 def _compare(database: Database, episode: Episode, start: int, stop: int) -> tuple[int, int, int]:

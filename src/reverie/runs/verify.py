@@ -7,10 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from reverie import replay
 from reverie.config import as_text, diff, from_dict, to_toml
 from reverie.errors import ConfigError, RunError
-from reverie.replay import INDEX, examine
-from reverie.replay import repair as repair_replay
 from reverie.runs.atomic_io import Unreadable, loads_checksummed, parse_json, read_file
 from reverie.runs.checkpoints import Checkpoints, Snapshot, read_checkpoint, validate_contents, verify_checkpoint
 from reverie.runs.layout import CHECKPOINTS, CONFIG, FAILURES, METRICS, PROVENANCE, VIDEOS
@@ -110,7 +109,7 @@ def repair(run: Path) -> list[str]:
         snapshots = [read_checkpoint(path)[1] for path in valid]
         with validate_contents(valid[-1]):
             steps = EnvSpec.from_json(snapshots[-1].state["spec"]).step
-            lost = repair_replay(folder.replay, steps, _positions(snapshots))
+            lost = replay.repair(folder.replay, steps, _commits(snapshots))
         if lost:
             done.append(
                 f"{_count(lost, 'damaged step')} of the replay left out permanently; from here on results are not "
@@ -123,8 +122,8 @@ def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def _positions(snapshots: list[Snapshot]) -> list[Any]:
-    """Return the replay's position in each snapshot."""
+def _commits(snapshots: list[Snapshot]) -> list[Any]:
+    """Return the replay's commit in each snapshot."""
     return [snapshot.state["training"]["replay"] for snapshot in snapshots]
 
 
@@ -238,24 +237,20 @@ def _failures(folder: RunFolder, found: Verification) -> None:
 
 
 def _replay(folder: RunFolder, snapshots: list[Snapshot], found: Verification) -> None:
-    if not folder.replay.is_dir() or not any(folder.replay.iterdir()):
+    name = folder.replay.name
+    if not folder.replay.is_file():
         if snapshots and snapshots[-1].state["training"]["counters"]["steps"]:
             what, remedy = "is missing", "nothing, if it was removed on purpose; the run can be read, but not resumed"
-            found.damage.append(Finding("replay", what, remedy))
+            found.damage.append(Finding(name, what, remedy))
         return
     if not snapshots:
-        found.unchecked.append("replay: there is no valid checkpoint that says what its steps look like")
+        found.unchecked.append(f"{name}: there is no valid checkpoint that says what its steps look like")
         return
     spec = EnvSpec.from_json(snapshots[-1].state["spec"])
-    health = examine(folder.replay, spec.step, _positions(snapshots))
-    for name, what in health.damage:
-        remedy = f"`{command_line('verify', folder.path, '--repair')}` leaves the damaged steps out permanently"
-        if name == INDEX:
-            remedy = "restore it from a copy; without it only weights are left of the run"
-        found.damage.append(Finding(f"replay/{name}", what, remedy))
+    health = replay.verify(folder.replay, spec.step, _commits(snapshots))
+    remedy = f"`{command_line('verify', folder.path, '--repair')}` leaves the damaged episodes out permanently"
+    if not health.is_repairable:
+        remedy = "restore it from a copy; without it only weights are left of the run"
+    found.damage += [Finding(name, what, remedy) for what in health.damage]
     if not health.damage:
-        found.valid.append(f"replay: {_count(health.steps, 'step')}")
-    if health.given_up:
-        found.unchecked.append(f"replay: {_count(health.given_up, 'damaged step')} left out by an earlier repair")
-    if not health.checked:
-        found.unchecked.append("replay: its steps have no checksums, since an older version of reverie created it")
+        found.valid.append(f"{name}: {_count(health.num_steps, 'step')}")

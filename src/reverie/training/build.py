@@ -127,9 +127,9 @@ def build_trainer(
         every, show = state.schedules, ShowProgress(display)
         events.before = (
             Opening(folder, launch, state, file, outputs),
-            Evaluation(every["evaluate"], factory, metrics, budget, stop, show.evaluation_step, events.on_evaluation),
+            Evaluation(every["evaluate"], factory, metrics, budget, stop, show.show_evaluation, events.on_evaluation),
             Videos(every["video"], replay, folder.videos, metrics, outputs, stop),
-            MetricsLog(every["log"], metrics, file, outputs, guard, show.row, stop),
+            MetricsLog(every["log"], metrics, file, outputs, guard, show.show, stop),
             show,
         )
         events.after = (checkpointing, DiskUsage(folder, checkpoints))

@@ -5,12 +5,17 @@ import math
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 
-from rich.console import Console, ConsoleOptions, RenderableType
+from rich.columns import Columns
+from rich.console import Console, RenderableType
 from rich.live import Live
+from rich.panel import Panel
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+from rich.table import Table
 
 from reverie.agents import parameter_counts
 from reverie.dreamer import Dreamer
@@ -19,16 +24,20 @@ from reverie.runs.provenance import Launch, recorded_names
 from reverie.training.callbacks import Callback, EvaluationResult, Run
 from reverie.training.collectors import Episode
 from reverie.training.counters import Counters
-from reverie.training.live_view import render
-from reverie.training.progress import (
-    Progress,
-    format_count,
-    format_duration,
-    format_number,
-    format_rate,
-    format_score,
-    short_name,
-)
+from reverie.training.numbers import format_count, format_duration, format_number, format_rate, format_score, short_name
+
+PACE_WINDOW = 300.0
+"""Seconds that the pace is averaged over."""
+UNTIMED = {"starting", "prefill", "pretraining"}
+"""Phases whose pace says nothing about the remaining time."""
+WORLD_MODEL = ("model/reward_loss", "model/discount_loss", "model/kl", "model/prior_entropy", "model/posterior_entropy")
+BEHAVIOR = {
+    "actor/loss": "actor loss",
+    "critic/loss": "critic loss",
+    "actor/entropy": "entropy",
+    "critic/value": "value",
+    "imagination/return_mean": "imagined",
+}
 
 
 class Display:
@@ -39,30 +48,26 @@ class Display:
     to Python's logger `reverie`.
 
     Args:
-        env: name of the environment.
+        title: name of the environment.
         total_steps: agent steps of the whole run.
         frames_per_step: environment frames of an agent step.
-        preset: name of the preset, if any.
-        parameters: of the agent, if known.
-        device: what it runs on.
+        facts: preset, size and device.
         step: agent steps before, in a resumed run.
         elapsed: seconds that were spent on them.
         live: force the live view (True) or plain lines (False); None decides by the terminal.
         is_quiet: print nothing.
         interval: seconds between plain lines.
         console: where to print.
-        clock: seconds, rising.
+        clock: monotonic seconds.
     """
 
     def __init__(
         self,
-        env: str,
+        title: str,
         total_steps: int,
         frames_per_step: int = 1,
         *,
-        preset: str = "",
-        parameters: int | None = None,
-        device: str = "",
+        facts: str = "",
         step: int = 0,
         elapsed: float = 0.0,
         live: bool | None = None,
@@ -71,15 +76,28 @@ class Display:
         console: Console | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.env, self.preset, self.parameters, self.device = env, preset, parameters, device
+        self.title, self.facts, self.frames_per_step = title, facts, frames_per_step
         self.console = console or Console(highlight=False)
-        self.progress = Progress(total_steps, frames_per_step, step, clock, elapsed)
         self.is_quiet = is_quiet
         self.is_live = not is_quiet and (wants_live(self.console) if live is None else live)
-        self._interval = interval
-        self._clock = clock
+        self._interval, self._clock, self._start = interval, clock, clock() - elapsed
+        self._bar = Progress(
+            TextColumn("[bold cyan]{task.description:<11}"),
+            BarColumn(bar_width=None),
+            TaskProgressColumn(),
+            console=self.console,
+            speed_estimate_period=PACE_WINDOW,
+            get_time=clock,
+            expand=True,
+        )
+        self._bar.add_task("starting", total=max(total_steps, 1), completed=step)
+        (self._task,) = self._bar.tasks
+        self._detail = ""
+        self._metrics: dict[str, float] = {}
+        self._recent: deque[tuple[float, int]] = deque(maxlen=10)
+        self._num_episodes = 0
+        self._evaluations: list[float] = []
         self._last_line = -math.inf
-        self._last_phase = ""
         self._lock = threading.Lock()
         self._live: Live | None = None
 
@@ -88,13 +106,13 @@ class Display:
         cls, agent: Dreamer, counters: Counters, path: Path, launch: Launch, frames_per_step: int, is_quiet: bool
     ) -> "Display":
         """Create the display of a run."""
+        size = f"{format_count(parameter_counts(agent)['trained'])} parameters"
+        names = [name for name in recorded_names(path, launch) if name]
         return cls(
             agent.config.env.name,
             agent.config.training.steps,
             frames_per_step,
-            preset=", ".join(name for name in recorded_names(path, launch) if name),
-            parameters=parameter_counts(agent)["trained"],
-            device=str(agent.device),
+            facts=" · ".join([", ".join(names), size, str(agent.device)] if names else [size, str(agent.device)]),
             step=counters.steps,
             elapsed=counters.seconds,
             is_quiet=is_quiet,
@@ -102,10 +120,10 @@ class Display:
 
     def __enter__(self) -> "Display":
         if self.is_live:
-            self._live = Live(self, console=self.console, refresh_per_second=4, vertical_overflow="crop")
+            self._live = Live(get_renderable=self.panel, console=self.console, refresh_per_second=4)
             self._live.start()
         else:
-            self.log("  ".join(part for part in (self.env, *self._facts()) if part))
+            self.log(f"{self.title}  {self.facts}".rstrip())
         return self
 
     def __exit__(
@@ -114,96 +132,124 @@ class Display:
         if self._live is not None:
             self._live.stop()
             self._live = None
-        elif error is None and self._last_phase:
-            self._print_line()
+        elif error is None and self._last_line > -math.inf:
+            self.log(self.plain_line())
 
     def update(
-        self,
-        *,
-        step: int,
-        phase: str = "training",
-        metrics: Mapping[str, float] | None = None,
-        detail: str = "",
+        self, step: int, phase: str = "training", detail: str = "", metrics: Mapping[str, float] | None = None
     ) -> None:
         """Show progress.
 
         Args:
             step: agent steps so far.
             phase: prefill, training, evaluating, or any short word.
-            metrics: new metrics by name; the others keep their last value.
             detail: progress of the phase, if it is not that of the steps: `3,400/9,000 updates`.
+            metrics: new metrics by name; the others keep their last value.
         """
         with self._lock:
-            self.progress.update(step, phase, metrics, detail)
-        if not (self.is_live or self.is_quiet):
-            now = self._clock()
-            if now - self._last_line >= self._interval:
-                self._last_line = now
-                self._print_line()
-            self._last_phase = phase
+            if phase != self._task.description and {phase, self._task.description} & UNTIMED:
+                self._bar.reset(self._task.id, completed=step)  # The pace of one says nothing about the other.
+            self._bar.update(self._task.id, completed=step, description=phase)
+            self._detail = detail
+            self._metrics.update(metrics or {})
+        now = self._clock()
+        if not (self.is_live or self.is_quiet) and now - self._last_line >= self._interval:
+            self._last_line = now
+            self.log(self.plain_line())
 
     def episode(self, return_: float, length: int) -> None:
-        """Show a training episode.
-
-        Args:
-            return_: sum of its raw rewards.
-            length: agent steps.
-        """
+        """Show return and length of a training episode."""
         with self._lock:
-            self.progress.episodes += 1
-            self.progress.recent.append((return_, length))
-            self.progress.returns.add(return_)
+            self._recent.append((return_, length))
+            self._num_episodes += 1
 
     def evaluation(self, mean_return: float) -> None:
         """Show the mean return of an evaluation."""
         with self._lock:
-            self.progress.evaluations.append(mean_return)
+            self._evaluations.append(mean_return)
 
     def log(self, message: str) -> None:
         """Print a message that stays: above the live view, or as a line of its own."""
         if self.is_quiet:
             logging.getLogger("reverie").info(message)
-            return
-        self.console.print(message, markup=False, highlight=False, soft_wrap=True)
+        else:
+            self.console.print(message, markup=False, highlight=False, soft_wrap=True)
 
-    def _facts(self) -> list[str]:
-        size = f"{format_count(self.parameters)} parameters" if self.parameters is not None else ""
-        return [part for part in (self.preset, size, self.device) if part]
+    def plain_line(self) -> str:
+        """Return a line such as `3,000/25,000 steps  12,000 frames  12%  eta 3:12  return 4.0  310 f/s`."""
+        parts = [f"{self._step:,}/{self._task.total:,.0f} steps", *self._frames(), f"{self._task.percentage:3.0f}%"]
+        if self._task.description != "training":
+            parts.append(f"{self._task.description} {self._detail}".rstrip())
+        if (eta := self._eta()) is not None:
+            parts.append(f"eta {format_duration(eta)}")
+        parts += [f"{name} {format_score(value)}" for name, value in self._scores().items() if name != "length"]
+        for name in [*observation_losses(self._metrics)[:1], "model/kl"]:
+            if name in self._metrics:
+                parts.append(f"{short_name(name)} {format_number(self._metrics[name])}")
+        return "  ".join(parts + self._pace())
 
-    def _print_line(self) -> None:
-        self.log(plain_line(self.progress))
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+    def panel(self) -> RenderableType:
+        """Return the live view."""
         with self._lock:
-            yield render(self.progress, self.env, self._facts(), options)
+            eta = self._eta()
+            times = [f"{format_duration(self._clock() - self._start)} elapsed"]
+            times += [f"{format_duration(eta)} left"] if eta is not None else []
+            steps = [f"{self._step:,} of {self._task.total:,.0f} steps", *self._frames(), self._detail]
+            losses = observation_losses(self._metrics)[:3]
+            sections = {
+                "scores": {name: format_score(value) for name, value in self._scores().items()},
+                "world model": self._rows({name: short_name(name) for name in (*losses, *WORLD_MODEL)}),
+                "behavior": self._rows(BEHAVIOR),
+            }
+            body = Table.grid(expand=True)
+            body.add_row(self._bar)
+            body.add_row(" · ".join(part for part in steps if part))
+            body.add_row(" · ".join([*self._pace(), *times]))
+            body.add_row(Columns([_section(name, rows) for name, rows in sections.items() if rows], padding=(1, 4)))
+        title, facts = f"[bold magenta]reverie[/] · [bold]{self.title}[/]", f"[dim]{self.facts}[/]"
+        return Panel(body, title=title, subtitle=facts, title_align="left", subtitle_align="right", width=80)
+
+    @property
+    def _step(self) -> int:
+        return int(self._task.completed)
+
+    def _frames(self) -> list[str]:
+        return [f"{self._step * self.frames_per_step:,} frames"] if self.frames_per_step > 1 else []
+
+    def _eta(self) -> float | None:
+        return None if self._task.description in UNTIMED else self._task.time_remaining
+
+    def _pace(self) -> list[str]:
+        speed = self._task.speed
+        pace = [f"{format_rate(speed * self.frames_per_step)} f/s"] if speed else []
+        updates = self._metrics.get("perf/updates_per_second")
+        return pace if updates is None else [*pace, f"{format_rate(updates)} updates/s"]
+
+    def _scores(self) -> dict[str, float]:
+        scores = {}
+        if self._recent:
+            scores["return"] = sum(value for value, _ in self._recent) / len(self._recent)
+            scores["length"] = sum(length for _, length in self._recent) / len(self._recent)
+        if self._evaluations:
+            scores |= {"eval": self._evaluations[-1], "best": max(self._evaluations)}
+        return scores
+
+    def _rows(self, labels: Mapping[str, str]) -> dict[str, str]:
+        return {label: format_number(self._metrics[name]) for name, label in labels.items() if name in self._metrics}
+
+
+def _section(name: str, rows: Mapping[str, str]) -> Table:
+    table = Table(name, "", box=None, header_style="bold cyan", padding=(0, 1, 0, 0))
+    table.columns[1].justify = "right"
+    for label, value in rows.items():
+        table.add_row(label, value)
+    return table
 
 
 def wants_live(console: Console) -> bool:
     """Return whether a console can redraw what it shows: a terminal with Unicode, outside of CI."""
-    unicode = console.encoding.lower().startswith("utf")
-    return console.is_terminal and not console.is_dumb_terminal and unicode and not os.environ.get("CI")
-
-
-def plain_line(progress: Progress) -> str:
-    """Return a line such as `3,000/25,000 steps  12,000 frames  12%  eta 3:12  return 4.0  image 3,771  310 f/s`."""
-    parts = [f"{progress.step:,}/{progress.total_steps:,} steps"]
-    if progress.frames_per_step > 1:
-        parts.append(f"{progress.frames:,} frames")
-    parts.append(f"{progress.fraction:4.0%}")
-    if progress.phase != "training":
-        parts.append(f"{progress.phase} {progress.detail}".rstrip())
-    if progress.eta is not None:
-        parts.append(f"eta {format_duration(progress.eta)}")
-    if progress.mean_return is not None:
-        parts.append(f"return {format_score(progress.mean_return)}")
-    if progress.evaluations:
-        parts.append(f"eval {format_score(progress.evaluations[-1])}")
-    for name in [*observation_losses(progress.metrics)[:1], "model/kl"]:
-        if name in progress.metrics:
-            parts.append(f"{short_name(name)} {format_number(progress.metrics[name])}")
-    if progress.frames_per_second is not None:
-        parts.append(f"{format_rate(progress.frames_per_second)} f/s")
-    return "  ".join(parts)
+    is_unicode = console.encoding.lower().startswith("utf")
+    return console.is_terminal and not console.is_dumb_terminal and is_unicode and not os.environ.get("CI")
 
 
 class ShowProgress(Callback):
@@ -222,12 +268,12 @@ class ShowProgress(Callback):
 
     def on_step(self, counters: Counters, transitions: object) -> None:
         """Show the steps."""
-        self._update()
+        self.show()
 
     def on_update(self, counters: Counters, metrics: object) -> None:
         """Show updates while steps do not advance."""
         if counters.updates_between_steps:
-            self._update()
+            self.show()
 
     def on_episode(self, episode: Episode) -> None:
         """Show return and length."""
@@ -239,20 +285,17 @@ class ShowProgress(Callback):
 
     def on_end(self) -> None:
         """Show the end."""
-        self._display.update(step=self._run.counters.steps, phase="finished")
+        self._display.update(self._run.counters.steps, "finished")
 
-    def evaluation_step(self) -> None:
+    def show_evaluation(self) -> None:
         """Show that an evaluation is under way."""
-        self._display.update(step=self._run.counters.steps, phase="evaluating")
+        self._display.update(self._run.counters.steps, "evaluating")
 
-    def row(self, scalars: Mapping[str, float]) -> None:
-        """Show a row of metrics."""
-        self._update(scalars)
-
-    def _update(self, scalars: Mapping[str, float] | None = None) -> None:
+    def show(self, metrics: Mapping[str, float] | None = None) -> None:
+        """Show the steps, and the metrics of a new row."""
         counters, settings = self._run.counters, self._run.config.training
         phase, detail = "training", ""
         if not counters.is_pretrained:
             done, total = counters.pretraining_updates, settings.pretrain_world_model + settings.pretrain
             phase, detail = ("pretraining", f"{done:,}/{total:,} updates") if done else ("prefill", "")
-        self._display.update(step=counters.steps, phase=phase, metrics=scalars, detail=detail)
+        self._display.update(counters.steps, phase, detail, metrics)

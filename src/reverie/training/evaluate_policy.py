@@ -155,7 +155,7 @@ def _play_in_one(
             write = stack.enter_context(video_writer(video, float(env.metadata.get("render_fps") or FPS)))
 
         def on_step(is_last: bool) -> None:
-            watch.step(1, is_last)
+            watch.step(is_last)
             if write is not None:
                 write(render_frame(env))
 

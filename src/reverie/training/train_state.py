@@ -13,7 +13,7 @@ from reverie import agents
 from reverie.acting import AgentPolicy
 from reverie.dreamer import ActState, Dreamer, State
 from reverie.errors import EnvError
-from reverie.replay import ReplayBuffer
+from reverie.replay import TRANSACTION_STEPS, ReplayBuffer
 from reverie.runs.checkpoints import Snapshot, numpy_state, restore_numpy
 from reverie.runs.provenance import runtime, runtime_changes
 from reverie.specs import Step
@@ -68,6 +68,8 @@ class TrainState:
         agent = agents.snapshot(self.agent)
         self.counters.last_due = {name: every.last for name, every in self.schedules.items()}
         envs = self._env_states()
+        # Steps of environments that cannot be restored are not repeated: a killed process must not lose one.
+        self.replay.transaction_steps = TRANSACTION_STEPS if envs else 1
         packed, env_tensors = env_states.pack(envs.envs if envs else [])
         training = {
             "counters": asdict(self.counters),

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from types import TracebackType
 
 from reverie.training.metrics import Metrics
-from reverie.training.progress import format_duration
+from reverie.training.numbers import format_duration
 
 PATIENCE = 120.0
 """Seconds of silence before the first message; each further one comes after twice the time."""

@@ -1,0 +1,57 @@
+"""`reverie diagnose`: what a run's world model is doing, and what to try."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from reverie.cli.console import console, require_positive
+
+
+@dataclass(frozen=True)
+class Diagnose:
+    """Examine a run: latents, predictions, calibration, values, actor and gradients, as text and as pictures.
+
+    Reads the newest checkpoint, sequences from the run's replay, and its metrics. The run may still be training.
+    """
+
+    run: Path
+    """Folder of a run, or of one of its checkpoints."""
+    holdout: Path | None = None
+    """Another run of the same environment. What the model makes of its replay tells what was overfitted."""
+    out: Path = Path("diagnose.png")
+    """Page of pictures to write: .png, .svg or .pdf."""
+    batches: int = 8
+    """Batches of 16 sequences that are looked at."""
+    context: int = 5
+    """Steps that the model sees before it imagines."""
+    horizon: int = 45
+    """Steps that it then imagines. With the context, the length of all sequences."""
+    seed: int | None = None
+    """Of the sequences and samples; None takes the run's."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where the agent runs."""
+    json: bool = False
+    """Print one JSON object instead of a page."""
+
+    def __call__(self) -> None:
+        require_positive(self, "batches", "context", "horizon")
+
+        from reverie.analysis.charts import check_suffix
+        from reverie.analysis.diagnose import RULES, Amount, examine, find
+        from reverie.analysis.diagnose.page import WIDTH, page
+        from reverie.analysis.diagnose.picture import draw
+        from reverie.training.threads import act_on_one_thread
+
+        check_suffix(self.out)
+        act_on_one_thread()
+        amount = Amount(self.batches, self.context, self.horizon)
+        report = examine(self.run, amount, self.seed, self.device, self.holdout)
+        findings = find(report, RULES)
+        draw(report, findings, self.out)
+        if self.json:
+            print(json.dumps({**report.to_json(findings), "picture": str(self.out)}))
+            return
+        out = console()
+        out.print(page(report, findings), width=min(out.width, WIDTH))
+        out.print(f"\nWrote {self.out}", markup=False)
