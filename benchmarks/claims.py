@@ -79,7 +79,7 @@ def at(name: str, frames: float, key: str = "eval/return") -> float:
 
 def between(name: str, low: float, high: float) -> list[float]:
     """Return the returns in training of the rows in (low, high] frames."""
-    return [r["train/return"] for r in run(name).rows if "train/return" in r and low < r["frames"] <= high]
+    return [r["episode/return"] for r in run(name).rows if "episode/return" in r and low < r["frames"] <= high]
 
 
 def minutes(name: str) -> float:
@@ -330,7 +330,7 @@ def boxing_ablations() -> Iterator[Claim]:
     yield text("largest entropy ({} and {} %), and still", *(entropy(name, 18) for name in gauss))
     yield text(
         "frames: {} in training with sampled actions (seed 0), {} and {} with the most likely ones",
-        last(gauss[0], "train/return"),
+        last(gauss[0], "episode/return"),
         *boxers(AGENTS[3]),
     )
     yield text("with a KL of {} nats instead of {} and a policy", mean_kl(plain_kl), mean_kl(full))
@@ -506,7 +506,7 @@ def boxing() -> Iterator[Claim]:
         if frames == 400:  # the row is written after 9,000 updates; the agent's first step adds two
             values = [values[0], at(second, 404e3, "updates") - 125, values[1]]
         values.append(after["actor/entropy"])
-        rewards = [at(second, 1e3 * x, "train/return") for x in rows] or between(second, 0, 4e5)[-1:]
+        rewards = [at(second, 1e3 * x, "episode/return") for x in rows] or between(second, 0, 4e5)[-1:]
         if len(rows) == 3:
             rewards += [1e3 * rows[0], 1e3 * rows[-1]]
         elif rows:
@@ -552,12 +552,12 @@ def trials() -> Iterator[Claim]:
     for letter, unit in (("c", 10_000), ("d", 5_000), ("e", 5_000)):
         name = f"boxing/trials/boxing-{letter}"
         shares = [line for line in jsonl("boxing/unseen.jsonl") if line["run"] == f"boxing-{letter}"]
-        score = mean([r["train/return"] for r in run(name).rows if "train/return" in r][-5:])
+        score = mean([r["episode/return"] for r in run(name).rows if "episode/return" in r][-5:])
         values = [Rounded(last(name, "frames"), unit), Rounded(last(name, "updates"), 100), score]
         values += [last(name, "eval/return"), shares[0]["own"]["explained"], *(x["other"]["explained"] for x in shares)]
         yield replace(row(header, f"boxing-{letter}", values), tail=len(values))
     (learned,) = [line for line in jsonl("boxing/unseen.jsonl") if line["run"] == "laptop/seed-0"]
-    scores = [r["train/return"] for r in run(LAPTOP.format(0)).rows if "train/return" in r][-5:]
+    scores = [r["episode/return"] for r in run(LAPTOP.format(0)).rows if "episode/return" in r][-5:]
     values = [4 * evaluated(LAPTOP.format(0)), Rounded(last(LAPTOP.format(0), "updates"), 1000), scores[-2], scores[-1]]
     values += [deviation(LAPTOP.format(0))[0], learned["own"]["explained"], learned["other"]["explained"]]
     yield replace(row(header, "seed 0 above", values), tail=len(values))
@@ -571,7 +571,7 @@ def trials() -> Iterator[Claim]:
     ]
     yield text("whose deviation is {} to {}: with", min(deviations), max(deviations))
     yield text(
-        "scored {} in training and {} with mode actions, and", last(early, "train/return"), last(early, "eval/return")
+        "scored {} in training and {} with mode actions, and", last(early, "episode/return"), last(early, "eval/return")
     )
     explained = [
         1 - (at(name, frames, "model/reward_loss") - NORMAL) / (0.0193 / 2)

@@ -76,7 +76,7 @@ def run(steps: int, probability: float, overlap: str) -> dict[str, Any]:
         "overlap": overlap,
         "steps": int(rows[-1]["step"]),
         "probability": probability,
-        "faults_counted": int(rows[-1].get("env/faults", 0)),
+        "faults_counted": int(rows[-1].get("env/restarts", 0)),
         "faults_told": len(re.findall(r"It was made anew; its episode counts as truncated", text)),
         "ways": {way: len(re.findall(words, text)) for way, words in TOLD.items()},
         "episodes_truncated": early,

@@ -118,7 +118,7 @@ def run_without_workers(folder: Path, steps: int, kills: int, rng: random.Random
         "kills": done,
         "status": code,
         "steps": int(rows[-1]["step"]),
-        "faults_counted": int(rows[-1].get("env/faults", 0)),
+        "faults_counted": int(rows[-1].get("env/restarts", 0)),
         "damage": [f"{finding.path} {finding.what}" for finding in verify(folder).damage],
     }
 

@@ -1,18 +1,18 @@
-"""Load a trained agent and let it act, step by step: `python examples/use_agent.py runs/demo`."""
+"""Let a trained agent act in a Gymnasium environment: `python examples/use_agent.py runs/demo`."""
 
 import sys
-from dataclasses import replace
-
-import numpy as np
 
 import reverie
+from reverie.envs import make_gym_env
 
 agent = reverie.load(sys.argv[1])
-policy = reverie.AgentPolicy(agent, mode="mode")  # keeps the latent state; `is_first` in an observation resets it
-env = reverie.make_env(replace(agent.config.env, num_envs=1), seed=1)
-obs, score = env.reset(np.array([True])), 0.0
-while not obs["is_last"][0]:
-    obs = env.step(policy(obs))
-    score += float(obs["reward"][0])
+policy = agent.policy()
+env = make_gym_env(agent.config.env)  # or any gymnasium.Env of the same spaces
+obs, info = env.reset(seed=1)
+policy.reset()
+score, done = 0.0, False
+while not done:
+    obs, reward, terminated, truncated, info = env.step(policy(obs))
+    score, done = score + float(reward), terminated or truncated
 env.close()
 print(f"score {score}")

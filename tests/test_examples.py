@@ -35,7 +35,12 @@ def test_python_of_the_readme(tmp_path: Path) -> None:
 
 
 def test_a_trained_agent_acts(tmp_path: Path) -> None:
-    run(tmp_path, "-m", "reverie.cli.main", "train", "CartPole-v1", *TINY.split(), "--logdir", "runs/pole")
-    out = run(tmp_path, str(ROOT / "examples" / "use_agent.py"), "runs/pole")
+    run(tmp_path, "-m", "reverie.cli.main", "train", "CartPole-v1", *TINY.split(), "--logdir", "runs/cartpole")
+    out = run(tmp_path, str(ROOT / "examples" / "use_agent.py"), "runs/cartpole")
     # Every step of CartPole gives a reward of one; no policy fails before the eighth, and the preset stops at 100.
     assert 8 <= float(out.removeprefix("score ")) <= 100
+    page = (ROOT / "docs" / "acting.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    assert len(blocks) == 4
+    mean = run(tmp_path, "-c", "\n".join(blocks)).partition(" ")[0]
+    assert 8 <= float(mean) <= 100

@@ -126,9 +126,9 @@ def test_dream_strip_another_episode_is_framed_and_named() -> None:
 @pytest.mark.parametrize("channels", [1, 3])
 def test_dream_pictures_explain_the_colors_of_the_error(channels: int) -> None:
     """The words fit below one sequence of 64 pixels; colours are explained where there are some."""
-    words = [text for text, _ in video._legend(channels, others=True)]
+    words = [text for text, _ in video.legend(channels, has_others=True)]
     assert "error: grey is right" in words and ("a colour: too much of it" in words) == (channels == 3)
-    assert ("pink frame: another episode" in words) and len(video._legend(channels, others=False)) == len(words) - 1
+    assert ("pink frame: another episode" in words) and len(video.legend(channels, has_others=False)) == len(words) - 1
     truth = np.zeros((2, 64, 64, channels), np.uint8)
     for picture in (dream_frames(truth, truth, 1)[0], dream_strip(truth, truth, 1)):
         assert ink(picture[-video.HEADER :]) > 100

@@ -280,9 +280,9 @@ def learned(session: Session, folder: Path) -> Row:
     rows = [json.loads(line) for line in metrics.read_text().splitlines() if line.endswith("}")]
     last = rows[-1]
     result: Row = {name: last[name] for name in ("step", "frames", "updates", "time")}
-    result["returns"] = [row["train/return"] for row in rows if "train/return" in row][-10:]
+    result["returns"] = [row["episode/return"] for row in rows if "episode/return" in row][-10:]
     result["evaluations"] = [[row["frames"], row["eval/return"]] for row in rows if "eval/return" in row]
-    result |= {name: value for name, value in last.items() if name.startswith(("speed/", "time/"))}
+    result |= {name: value for name, value in last.items() if name.startswith(("perf/", "time/"))}
     for what, name in (("plot", "curve.png"), ("dream", "dream.png")):
         session.run(["-m", "reverie.cli.main", what, str(folder), "--out", str(session.details / name)], 60)
     try:

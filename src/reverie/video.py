@@ -1,14 +1,13 @@
-"""Pictures of the open-loop prediction: what happened, what the model dreamt, and the difference.
+"""Pictures of the open-loop prediction: truth, model, and error.
 
 The model sees the first `context` frames and imagines the rest from the actions alone. A blue frame marks what it has
-seen, an orange one what it imagines. A pink frame marks what really happened in another episode than the imagined one:
-the model imagines on where an episode ends, so that the two cannot be compared there.
+seen, an orange one what it imagines. A pink frame marks truth of another episode than the imagined one: the model
+imagines on where an episode ends, so that the two cannot be compared there.
 """
 
 import errno
 import math
-from collections.abc import Sequence
-from functools import cache
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from reverie.errors import ReverieError
 from reverie.runs.atomic_io import atomic_path
 
 Frames = NDArray[np.uint8]
+Bools = NDArray[np.bool_]
 Color = tuple[int, int, int]
 
 GROUND: Color = (24, 25, 28)
@@ -28,41 +28,28 @@ INK: Color = (222, 222, 218)
 FAINT: Color = (140, 141, 145)
 QUIET: Color = (58, 60, 66)
 SEEN: Color = (86, 180, 233)
-"""Sky blue of the Okabe-Ito palette, which colour-blind eyes tell from the orange."""
+"""Sky blue of the Okabe-Ito palette, which colour-blind eyes distinguish from the orange."""
 DREAMT: Color = (230, 159, 0)
 OTHER: Color = (204, 121, 167)
 
+PHASES = {True: ("seen", SEEN), False: ("imagined", DREAMT)}
 ROWS = ("truth", "model", "error")
 BORDER = 3
 GAP = 8
-GUTTER = 58
-"""Pixels left of the tiles, for the names of the rows."""
+GUTTER = 58  # left of the tiles, for the names of the rows
 HEADER = 30
 LINE = 20
-FONT_SIZE = 14
+FONT: Any = ImageFont.load_default(14)
+SHADES = [51 * round(shade / 51) for shade in range(256)]
 SUFFIXES = (".gif", ".mp4", ".png")
-_ENCODER_FAILED = "the video encoder failed; the disk may be full"
 
 
-def _to_rgb(images: NDArray[Any]) -> NDArray[np.float64]:
-    """[…, C] in uint8 or in [0, 1] to […, 3] in [0, 1], not clipped.
-
-    Three channels are colours. Of any other number the first is shown, in grey: most often frames are stacked there.
-    """
-    scaled = images / 255.0 if images.dtype == np.uint8 else images.astype(np.float64)
-    return scaled if images.shape[-1] == 3 else np.repeat(scaled[..., :1], 3, axis=-1)
-
-
-def _to_uint8(images: NDArray[np.float64]) -> Frames:
-    finite = np.nan_to_num(images, nan=0.0, posinf=1.0, neginf=0.0)
-    return np.rint(np.clip(finite, 0.0, 1.0) * 255.0).astype(np.uint8)
-
-
-def compare(truth: NDArray[np.uint8], model: NDArray[Any]) -> Frames:
-    """Truth, model and error as colour images.
+def compare(truth: Frames, model: NDArray[Any]) -> Frames:
+    """Return truth, model and error as colour images.
 
     The error is (model - truth + 1) / 2 of images in [0, 1], as in the release's `video_pred`: grey where the model is
-    right, light where it is too light, dark where it is too dark.
+    right, light where it is too light, dark where it is too dark. Three channels are colours; of any other number the
+    first is shown in grey, since frames are usually stacked there.
 
     Args:
         truth: uint8 [..., H, W, C].
@@ -76,89 +63,17 @@ def compare(truth: NDArray[np.uint8], model: NDArray[Any]) -> Frames:
     """
     if truth.shape != model.shape or truth.ndim < 3:
         raise ValueError(f"Truth {truth.shape} and model {model.shape} must be images of the same shape.")
-    true, dreamt = _to_rgb(truth), _to_rgb(model)
-    return np.stack([_to_uint8(true), _to_uint8(dreamt), _to_uint8((dreamt - true + 1) / 2)])
-
-
-@cache
-def _letters(text: str, anchor: str) -> tuple[NDArray[np.float64], int, int]:
-    """How much of each pixel a text covers, [H, W] in [0, 1], and where its corner lies from its anchor.
-
-    Edges are smooth, but in five steps only: a GIF has 256 colours, and they are for the images.
-    """
-    font: Any = ImageFont.load_default(FONT_SIZE)
-    left, top, right, bottom = font.getbbox(text, anchor=anchor)
-    left, top = math.floor(left), math.floor(top)
-    canvas = Image.new("L", (math.ceil(right) - left, math.ceil(bottom) - top))
-    ImageDraw.Draw(canvas).text((-left, -top), text, fill=255, font=font, anchor=anchor)
-    return np.rint(np.asarray(canvas) / 51.0) / 5.0, left, top
-
-
-def _write(picture: Frames, text: str, x: int, y: int, color: Color, anchor: str = "lm") -> None:
-    """Draw text into a picture, in place. `anchor` as in Pillow: `lm` is left and middle, `mm` centred."""
-    letters, left, top = _letters(text, anchor)
-    left, top = max(x + left, 0), max(y + top, 0)
-    place = picture[top : top + letters.shape[0], left : left + letters.shape[1]]
-    # What does not fit into a very small picture is cut off.
-    share = letters[: place.shape[0], : place.shape[1], None]
-    place[:] = np.rint(place * (1 - share) + np.array(color) * share).astype(np.uint8)
-
-
-def _enlarge(images: Frames, scale: int) -> Frames:
-    return images.repeat(scale, axis=-3).repeat(scale, axis=-2)
-
-
-def _framed(images: Frames, color: Color, border: int = BORDER) -> Frames:
-    """[…, H, W, 3] with a border around each image."""
-    height, width = images.shape[-3:-1]
-    framed = np.empty((*images.shape[:-3], height + 2 * border, width + 2 * border, 3), np.uint8)
-    framed[:] = color
-    framed[..., border:-border, border:-border, :] = images
-    return framed
-
-
-def _phase(step: int, context: int) -> tuple[str, Color]:
-    return ("seen", SEEN) if step < context else ("imagined", DREAMT)
-
-
-def _other_episode(is_first: NDArray[np.bool_] | None, shape: tuple[int, ...], context: int) -> NDArray[np.bool_]:
-    """[…, T]: whether a step belongs to another episode than the last one that the model has seen."""
-    if is_first is None:
-        return np.zeros(shape, bool)
-    episode: NDArray[np.int64] = np.cumsum(is_first, -1) - is_first[..., :1]
-    last = min(max(context - 1, 0), shape[-1] - 1)
-    return np.asarray(episode != episode[..., last : last + 1])
-
-
-def _legend(channels: int, others: bool) -> list[tuple[str, Color]]:
-    colors = [("a colour: too much of it", FAINT)] if channels == 3 else []
-    frames = [("pink frame: another episode", OTHER)] if others else []
-    return [("error: grey is right", FAINT), ("light: too light", FAINT), ("dark: too dark", FAINT), *colors, *frames]
-
-
-def _with_legend(picture: Frames, channels: int, others: bool) -> Frames:
-    """The picture with an explanation of its colours below, in as many lines as its width asks for."""
-    places, x, line = [], GAP, 0
-    for text, color in _legend(channels, others):
-        width = _letters(text, "lm")[0].shape[1]
-        if x > GAP and x + width + GAP > picture.shape[1]:
-            x, line = GAP, line + 1
-        places.append((text, x, line, color))
-        x += width + 2 * GAP
-    below = np.full(((line + 1) * LINE + GAP, *picture.shape[1:]), GROUND, np.uint8)
-    for text, x, line, color in places:
-        _write(below, text, x, line * LINE + LINE // 2, color)
-    return np.concatenate([picture, below])
+    true, dreamt = (images / 255.0 if images.dtype == np.uint8 else images.astype(float) for images in (truth, model))
+    if truth.shape[-1] != 3:
+        true, dreamt = (np.repeat(images[..., :1], 3, axis=-1) for images in (true, dreamt))
+    rows = np.nan_to_num(np.stack([true, dreamt, (dreamt - true + 1) / 2]), nan=0.0, posinf=1.0, neginf=0.0)
+    return np.rint(np.clip(rows, 0.0, 1.0) * 255.0).astype(np.uint8)
 
 
 def dream_frames(
-    truth: NDArray[np.uint8],
-    model: NDArray[Any],
-    context: int,
-    scale: int = 3,
-    is_first: NDArray[np.bool_] | None = None,
+    truth: Frames, model: NDArray[Any], context: int, scale: int = 3, is_first: Bools | None = None
 ) -> Frames:
-    """The open-loop prediction as a video: truth over model over error, labelled, several sequences side by side.
+    """Draw the open-loop prediction as a video: truth over model over error, labelled, sequences from left to right.
 
     Args:
         truth: uint8 [T, H, W, C] or [B, T, H, W, C].
@@ -168,68 +83,40 @@ def dream_frames(
         is_first: whether an episode begins with a step, [T] or [B, T]; None where all steps are of one.
 
     Returns:
-        uint8 [T, H', W', 3]; H' and W' are even, as video formats want it.
+        uint8 [T, H', W', 3]; H' and W' are even, as video formats require.
     """
-    batch = truth.ndim == 5
     if truth.ndim not in (4, 5):
         raise ValueError(f"Truth has shape {truth.shape}, but must be [T, H, W, C] or [B, T, H, W, C].")
-    rows = compare(truth if batch else truth[None], model if batch else model[None])
+    rows = compare(truth, model).reshape(3, -1, *truth.shape[-4:-1], 3).repeat(scale, 3).repeat(scale, 4)
     _, sequences, length, height, width, _ = rows.shape
-    tile_height, tile_width = height * scale + 2 * BORDER, width * scale + 2 * BORDER
+    step_y, step_x = height + 2 * BORDER + GAP, width + 2 * BORDER + GAP
     other = np.atleast_2d(_other_episode(is_first, truth.shape[:-3], context))
-    shape = (HEADER + 3 * (tile_height + GAP), GUTTER + sequences * (tile_width + GAP))
-    empty = np.full((*(side + side % 2 for side in shape), 3), GROUND, np.uint8)
-    empty = _with_legend(empty, truth.shape[-1], bool(other.any()))
-    tops = [HEADER + row * (tile_height + GAP) for row in range(3)]
-    for name, top in zip(ROWS, tops, strict=True):
-        _write(empty, name, 8, top + tile_height // 2, INK)
-    video = np.empty((length, *empty.shape), np.uint8)
-    digits = len(str(length - 1))
+    shape = (GUTTER + sequences * step_x + 1) // 2 * 2, (HEADER + 3 * step_y + 1) // 2 * 2
+    empty = _with_legend(Image.new("RGB", shape, GROUND), truth.shape[-1], bool(other.any()))
+    for row, name in enumerate(ROWS):
+        _write(empty, name, 8, HEADER + row * step_y + (height + 2 * BORDER) // 2, INK)
+    video = np.empty((length, *np.asarray(empty).shape), np.uint8)
     for step in range(length):
         picture = empty.copy()
-        phase, color = _phase(step, context)
+        phase, color = PHASES[step < context]
         _write(picture, phase, GUTTER, HEADER // 2, color)
-        _write(picture, f"t = {step:>{digits}}", picture.shape[1] - GAP, HEADER // 2, INK, "rm")
-        for row, top in enumerate(tops):
-            for sequence, tile in enumerate(_enlarge(rows[row, :, step], scale)):
-                left = GUTTER + sequence * (tile_width + GAP)
-                frame = color if ROWS[row] == "model" else OTHER if other[sequence, step] else QUIET
-                picture[top : top + tile_height, left : left + tile_width] = _framed(tile, frame)
+        _write(picture, f"t = {step:>{len(str(length - 1))}}", picture.width - GAP, HEADER // 2, INK, "rm")
+        for row, name in enumerate(ROWS):
+            for sequence in range(sequences):
+                frame = _frame(name, step < context, other[sequence, step])
+                _tile(picture, rows[row, sequence, step], GUTTER + sequence * step_x, HEADER + row * step_y, frame)
         video[step] = picture
     return video
 
 
-def _columns(length: int, context: int, every: int | None) -> list[int]:
-    """Time steps of a strip. By default some ten: the first and last that were seen, then evenly to the end."""
-    if every is not None:
-        return list(range(0, length, every))
-    seen = sorted({0, context - 1}) if context else []
-    rest = length - context
-    if rest <= 0:
-        return list(range(0, length, math.ceil(length / 10)))
-    return seen + list(range(context, length, math.ceil(rest / 9)))
-
-
 def dream_strip(
-    truth: NDArray[np.uint8],
-    model: NDArray[Any],
-    context: int,
-    every: int | None = None,
-    scale: int = 2,
-    is_first: NDArray[np.bool_] | None = None,
-) -> Frames:
-    """The open-loop prediction as one picture: rows truth, model and error, time from left to right.
+    truth: Frames, model: NDArray[Any], context: int, every: int | None = None, scale: int = 2,
+    is_first: Bools | None = None,
+) -> Frames:  # fmt: skip
+    """Draw the open-loop prediction as one picture: rows truth, model and error, time from left to right.
 
-    Args:
-        truth: uint8 [T, H, W, C], or [B, T, H, W, C] for several, one below the other.
-        model: the same shape, uint8 or floats in [0, 1].
-        context: frames at the start that the model has seen.
-        every: steps between two columns; None chooses some ten columns.
-        scale: pixels in the picture, each way, for every pixel of the images.
-        is_first: whether an episode begins with a step, [T] or [B, T]; None where all steps are of one.
-
-    Returns:
-        uint8 [H', W', 3].
+    Several sequences are drawn one below the other, in uint8 [H', W', 3]. `every` is the number of steps between two
+    columns; None chooses some ten columns. The other arguments are those of `dream_frames`.
     """
     if truth.ndim == 5:
         starts = [None] * len(truth) if is_first is None else is_first
@@ -239,43 +126,96 @@ def dream_strip(
         raise ValueError(f"Truth has shape {truth.shape}, but must be [T, H, W, C] or [B, T, H, W, C].")
     steps = _columns(len(truth), context, every)
     other = _other_episode(is_first, truth.shape[:1], context)
-    rows = _enlarge(compare(truth[steps], model[steps]), scale)
-    _, _, height, width, _ = rows.shape
-    tile_height, tile_width = height + 2 * BORDER, width + 2 * BORDER
-    gap = GAP // 2
-    lefts = [GUTTER + column * (tile_width + gap) for column in range(len(steps))]
-    bottom = HEADER + 3 * (tile_height + gap)
-    picture = np.full((bottom + HEADER - gap, lefts[-1] + tile_width + GAP, 3), GROUND, np.uint8)
+    rows = compare(truth[steps], model[steps]).repeat(scale, 2).repeat(scale, 3)
+    height, width, gap = rows.shape[2] + 2 * BORDER, rows.shape[3] + 2 * BORDER, GAP // 2
+    lefts = [GUTTER + column * (width + gap) for column in range(len(steps))]
+    bottom = HEADER + 3 * (height + gap)
+    picture = Image.new("RGB", (lefts[-1] + width + GAP, bottom + HEADER - gap), GROUND)
+    draw = ImageDraw.Draw(picture)
     for row, name in enumerate(ROWS):
-        top = HEADER + row * (tile_height + gap)
-        _write(picture, name, 8, top + tile_height // 2, INK)
-        for column, (step, left) in enumerate(zip(steps, lefts, strict=True)):
-            color = _phase(step, context)[1] if name == "model" else OTHER if other[step] else QUIET
-            picture[top : top + tile_height, left : left + tile_width] = _framed(rows[row, column], color)
-    _mark_phases(picture, steps, lefts, tile_width, context)
+        top = HEADER + row * (height + gap)
+        _write(picture, name, 8, top + height // 2, INK)
+        for image, step, left in zip(rows[row], steps, lefts, strict=True):
+            _tile(picture, image, left, top, _frame(name, step < context, other[step]))
+    for is_seen in (True, False):  # a line over the columns that were seen, and one over those that were imagined
+        columns = [left for step, left in zip(steps, lefts, strict=True) if (step < context) == is_seen]
+        if columns:
+            phase, color = PHASES[is_seen]
+            draw.rectangle((columns[0], HEADER - 8, columns[-1] + width - 1, HEADER - 7), color)
+            _write(picture, phase, columns[0], HEADER // 2 - 4, color)
     for before, step, left in zip([0, *steps], steps, lefts, strict=False):
         begins = is_first is not None and bool(is_first[before + 1 : step + 1].any())
         text, color = (f"{step}, new episode", OTHER) if begins else (str(step), FAINT)
-        _write(picture, text, left + tile_width // 2, bottom + HEADER // 2 - gap, color, "mm")
+        _write(picture, text, left + width // 2, bottom + HEADER // 2 - gap, color, "mm")
     _write(picture, "t", 8, bottom + HEADER // 2 - gap, FAINT)
-    return _with_legend(picture, truth.shape[-1], bool(other[steps].any()))
+    return np.asarray(_with_legend(picture, truth.shape[-1], bool(other[steps].any())))
 
 
-def _mark_phases(picture: Frames, steps: Sequence[int], lefts: Sequence[int], width: int, context: int) -> None:
-    """A line above the columns that were seen, and one above those that were imagined, each with its name."""
-    for seen in (True, False):
-        columns = [left for step, left in zip(steps, lefts, strict=True) if (step < context) == seen]
-        if columns:
-            name, color = _phase(0 if seen else context, context)
-            picture[HEADER - 8 : HEADER - 6, columns[0] : columns[-1] + width] = color
-            _write(picture, name, columns[0], HEADER // 2 - 4, color)
+def _columns(length: int, context: int, every: int | None) -> list[int]:
+    """Return the time steps of a strip, by default some ten: the first and last that were seen, then evenly."""
+    if every is not None or context >= length:
+        return list(range(0, length, every or math.ceil(length / 10)))
+    seen = {0, context - 1} if context else set()
+    return sorted(seen | set(range(context, length, math.ceil((length - context) / 9))))
+
+
+def _frame(row: str, is_seen: bool, is_other: np.bool_) -> Color:
+    if row == "model":
+        return PHASES[is_seen][1]
+    return OTHER if is_other else QUIET
+
+
+def _other_episode(is_first: Bools | None, shape: tuple[int, ...], context: int) -> Bools:
+    """Return [..., T], whether a step belongs to another episode than the last one that the model has seen."""
+    if is_first is None:
+        return np.zeros(shape, bool)
+    episode: NDArray[np.int64] = np.cumsum(is_first, -1) - is_first[..., :1]
+    last = min(max(context - 1, 0), shape[-1] - 1)
+    return np.asarray(episode != episode[..., last : last + 1])
+
+
+def _write(picture: Image.Image, text: str, x: int, y: int, color: Color, anchor: str = "lm") -> None:
+    """Write text with edges in five shades: a GIF has 256 colours, and they are for the images."""
+    left, top, right, bottom = (round(side) for side in FONT.getbbox(text, anchor=anchor))
+    mask = Image.new("L", (right - left + 1, bottom - top + 1))
+    ImageDraw.Draw(mask).text((-left, -top), text, fill=255, font=FONT, anchor=anchor)
+    picture.paste(color, (x + left, y + top), mask.point(SHADES))
+
+
+def _tile(picture: Image.Image, image: Frames, left: int, top: int, color: Color) -> None:
+    """Draw an image with a frame whose corner is here."""
+    height, width = image.shape[:2]
+    picture.paste(color, (left, top, left + width + 2 * BORDER, top + height + 2 * BORDER))
+    picture.paste(Image.fromarray(image), (left + BORDER, top + BORDER))
+
+
+def legend(channels: int, has_others: bool) -> list[tuple[str, Color]]:
+    """Return the words that explain the colours of a picture."""
+    colors = [("a colour: too much of it", FAINT)] if channels == 3 else []
+    frames = [("pink frame: another episode", OTHER)] if has_others else []
+    return [("error: grey is right", FAINT), ("light: too light", FAINT), ("dark: too dark", FAINT), *colors, *frames]
+
+
+def _with_legend(picture: Image.Image, channels: int, has_others: bool) -> Image.Image:
+    """Return the picture over its legend, which has as many lines as the width requires."""
+    places, x, line = [], GAP, 0
+    for text, color in legend(channels, has_others):
+        width = math.ceil(FONT.getlength(text))
+        if x > GAP and x + width + GAP > picture.width:
+            x, line = GAP, line + 1
+        places.append((text, x, picture.height + line * LINE + LINE // 2, color))
+        x += width + 2 * GAP
+    whole = Image.new("RGB", (picture.width, picture.height + (line + 1) * LINE + GAP), GROUND)
+    whole.paste(picture)
+    for place in places:
+        _write(whole, *place)
+    return whole
 
 
 def save_video(frames: Frames, path: Path, fps: float = 15) -> Path:
-    """Write a video or a picture, in the format that the file's ending names.
+    """Write a video or a picture atomically, in the format of the file's ending.
 
-    The file appears when it is complete: it is written under another name and then renamed. A GIF repeats for ever,
-    and shows equal frames that follow each other as one long frame.
+    A GIF repeats without end, and shows equal frames that follow each other as one long frame.
 
     Args:
         frames: uint8 [T, H, W, 3] for .gif and .mp4, or one picture [H, W, 3] for any of them.
@@ -292,9 +232,7 @@ def save_video(frames: Frames, path: Path, fps: float = 15) -> Path:
     path = Path(path)
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
-        raise ReverieError(
-            f"Cannot write '{path}': its ending says which format to use, and must be one of {', '.join(SUFFIXES)}."
-        )
+        raise ReverieError(f"Cannot write '{path}': its ending must be one of {', '.join(SUFFIXES)}.")
     frames = frames[None] if frames.ndim == 3 else frames
     if suffix == ".png" and len(frames) > 1:
         raise ReverieError(f"Cannot write {len(frames)} frames to '{path}': use .gif or .mp4 for a video.")
@@ -307,13 +245,16 @@ def _save_png(frames: Frames, path: Path, fps: float) -> None:
     Image.fromarray(frames[0]).save(path, optimize=True)
 
 
-def _codes(frame: Frames) -> NDArray[np.uint32]:
-    red, green, blue = (frame[..., channel].astype(np.uint32) for channel in range(3))
-    return (red << 16 | green << 8 | blue).astype(np.uint32)
+def _save_gif(frames: Frames, path: Path, fps: float) -> None:
+    pictures = list(_indexed(frames))
+    # A GIF counts in hundredths of a second; borders are rounded, so that the whole keeps its length.
+    borders = [round(100 * index / fps) for index in range(len(pictures) + 1)]
+    durations = [10 * max(b - a, 2) for a, b in pairwise(borders)]
+    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=durations, loop=0)
 
 
-def _index_colors(frames: Frames) -> tuple[Frames, bytes]:
-    """Indices [T, H, W] into one palette of at most 256 colours: exact if that many are enough, else the nearest.
+def _indexed(frames: Frames) -> Iterator[Image.Image]:
+    """Yield frames as indices into one palette of at most 256 colours: exact if these are enough, else the nearest.
 
     Pillow compares every pixel with the palette. Here every colour that occurs is, once, which is far less work.
     """
@@ -330,41 +271,30 @@ def _index_colors(frames: Frames) -> tuple[Frames, bytes]:
         # From frames, because how often a colour occurs matters. Dithering would flicker, and cost bytes.
         sample = frames[np.linspace(0, len(frames) - 1, min(len(frames), 16)).astype(int)]
         chosen = Image.fromarray(np.concatenate(sample)).quantize(256, dither=Image.Dither.NONE)
-        nearest = Image.fromarray(colors[None]).quantize(palette=chosen, dither=Image.Dither.NONE)
-        index[used] = np.asarray(nearest)[0]
+        index[used] = np.asarray(Image.fromarray(colors[None]).quantize(palette=chosen, dither=Image.Dither.NONE))
         palette = bytes(chosen.getpalette() or b"")
-    return np.stack([index[_codes(frame)] for frame in frames]), palette
-
-
-def _save_gif(frames: Frames, path: Path, fps: float) -> None:
-    indices, palette = _index_colors(frames)
-    pictures = [Image.fromarray(picture) for picture in indices]
-    for picture in pictures:
+    for frame in frames:
+        picture = Image.fromarray(index[_codes(frame)])
         picture.putpalette(palette)
-    # A GIF counts in hundredths of a second; borders are rounded, so that the whole keeps its length.
-    borders = [round(100 * index / fps) for index in range(len(pictures) + 1)]
-    durations = [10 * max(b - a, 2) for a, b in pairwise(borders)]
-    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=durations, loop=0)
+        yield picture
+
+
+def _codes(frame: Frames) -> NDArray[np.uint32]:
+    red, green, blue = (frame[..., channel].astype(np.uint32) for channel in range(3))
+    return (red << 16 | green << 8 | blue).astype(np.uint32)
 
 
 def _save_mp4(frames: Frames, path: Path, fps: float) -> None:
-    # Imported late: it looks for its encoder program, which other formats do not need.
-    try:
-        import imageio.v3 as imageio
-        import imageio_ffmpeg  # noqa: F401
-    except ImportError as error:
-        raise ReverieError(
-            f"An .mp4 cannot be written here ({error}); type `pip install imageio-ffmpeg`, or choose .gif."
-        ) from error
+    import imageio.v3 as imageio  # imported late: it starts its encoder program, which other formats do not need
 
     path.touch()  # where this is not allowed, it says so in plainer words than the encoder does
-    # H.264 wants even sides: the last row and column are repeated where they are odd.
+    # H.264 requires even sides: the last row and column are repeated where they are odd.
     padded = np.pad(frames, ((0, 0), (0, frames.shape[1] % 2), (0, frames.shape[2] % 2), (0, 0)), mode="edge")
     options: dict[str, Any] = {"codec": "libx264", "quality": 8, "macro_block_size": 2, "ffmpeg_log_level": "quiet"}
+    failure = OSError(errno.EIO, "the video encoder failed; the disk may be full")
     try:
         imageio.imwrite(path, padded, plugin="FFMPEG", fps=fps, **options)
-        whole = b"moov" in path.read_bytes()  # the encoder ends with its table, and says nothing if it could not
     except OSError as error:
-        raise OSError(errno.EIO, _ENCODER_FAILED) from error
-    if not whole:
-        raise OSError(errno.EIO, _ENCODER_FAILED)
+        raise failure from error
+    if b"moov" not in path.read_bytes():  # the encoder ends with its table, and says nothing if it could not
+        raise failure

@@ -20,7 +20,7 @@ def make_run(
     written = []
     for index in range(rows):
         row = {"step": index * 10, "frames": index * 40, "time": index * 2.0, "updates": index}
-        row |= {loss: 3763 + 1000 * 0.7**index, "model/kl": 8.0, "train/return": float(index)}
+        row |= {loss: 3763 + 1000 * 0.7**index, "model/kl": 8.0, "episode/return": float(index)}
         written.append(row | ({"eval/return": index + 1.0} if index % 5 == 0 else {}))
     write_rows(folder, written)
     return folder

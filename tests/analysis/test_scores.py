@@ -2,9 +2,7 @@
 
 import math
 
-import numpy as np
 import pytest
-from scipy.stats import trim_mean
 
 from reverie.analysis import scores
 
@@ -38,11 +36,3 @@ def test_aggregate() -> None:
     assert found.record_mean == pytest.approx((12 / 99.9 + 0 + 2) / 3)
     assert found.clipped_record_mean == pytest.approx((12 / 99.9 + 0 + 1) / 3)
     assert math.isnan(scores.aggregate({}).gamer_median)
-
-
-@pytest.mark.parametrize("shape", [(1, 1), (3, 2), (4, 4), (5, 7)])
-def test_interquartile_mean(shape: tuple[int, int]) -> None:
-    values = np.random.default_rng(0).normal(size=shape)
-    assert scores.interquartile_mean(values) == pytest.approx(trim_mean(values, 0.25, axis=None))
-    assert scores.interquartile_mean([0, 1, 2, 100]) == 1.5
-    assert math.isnan(scores.interquartile_mean([]))

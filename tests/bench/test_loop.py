@@ -67,7 +67,7 @@ def test_its_threads_are_not_shared() -> None:
 
 def test_summary_of_rows() -> None:
     def row(step: int, updates: int, learn: float, **more: float) -> dict[str, float]:
-        speed = {"speed/frames_per_second": 10.0 * step, "speed/updates_per_second": 1.0}
+        speed = {"perf/fps": 10.0 * step, "perf/updates_per_second": 1.0}
         return {"step": step, "updates": updates, "time/learn": 3.0, "time/learn_share": learn, **speed, **more}
 
     early = row(10, 4, 0.1)

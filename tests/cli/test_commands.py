@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -170,7 +171,17 @@ def test_train_takes_a_class_of_the_current_folder(run: Run, calls: Calls, tmp_p
     [call] = calls
     assert call["origin"].preset == "vector"
     assert call["config"].env.name == "cli_own_class:Own"
+    assert call["env_factory"].__name__ == "Own"
     assert call["logdir"] == Path("runs/cli_own_class-Own-vector-1")
+
+
+def test_train_imports_no_class_that_only_the_run_names(
+    calls: Calls, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "config.toml").write_text(to_toml(preset("debug").for_env("antigravity:geohash")))
+    assert cli.main(["train", "--resume", "--logdir", str(tmp_path)]) == 2
+    assert "is imported only if you name it: reverie train antigravity:geohash." in capsys.readouterr().err
+    assert not calls and "antigravity" not in sys.modules
 
 
 def test_run_folders_are_numbered_and_flat(run: Run, calls: Calls) -> None:
@@ -474,4 +485,4 @@ def test_digest_is_of_the_run_and_of_each_part(run: Run, tmp_path: Path, capsys:
     assert parts["run"] == whole and set(parts) == {"weights", "state", "replay", "metrics", "videos", "run"}
     assert json.loads(run("digest 'a run' --json")) == parts
     assert cli.main(["digest", str(tmp_path)]) == 1
-    assert "give the folder of a run" in " ".join(capsys.readouterr().err.split())
+    assert "Give the folder of a run" in " ".join(capsys.readouterr().err.split())

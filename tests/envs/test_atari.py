@@ -11,7 +11,7 @@ from gymnasium.utils.env_checker import check_env
 
 from reverie.config import EnvConfig
 from reverie.envs import make_env
-from reverie.envs.atari import Atari
+from reverie.envs.atari import Atari, screen_shape, screen_to_image
 from reverie.errors import EnvError
 
 ale_py = pytest.importorskip("ale_py")
@@ -260,3 +260,24 @@ def test_old_ids_are_pointed_to_the_new_ones() -> None:
     for name in ("PongNoFrameskip-v4", "Pong-v0"):
         with pytest.raises(EnvError, match="use ALE/Pong-v5"):
             make_env(EnvConfig(name=name), 0)
+
+
+@pytest.mark.parametrize("grayscale", [True, False])
+def test_screen_to_image_of_the_rendered_screen_is_the_image(grayscale: bool) -> None:
+    options: dict[str, Any] = {"action_repeat": 1, "sticky_actions": 0.0, "noops": 0, "grayscale": grayscale}
+    env = Atari("breakout", render_mode="rgb_array", **options)
+    image, _ = env.reset(seed=0)
+    for step in range(30):
+        screen = env.render()
+        assert screen is not None and screen_shape(screen.shape) == screen_shape((5, *screen.shape)) == screen.shape
+        np.testing.assert_array_equal(screen_to_image(screen, image.shape), image)
+        if grayscale:
+            gray = cv2.cvtColor(screen, cv2.COLOR_RGB2GRAY)
+            assert screen_shape(gray.shape) == gray.shape
+            np.testing.assert_array_equal(screen_to_image(gray, image.shape), image)
+        image, *_ = env.step(step % 4)
+
+
+def test_screen_to_image_gray_screen_of_an_agent_in_color_is_refused() -> None:
+    with pytest.raises(EnvError, match="grayscale, but the agent was trained in color"):
+        screen_to_image(np.zeros((210, 160), np.uint8), (64, 64, 3))

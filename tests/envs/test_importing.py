@@ -11,7 +11,7 @@ import pytest
 
 from reverie.config import EnvConfig
 from reverie.envs import as_factory, make_env
-from reverie.envs.importing import import_env
+from reverie.envs.importing import choose_env, import_env
 from reverie.errors import EnvError
 
 MODULE = """
@@ -86,3 +86,34 @@ def test_import_env_in_a_new_process_needs_no_pythonpath(folder: Path) -> None:
         [sys.executable, str(script)], env={**os.environ, "PYTHONPATH": source}, capture_output=True, text=True
     )
     assert "line_module.Line" in done.stdout, done.stderr
+
+
+# --- choose_env ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("env", ["line_module:Line", "line_module:Line-v0", "CartPole-v1"])
+def test_choose_env_name_replaces_the_agents_own(folder: Path, env: str) -> None:
+    config, factory = choose_env(EnvConfig(name="Pendulum-v1", time_limit=9), env)
+    assert config.name == (env if env.endswith(("v0", "v1")) else "Line") and config.time_limit == 9
+    assert (factory is None) == env.endswith(("v0", "v1"))
+    with make_env(config, 0, factory) as made:
+        assert made.spec.action.sizes == (2,)
+
+
+def test_choose_env_none_is_the_agents_own(folder: Path) -> None:
+    config = EnvConfig(name="CartPole-v1")
+    assert choose_env(config) == (config, None)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("Line", "Give it: --env module:Line, or env=Line in Python"),
+        ("line_module:Line-v0", "To import it from the current folder, give it: --env line_module:Line-v0"),
+        ("no.such:Line-v0", "whose module is not installed"),
+    ],
+)
+def test_choose_env_none_runs_no_code_of_the_current_folder(folder: Path, name: str, words: str) -> None:
+    with pytest.raises(EnvError, match=words) as refused:
+        choose_env(EnvConfig(name=name))
+    assert "line_module" not in sys.modules and len(str(refused.value)) <= 160

@@ -1,5 +1,6 @@
 """Gymnasium spaces as JSON: there and back, and contents that no space has."""
 
+import contextlib
 import json
 from typing import Any
 
@@ -7,12 +8,15 @@ import gymnasium
 import numpy as np
 import pytest
 from gymnasium import spaces
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from reverie.envs.space_json import env_spaces, native_spaces, space_from_json, space_to_json
 from reverie.envs.spaces import ActionAdapter, ObservationAdapter
 from reverie.specs import ActionSpec, EnvSpec
 from tests.helpers.agents import CONTINUOUS, DICT, DISCRETE, MULTI_DISCRETE
 from tests.helpers.environments import Everything
+from tests.helpers.untrusted_files import little_memory, spoiled
 
 SPACES = [
     spaces.Box(-1, 1, (3,)),
@@ -105,3 +109,12 @@ def test_native_spaces_of_a_spec_without_any_are_those_of_the_agent(action: Acti
     observation_space, action_space = native_spaces(EnvSpec(DICT, action))
     assert ObservationAdapter(observation_space, "Test").specs == DICT
     assert ActionAdapter(action_space, "Test").spec == action
+
+
+@settings(max_examples=300, deadline=None, database=None)
+@given(data=st.data())
+def test_space_from_json_spoiled_contents_are_refused_or_a_space(data: st.DataObject) -> None:
+    valid = space_to_json(data.draw(st.sampled_from(SPACES)))
+    made_up = data.draw(spoiled(valid))
+    with little_memory(), contextlib.suppress(ValueError, TypeError, LookupError, OverflowError):
+        assert isinstance(space_from_json(made_up), spaces.Space)

@@ -1,4 +1,4 @@
-"""One environment: episode ends, repeats, limits, and everything that an environment can do wrong."""
+"""`StepWrapper`: episode ends, action repeat, time limits, and faults of environments."""
 
 from typing import Any
 
@@ -13,14 +13,14 @@ from tests.helpers.environments import Counting, Everything, Faulty
 LEFT = np.array([1, 0], np.float32)
 
 
-def play(runner: StepWrapper, steps: int) -> list[Any]:
+def play(wrapper: StepWrapper, steps: int) -> list[Any]:
     """(step count seen, reward, first, last, terminal) of a reset and some steps."""
-    results = [runner.reset()] + [runner.step(LEFT) for _ in range(steps)]
+    results = [wrapper.reset()] + [wrapper.step(LEFT) for _ in range(steps)]
     keys = ("reward", "is_first", "is_last", "is_terminal")
     return [(r["vector"][0].item(), *(r[key] for key in keys)) for r in results]
 
 
-def test_an_episode_that_terminates() -> None:
+def test_step_that_terminates_is_last_and_terminal() -> None:
     assert play(StepWrapper(Counting(3), 0), 3) == [
         (0, 0, True, False, False),
         (1, 1, False, False, False),
@@ -29,11 +29,11 @@ def test_an_episode_that_terminates() -> None:
     ]
 
 
-def test_an_episode_that_is_truncated_is_last_but_not_terminal() -> None:
+def test_step_that_truncates_is_last_and_not_terminal() -> None:
     assert play(StepWrapper(Counting(2, terminates=False), 0), 2)[-1] == (2, 2, False, True, False)
 
 
-def test_action_repeat_sums_rewards_and_stops_at_the_end() -> None:
+def test_action_repeat_at_an_episode_end_sums_fewer_rewards() -> None:
     assert play(StepWrapper(Counting(8), 0, action_repeat=3), 3) == [
         (0, 0, True, False, False),
         (3, 1 + 2 + 3, False, False, False),
@@ -42,41 +42,41 @@ def test_action_repeat_sums_rewards_and_stops_at_the_end() -> None:
     ]
 
 
-def test_time_limit_counts_agent_steps_and_truncates() -> None:
-    runner = StepWrapper(Counting(), 0, action_repeat=2, time_limit=2)
+def test_time_limit_in_agent_steps_truncates() -> None:
+    wrapper = StepWrapper(Counting(), 0, action_repeat=2, time_limit=2)
     for _ in range(2):  # the count starts again with each episode
-        assert play(runner, 2)[1:] == [(2, 3, False, False, False), (4, 7, False, True, False)]
+        assert play(wrapper, 2)[1:] == [(2, 3, False, False, False), (4, 7, False, True, False)]
 
 
-def test_termination_at_the_time_limit_is_terminal() -> None:
+def test_step_that_terminates_at_the_time_limit_is_terminal() -> None:
     assert play(StepWrapper(Counting(2), 0, time_limit=2), 2)[-1][-2:] == (True, True)
 
 
-def test_the_seed_is_used_once() -> None:
+def test_reset_uses_the_seed_once() -> None:
     env = Counting(1)
-    runner = StepWrapper(env, 5)
+    wrapper = StepWrapper(env, 5)
     for _ in range(3):
-        runner.reset()
+        wrapper.reset()
     assert env.seeds == [5, None, None]
     assert env.episodes == 3
 
 
-def test_actions_arrive_in_the_environments_own_space() -> None:
+def test_step_converts_actions_to_the_native_space() -> None:
     env = Everything("multidiscrete")
-    runner = StepWrapper(env, 0)
-    runner.reset()
-    runner.step(np.array([0, 1, 1, 0, 0, 0, 0, 1, 0], np.float32))
+    wrapper = StepWrapper(env, 0)
+    wrapper.reset()
+    wrapper.step(np.array([0, 1, 1, 0, 0, 0, 0, 1, 0], np.float32))
     assert env.last_action.tolist() == [1, 0, 2]
     assert env.last_action in env.action_space
 
 
-def test_stepping_a_finished_episode_is_refused() -> None:
-    runner = StepWrapper(Counting(1), 0)
+def test_step_after_the_episode_ended_raises() -> None:
+    wrapper = StepWrapper(Counting(1), 0)
     with pytest.raises(EnvError, match="reset before"):
-        runner.step(LEFT)
-    play(runner, 1)
+        wrapper.step(LEFT)
+    play(wrapper, 1)
     with pytest.raises(EnvError, match="Counting, episode 1, step 1: the episode is over"):
-        runner.step(LEFT)
+        wrapper.step(LEFT)
 
 
 @pytest.mark.parametrize(
@@ -93,16 +93,16 @@ def test_stepping_a_finished_episode_is_refused() -> None:
         ("old api", "step() returned 4 values instead of"),
     ],
 )
-def test_faults_name_environment_episode_and_step(fault: str, text: str) -> None:
-    runner = StepWrapper(Faulty(fault), 0, label=" (2 of 4)")
-    runner.reset()
+def test_step_with_a_fault_names_environment_episode_and_step(fault: str, text: str) -> None:
+    wrapper = StepWrapper(Faulty(fault), 0, label=" (2 of 4)")
+    wrapper.reset()
     for _ in range(5):
-        runner.step(LEFT)
-    runner.reset()
-    runner.step(LEFT)
-    runner.step(LEFT)
+        wrapper.step(LEFT)
+    wrapper.reset()
+    wrapper.step(LEFT)
+    wrapper.step(LEFT)
     with pytest.raises(EnvError) as caught:
-        runner.step(LEFT)
+        wrapper.step(LEFT)
     message = str(caught.value)
     assert message.startswith("Environment Faulty (2 of 4), episode 2, step 3: ")
     assert text in message
@@ -112,7 +112,7 @@ def test_faults_name_environment_episode_and_step(fault: str, text: str) -> None
         assert isinstance(caught.value.__cause__, RuntimeError)
 
 
-def test_faults_at_reset() -> None:
+def test_reset_with_a_fault_raises() -> None:
     class OldReset(Counting):
         def reset(self, **_: Any) -> Any:
             return super().reset()[0]
@@ -128,14 +128,14 @@ def test_faults_at_reset() -> None:
 
 
 @pytest.mark.parametrize("name", ["CartPole-v1", "Pendulum-v1"])
-def test_gymnasiums_own_environments_match_a_plain_loop(name: str) -> None:
-    plain, runner = gymnasium.make(name), StepWrapper(gymnasium.make(name), 3)
+def test_steps_of_gymnasium_environments_equal_a_plain_loop(name: str) -> None:
+    plain, wrapper = gymnasium.make(name), StepWrapper(gymnasium.make(name), 3)
     rng = np.random.default_rng(0)
     seed: int | None = 3
     for _ in range(3):
         observation, _ = plain.reset(seed=seed)
         seed = None
-        step = runner.reset()
+        step = wrapper.reset()
         np.testing.assert_array_equal(step["vector"], observation)
         over = False
         while not over:
@@ -146,10 +146,10 @@ def test_gymnasiums_own_environments_match_a_plain_loop(name: str) -> None:
                 agent_action = rng.uniform(-1, 1, 1).astype(np.float32)
                 action = 2 * agent_action
             observation, reward, terminated, truncated, _ = plain.step(action)
-            step = runner.step(agent_action)
+            step = wrapper.step(agent_action)
             np.testing.assert_allclose(step["vector"], observation, rtol=1e-6, atol=1e-7)
             np.testing.assert_allclose(step["reward"], reward, rtol=1e-6)
             over = terminated or truncated
             assert (step["is_last"], step["is_terminal"]) == (over, terminated)
     plain.close()
-    runner.close()
+    wrapper.close()

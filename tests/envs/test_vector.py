@@ -1,4 +1,4 @@
-"""Batches: the same in one process and in several, seeds, partial resets, and what happens when something dies."""
+"""`VectorEnv`: the same in one process and in several, seeds, partial resets, and workers that die."""
 
 import os
 import signal
@@ -67,7 +67,9 @@ def assert_same(one: list[Step], other: list[Step]) -> None:
     ],
     ids=["catch", "everything", "cartpole", "pendulum", "boxing"],
 )
-def test_processes_change_nothing(name: str, factory: Any, repeat: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_steps_in_processes_equal_those_in_this_process(
+    name: str, factory: Any, repeat: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("reverie.envs.make.usable_cores", lambda: 2)  # workers with two environments and one
     config = EnvConfig(name=name, num_envs=3, action_repeat=repeat, time_limit=17)
     inline = record(make_env(EnvConfig(**{**vars(config), "parallel": False}), 7, factory), 40)
@@ -81,7 +83,7 @@ def test_processes_change_nothing(name: str, factory: Any, repeat: int, monkeypa
     assert any((a[observed] != b[observed]).any() for a, b in zip(inline, other, strict=False))
 
 
-def test_environments_of_a_batch_differ_and_do_not_depend_on_their_number() -> None:
+def test_seeds_of_environments_differ_and_do_not_depend_on_num_envs() -> None:
     def first(num_envs: int) -> Array:
         env = make_env(EnvConfig(num_envs=num_envs, parallel=False), 3, Everything)
         return env.reset(np.ones(num_envs, bool))["velocity"]
@@ -91,7 +93,7 @@ def test_environments_of_a_batch_differ_and_do_not_depend_on_their_number() -> N
     np.testing.assert_array_equal(first(2), four[:2])
 
 
-def test_steps_have_the_shapes_of_the_spec() -> None:
+def test_step_returns_shapes_and_dtypes_of_the_spec() -> None:
     env = make_env(EnvConfig(num_envs=3, parallel=False, action_repeat=2), 0, Everything)
     assert (env.num_envs, env.frames_per_step) == (3, 2)
     for step in record(env, 2):
@@ -102,7 +104,7 @@ def test_steps_have_the_shapes_of_the_spec() -> None:
 
 
 @pytest.mark.parametrize("parallel", [False, True])
-def test_partial_resets_leave_the_others_alone(parallel: bool) -> None:
+def test_reset_with_a_mask_keeps_the_other_rows(parallel: bool) -> None:
     left = np.tile(np.array([1, 0], np.float32), (3, 1))
     with make_env(EnvConfig(num_envs=3, parallel=parallel), 0, Counting) as env:
         env.reset(ALL)
@@ -119,7 +121,7 @@ def test_partial_resets_leave_the_others_alone(parallel: bool) -> None:
         assert not env.reset(np.array([False, False, False]))["is_first"].any()
 
 
-def test_misuse_is_refused() -> None:
+def test_reset_and_step_with_invalid_arguments_raise() -> None:
     env = make_env(EnvConfig(num_envs=3, parallel=False), 0, Counting)
     with pytest.raises(ValueError, match="first reset"):
         env.reset(np.array([True, False, True]))
@@ -147,19 +149,19 @@ def run_into(fault: str, parallel: bool) -> EnvError:
 
 
 @pytest.mark.parametrize("fault", ["raises", "reward nan"])
-def test_errors_are_the_same_from_a_worker(fault: str) -> None:
+def test_errors_from_a_process_have_the_same_text(fault: str) -> None:
     inline, remote = run_into(fault, False), run_into(fault, True)
     assert str(inline) == str(remote)
     assert "Faulty (1 of 2), episode 2, step 3" in str(remote)
-    assert any("in step" in note for note in remote.__notes__)  # the worker's own stack, for who debugs it
+    assert any("in step" in note for note in remote.__notes__)  # the worker's own stack, for debugging
 
 
-def test_a_worker_that_dies_is_reported() -> None:
+def test_step_after_a_process_died_raises_with_its_exit_status() -> None:
     assert "The worker process of environment" in str(run_into("dies", True))
     assert "exit status 7" in str(run_into("dies", True))
 
 
-def test_a_worker_that_cannot_start_is_reported() -> None:
+def test_make_env_when_a_process_cannot_start_raises() -> None:
     with pytest.raises(EnvError, match="did you mean CartPole-v1"):
         make_env(EnvConfig(name="CartPol-v1", num_envs=2), 0)
     lock = __import__("threading").Lock()
@@ -172,7 +174,7 @@ def workers(pid: int) -> list[psutil.Process]:
     return [child for child in children if "reverie.envs.process_worker" in " ".join(child.cmdline())]
 
 
-def test_closing_ends_the_processes() -> None:
+def test_close_called_twice_ends_the_processes() -> None:
     before = set(workers(os.getpid()))
     env = make_env(EnvConfig(num_envs=2), 0, Counting)
     started = set(workers(os.getpid())) - before
@@ -236,7 +238,7 @@ def wait_until(condition: Callable[[], bool], seconds: float = 20) -> bool:
     return False
 
 
-def test_workers_do_not_outlive_a_killed_parent(tmp_path: Path) -> None:
+def test_processes_after_the_parent_is_killed_end(tmp_path: Path) -> None:
     with start_program(tmp_path, sleep=1000) as program:  # even in the middle of a step
         assert program.stdout is not None
         assert program.stdout.readline() == "ready\n", program.communicate()
@@ -246,7 +248,7 @@ def test_workers_do_not_outlive_a_killed_parent(tmp_path: Path) -> None:
         assert wait_until(lambda: not any(child.is_running() for child in children))
 
 
-def test_ctrl_c_reaches_the_parent_only(tmp_path: Path) -> None:
+def test_ctrl_c_in_the_terminal_reaches_the_parent_only(tmp_path: Path) -> None:
     with start_program(tmp_path, sleep=0.01) as program:
         assert program.stdout is not None
         assert program.stdout.readline() == "ready\n", program.communicate()
@@ -259,7 +261,7 @@ def test_ctrl_c_reaches_the_parent_only(tmp_path: Path) -> None:
         assert (out, err) == ("closed\n", "")
 
 
-def test_workers_have_one_thread_each() -> None:
+def test_processes_have_one_thread_each() -> None:
     class Threads(Counting):
         def reset(self, **kwargs: Any) -> Any:
             import cv2
@@ -273,8 +275,7 @@ def test_workers_have_one_thread_each() -> None:
 
 
 @pytest.mark.parametrize("parallel", [False, True])
-def test_steps_can_be_written_to_and_do_not_change(parallel: bool) -> None:
-    """What one step returned is not touched by the next one."""
+def test_step_returns_new_arrays_that_can_be_written_to(parallel: bool) -> None:
     with make_env(EnvConfig(num_envs=2, parallel=parallel), 0, Catch) as env:
         first = env.reset(np.ones(2, bool))
         kept = {key: value.copy() for key, value in first.items()}

@@ -22,9 +22,9 @@ def write_run(cell: Cell, folder: Path, score: float, random: float = 1.0, until
     (run / "config.toml").write_text(to_toml(cell.config))
     steps = int(cell.config.training.steps * until)
     rows = [
-        {"step": 10, "frames": 10, "time": 1, "updates": 0, "train/return": random},
-        {"step": 20, "frames": 20, "time": 2, "updates": 0, "train/return": random + 2},
-        {"step": 30, "frames": 30, "time": 3, "updates": 1, "train/return": 50.0},
+        {"step": 10, "frames": 10, "time": 1, "updates": 0, "episode/return": random},
+        {"step": 20, "frames": 20, "time": 2, "updates": 0, "episode/return": random + 2},
+        {"step": 30, "frames": 30, "time": 3, "updates": 1, "episode/return": 50.0},
         {"step": steps - 50, "frames": steps - 50, "time": 4, "updates": 2, "eval/return": 77.0},
         {"step": steps - 5, "frames": steps - 5, "time": 5, "updates": 2, "eval/return": score - 1},
         {"step": steps, "frames": steps, "time": 6, "updates": 3, "eval/return": score + 1},

@@ -16,8 +16,8 @@ from reverie.errors import RunError
 from reverie.experiments import scheduler as scheduler_module
 from reverie.experiments.board import State
 from reverie.experiments.process import LOG, acquire_cell, is_running
+from reverie.experiments.run_status import FAILURE, Stage, read_status, record_failure
 from reverie.experiments.scheduler import Scheduler
-from reverie.experiments.standing import FAILURE, Stage, look, note_failure
 from reverie.experiments.sweep import failures, survey
 from reverie.runs.run_folder import RunFolder
 from tests.helpers import sweeps
@@ -48,7 +48,7 @@ def test_every_cell_runs_once_and_never_again(tmp_path: Path) -> None:
     board, _ = sweep(cells, tmp_path)
     assert board.counts() == {State.DONE: 8}
     assert [starts(cell, tmp_path) for cell in cells] == [1] * 8
-    assert [entry.track.score for entry in board.entries] == [STEPS] * 8
+    assert [entry.progress.score for entry in board.entries] == [STEPS] * 8
     board, view = sweep(cells, tmp_path)
     assert board.counts() == {State.DONE: 8}
     assert [starts(cell, tmp_path) for cell in cells] == [1] * 8
@@ -163,7 +163,7 @@ def test_stopped_cells_save_and_go_on(tmp_path: Path, number: int) -> None:
         begun, ended = launches(cell, tmp_path)
         assert (begun.what, ended.what) == ("start", "stop")
         assert 0 < ended.step < STEPS
-        assert look(cell, tmp_path).stage is Stage.PARTIAL
+        assert read_status(cell, tmp_path).stage is Stage.PARTIAL
         assert not (tmp_path / cell.place / FAILURE).exists()
         saved.append(ended.step)
     assert starts(cells[2], tmp_path) == 0
@@ -251,7 +251,7 @@ def test_a_cell_that_runs_elsewhere_is_waited_for(tmp_path: Path) -> None:
         if next(steps) == 5:
             assert board.entries[0].state is State.ELSEWHERE
             sweep_of_another(cells[0], tmp_path)
-            note_failure(tmp_path / cells[1].place, "The other one's fire.")
+            record_failure(tmp_path / cells[1].place, "The other one's fire.")
             for lock in locks:
                 assert lock is not None
                 lock.release()
@@ -314,15 +314,15 @@ def test_replay_of_what_is_done_can_be_removed(tmp_path: Path) -> None:
 def test_done_is_what_the_folder_says(tmp_path: Path) -> None:
     """A row of the planned steps and a checkpoint of them; or that row, where all checkpoints were removed."""
     (cell,) = grid(seeds=1)
-    assert look(cell, tmp_path).stage is Stage.NEW
+    assert read_status(cell, tmp_path).stage is Stage.NEW
     sweep([cell], tmp_path)
     run = tmp_path / cell.place
     newest = run / "checkpoints" / f"step-{STEPS:09d}"
-    assert look(cell, tmp_path).stage is Stage.DONE
+    assert read_status(cell, tmp_path).stage is Stage.DONE
     newest.rename(run / "checkpoints" / f"step-{STEPS - 10:09d}")
-    assert look(cell, tmp_path).stage is Stage.PARTIAL
+    assert read_status(cell, tmp_path).stage is Stage.PARTIAL
     (run / "checkpoints" / f"step-{STEPS - 10:09d}").rmdir()
-    assert look(cell, tmp_path).stage is Stage.DONE
+    assert read_status(cell, tmp_path).stage is Stage.DONE
     rows = (run / "metrics.jsonl").read_text().splitlines()
     (run / "metrics.jsonl").write_text("\n".join(rows[:-1]) + "\n")
-    assert look(cell, tmp_path).stage is Stage.NEW
+    assert read_status(cell, tmp_path).stage is Stage.NEW

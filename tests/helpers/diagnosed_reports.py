@@ -3,13 +3,13 @@
 from dataclasses import replace
 from typing import Any
 
-from reverie.analysis.doctor import Report
-from reverie.analysis.doctor.calibration import Bin, Discounts, Rewards
-from reverie.analysis.doctor.latents import Latents
-from reverie.analysis.doctor.learning import Gradients, Learning, Trend
-from reverie.analysis.doctor.policy import Policy
-from reverie.analysis.doctor.prediction import Horizons
-from reverie.analysis.doctor.values import Comparison, Values
+from reverie.analysis.diagnose import Report
+from reverie.analysis.diagnose.calibration import Bin, Discounts, Rewards
+from reverie.analysis.diagnose.latents import Latents
+from reverie.analysis.diagnose.learning import Gradients, Learning, Trend
+from reverie.analysis.diagnose.policy import Policy
+from reverie.analysis.diagnose.prediction import Horizons
+from reverie.analysis.diagnose.values import Comparison, Values
 from reverie.config import preset
 
 
@@ -86,7 +86,7 @@ def healthy() -> Report:
             skipped=0,
             gradients={"model": norms, "actor": norms, "critic": norms},
             trends={"model/image_loss": flat, "model/reward_loss": flat, "model/kl": flat},
-            returns={"train/return": 40.0},
+            returns={"episode/return": 40.0},
         ),
     )
 

@@ -52,7 +52,7 @@ def write_run(
         if evaluations is not None:
             row["eval/return"] = evaluations(frames)
         if training is not None:
-            row["train/return"] = training(frames)
+            row["episode/return"] = training(frames)
         rows.append(row)
     write_rows(path, rows)
     if about:

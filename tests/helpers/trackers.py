@@ -67,7 +67,7 @@ def log_run(
     Args:
         logger: name of the tracker.
         path: the run folder.
-        steps: of the rows; `train/return` is the step, `eval/return` twice that.
+        steps: of the rows; `episode/return` is the step, `eval/return` twice that.
         resumed_at: step of the checkpoint that the run continues from.
         before: called with each step before its rows are logged.
 
@@ -80,7 +80,7 @@ def log_run(
         loggers.scalars(update, {"pretraining/kl": 10.0 - update})
     for step in steps:
         before(step)
-        loggers.scalars(step, {"train/return": float(step), "model/kl": float("nan")})
+        loggers.scalars(step, {"episode/return": float(step), "model/kl": float("nan")})
         loggers.scalars(step, {"eval/return": 2.0 * step})
         loggers.video(step, "model/dream", FRAMES, 10)
         loggers.image(step, "model/strip", FRAMES[0])

@@ -5,9 +5,6 @@ import math
 import re
 
 import pytest
-from rich.console import Console
-
-from reverie.training.display import Display
 from reverie.training.progress import (
     History,
     Progress,
@@ -18,6 +15,9 @@ from reverie.training.progress import (
     format_score,
     sparkline,
 )
+from rich.console import Console
+
+from reverie.training.display import Display
 
 METRICS = {
     "model/image_loss": 3771.23,
@@ -32,7 +32,7 @@ METRICS = {
     "actor/entropy": 2.61,
     "critic/value": 0.83,
     "imagination/return_mean": 1.022,
-    "speed/updates_per_second": 2.174,
+    "perf/updates_per_second": 2.174,
 }
 
 

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium
 import imageio.v3 as imageio
@@ -17,6 +17,7 @@ from reverie.config import preset
 from reverie.envs import as_factory, env_spec, make_gym_env
 from reverie.errors import EnvError, ReverieError
 from reverie.training.evaluate_policy import Evaluation
+from reverie.training.play import play_episodes
 from tests.helpers.agents import TINY
 
 
@@ -106,6 +107,22 @@ def test_evaluate_run_agent_or_policy_is_the_same(agent: Agent, tmp_path: Path) 
     assert by_path.to_json() == by_agent.to_json() == by_policy.to_json()
     sampled = reverie.evaluate(agent.policy(deterministic=False), Count, 3)
     assert sampled.protocol["actions"] == "sampled" and by_path.protocol["actions"] == "mode"
+
+
+def test_play_episodes_resets_the_policy_before_each_episode(agent: Agent) -> None:
+    class Recorder(reverie.Policy):
+        calls: ClassVar[list[str]] = []
+
+        def reset(self, mask: Any = None) -> None:
+            self.calls.append("reset")
+            super().reset(mask)
+
+        def __call__(self, obs: Any) -> Any:
+            self.calls.append("act")
+            return super().__call__(obs)
+
+    first, second = play_episodes(Recorder(agent), Count(), 2, seed=0)
+    assert Recorder.calls == ["reset", *["act"] * first.length, "reset", *["act"] * second.length]
 
 
 def test_evaluate_without_env_creates_the_runs_own() -> None:

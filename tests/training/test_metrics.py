@@ -103,7 +103,7 @@ def test_phases_and_rates() -> None:
     metrics.count("frames", 30)
     row = metrics.flush()
     assert row == {
-        "speed/frames_per_second": 8.0,
+        "perf/fps": 8.0,
         "time/train": 4.0,
         "time/train_share": 0.4,
         "time/replay": 2.0,
@@ -147,7 +147,7 @@ def test_observation_losses_leave_the_other_heads_out() -> None:
 def write_rows(directory: Path, steps: list[int], resume_at: int | None = None, offset: float = 0.0) -> None:
     with MetricsWriter(directory).open(resume_at) as writer:
         for step in steps:
-            writer.write(step, 4 * step, step / 10, step // 2, {"train/return": step + offset})
+            writer.write(step, 4 * step, step / 10, step // 2, {"episode/return": step + offset})
 
 
 def events(directory: Path) -> EventAccumulator:
@@ -158,9 +158,9 @@ def events(directory: Path) -> EventAccumulator:
 def test_rows_and_events(tmp_path: Path) -> None:
     write_rows(tmp_path, [10, 20])
     lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
-    assert json.loads(lines[1]) == {"step": 20, "frames": 80, "time": 2.0, "updates": 10, "train/return": 20.0}
-    assert list(json.loads(lines[1])) == ["step", "frames", "time", "updates", "train/return"]
-    assert [(event.step, event.value) for event in events(tmp_path).Scalars("train/return")] == [(10, 10), (20, 20)]
+    assert json.loads(lines[1]) == {"step": 20, "frames": 80, "time": 2.0, "updates": 10, "episode/return": 20.0}
+    assert list(json.loads(lines[1])) == ["step", "frames", "time", "updates", "episode/return"]
+    assert [(event.step, event.value) for event in events(tmp_path).Scalars("episode/return")] == [(10, 10), (20, 20)]
 
 
 def test_a_row_is_on_disk_at_once(tmp_path: Path) -> None:
@@ -186,10 +186,10 @@ def test_rows_are_json_even_where_training_broke(tmp_path: Path) -> None:
 def test_resuming_drops_the_rows_after_the_checkpoint(tmp_path: Path) -> None:
     write_rows(tmp_path, [10, 20, 30, 40])
     write_rows(tmp_path, [30, 40, 50], resume_at=20, offset=0.5)
-    assert [(row["step"], row["train/return"]) for row in read_metrics(tmp_path)] == [
+    assert [(row["step"], row["episode/return"]) for row in read_metrics(tmp_path)] == [
         (10, 10.0), (20, 20.0), (30, 30.5), (40, 40.5), (50, 50.5)
     ]  # fmt: skip
-    assert [event.value for event in events(tmp_path).Scalars("train/return")] == [10, 20, 30.5, 40.5, 50.5]
+    assert [event.value for event in events(tmp_path).Scalars("episode/return")] == [10, 20, 30.5, 40.5, 50.5]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["metrics.jsonl", "tensorboard"]
 
 

@@ -58,7 +58,7 @@ EXPECTED = {
     *(f"critic/{name}" for name in ("loss", "value", "gradient_norm")),
     *(f"imagination/{name}" for name in ("return_mean", "return_std")),
     *(f"train/{name}" for name in ("return", "length")),
-    *("eval/return", "speed/frames_per_second", "speed/updates_per_second", "time/learn", "time/collect"),
+    *("eval/return", "perf/fps", "perf/updates_per_second", "time/learn", "time/collect"),
 }
 """Metrics that every run on images writes."""
 

@@ -1,4 +1,4 @@
-"""Ablations against the full agent: scores in, verdicts and counts out.
+"""Ablations compared with the full agent: scores in, verdicts and counts out.
 
 A task has two verdicts:
 
@@ -19,8 +19,7 @@ from scipy import stats
 Verdict = Literal["better", "worse", "tied"]
 Rule = Literal["paper", "supported"]
 
-MARGIN = 0.05
-"""Share of the larger mean up to which two results are tied."""
+MARGIN = 0.05  # share of the larger mean up to which two results are tied
 CONFIDENCE = 0.95
 
 RULES = {
@@ -35,7 +34,6 @@ RULES = {
         "supports neither."
     ),
 }
-"""Both rules in words, by their names."""
 
 
 class Counts(NamedTuple):
@@ -54,32 +52,23 @@ ARTICLE: Mapping[str, Counts] = {
     "reinforce-only": Counts(18, 24, 13),
     "straight-through-only": Counts(5, 44, 6),
 }
-"""The article's counts by ablation, over 55 Atari games; ties by the paper's rule."""
+"""The article's counts over 55 Atari games; ties by the paper's rule."""
 
 
 @dataclass(frozen=True)
 class Comparison:
     """An ablation and the full agent on one task."""
 
-    full: tuple[float, ...]
-    """Final scores, one a seed."""
+    full: tuple[float, ...]  # final scores, one a seed
     ablation: tuple[float, ...]
-    difference: float
-    """Of the means; above 0 where the ablation is better."""
-    interval: tuple[float, float] | None
-    """Of the difference; None with one seed."""
+    difference: float  # of the means; above 0 where the ablation is better
+    interval: tuple[float, float] | None  # of the difference; None with one seed
     paper: Verdict
-    """By the paper's rule."""
     supported: Verdict
-    """By the paper's rule and Welch's interval."""
 
 
 def compare(full: Sequence[float], ablation: Sequence[float]) -> Comparison:
-    """Compare final scores.
-
-    Args:
-        full: of the full agent, one a seed; higher is better.
-        ablation: of the ablation.
+    """Compare final scores, one a seed; higher is better.
 
     Raises:
         ValueError: if one of them has no scores, or one that is not finite.
@@ -96,22 +85,16 @@ def compare(full: Sequence[float], ablation: Sequence[float]) -> Comparison:
     return Comparison(tuple(full), tuple(ablation), difference, interval, paper, paper if is_clear else "tied")
 
 
-def welch_interval(a: Sequence[float], b: Sequence[float], confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """Confidence interval of mean(a) - mean(b) for samples of unequal variance (Welch's t-test).
+def welch_interval(a: Sequence[float], b: Sequence[float]) -> tuple[float, float]:
+    """Return the confidence interval of mean(a) - mean(b) for samples of unequal variance (Welch's t-test).
 
-    Without any variance it is the difference alone.
-
-    Args:
-        a: at least two numbers.
-        b: at least two numbers.
-        confidence: between 0 and 1.
+    Each has at least two numbers. Without any variance it is the difference alone.
     """
     if np.var(a) == np.var(b) == 0:
-        difference = float(np.mean(a) - np.mean(b))
-        return difference, difference
+        return (float(np.mean(a) - np.mean(b)),) * 2
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # one of them may be constant: every seed at the maximum
-        interval = stats.ttest_ind(a, b, equal_var=False).confidence_interval(confidence)
+        interval = stats.ttest_ind(a, b, equal_var=False).confidence_interval(CONFIDENCE)
     return float(interval.low), float(interval.high)
 
 
@@ -120,29 +103,25 @@ class Row:
     """An ablation over all tasks."""
 
     ablation: str
-    compared: Mapping[str, Comparison]
-    """By task."""
-    missing: Mapping[str, str]
-    """Tasks that cannot be compared, and why."""
+    compared: Mapping[str, Comparison]  # by task
+    missing: Mapping[str, str]  # tasks that cannot be compared, and why
 
     def counts(self, rule: Rule) -> Counts:
-        """Return the number of tasks with each verdict, of those that were compared."""
+        """Return the number of tasks with each verdict."""
         verdicts = [getattr(comparison, rule) for comparison in self.compared.values()]
-        return Counts(verdicts.count("better"), verdicts.count("worse"), verdicts.count("tied"))
+        return Counts(*map(verdicts.count, Counts._fields))
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Of one agent on one task."""
+    """Final scores of one agent on one task."""
 
-    values: tuple[float, ...]
-    """Final scores of the seeds that are done."""
-    missing: str = ""
-    """What is missing, in words; empty if every seed is there."""
+    values: tuple[float, ...]  # of the seeds that are done
+    missing: str = ""  # what is missing, in words; empty if every seed is there
 
 
 def tabulate(full: Mapping[str, Scores], ablations: Mapping[str, Mapping[str, Scores]]) -> list[Row]:
-    """Compare every ablation with the full agent on every task; one that misses a seed is not compared.
+    """Compare every ablation with the full agent on every task where no seed is missing.
 
     Args:
         full: the full agent's scores by task.
@@ -150,13 +129,7 @@ def tabulate(full: Mapping[str, Scores], ablations: Mapping[str, Mapping[str, Sc
     """
     rows = []
     for name, scores in ablations.items():
-        compared: dict[str, Comparison] = {}
-        missing: dict[str, str] = {}
-        for task, reference in full.items():
-            gap = "; ".join(filter(None, (reference.missing, scores[task].missing)))
-            if gap:
-                missing[task] = gap
-            else:
-                compared[task] = compare(reference.values, scores[task].values)
-        rows.append(Row(name, compared, missing))
+        missing = {task: "; ".join(filter(None, (full[task].missing, scores[task].missing))) for task in full}
+        compared = {task: compare(full[task].values, scores[task].values) for task in full if not missing[task]}
+        rows.append(Row(name, compared, {task: why for task, why in missing.items() if why}))
     return rows

@@ -9,11 +9,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-"""Okabe and Ito's palette, which colour-blind eyes can tell apart; its yellow is too light for paper."""
-SUFFIXES = (".svg", ".png", ".pdf")
-SMOOTHING = 0.1
-"""A smoothed point averages this share of the curve around it."""
+SMOOTHING = 0.1  # share of the curve that a smoothed point averages
 
 
 @dataclass(frozen=True)
@@ -28,14 +24,14 @@ class Curve:
 
 
 def curve(rows: Sequence[Mapping[str, float]], name: str) -> Curve:
-    """The rows that have this metric, without those that are not finite."""
+    """Return a metric of the rows that have it, without values that are not finite."""
     points = [(row["frames"], row[name]) for row in rows if math.isfinite(row.get(name, math.nan))]
     array = np.array(sorted(points), np.float64).reshape(-1, 2)
     return Curve(array[:, 0], array[:, 1])
 
 
 def smooth(line: Curve, share: float = SMOOTHING) -> Curve:
-    """Centred moving average over a window of frames, which does not shift the curve as a running mean would.
+    """Return the centred moving average over a window of frames.
 
     Args:
         line: the curve.
@@ -52,10 +48,9 @@ def smooth(line: Curve, share: float = SMOOTHING) -> Curve:
 
 
 def band(lines: Sequence[Curve], points: int = 400) -> tuple[Floats, Floats, Floats, Floats]:
-    """Mean, least and greatest of several curves, over the frames that all of them have.
+    """Return frames, mean, minimum and maximum of several curves over the frames that all of them cover, each [P].
 
-    Returns:
-        Frames, mean, minimum and maximum, each [P]; curves are interpolated in between. Empty if they do not overlap.
+    Values are interpolated between points. All are empty if the curves do not overlap.
     """
     filled = [line for line in lines if len(line)]
     start = max((line.frames[0] for line in filled), default=0.0)

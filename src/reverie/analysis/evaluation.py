@@ -1,4 +1,4 @@
-"""An evaluation beside the published scores of its environment, and its protocol in words."""
+"""An evaluation with the published scores of its environment, and its protocol in words."""
 
 import math
 from collections.abc import Mapping
@@ -7,8 +7,7 @@ from typing import Any
 from reverie.analysis.published import STICKY_ACTIONS, game_scores
 from reverie.analysis.scores import normalised_scores
 
-FEW_EPISODES = 10
-"""Below this, the mean of an evaluation says little."""
+FEW_EPISODES = 10  # number of episodes below which the mean of an evaluation says little
 NAMES = {
     "gamer": "gamer-normalised",
     "record": "record-normalised",
@@ -18,14 +17,14 @@ NAMES = {
 
 
 def with_references(result: Mapping[str, Any]) -> dict[str, Any]:
-    """An evaluation with its standard error, normalised scores and the scores that they come from.
+    """Return an evaluation with its standard error, normalised scores and the scores that they come from.
 
     Args:
         result: of `evaluate_run`.
 
     Returns:
         Also `standard_error`, std / sqrt(n), None for a single episode; `normalised` by kind and `references`, both
-        empty for an environment that no scores are published for.
+        empty for an environment without published scores.
     """
     episodes = len(result["episodes"])
     game = game_scores(result["env"])
@@ -39,22 +38,19 @@ def with_references(result: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def protocol_line(result: Mapping[str, Any]) -> str:
-    """How the episodes of an evaluation were played."""
+    """Return how the episodes of an evaluation were played."""
     protocol = result["protocol"]
     sticky, limit = protocol["sticky_actions"], protocol["time_limit"]
-    parts = [
-        *([f"sticky actions p={sticky:g}"] if sticky is not None else []),
-        "mode actions",
-        "sampled latents",
-        "whole episodes" + (f" (up to {limit:,} steps)" if limit else ""),
-        f"seed {result['seed']} ({protocol['seed']})",
-        f"checkpoint of step {result['agent_steps']:,}",
-    ]
-    return ", ".join(parts)
+    sticky_text = "" if sticky is None else f"sticky actions p={sticky:g}, "
+    limit_text = f" (up to {limit:,} steps)" if limit else ""
+    return (
+        f"{sticky_text}mode actions, sampled latents, whole episodes{limit_text}, "
+        f"seed {result['seed']} ({protocol['seed']}), checkpoint of step {result['agent_steps']:,}"
+    )
 
 
 def cautions(result: Mapping[str, Any]) -> list[str]:
-    """Sentences that a reader of the numbers must know."""
+    """Return sentences that a reader of the numbers must know."""
     count, found = len(result["episodes"]), []
     if count < FEW_EPISODES:
         found.append(f"n = {count} is few: another seed may give another mean; --episodes plays more.")

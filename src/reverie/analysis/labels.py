@@ -1,4 +1,4 @@
-"""What makes two runs the same agent, and what an agent is called."""
+"""Agents of runs: settings that distinguish them, and labels."""
 
 from collections.abc import Hashable, Mapping, Sequence
 from functools import cache
@@ -19,7 +19,7 @@ COMPUTATION = frozenset(
         "training.cuda_graphs",
     }
 )
-"""Settings of how a run is carried out: they may change its numbers, and make no other agent."""
+"""Settings of the computation: they may change a run's numbers, and make no other agent."""
 INCIDENTAL = COMPUTATION | frozenset(
     {
         "env.name",  # an agent is compared over environments
@@ -34,21 +34,20 @@ INCIDENTAL = COMPUTATION | frozenset(
     }
 )
 """Settings that may differ between the seeds of one agent."""
-SHOWN = 3
-"""Settings that a label spells out."""
+SHOWN = 3  # number of settings that a label spells out
 _NOTHING = object()
 
 
 def agent_settings(config: Config) -> tuple[tuple[str, Hashable], ...]:
-    """Every setting that makes an agent what it is; equal for runs that are seeds of one agent."""
+    """Return every setting that defines an agent; equal for runs that are seeds of one agent."""
     return tuple((path, value) for path, value in flatten(config).items() if path not in INCIDENTAL)
 
 
 def shared_settings(agents: Sequence[tuple[Config, str | None, str | None]]) -> dict[str, Any]:
-    """Settings that several agents all have in place of their presets', by path; a label need not repeat them.
+    """Return the settings that several agents all have in place of their presets', by path; labels omit them.
 
-    An agent whose variant itself says what a setting is has a say in no other's: with `straight-through-only` among
-    the agents, `behavior.actor.gradient=both` is still shared by the rest.
+    An agent whose variant itself sets a path has no say for the others: with `straight-through-only` among the agents,
+    `behavior.actor.gradient=both` is still shared by the rest.
 
     Args:
         agents: configuration, preset and variant of each, as for `agent_label`; one alone shares nothing.
@@ -56,12 +55,11 @@ def shared_settings(agents: Sequence[tuple[Config, str | None, str | None]]) -> 
     if len(agents) < 2:
         return {}
     nearest = [_nearest(*agent) for agent in agents]
-    changes = [{path: value for path, _, value in found[2]} for found in nearest]
-    own = [combined(found[1]) for found in nearest]
+    own = [combined(variant) for _, variant, _ in nearest]
     shared: dict[str, Any] = {}
-    for path, value in (entry for one in changes for entry in one.items()):
-        having = [one.get(path, _NOTHING) == value for one in changes]
-        if sum(having) > 1 and all(has or path in said for has, said in zip(having, own, strict=True)):
+    for path, value in (entry for _, _, changes in nearest for entry in changes.items()):
+        having = [changes.get(path, _NOTHING) == value for _, _, changes in nearest]
+        if sum(having) > 1 and all(has or path in variant for has, variant in zip(having, own, strict=True)):
             shared[path] = value
     return shared
 
@@ -73,22 +71,20 @@ def agent_label(
     shown: int | None = SHOWN,
     shared: Mapping[str, Any] = MappingProxyType({}),
 ) -> str:
-    """`atari-small`, `atari-small, gaussian-latents`, or with settings, `atari-small, world_model.kl.scale=1`.
+    """Return `atari-small`, `atari-small, gaussian-latents`, or with settings, `atari-small, world_model.kl.scale=1`.
 
     Args:
         config: of the run.
-        preset: that the run says it was started with; None looks for the nearest.
+        preset: that the run says it was started with; None takes the nearest.
         variant: likewise.
-        shown: so many of the other settings are spelt out, the rest counted; None spells out all.
+        shown: number of other settings that are spelt out, the rest is counted; None spells out all.
         shared: settings that are left out, from `shared_settings`.
     """
     name, base_variant, every = _nearest(config, preset, variant)
-    changes = [entry for entry in every if shared.get(entry[0], _NOTHING) != entry[2]]
-    spelt = changes[:shown]
-    more = len(changes) - len(spelt)
-    parts = [name, *([] if base_variant == "full" else [base_variant])]
-    parts += [setting_text(path, value) for path, _, value in spelt]
-    return ", ".join([*parts, *([f"{more} more settings"] if more > 1 else ["1 more setting"] if more else [])])
+    changes = [setting_text(*entry) for entry in every.items() if shared.get(entry[0], _NOTHING) != entry[1]]
+    parts = [name, *([] if base_variant == "full" else [base_variant]), *changes[:shown]]
+    more = len(changes[shown:]) if shown is not None else 0
+    return ", ".join([*parts, *([f"{more} more setting{'s' if more > 1 else ''}"] if more else [])])
 
 
 def nearest_preset(config: Config, preset: str | None = None) -> str:
@@ -97,30 +93,32 @@ def nearest_preset(config: Config, preset: str | None = None) -> str:
 
 
 def setting_text(path: str, value: Any) -> str:
-    """`world_model.kl.scale=1`."""
+    """Return `world_model.kl.scale=1`."""
     return f"{path}={_text(value)}"
 
 
-def _nearest(config: Config, preset: str | None, variant: str | None) -> tuple[str, str, list[tuple[str, Any, Any]]]:
-    """Preset, variant and remaining differences; those that are not given are chosen to leave the fewest."""
+def _nearest(config: Config, preset: str | None, variant: str | None) -> tuple[str, str, dict[str, Any]]:
+    """Return preset, variant and remaining differences; those that are not given are chosen to leave the fewest."""
     presets = [str(preset)] if preset in PRESETS else list(PRESETS)
     variants = [variant] if variant and _is_variant(variant) else list(VARIANTS)
-    candidates: list[tuple[int, int, bool, int, str, str, list[tuple[str, Any, Any]]]] = []
     values = flatten(config)
+    candidates: list[tuple[tuple[int, int, bool], str, str, dict[str, Any]]] = []
     for name in presets:
         for change in variants:
             base = _settings(name, change)
-            every = [(path, value, values[path]) for path, value in base.items() if values[path] != value]
-            changes = [entry for entry in every if entry[0] not in INCIDENTAL]
+            every = {path: values[path] for path, value in base.items() if values[path] != value}
+            changes = {path: value for path, value in every.items() if path not in INCIDENTAL}
             if base:
-                # Where two say the same, a preset's own name goes before that of another with a variant.
-                candidates.append((len(changes), len(every), change != "full", len(candidates), name, change, changes))
-    return min(candidates)[-3:] if candidates else _nearest(config, preset, None)
+                # Where two have as few, a preset's own name precedes that of another with a variant.
+                candidates.append(((len(changes), len(every), change != "full"), name, change, changes))
+    if not candidates:
+        return _nearest(config, preset, None)
+    return min(candidates, key=lambda candidate: candidate[0])[1:]
 
 
 @cache
 def _settings(preset: str, variant: str) -> dict[str, Any]:
-    """Every setting by path; empty if the variant does not fit the preset."""
+    """Return every setting by path; empty if the variant does not fit the preset."""
     try:
         return flatten(with_variant(PRESETS[preset].config, variant))
     except ConfigError:

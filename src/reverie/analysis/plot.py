@@ -5,30 +5,31 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, MaxNLocator
-from numpy.typing import NDArray
 
+from reverie.analysis.charts import (
+    COLORS,
+    INK,
+    check_suffix,
+    make_figure,
+    save_figure,
+    style_axes,
+    style_frames,
+    write_text,
+)
 from reverie.analysis.comparison import label_agents
-from reverie.analysis.curves import COLORS, SUFFIXES, Curve, band, curve, smooth
+from reverie.analysis.curves import Curve, Floats, band, curve, smooth
+from reverie.analysis.format import frames_text
 from reverie.analysis.labels import COMPUTATION, agent_settings, setting_text
 from reverie.analysis.runs import Run, find_runs
-from reverie.analysis.wording import frames_text
 from reverie.config import flatten
-from reverie.errors import ReverieError, RunError
-from reverie.runs.atomic_io import atomic_path
+from reverie.errors import RunError
 from reverie.runs.metrics import observation_losses
 
-Floats = NDArray[np.float64]
-
-SHORTER = 0.98
-"""A mean that ends before this share of the longest run says where it ends."""
-WIDTH = 80
-"""Letters in a line of the legend; longer labels are broken."""
+SHORTER = 0.98  # share of the longest run before which a mean that ends is labelled with its end
+WIDTH = 80  # letters in a line of the legend; longer labels are broken
 
 
 def plot_learning_curve(runs: Sequence[Path], out: Path) -> Path:
@@ -41,24 +42,19 @@ def plot_learning_curve(runs: Sequence[Path], out: Path) -> Path:
         runs: see `find_runs`.
         out: ends in .svg, .png or .pdf.
 
-    Returns:
-        The path of the figure.
-
     Raises:
         RunError: if there are no runs, or one of them cannot be read.
         ReverieError: if the ending is another one, or the file cannot be written.
     """
     out = Path(out)
-    if out.suffix.lower() not in SUFFIXES:
-        raise ReverieError(f"Cannot draw '{out}': its ending must be one of {', '.join(SUFFIXES)}.")
+    check_suffix(out)
     if not runs:
         raise RunError("There is no run to draw; name at least one run folder.")
     found, unreadable = find_runs(runs)
     if unreadable:
         raise RunError(f"{unreadable[0].reason} Leave it out to draw the others.")
     groups = grouped(found)
-    figure = Figure(figsize=(7.2, 5.4), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = make_figure(7.2, 5.4)
     grid = figure.add_gridspec(2, 2, height_ratios=(2, 1))
     returns = figure.add_subplot(grid[0, :])
     losses = [figure.add_subplot(grid[1, column], sharex=returns) for column in range(2)]
@@ -67,24 +63,25 @@ def plot_learning_curve(runs: Sequence[Path], out: Path) -> Path:
         color = COLORS[index % len(COLORS)]
         _draw_returns(returns, group, color, f"{name}, " if len(groups) > 1 else "")
         observed = observation_losses(name for row in group[0].rows for name in row)
-        for column, metric in enumerate((observed[0] if observed else "", "model/kl")):
-            seen[column].append(_draw_loss(losses[column], group, metric, color))
+        for axes, values, metric in zip(losses, seen, ((*observed, "")[0], "model/kl"), strict=True):
+            lines = [curve(run.rows, metric) for run in group]
+            _draw_band(axes, [smooth(line, 0.02) for line in lines], color, "")
+            values += [line.values for line in lines]
     for axes, values in zip(losses, seen, strict=True):
         _limit(axes, np.concatenate(values))
-    places = list(dict.fromkeys(run.environment for run in found))
-    _dress(returns, "return", places[0] if len(places) == 1 else "Learning curves")
-    _dress(losses[0], "loss", "Reconstruction")
-    _dress(losses[1], "nats", "KL, posterior to prior")
-    _legend(figure, returns, outside=len(groups) > 1)
-    _save(figure, out)
-    return out
+    places = {run.environment for run in found}
+    _style(returns, "return", places.pop() if len(places) == 1 else "Learning curves")
+    _style(losses[0], "loss", "Reconstruction")
+    _style(losses[1], "nats", "KL, posterior to prior")
+    _legend(figure, returns, is_outside=len(groups) > 1)
+    return save_figure(figure, out, dpi=160)
 
 
 def grouped(runs: Sequence[Run]) -> dict[str, list[Run]]:
     """Return the runs that may be averaged, by a label of what distinguishes them from the others.
 
     They are runs of one environment whose settings agree but for the seed, the length and how often they are logged and
-    evaluated. Two of the same seed are no seeds of one agent, and stay apart.
+    evaluated. Two of the same seed are no seeds of one agent, and stay apart, labelled by their paths.
     """
     labels, _ = label_agents(runs)
     agents: dict[tuple[str, str], list[Run]] = {}
@@ -100,14 +97,13 @@ def grouped(runs: Sequence[Run]) -> dict[str, list[Run]]:
             parts += [agent] if places.count(environment) > 1 else []
             parts += [setting_text(path, values[path]) for path in differing]
             groups.setdefault(", ".join(parts), []).append(run)
-    return dict(pair for name, group in groups.items() for pair in _single_seeds(name, group))
-
-
-def _single_seeds(name: str, runs: list[Run]) -> list[tuple[str, list[Run]]]:
-    """The group, or if a seed is there twice, each run on its own, labelled by its path."""
-    if len({run.seed for run in runs}) == len(runs):
-        return [(name, runs)]
-    return [(f"{name}, {run.path}" if name else str(run.path), [run]) for run in runs]
+    apart: dict[str, list[Run]] = {}
+    for name, group in groups.items():
+        if len({run.seed for run in group}) == len(group):
+            apart[name] = group
+        else:
+            apart |= {f"{name}, {run.path}" if name else str(run.path): [run] for run in group}
+    return apart
 
 
 def _draw_returns(axes: Axes, group: Sequence[Run], color: str, prefix: str) -> None:
@@ -117,15 +113,7 @@ def _draw_returns(axes: Axes, group: Sequence[Run], color: str, prefix: str) -> 
     _draw_band(axes, [smooth(line) for line in training], color, f"{prefix}training")
     # Distinct in shape as well as in colour, for print.
     style: dict[str, Any] = {"marker": "o", "markersize": 4.5, "markerfacecolor": "white", "linestyle": (0, (4, 2))}
-    dark = "#333333" if not prefix else color
-    _draw_band(axes, [run.evaluation for run in group], dark, f"{prefix}evaluation", **style)
-
-
-def _draw_loss(axes: Axes, group: Sequence[Run], name: str, color: str) -> Floats:
-    """Draw the metric and return all its values."""
-    lines = [curve(run.rows, name) for run in group]
-    _draw_band(axes, [smooth(line, 0.02) for line in lines], color, "")
-    return np.concatenate([line.values for line in lines])
+    _draw_band(axes, [run.evaluation for run in group], color if prefix else INK, f"{prefix}evaluation", **style)
 
 
 def _limit(axes: Axes, values: Floats) -> None:
@@ -151,10 +139,10 @@ def _draw_band(axes: Axes, lines: Sequence[Curve], color: str, label: str, **sty
         axes.plot(frames, mean, **{"color": color, "linewidth": 1.6, "label": label or "_", **style})
 
 
-def _legend(figure: Figure, axes: Axes, outside: bool) -> None:
+def _legend(figure: Figure, axes: Axes, is_outside: bool) -> None:
     handles, names = axes.get_legend_handles_labels()
-    style: dict[str, Any] = {"frameon": False, "fontsize": 8, "labelcolor": "#333333"}
-    if outside:
+    style: dict[str, Any] = {"frameon": False, "fontsize": 8, "labelcolor": INK}
+    if is_outside:
         labels = [textwrap.fill(name, WIDTH) for name in names]
         figure.set_figheight(figure.get_figheight() + 0.17 * sum(label.count("\n") + 1 for label in labels))
         figure.legend(handles, labels, loc="outside lower left", **style)
@@ -162,25 +150,8 @@ def _legend(figure: Figure, axes: Axes, outside: bool) -> None:
         axes.legend(loc="best", **style)
 
 
-def _dress(axes: Axes, unit: str, title: str) -> None:
-    axes.set_title(title, fontsize=10, loc="left", color="#222222")
-    axes.set_xlabel("environment frames", fontsize=8, color="#333333")
-    axes.set_ylabel(unit, fontsize=8, color="#333333")
-    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-    axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
-    axes.tick_params(labelsize=8, colors="#333333", length=3)
-    axes.grid(axis="y", color="#dddddd", linewidth=0.6)
-    axes.set_axisbelow(True)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    for side in ("left", "bottom"):
-        axes.spines[side].set_color("#999999")
+def _style(axes: Axes, unit: str, title: str) -> None:
+    style_axes(axes, y=unit, title=title)
+    style_frames(axes, 6)
     if not axes.lines:
-        axes.text(0.5, 0.5, "not recorded", transform=axes.transAxes, ha="center", color="#999999", fontsize=8)
-
-
-def _save(figure: Figure, out: Path) -> None:
-    """Write the figure under another name and rename it; the same figure gives the same bytes."""
-    metadata = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(out.suffix.lower())
-    with atomic_path(out) as temporary, matplotlib.rc_context({"svg.hashsalt": "reverie"}):
-        figure.savefig(temporary, dpi=160, metadata=metadata)
+        write_text(axes, "not recorded")

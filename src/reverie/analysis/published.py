@@ -17,14 +17,12 @@ Floats = NDArray[np.float64]
 Suite = Literal["atari", "dmc"]
 Variant = Literal["schedules", "release"]
 
-VARIANTS: tuple[Variant, ...] = ("schedules", "release")
-"""DreamerV2 with the paper's schedules, and as released."""
+VARIANTS: tuple[Variant, ...] = ("schedules", "release")  # DreamerV2 with the paper's schedules, and as released
 BASELINES = {"dqn": "DQN", "c51": "C51", "rainbow": "Rainbow", "iqn": "IQN"}
-"""Published agents (sticky actions, 200M frames) and how they are written."""
+"""Published agents (sticky actions, 200M frames) and their headings."""
 AGGREGATES = ("gamer_median", "gamer_mean", "record_mean", "clipped_record_mean")
 """Summaries over games that the paper's Table 1 has."""
-STICKY_ACTIONS = 0.25
-"""Every published Atari number was measured with this probability of a repeated action."""
+STICKY_ACTIONS = 0.25  # every published Atari number was measured with this probability of a repeated action
 
 
 @dataclass(frozen=True)
@@ -32,8 +30,7 @@ class Task:
     """An environment that published numbers exist for."""
 
     suite: Suite
-    name: str
-    """As in the tables: `montezuma_revenge`, `walker_walk`."""
+    name: str  # as in the tables: `montezuma_revenge`, `walker_walk`
 
 
 @dataclass(frozen=True)
@@ -43,12 +40,9 @@ class GameScores:
     random: float
     gamer: float
     record: float
-    baselines: Mapping[str, float]
-    """Of DQN, C51, Rainbow and IQN, by the keys of `BASELINES`."""
-    dreamerv2: Mapping[str, float]
-    """By variant: the mean over seeds of each run's mean score from 190M frames on."""
-    seeds: Mapping[str, int]
-    """By variant: how many runs that is."""
+    baselines: Mapping[str, float]  # by the keys of `BASELINES`
+    dreamerv2: Mapping[str, float]  # by variant: mean over seeds of each run's mean score from 190M frames on
+    seeds: Mapping[str, int]  # by variant: number of these runs
 
 
 @dataclass(frozen=True)
@@ -57,14 +51,13 @@ class PublishedCurve:
 
     frames: Floats
     mean: Floats
-    std: Floats
-    """Sample standard deviation, divided by n - 1; nan for a single seed."""
+    std: Floats  # divided by n - 1; nan for a single seed
     seeds: NDArray[np.int64]
 
 
 @cache
 def atari_scores() -> Mapping[str, GameScores]:
-    """Published scores of the 57 games, by the table's names."""
+    """Return the published scores of the 57 games, by the table's names."""
     return MappingProxyType({row["game"]: _game_scores(row) for row in _rows("atari_scores.csv")})
 
 
@@ -77,21 +70,21 @@ def paper_table() -> Mapping[str, Mapping[str, float]]:
 
 @cache
 def atari_curves(variant: Variant) -> Mapping[str, PublishedCurve]:
-    """DreamerV2's published curves of 55 games, by the table's names."""
+    """Return DreamerV2's published curves of 55 games, by the table's names."""
     rows = (row for row in _rows("atari_curves.csv") if row["variant"] == variant)
     return MappingProxyType(_curves(rows, "game"))
 
 
 @cache
 def dmc_curves() -> Mapping[str, PublishedCurve]:
-    """DreamerV2's published curves from pixels of the DeepMind Control Suite, by task."""
+    """Return DreamerV2's published curves from pixels of the DeepMind Control Suite, by task."""
     rows = (row for row in _rows("dmc_vision_curves.csv") if not row["task"].startswith("s_normalized_"))
     return MappingProxyType(_curves(rows, "task"))
 
 
 @cache
 def task(environment: str) -> Task | None:
-    """The published task that an environment's id stands for; None if there is none.
+    """Return the published task of an environment's id; None if there is none.
 
     `ALE/MontezumaRevenge-v5`, or one of the older ids such as `MontezumaRevengeNoFrameskip-v4`, is the Atari game
     `montezuma_revenge`; `dm_control/walker-walk-v0` is the task `walker_walk`. Other suites that have games of the same
@@ -109,13 +102,13 @@ def task(environment: str) -> Task | None:
 
 
 def game_scores(environment: str) -> GameScores | None:
-    """Published scores of an environment; None if it is not one of the 57 Atari games."""
+    """Return the published scores of an environment; None if it is not one of the 57 Atari games."""
     found = task(environment)
     return atari_scores()[found.name] if found and found.suite == "atari" else None
 
 
 def curve(environment: str, variant: Variant) -> PublishedCurve | None:
-    """DreamerV2's published curve of an environment; None if there is none. The control suite has one variant only."""
+    """Return DreamerV2's published curve of an environment or None. The control suite has one variant only."""
     found = task(environment)
     if found is None:
         return None

@@ -1,4 +1,4 @@
-"""Runs as an analysis sees them: what a folder, or a pair of result files, says about one run."""
+"""Runs for analysis, read from a run folder or a pair of exported files."""
 
 import math
 import os
@@ -30,11 +30,11 @@ class Score(NamedTuple):
     value: float
     source: Literal["evaluations", "training episodes"]
     rows: int
-    """Of metrics, that it is the mean of."""
+    """Number of metric rows averaged."""
 
 
 class Unreadable(NamedTuple):
-    """A run that takes no part."""
+    """A run that cannot be read."""
 
     path: Path
     reason: str
@@ -48,7 +48,7 @@ class Run:
     path: Path
     config: Config
     rows: Sequence[Mapping[str, float]]
-    """Of metrics, oldest first; at least one."""
+    """Rows of metrics, oldest first; at least one."""
     status: Status
     """`running`: a process holds its lock. `stopped`: it ended, or was ended, before its planned steps."""
     preset: str | None = None
@@ -63,12 +63,12 @@ class Run:
 
     @property
     def seed(self) -> int:
-        """Of the run."""
+        """Seed of the run."""
         return self.config.training.seed
 
     @property
     def label(self) -> str:
-        """Of its agent: preset, variant, and settings that differ from these."""
+        """Label of the agent: preset, variant, and settings that differ from these."""
         return agent_label(self.config, self.preset, self.variant)
 
     @property
@@ -89,7 +89,7 @@ class Run:
     @property
     def training(self) -> Curve:
         """Returns of the episodes that were collected."""
-        return curve(self.rows, "train/return")
+        return curve(self.rows, "episode/return")
 
     @property
     def final_score(self) -> Score | None:
@@ -98,7 +98,7 @@ class Run:
 
 
 def score_at(run: Run, frames: float) -> Score | None:
-    """Mean of the evaluations in the last tenth of the frames up to here, [0.9 F, F].
+    """Return the mean of the evaluations in the last tenth of the frames up to here, [0.9 F, F].
 
     Without any, it is the mean of the training episodes there, and says so; None if there are none of these either.
     """
@@ -140,24 +140,24 @@ def find_runs(paths: Iterable[Path]) -> tuple[list[Run], list[Unreadable]]:
                 broken.append(Unreadable(path, str(error)))
     if not runs:
         reason = f" {broken[0].reason}" if broken else ""
-        raise RunError(f"There is no run that can be read; name at least one run folder.{reason}")
+        raise RunError(f"There is no run that can be read. Name at least one run folder.{reason}")
     return runs, broken
 
 
 def locate(path: Path) -> list[Path]:
-    """The runs that a path means: run folders, and metrics files of runs that have no folder of their own.
+    """Return the runs that a path means: run folders, and exported metrics files.
 
     Raises:
         RunError: if there is nothing there, or nothing that looks like a run.
     """
     if not path.exists():
-        raise RunError(f"There is nothing at {path}; give the folder of a run, or one that holds runs.")
+        raise RunError(f"There is nothing at {path}. Give the folder of a run, or one that holds runs.")
     if path.is_file():
         if path.name in (METRICS, CONFIG):
             return [path.parent]
         if path.name.endswith(f".{METRICS}"):
             return [path]
-        raise RunError(f"{path} is not the {METRICS} of a run; give the folder of a run, or one that holds runs.")
+        raise RunError(f"{path} is not the {METRICS} of a run. Give the folder of a run, or one that holds runs.")
     found = list(_walk(path, DEPTH))
     if not found:
         raise RunError(f"There is no run in {path}: no folder with a {CONFIG} or {METRICS}.")

@@ -15,25 +15,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from reverie.analysis.published import (
-    BASELINES,
-    GameScores,
-    Variant,
-    atari_curves,
-    atari_scores,
-    game_scores,
-    task,
-)
+from reverie.analysis.published import BASELINES, GameScores, Variant, atari_curves, atari_scores, game_scores, task
 
-DMC_MAXIMUM = 1000.0
-"""Largest return of a task of the control suite: 1000 steps of reward at most 1."""
-FINAL_FRAMES = 190_000_000
-"""A published final score is the mean of a run's scores from this many frames on."""
+DMC_MAXIMUM = 1000.0  # largest return of a task of the control suite: 1000 steps of reward at most 1
+FINAL_FRAMES = 190_000_000  # A published final score is the mean of a run's scores from this many frames on
 
 
 @dataclass(frozen=True)
 class Aggregates:
-    """Scores of one agent, summarised over games."""
+    """Scores of one agent, summarised over games; nan everywhere without games."""
 
     games: int
     gamer_median: float
@@ -42,28 +32,18 @@ class Aggregates:
     clipped_record_mean: float
 
 
-def normalised(score: ArrayLike, low: float, high: float) -> NDArray[np.float64]:
-    """(x - low) / (high - low): 0 is as good as `low`, 1 as good as `high`."""
-    return np.asarray((np.asarray(score, np.float64) - low) / (high - low))
-
-
 def gamer_normalised(score: ArrayLike, game: GameScores) -> NDArray[np.float64]:
-    """(x - random) / (gamer - random)."""
-    return normalised(score, game.random, game.gamer)
+    """Return (x - random) / (gamer - random)."""
+    return np.asarray((np.asarray(score, np.float64) - game.random) / (game.gamer - game.random))
 
 
 def record_normalised(score: ArrayLike, game: GameScores) -> NDArray[np.float64]:
-    """(x - random) / (record - random)."""
-    return normalised(score, game.random, game.record)
-
-
-def clipped(score: ArrayLike) -> NDArray[np.float64]:
-    """min(x, 1). Scores below those of random play stay negative, as in the published aggregates."""
-    return np.asarray(np.minimum(np.asarray(score, np.float64), 1.0))
+    """Return (x - random) / (record - random)."""
+    return np.asarray((np.asarray(score, np.float64) - game.random) / (game.record - game.random))
 
 
 def normalised_scores(environment: str, score: float) -> dict[str, float]:
-    """Every published normalisation that an environment has.
+    """Return every published normalisation of an environment's score.
 
     Args:
         environment: its id.
@@ -80,37 +60,18 @@ def normalised_scores(environment: str, score: float) -> dict[str, float]:
 
 
 def aggregate(scores: Mapping[str, float]) -> Aggregates:
-    """Summarise an agent's scores over Atari games.
-
-    Args:
-        scores: by the table's name of the game, mean over seeds. Scores that are not finite must be left out.
-
-    Returns:
-        nan everywhere if there are no games.
-    """
+    """Summarise an agent's finite scores over Atari games, by the table's name of the game, each a mean over seeds."""
     if not scores:
-        return Aggregates(0, math.nan, math.nan, math.nan, math.nan)
+        return Aggregates(0, *[math.nan] * 4)
     games = atari_scores()
-    gamer = np.array([gamer_normalised(score, games[name]) for name, score in scores.items()])
-    record = np.array([record_normalised(score, games[name]) for name, score in scores.items()])
-    return Aggregates(
-        games=len(scores),
-        gamer_median=float(np.median(gamer)),
-        gamer_mean=float(gamer.mean()),
-        record_mean=float(record.mean()),
-        clipped_record_mean=float(clipped(record).mean()),
-    )
-
-
-def interquartile_mean(scores: ArrayLike) -> float:
-    """Mean of the middle half of all scores: the lowest and the highest quarter, floor(n / 4) each, are left out."""
-    values = np.sort(np.asarray(scores, np.float64), axis=None)
-    cut = len(values) // 4
-    return float(values[cut : len(values) - cut].mean()) if len(values) else math.nan
+    gamer = [float(gamer_normalised(score, games[name])) for name, score in scores.items()]
+    record = [float(record_normalised(score, games[name])) for name, score in scores.items()]
+    means = (float(np.mean(values)) for values in (gamer, record, np.minimum(record, 1)))
+    return Aggregates(len(scores), float(np.median(gamer)), *means)
 
 
 def published_scores(agent: str) -> dict[str, float]:
-    """Final scores by game, of `dqn`, `c51`, `rainbow`, `iqn`, or DreamerV2's `schedules` or `release`."""
+    """Return final scores by game, of `dqn`, `c51`, `rainbow`, `iqn`, or DreamerV2's `schedules` or `release`."""
     found = {
         name: game.baselines[agent] if agent in BASELINES else game.dreamerv2[agent]
         for name, game in atari_scores().items()
@@ -119,14 +80,10 @@ def published_scores(agent: str) -> dict[str, float]:
 
 
 def scores_from_curves(variant: Variant) -> dict[str, float]:
-    """Final scores of DreamerV2 by game, from the rows of its mean curves: their plain mean from 190M frames on.
+    """Return final scores of DreamerV2 by game from the rows of its mean curves: their plain mean from 190M frames on.
 
     This is the mean over seeds of each run's mean (`published_scores`) where every row has all seeds. Some rows have
     not: few runs of the release reached the last million, and the two then differ a little.
     """
-    found = {}
-    for name, line in atari_curves(variant).items():
-        last = line.frames >= FINAL_FRAMES
-        if last.any():
-            found[name] = float(line.mean[last].mean())
-    return found
+    last = {name: line.mean[line.frames >= FINAL_FRAMES] for name, line in atari_curves(variant).items()}
+    return {name: float(values.mean()) for name, values in last.items() if len(values)}

@@ -1,8 +1,8 @@
 """Aggregates over environments with stratified bootstrap intervals, by rliable (Agarwal et al., 2021).
 
-Seeds are drawn anew, with replacement and in each environment on its own; an interval is the middle 95 % of the
-aggregates of these draws. It covers what other seeds would give in the same environments. Without rliable, or with a
-single seed, there are point estimates only.
+Seeds are redrawn with replacement, separately in each environment; an interval is the middle 95 % of the aggregates of
+these draws. It covers what other seeds would give in the same environments. Without rliable, or with a single seed,
+there are point estimates only.
 """
 
 import math
@@ -13,30 +13,36 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import trim_mean
 
 from reverie.analysis.comparison import Matrix
 from reverie.analysis.published import game_scores
-from reverie.analysis.scores import (
-    DMC_MAXIMUM,
-    clipped,
-    gamer_normalised,
-    interquartile_mean,
-    record_normalised,
-)
+from reverie.analysis.scores import DMC_MAXIMUM, gamer_normalised, record_normalised
 
 Floats = NDArray[np.float64]
 
-REPETITIONS = 2000
-"""Bootstrap draws."""
-SIZE = 0.95
-"""Of the intervals."""
-SEED = 0
-"""Of the draws, so that the same runs give the same report."""
+REPETITIONS = 2000  # bootstrap draws
+SIZE = 0.95  # confidence of the intervals
+SEED = 0  # seed of the draws, so that the same runs give the same report
 INSTALL = "pip install 'reverie[report]'"
 WITHOUT = f"There are no bootstrap intervals, since rliable is not installed; type {INSTALL} and make the report again."
 
-ATARI = ("gamer_iqm", "gamer_median", "gamer_mean", "record_mean", "clipped_record_mean")
-DMC = ("dmc_iqm", "dmc_median", "dmc_mean")
+KINDS = {
+    "gamer_iqm": ("interquartile mean", "gamer-normalised"),
+    "gamer_median": ("median", "gamer-normalised"),
+    "gamer_mean": ("mean", "gamer-normalised"),
+    "record_mean": ("mean", "record-normalised"),
+    "clipped_record_mean": ("mean, clipped at 1", "record-normalised"),
+    "dmc_iqm": ("interquartile mean", "return / 1000"),
+    "dmc_median": ("median", "return / 1000"),
+    "dmc_mean": ("mean", "return / 1000"),
+}
+"""Aggregates of both suites: a summary of normalised scores."""
+
+
+def title_of(kind: str) -> str:
+    """Return `Median, gamer-normalised`."""
+    return ", ".join(KINDS[kind]).capitalize()
 
 
 class Estimate(NamedTuple):
@@ -59,32 +65,29 @@ class Profile:
 
 @dataclass(frozen=True)
 class Statistics:
-    """Of one suite."""
+    """Aggregates of one suite."""
 
     matrix: Matrix
-    aggregates: Mapping[str, Mapping[str, Estimate]]
-    """By agent, then by kind: those of `ATARI` or `DMC`."""
+    aggregates: Mapping[str, Mapping[str, Estimate]]  # by agent, then by kind
     improvement: Mapping[tuple[str, str], Estimate]
     """P(first > second), mean over environments, for each ordered pair of agents."""
-    profiles: Mapping[str, Profile]
-    """Of gamer-normalised scores, or of returns divided by 1000."""
-    intervals: bool
-    """Whether rliable was there."""
+    profiles: Mapping[str, Profile]  # by agent, of gamer-normalised scores, or of returns divided by 1000
+    intervals: bool  # whether rliable was installed
+
+    @property
+    def kinds(self) -> list[str]:
+        """Keys of `KINDS` in this suite."""
+        return list(next(iter(self.aggregates.values())))
 
 
 def statistics(matrix: Matrix) -> Statistics:
-    """Every aggregate of a suite."""
+    """Return every aggregate of a suite."""
     library = _rliable()
-    kinds = ATARI if matrix.suite == "atari" else DMC
-    summary = _summary(matrix)
-    aggregates = {}
-    for agent, scores in matrix.scores.items():
-        point, low, high = _estimate(library, summary, scores)
-        aggregates[agent] = {
-            kind: Estimate(float(point[i]), float(low[i]), float(high[i])) for i, kind in enumerate(kinds)
-        }
+    aggregates = {
+        agent: _estimates(library, lambda x: _summary(matrix, x), scores) for agent, scores in matrix.scores.items()
+    }
     improvement = {
-        (first, second): Estimate(*(float(part[0]) for part in _estimate(library, _improvement, x, y)))
+        (first, second): _estimates(library, _improvement, x, y)["improvement"]
         for first, x in matrix.scores.items()
         for second, y in matrix.scores.items()
         if first != second
@@ -93,63 +96,62 @@ def statistics(matrix: Matrix) -> Statistics:
 
 
 def primary(matrix: Matrix, scores: Floats) -> Floats:
-    """The normalised scores [seeds, environments] that interquartile mean and profiles are of."""
-    if matrix.suite == "dmc":
-        return scores / DMC_MAXIMUM
-    return _columns(matrix, scores, gamer_normalised)
+    """Return the normalised scores [seeds, environments] that interquartile mean and profiles are made from."""
+    return scores / DMC_MAXIMUM if matrix.suite == "dmc" else _normalised(matrix, scores, gamer_normalised)
 
 
 def probability_of_improvement(x: Floats, y: Floats) -> float:
-    """P(X > Y) + P(X = Y) / 2 for a random seed of each, mean over environments.
+    """Return P(X > Y) + P(X = Y) / 2 for a random seed of each, mean over environments.
 
     Args:
         x: [seeds, environments].
         y: [other seeds, environments].
     """
-    first, second = x[:, None], y[None]
-    return float(((first > second) + 0.5 * (first == second)).mean())
+    return float(((x[:, None] > y) + 0.5 * (x[:, None] == y)).mean())
 
 
-def _improvement(x: Floats, y: Floats) -> Floats:
-    return np.array([probability_of_improvement(x, y)])
+def _improvement(x: Floats, y: Floats) -> dict[str, float]:
+    return {"improvement": probability_of_improvement(x, y)}
 
 
-def _columns(matrix: Matrix, scores: Floats, normalise: Callable[..., Floats]) -> Floats:
+def _normalised(matrix: Matrix, scores: Floats, normalise: Callable[..., Floats]) -> Floats:
     games = [game_scores(name) for name in matrix.environments]
     return np.stack([normalise(scores[:, i], game) for i, game in enumerate(games)], axis=1)
 
 
-def _summary(matrix: Matrix) -> Callable[[Floats], Floats]:
-    """Function of raw scores [seeds, environments] that computes every aggregate; environments are means over seeds."""
-
-    def atari(scores: Floats) -> Floats:
-        gamer = primary(matrix, scores)
-        record = _columns(matrix, scores.mean(0, keepdims=True), record_normalised)
-        games = gamer.mean(0)
-        return np.array(
-            [interquartile_mean(gamer), np.median(games), games.mean(), record.mean(), clipped(record).mean()]
-        )
-
-    def dmc(scores: Floats) -> Floats:
-        share = primary(matrix, scores)
-        return np.array([interquartile_mean(share), np.median(share.mean(0)), share.mean()])
-
-    return atari if matrix.suite == "atari" else dmc
+def _summary(matrix: Matrix, scores: Floats) -> dict[str, float]:
+    """Return every aggregate of raw scores [seeds, environments]; environments are means over seeds."""
+    own = primary(matrix, scores)
+    games, iqm = own.mean(0), trim_mean(own, 0.25, axis=None)
+    if matrix.suite == "dmc":
+        return {"dmc_iqm": iqm, "dmc_median": np.median(games), "dmc_mean": own.mean()}
+    record = _normalised(matrix, scores.mean(0, keepdims=True), record_normalised)
+    return {
+        "gamer_iqm": iqm,
+        "gamer_median": np.median(games),
+        "gamer_mean": games.mean(),
+        "record_mean": record.mean(),
+        "clipped_record_mean": np.minimum(record, 1).mean(),
+    }
 
 
-def _estimate(library: Any, function: Callable[..., Floats], *scores: Floats) -> tuple[Floats, Floats, Floats]:
-    """Value of a function of scores [seeds, environments], and the ends of its interval; each [K]."""
-    point = function(*scores)
-    if library is None or min(len(one) for one in scores) < 2:
-        return point, np.full_like(point, np.nan), np.full_like(point, np.nan)
-    with _own_draws():
-        _, ends = library.get_interval_estimates(
-            {"": scores[0] if len(scores) == 1 else list(scores)},
-            function,
-            reps=REPETITIONS,
-            confidence_interval_size=SIZE,
-        )
-    return point, *np.asarray(ends[""])
+def _estimates(library: Any, function: Callable[..., dict[str, float]], *scores: Floats) -> dict[str, Estimate]:
+    """Return named values of scores [seeds, environments], with intervals if rliable and several seeds are there."""
+    points = function(*scores)
+    ends = np.full((2, len(points)), np.nan)
+    if library is not None and min(map(len, scores)) > 1:
+        with _seeded():
+            _, found = library.get_interval_estimates(
+                {"": scores[0] if len(scores) == 1 else list(scores)},
+                lambda *drawn: np.array(list(function(*drawn).values())),
+                reps=REPETITIONS,
+                confidence_interval_size=SIZE,
+            )
+        ends = np.asarray(found[""])
+    return {
+        name: Estimate(float(point), float(low), float(high))
+        for (name, point), low, high in zip(points.items(), *ends, strict=True)
+    }
 
 
 def _profiles(library: Any, matrix: Matrix) -> dict[str, Profile]:
@@ -162,7 +164,7 @@ def _profiles(library: Any, matrix: Matrix) -> dict[str, Profile]:
         share = _shares(scores, thresholds)
         low = high = np.full_like(share, np.nan)
         if library is not None and len(scores) > 1:
-            with _own_draws():
+            with _seeded():
                 _, ends = library.create_performance_profile(
                     {"": scores}, thresholds, custom_profile_func=_shares, reps=REPETITIONS,
                     confidence_interval_size=SIZE,
@@ -177,7 +179,7 @@ def _shares(scores: Floats, thresholds: Floats) -> Floats:
 
 
 def _rliable() -> Any:
-    """The library, or None if it, or what it needs, is not installed."""
+    """Return the library, or None if it, or what it needs, is not installed."""
     try:
         from rliable import library
     except ImportError:
@@ -186,8 +188,8 @@ def _rliable() -> Any:
 
 
 @contextmanager
-def _own_draws() -> Iterator[None]:
-    """The stratified bootstrap of rliable draws from numpy's global generator; it is seeded here and put back after."""
+def _seeded() -> Iterator[None]:
+    """Seed numpy's global generator, from which rliable's stratified bootstrap draws, and restore it afterwards."""
     before = np.random.get_state()
     np.random.seed(SEED)
     try:

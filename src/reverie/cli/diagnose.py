@@ -37,20 +37,20 @@ class Diagnose:
     def __call__(self) -> None:
         require_positive(self, "batches", "context", "horizon")
 
-        from reverie.analysis.doctor import RULES, Amount, examine, find
-        from reverie.analysis.doctor.page import WIDTH, page
-        from reverie.analysis.doctor.picture import check_ending, draw
-        from reverie.analysis.doctor.serialize import to_json
+        from reverie.analysis.charts import check_suffix
+        from reverie.analysis.diagnose import RULES, Amount, examine, find
+        from reverie.analysis.diagnose.page import WIDTH, page
+        from reverie.analysis.diagnose.picture import draw
         from reverie.training.threads import act_on_one_thread
 
-        check_ending(self.out)
+        check_suffix(self.out)
         act_on_one_thread()
         amount = Amount(self.batches, self.context, self.horizon)
         report = examine(self.run, amount, self.seed, self.device, self.holdout)
         findings = find(report, RULES)
         draw(report, findings, self.out)
         if self.json:
-            print(json.dumps({**to_json(report, findings), "picture": str(self.out)}))
+            print(json.dumps({**report.to_json(findings), "picture": str(self.out)}))
             return
         out = console()
         out.print(page(report, findings), width=min(out.width, WIDTH))

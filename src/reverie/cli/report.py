@@ -27,11 +27,13 @@ class Report:
     frames: float | None = None
     """Environment frames at which scores are taken; None takes the most that the runs have in common."""
     published: bool = False
-    """Instead of runs: the published results, the paper's Table 1 and its recomputation; --out writes a page."""
+    """Instead of runs: the published results, the paper's Table 1 and its recomputation."""
     json: bool = False
     """Print one JSON object on the last line, instead of tables."""
 
     def __call__(self) -> None:
+        if self.published and self.out:
+            raise UsageError("--published prints a table and writes no files; leave --out away.")
         if self.published and self.runs:
             raise UsageError("--published takes no runs: their report has the published results beside them anyway.")
         if not self.published and not self.runs:
@@ -60,28 +62,24 @@ class Report:
 
     def _published(self) -> None:
         from reverie.analysis.published import AGGREGATES
-        from reverie.analysis.report import about_published, report_published
+        from reverie.analysis.report import baselines
 
-        page = report_published(self.out) if self.out else None
         if self.json:
-            print(json.dumps(about_published.as_json() | ({"page": str(page)} if page else {})))
+            print(json.dumps(baselines.as_json()))
             return
         table = Table("agent", "source", *(kind.replace("_", " ") for kind in AGGREGATES))
-        for name, sources in about_published.comparison().items():
+        for name, sources in baselines.comparison().items():
             for index, (source, cells) in enumerate(sources.items()):
-                table.add_row(
-                    "" if index else about_published.NAMES[name], source, *cells, end_section=source == "difference"
-                )
+                named = "" if index else baselines.NAMES[name]
+                table.add_row(named, source, *cells, end_section=source == "difference")
         out = console()
         out.print(table)
-        out.print(about_published.METHOD)
-        out.print(about_published.BY_ROWS)
-        if page:
-            out.print(f"Wrote {page}", markup=False)
+        out.print(baselines.METHOD)
+        out.print(baselines.BY_ROWS)
 
 
 def _scores(report: Any) -> Table:
-    from reverie.analysis.wording import frames_text, spread_text
+    from reverie.analysis.format import frames_text, spread_text
 
     table = Table("environment", "frames", "agent", "n", "score")
     for place in report.comparison.environments:
@@ -92,11 +90,11 @@ def _scores(report: Any) -> Table:
 
 
 def _aggregates(one: Any) -> Table:
-    from reverie.analysis.report.tables import TITLES
-    from reverie.analysis.wording import interval_text
+    from reverie.analysis.format import interval_text
+    from reverie.analysis.statistics import title_of
 
-    kinds = list(next(iter(one.aggregates.values())))
-    table = Table("agent", "n", *(TITLES[kind] for kind in kinds))
+    kinds = one.kinds
+    table = Table("agent", "n", *map(title_of, kinds))
     for agent, estimates in one.aggregates.items():
         cells = [Text(interval_text(*estimates[kind])) for kind in kinds]
         table.add_row(Text(agent), str(len(one.matrix.scores[agent])), *cells)

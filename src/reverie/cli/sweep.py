@@ -113,11 +113,11 @@ def _print_grid(board: "Board", folder: Path, out: Console) -> None:
             state = f"same as {cell.twin}"
         elif entry.state is State.WAITING and entry.error:
             state = f"failed: {entry.error}"
-        elif entry.state is State.WAITING and entry.track.step:
+        elif entry.state is State.WAITING and entry.progress.step:
             state = "interrupted"
         style = STYLES[entry.state]
         done = "" if entry.state is State.SAME else done_words(entry)
-        score = score_words(entry) if entry.track.step else ""
+        score = score_words(entry) if entry.progress.step else ""
         table.add_row(cell.env, cell.variant, str(cell.seed), cell.preset, f"[{style}]{state}[/]", done, score)
     out.print(table)
     counts = ", ".join(f"{count} {state.value}" for state, count in board.counts().items())

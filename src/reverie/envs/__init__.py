@@ -1,8 +1,8 @@
 """Gymnasium environments in, vectorised numpy steps out. Start at `make.py`, then `vector.py`."""
 
 from reverie.envs.catalog import EnvListing, list_envs
-from reverie.envs.importing import EnvFactory, import_env
-from reverie.envs.make import as_factory, choose_env, env_spec, make_env, make_gym_env
+from reverie.envs.importing import choose_env, import_env
+from reverie.envs.make import EnvFactory, as_factory, env_spec, make_env, make_gym_env
 from reverie.envs.state import EnvState, random_state, set_random_state
 from reverie.envs.vector import VectorEnv
 

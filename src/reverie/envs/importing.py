@@ -1,17 +1,14 @@
 """Environments by the place of their code, `module:Class`."""
 
-import importlib
+import importlib.util
 import os
 import sys
-from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
-import gymnasium
-
+from reverie.config import EnvConfig
+from reverie.envs.make import EnvFactory, as_factory
 from reverie.errors import EnvError
-
-EnvFactory = Callable[[], gymnasium.Env[Any, Any]]
-"""A function, or class, that creates a new environment at every call."""
 
 
 def import_env(name: str) -> str | EnvFactory:
@@ -50,6 +47,41 @@ def import_env(name: str) -> str | EnvFactory:
         raise EnvError(f"The module {module_name} has {what} {attribute}. {advice}")
     factory: EnvFactory = found
     return factory
+
+
+def choose_env(config: EnvConfig, env: Any = None) -> tuple[EnvConfig, EnvFactory | None]:
+    """Return the configuration and the factory with which an agent's environment is created again, or another one.
+
+    Args:
+        config: of the environment that the agent was trained in.
+        env: a Gymnasium id, `module:Class`, a class or function, or an instance; None takes the agent's own.
+
+    Raises:
+        EnvError: if `env` is None and the agent was trained in a class or in an id whose module is not installed; and
+            as `import_env` and `as_factory`.
+    """
+    if env is None:
+        module, _, name = config.name.rpartition(":")
+        if name.isidentifier():  # a name that no id has
+            raise EnvError(
+                f"The agent was trained in {config.name}, a class or function. It is imported only if you name it. "
+                f"Give it: --env {module or 'module'}:{name}, or env={name} in Python."
+            )
+        if module and not _is_importable(module):  # the current folder only where its module was named by the user
+            raise EnvError(
+                f"The agent was trained in {config.name}, whose module is not installed. "
+                f"To import it from the current folder, give it: --env {config.name}."
+            )
+        return config, None
+    name, factory = as_factory(import_env(env) if isinstance(env, str) else env)
+    return replace(config, name=name), factory
+
+
+def _is_importable(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):
+        return False
 
 
 def _creates_env(value: type) -> bool:

@@ -18,7 +18,6 @@ from reverie.config import EnvConfig
 from reverie.envs import atari, minatar
 from reverie.envs.atari import Atari
 from reverie.envs.catalog import find_spec, install_hint
-from reverie.envs.importing import EnvFactory, import_env
 from reverie.envs.minatar import MinAtar
 from reverie.envs.process_worker import IS_SUPPORTED, ProcessWorker
 from reverie.envs.repeat import RepeatAction
@@ -30,6 +29,9 @@ from reverie.envs.workers import SyncWorker, Worker
 from reverie.errors import EnvError
 from reverie.provenance import usable_cores
 from reverie.specs import EnvSpec
+
+EnvFactory = Callable[[], gymnasium.Env[Any, Any]]
+"""A function, or class, that creates a new environment at every call."""
 
 
 def make_env(config: EnvConfig, seed: int, factory: EnvFactory | None = None, restart: bool = False) -> VectorEnv:
@@ -149,27 +151,6 @@ def as_factory(env: Any) -> tuple[str, EnvFactory | None]:
     )
 
 
-def choose_env(config: EnvConfig, env: Any = None) -> tuple[EnvConfig, EnvFactory | None]:
-    """Return the configuration and the factory with which an agent's environment is created again, or another one.
-
-    Args:
-        config: of the environment that the agent was trained in.
-        env: a Gymnasium id, `module:Class`, a class or function, or an instance; None takes the agent's own.
-
-    Raises:
-        EnvError: if the agent was trained in a class, and `env` is None; and as `import_env` and `as_factory`.
-    """
-    if env is None:
-        if "-" not in config.name and ":" not in config.name:  # a name that no id has
-            raise EnvError(
-                f"The agent was trained in {config.name}, a class or function. It cannot be found by that name alone. "
-                f"Give it: --env module:{config.name}, or env={config.name} in Python."
-            )
-        return config, None
-    name, factory = as_factory(import_env(env) if isinstance(env, str) else env)
-    return replace(config, name=name), factory
-
-
 class InstanceFactory:
     """Returns an instance at the first call and deep copies of it later."""
 
@@ -240,13 +221,7 @@ def _from_factory(factory: EnvFactory) -> gymnasium.Env[Any, Any]:
 
 
 def _from_name(config: EnvConfig, render_mode: str | None = None) -> tuple[gymnasium.Env[Any, Any], int]:
-    """Return the environment of an id or `module:Class`, and how often its wrapper repeats actions.
-
-    Atari games repeat them themselves.
-    """
-    found = import_env(config.name)
-    if not isinstance(found, str):
-        return _from_factory(_with_render_mode(found, render_mode)), config.action_repeat
+    """Return the environment of an id and how often its wrapper repeats actions; Atari games repeat them themselves."""
     spec = find_spec(config.name)
     if spec.entry_point == atari.ENTRY_POINT:
         return _atari(config, spec, render_mode), 1

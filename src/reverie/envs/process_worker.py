@@ -4,9 +4,8 @@ A worker is a fresh interpreter, not a fork: the learner's threads and GPU stay 
 `if __name__ == "__main__"`. It has a session of its own, so that Ctrl-C in the terminal reaches the learner only, and
 it ends when its connection to the learner does.
 
-Messages are pickled and exchanged between processes of one run only. The first one holds the functions that create the
-environments; its reply, their spec. Each following one is a method of `SyncWorker` and its arguments. A reply is the
-result, or an error's message and traceback. Actions and steps are in memory that both processes map.
+Messages are pickled and exchanged between processes of one run only. A request is a method of `_Server` and its
+arguments; a reply is the result, or an error's message and traceback. Steps are in memory that both processes map.
 """
 
 import contextlib
@@ -30,7 +29,7 @@ import numpy as np
 
 from reverie.envs.workers import Answer, EnvBuilder, SyncWorker, Worker
 from reverie.errors import EnvError
-from reverie.specs import Array, EnvSpec, Step
+from reverie.specs import STEP_KEYS, Array, EnvSpec, Step
 
 IS_SUPPORTED = hasattr(os, "fork")
 """True on POSIX systems, where file descriptors can be handed to a new process."""
@@ -38,7 +37,7 @@ IS_SUPPORTED = hasattr(os, "fork")
 _SINGLE_THREAD = {
     name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 }
-_PROGRAM = "import sys; sys.path[:] = {path!r}; from reverie.envs.process_worker import main; main({files})"
+_PROGRAM = "import sys; sys.path[:] = {path!r}; from reverie.envs.process_worker import main; main(*{files})"
 _CLOSE_SECONDS = 5.0
 
 
@@ -57,16 +56,17 @@ class ProcessWorker(Worker):
         self._step_timeout = timeout
         self._timeout: float | None = None
         try:
-            message = cloudpickle.dumps(list(builders))
+            message = cloudpickle.dumps(("start", list(builders)))
         except Exception as error:
             raise EnvError(
                 f"The function that creates the environment cannot be sent to a worker process ({error}); create "
                 "everything inside the function, or set env.parallel to False."
             ) from error
-        here, there = socket.socketpair()
         self._memory_file = _open_memory_file()
+        here, there = socket.socketpair()
         with there:
-            path, files = [folder or os.getcwd() for folder in sys.path], [there.fileno(), self._memory_file.fileno()]
+            files = there.fileno(), self._memory_file.fileno()
+            path = [folder or os.getcwd() for folder in sys.path]
             self._process = subprocess.Popen(
                 [sys.executable, "-c", _PROGRAM.format(path=path, files=files)],
                 stdin=subprocess.PIPE,
@@ -85,9 +85,7 @@ class ProcessWorker(Worker):
         return spec
 
     def send(self, method: Literal["reset", "step"], argument: Array) -> None:  # noqa: D102
-        if method == "step":
-            self._shared["action"][:] = argument
-        self._send(pickle.dumps((method, argument if method == "reset" else None)))
+        self._send(pickle.dumps(("exchange", method, argument.dtype.char, argument.tobytes())))
 
     def receive(self) -> Answer:  # noqa: D102
         count, infos, dropped = self._receive()
@@ -97,7 +95,7 @@ class ProcessWorker(Worker):
                 "Convert them to numbers, or set env.parallel to False.",
                 stacklevel=2,
             )
-        return {key: rows[:count] for key, rows in self._shared.items() if key != "action"}, infos
+        return {key: rows[:count] for key, rows in self._shared.items()}, infos
 
     def call(self, index: int, method: str, *args: Any) -> Any:  # noqa: D102
         self._send(pickle.dumps(("call", index, method, *args)))
@@ -146,16 +144,17 @@ class ProcessWorker(Worker):
         return f"killed by signal {-code}" if code < 0 else f"exit status {code}"
 
 
-def map_steps(spec: EnvSpec, num_envs: int, file_descriptor: int) -> Step:
-    """Return arrays `[n, …]` for every entry of a step, `action` included, in the memory of a file."""
-    offsets, size = [], 0
-    for entry in spec.step.values():
-        offsets.append(size)
-        size += -(-num_envs * entry.size * np.dtype(entry.dtype).itemsize // 64) * 64  # aligned
-    os.ftruncate(file_descriptor, size)
-    memory = mmap.mmap(file_descriptor, size)
-    entries = zip(spec.step.items(), offsets, strict=True)
-    return {key: np.ndarray((num_envs, *entry.shape), entry.dtype, memory, start) for (key, entry), start in entries}
+def map_steps(spec: EnvSpec, num_envs: int, memory_file: int) -> Step:
+    """Return arrays `[n, …]` for the entries of a step in the memory of a file, given as its descriptor."""
+    entries = {**spec.observations, **STEP_KEYS}
+    sizes = [num_envs * entry.size * np.dtype(entry.dtype).itemsize for entry in entries.values()]
+    *starts, end = np.cumsum([0, *(-(-size // 64) * 64 for size in sizes)]).tolist()  # aligned to 64 bytes
+    os.ftruncate(memory_file, end)
+    memory = mmap.mmap(memory_file, end)
+    return {
+        key: np.ndarray((num_envs, *entry.shape), entry.dtype, memory, start)
+        for (key, entry), start in zip(entries.items(), starts, strict=True)
+    }
 
 
 def _open_memory_file() -> IO[bytes]:
@@ -164,24 +163,22 @@ def _open_memory_file() -> IO[bytes]:
     return tempfile.TemporaryFile(buffering=0)
 
 
-def main(files: tuple[int, int]) -> None:
-    """Serve environments on a connection and shared memory, given as file descriptors, until the connection closes."""
+def main(pipe_file: int, memory_file: int) -> None:
+    """Serve environments in a worker process until the connection closes.
+
+    Args:
+        pipe_file: file descriptor of the connection.
+        memory_file: file descriptor of the shared memory.
+    """
     cv2.setNumThreads(0)
     threading.Thread(target=_exit_with_parent, daemon=True).start()
-    pipe = Connection(files[0])
-    with contextlib.ExitStack() as stack, contextlib.suppress(EOFError, OSError):
-        server: _Server | None = None
+    pipe = Connection(pipe_file)
+    with contextlib.closing(_Server(memory_file)) as server, contextlib.suppress(EOFError, OSError):
         while True:
             request = pipe.recv_bytes()
             try:
-                if server is None:
-                    worker = stack.enter_context(contextlib.closing(SyncWorker(pickle.loads(request))))
-                    server = _Server(worker, files[1])
-                    result: Any = worker.wait_ready()
-                else:
-                    method, *args = pickle.loads(request)
-                    result = getattr(server, method)(*args)
-                reply = pickle.dumps((result, None))
+                method, *args = pickle.loads(request)
+                reply = pickle.dumps((getattr(server, method)(*args), None))
             except Exception as error:
                 text = f"The environment's worker process failed: {type(error).__name__}: {error}."
                 text = str(error) if isinstance(error, EnvError) else text
@@ -197,36 +194,44 @@ def _exit_with_parent() -> None:
 
 
 class _Server:
-    """Environments whose steps are written to shared memory."""
+    """Environments of a worker process; its methods are the requests."""
 
-    def __init__(self, worker: SyncWorker, file_descriptor: int) -> None:
-        self._shared = map_steps(worker.wait_ready(), worker.num_envs, file_descriptor)
-        self._worker = worker
-        self.call = worker.call
+    def __init__(self, memory_file: int) -> None:
+        self._memory_file = memory_file
+        self._worker: SyncWorker | None = None
 
-    def reset(self, mask: Array) -> Any:
-        return self._share(self._worker.reset(mask))
+    def start(self, builders: Sequence[EnvBuilder]) -> EnvSpec:
+        self._worker = SyncWorker(builders)
+        spec = self._worker.wait_ready()
+        self._shared = map_steps(spec, len(builders), self._memory_file)
+        self.call = self._worker.call
+        return spec
 
-    def step(self, _: None) -> Any:
-        return self._share(self._worker.step(self._shared["action"]))
-
-    def _share(self, answer: Answer) -> Any:
-        rows, infos = answer
+    def exchange(self, method: Literal["reset", "step"], dtype: str, argument: bytes) -> Any:
+        """Return the number of rows written to shared memory, the infos, and the names of entries left out of them."""
+        assert self._worker is not None
+        self._worker.send(method, np.frombuffer(argument, dtype).reshape(self._worker.num_envs, -1))
+        rows, infos = self._worker.receive()
         count = len(rows["reward"])
         for key, values in rows.items():
             self._shared[key][:count] = values
         dropped: dict[str, None] = {}
         return count, {index: _keep_picklable(info, dropped) for index, info in infos.items()}, list(dropped)
 
+    def close(self) -> None:
+        if self._worker is not None:
+            self._worker.close()
+
 
 def _keep_picklable(info: Mapping[Any, Any], dropped: dict[str, None], prefix: str = "") -> dict[Any, Any]:
-    """Return the entries that can be pickled, those of nested dictionaries included; the names of others are noted."""
+    """Return the entries that can be pickled, those of nested dictionaries included; note the names of the others."""
     kept = {}
     for key, value in info.items():
         try:
-            kept[key] = _keep_picklable(value, dropped, f"{prefix}{key}/") if isinstance(value, dict) else value
-            pickle.loads(pickle.dumps((key, kept[key])))
+            value = _keep_picklable(value, dropped, f"{prefix}{key}/") if isinstance(value, dict) else value
+            pickle.loads(pickle.dumps((key, value)))
         except Exception:
-            kept.pop(key, None)
             dropped[f"{prefix}{key}"] = None
+        else:
+            kept[key] = value
     return kept

@@ -1,4 +1,4 @@
-"""From Gymnasium's spaces to the arrays of `specs.py`, and from the agent's actions back to Gymnasium's.
+"""Conversion of Gymnasium's observations to the arrays of `specs.py`, and of the agent's actions to Gymnasium's.
 
 Observations become uint8 images of 64x64 pixels, or float32 vectors. Each entry of a (nested) Dict space stays apart.
 """
@@ -26,7 +26,7 @@ SUPPORTED_ACTIONS = "Discrete, MultiDiscrete with one dimension, and Box of floa
 
 @dataclass(frozen=True)
 class ObservationEntry:
-    """One key of a step: where its value lies in the environment's observation, and how it is converted."""
+    """One key of a step: its path in the environment's observation, its spec and its conversion."""
 
     path: tuple[str, ...]
     spec: ArraySpec
@@ -34,7 +34,7 @@ class ObservationEntry:
 
 
 class ObservationAdapter:
-    """Turns one observation of `space` into a flat dictionary of arrays.
+    """Converter of observations of `space` to flat dictionaries of arrays.
 
     A bare image gets the key `image`, any other bare observation `vector`; keys of nested Dicts are joined with "/".
 
@@ -86,7 +86,7 @@ class ObservationAdapter:
 
 
 class ActionAdapter:
-    """Turns the agent's action vectors (see `ActionSpec`) into actions of `space`.
+    """Converter of the agent's action vectors (see `ActionSpec`) to actions of `space`.
 
     Raises:
         EnvError: if the space is not supported; `env` is the name that the message gives.
@@ -101,7 +101,7 @@ class ActionAdapter:
 
 
 def check_actions(actions: Array, spec: ActionSpec, num_envs: int) -> Array:
-    """Agent actions `[N, A]` as float32, checked: one-hot where discrete (up to float noise), finite otherwise.
+    """Return actions `[N, A]` as float32, if they are one-hot where discrete (up to float noise), finite otherwise.
 
     Source: the one-hot check of SPEC 39.
 
@@ -142,7 +142,7 @@ _Converter = tuple[ArraySpec, Callable[[Any], Array]]
 
 
 def _observation_converter(space: spaces.Space[Any], image_size: tuple[int, int]) -> _Converter | None:
-    """Spec and conversion of one leaf space; None where it is not supported."""
+    """Return spec and conversion of one leaf space; None if it is not supported."""
     if isinstance(space, spaces.Box):
         if 0 in space.shape:
             return None
@@ -269,5 +269,5 @@ def _rescaled_box(space: spaces.Box) -> tuple[ActionSpec, Callable[[Array], Any]
 
 
 def env_name(env: gymnasium.Env[Any, Any]) -> str:
-    """The registered id of an environment, or the name of its class."""
+    """Return the registered id of an environment, or the name of its class."""
     return env.spec.id if env.spec is not None else type(env.unwrapped).__name__

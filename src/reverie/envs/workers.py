@@ -69,16 +69,10 @@ class SyncWorker(Worker):
 
     def receive(self) -> Answer:  # noqa: D102
         method, argument = self._request
-        return self.reset(argument) if method == "reset" else self.step(argument)
-
-    def reset(self, mask: Array) -> Answer:
-        """Reset the environments in the mask `[n]`."""
-        steps = [self._envs[index].reset() for index in np.flatnonzero(mask)]
-        return {key: [step[key] for step in steps] for key in steps[0]}, {}
-
-    def step(self, actions: Array) -> Answer:
-        """Step all environments with actions `[n, A]`."""
-        steps = [env.step(action) for env, action in zip(self._envs, actions, strict=True)]
+        if method == "reset":
+            steps = [self._envs[index].reset() for index in np.flatnonzero(argument)]
+        else:
+            steps = [env.step(action) for env, action in zip(self._envs, argument, strict=True)]
         infos = {index: dict(self._envs[index].last_info) for index, step in enumerate(steps) if step["is_last"]}
         return {key: [step[key] for step in steps] for key in steps[0]}, infos
 

@@ -11,7 +11,7 @@ from reverie.config import ABLATIONS, VARIANTS
 from reverie.errors import ConfigError, ReverieError, RunError
 from reverie.experiments.cells import Cell
 from reverie.experiments.plan import Plan, Task
-from reverie.experiments.standing import Stage, look
+from reverie.experiments.run_status import Stage, read_status
 
 FULL = "full"
 AGENT: Mapping[str, Any] = VARIANTS["mixed-gradients"].settings
@@ -82,15 +82,15 @@ def _tasks(cells: Sequence[Cell]) -> str:
 def _read(cell: Cell, folder: Path) -> Run | str:
     """A cell's run, or why there is none, in words."""
     try:
-        standing = look(cell, folder)
-        match standing.stage:
+        status = read_status(cell, folder)
+        match status.stage:
             case Stage.DONE:
                 run = read_run(folder / cell.place)
                 return run if run.final_score is not None else f"{cell.name} has no episode in its last frames"
             case Stage.OTHER:
                 return f"{cell.name} was run with other settings"
             case Stage.PARTIAL:
-                return f"{cell.name} is at step {standing.track.step:,} of {cell.config.training.steps:,}"
+                return f"{cell.name} is at step {status.progress.step:,} of {cell.config.training.steps:,}"
     except ReverieError as error:
         return f"{cell.name}: {error}"
     return f"{cell.name} was not run"

@@ -1,4 +1,4 @@
-"""Where every cell of a sweep stands at this moment."""
+"""Current state of every cell of a sweep."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -6,11 +6,11 @@ from enum import Enum
 
 from reverie.experiments.cells import Cell
 from reverie.experiments.estimate import Estimate, Pace, Paces, estimate, pace
-from reverie.experiments.track import Track
+from reverie.experiments.run_progress import RunProgress
 
 
 class State(Enum):
-    """Of a cell, in the words that the user sees."""
+    """State of a cell, in the words of the display."""
 
     WAITING = "waiting"
     RUNNING = "running"
@@ -23,16 +23,16 @@ class State(Enum):
 
 
 OPEN = (State.WAITING, State.ELSEWHERE)
-"""What is still to be done, and is not being done here."""
+"""States of the cells that are unfinished and do not run here."""
 
 
 @dataclass
 class Entry:
-    """A cell, and how it stands."""
+    """A cell and its state."""
 
     cell: Cell
     state: State = State.WAITING
-    track: Track = field(default_factory=Track)
+    progress: RunProgress = field(default_factory=RunProgress)
     seen: float = 0.0
     """When the last row of its metrics was first seen, by the board's clock."""
     error: str = ""
@@ -40,28 +40,28 @@ class Entry:
     attempts: int = 0
     """Starts by this process."""
 
-    def look_at(self, track: Track, now: float) -> None:
-        """Take over what its metrics say."""
-        if track != self.track:
-            self.track, self.seen = track, now
+    def update_progress(self, progress: RunProgress, now: float) -> None:
+        """Set its progress, and the time at which that was first seen."""
+        if progress != self.progress:
+            self.progress, self.seen = progress, now
 
     @property
     def fraction(self) -> float:
         """Share of its frames that is done, 0 to 1."""
-        return 1.0 if self.state is State.DONE else min(self.track.last.frames / max(self.cell.frames, 1), 1.0)
+        return 1.0 if self.state is State.DONE else min(self.progress.last.frames / max(self.cell.frames, 1), 1.0)
 
     @property
     def pretraining(self) -> float | None:
-        """Share of its updates before behavior begins to act that is done, while frames stand still for them."""
-        settings, track = self.cell.config.training, self.track
+        """Share of its updates before behavior begins to act that is done, while frames do not rise."""
+        settings, progress = self.cell.config.training, self.progress
         planned = settings.pretrain_world_model + settings.pretrain
-        stands_still = track.first is not None and track.last.frames == track.first.frames
-        return track.updates / planned if stands_still and track.updates < planned else None
+        has_same_frames = progress.first is not None and progress.last.frames == progress.first.frames
+        return progress.updates / planned if has_same_frames and progress.updates < planned else None
 
     @property
     def frames_per_second(self) -> float | None:
         """Pace since its first update; None before it was measured."""
-        found = pace(self.track)
+        found = pace(self.progress)
         return None if found is None else 1 / found.per_frame
 
 
@@ -81,11 +81,11 @@ class Board:
         self.started = clock()
 
     def of(self, *states: State) -> list[Entry]:
-        """Entries in one of these states."""
+        """Return the entries in one of these states."""
         return [entry for entry in self.entries if entry.state in states]
 
     def counts(self) -> dict[State, int]:
-        """How many cells are in each state; states without any are left out."""
+        """Return the number of cells in each state; states without any are left out."""
         return {state: len(found) for state in State if (found := self.of(state))}
 
     @property
@@ -101,16 +101,16 @@ class Board:
         return self.clock() - self.started
 
     def estimate(self) -> Estimate:
-        """Time until all cells are through, from what was measured so far."""
+        """Return the time until all cells are finished, from the measurements so far."""
         now = self.clock()
-        running = [(e.cell, e.track, now - e.seen) for e in self.of(State.RUNNING)]
-        waiting = [(e.cell, e.track) for e in self.of(*OPEN)]
+        running = [(e.cell, e.progress, now - e.seen) for e in self.of(State.RUNNING)]
+        waiting = [(e.cell, e.progress) for e in self.of(*OPEN)]
         return estimate(running, waiting, self._paces(), self.workers)
 
     def left(self, entry: Entry) -> float | None:
-        """Seconds that a running cell still takes; None if nothing like it was measured."""
+        """Return the seconds that a running cell still takes; None if nothing similar was measured."""
         found: Pace | None = self._paces().of(entry.cell)
-        return None if found is None else found.left(entry.cell.frames, entry.track, self.clock() - entry.seen)
+        return None if found is None else found.left(entry.cell.frames, entry.progress, self.clock() - entry.seen)
 
     def _paces(self) -> Paces:
-        return Paces((entry.cell, entry.track) for entry in self.entries)
+        return Paces((entry.cell, entry.progress) for entry in self.entries)

@@ -1,4 +1,4 @@
-"""What the process of a cell runs: `reverie`, and beside it a thread that ends it when the sweep is gone.
+"""Process of a cell: runs `reverie`, and a thread that ends it when the sweep has ended.
 
 The sweep holds one end of a pipe, and the cell's standard input is the other. The system closes the sweep's end when
 it ends, however it ends, a `kill -9` included. The cell then stops as at SIGTERM, with a checkpoint.

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from reverie.experiments.cells import Cell
-from reverie.experiments.track import Track
+from reverie.experiments.run_progress import RunProgress
 
 
 @dataclass(frozen=True)
@@ -24,18 +24,18 @@ class Pace:
     per_frame: float
     """Seconds for each frame after it."""
 
-    def left(self, frames: float, track: Track, since: float = 0.0) -> float:
+    def left(self, frames: float, progress: RunProgress, since: float = 0.0) -> float:
         """Seconds that a run still takes.
 
         Args:
             frames: of the whole run.
-            track: where it stands.
+            progress: where it stands.
             since: seconds that have passed since its last row.
         """
-        if track.first is None:
-            before = max(self.overhead - track.last.seconds, 0.0)
+        if progress.first is None:
+            before = max(self.overhead - progress.last.seconds, 0.0)
             return max(before + max(frames - self.base, 0.0) * self.per_frame - since, 0.0)
-        return max((frames - track.last.frames) * self.per_frame - since, 0.0)
+        return max((frames - progress.last.frames) * self.per_frame - since, 0.0)
 
 
 @dataclass(frozen=True)
@@ -50,9 +50,9 @@ class Estimate:
     """Cells left whose pace is that of another environment."""
 
 
-def pace(track: Track) -> Pace | None:
+def pace(progress: RunProgress) -> Pace | None:
     """What one run's metrics say; None before its second row after an update."""
-    first, last = track.first, track.last
+    first, last = progress.first, progress.last
     if first is None or last.frames <= first.frames or last.seconds <= first.seconds:
         return None
     return Pace(first.seconds, first.frames, (last.seconds - first.seconds) / (last.frames - first.frames))
@@ -61,10 +61,10 @@ def pace(track: Track) -> Pace | None:
 class Paces:
     """The paces of all cells that were measured, and for any cell that of the most similar ones."""
 
-    def __init__(self, measured: Iterable[tuple[Cell, Track]]) -> None:
+    def __init__(self, measured: Iterable[tuple[Cell, RunProgress]]) -> None:
         self._by_kind: dict[tuple[str, ...], list[Pace]] = {}
-        for cell, track in measured:
-            found = pace(track)
+        for cell, progress in measured:
+            found = pace(progress)
             if found is not None:
                 for kind in _kinds(cell):
                     self._by_kind.setdefault(kind, []).append(found)
@@ -93,7 +93,10 @@ def _kinds(cell: Cell) -> tuple[tuple[str, ...], ...]:
 
 
 def estimate(
-    running: Sequence[tuple[Cell, Track, float]], waiting: Sequence[tuple[Cell, Track]], paces: Paces, workers: int
+    running: Sequence[tuple[Cell, RunProgress, float]],
+    waiting: Sequence[tuple[Cell, RunProgress]],
+    paces: Paces,
+    workers: int,
 ) -> Estimate:
     """Time until all cells are through.
 
@@ -103,8 +106,8 @@ def estimate(
         paces: what was measured.
         workers: cells that run at a time.
     """
-    now = [_left(paces.of(cell), cell, track, since) for cell, track, since in running]
-    later = [_left(paces.of(cell), cell, track, 0.0) for cell, track in waiting]
+    now = [_left(paces.of(cell), cell, progress, since) for cell, progress, since in running]
+    later = [_left(paces.of(cell), cell, progress, 0.0) for cell, progress in waiting]
     left = [*now, *later]
     known = [seconds for seconds in left if seconds is not None]
     if not known:
@@ -126,5 +129,5 @@ def makespan(running: Sequence[float], waiting: Sequence[float], workers: int) -
     return last
 
 
-def _left(found: Pace | None, cell: Cell, track: Track, since: float) -> float | None:
-    return None if found is None else found.left(cell.frames, track, since)
+def _left(found: Pace | None, cell: Cell, progress: RunProgress, since: float) -> float | None:
+    return None if found is None else found.left(cell.frames, progress, since)

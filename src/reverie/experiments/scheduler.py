@@ -1,4 +1,4 @@
-"""Runs the cells of a board: so many at a time, each once, whatever becomes of the others."""
+"""Runs the cells of a board: a number at a time, each once, even where others fail."""
 
 import time
 from collections.abc import Callable
@@ -11,8 +11,8 @@ from filelock import BaseFileLock
 from reverie.errors import ReverieError
 from reverie.experiments.board import OPEN, Board, Entry, State
 from reverie.experiments.process import Command, Process, acquire_cell, reverie_command
-from reverie.experiments.standing import FAILURE, Stage, look, note_failure, read_failure
-from reverie.experiments.track import Tail
+from reverie.experiments.run_progress import ProgressReader
+from reverie.experiments.run_status import FAILURE, Stage, read_failure, read_status, record_failure
 from reverie.runs.atomic_io import remove
 from reverie.runs.run_folder import RunFolder
 from reverie.training.stop_signal import Interrupted, StopSignal
@@ -23,16 +23,16 @@ PATIENCE = 150.0
 
 @runtime_checkable
 class View(Protocol):
-    """What shows a sweep to the user."""
+    """Display of a sweep."""
 
     def event(self, entry: Entry) -> None:
-        """A cell has begun, or has ended."""
+        """Show that a cell has begun or ended."""
 
     def log(self, message: str) -> None:
-        """Something that stays to be read."""
+        """Show a line that stays."""
 
     def update(self) -> None:
-        """Some time has passed."""
+        """Show the time that has passed."""
 
 
 class Scheduler:
@@ -41,11 +41,11 @@ class Scheduler:
     Args:
         board: all cells and their states.
         folder: of the sweep.
-        view: is told what happens.
+        view: display of what happens.
         command: gives the command of a cell.
         retry: times that a failing cell is tried again by this call of `run`.
         keep_replay: keep the replay of a cell that is done.
-        poll: seconds between two looks at the cells.
+        poll: seconds between two checks of the cells.
     """
 
     def __init__(
@@ -70,7 +70,9 @@ class Scheduler:
         self._sleep = sleep
         self._began = time.time()
         self._processes: dict[str, tuple[Entry, Process]] = {}
-        self._tails = {entry.cell.id: Tail(RunFolder(folder / entry.cell.place).metrics) for entry in board.entries}
+        self._readers = {
+            entry.cell.id: ProgressReader(RunFolder(folder / entry.cell.place).metrics) for entry in board.entries
+        }
 
     def run(self) -> None:
         """Run until every cell is done or has failed.
@@ -80,11 +82,11 @@ class Scheduler:
         """
         try:
             with StopSignal(self._announce_stop) as stop:
-                while not stop.requested and self._goes_on():
+                while not stop.requested and self._is_unfinished():
                     self._collect()
                     self._start()
-                    self._look()
-                    if self._goes_on():
+                    self._update()
+                    if self._is_unfinished():
                         self._sleep(self._poll)
                 if stop.requested:
                     self._stop()
@@ -93,7 +95,7 @@ class Scheduler:
             for _, process in self._processes.values():
                 process.kill()
 
-    def _goes_on(self) -> bool:
+    def _is_unfinished(self) -> bool:
         return bool(self._processes or self.board.of(*OPEN))
 
     def _announce_stop(self) -> None:
@@ -108,10 +110,10 @@ class Scheduler:
             self._sleep(self._poll)
             waited += self._poll
             self._collect(stopping=True)
-            self._look()
+            self._update()
 
     def _collect(self, stopping: bool = False) -> None:
-        """Take note of the cells whose processes have ended."""
+        """Settle the cells whose processes have ended."""
         for key, (entry, process) in list(self._processes.items()):
             status = process.status()
             if status is None:
@@ -122,12 +124,12 @@ class Scheduler:
             process.close()
 
     def _settle(self, entry: Entry, error: str, stopping: bool) -> None:
-        """Give a cell the state that its folder says, `FAILED` with this error if it is not done."""
+        """Set a cell's state from its folder; `FAILED` with this error if it is not done."""
         run = self.folder / entry.cell.place
         try:
-            standing = look(entry.cell, self.folder)
-            entry.look_at(standing.track, self.board.clock())
-            done = standing.stage is Stage.DONE
+            status = read_status(entry.cell, self.folder)
+            entry.update_progress(status.progress, self.board.clock())
+            done = status.stage is Stage.DONE
         except ReverieError as problem:
             done, error = False, str(problem)
         if done:
@@ -140,12 +142,12 @@ class Scheduler:
             return
         else:
             entry.error = error
-            note_failure(run, error)
+            record_failure(run, error)
             entry.state = State.WAITING if entry.attempts <= self._retry else State.FAILED
         self.view.event(entry)
 
     def _start(self) -> None:
-        """Start cells while there are workers, in their order."""
+        """Start cells in their order while workers are free."""
         for entry in self.board.of(*OPEN):
             if len(self._processes) >= self.board.workers:
                 return
@@ -162,16 +164,16 @@ class Scheduler:
     def _is_still_open(self, entry: Entry, run: Path) -> bool:
         """Return whether a locked cell is to be run; another sweep may have run it since the last check."""
         try:
-            standing = look(entry.cell, self.folder)
+            status = read_status(entry.cell, self.folder)
         except ReverieError as problem:
             entry.state, entry.error = State.FAILED, str(problem)
             return False
-        entry.look_at(standing.track, self.board.clock())
+        entry.update_progress(status.progress, self.board.clock())
         failure = read_failure(run)
-        if standing.stage is Stage.DONE:
+        if status.stage is Stage.DONE:
             entry.state = State.DONE
-        elif standing.stage is Stage.OTHER:
-            entry.state, entry.error = State.FAILED, f"its settings have changed: {standing.differences[0]}"
+        elif status.stage is Stage.OTHER:
+            entry.state, entry.error = State.FAILED, f"its settings have changed: {status.differences[0]}"
         elif failure is not None and not entry.attempts and failure.time > self._began:
             entry.state, entry.error = State.FAILED, failure.error
         else:
@@ -191,8 +193,8 @@ class Scheduler:
         entry.state, entry.seen = State.RUNNING, self.board.clock()
         self.view.event(entry)
 
-    def _look(self) -> None:
+    def _update(self) -> None:
         now = self.board.clock()
         for entry in self.board.of(State.RUNNING, State.ELSEWHERE):
-            entry.look_at(self._tails[entry.cell.id].read(), now)
+            entry.update_progress(self._readers[entry.cell.id].read(), now)
         self.view.update()

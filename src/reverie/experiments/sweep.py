@@ -11,7 +11,7 @@ from reverie.experiments.board import Board, State
 from reverie.experiments.cells import Cell
 from reverie.experiments.plan import PLAN_FILE, Plan
 from reverie.experiments.process import is_running
-from reverie.experiments.standing import Stage, look, read_failure
+from reverie.experiments.run_status import Stage, read_failure, read_status
 from reverie.runs.atomic_io import atomic_path
 from reverie.runs.run_folder import RunFolder
 
@@ -19,7 +19,7 @@ FORMAT = 1
 
 
 def survey(cells: Sequence[Cell], folder: Path, workers: int, clock: Callable[[], float] = time.monotonic) -> Board:
-    """How every cell stands in the folder of a sweep.
+    """Read the status of every cell in the folder of a sweep.
 
     Raises:
         RunError: if a cell's folder holds a run with other settings than the plan has for it.
@@ -29,11 +29,11 @@ def survey(cells: Sequence[Cell], folder: Path, workers: int, clock: Callable[[]
     strange: list[tuple[Cell, str]] = []
     for entry in board.of(State.WAITING):
         run = folder / entry.cell.place
-        standing = look(entry.cell, folder)
-        entry.look_at(standing.track, clock())
-        if standing.stage is Stage.OTHER:
-            strange.append((entry.cell, standing.differences[0]))
-        elif standing.stage is Stage.DONE:
+        status = read_status(entry.cell, folder)
+        entry.update_progress(status.progress, clock())
+        if status.stage is Stage.OTHER:
+            strange.append((entry.cell, status.differences[0]))
+        elif status.stage is Stage.DONE:
             entry.state = State.DONE
         elif is_running(run):
             entry.state = State.ELSEWHERE
@@ -45,13 +45,13 @@ def survey(cells: Sequence[Cell], folder: Path, workers: int, clock: Callable[[]
         more = f" (and {len(strange) - 1} more like it)" if len(strange) > 1 else ""
         raise RunError(
             f"{folder / cell.place} holds a run with other settings{more}: {difference}; undo that change, choose "
-            f"another folder with --out, or remove that run to have it run anew."
+            f"another folder with --out, or remove that run to have it run again."
         )
     return board
 
 
 def save_plan(plan: Plan, folder: Path) -> None:
-    """Keep the plan in the folder, so that `reverie sweep FOLDER` goes on with it.
+    """Keep the plan in the folder, so that `reverie sweep FOLDER` continues it.
 
     Raises:
         RunError: if the folder holds another sweep, or something that is not one.
@@ -72,7 +72,7 @@ def save_plan(plan: Plan, folder: Path) -> None:
 
 
 def status(board: Board, plan: Plan, folder: Path) -> dict[str, Any]:
-    """A board as plain JSON values."""
+    """Return a board as plain JSON values."""
     found = board.estimate()
     return {
         "name": plan.name,
@@ -92,14 +92,14 @@ def status(board: Board, plan: Plan, folder: Path) -> dict[str, Any]:
                 "folder": str(folder / entry.cell.place),
                 "state": entry.state.value,
                 "same_as": entry.cell.twin or None,
-                "step": entry.track.step,
+                "step": entry.progress.step,
                 "steps": entry.cell.config.training.steps,
                 "frames_per_second": entry.frames_per_second,
-                "score": entry.track.score,
+                "score": entry.progress.score,
                 "score_of": None
-                if entry.track.score is None
+                if entry.progress.score is None
                 else "evaluation"
-                if entry.track.evaluated
+                if entry.progress.evaluated
                 else "training",
                 "error": entry.error or None,
             }
@@ -109,7 +109,7 @@ def status(board: Board, plan: Plan, folder: Path) -> dict[str, Any]:
 
 
 def failures(board: Board) -> str:
-    """What failed, as a sentence; empty if nothing did."""
+    """Return a sentence that names the failed cells; empty if there are none."""
     failed = board.of(State.FAILED)
     if not failed:
         return ""

@@ -149,10 +149,10 @@ def done_words(entry: Entry) -> str:
 
 def score_words(entry: Entry) -> str:
     """The latest score; that of training episodes, before there is an evaluation, says so."""
-    track = entry.track
-    if track.score is None:
+    progress = entry.progress
+    if progress.score is None:
         return "…"
-    return format_score(track.score) + ("" if track.evaluated else " (training)")
+    return format_score(progress.score) + ("" if progress.evaluated else " (training)")
 
 
 def estimate_words(found: Estimate) -> str:
@@ -172,8 +172,8 @@ def event_line(entry: Entry) -> str:
     cell = entry.cell.name
     match entry.state:
         case State.RUNNING:
-            verb = "goes on" if entry.track.step else "begins"
-            return f"{cell} {verb}" + (f" at step {entry.track.step:,}" if entry.track.step else "")
+            verb = "goes on" if entry.progress.step else "begins"
+            return f"{cell} {verb}" + (f" at step {entry.progress.step:,}" if entry.progress.step else "")
         case State.DONE:
             return f"{cell} is done: last score {score_words(entry)}"
         case State.FAILED:

@@ -36,6 +36,8 @@ class Checkpointing(Callback):
         self._checkpoints, self._state, self._guard = checkpoints, state, guard
         self._flush, self._on_checkpoint, self._log = flush, on_checkpoint, log
         self._every: Every = state.schedules["checkpoint"]
+        self._score: float | None = None
+        """Best score so far, of the agent that is saved next."""
 
     def on_start(self, run: Run) -> None:
         """Write the first checkpoint of a new run, from which it can be resumed."""
@@ -45,8 +47,8 @@ class Checkpointing(Callback):
             self.save()
 
     def on_step(self, counters: Counters, transitions: object) -> None:
-        """Save if it is due."""
-        if self._every(counters.steps):
+        """Save if it is due, or if the agent has the best score so far."""
+        if self._every(counters.steps) or self._score is not None:
             self.save()
 
     def on_update(self, counters: Counters, metrics: object) -> None:
@@ -55,18 +57,17 @@ class Checkpointing(Callback):
             self.save()
 
     def on_evaluation(self, result: EvaluationResult) -> None:
-        """Save an agent with the best score so far."""
+        """Note the best score so far. The agent is saved once all callbacks have seen this step."""
         counters = self._state.counters
         if counters.best_score is None or result.mean_return > counters.best_score:
-            counters.best_score = result.mean_return
-            self.save(result.mean_return)
+            self._score = counters.best_score = result.mean_return
 
     def on_end(self) -> None:
         """Save the finished run."""
         self._state.counters.finished_at = self._state.counters.steps
         self.save()
 
-    def save(self, score: float | None = None) -> Path:
+    def save(self) -> Path:
         """Write a checkpoint.
 
         Raises:
@@ -83,7 +84,8 @@ class Checkpointing(Callback):
                     f"The weights are not finite at step {state.counters.steps}, and were not saved. Lower the "
                     "learning rates, and continue with --resume from the checkpoint before."
                 )
-            folder = self._checkpoints.save(state.counters.steps, state.snapshot(), score)
+            folder = self._checkpoints.save(state.counters.steps, state.snapshot(), self._score)
+        self._score = None
         state.pop_messages(self._log)
         self._on_checkpoint(folder)
         return folder

@@ -31,6 +31,8 @@ class Counters:
     """Highest mean return of an evaluation."""
     finished_at: int = 0
     """Steps at which the run last finished, with its final evaluation, video and row of metrics."""
+    averages_at: int = -1
+    """Steps at the latest row of metrics with averages."""
     is_row_due: bool = False
     """True while updates without steps, as in pretraining, wait for their last row of metrics."""
     rows: int = 0

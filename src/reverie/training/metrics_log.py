@@ -63,8 +63,6 @@ class MetricsLog(Callback):
         self._run = run
         settings = run.config.training
         self._every_updates = max(1, round(settings.log_every * settings.train_steps / settings.train_every))
-        self._has_averages_at = -1
-        """Step of the latest row with averages."""
 
     def on_episode(self, episode: Episode) -> None:
         """Add return, length, and the numbers of the environment's `info` to the averages."""
@@ -83,15 +81,20 @@ class MetricsLog(Callback):
 
     def on_evaluation(self, result: EvaluationResult) -> None:
         """Write the evaluation into a row of its step, with averages where these are due."""
-        if self._is_due(self._run.counters) or result.is_final:
+        if self._is_due(self._run.counters) or (result.is_final and not self._has_averages):
             self._write_averages(result)
         else:
             self._write({}, result)
 
     def on_end(self) -> None:
         """Write the last averages."""
-        if self._has_averages_at < self._run.counters.steps:
+        if not self._has_averages:
             self._write_averages()
+
+    @property
+    def _has_averages(self) -> bool:
+        """True if there is a row with averages at this step, as after a `Stop` or in a run resumed at its end."""
+        return self._run.counters.averages_at == self._run.counters.steps
 
     def _is_due(self, counters: Counters) -> bool:
         return bool(self._every(counters.steps)) or counters.is_row_due
@@ -106,7 +109,7 @@ class MetricsLog(Callback):
         self._metrics.reset()
         counters.is_row_due = False
         if not is_between_steps:
-            self._has_averages_at = counters.steps
+            counters.averages_at = counters.steps
         self._on_row(scalars)
         broken = [name for name, value in scalars.items() if not math.isfinite(value)]
         if broken:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from reverie import kernels
 from reverie.dreamer import Dreamer
-from reverie.errors import ReverieError
 from reverie.training.callbacks import CallbackList, Run
 from reverie.training.checkpointing import Checkpointing
 from reverie.training.collection import Collection
@@ -58,7 +57,7 @@ class Trainer:
                 self._loop()
             except (Exception, SystemExit) as error:  # rich exits where the reader of a pipe has gone
                 if not isinstance(error, Diverged):
-                    with suppress(ReverieError):
+                    with suppress(Exception):  # The first error is the one that is raised.
                         self.checkpointing.save()
                 raise
         return self.run.agent

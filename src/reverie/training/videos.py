@@ -58,8 +58,8 @@ class Videos(Callback):
             self._save(counters)
 
     def on_end(self) -> None:
-        """Save the last video."""
-        if self._every.period:
+        """Save the last video, unless the run ends in its prefill."""
+        if self._every.period and self._run.counters.is_pretrained:
             self._save(self._run.counters)
 
     def _save(self, counters: Counters) -> None:

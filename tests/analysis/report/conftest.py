@@ -3,10 +3,10 @@
 import pytest
 
 from reverie.analysis import statistics
-from reverie.analysis.report import svg
+from reverie.analysis.report import write
 
 
 @pytest.fixture(autouse=True)
 def quick_reports(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(statistics, "REPETITIONS", 100)
-    monkeypatch.setattr(svg, "DPI", 40)
+    monkeypatch.setattr(write, "DPI", 40)

@@ -13,7 +13,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from reverie.analysis.comparison import compare
-from reverie.analysis.published import VARIANTS
+from reverie.analysis.published import VARIANTS, curve
 from reverie.analysis.report import Report, figures, report_runs
 from reverie.analysis.report.references import published_at, published_end, variant_of
 from reverie.analysis.runs import read_run
@@ -299,7 +299,7 @@ def test_published_scores_at_frames() -> None:
     for variant in VARIANTS:
         assert math.isnan(published_at(CARTPOLE, variant, 1e6))
     end = published_at("ALE/Alien-v5", "release", 200e6)
-    line = figures.curve("ALE/Alien-v5", "release")
+    line = curve("ALE/Alien-v5", "release")
     assert line is not None
     assert end == pytest.approx(line.mean[line.frames >= 180e6].mean())
 

@@ -45,7 +45,7 @@ def curve(name: str) -> list[tuple[int, float]]:
 def test_mlflow_resumed_run_continues_without_doubled_steps(tmp_path: Path) -> None:
     assert not log_run("mlflow", tmp_path, [10, 20, 30])[1]
     assert not log_run("mlflow", tmp_path, [20, 30, 40], resumed_at=10)[1]
-    assert curve("train/return") == [(step, step) for step in (10, 20, 30, 40)]
+    assert curve("episode/return") == [(step, step) for step in (10, 20, 30, 40)]
     assert curve("eval/return") == [(step, 2 * step) for step in (10, 20, 30, 40)]
     assert curve("pretraining/kl") == [(1, 9), (2, 8)]
     assert [math.isnan(value) for _, value in curve("model/kl")] == 4 * [True]
@@ -79,4 +79,4 @@ def test_mlflow_that_raises_is_left_out_until_the_run_is_resumed(
     assert message.startswith("Logger mlflow failed (") and len(message) <= 160
     client.restore_run(ids[0])
     assert not log_run("mlflow", tmp_path, [40], resumed_at=30)[1]
-    assert curve("train/return") == [(10, 10), (40, 40)]
+    assert curve("episode/return") == [(10, 10), (40, 40)]

@@ -22,12 +22,12 @@ def curve(path: Path, name: str) -> list[tuple[int, float]]:
 
 def test_tensorboard_scalars_are_read_while_the_run_trains(tmp_path: Path) -> None:
     loggers, _ = open_loggers(["tensorboard"], tmp_path)
-    loggers.scalars(10, {"train/return": 1.5, "model/kl": 0.25})
-    assert curve(tmp_path, "train/return") == [(10, 1.5)]
-    loggers.scalars(20, {"train/return": 2.5})
+    loggers.scalars(10, {"episode/return": 1.5, "model/kl": 0.25})
+    assert curve(tmp_path, "episode/return") == [(10, 1.5)]
+    loggers.scalars(20, {"episode/return": 2.5})
     loggers.scalars(20, {"eval/return": 3.5})
     loggers.close("finished")
-    assert curve(tmp_path, "train/return") == [(10, 1.5), (20, 2.5)]
+    assert curve(tmp_path, "episode/return") == [(10, 1.5), (20, 2.5)]
     assert curve(tmp_path, "model/kl") == [(10, 0.25)]
     assert curve(tmp_path, "eval/return") == [(20, 3.5)]
 

@@ -40,7 +40,7 @@ def test_trackio_resumed_run_continues_without_doubled_steps(tmp_path: Path) -> 
     assert not log_run("trackio", tmp_path, [10, 20, 30])[1]
     assert run_name(tmp_path).startswith("my-run-")
     assert not log_run("trackio", tmp_path, [20, 30, 40], resumed_at=10)[1]
-    assert curve(tmp_path, "train/return") == [(step, step) for step in (10, 20, 30, 40)]
+    assert curve(tmp_path, "episode/return") == [(step, step) for step in (10, 20, 30, 40)]
     assert curve(tmp_path, "eval/return") == [(step, 2 * step) for step in (10, 20, 30, 40)]
     assert curve(tmp_path, "pretraining/kl") == [(1, 9), (2, 8)]
     assert all(math.isnan(value) for _, value in curve(tmp_path, "model/kl"))
@@ -65,4 +65,4 @@ def test_trackio_that_raises_is_left_out_until_the_run_is_resumed(
     assert len(recorder.rows) == 8
     assert messages == ["Logger trackio failed (the space is asleep). It gets no more of this run. Training continues."]
     assert not log_run("trackio", tmp_path, [40], resumed_at=30)[1]
-    assert curve(tmp_path, "train/return") == [(10, 10), (40, 40)]
+    assert curve(tmp_path, "episode/return") == [(10, 10), (40, 40)]

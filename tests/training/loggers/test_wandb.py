@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.helpers.trackers import log_run
+from tests.helpers.trackers import Recorder, log_run
 from tests.helpers.wandb_file import read_history, read_records
 
 wandb = pytest.importorskip("wandb")
@@ -20,6 +20,12 @@ def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("WANDB_PROJECT", raising=False)
 
 
+def log(*args: Any, **options: Any) -> tuple[Recorder, list[str]]:
+    result = log_run("wandb", *args, **options)
+    wandb.teardown()  # its own process writes the file, and may do so after the run was closed
+    return result
+
+
 def curve(run_dir: Path, name: str, axis: str = "step") -> list[tuple[int, Any]]:
     return [(row[axis], row[name]) for row in read_history(run_dir) if name in row]
 
@@ -31,9 +37,9 @@ def runs(run_dir: Path) -> list[Any]:
 
 
 def test_wandb_resumed_run_continues_without_doubled_steps(tmp_path: Path) -> None:
-    assert not log_run("wandb", tmp_path, [10, 20, 30])[1]
-    assert not log_run("wandb", tmp_path, [20, 30, 40], resumed_at=10)[1]
-    assert curve(tmp_path, "train/return") == [(step, step) for step in (10, 20, 30, 40)]
+    assert not log(tmp_path, [10, 20, 30])[1]
+    assert not log(tmp_path, [20, 30, 40], resumed_at=10)[1]
+    assert curve(tmp_path, "episode/return") == [(step, step) for step in (10, 20, 30, 40)]
     assert curve(tmp_path, "eval/return") == [(step, 2 * step) for step in (10, 20, 30, 40)]
     assert curve(tmp_path, "pretraining/kl", "updates") == [(1, 9), (2, 8)]
     assert [step for step, _ in curve(tmp_path, "model/dream")] == [10, 20, 30, 40]
@@ -46,11 +52,11 @@ def test_wandb_resumed_run_continues_without_doubled_steps(tmp_path: Path) -> No
 
 
 def test_wandb_metrics_are_drawn_over_steps_and_updates(tmp_path: Path) -> None:
-    log_run("wandb", tmp_path, [10])
+    log(tmp_path, [10])
     [file] = tmp_path.glob("wandb/offline-run-*/*.wandb")
     metrics = [record.metric for record in read_records(file) if record.WhichOneof("record_type") == "metric"]
     axes = {metric.name: metric.step_metric for metric in metrics if metric.step_metric}
-    assert axes["train/return"] == axes["eval/return"] == axes["model/dream"] == "step"
+    assert axes["episode/return"] == axes["eval/return"] == axes["model/dream"] == "step"
     assert axes["pretraining/kl"] == "updates"
 
 
@@ -65,9 +71,9 @@ def test_wandb_that_raises_is_left_out_until_the_run_is_resumed(
             broken.setattr(wandb.Run, "log", fail)
 
     with monkeypatch.context() as broken:
-        recorder, messages = log_run("wandb", tmp_path, [10, 20, 30], before=before)
+        recorder, messages = log(tmp_path, [10, 20, 30], before=before)
     assert len(recorder.rows) == 8
     assert messages == ["Logger wandb failed (quota exceeded). It gets no more of this run. Training continues."]
-    assert not log_run("wandb", tmp_path, [40], resumed_at=30)[1]
-    assert [step for step, _ in curve(tmp_path, "train/return")][-1] == 40
+    assert not log(tmp_path, [40], resumed_at=30)[1]
+    assert [step for step, _ in curve(tmp_path, "episode/return")][-1] == 40
     assert len({run.run_id for run in runs(tmp_path)}) == 1

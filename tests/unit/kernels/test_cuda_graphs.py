@@ -1,14 +1,16 @@
 """Recorded updates, with a fake CUDA graph that calls the function again instead of replaying it."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from reverie.agents import Agent
 from reverie.dreamer import Dreamer
 from reverie.kernels.adam import FusedAdam
-from reverie.kernels.cuda_graphs import WARM_UP, Graph, GraphedDreamer
+from reverie.kernels.cuda_graphs import WARM_UP, Graph, GraphedDreamer, graphed, has_plain_update
 from reverie.specs import EnvSpec
 from tests.helpers.agents import ATARI_IMAGE, DISCRETE, random_steps, tensors, tiny
 
@@ -83,3 +85,18 @@ def test_graphed_dreamer_learns_as_dreamer(monkeypatch: pytest.MonkeyPatch) -> N
         for name, value in expected.items():
             torch.testing.assert_close(actual[name], value, rtol=1e-4, atol=1e-5, msg=name)
     assert vars(graphed)["graph"].num_records == 1
+
+
+def test_graphed_agent_keeps_its_class() -> None:
+    kind = graphed(Agent)
+    assert issubclass(kind, Agent) and kind.update is GraphedDreamer.update
+    assert graphed(Dreamer) is GraphedDreamer
+
+
+def test_has_plain_update_of_a_changed_update_is_false() -> None:
+    class Changed(Dreamer):
+        def update_world_model(self, *arguments: Any, **options: Any) -> Any:
+            return super().update_world_model(*arguments, **options)
+
+    assert has_plain_update(Dreamer) and has_plain_update(Agent)
+    assert not has_plain_update(Changed)

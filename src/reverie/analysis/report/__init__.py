@@ -1,5 +1,5 @@
-"""Reports: one self-contained page about runs, or about the published results, with tables and figures as files."""
+"""Reports: one self-contained page about runs, with tables and figures as files."""
 
-from reverie.analysis.report.write import Report, report_published, report_runs
+from reverie.analysis.report.write import Report, report_runs
 
-__all__ = ["Report", "report_published", "report_runs"]
+__all__ = ["Report", "report_runs"]

@@ -2,14 +2,13 @@
 
 OUT/
     index.html      the page: everything in one file
-    scores.csv      a row for each agent in each environment, beside published scores
-    runs.csv        a row a run
+    scores.csv      a row for each agent in each environment, with published scores
+    runs.csv        a row for each run
     curves.csv      every point that is drawn
     aggregates.csv  over environments, with intervals
     figures/        each figure as SVG and PNG
 """
 
-import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,32 +16,37 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from reverie.analysis.charts import save_figure
 from reverie.analysis.comparison import Comparison, compare, matrix
-from reverie.analysis.report import about_published, about_runs
-from reverie.analysis.report.files import aggregate_rows, as_json, curve_rows, plain, run_rows, score_rows, write_csv
+from reverie.analysis.format import plain
+from reverie.analysis.report import run_page
 from reverie.analysis.report.notes import Note, notes
-from reverie.analysis.report.svg import save_figure
+from reverie.analysis.report.rows import Rows, aggregate_rows, as_json, curve_rows, run_rows, score_rows, write_csv
 from reverie.analysis.runs import find_runs
 from reverie.analysis.statistics import Statistics, statistics
 from reverie.errors import ReverieError
 from reverie.runs.atomic_io import atomic_path
 
 PAGE = "index.html"
+DPI = 200
 
 
 @dataclass(frozen=True)
 class Report:
-    """What was found and written."""
+    """The numbers of a report, and its files."""
 
     comparison: Comparison
     statistics: Sequence[Statistics]
     notes: Sequence[Note]
-    page: Path
-    files: Sequence[Path]
-    """All that were written, the page among them."""
+    files: Sequence[Path]  # all that were written, the page first
+
+    @property
+    def page(self) -> Path:
+        """Path of the page."""
+        return self.files[0]
 
     def json(self) -> dict[str, Any]:
-        """The numbers, and where the page lies."""
+        """Return the numbers, and the path of the page."""
         found: dict[str, Any] = plain(as_json(self.comparison, self.statistics, self.notes))
         return {**found, "page": str(self.page)}
 
@@ -63,43 +67,27 @@ def report_runs(paths: Iterable[Path], out: Path, frames: float | None = None) -
     matrices = (matrix(comparison, "atari"), matrix(comparison, "dmc"))
     found = [statistics(one) for one in matrices if one is not None]
     known = notes(comparison, found)
-    drawn = about_runs.draw(comparison, found)
-    html = about_runs.write_page(comparison, found, known, drawn)
+    drawn = run_page.draw(comparison, found)
+    html = run_page.write_page(comparison, found, known, drawn)
     tables = {
         "scores.csv": score_rows(comparison),
         "runs.csv": run_rows(comparison),
         "curves.csv": curve_rows(comparison),
         "aggregates.csv": aggregate_rows(found),
     }
-    files = _write(out, html, drawn, tables)
-    return Report(comparison, found, known, files[0], files)
+    return Report(comparison, found, known, _write(out, html, drawn, tables))
 
 
-def report_published(out: Path) -> Path:
-    """Write the page of the published results, with its figures.
-
-    Returns:
-        The page.
-
-    Raises:
-        ReverieError: if `out` cannot be written.
-    """
-    drawn = about_published.draw()
-    return _write(out, about_published.write_page(drawn), drawn, {})[0]
-
-
-def _write(
-    out: Path, html: str, drawn: Mapping[str, Figure], tables: Mapping[str, Sequence[dict[str, Any]]]
-) -> list[Path]:
-    folder = out / "figures"
+def _write(out: Path, html: str, drawn: Mapping[str, Figure], tables: Mapping[str, Rows]) -> list[Path]:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        out.mkdir(parents=True, exist_ok=True)
         with atomic_path(out / PAGE) as temporary:
             temporary.write_text(html, encoding="utf-8")
-        written = [write_csv(out / name, rows) for name, rows in tables.items() if rows]
-        figures = [save_figure(figure, folder, name) for name, figure in drawn.items()]
+        files = [out / PAGE, *(write_csv(out / name, rows) for name, rows in tables.items() if rows)]
+        for name, figure in drawn.items():
+            files += [save_figure(figure, out / "figures" / f"{name}.{ending}", DPI) for ending in ("svg", "png")]
     except OSError as error:
         raise ReverieError(
             f"The report cannot be written to {out} ({error.strerror or error}); choose another --out."
         ) from error
-    return [out / PAGE, *written, *itertools.chain.from_iterable(figures)]
+    return files

@@ -1,0 +1,69 @@
+"""One style for all figures: colours, axes, and files."""
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, MaxNLocator
+
+from reverie.errors import ReverieError
+from reverie.runs.atomic_io import atomic_path
+
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+"""Okabe and Ito's palette for colour-blind readers; its yellow is too light for paper."""
+INK, GREY, PALE = "#333333", "#999999", "#dddddd"
+DASHED = (0, (4, 2))
+SUFFIXES = (".svg", ".png", ".pdf")
+
+
+def make_figure(width: float, height: float) -> Figure:
+    """Return an empty figure of this size in inches."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def style_axes(axes: Axes, x: str = "", y: str = "", title: str = "", size: int = 10) -> None:
+    """Give axes their labels and the common look."""
+    axes.set_title(title, fontsize=size, loc="left", color=INK)
+    axes.set_xlabel(x, fontsize=8, color=INK)
+    axes.set_ylabel(y, fontsize=8, color=INK)
+    axes.tick_params(labelsize=8, colors=INK, length=3)
+    axes.grid(axis="y", color=PALE, linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(GREY)
+
+
+def style_frames(axes: Axes, num_ticks: int = 5) -> None:
+    """Label the horizontal axis with environment frames such as `250k`."""
+    axes.set_xlabel("environment frames", fontsize=8, color=INK)
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.xaxis.set_major_locator(MaxNLocator(num_ticks, steps=[1, 2, 2.5, 5, 10]))
+
+
+def write_text(axes: Axes, text: str, x: float = 0.5, y: float = 0.5, **style: Any) -> None:
+    """Write small text at a place given in fractions of the axes."""
+    axes.text(x, y, text, transform=axes.transAxes, **{"ha": "center", "color": GREY, "fontsize": 8, **style})
+
+
+def check_suffix(out: Path) -> None:
+    """Raise ReverieError unless the file's ending is one of `SUFFIXES`."""
+    if out.suffix.lower() not in SUFFIXES:
+        raise ReverieError(f"Cannot draw '{out}': its ending must be one of {', '.join(SUFFIXES)}.")
+
+
+def save_figure(figure: Figure, out: Path, dpi: int) -> Path:
+    """Write a figure atomically; the same figure gives the same bytes.
+
+    Raises:
+        ReverieError: if the ending is not one of `SUFFIXES`, or the file cannot be written.
+    """
+    check_suffix(out)
+    metadata = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(out.suffix.lower())
+    with atomic_path(out) as temporary, matplotlib.rc_context({"svg.hashsalt": "reverie"}):
+        figure.savefig(temporary, dpi=dpi, metadata=metadata)
+    return out

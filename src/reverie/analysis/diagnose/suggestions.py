@@ -1,0 +1,111 @@
+"""Options to try, with values that follow from the run's own: `--world-model.kl.scale 0.03`.
+
+Advice is a format string: `{kl_scale:0.3}` is the option with 0.3 times its present value.
+"""
+
+from collections.abc import Iterator
+from fractions import Fraction
+from typing import Any
+
+from reverie.analysis.diagnose.learning import OPTIMIZERS
+from reverie.analysis.diagnose.report import Report
+from reverie.config import flatten, parse_schedule
+
+HEAVY = 10.0  # reward scale from which a larger one is not advised: rewards then outweigh small objects
+
+
+class Option:
+    """Options of settings that scale together; the format `3` or `2/3` is the factor for their present values."""
+
+    def __init__(self, report: Report, *paths: str, zero: float = 1.0) -> None:
+        """Take paths of settings that hold numbers or schedules; where one is 0, `zero` is scaled instead."""
+        self.report, self.paths, self.zero = report, paths, zero
+
+    def __format__(self, factor: str) -> str:
+        return " with ".join(self._scaled(path, float(Fraction(factor))) for path in self.paths)
+
+    def _scaled(self, path: str, factor: float) -> str:
+        """Return the option with two significant digits, whole where the setting is."""
+        present = flatten(self.report.config)[path]
+        schedule = parse_schedule(present, path, self.report.config.env.action_repeat)
+        value = factor * (schedule(self.report.agent_steps) or self.zero)
+        text = str(max(round(value), 1)) if isinstance(present, int) else f"{float(f'{value:.2g}'):g}"
+        return f"--{path.rstrip('_').replace('_', '-')} {text}"
+
+
+class Settings(dict[str, Option]):
+    """Options of single settings by path: `{option[training.steps]:2}`."""
+
+    def __init__(self, report: Report) -> None:
+        """Start empty; an option is made when it is asked for."""
+        super().__init__()
+        self._report = report
+
+    def __missing__(self, path: str) -> Option:
+        return Option(self._report, path)
+
+
+class Suggestions:
+    """Names that advice can refer to."""
+
+    def __init__(self, report: Report) -> None:
+        """Take the report whose run is advised."""
+        kl = "world_model.kl"
+        part = "image" if report.observation in report.images else "vector"
+        is_split = report.config.world_model.kl.objective == "split"
+        scales = (f"{kl}.prior_scale", f"{kl}.posterior_entropy_scale") if is_split else (f"{kl}.scale",)
+        self._report = report
+        self.option = Settings(report)
+        self.lr = {name: Option(report, f"{path}.lr", zero=1e-4) for name, path in OPTIMIZERS.items()}
+        self.entropy = Option(report, "behavior.actor.entropy", zero=1e-3)
+        self.kl_scale = Option(report, *scales, zero=0.1)
+        self.harder_prior = format(Option(report, scales[0], zero=0.1), "3")
+        if not is_split:
+            self.harder_prior = f"--world-model.kl.balance 0.9, or {self.harder_prior}"
+        self.freer_posterior = format(Option(report, scales[-1], zero=0.1), "3")
+        self.observation_scale = Option(report, f"world_model.loss_scales.{part}")
+        self.wider_decoder = format(self.option[f"world_model.decoder.{WIDTHS[part]}"], "2")
+
+    def __getitem__(self, name: str) -> Any:
+        return getattr(self, name)
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for name in (*vars(self), *PROPERTIES) if not name.startswith("_"))
+
+    @property
+    def random_play(self) -> str:
+        """Four times the prefill, and as many steps after it as now where it would leave none."""
+        now = self._report.config.training
+        more = f"{self.option['training.prefill']:4}"
+        return more if 4 * now.prefill < now.steps else f"{more} with --training.steps {now.steps + 3 * now.prefill}"
+
+    @property
+    def wider_clip(self) -> str:
+        """Twice the median norm as the clip of every optimizer that is often clipped, with half its rate."""
+        parts = []
+        for name, found in self._report.learning.gradients.items():
+            if found.is_often_clipped:
+                clip = self.option[f"{OPTIMIZERS[name]}.max_grad_norm"]
+                parts.append(f"{clip:{2 * found.median / found.clip}} with {self.lr[name]:0.5}")
+        return ", ".join(parts)
+
+    @property
+    def reward_loss(self) -> str:
+        """A larger reward loss, as far as it is not used already."""
+        model, training = self._report.config.world_model, self._report.config.training
+        scale = model.loss_scales.reward
+        text = f"Weigh rewards more, {self.option['world_model.loss_scales.reward']:10}"
+        if scale >= HEAVY:
+            text = f"Rewards weigh {scale:g} already: train longer"
+        if not model.head_gradients.reward:
+            text += ", and let them form the latents, --world-model.head-gradients.reward true"
+        if not training.pretrain_world_model:  # as in the preset atari-laptop (docs/results.md, Boxing)
+            text += (
+                "; or in a new run let the world model learn from random play before behavior does, "
+                "--training.pretrain-world-model 9000"
+            )
+        return text
+
+
+WIDTHS = {"image": "cnn_depth", "vector": "mlp.units"}  # settings of the decoder's width
+PROPERTIES = ("random_play", "wider_clip", "reward_loss")

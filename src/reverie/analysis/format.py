@@ -1,0 +1,80 @@
+"""Numbers and names as text, tables and pages write them."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+
+def frames_text(frames: float) -> str:
+    """Return `1M`, `250k`, `1.25M`, `996k`."""
+    for size, unit in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if frames >= 0.9995 * size:
+            return f"{frames / size:.4g}{unit}"
+    return f"{frames:.4g}"
+
+
+def score_text(score: float, digits: int | None = None) -> str:
+    """Return `12,345`, `123.4`, `1.23`; a dash for nan. `digits` after the point, by default as the size asks for."""
+    if not math.isfinite(score):
+        return "–"
+    text = f"{score:,.{decimals(score) if digits is None else digits}f}"
+    return text.replace("-", "−") if float(text.replace(",", "")) else text.replace("-", "")
+
+
+def decimals(score: float) -> int:
+    """Return the digits after the point for a score of this size."""
+    return 0 if abs(score) >= 1000 else 1 if abs(score) >= 100 else 2
+
+
+def spread_text(mean: float, std: float) -> str:
+    """Return `12.30 ± 0.45`, or the mean alone where there is no deviation."""
+    digits = decimals(mean) if math.isfinite(mean) else 0
+    return score_text(mean, digits) + (f" ± {score_text(std, digits)}" if math.isfinite(std) else "")
+
+
+def interval_text(point: float, low: float, high: float, digits: int = 3) -> str:
+    """Return `0.434 [0.401, 0.470]`, or the point alone where there is no interval."""
+    ends = f" [{score_text(low, digits)}, {score_text(high, digits)}]" if math.isfinite(low + high) else ""
+    return score_text(point, digits) + ends
+
+
+def percent(value: float | None) -> str:
+    """Return `42%`; a dash for None."""
+    return "–" if value is None else f"{value:.0%}"
+
+
+def decimal(value: float | None) -> str:
+    """Return `0.42`; a dash for None."""
+    return "–" if value is None else f"{value:.2f}"
+
+
+def listed(items: Sequence[object], limit: int = 6) -> str:
+    """Return `a, b and c`; only the first of many, with the number of the others."""
+    words = [str(item) for item in items]
+    if len(words) > limit:
+        return f"{', '.join(words[:limit])} and {len(words) - limit} more"
+    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1] if words else ""]))
+
+
+def plural(count: int, noun: str) -> str:
+    """Return `1 seed`, `3 seeds`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def short_path(path: Path) -> str:
+    """Return the last two parts of a path, which distinguish the runs of a sweep."""
+    return "/".join(path.parts[-2:])
+
+
+def plain(value: Any, digits: int | None = None) -> Any:
+    """Return a value for JSON: numbers that are not finite become None, others are rounded to significant digits."""
+    if isinstance(value, dict):
+        return {name: plain(item, digits) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item, digits) for item in value]
+    if not isinstance(value, float):
+        return value
+    if not math.isfinite(value):
+        return None
+    return value if digits is None else float(f"{value:.{digits}g}")

@@ -1,0 +1,334 @@
+"""Every rule fires on numbers that were made for it, and no other does; none fires in good health."""
+
+import math
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from reverie.cli.options import parse
+
+from reverie.analysis.diagnose import RULES, Report, find
+from reverie.analysis.diagnose.calibration import Bin
+from reverie.analysis.diagnose.learning import Gradients, Trend
+from reverie.analysis.diagnose.prediction import Horizons
+from reverie.analysis.diagnose.rules import ENOUGH_UPDATES, SECTIONS
+from reverie.analysis.diagnose.suggestions import Suggestions
+from reverie.cli.train import Train
+from reverie.config import PRESETS, Config, preset, resolve
+from tests.helpers.diagnosed_reports import healthy, ill
+
+FLAT = Trend(1.0, 1.0, "flat")
+RISING, FALLING = Trend(2.0, 1.0, "rising"), Trend(1.0, 2.0, "falling")
+
+
+def images(model: float, seen: float = 0.0005, repeat: float = 0.004, mean: float = 0.005) -> Report:
+    found = Horizons([seen] + [model] * 30, [0.0] + [repeat] * 30, [mean] * 31)
+    return ill("", predictions={**healthy().predictions, "image": found})
+
+
+def by_horizon(*errors: tuple[float, int], seen: float = 0.0005) -> Report:
+    """Errors of images, each over that many steps ahead."""
+    model: list[float | None] = [seen, *(error for error, steps in errors for _ in range(steps))]
+    found = replace(healthy().predictions["image"], model=model)
+    return ill("", predictions={**healthy().predictions, "image": found})
+
+
+def rewards(**groups: Bin) -> Report:
+    return ill("rewards", groups={**healthy().rewards.groups, **groups})
+
+
+def trends(**directions: Trend) -> Report:
+    return ill("learning", trends={**healthy().learning.trends, **{f"model/{k}": v for k, v in directions.items()}})
+
+
+def gradients(**changes: Any) -> Report:
+    found = Gradients(**{"median": 5.0, "largest": 20.0, "clip": 100.0, "clipped": 0.0, "trend": FLAT, **changes})
+    return ill("learning", gradients={**healthy().learning.gradients, "model": found})
+
+
+def imagined(**changes: float) -> Report:
+    return ill("values", imagined=replace(healthy().values.imagined, **changes))
+
+
+def replayed(**changes: float) -> Report:
+    return ill("values", replayed=replace(healthy().values.imagined, **changes))
+
+
+def holdout(part: str, **changes: Any) -> Report:
+    """A healthy report whose model was also looked at in the replay of another run."""
+    return ill("", holdout=ill(part, ill("", run="runs/other"), **changes))
+
+
+def continuous(certain: float) -> Report:
+    return ill("policy", kind="continuous", entropy_share=None, actions=None, dependence=None, certain=certain)
+
+
+NO_KL = {"kl": 0.1, "kl_per_variable": [0.04, 0.03, 0.02, 0.01]}
+CASES: dict[str, tuple[Report, Report]] = {
+    # name: where it fires, and where it just does not
+    "too-early": (ill("", updates=ENOUGH_UPDATES - 1), ill("", updates=ENOUGH_UPDATES)),
+    "posterior-collapse": (ill("latents", images(0.003, seen=0.0049), **NO_KL), ill("latents", **NO_KL)),
+    "kl-high": (ill("latents", kl=4.1), ill("latents", kl=4.0)),
+    "kl-rising": (trends(kl=RISING), trends(kl=FALLING)),
+    "deterministic-latents": (
+        ill("latents", posterior_entropy_share=0.01),
+        ill("latents", posterior_entropy_share=None),
+    ),
+    "unused-variables": (ill("latents", unused_variables=3), ill("latents", unused_variables=2)),
+    "unused-classes": (ill("latents", unused_classes=7), ill("latents", unused_classes=None)),
+    "background-only": (images(0.003, seen=0.003), images(0.003, seen=0.002)),
+    "repeats-the-image": (by_horizon((0.0039, 5), (0.001, 25)), by_horizon((0.0037, 5), (0.001, 25))),
+    "worse-than-repeating": (
+        by_horizon((0.0119, 11), (0.001, 19), seen=0.0021),
+        by_horizon((0.0039, 5), (0.001, 25), seen=0.0021),
+    ),
+    "horizon-short": (by_horizon((0.001, 6), (0.009, 24)), by_horizon((0.001, 15), (0.009, 15))),
+    "reward-recall-low": (rewards(positive=Bin(0.1, 0.76, 30)), rewards(positive=Bin(0.1, 0.76, 9))),
+    "no-rewards": (ill("rewards", groups={"zero": Bin(0.0, 0.0, 6400)}), rewards()),
+    "ends-missed": (ill("discounts", on_terminal=0.6), ill("discounts", on_terminal=0.6, terminals=4)),
+    "false-ends": (ill("discounts", predicted_end_rate=0.02), ill("discounts", predicted_end_rate=0.01)),
+    "critic-lagging": (imagined(bias=-0.5), imagined(bias=-0.5, bias_error=0.2)),
+    "critic-uncorrelated": (imagined(correlation=0.2), imagined(correlation=0.2, spread=1e-4)),
+    "values-too-high": (replayed(bias=0.9), replayed(bias=0.7)),
+    "values-too-low": (replayed(bias=-0.9), replayed(bias=-0.7)),
+    "actor-uniform": (ill("policy", entropy_share=0.97), ill("policy", entropy_share=0.94)),
+    "actor-one-action": (
+        ill("policy", certain=0.99, dependence=0.001, entropy_share=0.01, actions=[[0.01, 0.99, 0.0]]),
+        ill("policy", certain=0.99, dependence=0.6),
+    ),
+    "actor-entropy-low": (ill("policy", entropy_share=0.04), ill("policy", entropy_share=0.06)),
+    "rewards-overfitting": (holdout("rewards", explained=0.45), holdout("rewards", explained=0.5)),
+    "observations-overfitting": (
+        holdout("", predictions=images(0.001, seen=0.00085).predictions),
+        holdout("", predictions=images(0.001, seen=0.0008).predictions),
+    ),
+    "actor-saturated": (continuous(0.77), continuous(0.5)),
+    "not-finite": (ill("learning", not_finite=1), healthy()),
+    "updates-skipped": (ill("learning", skipped=1), healthy()),
+    "gradients-clipped": (gradients(clipped=0.6), gradients(clipped=0.4)),
+    "gradient-spikes": (gradients(median=1.0, largest=150.0), gradients(median=2.0, largest=150.0)),
+    "gradients-vanished": (gradients(median=1e-8), gradients(median=1e-4, largest=1e-3)),
+    "losses-rising": (trends(image_loss=RISING), trends(image_loss=FLAT)),
+    "still-learning": (trends(reward_loss=FALLING), trends(reward_loss=FLAT)),
+}
+ALLOWED = {"kl-rising": {"still-learning"}}
+"""What else may be found where a rule just does not fire."""
+
+
+SUGGESTIONS = (
+    "{kl_scale:0.3}", "{kl_scale:3}", "{harder_prior}", "{freer_posterior}", "{random_play}", "{observation_scale:3}",
+    "{wider_decoder}", "{reward_loss}", "{entropy:0.3}", "{entropy:3}", "{entropy:10}", "{lr[model]:0.5}",
+    "{lr[actor]:0.5}", "{lr[critic]:0.5}", "{option[behavior.horizon]:2/3}", "{wider_clip}",
+)  # fmt: skip
+
+
+def advice(text: str, report: Report) -> str:
+    return text.format_map(Suggestions(report))
+
+
+def names(report: Report) -> set[str]:
+    return {finding.rule for finding in find(report, RULES) if finding.severity != "ok"}
+
+
+def test_every_rule_has_a_case() -> None:
+    assert [rule.name for rule in RULES] == list(dict.fromkeys(rule.name for rule in RULES))
+    assert {rule.name for rule in RULES} == set(CASES)
+    assert {rule.section for rule in RULES} == set(SECTIONS)
+
+
+def test_good_health() -> None:
+    findings = find(healthy(), RULES)
+    assert [finding.severity for finding in findings] == ["ok"] * len(SECTIONS)
+    assert [finding.section for finding in findings] == list(SECTIONS)
+    assert all(finding.seen for finding in findings)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_rule_fires_alone(name: str) -> None:
+    fires, silent = CASES[name]
+    assert names(fires) == {name}
+    assert names(silent) <= ALLOWED.get(name, set())
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_advice_can_be_typed(name: str) -> None:
+    """Every option exists, and its value is one that the setting takes."""
+    report = CASES[name][0]
+    finding = next(finding for finding in find(report, RULES) if finding.rule == name)
+    assert finding.seen.endswith(".") and finding.means.endswith(".") and finding.advice.endswith(".")
+    typed = re.findall(r"--([a-z.-]+)(?: ([\w.-]*\w))?", finding.advice)
+    for path, value in typed:
+        assert value, finding.advice
+        report.config.override(**{resolve(path): value})
+
+
+def typeable(advice: str, base: Config) -> int:
+    """Give the options of an advice to `reverie train`, which takes them or raises; return their number.
+
+    Options that are joined by "with" belong together, others are alternatives.
+    """
+    found = re.findall(r"--\S+ \S+(?: with --\S+ \S+)*", advice)
+    for options in found:
+        words = [word.strip(",.;") for word in options.split() if word != "with"]
+        _, settings = parse("train", Train, ["CartPole-v1", *words], lambda _: base)
+        base.override(**settings)
+    return sum(options.count("--") for options in found)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_advice_in_every_preset_is_taken_by_the_command_line(name: str) -> None:
+    base = PRESETS[name].config
+    for rule in RULES:
+        typeable(advice(rule.advice, ill("", CASES[rule.name][0], config=base)), base)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_suggestion_in_every_preset_is_taken_by_the_command_line(name: str) -> None:
+    base = PRESETS[name].config
+    report = ill("", gradients(clipped=0.6), config=base)
+    for suggestion in SUGGESTIONS:
+        text = advice(suggestion, report)
+        assert typeable(text, base) == text.count("--")
+        assert "--" in text or suggestion == "{reward_loss}"  # which may say that rewards weigh enough
+
+
+def test_every_suggestion_is_tried() -> None:
+    assert {re.findall(r"\w+", suggestion)[0] for suggestion in SUGGESTIONS} == set(Suggestions(healthy()))
+
+
+def test_wider_decoder_without_images_is_the_mlp() -> None:
+    vectors = ill("", predictions={"state": healthy().predictions["image"]}, images=())
+    assert advice("{wider_decoder}", vectors).startswith("--world-model.decoder.mlp.units")
+    assert advice("{wider_decoder}", healthy()).startswith("--world-model.decoder.cnn-depth")
+
+
+def test_option_of_a_schedule_in_frames_is_read_at_the_frames_so_far() -> None:
+    """atari-laptop: 1.6e-3 falls to 3e-4 over a million frames; half of them are 125,000 steps of four."""
+    report = ill("", config=preset("atari-laptop"), agent_steps=125_000)
+    assert advice("{entropy:10}", report) == "--behavior.actor.entropy 0.0095"
+
+
+def test_ratios_follow_from_the_run() -> None:
+    report = ill("", CASES["posterior-collapse"][0], config=healthy().config.override(**{"world_model.kl.scale": 2.0}))
+    finding = find(report, RULES)[0]
+    assert finding.severity == "problem" and "--world-model.kl.scale 0.6" in finding.advice
+    scheduled = report.config.override(**{"world_model.kl.scale": "linear(0,1,200000)"})
+    assert "--world-model.kl.scale 0.15" in find(ill("", report, config=scheduled), RULES)[0].advice
+
+
+def test_find_continuous_actor_without_finding_is_summed_up_in_a_sentence() -> None:
+    report = ill("policy", continuous(0.12), entropy=0.4, max_entropy=0.6931)
+    summary = next(finding.seen for finding in find(report, RULES) if finding.section == "actor")
+    assert summary == "Entropy 0.40 nats, 0.69 for random actions; 12% of values at the ends of their range."
+
+
+def test_find_predictions_worse_than_repeating_are_not_ok() -> None:
+    """A vector whose prediction beats the naive ones from step 12 on, as far as the actor plans and further."""
+    found = Horizons([0.2] + [5.94] * 11 + [0.5] * 34, [0.0] + [2.0] * 45, [6.0] * 46)
+    report = ill("", images=(), predictions={"state": found})
+    finding = next(finding for finding in find(report, RULES) if finding.section == "prediction")
+    assert (finding.rule, finding.severity) == ("worse-than-repeating", "warning")
+    assert finding.seen == "1 to 5 steps ahead its error is 297% of that of repeating the last observation."
+
+
+def test_a_collapse_is_found_once() -> None:
+    """What follows from it, and what would advise the opposite, is left out."""
+    report = ill("latents", images(0.006, seen=0.0059), **NO_KL, unused_variables=4, unused_classes=11)
+    assert names(ill("latents", report, posterior_entropy_share=0.0)) == {"posterior-collapse"}
+
+
+def test_the_split_objective_has_weights_of_its_own() -> None:
+    split = healthy().config.override(**{"world_model.kl.objective": "split"})
+    wanted = {
+        "posterior-collapse": "--world-model.kl.prior-scale 0.024 with --world-model.kl.posterior-entropy-scale 0.006,",
+        "kl-high": "--world-model.kl.prior-scale 0.24.",
+        "deterministic-latents": "--world-model.kl.posterior-entropy-scale 0.06.",
+    }
+    for name, option in wanted.items():
+        advice = {one.rule: one.advice for one in find(ill("", CASES[name][0], config=split), RULES)}[name]
+        assert option in advice and "kl.scale" not in advice and "kl.balance" not in advice
+
+
+def test_heavy_rewards_are_not_made_heavier() -> None:
+    heavy = healthy().config.override(**{"world_model.loss_scales.reward": 20})
+    finding = find(ill("", CASES["reward-recall-low"][0], config=heavy), RULES)[0]
+    assert (
+        "weigh 20 already: train longer" in finding.advice and "--world-model.loss-scales.reward" not in finding.advice
+    )
+
+
+def test_a_world_model_that_learned_first_is_not_told_to() -> None:
+    for updates, advised in ((0, True), (9000, False)):
+        config = healthy().config.override(**{"training.pretrain_world_model": updates})
+        finding = find(ill("", CASES["reward-recall-low"][0], config=config), RULES)[0]
+        assert ("--training.pretrain-world-model 9000" in finding.advice) == advised
+
+
+def test_a_run_without_rewards_has_no_finding_of_overfitting() -> None:
+    none = holdout("rewards", explained=None, groups={"zero": Bin(0.0, 0.0, 6400)})
+    assert names(none) == set()
+    for count, found in ((49, set()), (50, {"rewards-overfitting"})):
+        groups = {"zero": Bin(0.0, 0.0, 6400), "positive": Bin(0.7, 0.76, count)}
+        assert names(holdout("rewards", explained=0.1, groups=groups)) == found
+        own = ill("rewards", groups=groups)
+        assert names(ill("", own, holdout=ill("rewards", explained=0.1))) == found
+
+
+def test_what_was_never_known_was_not_learned_overfitting() -> None:
+    for explained, found in ((0.15, set()), (0.25, {"rewards-overfitting"})):
+        assert names(ill("", ill("rewards", explained=explained), holdout=ill("rewards", explained=0.0))) == found
+
+
+def test_a_model_that_sees_well_everywhere_has_learned_nothing_overfitting() -> None:
+    """Five times its own error, and yet 9% of the mean observation's."""
+    own, other = (images(0.0001, seen=seen) for seen in (0.00009, 0.00045))
+    assert names(ill("", own, holdout=other)) == set()
+    collapsed = ill("latents", images(0.005, seen=0.0046), kl=0.1)
+    assert names(ill("", collapsed, holdout=images(0.005, seen=0.02))) == names(collapsed)
+
+
+def test_beginners_get_notes() -> None:
+    for name, (report, _) in CASES.items():
+        rule = next(rule for rule in RULES if rule.name == name)
+        young = find(ill("", report, updates=10), RULES)
+        found = next(finding for finding in young if finding.rule == name)
+        assert found.severity == (rule.severity if rule.is_early else "note"), name
+
+
+def test_the_worst_comes_first() -> None:
+    report = ill("learning", ill("latents", unused_classes=7), not_finite=2)
+    report = ill("policy", report, entropy_share=0.97)
+    severities = [finding.severity for finding in find(report, RULES)]
+    assert severities[:3] == ["problem", "warning", "note"] and set(severities[3:]) == {"ok"}
+
+
+def test_a_run_of_vectors_without_discounts_and_metrics() -> None:
+    """What is missing is left out, and breaks nothing."""
+    config = healthy().config.override(**{"world_model.loss_scales.vector": 2.0})
+    predictions = {"state": Horizons([0.9] * 9, [0.0] + [2.0] * 8, [1.0] * 9)}
+    report = ill("", images=(), predictions=predictions, discounts=None, config=config)
+    report = ill("values", ill("latents", report, kl=0.1), replayed=None)
+    learning = replace(report.learning, rows=0, gradients={}, trends={}, returns={})
+    findings = find(ill("", report, learning=learning), RULES)
+    assert findings[0].rule == "posterior-collapse" and "--world-model.loss-scales.vector 6" in findings[0].advice
+    assert {finding.section for finding in findings}.isdisjoint({"discount", "learning"})
+    assert find(ill("", report, predictions={}, learning=learning), RULES)
+
+
+def test_values_that_follow_imagination_but_not_what_happened() -> None:
+    finding = find(replayed(correlation=0.05), RULES)[0]
+    assert (finding.rule, finding.seen) == ("critic-uncorrelated", "Values correlate 0.05 with replayed returns.")
+    both = ill("values", replayed(correlation=0.05), imagined=imagined(correlation=0.1).values.imagined)
+    assert find(both, RULES)[0].seen == "Values correlate 0.10 with imagined returns and 0.05 with replayed returns."
+
+
+def test_an_infinite_error_proves_nothing() -> None:
+    assert names(replayed(bias=5.0, bias_error=math.inf)) == set()
+
+
+def test_the_page_of_the_docs_explains_every_rule() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "diagnose.md").read_text(encoding="utf-8")
+    for rule in RULES:
+        assert f"`{rule.name}`" in page, rule.name
