@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from reverie.cli.options import parse
 
 from reverie.analysis.diagnose import RULES, Report, find
 from reverie.analysis.diagnose.calibration import Bin
@@ -14,7 +15,6 @@ from reverie.analysis.diagnose.learning import Gradients, Trend
 from reverie.analysis.diagnose.prediction import Horizons
 from reverie.analysis.diagnose.rules import ENOUGH_UPDATES, SECTIONS
 from reverie.analysis.diagnose.suggestions import suggestions
-from reverie.cli.options import parse
 from reverie.cli.train import Train
 from reverie.config import PRESETS, Config, preset, resolve
 from tests.helpers.diagnosed_reports import healthy, ill
