@@ -21,6 +21,7 @@ from reverie.replay import ReplayBuffer
 from reverie.runs.checkpoints import Checkpoints
 from reverie.runs.digest import digest
 from reverie.runs.verify import verify
+from reverie.training import run_state
 from reverie.training.collection import Collector
 from reverie.training.interrupts import Stopped
 from reverie.training.trainer import Trainer
@@ -205,6 +206,7 @@ def train_and_die(folder: str, after: int) -> None:
             return super().step(action)
 
     Deadly.__qualname__ = Unrepeatable.__qualname__
+    run_state.TRANSACTION_STEPS = 1  # Else those of the open transaction are lost.
     train(Deadly, Path(folder), **KILLED)
 
 
