@@ -72,7 +72,7 @@ class Statistics:
     improvement: Mapping[tuple[str, str], Estimate]
     """P(first > second), mean over environments, for each ordered pair of agents."""
     profiles: Mapping[str, Profile]  # by agent, of gamer-normalised scores, or of returns divided by 1000
-    intervals: bool  # whether rliable was installed
+    has_intervals: bool  # whether rliable was installed
 
     @property
     def kinds(self) -> list[str]:
