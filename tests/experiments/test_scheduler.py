@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from reverie.training.stop_signal import Interrupted
 
 from reverie.errors import RunError
 from reverie.experiments import scheduler as scheduler_module
@@ -20,6 +19,7 @@ from reverie.experiments.run_status import FAILURE, Stage, read_status, record_f
 from reverie.experiments.scheduler import Scheduler
 from reverie.experiments.sweep import failures, survey
 from reverie.runs.run_folder import RunFolder
+from reverie.training.stop_signal import Interrupted
 from tests.helpers import sweeps
 from tests.helpers.sweeps import STEPS, Quiet, grid, launches, starts, stub_command, sweep
 

@@ -177,7 +177,7 @@ def test_a_run_that_goes_back_says_so(run: Path, capsys: pytest.CaptureFixture[s
     next((run / "videos").glob("*.png")).write_bytes(b"")
     trained(run, resume=True)
     text = " ".join(capsys.readouterr().out.split())
-    assert "The run had gone on after this checkpoint of step" in text and "rows of metrics are dropped" in text
+    assert "The run had continued after this checkpoint" in text and "rows of metrics are dropped" in text
 
 
 def test_changed_metrics_and_videos_are_told_when_the_run_goes_on(
@@ -189,7 +189,7 @@ def test_changed_metrics_and_videos_are_told_when_the_run_goes_on(
     trained(run, resume=True, steps=150)
     text = " ".join(capsys.readouterr().out.split())
     assert "metrics.jsonl was changed since the checkpoint" in text
-    assert ".png is damaged or gone; the run does not need it" in text
+    assert ".png is corrupted or gone; training continues" in text
     assert not damaged(run).keys() - {"videos"}
 
 

@@ -230,7 +230,9 @@ PRETRAINED = {
 """Rows of metrics after five updates of the pretraining, checkpoints after ten."""
 
 
-def test_train_pretraining_of_the_world_model_has_rows_of_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_train_pretraining_of_the_world_model_has_rows_of_its_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     train(environments.Catch, tmp_path, **PRETRAINED)
     rows = [row for row in read_metrics(tmp_path) if row["step"] == 40]
     assert [row["updates"] for row in rows] == [0, 5, 10, 15, 20, 25, 27]
@@ -239,7 +241,9 @@ def test_train_pretraining_of_the_world_model_has_rows_of_its_own(tmp_path: Path
     board = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     assert [event.step for event in board.Scalars("pretraining/model/kl")] == [5, 10, 15, 20, 25]
     assert [event.step for event in board.Scalars("model/kl")] == [40, 60]
-    training = json.loads((sorted((tmp_path / "checkpoints").glob("step-*"))[-1] / "state.json").read_text())["training"]
+    training = json.loads((sorted((tmp_path / "checkpoints").glob("step-*"))[-1] / "state.json").read_text())[
+        "training"
+    ]
     assert training["counters"]["pretraining_updates"] == 27
 
 
@@ -257,7 +261,9 @@ def test_train_episodes_that_are_too_short_are_reported_after_ten(
 
 
 @pytest.mark.parametrize("at", [12, 26])
-def test_train_interrupted_pretraining_continues_where_it_was(at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_train_interrupted_pretraining_continues_where_it_was(
+    at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The updates are the same as without the interruption, and no row of metrics is written twice."""
     train(environments.Catch, tmp_path / "whole", **PRETRAINED)
     calls = 0
