@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from reverie.cli.options import parse
 
 from reverie.analysis.diagnose import RULES, Report, find
 from reverie.analysis.diagnose.calibration import Bin
@@ -15,12 +14,8 @@ from reverie.analysis.diagnose.learning import Gradients, Trend
 from reverie.analysis.diagnose.prediction import Horizons
 from reverie.analysis.diagnose.rules import ENOUGH_UPDATES, SECTIONS
 from reverie.analysis.diagnose.suggestions import suggestions
-<<<<<<< HEAD
-from reverie.cli.train import Train
-=======
 from reverie.cli.main import REVERIE
 from reverie.cli.parser import SettingsCommand, parse
->>>>>>> analysis-on-core
 from reverie.config import PRESETS, Config, preset, resolve
 from tests.helpers.diagnosed_reports import healthy, ill
 
