@@ -11,11 +11,13 @@ from typing import Any
 import pytest
 
 import reverie
+from reverie import Callback, Stop
 from reverie.cli.main import main
 from reverie.errors import ReplayError, RunError
 from reverie.runs.digest import digest
 from reverie.runs.run_folder import RunFolder
 from reverie.runs.verify import repair, verify
+from reverie.training.counters import Counters
 from tests.helpers import environments
 
 ROOT = Path(__file__).parents[2]
@@ -186,6 +188,18 @@ def test_changed_metrics_and_videos_are_told_when_the_run_goes_on(
     assert "metrics.jsonl was changed since the checkpoint" in text
     assert ".png is damaged or gone; the run does not need it" in text
     assert not damaged(run).keys() - {"videos"}
+
+
+def test_verify_first_checkpoint_without_rows_finds_nothing(tmp_path: Path) -> None:
+    class StopAtOnce(Callback):
+        def on_step(self, counters: Counters, transitions: object) -> Stop:
+            return Stop("The first checkpoint is enough.")
+
+    reverie.train("CartPole-v1", "debug", logdir=tmp_path, callbacks=[StopAtOnce()], quiet=True, log_every=1000)
+    for path in sorted((tmp_path / "checkpoints").glob("step-*"))[1:]:
+        shutil.rmtree(path)
+    (tmp_path / "metrics.jsonl").write_bytes(b"")
+    assert damaged(tmp_path) == {}
 
 
 def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
