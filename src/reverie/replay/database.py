@@ -45,12 +45,12 @@ _READ = "SELECT id, data, crc FROM steps WHERE id >= ? AND id < ? ORDER BY id LI
 
 
 def delete_replay(path: Path) -> None:
-    """Delete the file of a replay and its write-ahead log, if they exist.
+    """Delete the file of a replay and its logs, if they exist.
 
     Raises:
         OSError: if they cannot be deleted.
     """
-    for end in ("-wal", "-shm", ""):
+    for end in ("-wal", "-shm", "-journal", ""):
         path.with_name(path.name + end).unlink(missing_ok=True)
 
 

@@ -31,9 +31,10 @@ from reverie.runs.atomic_io import (
     Unreadable,
     check_file,
     dumps_checksummed,
+    make_dir,
     parse_json,
     remove,
-    sync_dir,
+    sync,
     to_json,
     write_synced,
 )
@@ -115,7 +116,7 @@ def write_folder(folder: Path, step: int, snapshot: Snapshot, score: float | Non
     occupied = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
     if occupied and not (folder / MANIFEST).is_file():
         raise CheckpointError(f"{folder} holds something other than a checkpoint. Choose another name for this one.")
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    make_dir(folder.parent)
     remove(temporary)
     try:
         temporary.mkdir()
@@ -126,7 +127,7 @@ def write_folder(folder: Path, step: int, snapshot: Snapshot, score: float | Non
         package = reverie_version() or "unknown"
         manifest = {"format": FORMAT, "package": package, "step": step, "score": score, "files": files}
         write_synced(temporary / MANIFEST, dumps_checksummed(manifest))
-        sync_dir(temporary)
+        sync(temporary)
         if found := verify_checkpoint(temporary):
             raise CheckpointError(f"{folder} was not kept: the disk returned other data, {found}. Check the disk.")
         if occupied:
@@ -139,7 +140,7 @@ def write_folder(folder: Path, step: int, snapshot: Snapshot, score: float | Non
                 os.replace(replaced, folder)
             remove(temporary)
         raise
-    sync_dir(folder.parent)
+    sync(folder.parent)
     remove(replaced)
 
 
