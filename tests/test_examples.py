@@ -1,5 +1,6 @@
 """The examples, run as they are."""
 
+import ast
 import os
 import re
 import subprocess
@@ -26,12 +27,25 @@ def test_an_environment_of_ones_own(tmp_path: Path) -> None:
     assert list((tmp_path / "runs" / "corridor" / "checkpoints").glob("step-000000520*"))
 
 
-def test_python_of_the_readme(tmp_path: Path) -> None:
+def test_readme_python_runs_as_it_is(tmp_path: Path) -> None:
     (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
-    call = 'preset="vector", logdir="runs/cartpole-python", steps=20_000'
+    call = 'logdir="runs/pole", steps=20_000'
     assert block.count(call) == 1
-    run(tmp_path, "-c", block.replace(call, 'preset="debug", logdir="runs/cartpole-python", steps=120, prefill=60'))
-    assert list((tmp_path / "runs" / "cartpole-python" / "checkpoints").glob("step-000000120*"))
+    short = block.replace(call, 'preset="debug", logdir="runs/pole", steps=120, prefill=60')
+    mean, episodes = run(tmp_path, "-c", short).splitlines()[-2:]
+    assert 8 <= float(mean.split()[0]) <= 100
+    ((env, count, longest),) = ast.literal_eval(episodes)
+    assert env == 0 and count >= 1 and longest >= 8
+    # The shell line next to it: the settings of that run start another one.
+    command = "train CartPole-v1 --config runs/pole/config.toml --logdir runs/again --log tensorboard"
+    run(tmp_path, "-m", "reverie", *command.split())
+    assert list((tmp_path / "runs" / "again" / "tensorboard").glob("events*"))
+
+
+def test_stop_at_score_ends_the_run_early(tmp_path: Path) -> None:
+    out = run(tmp_path, str(ROOT / "examples" / "stop_at_score.py"), "1", "runs/stop", "3000")
+    assert "Training ends at step 500" in out
+    assert re.fullmatch(r"500 steps, \d+ long episodes", out.splitlines()[-1])
 
 
 def test_a_trained_agent_acts(tmp_path: Path) -> None:

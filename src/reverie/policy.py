@@ -112,7 +112,7 @@ class Policy:
     def _screens_to_images(self, screens: NDArray[Any]) -> NDArray[Any]:
         shape = screen_shape(screens.shape)
         image_shape: tuple[int, ...] = self.observation_space.shape or ()
-        if shape is None or screens.dtype != np.uint8:
+        if shape is None or screens.dtype != np.uint8 or (len(shape) == 2 and image_shape[-1] == 3):
             return screens
         if screens.shape == shape:
             return screen_to_image(screens, image_shape)

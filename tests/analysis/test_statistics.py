@@ -114,7 +114,7 @@ def test_without_rliable(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = statistics(table)
     monkeypatch.setitem(sys.modules, "rliable", None)
     found = statistics(table)
-    assert (whole.intervals, found.intervals) == (True, False)
+    assert (whole.has_intervals, found.has_intervals) == (True, False)
     for agent, estimates in found.aggregates.items():
         for kind, estimate in estimates.items():
             assert estimate.point == whole.aggregates[agent][kind].point

@@ -1,4 +1,4 @@
-"""Rates on a clock that the test moves, and the yardstick plays the game that is asked for."""
+"""Rates on a clock that the test moves, and the game and settings of bare ale-py."""
 
 import time
 from typing import Any, ClassVar
@@ -10,13 +10,13 @@ from reverie.bench import bare_ale, collect
 from reverie.bench.bare_ale import BareALE, is_atari, load_emulator, play
 from reverie.config import EnvConfig, preset
 from reverie.specs import Step
-from reverie.training.collection import Collector, Policy, RandomPolicy
+from reverie.training.collectors import Policy, RandomPolicy, SyncCollector
 
 BOXING = EnvConfig(name="ALE/Boxing-v5", action_repeat=3, sticky_actions=0.125, full_action_space=True)
 
 
 class Clock:
-    """Stands still but for `work`."""
+    """Clock that only the test advances."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -34,9 +34,9 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 def test_rates(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     """A decision of the agent takes 0.5 s, a step of the environments 0.25 s, random actions nothing."""
-    plain = Collector.collect
+    plain = SyncCollector.step
 
-    def step(self: Collector, policy: Policy) -> Any:
+    def step(self: SyncCollector, policy: Policy) -> Any:
         clock.now += 0.25
         return plain(self, policy)
 
@@ -44,7 +44,7 @@ def test_rates(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
         clock.now += 0.5
         return np.tile(np.eye(2, dtype=np.float32)[0], (3, 1))
 
-    monkeypatch.setattr(Collector, "collect", step)
+    monkeypatch.setattr(SyncCollector, "step", step)
     monkeypatch.setattr(collect.AgentPolicy, "__call__", act)
     config = preset("vector").override(**{"env.num_envs": 3, "env.parallel": False})
     result = collect.measure_collect(config, "vector", repeats=2, seconds=2)

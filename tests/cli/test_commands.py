@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -174,6 +175,15 @@ def test_train_takes_a_class_of_the_current_folder(run: Run, calls: Calls, tmp_p
     assert call["logdir"] == Path("runs/cli_own_class-Own-vector-1")
 
 
+def test_train_imports_no_class_that_only_the_run_names(
+    calls: Calls, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "config.toml").write_text(to_toml(preset("debug").for_env("antigravity:geohash")))
+    assert cli.main(["train", "--resume", "--logdir", str(tmp_path)]) == 2
+    assert "is imported only if you name it: reverie train antigravity:geohash." in capsys.readouterr().err
+    assert not calls and "antigravity" not in sys.modules
+
+
 def test_run_folders_are_numbered_and_flat(run: Run, calls: Calls) -> None:
     outputs = [run("train ALE/Pong-v5 --preset debug") for _ in range(2)]
     assert [call["logdir"] for call in calls] == [Path("runs/Pong-v5-debug-1"), Path("runs/Pong-v5-debug-2")]
@@ -251,7 +261,7 @@ def test_train_resume_names_the_preset_of_the_run(run: Run, tmp_path: Path) -> N
     settings = "--steps 40 --prefill 20 --threads 1 --eval-every 0"
     run(f"train CartPole-v1 --preset debug --logdir {tmp_path} {settings}")
     out = run(f"train CartPole-v1 --logdir {tmp_path} --resume --steps 50")
-    assert "with preset debug" in out and "CartPole-v1  debug  " in out
+    assert "with preset debug" in out and "CartPole-v1  debug " in out
     assert re.findall(r"^ +(.*: .* \(was .*\))$", out, re.MULTILINE) == ["training.steps: 50 (was 40)"]
     assert "Resuming from step-000000040: step 40 of 50" in out
 

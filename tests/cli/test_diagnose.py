@@ -52,7 +52,7 @@ def test_json(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
         ("--horizon 0", 2, "--horizon is 0, but at least 1 is needed."),
         ("--batches -1", 2, "--batches is -1"),
         ("--out page.jpg", 1, "its ending must be one of"),
-        ("--horizon 5000", 1, "are needed; let the run go on"),
+        ("--horizon 5000", 1, "are needed. Let the run continue"),
         ("--horizn 5", 2, "--horizon"),
         ("--holdout {run}", 1, "is the run itself, which has seen its own replay; give another run."),
     ],

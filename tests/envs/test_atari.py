@@ -276,8 +276,3 @@ def test_screen_to_image_of_the_rendered_screen_is_the_image(grayscale: bool) ->
             assert screen_shape(gray.shape) == gray.shape
             np.testing.assert_array_equal(screen_to_image(gray, image.shape), image)
         image, *_ = env.step(step % 4)
-
-
-def test_screen_to_image_gray_screen_of_an_agent_in_color_is_refused() -> None:
-    with pytest.raises(EnvError, match="grayscale, but the agent was trained in color"):
-        screen_to_image(np.zeros((210, 160), np.uint8), (64, 64, 3))

@@ -15,13 +15,13 @@ def test_rows_are_summed_up(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     tail = ProgressReader(path)
     assert tail.read() == RunProgress()
-    path.write_text(row(10, train__return=3.0) + row(20))
+    path.write_text(row(10, episode__return=3.0) + row(20))
     assert tail.read() == RunProgress(20, Mark(80, 2), None, 3.0, False)
     with path.open("a") as file:
-        file.write(row(30, eval__return=7.0, train__return=1.0) + row(40, train__return=2.0)[:-5])
+        file.write(row(30, eval__return=7.0, episode__return=1.0) + row(40, episode__return=2.0)[:-5])
     assert tail.read() == RunProgress(30, Mark(120, 3), Mark(120, 3), 7.0, True, 10)
     with path.open("a") as file:
-        file.write(row(40, train__return=2.0)[-5:] + row(50, eval__return=None))
+        file.write(row(40, episode__return=2.0)[-5:] + row(50, eval__return=None))
     assert tail.read() == RunProgress(50, Mark(200, 5), Mark(120, 3), 7.0, True, 30)
 
 

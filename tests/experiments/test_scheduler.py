@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from reverie.training.interrupts import Stopped
 
 from reverie.errors import RunError
 from reverie.experiments import scheduler as scheduler_module
@@ -20,6 +19,7 @@ from reverie.experiments.run_status import FAILURE, Stage, read_status, record_f
 from reverie.experiments.scheduler import Scheduler
 from reverie.experiments.sweep import failures, survey
 from reverie.runs.run_folder import RunFolder
+from reverie.training.stop_signal import Interrupted
 from tests.helpers import sweeps
 from tests.helpers.sweeps import STEPS, Quiet, grid, launches, starts, stub_command, sweep
 
@@ -155,7 +155,7 @@ def test_stopped_cells_save_and_go_on(tmp_path: Path, number: int) -> None:
             os.kill(os.getpid(), number)
 
     scheduler = Scheduler(board, tmp_path, Quiet(), stub_command({}, 0.05), poll=0.02, sleep=sleep)
-    with pytest.raises(Stopped) as stopped:
+    with pytest.raises(Interrupted) as stopped:
         scheduler.run()
     assert stopped.value.signal == number
     saved = []
@@ -183,7 +183,7 @@ def test_deaf_cells_are_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         if (tmp_path / cell.place / "metrics.jsonl").exists() and not sent:
             sent.append(os.kill(os.getpid(), signal.SIGTERM))
 
-    with pytest.raises(Stopped):
+    with pytest.raises(Interrupted):
         Scheduler(board, tmp_path, Quiet(), stub_command({cell.name: "deaf"}, 0.1), poll=0.02, sleep=sleep).run()
     (start,) = launches(cell, tmp_path)
     assert not is_alive(start.pid)
@@ -306,9 +306,9 @@ def test_a_cell_equal_to_another_is_not_run(tmp_path: Path) -> None:
 def test_replay_of_what_is_done_can_be_removed(tmp_path: Path) -> None:
     cells = grid(seeds=2)
     sweep(cells[:1], tmp_path)
-    assert (tmp_path / cells[0].place / "replay" / "steps").exists()
+    assert (tmp_path / cells[0].place / "replay.db").exists()
     sweep(cells, tmp_path, how={}, keep_replay=False)
-    assert not (tmp_path / cells[1].place / "replay").exists()
+    assert not (tmp_path / cells[1].place / "replay.db").exists()
 
 
 def test_done_is_what_the_folder_says(tmp_path: Path) -> None:

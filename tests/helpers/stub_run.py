@@ -31,8 +31,7 @@ def main(run: Path, config: Path, steps: int, how: str, pause: float) -> None:
 
     signal.signal(signal.SIGTERM, signal.SIG_IGN if how == "deaf" else save)
     shutil.copy(config, run / "config.toml")
-    (run / "replay").mkdir(exist_ok=True)
-    (run / "replay" / "steps").write_text("much")
+    (run / "replay.db").write_text("much")
     while step < steps:
         time.sleep(pause)
         step += 10

@@ -44,7 +44,7 @@ def test_a_new_folder(tmp_path: Path) -> None:
         assert sorted(path.name for path in run.path.iterdir()) == [".lock", "lock.json"]
         run.begin(CONFIG)
         assert run.saved_config() == CONFIG
-        for folder in (run.tensorboard, run.checkpoints, run.replay, run.videos):
+        for folder in (run.tensorboard, run.checkpoints, run.videos):
             assert folder.is_dir()
         owner = json.loads((run.path / "lock.json").read_text())
         assert (owner["pid"], owner["host"]) == (os.getpid(), socket.gethostname())
@@ -68,7 +68,7 @@ def test_a_used_folder_is_refused_with_the_words_to_type(tmp_path: Path) -> None
         pass
 
 
-@pytest.mark.parametrize("name", ["metrics.jsonl", "replay/0.safetensors", "videos/1.gif", "config.toml"])
+@pytest.mark.parametrize("name", ["metrics.jsonl", "replay.db", "videos/1.gif", "config.toml"])
 def test_any_result_makes_a_folder_used(tmp_path: Path, name: str) -> None:
     (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).write_text("{}")
@@ -106,10 +106,10 @@ def test_resume_without_checkpoint_is_explained(tmp_path: Path) -> None:
     with RunFolder.create(path, CONFIG) as run:
         run.begin(CONFIG)
     (path / "metrics.jsonl").write_text("{}\n")
-    (path / "replay" / "0.safetensors").write_bytes(b"x")
+    (path / "replay.db").write_bytes(b"x")
     with pytest.raises(RunError) as caught:
         RunFolder.create(path, CONFIG, resume=True)
-    assert "it has metrics.jsonl and replay but no checkpoint" in str(caught.value)
+    assert "it has metrics.jsonl and replay.db but no checkpoint" in str(caught.value)
     assert "Type --overwrite to start from the beginning" in str(caught.value)
     assert (path / "metrics.jsonl").read_text() == "{}\n"
 

@@ -3,8 +3,10 @@
 import json
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +64,7 @@ def test_verify_undamaged_run_finds_and_changes_nothing(trained_run: Path, capsy
     before = {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in trained_run.rglob("*")}
     assert main(["verify", str(trained_run)]) == 0
     text = capsys.readouterr().out
-    for part in ("checkpoints: step-", "config.toml", "about.json", "metrics.jsonl: ", "replay: ", "videos: "):
+    for part in ("checkpoints: step-", "config.toml", "about.json", "metrics.jsonl: ", "replay.db: ", "videos: "):
         assert f"valid      {part}" in text, part
     assert "damaged" not in text
     assert before == {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in trained_run.rglob("*")}
@@ -112,30 +114,35 @@ def test_a_row_that_was_being_written_is_no_damage(run: Path) -> None:
         os.truncate(run / "metrics.jsonl", (run / "metrics.jsonl").stat().st_size - cut)
 
 
-def test_a_damaged_step_is_found_when_the_run_is_opened_and_not_weeks_later(run: Path) -> None:
-    segment = next((run / "replay").glob("stream-*"))
-    header = int.from_bytes(segment.read_bytes()[:8], "little") + 8
-    flip(segment, header + 5)
-    name = f"replay/{segment.name}"
-    assert damaged(run) == {name: "is damaged: row 0 is not what was stored"}
-    with pytest.raises(ReplayError, match=rf"row 0 is not what was stored; type `reverie verify {run}`"):
+def damage_step(run: Path, number: int) -> int:
+    """Change a bit of a stored step; return its episode."""
+    with closing(sqlite3.connect(run / "replay.db")) as database, database:
+        step, data = database.execute("SELECT id, data FROM steps LIMIT 1 OFFSET ?", (number,)).fetchone()
+        changed = bytes([data[0] ^ 1]) + data[1:]
+        database.execute("UPDATE steps SET data = ? WHERE id = ?", (changed, step))
+    return int(step) >> 24
+
+
+def test_verify_of_a_damaged_step_names_its_episode(run: Path) -> None:
+    episode = damage_step(run, 0)
+    words = f"of episode {episode} (environment 0) is not what was stored"
+    [what] = damaged(run).values()
+    assert what == f"is damaged: step 0 {words}"
+    with pytest.raises(ReplayError, match=f"step 0 of episode {episode} is not what was stored.*verify {run}`"):
         trained(run, resume=True, steps=200)
-    with pytest.raises(ReplayError, match="its row 0 does not have its checksum"):
+    with pytest.raises(ReplayError, match=f"step 0 of episode {episode} is not"):
         digest(run)
 
 
 def test_a_damaged_run_is_repaired_and_goes_on(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A step in the replay and the newest checkpoint are damaged; what is left is said, and enough to finish."""
-    segment = next((run / "replay").glob("stream-0001-*"))
-    flip(segment, int.from_bytes(segment.read_bytes()[:8], "little") + 8 + 5)
+    damage_step(run, 0)
     name = newest(run).name
     flip(newest(run) / "carry.safetensors", -1)
     assert main(["verify", str(run), "--repair"]) == 0
     text = " ".join(capsys.readouterr().out.split())
     assert f"{name} was put aside as damaged-{name}. repaired The run continues from step-" in text
-    assert (
-        "1 damaged step of the replay left out permanently" in text and "1 damaged step left out by an earlier" in text
-    )
+    assert "of the replay left out permanently" in text
     trained(run, resume=True, steps=150)
     assert not damaged(run) and newest(run).name >= "step-000000150"
     assert digest(run)
@@ -160,10 +167,8 @@ def test_missing_parts(run: Path) -> None:
     video = next((run / "videos").glob("*.gif"))
     video.unlink()
     assert damaged(run) == {f"videos/{video.name}": "is missing"}
-    (run / "replay" / "index.json").unlink()
-    assert "replay/index.json" in damaged(run)
-    shutil.rmtree(run / "replay")
-    assert damaged(run)["replay"] == "is missing"
+    (run / "replay.db").unlink()
+    assert damaged(run)["replay.db"] == "is missing"
 
 
 def test_a_run_that_goes_back_says_so(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -174,7 +179,7 @@ def test_a_run_that_goes_back_says_so(run: Path, capsys: pytest.CaptureFixture[s
     next((run / "videos").glob("*.png")).write_bytes(b"")
     trained(run, resume=True)
     text = " ".join(capsys.readouterr().out.split())
-    assert "The run had gone on after this checkpoint of step" in text and "rows of metrics are dropped" in text
+    assert "The run had continued after this checkpoint" in text and "rows of metrics are dropped" in text
 
 
 def test_changed_metrics_and_videos_are_told_when_the_run_goes_on(
@@ -186,7 +191,7 @@ def test_changed_metrics_and_videos_are_told_when_the_run_goes_on(
     trained(run, resume=True, steps=150)
     text = " ".join(capsys.readouterr().out.split())
     assert "metrics.jsonl was changed since the checkpoint" in text
-    assert ".png is damaged or gone; the run does not need it" in text
+    assert ".png is corrupted or gone; training continues" in text
     assert not damaged(run).keys() - {"videos"}
 
 

@@ -1,9 +1,11 @@
-"""A resume that is refused, or has nothing to do, leaves the folder as it was, byte for byte."""
+"""Resuming that is refused, or has nothing to do: the folder stays as it was, byte for byte."""
 
 import hashlib
 import json
 import shutil
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -96,11 +98,17 @@ def damage(path: Path) -> None:
 
 
 def damage_rows(run: Path) -> None:
-    for path in (run / "replay").glob("stream-*"):
-        with path.open("r+b") as file:
-            size = 8 + int.from_bytes(file.read(8), "little")
-            file.seek(size)
-            file.write(b"\1" * 64)
+    """Swap two steps, so that pages stay valid and only checksums find it."""
+    with closing(sqlite3.connect(run / "replay.db")) as database, database:
+        (one, first), (other, second) = database.execute("SELECT id, data FROM steps LIMIT 2 OFFSET 3").fetchall()
+        database.executemany("UPDATE steps SET data = ? WHERE id = ?", [(second, one), (first, other)])
+
+
+def damage_pages(run: Path) -> None:
+    path = run / "replay.db"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2 : len(data) // 2 + 64] = b"\1" * 64
+    path.write_bytes(data)
 
 
 def damage_metrics(run: Path) -> None:
@@ -129,26 +137,20 @@ REFUSALS: dict[str, tuple[Callable[[Path], Any], Any, dict[str, Any], str]] = {
     "too large a batch": (nothing, Line, {"replay.batch_size": 10**9}, "A batch of replay.batch_size=1000000000 x"),
     "no such device": (nothing, Line, {"device": "cuda"}, "no CUDA device here"),
     "no such device and nothing to do": (nothing, Line, {"device": "cuda", "steps": 40}, "no CUDA device here"),
-    "no replay": (remove("replay"), Line, {}, r"{run} cannot be resumed: .*{run}/replay is missing"),
+    "no replay": (remove("replay.db"), Line, {}, r"{run} cannot be resumed: .*{run}/replay\.db is missing"),
     "an empty replay": (
-        lambda run: [path.unlink() for path in (run / "replay").iterdir()],
+        lambda run: (run / "replay.db").write_bytes(b""),
         Line,
         {},
-        r"{run} cannot be resumed: .*{run}/replay is empty",
+        r"{run} cannot be resumed: .*{run}/replay\.db is empty",
     ),
-    "no index": (remove("replay/index.json"), Line, {}, r"{run}/replay/index\.json is missing"),
-    "a damaged index": (
-        lambda run: damage(run / "replay/index.json"),
+    "damaged rows": (damage_rows, Line, {}, r"{run}/replay\.db is damaged .*`reverie verify {run}`"),
+    "damaged pages": (damage_pages, Line, {}, r"{run}/replay\.db"),
+    "no database": (
+        lambda run: (run / "replay.db").write_bytes(b"x" * 5000),
         Line,
         {},
-        r"{run}/replay/index\.json is damaged",
-    ),
-    "damaged rows": (damage_rows, Line, {}, r"{run}/replay/stream-.*; type `reverie verify {run}`"),
-    "no segment": (
-        lambda run: [path.unlink() for path in (run / "replay").glob("stream-*")],
-        Line,
-        {},
-        r"{run}/replay/stream-.*is missing",
+        r"{run}/replay\.db",
     ),
     "no checkpoints": (remove("checkpoints"), Line, {}, "{run} cannot be resumed: it has .* but no checkpoint"),
     "no configuration": (
@@ -197,7 +199,9 @@ def test_train_resume_refused_changes_nothing(
     assert "nothing was trained" not in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("kind", ["another seed", "other sizes", "too long sequences", "damaged metrics", "no segment"])
+@pytest.mark.parametrize(
+    "kind", ["another seed", "other sizes", "too long sequences", "damaged metrics", "damaged rows"]
+)
 def test_train_resume_refused_keeps_what_came_after_the_checkpoint(kind: str, run: Path) -> None:
     """Rows of metrics and replay after it are dropped when the run continues, and not before."""
     prepare, env, settings, _ = REFUSALS[kind]
@@ -225,7 +229,7 @@ def test_train_resume_of_a_locked_run_changes_nothing(run: Path) -> None:
 
 
 def test_train_resume_refused_before_the_first_checkpoint_changes_nothing(tmp_path: Path) -> None:
-    """A run that was killed while it was being set up is begun afresh, but not by a start that fails."""
+    """A run that was killed in its set-up starts from its beginning, but not if that fails, too."""
     config = reverie.preset("debug").for_env("CartPole-v1")
     with RunFolder.create(tmp_path / "run", config) as folder:
         folder.begin(config)
@@ -260,7 +264,7 @@ MANY: dict[str, Any] = {"log_every": 1, "eval_every": 5, "replay.capacity": 1000
         (MANY, r" and 1 more). Raise"),
     ],
 )
-def test_train_resume_with_nothing_to_do_changes_nothing_and_says_so(
+def test_train_resume_with_nothing_to_do_changes_nothing_and_reports_it(
     settings: dict[str, Any], words: str, run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = tree(run)
@@ -292,10 +296,10 @@ def test_train_config_resume_with_another_seed_is_refused(run: Path) -> None:
         train_config(config, run, resume=True, env_factory=Line)
 
 
-# What is said
+# Messages
 
 
-def test_train_resume_says_where_it_continues_and_what_has_changed(
+def test_train_resume_reports_where_it_continues_and_what_has_changed(
     run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     reverie.train(Line, logdir=run, resume=True, steps=60, **{"world_model.kl.scale": 0.5})

@@ -13,17 +13,22 @@ from typing import Any
 
 import pytest
 from gymnasium.envs.classic_control import PendulumEnv
-from reverie.training.interrupts import Stopped
 
 import reverie
+from reverie import Callback
 from reverie.envs.atari import Atari
 from reverie.envs.minatar import MinAtar
-from reverie.replay import Replay
+from reverie.replay import ReplayBuffer, ReplayReader
 from reverie.runs.checkpoints import Checkpoints
 from reverie.runs.digest import digest
 from reverie.runs.verify import verify
-from reverie.training.collection import Collector
-from reverie.training.trainer import Trainer
+from reverie.training.checkpointing import Checkpointing
+from reverie.training.collectors import SyncCollector
+from reverie.training.counters import Counters
+from reverie.training.env_states import MISSING
+from reverie.training.metrics_log import MetricsLog
+from reverie.training.stop_signal import Interrupted
+from reverie.training.videos import Videos
 from tests.helpers import environments
 
 RUN: dict[str, Any] = {
@@ -42,8 +47,8 @@ def asterix() -> MinAtar:
 
 
 ENVIRONMENTS: dict[str, Callable[[], Any]] = {
-    "retraced images": environments.Catch,
-    "retraced continuous actions": PendulumEnv,
+    "replayed images": environments.Catch,
+    "replayed continuous actions": PendulumEnv,
     "a console's own state": boxing,
     "a package's own state": asterix,
 }
@@ -54,9 +59,9 @@ def train(env: Callable[[], Any], logdir: Path, resume: bool = False, **settings
 
 
 def stopping(env: Callable[[], Any], after: int) -> Callable[[], Any]:
-    """Such environments, that stop the run with a signal when they have taken so many steps all together.
+    """Return a factory of environments that stop the run with a signal after so many steps in all.
 
-    Steps that are taken again while a run is put back do not count: nobody listens to the signal then.
+    Steps that are replayed while a run is restored do not count: the signal has no handler then.
     """
     steps = itertools.count(1)
 
@@ -92,47 +97,44 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., dict[str, s
     return of
 
 
-BESIDE = [(name, "on") for name in ("retraced images", "a console's own state")]
-"""Where steps are taken beside the learner."""
+ASYNC = [(name, "on") for name in ("replayed images", "a console's own state")]
 
 
-@pytest.mark.parametrize(("name", "overlap"), [*((name, "off") for name in ENVIRONMENTS), *BESIDE])
-def test_stopped_and_resumed(
-    name: str, overlap: str, whole: Callable[..., dict[str, str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(("name", "collection"), [*((name, "off") for name in ENVIRONMENTS), *ASYNC])
+def test_run_interrupted_and_resumed_has_the_digest_of_the_whole(
+    name: str, collection: str, whole: Callable[..., dict[str, str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """In the prefill, in training, in an evaluation, and near the end."""
-    expected = whole(name, async_collection=overlap)
+    """Interrupted in the prefill, in training, in an evaluation, and near the end."""
+    expected = whole(name, async_collection=collection)
     for resumed, after in ((False, 17), (True, 31), (True, 3), (True, 40)):
-        with pytest.raises(Stopped):
-            train(stopping(ENVIRONMENTS[name], after), tmp_path, resumed, async_collection=overlap)
-    train(ENVIRONMENTS[name], tmp_path, resume=True, async_collection=overlap)
+        with pytest.raises(Interrupted):
+            train(stopping(ENVIRONMENTS[name], after), tmp_path, resumed, async_collection=collection)
+    train(ENVIRONMENTS[name], tmp_path, resume=True, async_collection=collection)
     assert digest(tmp_path) == expected
-    assert "could not be put back" not in capsys.readouterr().out
+    assert "could not be restored" not in capsys.readouterr().out
 
 
-def test_a_digest_is_of_what_was_computed(whole: Callable[..., dict[str, str]], tmp_path: Path) -> None:
-    expected = whole("retraced images", async_collection="off")
+def test_digest_with_another_seed_differs_in_every_part(whole: Callable[..., dict[str, str]], tmp_path: Path) -> None:
+    expected = whole("replayed images", async_collection="off")
     train(environments.Catch, tmp_path, async_collection="off", seed=1)
     assert all(digest(tmp_path)[part] != value for part, value in expected.items())
 
 
-def test_worker_processes_are_put_back(
+def test_run_in_worker_processes_interrupted_and_resumed_has_the_digest_of_the_whole(
     whole: Callable[..., dict[str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected, parallel = (
-        whole("retraced images", async_collection="off"),
-        {"env.parallel": True, "async_collection": "off"},
-    )
+    expected = whole("replayed images", async_collection="off")
+    parallel = {"env.parallel": True, "async_collection": "off"}
     calls = itertools.count(1)
 
-    def collect_and_stop(self: Collector, policy: Any) -> Any:
+    def step_and_stop(self: SyncCollector, *arguments: Any, **options: Any) -> Any:
         if next(calls) == 30:
             os.kill(os.getpid(), signal.SIGTERM)
-        return collect(self, policy)
+        return step(self, *arguments, **options)
 
-    collect = Collector.collect
-    monkeypatch.setattr(Collector, "collect", collect_and_stop)
-    with pytest.raises(Stopped):
+    step = SyncCollector.step
+    monkeypatch.setattr(SyncCollector, "step", step_and_stop)
+    with pytest.raises(Interrupted):
         train(environments.Catch, tmp_path, **parallel)
     train(environments.Catch, tmp_path, resume=True, **parallel)
     found = digest(tmp_path)
@@ -141,22 +143,27 @@ def test_worker_processes_are_put_back(
 
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["torch", "reverie.training.trainer", "tests.training.test_resuming"])
+CONTEXT.set_forkserver_preload(["torch", "reverie.training.trainer", "tests.training.test_resumption"])
 
 
-def train_in_process(name: str, folder: str) -> None:
-    train(ENVIRONMENTS[name], Path(folder), resume=True, async_collection="off")
+def train_in_process(name: str, folder: str, collection: str) -> None:
+    train(ENVIRONMENTS[name], Path(folder), resume=True, async_collection=collection)
 
 
-@pytest.mark.parametrize("name", ["retraced images", "a console's own state"])
-def test_killed_at_any_instant(name: str, whole: Callable[..., dict[str, str]], tmp_path: Path) -> None:
-    expected = whole(name, async_collection="off")
+@pytest.mark.parametrize(
+    ("name", "collection"), [("replayed images", "off"), ("a console's own state", "off"), ("replayed images", "on")]
+)
+def test_run_killed_at_any_instant_has_the_digest_of_the_whole(
+    name: str, collection: str, whole: Callable[..., dict[str, str]], tmp_path: Path
+) -> None:
+    expected = whole(name, async_collection=collection)
     warm = CONTEXT.Process(target=int)  # The first one waits for the imports of the server.
     warm.start()
     warm.join()
     chance, kills, finished, longest = random.Random(0), 0, 0, 0.0
     while kills < 10 or not finished:
-        process = CONTEXT.Process(target=train_in_process, args=(name, str(tmp_path / f"run-{finished}")))
+        arguments = (name, str(tmp_path / f"run-{finished}"), collection)
+        process = CONTEXT.Process(target=train_in_process, args=arguments)
         began = time.monotonic()
         process.start()
         process.join(chance.uniform(0.2, 0.7) * longest if longest and kills < 10 else None)
@@ -172,7 +179,7 @@ def test_killed_at_any_instant(name: str, whole: Callable[..., dict[str, str]], 
 
 
 class Unrepeatable(environments.Catch):
-    """Shows the time of day, so to say."""
+    """Shows a number that no state holds."""
 
     shown = itertools.count()
 
@@ -182,20 +189,20 @@ class Unrepeatable(environments.Catch):
         return image
 
 
-def test_an_environment_that_does_not_repeat_itself_is_found_out(
+def test_resume_of_an_environment_that_is_not_deterministic_is_reported(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(Stopped):
+    with pytest.raises(Interrupted):
         train(stopping(Unrepeatable, 61), tmp_path)
     train(Unrepeatable, tmp_path, resume=True)
-    told = " ".join(capsys.readouterr().out.split())
-    assert "2 of 2 environments could not be put back" in told and "it is not deterministic" in told
-    assert told.count("could not be put back") == 1
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "2 of 2 environments could not be restored" in printed and "it is not deterministic" in printed
+    assert printed.count("could not be restored") == 1
     assert reverie.load(tmp_path).agent_steps == RUN["steps"]
 
 
 def train_and_die(folder: str, after: int) -> None:
-    """With environments that do not repeat themselves; killed in the middle of a step."""
+    """Train in environments that are not deterministic, and get killed in the middle of a step."""
     steps = itertools.count(1)
 
     class Deadly(Unrepeatable):
@@ -219,10 +226,10 @@ def killed(folder: Path, after: int) -> None:
 
 
 @pytest.mark.parametrize("after", [95, 150, 153])
-def test_steps_that_cannot_be_collected_again_are_kept(
+def test_resume_keeps_steps_that_cannot_be_collected_again(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], after: int
 ) -> None:
-    """They are in the replay, in the count of steps, and learned from as often as others."""
+    """They are in the replay and in the count of steps, and updates are due for them as for others."""
     killed(tmp_path, after)
     newest = max((tmp_path / "checkpoints").glob("step-*"))
     saved = int(newest.name.split("-")[1])
@@ -230,12 +237,15 @@ def test_steps_that_cannot_be_collected_again_are_kept(
     assert saved < stored
     assert not verify(tmp_path).damage
     train(Unrepeatable, tmp_path, resume=True, **KILLED)
-    told = " ".join(capsys.readouterr().out.split())
-    assert f"The replay holds {stored - saved} steps more than at the checkpoint." in told
-    assert f"goes on at step {stored}, once it has made up for" in told
+    printed = " ".join(capsys.readouterr().out.split())
+    assert (
+        f"The replay holds {stored - saved} steps after the checkpoint. They are kept: training continues at" in printed
+    )
+    assert f"step {stored} after" in printed
     agent = reverie.load(tmp_path)
     assert agent.agent_steps == 200
-    rows = Replay(tmp_path / "replay", agent.spec.step, agent.config.replay, 2).num_steps
+    with ReplayReader(tmp_path / "replay.db", agent.spec.step) as replay:
+        rows = replay.num_steps
     # Resets are rows, but no steps: one for each episode, of which those that ran at the kill end there.
     assert rows - 200 == pytest.approx(200 / 7 + 2, abs=3)
     first = RUN["pretrain"] + RUN["pretrain_world_model"]
@@ -243,21 +253,22 @@ def test_steps_that_cannot_be_collected_again_are_kept(
     assert not verify(tmp_path).damage
 
 
-def test_a_run_may_be_stopped_while_it_makes_up_for_updates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    killed(tmp_path, 153)
-    learn = Trainer._learn
+class StopsPending(Callback):
+    """Sends a signal after an update, when one more is pending."""
 
-    def learn_and_stop(self: Trainer, times: int) -> None:
-        learn(self, times)
-        if self.state.behind == 2:
+    def on_update(self, counters: Counters, metrics: object) -> None:
+        """Send it."""
+        if counters.pending_updates == 1:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_learn", learn_and_stop)
-        with pytest.raises(Stopped):
-            train(Unrepeatable, tmp_path, resume=True, **KILLED)
+
+def test_run_interrupted_in_pending_updates_makes_the_others_when_resumed(tmp_path: Path) -> None:
+    killed(tmp_path, 153)
+    with pytest.raises(Interrupted):
+        train(Unrepeatable, tmp_path, resume=True, callbacks=[StopsPending()], **KILLED)
     state = json.loads((max((tmp_path / "checkpoints").glob("step-*")) / "state.json").read_text())
-    assert state["loop"]["state"]["behind"] == 1 and state["loop"]["state"]["steps"] == 152
+    counters = state["training"]["counters"]
+    assert counters["pending_updates"] == 1 and counters["steps"] == 152
     train(Unrepeatable, tmp_path, resume=True, **KILLED)
     first = RUN["pretrain"] + RUN["pretrain_world_model"]
     assert reverie.load(tmp_path).updates == first + 1 + (200 - 30) // 8
@@ -275,7 +286,7 @@ def no_pen(env: Any) -> Any:
         (lambda env: {"all": env}, "save_state returned 'all', which is no array of numbers"),
     ],
 )
-def test_an_environment_that_cannot_be_saved_costs_its_episode_only(
+def test_environment_that_cannot_be_saved_begins_a_new_episode(
     save: Callable[[Any], Any], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     class Speechless(environments.Catch):
@@ -285,16 +296,16 @@ def test_an_environment_that_cannot_be_saved_costs_its_episode_only(
         def load_state(self, state: dict[str, Any]) -> None:
             raise AssertionError("there is nothing to load")
 
-    with pytest.raises(Stopped):
+    with pytest.raises(Interrupted):
         train(stopping(Speechless, 61), tmp_path)
-    told = " ".join(capsys.readouterr().out.split())
-    assert told.count(words) == 1 and "Checkpoints do without" in told
+    printed = " ".join(capsys.readouterr().out.split())
+    assert printed.count(words) == 1 and "Checkpoints lack its state" in printed
     train(Speechless, tmp_path, resume=True)
-    assert "the checkpoint does not say where it stood" in " ".join(capsys.readouterr().out.split())
+    assert MISSING in " ".join(capsys.readouterr().out.split())
 
 
 class Forgets(environments.Catch):
-    """Says where its ball is, and puts it elsewhere."""
+    """Saves where its ball is, and loads it elsewhere."""
 
     def save_state(self) -> dict[str, Any]:
         return {"row": self.row, "column": self.column}
@@ -303,28 +314,25 @@ class Forgets(environments.Catch):
         self.row, self.column = 0, int(state["column"]) + 1
 
 
-def test_an_environment_that_forgets_is_found_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(Stopped):
+def test_environment_with_an_incomplete_state_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(Interrupted):
         train(stopping(Forgets, 61), tmp_path)
     train(Forgets, tmp_path, resume=True)
-    assert "save_state does not return what load_state was given" in " ".join(capsys.readouterr().out.split())
+    assert "save_state does not return the state that load_state was given" in " ".join(capsys.readouterr().out.split())
 
 
-@pytest.mark.parametrize("where", ["_video", "_checkpoint"])
-def test_killed_while_it_is_finished(
-    where: str, whole: Callable[..., dict[str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("part", [Videos, MetricsLog, Checkpointing])
+def test_run_killed_while_it_ends_has_the_digest_of_the_whole(
+    part: type[Callback], whole: Callable[..., dict[str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After the last evaluation, or the last row of metrics; nothing is saved between these and the end."""
-    expected = whole("retraced images", async_collection="off", checkpoint_every=48)
+    """It is killed after the last evaluation, the last video, or the last row of metrics."""
+    expected = whole("replayed images", async_collection="off", checkpoint_every=48)
 
-    def die(trainer: Trainer, *arguments: Any) -> Any:
-        if trainer.state.evaluated_at if where == "_video" else trainer.state.finished_at:
-            raise KeyboardInterrupt
-        return method(trainer, *arguments)
+    def die(self: Callback) -> None:
+        raise KeyboardInterrupt
 
-    method = getattr(Trainer, where)
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, where, die)
+        patch.setattr(part, "on_end", die)
         with pytest.raises(KeyboardInterrupt):
             train(environments.Catch, tmp_path, async_collection="off", checkpoint_every=48)
     train(environments.Catch, tmp_path, resume=True, async_collection="off", checkpoint_every=48)
@@ -336,36 +344,38 @@ def train_and_die_at_the_first_checkpoint(folder: str) -> None:
     train(environments.Catch, Path(folder), async_collection="off")
 
 
-def test_killed_before_the_first_checkpoint_begins_anew(whole: Callable[..., dict[str, str]], tmp_path: Path) -> None:
+def test_run_killed_before_the_first_checkpoint_starts_over(
+    whole: Callable[..., dict[str, str]], tmp_path: Path
+) -> None:
     process = CONTEXT.Process(target=train_and_die_at_the_first_checkpoint, args=(str(tmp_path),))
     process.start()
     process.join()
-    assert process.exitcode == -signal.SIGKILL and (tmp_path / "replay" / "index.json").exists()
+    assert process.exitcode == -signal.SIGKILL and (tmp_path / "replay.db").exists()
     train(environments.Catch, tmp_path, resume=True, async_collection="off")
-    assert digest(tmp_path) == whole("retraced images", async_collection="off")
+    assert digest(tmp_path) == whole("replayed images", async_collection="off")
 
 
 class PipeBreaks(Exception):
-    """Nobody reads what is displayed."""
+    """The reader of what is displayed has gone."""
 
 
-def test_an_error_between_a_step_and_its_storing_leaves_no_hole(
+def test_error_between_a_step_and_its_storing_leaves_no_gap(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The environments are ahead of the replay then, and are not put back."""
-    add = Replay.add
+    """The environments are ahead of the replay then, and are not restored."""
+    add = ReplayBuffer.add
 
-    def fail_late(replay: Replay, *arguments: Any) -> None:
+    def fail_late(replay: ReplayBuffer, *arguments: Any) -> None:
         if replay.num_steps >= 50:
             raise PipeBreaks
         add(replay, *arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Replay, "add", fail_late)
+        patch.setattr(ReplayBuffer, "add", fail_late)
         with pytest.raises(PipeBreaks):
             train(asterix, tmp_path)
     train(asterix, tmp_path, resume=True)
-    assert "the checkpoint does not say where it stood" in " ".join(capsys.readouterr().out.split())
+    assert MISSING in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.parametrize(
@@ -376,11 +386,11 @@ def test_an_error_between_a_step_and_its_storing_leaves_no_hole(
         ({"threads": 2}, "threads 1 before, 2 now"),
     ],
 )
-def test_what_a_resumed_run_does_otherwise_is_said(
+def test_resume_with_other_settings_reports_what_differs(
     settings: dict[str, Any], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(Stopped):
+    with pytest.raises(Interrupted):
         train(stopping(environments.Catch, 61), tmp_path)
     train(environments.Catch, tmp_path, resume=True, **settings)
-    told = " ".join(capsys.readouterr().out.split())
-    assert words in told and "has forgotten steps" not in told
+    printed = " ".join(capsys.readouterr().out.split())
+    assert words in printed and "has lost steps" not in printed

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from reverie.training.interrupts import Stopped
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import reverie
@@ -20,8 +19,9 @@ import reverie.errors
 from reverie.acting import AgentPolicy
 from reverie.errors import CheckpointError, EnvError, ReplayError, RunError
 from reverie.runs.metrics import read_evaluations, read_metrics
-from reverie.training.collection import Episode
+from reverie.training.collectors import Episode
 from reverie.training.evaluation import evaluate
+from reverie.training.stop_signal import Interrupted
 from tests.helpers import environments
 
 TINY = {
@@ -48,7 +48,7 @@ SMALL = {
 }
 """What makes any preset tiny."""
 
-BOTH = pytest.mark.parametrize("overlap", ["off", "on"])
+BOTH = pytest.mark.parametrize("collection", ["off", "on"])
 """Ways of collecting."""
 
 EXPECTED = {
@@ -57,7 +57,7 @@ EXPECTED = {
     *(f"actor/{name}" for name in ("loss", "entropy", "gradient_norm")),
     *(f"critic/{name}" for name in ("loss", "value", "gradient_norm")),
     *(f"imagination/{name}" for name in ("return_mean", "return_std")),
-    *(f"train/{name}" for name in ("return", "length")),
+    *(f"episode/{name}" for name in ("return", "length")),
     *("eval/return", "perf/fps", "perf/updates_per_second", "time/learn", "time/collect"),
 }
 """Metrics that every run on images writes."""
@@ -76,12 +76,12 @@ def same(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> bool:
 
 
 def learned(rows: list[dict[str, float]]) -> list[dict[str, float]]:
-    timed = ("time", "speed")
+    timed = ("time", "perf")
     return [{k: v for k, v in row.items() if not k.startswith(timed)} for row in rows]
 
 
 @pytest.mark.parametrize("env", [environments.Catch, "CartPole-v1", "Pendulum-v1"])
-def test_same_seed_same_run(env: object, tmp_path: Path) -> None:
+def test_train_same_seed_is_the_same_run(env: object, tmp_path: Path) -> None:
     first, again, other = (
         train(env, tmp_path / name, seed=seed) for name, seed in (("first", 3), ("again", 3), ("other", 4))
     )
@@ -92,8 +92,8 @@ def test_same_seed_same_run(env: object, tmp_path: Path) -> None:
 
 
 @BOTH
-def test_worker_processes_change_nothing(overlap: str, tmp_path: Path) -> None:
-    settings = {"env.num_envs": 2, "async_collection": overlap}
+def test_train_worker_processes_change_nothing(collection: str, tmp_path: Path) -> None:
+    settings = {"env.num_envs": 2, "async_collection": collection}
     inline = train("CartPole-v1", tmp_path / "inline", **settings)
     workers = train("CartPole-v1", tmp_path / "workers", **settings, **{"env.parallel": True})
     assert same(weights(inline), weights(workers))
@@ -101,18 +101,18 @@ def test_worker_processes_change_nothing(overlap: str, tmp_path: Path) -> None:
 
 @BOTH
 @pytest.mark.parametrize("envs", [1, 2, 5])
-def test_ratio_of_updates_to_steps(envs: int, overlap: str, tmp_path: Path) -> None:
-    settings = {"env.num_envs": envs, "pretrain": 3, "prefill": 60, "steps": 200, "async_collection": overlap}
+def test_train_ratio_of_updates_to_steps_holds(envs: int, collection: str, tmp_path: Path) -> None:
+    settings = {"env.num_envs": envs, "pretrain": 3, "prefill": 60, "steps": 200, "async_collection": collection}
     agent = train("CartPole-v1", tmp_path, **settings)
     after_prefill = (200 - 60) / 8
     assert agent.agent_steps == 200
     assert abs(agent.updates - 3 - after_prefill) <= 1
 
 
-def test_run_folder_and_what_it_holds(tmp_path: Path) -> None:
+def test_train_run_folder_has_rows_videos_and_checkpoints(tmp_path: Path) -> None:
     agent = train(environments.Catch, tmp_path)
     names = {path.name for path in tmp_path.iterdir()}
-    assert {"config.toml", "metrics.jsonl", "tensorboard", "checkpoints", "replay", "videos"} <= names
+    assert {"config.toml", "metrics.jsonl", "tensorboard", "checkpoints", "replay.db", "videos"} <= names
     assert (tmp_path / "videos" / "dream-000000060.gif").stat().st_size > 0
     rows = read_metrics(tmp_path)
     # After both updates of the pretraining there is one more row: as many updates to a row as there are in 20 steps.
@@ -125,7 +125,7 @@ def test_run_folder_and_what_it_holds(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("eval_every", "log_every", "steps"), [(20, 20, 120), (30, 40, 110), (25, 10, 100)])
-def test_evaluation_is_in_the_row_of_its_step_with_every_return(
+def test_train_evaluation_is_in_the_row_of_its_step_with_every_return(
     eval_every: int, log_every: int, steps: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     played: list[tuple[int, tuple[float, ...]]] = []
@@ -135,7 +135,7 @@ def test_evaluation_is_in_the_row_of_its_step_with_every_return(
         played.append((agent.agent_steps, tuple(episode.return_ for episode in episodes)))
         return episodes
 
-    monkeypatch.setattr("reverie.training.trainer.evaluate", noting)
+    monkeypatch.setattr("reverie.training.evaluation.evaluate", noting)
     settings = {"eval_every": eval_every, "log_every": log_every, "steps": steps, "eval_episodes": 3}
     train("CartPole-v1", tmp_path, **{**SMALL, **settings})
     assert [step for step, _ in played] == sorted({*range(40, steps, eval_every), steps})
@@ -146,13 +146,13 @@ def test_evaluation_is_in_the_row_of_its_step_with_every_return(
     assert {event.step: event.value for event in board.Scalars("eval/return")} == pytest.approx(rows)
 
 
-def test_rows_are_unique_by_step_and_updates(tmp_path: Path) -> None:
+def test_train_rows_are_unique_by_step_and_updates(tmp_path: Path) -> None:
     train("CartPole-v1", tmp_path, **SMALL, eval_every=30, log_every=20, pretrain=7)
     counts = [(row["step"], row["updates"]) for row in read_metrics(tmp_path)]
     assert counts == sorted(set(counts))
 
 
-def test_resumed_run_goes_on_with_everything(tmp_path: Path) -> None:
+def test_train_resumed_run_continues_steps_updates_and_rows(tmp_path: Path) -> None:
     first = train(environments.Catch, tmp_path)
     second = train(environments.Catch, tmp_path, resume=True, steps=240)
     assert second.agent_steps == 240
@@ -163,13 +163,13 @@ def test_resumed_run_goes_on_with_everything(tmp_path: Path) -> None:
     assert steps[-1] == 240
 
 
-def test_resuming_a_finished_run_changes_nothing(tmp_path: Path) -> None:
+def test_train_resume_of_a_finished_run_changes_nothing(tmp_path: Path) -> None:
     first = train("CartPole-v1", tmp_path)
     again = train("CartPole-v1", tmp_path, resume=True)
     assert same(weights(first), weights(again))
 
 
-def test_saved_agent_acts_alike(tmp_path: Path) -> None:
+def test_save_loaded_agent_takes_the_same_actions(tmp_path: Path) -> None:
     agent = train(environments.Catch, tmp_path / "run")
     reverie.save(agent, tmp_path / "agent")
     obs = {"image": np.random.default_rng(0).integers(0, 255, (2, 64, 64, 1), dtype=np.uint8)}
@@ -207,18 +207,18 @@ class Stops(environments.Catch):
 
 @BOTH
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
-def test_stop_saves_and_resumes(
-    kind: signal.Signals, overlap: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_train_interrupted_saves_and_resumes(
+    kind: signal.Signals, collection: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Stops, "kind", kind)
     monkeypatch.setattr(Stops, "count", 0)
-    settings = {"async_collection": overlap, "eval_every": 0}
-    with pytest.raises(Stopped, match=r"Stopped at step \d+ and saved .*; continue with resume=True") as caught:
+    settings = {"async_collection": collection, "eval_every": 0}
+    with pytest.raises(Interrupted, match=r"Stopped at step \d+ and saved .*\. Continue with resume=True") as caught:
         train(Stops, tmp_path, steps=1_000_000, **settings)
     assert caught.value.signal == kind
     stopped = reverie.load(tmp_path).agent_steps
-    # Beside the learner, the environment goes on until the main thread has heard of it: to the block's end at most.
-    assert 70 <= stopped <= (72 if overlap == "on" else 70)
+    # With asynchronous collection, the block in which the signal came is collected to its end.
+    assert stopped == (72 if collection == "on" else 70)
     resumed = train(Stops, tmp_path, resume=True, steps=86, **settings)
     assert resumed.agent_steps == 86
 
@@ -230,7 +230,9 @@ PRETRAINED = {
 """Rows of metrics after five updates of the pretraining, checkpoints after ten."""
 
 
-def test_pretraining_of_the_world_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_train_pretraining_of_the_world_model_has_rows_of_its_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     train(environments.Catch, tmp_path, **PRETRAINED)
     rows = [row for row in read_metrics(tmp_path) if row["step"] == 40]
     assert [row["updates"] for row in rows] == [0, 5, 10, 15, 20, 25, 27]
@@ -239,11 +241,13 @@ def test_pretraining_of_the_world_model(tmp_path: Path, capsys: pytest.CaptureFi
     board = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     assert [event.step for event in board.Scalars("pretraining/model/kl")] == [5, 10, 15, 20, 25]
     assert [event.step for event in board.Scalars("model/kl")] == [40, 60]
-    loop = json.loads((sorted((tmp_path / "checkpoints").glob("step-*"))[-1] / "state.json").read_text())["loop"]
-    assert loop["state"]["pretraining"] == 27
+    training = json.loads((sorted((tmp_path / "checkpoints").glob("step-*"))[-1] / "state.json").read_text())[
+        "training"
+    ]
+    assert training["counters"]["pretraining_updates"] == 27
 
 
-def test_train_episodes_that_are_too_short_are_said_after_ten(
+def test_train_episodes_that_are_too_short_are_reported_after_ten(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The prefill alone has 50 of them; the message comes at 10, and the error when it is over."""
@@ -257,8 +261,10 @@ def test_train_episodes_that_are_too_short_are_said_after_ten(
 
 
 @pytest.mark.parametrize("at", [12, 26])
-def test_broken_off_pretraining_goes_on_where_it_was(at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the same updates as if it had not been, and no row of metrics twice."""
+def test_train_interrupted_pretraining_continues_where_it_was(
+    at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The updates are the same as without the interruption, and no row of metrics is written twice."""
     train(environments.Catch, tmp_path / "whole", **PRETRAINED)
     calls = 0
 
@@ -275,7 +281,7 @@ def test_broken_off_pretraining_goes_on_where_it_was(at: int, tmp_path: Path, mo
     with monkeypatch.context() as patch:
         for name in ("train_world_model", "train_step"):
             patch.setattr(reverie.Dreamer, name, stop_after(getattr(reverie.Dreamer, name)))
-        with pytest.raises(Stopped):
+        with pytest.raises(Interrupted):
             train(environments.Catch, tmp_path / "parts", **PRETRAINED)
     assert calls == at
     train(environments.Catch, tmp_path / "parts", resume=True, **PRETRAINED)
@@ -286,13 +292,13 @@ def test_broken_off_pretraining_goes_on_where_it_was(at: int, tmp_path: Path, mo
     assert parts == whole
 
 
-def test_used_folder_is_refused(tmp_path: Path) -> None:
+def test_train_used_folder_is_refused(tmp_path: Path) -> None:
     train("CartPole-v1", tmp_path)
     with pytest.raises(RunError, match="--resume"):
         train("CartPole-v1", tmp_path)
 
 
-def test_batch_longer_than_any_episode(tmp_path: Path) -> None:
+def test_train_batch_longer_than_any_episode_is_refused(tmp_path: Path) -> None:
     # Random actions never balance the pole for 200 steps.
     settings = {"replay.sampling": "episodes", "replay.batch_length": 200, "env.time_limit": 0}
     settings |= {"prefill": 210, "steps": 300}
@@ -301,16 +307,16 @@ def test_batch_longer_than_any_episode(tmp_path: Path) -> None:
 
 
 @BOTH
-def test_broken_environment_loses_nothing(overlap: str, tmp_path: Path) -> None:
+def test_train_broken_environment_loses_no_step(collection: str, tmp_path: Path) -> None:
     environments.Breaks.count = 0
     with pytest.raises(EnvError, match="a wire came loose"):
-        train(environments.Breaks, tmp_path, eval_every=0, async_collection=overlap)
+        train(environments.Breaks, tmp_path, eval_every=0, async_collection=collection)
     saved = reverie.load(tmp_path)
     assert saved.agent_steps == 99
     assert saved.updates > 0
 
 
-def test_damaged_checkpoint_offers_the_previous_one(tmp_path: Path) -> None:
+def test_load_damaged_checkpoint_names_the_previous_one(tmp_path: Path) -> None:
     train("CartPole-v1", tmp_path)
     newest = max((tmp_path / "checkpoints").glob("step-*"))
     file = newest / "weights.safetensors"
@@ -319,31 +325,31 @@ def test_damaged_checkpoint_offers_the_previous_one(tmp_path: Path) -> None:
         reverie.load(tmp_path)
 
 
-def test_loss_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
+def test_train_loss_that_is_not_finite_ends_the_run(tmp_path: Path) -> None:
     with pytest.raises((RunError, EnvError), match=r"not finite|diverged"):
         train("CartPole-v1", tmp_path, **{"world_model.optimizer.lr": 1e30, "eval_every": 0})
 
 
-def test_an_instance_is_trained_on_and_left_open(tmp_path: Path) -> None:
+def test_train_takes_an_instance(tmp_path: Path) -> None:
     env = environments.Catch(balls=2)
     agent = reverie.train(env, logdir=tmp_path, **{**TINY, **SMALL})
     assert agent.agent_steps == TINY["steps"]
 
 
-def test_resuming_without_a_preset_keeps_the_settings(tmp_path: Path) -> None:
+def test_train_resume_without_a_preset_keeps_the_settings(tmp_path: Path) -> None:
     first = train("CartPole-v1", tmp_path)
     second = reverie.train("CartPole-v1", logdir=tmp_path, resume=True, steps=160)
     assert second.config == first.config.override(steps=160)
 
 
-def test_cuda_asked_for_and_absent(tmp_path: Path) -> None:
+def test_train_on_an_absent_cuda_device_is_refused(tmp_path: Path) -> None:
     if torch.cuda.is_available():
         return
     with pytest.raises(reverie.errors.ConfigError, match="no CUDA device"):
         train("CartPole-v1", tmp_path, device="cuda")
 
 
-def test_rows_of_pretraining_differ_in_updates_and_not_in_step(tmp_path: Path) -> None:
+def test_train_rows_of_pretraining_differ_in_updates_and_not_in_step(tmp_path: Path) -> None:
     train("CartPole-v1", tmp_path, pretrain_world_model=8, pretrain=4, log_every=20, train_every=10, eval_every=0)
     rows = read_metrics(tmp_path)
     places = [(row["step"], row["updates"]) for row in rows]

@@ -173,6 +173,12 @@ def test_policy_atari_takes_the_screens_of_gymnasium(grayscale: bool) -> None:
         assert gray.ndim == 2 and type(agent.policy()(gray)) is int
 
 
+def test_policy_atari_in_color_refuses_gray_screens() -> None:
+    policy = make_agent("ALE/Pong-v5", **{"env.grayscale": False}).policy()
+    with pytest.raises(ObservationError, match=r"has shape \(210, 160\), .* trained on \(64, 64, 3\)"):
+        policy(np.zeros((210, 160), np.uint8))
+
+
 def test_policy_atari_other_shapes_are_refused() -> None:
     policy = make_agent("ALE/Pong-v5").policy()
     for shape in [(84, 84), (4, 84, 84), (128,), (210, 161, 3)]:

@@ -70,7 +70,7 @@ class Comparison:
     environments: tuple[Environment, ...]
     unreadable: tuple[Unreadable, ...]
     doubles: tuple[Run, ...]  # runs of a seed of which another run of the same agent and environment got farther
-    frames_given: bool
+    has_given_frames: bool
     shared: tuple[str, ...] = ()  # settings of all agents, unless their variant says otherwise; labels omit them
 
     @property

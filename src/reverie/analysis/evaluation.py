@@ -17,14 +17,10 @@ NAMES = {
 
 
 def with_references(result: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an evaluation with its standard error, normalised scores and the scores that they come from.
+    """Return a result of `evaluate_run` with its standard error, normalised scores and the published scores.
 
-    Args:
-        result: of `evaluate_run`.
-
-    Returns:
-        Also `standard_error`, std / sqrt(n), None for a single episode; `normalised` by kind and `references`, both
-        empty for an environment without published scores.
+    `standard_error` is std / sqrt(n), None for a single episode; `normalised`, by kind, and `references` are empty for
+    an environment without published scores.
     """
     episodes = len(result["episodes"])
     game = game_scores(result["env"])

@@ -45,12 +45,7 @@ def record_normalised(score: ArrayLike, game: GameScores) -> NDArray[np.float64]
 def normalised_scores(environment: str, score: float) -> dict[str, float]:
     """Return every published normalisation of an environment's score.
 
-    Args:
-        environment: its id.
-        score: an undiscounted return of raw rewards, or a mean of them.
-
-    Returns:
-        `gamer`, `record` and `clipped_record` for the 57 Atari games, `dmc` for the control suite; empty for others.
+    They are `gamer`, `record` and `clipped_record` for the 57 Atari games, `dmc` for the control suite.
     """
     found, game = task(environment), game_scores(environment)
     if game is not None:

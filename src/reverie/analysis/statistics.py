@@ -72,7 +72,7 @@ class Statistics:
     improvement: Mapping[tuple[str, str], Estimate]
     """P(first > second), mean over environments, for each ordered pair of agents."""
     profiles: Mapping[str, Profile]  # by agent, of gamer-normalised scores, or of returns divided by 1000
-    intervals: bool  # whether rliable was installed
+    has_intervals: bool  # whether rliable was installed
 
     @property
     def kinds(self) -> list[str]:
@@ -101,12 +101,7 @@ def primary(matrix: Matrix, scores: Floats) -> Floats:
 
 
 def probability_of_improvement(x: Floats, y: Floats) -> float:
-    """Return P(X > Y) + P(X = Y) / 2 for a random seed of each, mean over environments.
-
-    Args:
-        x: [seeds, environments].
-        y: [other seeds, environments].
-    """
+    """Return P(X > Y) + P(X = Y) / 2 for a random seed of each [seeds, environments], mean over environments."""
     return float(((x[:, None] > y) + 0.5 * (x[:, None] == y)).mean())
 
 

@@ -88,8 +88,8 @@ def summary(rows: list[dict[str, float]], first: int) -> dict[str, Any]:
     before = max((row["updates"] for row in rows if row["step"] <= first), default=0)
     phases = sorted({key for row in counted for key in row if key.startswith("time/") and key.endswith("_share")})
     result: dict[str, Any] = {"updates": int(counted[-1]["updates"] - before)}
-    for rate in ("fps", "updates_per_second"):
-        result |= spread(rate, [row[f"perf/{rate}"] for row in counted])
+    for rate, metric in (("frames_per_second", "perf/fps"), ("updates_per_second", "perf/updates_per_second")):
+        result |= spread(rate, [row[metric] for row in counted])
     for phase in phases:
         result |= spread(phase.removeprefix("time/"), [row.get(phase, 0.0) for row in counted])
     return result | spread("other_share", [1 - sum(row.get(phase, 0.0) for phase in phases) for row in counted])

@@ -64,7 +64,7 @@ class Train(SettingsCommand):
     def __call__(self) -> None:
         self._check()
         environment, name, base, saved = self._start()
-        factory = env_factory(environment)
+        factory = env_factory(self._environment())
         settings = {**self.settings, "env.name": environment}
         if self.variant is not None and (saved is not None or self.in_sweep):  # the run may have it already
             config = with_variant(base, self.variant).override(**settings)
@@ -112,13 +112,9 @@ class Train(SettingsCommand):
     def _check(self) -> None:
         if self.preset is not None and self.config is not None:
             raise UsageError('--preset and --config are both given. Name the preset in the file, base = "PRESET".')
-        if self.resume and self.overwrite:
-            raise UsageError("--resume and --overwrite are both given. Give one: continue the run, or delete it.")
         for option, is_given in (("--resume", self.resume), ("--overwrite", self.overwrite)):
             if is_given and self.logdir is None:
                 raise UsageError(f"{option} needs the folder of the run: --logdir DIR.")
-        if self.logdir is not None and self.logdir.exists() and not self.logdir.is_dir():
-            raise UsageError(f"--logdir is {self.logdir}, which is a file. Give a folder, which may be a new one.")
 
     def _environment(self) -> str | None:
         given = [name for name in (self.env, self.settings.get("env.name")) if name]
@@ -132,6 +128,10 @@ class Train(SettingsCommand):
         name, base = self.preset, load_config(self.config) if self.config else None
         given_config = base or saved
         environment = self._environment() or (given_config.env.name if given_config else "")
+        if not self._environment() and is_class(environment):
+            raise UsageError(
+                f"{environment} is a class, which is imported only if you name it: reverie train {environment}."
+            )
         if not environment:
             missing = f"{self.config} names no environment." if base else "The environment is missing."
             raise UsageError(f"{missing} Type reverie train ENV; reverie list envs shows what is installed.")
@@ -148,23 +148,32 @@ def next_commands(agent: "Dreamer", run: Path) -> list[str]:
     from reverie.runs.metrics import read_metrics
 
     env = agent.config.env.name
-    commands = [command_line("eval", run, env=env), command_line("plot", run)]
+    named = ["--env", env] if is_class(env) else []
+    commands = [command_line("eval", run, *named, env=env), command_line("plot", run)]
     lengths = [row["episode/length"] for row in read_metrics(run) if "episode/length" in row]
     horizon = min(Dream.horizon, int(lengths[-1]) + 1 - Dream.context) if lengths else Dream.horizon
     if agent.world_model.decoder.keys.images and horizon > 0:
         shorter = [] if horizon == Dream.horizon else ["--horizon", horizon]
-        commands.insert(1, command_line("dream", run, *shorter, env=env))
+        commands.insert(1, command_line("dream", run, *named, *shorter, env=env))
     return commands
 
 
-def env_factory(environment: str) -> "EnvFactory | None":
-    """Return the class or function of `module:Class`; None for a Gymnasium id, `module:Name-v0` included."""
-    if ":" not in environment:
+def is_class(env: str) -> bool:
+    """Return whether the name of an environment is `module:Class`, and no Gymnasium id."""
+    return ":" in env and env.rpartition(":")[2].isidentifier()
+
+
+def env_factory(env: str | None) -> "EnvFactory | None":
+    """Return the class or function of `module:Class`, as typed; None for a Gymnasium id, `module:Name-v0` included.
+
+    What only the configuration of a run names is not imported: the run may be untrusted.
+    """
+    if env is None or ":" not in env:
         return None
 
-    from reverie.envs.importing import import_env
+    from reverie.envs import import_env
 
-    found = import_env(environment)
+    found = import_env(env)
     return None if isinstance(found, str) else found
 
 

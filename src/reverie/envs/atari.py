@@ -183,13 +183,11 @@ def screen_to_image(screen: Image, shape: tuple[int, ...]) -> Image:
     """Convert a console screen of `gymnasium.make("ALE/…")` to an image as `Atari` returns it, but for pooling.
 
     Args:
-        screen: uint8 [H, 160] or [H, 160, 3].
+        screen: uint8 [H, 160, 3], or [H, 160] for an image of one channel.
         shape: of the image, (height, width, 1 or 3).
     """
     height, width, channels = shape
     if channels == 1 and screen.ndim == 3:
         screen = np.asarray(cv2.cvtColor(screen, cv2.COLOR_RGB2GRAY), np.uint8)
-    elif channels == 3 and screen.ndim == 2:
-        raise EnvError("The screen is grayscale, but the agent was trained in color. Make the environment in RGB.")
     image = cv2.resize(screen, (width, height), interpolation=cv2.INTER_AREA)
     return np.asarray(image, np.uint8).reshape(shape)

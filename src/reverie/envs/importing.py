@@ -61,12 +61,12 @@ def choose_env(config: EnvConfig, env: Any = None) -> tuple[EnvConfig, EnvFactor
             as `import_env` and `as_factory`.
     """
     if env is None:
-        if "-" not in config.name and ":" not in config.name:  # a name that no id has
+        module, _, name = config.name.rpartition(":")
+        if name.isidentifier():  # a name that no id has
             raise EnvError(
-                f"The agent was trained in {config.name}, a class or function. It cannot be found by that name alone. "
-                f"Give it: --env module:{config.name}, or env={config.name} in Python."
+                f"The agent was trained in {config.name}, a class or function. It is imported only if you name it. "
+                f"Give it: --env {module or 'module'}:{name}, or env={name} in Python."
             )
-        module = config.name.rpartition(":")[0]
         if module and not _is_importable(module):  # the current folder only where its module was named by the user
             raise EnvError(
                 f"The agent was trained in {config.name}, whose module is not installed. "

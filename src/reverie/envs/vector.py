@@ -95,11 +95,14 @@ class VectorEnv:
             EnvError: if an environment fails to save its state.
         """
         self._begin_exchange()
+        places = zip(self._places, self.failed, strict=True)
         try:
-            places = enumerate(self._places)
-            return [EnvState() if self.failed[n] else worker.call(i, "get_state") for n, (worker, i) in places]
-        finally:
-            self._is_waiting = False  # `call` leaves no answer behind
+            states = [EnvState() if failed else worker.call(index, "get_state") for (worker, index), failed in places]
+        except EnvError:
+            self._is_waiting = False  # the error was the answer
+            raise
+        self._is_waiting = False
+        return states
 
     def set_states(
         self, states: Sequence[EnvState], latest: Step, episodes: Sequence[Callable[[], Iterator[Step]]]

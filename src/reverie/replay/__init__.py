@@ -6,7 +6,7 @@ replay of another process, and `verifying.py` finds and removes damage.
 """
 
 from reverie.replay.buffer import TRANSACTION_STEPS, ReplayBuffer
-from reverie.replay.database import delete_replay, has_steps, row_size
+from reverie.replay.database import delete_replay, has_steps, largest_size
 from reverie.replay.reader import ReplayReader
 from reverie.replay.recovery import Recovered
 from reverie.replay.sampling import window_start
@@ -24,8 +24,8 @@ __all__ = [
     "ReplayReader",
     "delete_replay",
     "has_steps",
+    "largest_size",
     "repair",
-    "row_size",
     "verify",
     "window_start",
 ]

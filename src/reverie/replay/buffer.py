@@ -268,10 +268,11 @@ class ReplayBuffer:
         is_whole = index.num_steps == target.num_steps
         known = self._commits.index(target) if target in self._commits else None
         commits = self._commits[: known + 1] if known is not None else [index.commit(target.identity)]
-        with self._database.transaction(is_durable=True):
-            self._database.write_commits(commits)
-            if known is None:  # Whoever returns further than the last two commits wants to do without what came then.
-                delete_uncommitted(self._database, commits[-1])
+        if commits != self._commits:
+            with self._database.transaction(is_durable=True):
+                self._database.write_commits(commits)
+                if known is None:  # Such a commit is returned to in order to do without what came after it.
+                    delete_uncommitted(self._database, commits[-1])
         self._index, self._commits = index, commits
         self._has_uncommitted, self._is_clean = known is not None, True
         index.evict()

@@ -363,7 +363,9 @@ def _connect(path: Path, read_only: bool, max_bytes: int) -> sqlite3.Connection:
     return connection
 
 
-def row_size(specs: Mapping[str, ArraySpec]) -> int:
-    """Return the bytes that a step takes on the disk, about: pages hold whole rows, and some stay partly empty."""
+def largest_size(specs: Mapping[str, ArraySpec], num_steps: int) -> int:
+    """Return the most bytes that a replay of so many steps takes on the disk, its write-ahead log included."""
     width = step_dtype(specs).itemsize + _ROW_OVERHEAD
-    return round(1.1 * max(width, _PAGE_SIZE // max(_PAGE_SIZE // width, 1)))
+    on_pages = max(width, _PAGE_SIZE // max(_PAGE_SIZE // width, 1))  # A page holds whole steps.
+    pages = int(1.15 * on_pages * num_steps) + 8 * _PAGE_SIZE  # Episodes that grow at the same time leave gaps.
+    return pages + min(pages, _WAL_PAGES * _PAGE_SIZE)

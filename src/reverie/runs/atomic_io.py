@@ -107,12 +107,7 @@ def remove(path: Path) -> None:
 
 
 def check_file(path: Path, size: int | None = None, limit: int | None = None) -> None:
-    """Check that a path is a regular file of the right size, without opening it.
-
-    Args:
-        path: the file.
-        size: exact number of bytes.
-        limit: largest number of bytes.
+    """Check that a path is a regular file of exactly `size` or at most `limit` bytes, without opening it.
 
     Raises:
         Unreadable: if it is missing, not a file, or of another size.
@@ -132,11 +127,7 @@ def check_file(path: Path, size: int | None = None, limit: int | None = None) ->
 
 
 def read_file(path: Path, size: int | None = None, limit: int | None = None) -> bytes:
-    """Read a file after `check_file`, so that no memory is taken for one of another size.
-
-    Raises:
-        Unreadable: as `check_file` does, or if it cannot be read.
-    """
+    """Read a file after `check_file`, so that no memory is taken for one of another size."""
     check_file(path, size, limit)
     try:
         return path.read_bytes()
@@ -150,11 +141,7 @@ def to_json(value: Json, indent: int | None = 2) -> bytes:
 
 
 def parse_json(data: bytes) -> Json:
-    """Parse JSON.
-
-    Raises:
-        Unreadable: if it is something else.
-    """
+    """Parse JSON; raise Unreadable if it is something else."""
     try:
         return json.loads(data)
     except (ValueError, RecursionError) as error:
@@ -167,11 +154,7 @@ def dumps_checksummed(content: Mapping[str, Json], indent: int | None = 2) -> by
 
 
 def loads_checksummed(data: bytes, indent: int | None = 2) -> dict[str, Json]:
-    """Invert `dumps_checksummed`.
-
-    Raises:
-        Unreadable: if a single byte differs, or there is no checksum.
-    """
+    """Invert `dumps_checksummed`; raise Unreadable if a single byte differs, or there is no checksum."""
     content = parse_json(data)
     if not isinstance(content, dict):
         raise Unreadable("is not valid JSON for this file")

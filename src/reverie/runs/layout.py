@@ -49,6 +49,7 @@ class RunPaths:
         self.config_path = self.path / f"{prefix}{CONFIG}"
         self.provenance_path = self.path / f"{prefix}{PROVENANCE}"
         self.metrics = self.path / f"{prefix}{METRICS}"
+        self.trackers_path = self.path / TRACKERS
         self.tensorboard = self.path / TENSORBOARD
         self.checkpoints = self.path / CHECKPOINTS
         self.replay = self.path / REPLAY

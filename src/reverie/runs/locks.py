@@ -17,9 +17,6 @@ def acquire_lock(path: Path) -> BaseFileLock | None:
     """Lock a file, which is created; None if another process, or this one, holds its lock.
 
     On a file system without locks the existence of another file, `.soft`, is the lock.
-
-    Raises:
-        OSError: if the file cannot be created.
     """
     lock: BaseFileLock = FileLock(path, thread_local=False)
     try:

@@ -60,14 +60,7 @@ def recorded_names(run: Path, launch: Launch = UNNAMED) -> tuple[str | None, str
 
 
 def record_launch(run: Path, launch: Launch, step: int, config: Config) -> None:
-    """Add a start to a run's `about.json`. A resumed run keeps the names that it was first given.
-
-    Args:
-        run: its folder.
-        launch: preset, variant and command.
-        step: agent steps of the run so far.
-        config: of the start, for the device and the precision that `auto` means on it.
-    """
+    """Add a start, at an agent step, to a run's `about.json`. A resumed run keeps the names that it was first given."""
     path = RunPaths(run).provenance_path
     preset, variant = recorded_names(run, launch)
     start = {

@@ -50,9 +50,8 @@ class RunFolder(RunPaths):
     def create(cls, path: Path | str, config: Config, resume: bool = False, overwrite: bool = False) -> "RunFolder":
         """Lock a folder for training.
 
-        With `resume`, `resumed` is true for a run that has a checkpoint, and its own configuration is
-        `saved_config()`. A run that stopped before it produced anything is started from its beginning, as is a new
-        folder.
+        With `resume`, `resumed` is true for a run that has a checkpoint. A run that stopped before it produced
+        anything is started from its beginning, as is a new folder.
 
         Args:
             path: the folder; it and its parents are created.
@@ -90,11 +89,7 @@ class RunFolder(RunPaths):
 
     @classmethod
     def existing(cls, path: Path | str) -> "RunFolder":
-        """Return the folder of a run that exists, for reading.
-
-        Raises:
-            RunError: if it is no run.
-        """
+        """Return the folder of a run that exists, for reading; raise RunError if it is no run."""
         folder = cls(path)
         if not folder.config_path.exists() and not folder._has_checkpoint():
             raise RunError(f"{path} is not the folder of a run: there is no {CONFIG} in it, and no checkpoint.")
@@ -102,11 +97,7 @@ class RunFolder(RunPaths):
 
     @classmethod
     def hold(cls, path: Path | str) -> "RunFolder":
-        """Lock the folder of a run that exists, to change something in it.
-
-        Raises:
-            RunError: if it is in use, cannot be written, or is no run.
-        """
+        """Lock the folder of a run that exists; raise RunError if it is in use, cannot be written, or is no run."""
         folder = cls.existing(path)
         try:
             folder._acquire()
@@ -119,19 +110,11 @@ class RunFolder(RunPaths):
         return is_locked(self.lock_path)
 
     def saved_config(self) -> Config:
-        """Return the run's configuration: that of its start, with all options given on resume since.
-
-        Raises:
-            ConfigError: if it is missing or damaged.
-        """
+        """Return the run's configuration; raise ConfigError if it is missing or damaged."""
         return load_config(self.config_path)
 
     def begin(self, config: Config) -> None:
-        """Create the folders and save the configuration, which replaces that of a resumed run.
-
-        Raises:
-            RunError: if it cannot be written.
-        """
+        """Create the folders and save the configuration, which replaces that of a resumed run."""
         self._begun = True
         try:
             if self._overwrite:

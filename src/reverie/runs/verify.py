@@ -12,7 +12,7 @@ from reverie.config import as_text, diff, from_dict, to_toml
 from reverie.errors import ConfigError, RunError
 from reverie.runs.atomic_io import Unreadable, loads_checksummed, parse_json, read_file
 from reverie.runs.checkpoints import Checkpoints, Snapshot, read_checkpoint, validate_contents, verify_checkpoint
-from reverie.runs.layout import CHECKPOINTS, CONFIG, FAILURES, METRICS, PROVENANCE, VIDEOS
+from reverie.runs.layout import CHECKPOINTS, CONFIG, FAILURES, METRICS, PROVENANCE, TRACKERS, VIDEOS
 from reverie.runs.run_folder import RunFolder
 from reverie.shell import command_line
 from reverie.specs import EnvSpec
@@ -172,6 +172,10 @@ def _provenance(folder: RunFolder, found: Verification) -> None:
     with _finding(found, PROVENANCE, remedy):
         loads_checksummed(read_file(folder.provenance_path))
         found.valid.append(PROVENANCE)
+    if folder.trackers_path.exists():
+        with _finding(found, TRACKERS, "delete it; a resumed run then starts new runs in its trackers"):
+            loads_checksummed(read_file(folder.trackers_path))
+            found.valid.append(TRACKERS)
 
 
 def _metrics(folder: RunFolder, newest: Snapshot | None, found: Verification) -> None:

@@ -9,9 +9,10 @@ import numpy as np
 
 from reverie import kernels
 from reverie.acting import AgentPolicy
-from reverie.agents import build_agent
+from reverie.agents import build_agent, load_weights
 from reverie.config import Config
 from reverie.devices import resolve_device
+from reverie.dreamer import Dreamer
 from reverie.envs import EnvFactory, make_env
 from reverie.replay import ReplayBuffer
 from reverie.runs.checkpoints import Checkpoints
@@ -56,6 +57,7 @@ def build_trainer(
     callbacks: Sequence[Callback] = (),
     loggers: Sequence[str | Logger] = ("tensorboard",),
     is_quiet: bool = False,
+    initial: Dreamer | None = None,
 ) -> Trainer:
     """Create a trainer; that of a resumed run continues from the newest checkpoint.
 
@@ -67,6 +69,7 @@ def build_trainer(
         callbacks: those of the user.
         loggers: loggers or their names, see `reverie.training.loggers`.
         is_quiet: print nothing.
+        initial: an agent whose weights a new run starts with.
     """
     kernels.tune_malloc()
     settings = config.training
@@ -79,6 +82,8 @@ def build_trainer(
         resources.callback(collector.close)
         check_memory(config, collector.spec, resolve_device(settings.device))
         agent = build_agent(config, collector.spec)
+        if initial is not None:
+            load_weights(agent, initial)
         if resumed:
             resumption.check_files(folder, resumed[1])
         else:
@@ -124,7 +129,7 @@ def build_trainer(
             Opening(folder, launch, state, file, outputs),
             Evaluation(every["evaluate"], factory, metrics, budget, stop, show.show_evaluation, events.on_evaluation),
             Videos(every["video"], replay, folder.videos, metrics, outputs, stop),
-            MetricsLog(every["log"], metrics, file, outputs, guard, show.show),
+            MetricsLog(every["log"], metrics, file, outputs, guard, show.show, stop),
             show,
         )
         events.after = (checkpointing, DiskUsage(folder, checkpoints))

@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 from reverie.config import Config
-from reverie.replay import row_size
+from reverie.replay import largest_size
 from reverie.runs.checkpoints import Checkpoints
 from reverie.runs.run_folder import RunFolder
 from reverie.specs import EnvSpec
@@ -45,7 +45,7 @@ def announcement(config: Config, spec: EnvSpec, run: Path, checkpoint: Path) -> 
     settings = config.training
     # The steps of the last two commits are kept, and the first steps of episodes are stored, too.
     steps = min(config.replay.capacity + 2 * settings.checkpoint_every, 2 * settings.steps)
-    replay = steps * row_size(spec.step)
+    replay = largest_size(spec.step, steps)
     one = _size(checkpoint)
     checkpoints = one * (settings.keep_checkpoints + 2)  # the best one, and one that is being written
     there, free = _size(run), shutil.disk_usage(run).free

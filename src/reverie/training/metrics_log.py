@@ -32,6 +32,7 @@ from reverie.training.every import Every
 from reverie.training.loggers import Loggers
 from reverie.training.metrics import Metrics
 from reverie.training.nonfinite import Diverged, NonFiniteGuard
+from reverie.training.stop_signal import StopSignal
 
 
 class MetricsLog(Callback):
@@ -44,6 +45,7 @@ class MetricsLog(Callback):
         loggers: get the same rows.
         guard: completes the count of non-finite updates.
         on_row: called with the scalars of each row of averages.
+        stop: once it is requested, the row of a step is left to the resumed run, which may have to evaluate first.
     """
 
     def __init__(
@@ -54,9 +56,10 @@ class MetricsLog(Callback):
         loggers: Loggers,
         guard: NonFiniteGuard,
         on_row: Callable[[Mapping[str, float]], None],
+        stop: StopSignal,
     ) -> None:
         self._every, self._metrics, self._file, self._loggers = every, metrics, file, loggers
-        self._guard, self._on_row = guard, on_row
+        self._guard, self._on_row, self._stop = guard, on_row, stop
 
     def on_start(self, run: Run) -> None:
         """Keep the run."""
@@ -71,7 +74,9 @@ class MetricsLog(Callback):
 
     def on_step(self, counters: Counters, transitions: object) -> None:
         """Write a row if it is due; the last one is left to the end of the run."""
-        if counters.steps < self._run.config.training.steps and self._is_due(counters):
+        is_last = counters.steps >= self._run.config.training.steps
+        is_left = counters.is_pretrained and self._stop.requested
+        if not (is_last or is_left) and self._is_due(counters):
             self._write_averages()
 
     def on_update(self, counters: Counters, metrics: object) -> None:

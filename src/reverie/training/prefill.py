@@ -8,6 +8,11 @@ from reverie.training.counters import Counters
 from reverie.training.watchdog import EpisodeWatch
 
 
+def is_complete(config: Config, counters: Counters) -> bool:
+    """Return whether there are enough steps, and an episode if whole episodes are sampled."""
+    return counters.steps >= config.training.prefill and (counters.episodes > 0 or config.replay.sampling == "steps")
+
+
 class Prefill:
     """Checks the steps of the prefill.
 
@@ -26,10 +31,8 @@ class Prefill:
         """Finished episodes at which it is checked next whether all are too short."""
 
     def is_complete(self, counters: Counters) -> bool:
-        """Return whether sequences can be sampled: enough steps, and an episode if whole episodes are sampled."""
-        if counters.steps < self._config.training.prefill:
-            return False
-        return counters.episodes > 0 or self._config.replay.sampling == "steps"
+        """Return whether sequences can be sampled."""
+        return is_complete(self._config, counters)
 
     def check_sampleable(self) -> None:
         """Raise `ReplayError` if no sequence can be sampled."""

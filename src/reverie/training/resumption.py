@@ -53,9 +53,10 @@ def check_files(folder: RunFolder, snapshot: Snapshot) -> None:
     Raises:
         RunError: if the replay is missing, or the metrics are corrupted.
     """
-    if not folder.replay.is_file():
+    if not folder.replay.is_file() or not folder.replay.stat().st_size:
+        what = "empty" if folder.replay.is_file() else "missing"
         raise RunError(
-            f"{folder.path} cannot be resumed: {folder.replay} is missing. Restore it from a copy; without it only "
+            f"{folder.path} cannot be resumed: {folder.replay} is {what}. Restore it from a copy; without it only "
             "the weights are left."
         )
     with validate_contents("The checkpoint"):

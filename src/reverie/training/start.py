@@ -1,5 +1,6 @@
 """Start a training run, or resume one."""
 
+import logging
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
-from reverie.agents import load, load_agent, load_weights
+from reverie.agents import load, load_agent
 from reverie.config import Config, EnvConfig, configure, default_preset, with_variant
 from reverie.config import preset as preset_config
 from reverie.dreamer import Dreamer
@@ -62,13 +63,14 @@ def train_config(
             if folder.resumed and (done := finished_steps(folder)) >= config.training.steps:
                 agent = load_agent(find_run(folder.path).checkpoint, config.training.device)
                 message = nothing_to_do(done, config, folder.saved_config())
-                Console(highlight=False, quiet=quiet).print(message, soft_wrap=True)
+                if quiet:
+                    logging.getLogger("reverie").info(message)
+                else:
+                    Console(highlight=False).print(message, soft_wrap=True)
                 return agent
             with cpu_threads(resolve_threads(config.training.threads, _recorded_threads(folder))):
                 initial = load(init, config.training.device) if init is not None and not folder.resumed else None
-                trainer = build_trainer(config, folder, env_factory, origin, callbacks, loggers, quiet)
-                if initial is not None:
-                    load_weights(trainer.run.agent, initial)
+                trainer = build_trainer(config, folder, env_factory, origin, callbacks, loggers, quiet, initial)
                 return trainer.train()
         except BaseException:
             folder.discard()

@@ -23,6 +23,7 @@ from reverie.training.collectors import Collector, CollectorState
 from reverie.training.counters import Counters
 from reverie.training.every import Every
 from reverie.training.metrics import Metrics
+from reverie.training.prefill import is_complete
 
 ENVIRONMENTS, COLLECTOR, POLICY = "environments", "collector", "policy"
 """Files of tensors in a checkpoint, next to those of the agent."""
@@ -116,7 +117,7 @@ class TrainState:
 
     def _restore_replay(self, commit: Any) -> None:
         self.replay.check(commit)
-        if self.counters.is_pretrained:
+        if self.counters.is_pretrained or is_complete(self.agent.config, self.counters):
             self.replay.check_sampleable()  # with the settings of now
         if not self.replay.rewind(commit):
             self.messages.append(

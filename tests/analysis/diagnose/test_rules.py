@@ -14,7 +14,7 @@ from reverie.analysis.diagnose.calibration import Bin
 from reverie.analysis.diagnose.learning import Gradients, Trend
 from reverie.analysis.diagnose.prediction import Horizons
 from reverie.analysis.diagnose.rules import ENOUGH_UPDATES, SECTIONS
-from reverie.analysis.diagnose.suggestions import Suggestions
+from reverie.analysis.diagnose.suggestions import suggestions
 from reverie.cli.train import Train
 from reverie.config import PRESETS, Config, preset, resolve
 from tests.helpers.diagnosed_reports import healthy, ill
@@ -125,7 +125,7 @@ SUGGESTIONS = (
 
 
 def advice(text: str, report: Report) -> str:
-    return text.format_map(Suggestions(report))
+    return text.format_map(suggestions(report))
 
 
 def names(report: Report) -> set[str]:
@@ -195,7 +195,7 @@ def test_suggestion_in_every_preset_is_taken_by_the_command_line(name: str) -> N
 
 
 def test_every_suggestion_is_tried() -> None:
-    assert {re.findall(r"\w+", suggestion)[0] for suggestion in SUGGESTIONS} == set(Suggestions(healthy()))
+    assert {re.findall(r"\w+", suggestion)[0] for suggestion in SUGGESTIONS} == set(suggestions(healthy()))
 
 
 def test_wider_decoder_without_images_is_the_mlp() -> None:

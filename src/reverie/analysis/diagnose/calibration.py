@@ -117,11 +117,8 @@ def measure_discounts(
 
         p_end = 1 - discount / gamma,   clamped to [0, 1]
 
-    Args:
-        predicted: mean of the discount head in posterior states that were drawn uniformly.
-        terminal: whether those states ended their episode.
-        at_ends: the same prediction in further terminal states.
-        gamma: `world_model.discount`, above 0.
+    Predictions are means of the discount head in N posterior states that were drawn uniformly, and in E further
+    terminal states.
     """
     ending = (1 - predicted / gamma).clamp(0, 1)
     on_terminal = torch.cat([predicted[terminal], at_ends])

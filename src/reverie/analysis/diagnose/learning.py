@@ -59,7 +59,7 @@ class Gradients:
 
     @property
     def is_often_clipped(self) -> bool:
-        """Whether most rows are clipped: the clip then sets the step."""
+        """True if most rows are clipped: the clip then sets the step."""
         return self.clipped > OFTEN
 
 

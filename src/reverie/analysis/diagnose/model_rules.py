@@ -152,7 +152,7 @@ MODEL_RULES: tuple[Rule, ...] = (
     Rule(
         "unused-variables", "latents", "note",
         lambda r: r.latents.unused_variables > MOST * r.latents.variables and not is_collapsed(r),
-        "{r.latents.unused_variables} of {r.latents.variables} variables have no KL to speak of.",
+        "{r.latents.unused_variables} of {r.latents.variables} variables have next to no KL.",
         "These variables follow from the deterministic state, or carry nothing. Harmless where predictions are good.",
         "If reconstruction is poor, {kl_scale:0.3}; otherwise fewer would do, in a new run: "
         "{option[world_model.rssm.stoch]:0.5}.",

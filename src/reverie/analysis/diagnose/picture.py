@@ -25,15 +25,10 @@ SHOWN_FINDINGS = 6
 
 
 def draw(report: Report, findings: Sequence[Finding], out: Path) -> Path:
-    """Draw all panels.
-
-    Args:
-        report: what was measured.
-        findings: named in the title, worst first.
-        out: ends in .svg, .png or .pdf.
+    """Draw all panels under a title that names the worst findings.
 
     Raises:
-        ReverieError: if the ending is another one, or the file cannot be written.
+        ReverieError: if the ending is not .svg, .png or .pdf, or the file cannot be written.
     """
     check_suffix(out)
     figure = make_figure(11.0, 9.6)

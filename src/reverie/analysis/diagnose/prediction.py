@@ -77,15 +77,9 @@ def squared_errors(
     mean: Float[Tensor, "*X"],
     valid: Bool[Tensor, "H1 B"],
 ) -> Errors:
-    """Return the errors of predictions and of naive ones.
+    """Return the errors of predictions and of naive ones, over steps that are still in the same episode (`valid`).
 
-        e_h = sum over valid b of mean_x (predicted[h, b, x] - actual[h, b, x])^2
-
-    Args:
-        predicted: by the model; entry 0 with the observation at hand.
-        actual: what was observed; entry 0 is what `repeat` repeats.
-        mean: over the data, of one observation.
-        valid: whether that step is still in the same episode.
+    e_h = sum over valid b of mean_x (predicted[h, b, x] - actual[h, b, x])^2
     """
 
     def error(guess: Tensor) -> Tensor:
@@ -127,13 +121,10 @@ def open_loop_errors(
     Args:
         agent: whose world model imagines.
         data: preprocessed steps [T, B, …], T = context + H.
-        posterior: states of the same steps [T, B, …]; only that of step `context` - 1 is read.
+        posterior: states of the same steps; only that of step `context` - 1 is read.
         context: steps that the model saw.
-        means: of the observations and of `reward` over all data, preprocessed. They say which keys are compared.
+        means: of the observations and of `reward` over all data, preprocessed, by the keys to compare.
         generator: of the samples.
-
-    Returns:
-        `Errors` by key of `means`; images in units where black is 0 and white is 1.
     """
     model = agent.world_model
     actions = data["action"][context:]

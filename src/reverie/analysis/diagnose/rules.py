@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from reverie.analysis.diagnose.report import Report
-from reverie.analysis.diagnose.suggestions import Suggestions
+from reverie.analysis.diagnose.suggestions import suggestions
 from reverie.analysis.format import decimal
 
 Severity = Literal["problem", "warning", "note", "ok"]
@@ -22,7 +22,7 @@ most, and even the small tasks of the learning proofs (docs/results.md) take som
 class Rule:
     """A condition on a report, and texts for where it holds.
 
-    `seen` is a format string of the report `r` and of `found`, the result of `holds`; `advice` is one of `Suggestions`.
+    `seen` is a format string of the report `r` and of `found`, the result of `holds`; `advice` is one of `suggestions`.
     """
 
     name: str
@@ -50,12 +50,12 @@ class Finding:
 def find(report: Report, rules: Sequence[Rule]) -> list[Finding]:
     """Return findings, worst first; a section in which no rule holds has one of severity `ok`."""
     findings = []
-    suggestions = Suggestions(report)
+    options = suggestions(report)
     for rule in rules:
         found = rule.holds(report)
         if found:
             severity = rule.severity if rule.is_early or report.updates >= ENOUGH_UPDATES else "note"
-            seen, advice = rule.seen.format(r=report, found=found), rule.advice.format_map(suggestions)
+            seen, advice = rule.seen.format(r=report, found=found), rule.advice.format_map(options)
             findings.append(Finding(rule.name, rule.section, severity, seen, rule.means, advice))
     found_in = {finding.section for finding in findings}
     findings += [

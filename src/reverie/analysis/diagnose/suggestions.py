@@ -3,7 +3,7 @@
 Advice is a format string: `{kl_scale:0.3}` is the option with 0.3 times its present value.
 """
 
-from collections.abc import Iterator
+from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
 
@@ -12,6 +12,7 @@ from reverie.analysis.diagnose.report import Report
 from reverie.config import flatten, parse_schedule
 
 HEAVY = 10.0  # reward scale from which a larger one is not advised: rewards then outweigh small objects
+WIDTHS = {"image": "cnn_depth", "vector": "mlp.units"}  # settings of the decoder's width
 
 
 class Option:
@@ -33,7 +34,7 @@ class Option:
         return f"--{path.rstrip('_').replace('_', '-')} {text}"
 
 
-class Settings(dict[str, Option]):
+class Options(dict[str, Option]):
     """Options of single settings by path: `{option[training.steps]:2}`."""
 
     def __init__(self, report: Report) -> None:
@@ -45,67 +46,58 @@ class Settings(dict[str, Option]):
         return Option(self._report, path)
 
 
-class Suggestions:
-    """Names that advice can refer to."""
-
-    def __init__(self, report: Report) -> None:
-        """Take the report whose run is advised."""
-        kl = "world_model.kl"
-        part = "image" if report.observation in report.images else "vector"
-        is_split = report.config.world_model.kl.objective == "split"
-        scales = (f"{kl}.prior_scale", f"{kl}.posterior_entropy_scale") if is_split else (f"{kl}.scale",)
-        self._report = report
-        self.option = Settings(report)
-        self.lr = {name: Option(report, f"{path}.lr", zero=1e-4) for name, path in OPTIMIZERS.items()}
-        self.entropy = Option(report, "behavior.actor.entropy", zero=1e-3)
-        self.kl_scale = Option(report, *scales, zero=0.1)
-        self.harder_prior = format(Option(report, scales[0], zero=0.1), "3")
-        if not is_split:
-            self.harder_prior = f"--world-model.kl.balance 0.9, or {self.harder_prior}"
-        self.freer_posterior = format(Option(report, scales[-1], zero=0.1), "3")
-        self.observation_scale = Option(report, f"world_model.loss_scales.{part}")
-        self.wider_decoder = format(self.option[f"world_model.decoder.{WIDTHS[part]}"], "2")
-
-    def __getitem__(self, name: str) -> Any:
-        return getattr(self, name)
-
-    def __iter__(self) -> Iterator[str]:
-        return (name for name in (*vars(self), *PROPERTIES) if not name.startswith("_"))
-
-    @property
-    def random_play(self) -> str:
-        """Four times the prefill, and as many steps after it as now where it would leave none."""
-        now = self._report.config.training
-        more = f"{self.option['training.prefill']:4}"
-        return more if 4 * now.prefill < now.steps else f"{more} with --training.steps {now.steps + 3 * now.prefill}"
-
-    @property
-    def wider_clip(self) -> str:
-        """Twice the median norm as the clip of every optimizer that is often clipped, with half its rate."""
-        parts = []
-        for name, found in self._report.learning.gradients.items():
-            if found.is_often_clipped:
-                clip = self.option[f"{OPTIMIZERS[name]}.max_grad_norm"]
-                parts.append(f"{clip:{2 * found.median / found.clip}} with {self.lr[name]:0.5}")
-        return ", ".join(parts)
-
-    @property
-    def reward_loss(self) -> str:
-        """A larger reward loss, as far as it is not used already."""
-        model, training = self._report.config.world_model, self._report.config.training
-        scale = model.loss_scales.reward
-        text = f"Weigh rewards more, {self.option['world_model.loss_scales.reward']:10}"
-        if scale >= HEAVY:
-            text = f"Rewards weigh {scale:g} already: train longer"
-        if not model.head_gradients.reward:
-            text += ", and let them form the latents, --world-model.head-gradients.reward true"
-        if not training.pretrain_world_model:  # as in the preset atari-laptop (docs/results.md, Boxing)
-            text += (
-                "; or in a new run let the world model learn from random play before behavior does, "
-                "--training.pretrain-world-model 9000"
-            )
-        return text
+def suggestions(report: Report) -> dict[str, Any]:
+    """Return everything that advice can refer to, by name."""
+    option = Options(report)
+    kl, is_split = "world_model.kl", report.config.world_model.kl.objective == "split"
+    scales = (f"{kl}.prior_scale", f"{kl}.posterior_entropy_scale") if is_split else (f"{kl}.scale",)
+    prior, posterior = (f"{Option(report, path, zero=0.1):3}" for path in (scales[0], scales[-1]))
+    part = "image" if report.observation in report.images else "vector"
+    lr = {name: Option(report, f"{path}.lr", zero=1e-4) for name, path in OPTIMIZERS.items()}
+    return {
+        "option": option,
+        "lr": lr,
+        "entropy": Option(report, "behavior.actor.entropy", zero=1e-3),
+        "kl_scale": Option(report, *scales, zero=0.1),
+        "harder_prior": prior if is_split else f"--world-model.kl.balance 0.9, or {prior}",
+        "freer_posterior": posterior,
+        "observation_scale": option[f"world_model.loss_scales.{part}"],
+        "wider_decoder": f"{option[f'world_model.decoder.{WIDTHS[part]}']:2}",
+        "random_play": _random_play(report, option),
+        "wider_clip": _wider_clip(report, option, lr),
+        "reward_loss": _reward_loss(report, option),
+    }
 
 
-WIDTHS = {"image": "cnn_depth", "vector": "mlp.units"}  # settings of the decoder's width
-PROPERTIES = ("random_play", "wider_clip", "reward_loss")
+def _random_play(report: Report, option: Options) -> str:
+    """Return four times the prefill, and as many steps after it as now where it would leave none."""
+    now = report.config.training
+    more = f"{option['training.prefill']:4}"
+    return more if 4 * now.prefill < now.steps else f"{more} with --training.steps {now.steps + 3 * now.prefill}"
+
+
+def _wider_clip(report: Report, option: Options, lr: Mapping[str, Option]) -> str:
+    """Return twice the median norm as the clip of every optimizer that is often clipped, with half its rate."""
+    parts = []
+    for name, found in report.learning.gradients.items():
+        if found.is_often_clipped:
+            clip = option[f"{OPTIMIZERS[name]}.max_grad_norm"]
+            parts.append(f"{clip:{2 * found.median / found.clip}} with {lr[name]:0.5}")
+    return ", ".join(parts)
+
+
+def _reward_loss(report: Report, option: Options) -> str:
+    """Return a larger reward loss, as far as it is not used already."""
+    model = report.config.world_model
+    scale = model.loss_scales.reward
+    text = f"Weigh rewards more, {option['world_model.loss_scales.reward']:10}"
+    if scale >= HEAVY:
+        text = f"Rewards weigh {scale:g} already: train longer"
+    if not model.head_gradients.reward:
+        text += ", and let them form the latents, --world-model.head-gradients.reward true"
+    if not report.config.training.pretrain_world_model:  # as in the preset atari-laptop (docs/results.md, Boxing)
+        text += (
+            "; or in a new run let the world model learn from random play before behavior does, "
+            "--training.pretrain-world-model 9000"
+        )
+    return text

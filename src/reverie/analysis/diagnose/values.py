@@ -41,13 +41,8 @@ def replay_returns(
 
         G_t = r_t + g_t * G_{t+1},   G_t = r_t where g_t = 0,   G_t = v_t at the window's end and at a truncation
 
-    As in training, r_t was received on arriving in step t and belongs to its return (SPEC 2, 27, 28).
-
-    Args:
-        reward: r_t, transformed and normalised as in training.
-        value: v_t, the critic's, for where the rest is unknown.
-        discount: g_t = gamma * (1 - is_terminal).
-        is_last: the episode is over; with a discount above 0 it was truncated.
+    As in training, r_t was received on arriving in step t and belongs to its return (SPEC 2, 27, 28), rewards are
+    transformed and normalised, and g_t = gamma * (1 - is_terminal): a last step with a discount above 0 was truncated.
     """
     cut = is_last & (discount > 0)
     last = torch.where(discount[-1] > 0, value[-1], reward[-1])

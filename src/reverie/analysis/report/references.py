@@ -21,11 +21,8 @@ HUMANS = ("random", "gamer", "record")  # fields of the published scores of a ga
 def variant_of(config: Config, preset: str | None = None) -> Variant:
     """Return the published variant to compare a run with: the paper's for its own presets, or else the release's.
 
-    A schedule alone does not make an agent the paper's: `atari-laptop` has one and follows the release.
-
-    Args:
-        config: of the run.
-        preset: that the run says it was started with; None takes the nearest.
+    A schedule alone does not make an agent the paper's: `atari-laptop` has one and follows the release. Without the
+    preset that the run says it was started with, the nearest one counts.
     """
     return "schedules" if nearest_preset(config, preset) in PAPER_PRESETS else "release"
 
@@ -78,12 +75,9 @@ def reference_scores(environment: str, frames: float, variants: Sequence[Variant
 def reference_aggregates(
     matrix: Matrix, frames: Mapping[str, float], variants: Sequence[Variant]
 ) -> dict[str, dict[str, float]]:
-    """Return the aggregates of published agents over the games of a matrix, of those with a score in every game.
+    """Return the aggregates of published agents with a score in every game of a matrix.
 
-    Args:
-        matrix: whose games.
-        frames: of the comparison, by environment.
-        variants: of DreamerV2, at these frames; at 200M both are given.
+    Variants of DreamerV2 are given at the comparison's frames of each environment, and both at 200M.
     """
     games = {name: found.name for name in matrix.environments if (found := task(name))}
     rows = {f"{heading}, published, 200M": published_scores(name) for name, heading in BASELINES.items()}

@@ -123,7 +123,7 @@ def _statistics(one: Statistics) -> dict[str, Any]:
         "environments": list(one.matrix.environments),
         "seeds": {agent: len(scores) for agent, scores in one.matrix.scores.items()},
         "without": list(one.matrix.without),
-        "intervals": one.intervals,
+        "intervals": one.has_intervals,
         "agents": {
             agent: {kind: estimate._asdict() for kind, estimate in estimates.items()}
             for agent, estimates in one.aggregates.items()

@@ -136,7 +136,7 @@ def _suite(
     matrix, suite, kinds = found.matrix, found.matrix.suite, found.kinds
     frames = {place.name: place.frames for place in comparison.environments}
     published = reference_aggregates(matrix, frames, variants) if suite == "atari" else {}
-    has_intervals = found.intervals and any(len(scores) > 1 for scores in matrix.scores.values())
+    has_intervals = found.has_intervals and any(len(scores) > 1 for scores in matrix.scores.values())
     bars = "Bars are 95 % stratified bootstrap intervals." if has_intervals else "There are no intervals here."
     bands = " Bands are pointwise 95 % intervals." if has_intervals else ""
     unit = UNITS[suite]

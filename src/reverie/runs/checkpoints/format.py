@@ -95,13 +95,7 @@ def write_checkpoint(folder: Path, step: int, snapshot: Snapshot, score: float |
 
 @contextmanager
 def disk_errors(problem: str, consequence: str = "", ending: str = "") -> Iterator[None]:
-    """Turn errors of the system into one CheckpointError.
-
-    Args:
-        problem: first sentence; the system's reason follows it in parentheses.
-        consequence: further sentences.
-        ending: end of the last sentence, after the advice.
-    """
+    """Turn an OSError into a CheckpointError: problem with the reason, consequence, advice with its ending."""
     try:
         yield
     except OSError as error:
@@ -193,25 +187,14 @@ def read_checkpoint(
 
 
 def read_state(folder: Path) -> dict[str, Json]:
-    """Read the state of one checkpoint folder without its tensors; its checksum is compared.
-
-    Raises:
-        CheckpointError: as `read_checkpoint` does.
-    """
+    """Read the state of one checkpoint folder without its tensors; its checksum is compared."""
     with _reading(folder):
         return _read_state(folder, read_manifest(folder))
 
 
 @contextmanager
 def validate_contents(where: Path | str) -> Iterator[None]:
-    """Interpret the contents of an untrusted file that has its checksums.
-
-    Args:
-        where: name of what is read, for the message.
-
-    Raises:
-        CheckpointError: in place of any error that unexpected contents lead to.
-    """
+    """Turn errors that unexpected contents of an untrusted file lead to into one CheckpointError that names it."""
     try:
         yield
     except torch.OutOfMemoryError:

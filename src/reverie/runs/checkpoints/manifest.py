@@ -47,11 +47,7 @@ def is_checkpoint(path: Path) -> bool:
 
 
 def read_manifest(folder: Path) -> dict[str, Json]:
-    """Read the manifest of a checkpoint, and validate it.
-
-    Raises:
-        Damaged: if it is missing, damaged, or of another format.
-    """
+    """Read the manifest of a checkpoint; raise Damaged if it is missing, damaged, or of another format."""
     with damage(MANIFEST):
         data = read_file(folder / MANIFEST, limit=_LIMIT)
         manifest = parse_json(data)
@@ -86,11 +82,7 @@ def _validate(manifest: dict[str, Json]) -> None:
 
 
 def read_listed(folder: Path, manifest: dict[str, Json], name: str) -> bytes:
-    """Read a file of a checkpoint, and compare its size and checksum.
-
-    Raises:
-        Damaged: if it is missing or differs.
-    """
+    """Read a file of a checkpoint; raise Damaged if its size or checksum differs."""
     entry = manifest["files"][name]
     with damage(name):
         data = read_file(folder / name, size=entry["size"])

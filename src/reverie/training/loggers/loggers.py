@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reverie.runs.atomic_io import Unreadable, atomic_write, parse_json, read_file, to_json
+from reverie.runs.atomic_io import Unreadable, atomic_write, dumps_checksummed, loads_checksummed, read_file
 from reverie.runs.layout import TRACKERS
 from reverie.training.loggers.logger import Logger, RunInfo, Status
 from reverie.training.loggers.registry import make_logger
@@ -125,7 +125,7 @@ class Loggers:
         # Before the values are sent: a killed run may lack a row in a tracker, but has none twice.
         content = {name: {"id": each.id, "steps": each.steps} for name, each in self._progress.items()}
         try:
-            atomic_write(self._path, to_json(content, indent=None))
+            atomic_write(self._path, dumps_checksummed(content))
         except OSError as error:
             if self._can_save:
                 reason = error.strerror or error
@@ -136,7 +136,7 @@ class Loggers:
         if not self._path.exists():
             return {}
         try:
-            return _parse(parse_json(read_file(self._path, limit=_MAX_BYTES)))
+            return _parse(loads_checksummed(read_file(self._path, limit=_MAX_BYTES)))
         except Unreadable as error:
             self._log(f"{self._path} {error}. Trackers start a new run of their own.")
             return {}
