@@ -94,6 +94,14 @@ def is_complete(disk: Path, operations: list[Operation], copy: Path) -> bool:
     return True
 
 
+def choose(operations: list[Operation], count: int, rng: random.Random) -> list[int]:
+    """Return moments: half of them anywhere, a quarter around syncs and changes of names, a quarter in the beginning."""
+    numbers = range(1, len(operations))
+    edges = [number for number in numbers if operations[number].kind != "write"]
+    first = next(number for number in numbers if operations[number].data.startswith(b"step-"))
+    return [rng.choice((numbers, numbers, edges, numbers[: 2 * first])[place % 4]) for place in range(count)]
+
+
 def examine(run: Path, promised: str | None, expected: dict[str, str], interval: float) -> list[str]:
     """Verify and resume what a power cut has left.
 
@@ -151,7 +159,7 @@ def main() -> int:
             if digest(disk / "run") != expected:
                 failures.append("the recorded run has another digest")
             simulated, promised = SimulatedDisk(disk, disk.stat().st_ino), None
-            cuts = sorted(rng.choices(range(1, len(operations)), k=(options.cuts + 1) // 2))
+            cuts = choose(operations, (options.cuts + 1) // 2, rng)
             for number, operation in enumerate(operations):
                 for _ in range(cuts.count(number)):
                     shutil.rmtree(copy, ignore_errors=True)

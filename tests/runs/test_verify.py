@@ -207,6 +207,12 @@ def test_verify_first_checkpoint_without_rows_finds_nothing(tmp_path: Path) -> N
     assert damaged(tmp_path) == {}
 
 
+@pytest.mark.parametrize(("copied", "replaced"), [("trackers.json", "about.json"), ("about.json", "trackers.json")])
+def test_verify_file_of_another_kind_is_found_despite_its_checksum(run: Path, copied: str, replaced: str) -> None:
+    shutil.copyfile(run / copied, run / replaced)
+    assert damaged(run)[replaced].startswith("is another file")
+
+
 def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="is not the folder of a run"):
         verify(tmp_path)

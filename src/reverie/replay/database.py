@@ -40,6 +40,8 @@ _CREATION: dict[str, object] = {
     "application_id": APPLICATION_ID,
     "user_version": VERSION,
 }
+_CREATED = 8 * _PAGE_SIZE
+"""More bytes than a power cut can leave of a replay that was being created."""
 _MAX_META = 1 << 24  # bytes of one value
 _READ = "SELECT id, data, crc FROM steps WHERE id >= ? AND id < ? ORDER BY id LIMIT ?"
 
@@ -55,14 +57,14 @@ def delete_replay(path: Path) -> None:
 
 
 def has_steps(path: Path) -> bool:
-    """Return whether a replay holds any step, or is damaged."""
+    """Return whether a replay holds any step, or is damaged and may have held some."""
     if not path.exists():
         return False
     try:
         with closing(_connect(path, read_only=True, max_bytes=_MAX_META)) as connection:
             return connection.execute("SELECT 1 FROM steps LIMIT 1").fetchone() is not None
     except sqlite3.Error:
-        return True
+        return path.stat().st_size > _CREATED
 
 
 def step_dtype(specs: Mapping[str, ArraySpec]) -> np.dtype[np.void]:
