@@ -2,7 +2,10 @@
 
 import argparse
 import json
+import logging
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,20 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(description=(description or "").splitlines()[0])
     result.add_argument("--out", type=Path, help="file that a line with the outcome is added to")
     return result
+
+
+@contextmanager
+def messages() -> Iterator[list[str]]:
+    """Yield a list that collects what a quiet run says."""
+    said: list[str] = []
+    logger, handler = logging.getLogger("reverie"), logging.Handler(logging.INFO)
+    handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield said
+    finally:
+        logger.removeHandler(handler)
 
 
 class Report:

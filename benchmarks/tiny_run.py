@@ -1,9 +1,10 @@
 """A run of seconds that has everything a long one has, for measurements that need hundreds of it."""
 
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from reporting import messages
 
 import reverie
 from reverie import Callback
@@ -46,14 +47,7 @@ def train(folder: Path, resume: bool = False, callbacks: Sequence[Callback] = ()
     Returns:
         What it said.
     """
-    said: list[str] = []
-    logger, handler = logging.getLogger("reverie"), logging.Handler(logging.INFO)
-    handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    try:
+    with messages() as said:
         settings = {**SETTINGS, **more}
         reverie.train(ENV, "minatar", logdir=folder, resume=resume, callbacks=callbacks, quiet=True, **settings)
-    finally:
-        logger.removeHandler(handler)
     return said
