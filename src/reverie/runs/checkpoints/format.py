@@ -13,6 +13,7 @@ itself, so that every changed byte is found. Equal snapshots give equal bytes: n
 
 import errno
 import hashlib
+import operator
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -234,7 +235,7 @@ def _read_shapes(folder: Path, manifest: dict[str, Json], name: str) -> dict[str
         with (folder / name).open("rb") as file:
             size = int.from_bytes(file.read(8), "little")
             header = parse_json(file.read(min(size, _HEADER_LIMIT)))
-        return {key: tuple(entry["shape"]) for key, entry in header.items() if key != "__metadata__"}
+        return {key: tuple(map(operator.index, entry["shape"])) for key, entry in header.items() if key != "__metadata__"}
     except (Unreadable, OSError, AttributeError, KeyError, TypeError) as error:
         raise Damaged(f"{name} is not a valid safetensors file") from error
 
