@@ -95,7 +95,7 @@ def is_complete(disk: Path, operations: list[Operation], copy: Path) -> bool:
 
 
 def choose(operations: list[Operation], count: int, rng: random.Random) -> list[int]:
-    """Return moments: half of them anywhere, a quarter around syncs and changes of names, a quarter in the beginning."""
+    """Return moments: half anywhere, a quarter at syncs and changes of names, a quarter in the beginning."""
     numbers = range(1, len(operations))
     edges = [number for number in numbers if operations[number].kind != "write"]
     first = next(number for number in numbers if operations[number].data.startswith(b"step-"))
@@ -146,8 +146,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as temporary:
         base = Path(temporary)
         library, total = build_recorder(base), 0
-        # In half of the cuts the write-ahead log is checkpointed many times between two checkpoints of the run.
-        for interval in (0.02, 0.0):
+        for interval in options.intervals:
             folder = base / f"{interval}"
             whole, disk, copy, kept = (folder / name for name in ("whole", "disk", "copy", "kept"))
             train(whole, **settings(interval))
@@ -159,7 +158,7 @@ def main() -> int:
             if digest(disk / "run") != expected:
                 failures.append("the recorded run has another digest")
             simulated, promised = SimulatedDisk(disk, disk.stat().st_ino), None
-            cuts = choose(operations, (options.cuts + 1) // 2, rng)
+            cuts = choose(operations, -(-options.cuts // len(options.intervals)), rng)
             for number, operation in enumerate(operations):
                 for _ in range(cuts.count(number)):
                     shutil.rmtree(copy, ignore_errors=True)
@@ -179,7 +178,7 @@ def main() -> int:
                 if operation.kind == "write" and operation.data.startswith(b"step-"):
                     promised = operation.data.decode().strip()
         row = {
-            "cuts": options.cuts,
+            "cuts": sum(outcomes.values()),
             "seed": options.seed,
             "operations": total,
             "continued_from": dict(outcomes),
@@ -194,6 +193,13 @@ def arguments() -> argparse.Namespace:
     result = parser(__doc__)
     result.add_argument("--cuts", type=int, default=100)
     result.add_argument("--seed", type=int, default=0)
+    result.add_argument(
+        "--intervals",
+        type=float,
+        nargs="+",
+        default=[0.02, 0.0],
+        help="replay.fsync_interval, with an equal share of cuts: SQLite's log is checkpointed often, or hardly ever",
+    )
     result.add_argument("--keep", type=Path, help="folder for copies of what fails")
     result.add_argument("--train", type=Path, help=argparse.SUPPRESS)
     result.add_argument("--last-step", type=int, help=argparse.SUPPRESS)

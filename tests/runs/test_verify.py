@@ -4,8 +4,6 @@ import json
 import os
 import shutil
 import sqlite3
-import subprocess
-import sys
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -216,13 +214,3 @@ def test_verify_file_of_another_kind_is_found_despite_its_checksum(run: Path, co
 def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="is not the folder of a run"):
         verify(tmp_path)
-
-
-def test_random_damage_is_found() -> None:
-    """As in results/damage.jsonl, in fewer places."""
-    command = [sys.executable, "benchmarks/damage.py", "--places", "60", "--resumed", "12", "--seed", "7"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": "src"}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    counts = json.loads(done.stdout[done.stdout.index("\n{\n") :])
-    assert counts["outcomes"]["found"] > 45 and sum(counts["resumed"].values()) > 8
