@@ -40,29 +40,31 @@ _CREATION: dict[str, object] = {
     "application_id": APPLICATION_ID,
     "user_version": VERSION,
 }
+_CREATED = 8 * _PAGE_SIZE
+"""More bytes than a power cut can leave of a replay that was being created."""
 _MAX_META = 1 << 24  # bytes of one value
 _READ = "SELECT id, data, crc FROM steps WHERE id >= ? AND id < ? ORDER BY id LIMIT ?"
 
 
 def delete_replay(path: Path) -> None:
-    """Delete the file of a replay and its write-ahead log, if they exist.
+    """Delete the file of a replay and its logs, if they exist.
 
     Raises:
         OSError: if they cannot be deleted.
     """
-    for end in ("-wal", "-shm", ""):
+    for end in ("-wal", "-shm", "-journal", ""):
         path.with_name(path.name + end).unlink(missing_ok=True)
 
 
 def has_steps(path: Path) -> bool:
-    """Return whether a replay holds any step, or is damaged."""
+    """Return whether a replay holds any step, or is damaged and may have held some."""
     if not path.exists():
         return False
     try:
         with closing(_connect(path, read_only=True, max_bytes=_MAX_META)) as connection:
             return connection.execute("SELECT 1 FROM steps LIMIT 1").fetchone() is not None
     except sqlite3.Error:
-        return True
+        return path.stat().st_size > _CREATED
 
 
 def step_dtype(specs: Mapping[str, ArraySpec]) -> np.dtype[np.void]:
