@@ -85,10 +85,11 @@ class MetricsFile:
         self._hash.update(line.encode())
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file; raise RunError if the rest of a row that did not fit still does not."""
         if self._file is not None:
-            self._file.close()
-            self._file = None
+            file, self._file = self._file, None
+            with self._explained():
+                file.close()
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
