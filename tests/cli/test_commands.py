@@ -162,6 +162,8 @@ def test_train_options_of_the_run_reach_training(run: Run, calls: Calls) -> None
     options = [(call["loggers"], call["overwrite"], call["quiet"], call["init"]) for call in calls]
     assert options == [(("tensorboard",), False, False, None), (("wandb", "mlflow"), True, True, Path("runs/b"))]
     assert out == ""
+    run("train My-v0 --preset debug --log none")
+    assert calls[2]["loggers"] == ()
 
 
 def test_train_takes_a_class_of_the_current_folder(run: Run, calls: Calls, tmp_path: Path) -> None:
