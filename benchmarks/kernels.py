@@ -21,7 +21,7 @@ import torch
 
 from reverie.bench.examples import example_spec, random_batch
 from reverie.bench.machine import machine, prepare
-from reverie.bench.spread import spread
+from reverie.bench.timing import spread
 from reverie.config import Config, preset
 from reverie.devices import resolve_dtype
 from reverie.dreamer import Dreamer

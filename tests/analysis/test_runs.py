@@ -124,6 +124,14 @@ def test_no_run_is_left(tmp_path: Path) -> None:
         find_runs([tmp_path / "notes.txt"])
 
 
+def test_find_runs_with_a_wrong_path_names_it_and_reads_the_others(tmp_path: Path) -> None:
+    good = write_run(tmp_path / "good")
+    runs, unreadable = find_runs([tmp_path / "absent", good])
+    assert [run.path for run in runs] == [good]
+    assert [item.path for item in unreadable] == [tmp_path / "absent"]
+    assert "There is nothing at" in unreadable[0].reason
+
+
 # Agents
 
 

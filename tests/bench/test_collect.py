@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 
 from reverie.bench import bare_ale, collect
-from reverie.bench.bare_ale import BareALE, is_atari, load_emulator, play
+from reverie.bench.bare_ale import is_atari, load_emulator, play
 from reverie.config import EnvConfig, preset
-from reverie.specs import Step
-from reverie.training.collectors import Policy, RandomPolicy, SyncCollector
+from reverie.training.collectors import Policy, SyncCollector
 
 BOXING = EnvConfig(name="ALE/Boxing-v5", action_repeat=3, sticky_actions=0.125, full_action_space=True)
 
@@ -53,14 +52,6 @@ def test_rates(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     assert result["act_seconds_all"] == [0.5, 0.5]
 
 
-def test_a_timed_policy_is_the_policy() -> None:
-    config = preset("debug").override(**{"env.name": "CartPole-v1"}).env
-    step: Step = {"is_first": np.ones(2, bool)}
-    with collect.make_env(config, 0) as env:
-        plain, timed = (RandomPolicy(env.spec.action, np.random.default_rng(1)) for _ in range(2))
-        assert np.array_equal(plain(step), collect.TimedPolicy(timed)(step))
-
-
 def test_which_games_are_ataris() -> None:
     assert is_atari(BOXING)
     assert not is_atari(EnvConfig(name="CartPole-v1"))
@@ -95,5 +86,5 @@ class Watched:
 
 
 def test_two_emulators_play_more_than_none() -> None:
-    with BareALE(BOXING, 2) as two:
-        assert two.steps_per_second(0.01) > 0
+    with bare_ale.bare_ale(BOXING, 2) as speed:
+        assert speed(0.01) > 0

@@ -16,7 +16,7 @@ def test_what_is_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_env
     monkeypatch.setattr(bench, "EPISODE", 15)
     spec = example_spec("debug")
     config = preset("debug").replay
-    assert bench._fill(ReplayBuffer(tmp_path / "replay.db", spec.step, config, num_envs), spec, steps, num_envs) > 0
+    bench.fill(ReplayBuffer(tmp_path / "replay.db", spec.step, config, num_envs), spec, steps, num_envs)
     reopened = ReplayBuffer(tmp_path / "replay.db", spec.step, config, num_envs)
     rows = -(-steps // num_envs)
     assert reopened.num_steps == rows * num_envs
@@ -26,13 +26,13 @@ def test_what_is_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_env
 
 def test_forgetting_leaves_the_content(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"abc")
-    bench._forget(tmp_path)
+    assert bench.drop_from_cache(tmp_path)
     assert (tmp_path / "file").read_bytes() == b"abc"
 
 
 def test_numbers_of_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     forgotten = []
-    monkeypatch.setattr(bench, "_forget", lambda folder: forgotten.append(folder) is None)
+    monkeypatch.setattr(bench, "drop_from_cache", lambda folder: forgotten.append(folder) is None)
     result = bench.measure_replay(preset("debug"), "debug", 40, 4, tmp_path)
     assert len(result["warm_batch_seconds_all"]) == 4
     assert len(result["cold_batch_seconds_all"]) == bench.COLD_BATCHES == len(forgotten)

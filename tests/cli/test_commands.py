@@ -162,6 +162,8 @@ def test_train_options_of_the_run_reach_training(run: Run, calls: Calls) -> None
     options = [(call["loggers"], call["overwrite"], call["quiet"], call["init"]) for call in calls]
     assert options == [(("tensorboard",), False, False, None), (("wandb", "mlflow"), True, True, Path("runs/b"))]
     assert out == ""
+    run("train My-v0 --preset debug --log none")
+    assert calls[2]["loggers"] == ()
 
 
 def test_train_takes_a_class_of_the_current_folder(run: Run, calls: Calls, tmp_path: Path) -> None:
@@ -179,8 +181,8 @@ def test_train_imports_no_class_that_only_the_run_names(
     calls: Calls, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "config.toml").write_text(to_toml(preset("debug").for_env("antigravity:geohash")))
-    assert cli.main(["train", "--resume", "--logdir", str(tmp_path)]) == 2
-    assert "is imported only if you name it: reverie train antigravity:geohash." in capsys.readouterr().err
+    assert cli.main(["train", "--resume", "--logdir", str(tmp_path)]) == 1
+    assert "imported only if you name it. Give it: --env antigravity:geohash" in capsys.readouterr().err
     assert not calls and "antigravity" not in sys.modules
 
 
@@ -229,7 +231,6 @@ def test_a_resumed_run_keeps_its_configuration(run: Run, calls: Calls, tmp_path:
         ("train CliCatch-v0", "preset crafter, which CliCatch-v0 takes without --preset.", 100_000_000),
         ("train CartPole-v1", "preset vector, which CartPole-v1 takes without --preset.", 20_000),
         ("train CliCatch-v0 --preset=atari_small", "preset atari-small.", 250_000),
-        ("train NoSuch-v3", "it is not known what NoSuch-v3 would take. There is no environment 'NoSuch-v3'", 20_000),
         ("train", "preset atari; with ENV those of the preset that it takes.", 50_000_000),
         ("train My-v0 --logdir saved --resume", "the settings saved in saved.", 7_777),
         ("train --config saved/config.toml", "those of saved/config.toml.", 7_777),
@@ -240,7 +241,6 @@ def test_a_resumed_run_keeps_its_configuration(run: Run, calls: Calls, tmp_path:
             164_000,
         ),
         ("ablate", "preset minatar for MinAtar/Breakout-v1, with the settings of plan laptop.", 40_000),
-        ("ablate --suite quik", "preset minatar, since the suite cannot be read. There is no plan 'quik'", 100_000),
         ("ablate --suite plan.toml", "preset debug for My-v0, with the settings of plan mine.", 5_000),
         ("bench loop --preset debug", "preset debug.", 1_000),
         ("demo", "preset demo.", 7_000),
@@ -253,7 +253,7 @@ def test_help_names_the_preset_of_its_defaults(run: Run, tmp_path: Path, line: s
     plan = 'name = "mine"\npreset = "debug"\nenvironments = ["My-v0"]\nsettings = {steps = 5_000}'
     (tmp_path / "plan.toml").write_text(plan)
     text = re.sub(r"[\s│]+", " ", run(f"{line} --help"))
-    assert f"Defaults below: {origin}" in text.replace("preset vector, since ", "")
+    assert f"Defaults below: {origin}" in text
     assert re.search(rf"--steps INT ((?! --).)*\(default: {default}\)", text)
 
 
@@ -426,7 +426,6 @@ def test_demo(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     for path in ("learning-curve.png", "videos/dream.gif", "videos/dream.png"):
         assert (Path("runs/demo") / path).is_file()
         assert path in out
-    assert demo._free_folder(Path("runs")) == Path("runs/demo-1")
 
 
 def test_demo_without_images_draws_no_dream(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -465,7 +464,8 @@ def test_train_suggestions_find_the_users_own_module(run: Run, tmp_path: Path, m
     monkeypatch.setenv("PYTHONPATH", str(modules))
     settings = "--preset debug --steps 40 --prefill 20 --eval-every 0 --env.parallel false"
     out = run(f"train cli_own_module:Own-v0 {settings} --logdir run")
-    assert f"\n  PYTHONPATH='{modules}' reverie eval run\n  reverie plot run\n" in out
+    again = "reverie eval run --env cli_own_module:Own-v0"
+    assert f"\n  PYTHONPATH='{modules}' {again}\n  reverie plot run\n" in out
 
 
 def test_the_demo_is_what_it_says() -> None:

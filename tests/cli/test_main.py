@@ -230,7 +230,7 @@ def test_help_of_train_has_every_setting_with_the_presets_value(run: Run, name: 
 
 
 def test_help_shows_what_was_set_on_the_same_line(run: Run) -> None:
-    for line in ("train --steps 77_000 --preset=atari --help", "train -h X --steps 77_000 --logdir b"):
+    for line in ("train --steps 77_000 --preset=atari --help", "train -h CartPole-v1 --steps 77_000 --logdir b"):
         assert "(default: 77000)" in flat(run(*line.split())[1])
 
 

@@ -24,7 +24,7 @@ import reverie
 from reverie.cli import main as cli
 from reverie.config import load_config
 from reverie.envs.catalog import FAMILIES
-from reverie.runs.checkpoints import read_checkpoint
+from reverie.runs.checkpoints import format, read_checkpoint
 from reverie.runs.metrics import read_metrics
 from reverie.runs.run_folder import RunFolder
 from reverie.training.display import Display
@@ -321,31 +321,32 @@ def file_limit() -> Iterator[Callable[[int], None]]:
     resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_no_room_for_a_checkpoint(type_: Type, file_limit: Callable[[int], None]) -> None:
-    Fragile.fault = lambda result: file_limit(30_000)
-    err = type_(train("--replay.capacity 1000"), 1)
+def full(*_: Any) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_no_room_for_a_checkpoint(type_: Type, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as disk:
+        Fragile.fault = lambda result: disk.setattr(format, "write_synced", full)
+        err = type_(train(), 1)
     assert "The checkpoint of step 80 could not be written" in err
-    assert "step-000000060-2 is intact. Free some space, then continue with --resume" in err
+    assert "step-000000060 is intact. Free some space, then continue with --resume" in err
     assert reverie.load("run").agent_steps == 60
-    file_limit(resource.RLIM_INFINITY)
     goes_on(type_)
 
 
-def test_no_room_for_the_first_checkpoint(type_: Type, file_limit: Callable[[int], None]) -> None:
-    file_limit(30_000)
-    assert "There is no earlier one. Free some space, then try again" in type_(train("--replay.capacity 1000"), 1)
-    file_limit(resource.RLIM_INFINITY)
+def test_no_room_for_the_first_checkpoint(type_: Type, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as disk:
+        disk.setattr(format, "write_synced", full)
+        assert "There is no earlier one. Free some space, then try again" in type_(train(), 1)
     assert not Path("run").exists()
     type_(train())
 
 
-def test_no_room_for_the_replay(type_: Type, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: Any) -> int:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    with monkeypatch.context() as disk:
-        Fragile.fault = lambda result: disk.setattr(os, "pwrite", full)
-        assert "The disk is full: the replay in run/replay cannot grow" in type_(train(), 1)
+def test_no_room_for_the_replay(type_: Type, file_limit: Callable[[int], None]) -> None:
+    Fragile.fault = lambda result: file_limit(30_000)
+    assert "run/replay.db cannot be read or written (disk I/O error). All earlier steps are" in type_(train(), 1)
+    file_limit(resource.RLIM_INFINITY)
     goes_on(type_)
 
 
@@ -353,7 +354,7 @@ def test_no_room_for_the_replay(type_: Type, monkeypatch: pytest.MonkeyPatch) ->
 def test_no_room_for_metrics(type_: Type) -> None:
     Path("run").mkdir()
     Path("run/metrics.jsonl").symlink_to("/dev/full")
-    assert "Cannot write metrics in run (No space left on device)" in type_(train(), 1)
+    assert "Cannot write run/metrics.jsonl (No space left on device)" in type_(train(), 1)
     assert reverie.load("run").agent_steps == 50
     Path("run/metrics.jsonl").unlink()
     goes_on(type_)
@@ -371,7 +372,7 @@ def test_no_room_for_the_output() -> None:
 
 def test_a_closed_pipe_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     # This is what rich does where the reader of a pipe has gone.
-    def close(*_: Any, step: int, **__: Any) -> None:
+    def close(_: Display, step: int, *__: Any) -> None:
         if step == FAULT_AT:
             raise SystemExit(1)
 

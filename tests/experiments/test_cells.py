@@ -1,5 +1,6 @@
 """Cells: their order, configuration, command and identity."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,18 @@ def test_configuration() -> None:
     (found,) = cells(Plan("p", tasks, ("no-gru-norm",), (7,), settings, threads=2), spec_of)
     expected = with_variant(preset("debug"), "no-gru-norm").for_env("A-v0")
     assert found.config == expected.override(steps=500, prefill=100, seed=7, threads=2, **{"replay.batch_size": 5})
+
+
+def test_cells_of_a_class_of_the_current_folder_have_its_preset(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", ["", *sys.path])
+    code = "from gymnasium.envs.classic_control import CartPoleEnv\n\nclass Own(CartPoleEnv):\n    pass\n"
+    (tmp_path / "cells_own_class.py").write_text(code)
+    (cell,) = cells(Plan("p", (Task("cells_own_class:Own"),), ("full",), (0,)))
+    assert (cell.config.env.name, cell.preset) == ("cells_own_class:Own", "vector")
+    assert cell.arguments(tmp_path)[1] == "cells_own_class:Own"
 
 
 def test_a_variant_changes_the_agent_of_the_plan() -> None:

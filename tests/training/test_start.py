@@ -2,6 +2,7 @@
 
 import logging
 import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -116,3 +117,12 @@ def test_train_quiet_prints_nothing_and_logs_its_messages(
     assert "Resuming from step-000000040: step 40 of 48" in text
     assert "This run has its 48 steps; nothing was trained or saved" in text
     assert all(record.name == "reverie" for record in caplog.records if "Resuming" in record.message)
+
+
+def test_train_of_a_class_by_its_name_imports_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", ["", *sys.path])
+    code = "from gymnasium.envs.classic_control import CartPoleEnv\n\nclass Own(CartPoleEnv):\n    pass\n"
+    (tmp_path / "start_own_class.py").write_text(code)
+    agent = train(tmp_path / "run", "start_own_class:Own", quiet=True)
+    assert agent.config.env.name == "start_own_class:Own"

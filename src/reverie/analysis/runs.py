@@ -121,16 +121,21 @@ def find_runs(paths: Iterable[Path]) -> tuple[list[Run], list[Unreadable]]:
             such runs, up to four levels down. A run that is meant twice is read once.
 
     Returns:
-        Runs, and what could not be read, in the order of the paths.
+        Runs, and what could not be read, wrong paths included, in the order of the paths.
 
     Raises:
-        RunError: if a path does not exist, or no run is left.
+        RunError: if no run is left.
     """
     runs: list[Run] = []
     broken: list[Unreadable] = []
     seen: set[Path] = set()
     for given in map(Path, paths):
-        for path in locate(given):
+        try:
+            located = locate(given)
+        except RunError as error:
+            broken.append(Unreadable(given, str(error)))
+            continue
+        for path in located:
             if path.resolve() in seen:
                 continue
             seen.add(path.resolve())
@@ -139,8 +144,8 @@ def find_runs(paths: Iterable[Path]) -> tuple[list[Run], list[Unreadable]]:
             except ReverieError as error:
                 broken.append(Unreadable(path, str(error)))
     if not runs:
-        reason = f" {broken[0].reason}" if broken else ""
-        raise RunError(f"There is no run that can be read. Name at least one run folder.{reason}")
+        reason = broken[0].reason if broken else "Name at least one run folder."
+        raise RunError(f"There is no run that can be read. {reason}")
     return runs, broken
 
 

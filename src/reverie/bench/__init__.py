@@ -1,1 +1,1 @@
-"""Measurements of speed and memory: one module per benchmark, each returning what one line of JSON holds."""
+"""Measurements of speed and memory, a module each, whose results are single rows of JSON; see `machine.write_row`."""

@@ -1,51 +1,40 @@
-"""What a measurement was made on: hardware, threads, versions, memory."""
+"""Machine and program of a measurement, and the line of JSON that a measurement is written as."""
 
+import json
 import platform
-import resource
-import sys
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from reverie import kernels
 from reverie.config import Config
-from reverie.devices import device_name, precision_name, resolve_device, resolve_dtype
-from reverie.provenance import commit, cpu_name, proc_entry, reverie_version, usable_cores
+from reverie.devices import cpu_flags, resolve_device
+from reverie.provenance import commit, proc_entry, reverie_version, usable_cores
+from reverie.runs.provenance import runtime
 
 CPU_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_tile", "amx_bf16")
 """Extensions that decide how fast matrix products are, as Linux names them."""
 
-_MIB = 2**20
-
 
 def machine(config: Config) -> dict[str, Any]:
-    """Under which circumstances something was measured; call it after the measurement, for the peak of memory.
+    """Return machine, versions, and peak memory; call it after the measurement.
 
-    Args:
-        config: the settings that were measured.
-
-    Returns:
-        `precision`, `device` (the GPU's name, or cpu), `threads` of PyTorch, `cpu`, `cpu_flags`, `cores` that this
-        process may use, `gpu` (None where there is none), `reverie`, `torch` and `python` (versions), `commit` (None
-        if reverie was not imported from a git checkout), `peak_resident_mib` of this process, and
-        `peak_gpu_mib` allocated by PyTorch (None on a CPU).
+    `docs/quickstart.md` lists the keys. `commit` is None if reverie was not imported from a git checkout,
+    `peak_resident_mib` outside of Linux, `gpu` and `peak_gpu_mib` without one.
     """
-    device = resolve_device(config.training.device)
-    on_gpu = device.type == "cuda"
+    device, has_cuda = resolve_device(config.training.device), torch.cuda.is_available()
+    peak_gpu = torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else None
     return {
-        "precision": precision_name(resolve_dtype(device, config.training.precision)),
-        "device": device_name(device),
-        "threads": torch.get_num_threads(),
-        "cpu": cpu_name(),
-        "cpu_flags": [flag for flag in CPU_FLAGS if flag in proc_entry("cpuinfo", "flags").split()],
+        **runtime(config),
+        "cpu_flags": [flag for flag in CPU_FLAGS if flag in cpu_flags()],
         "cores": usable_cores(),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "gpu": torch.cuda.get_device_name() if has_cuda else None,
         "reverie": reverie_version(),
-        "torch": torch.__version__,
         "python": platform.python_version(),
         "commit": commit(),
-        "peak_resident_mib": round(_peak_resident() / _MIB, 1),
-        "peak_gpu_mib": round(torch.cuda.max_memory_allocated(device) / _MIB, 1) if on_gpu else None,
+        "peak_resident_mib": resident_mib("VmHWM"),
+        "peak_gpu_mib": None if peak_gpu is None else round(peak_gpu, 1),
     }
 
 
@@ -56,16 +45,17 @@ def prepare(config: Config) -> None:
     kernels.tune_malloc()
 
 
-def resident_mib() -> float | None:
-    """Memory that this process occupies now; None where the system does not say it in /proc."""
-    status = proc_entry("self/status", "VmRSS")
-    return int(status.split()[0]) / 1024 if status else None
+def resident_mib(entry: str = "VmRSS") -> float | None:
+    """Return the memory that this process occupies, or its peak, `VmHWM`; None outside of Linux."""
+    status = proc_entry("self/status", entry)
+    return round(int(status.split()[0]) / 1024, 1) if status else None
 
 
-def _peak_resident() -> int:
-    """Bytes. Linux' getrusage also counts the parent from before this program was started, so /proc comes first."""
-    status = proc_entry("self/status", "VmHWM")
-    if status:
-        return int(status.split()[0]) * 1024
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+def write_row(row: dict[str, Any], path: Path | None = None) -> None:
+    """Print a row as one line of JSON, and append it to a file if one is given."""
+    line = json.dumps(row)
+    print(line, flush=True)
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a") as file:
+            file.write(f"{line}\n")

@@ -1,6 +1,5 @@
-"""How long one update takes."""
+"""Time of one update."""
 
-import time
 from typing import Any
 
 import torch
@@ -9,32 +8,15 @@ from reverie.acting import to_tensors
 from reverie.agents import build_agent, parameter_counts
 from reverie.bench.examples import example_spec, random_batch
 from reverie.bench.machine import prepare
-from reverie.bench.spread import spread
+from reverie.bench.timing import seconds_of, spread
 from reverie.config import Config
 from reverie.devices import resolve_device
 from reverie.dreamer import Dreamer
 from reverie.training.memory import check_memory
 
-WARM_UP = 2
-"""Updates before measuring: the first ones allocate memory and choose kernels."""
-WARM_UP_GPU = 6
-"""On CUDA the fourth one records the graph of all later ones."""
-
 
 def measure_train_step(config: Config, preset: str, repeats: int) -> dict[str, Any]:
-    """Time updates on one random batch.
-
-    Args:
-        config: the agent's settings; batch size, length, precision, device and threads are taken from it.
-        preset: its name; it decides what kind of environment the batch comes from.
-        repeats: timed updates.
-
-    Returns:
-        `batch`, `length`, the number of trained `parameters`, and the spread of `seconds` per update.
-
-    Raises:
-        ConfigError: if the batch cannot fit in memory.
-    """
+    """Time updates on a random batch of the preset's kind; raise ConfigError if it cannot fit in memory."""
     prepare(config)
     spec = example_spec(preset)
     check_memory(config, spec, resolve_device(config.training.device))
@@ -48,15 +30,15 @@ def measure_train_step(config: Config, preset: str, repeats: int) -> dict[str, A
 
 
 def train_step_seconds(agent: Dreamer, repeats: int) -> list[float]:
-    """Seconds of each `Dreamer.train_step` on one random batch, after some that are not timed."""
-    replay = agent.config.replay
+    """Return the seconds of `Dreamer.train_step` on one random batch, after some updates that are not timed."""
+    is_cuda, replay = agent.device.type == "cuda", agent.config.replay
     batch = to_tensors(random_batch(agent.spec, replay.batch_length, replay.batch_size), agent.device)
-    seconds = []
-    warm_up = WARM_UP_GPU if agent.device.type == "cuda" else WARM_UP
-    for _ in range(warm_up + repeats):
-        start = time.perf_counter()
+
+    def update() -> None:
         agent.train_step(batch)
-        if agent.device.type == "cuda":
+        if is_cuda:
             torch.cuda.synchronize(agent.device)
-        seconds.append(time.perf_counter() - start)
-    return seconds[warm_up:]
+
+    # The first updates allocate memory and choose kernels; on CUDA the fourth records the graph of all later ones.
+    warm_up = 6 if is_cuda else 2
+    return [seconds_of(update) for _ in range(warm_up + repeats)][warm_up:]

@@ -6,14 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.table import Table
-
-from reverie.cli.console import UsageError, console
+from reverie.cli.console import console, print_table, require, require_positive, say
 from reverie.cli.parser import Base, SettingsCommand
 from reverie.cli.sweep import Scheduled
 from reverie.cli.train import base_of
-from reverie.config import preset
-from reverie.errors import ConfigError
 
 if TYPE_CHECKING:
     from reverie.experiments.cells import Cell
@@ -55,14 +51,12 @@ class Ablate(SettingsCommand, Scheduled):
         table = {"environments": ["any"], "settings": self.settings}
         settings = parse_plan(table, "reverie ablate", "ablation").settings
         if self.env:
-            count = SEEDS if self.seeds is None else self.seeds
+            count, name = SEEDS if self.seeds is None else self.seeds, "ablation"
             plan = ablate.plan_of(self.env, self.preset, count, settings)
-            folder = self.out or Path("runs/ablation")
         else:
             suite = read_plan(find_plan(self.suite or "laptop"))
-            plan = ablate.ablated(suite, self.seeds, settings)
-            folder = self.out or Path(f"runs/ablation-{suite.name}")
-        plan = self.with_budget(plan)
+            plan, name = ablate.ablated(suite, self.seeds, settings), f"ablation-{suite.name}"
+        plan, folder = self.with_budget(plan), self.out or Path("runs", name)
         grid = cells(plan)
         try:
             self.train(plan, grid, folder, print_status=False)
@@ -78,26 +72,23 @@ class Ablate(SettingsCommand, Scheduled):
 
         from reverie.experiments.plan import find_plan, read_plan
 
-        try:
-            plan = read_plan(find_plan(self.suite or "laptop"))
-        except ConfigError as error:
-            return Base(preset("minatar"), f"preset minatar, since the suite cannot be read. {error}")
+        plan = read_plan(find_plan(self.suite or "laptop"))
         task = plan.tasks[0]
         base = base_of(task.preset, task.env, "minatar")
         config = base.config.override(**{**plan.settings, **task.settings})
         return Base(config, f"{base.origin.removesuffix('.')} for {task.env}, with the settings of plan {plan.name}.")
 
     def _check(self) -> None:
-        if self.env and self.suite:
-            raise UsageError("Give environments or --suite, not both: a suite has its own environments.")
-        if self.preset is not None and not self.env:
-            raise UsageError("--preset goes with environments that are named; a suite has its own presets.")
-        if self.seeds is not None and self.seeds < 1:
-            raise UsageError(f"--seeds is {self.seeds}, but at least 1 is needed.")
-        if self.report is not None and (self.env or self.suite or self.settings):
-            raise UsageError("--report takes environments and settings from the folder; leave the others out.")
-        if self.report is not None and not self.report.is_dir():
-            raise UsageError(f"--report: there is no folder {self.report}; name the folder of an ablation (--out).")
+        both = "Give environments or --suite, not both: a suite has its own environments."
+        require(not self.env or not self.suite, both)
+        alone = "--preset goes with environments that are named; a suite has its own presets."
+        require(self.env or self.preset is None, alone)
+        require_positive(self, "seeds")
+        if self.report is not None:
+            others = "--report takes environments and settings from the folder; leave the others out."
+            require(not (self.env or self.suite or self.settings), others)
+            absent = f"--report: there is no folder {self.report}; name the folder of an ablation (--out)."
+            require(self.report.is_dir(), absent)
 
 
 def _report(grid: "Sequence[Cell]", folder: Path, as_json: bool) -> None:
@@ -105,14 +96,9 @@ def _report(grid: "Sequence[Cell]", folder: Path, as_json: bool) -> None:
     from reverie.experiments.ablate import compare
 
     rows, facts = compare(grid, folder)
-    out = console(stderr=as_json)
-    table = Table(*ablation_table.HEADER)
-    for line in ablation_table.counts_table(rows):
-        table.add_row(*line)
-    out.print(table)
-    for note in ablation_table.notes(rows, facts):
-        out.print(note, markup=False, soft_wrap=True)
+    print_table(ablation_table.HEADER, ablation_table.counts_table(rows), out=console(stderr=as_json))
     paths = ablation_table.write(rows, facts, folder)
-    out.print(f"Wrote {', '.join(str(path) for path in paths)}", markup=False, soft_wrap=True)
+    for line in (*ablation_table.notes(rows, facts), f"Wrote {', '.join(map(str, paths))}"):
+        say(line, stderr=as_json)
     if as_json:
         print(json.dumps(ablation_table.as_json(rows, facts)))

@@ -1,6 +1,5 @@
 """`reverie bench`: measure updates, collection, replay, or the whole training loop."""
 
-import json
 import re
 import tempfile
 from abc import abstractmethod
@@ -9,12 +8,9 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
-
-from reverie.cli.console import UsageError, console, require_positive
-from reverie.cli.parser import Base, SettingsCommand
+from reverie.cli.console import print_table, require, require_positive, say
+from reverie.cli.parser import Base, SettingsCommand, of_preset
 from reverie.config import Config
-from reverie.config import preset as named_preset
 
 _MEASURED = re.compile("seconds|_per_|share|_mib")
 """Units, in the names of measured quantities."""
@@ -34,19 +30,19 @@ class Benchmark(SettingsCommand):
         """Return what was asked for, then quantities with their units in their names."""
 
     def __call__(self) -> None:
-        config = self.base().config.override(**self.settings)
+        config = self.configured
         measured = self.measure(config)
 
-        from reverie.bench.machine import machine
+        from reverie.bench.machine import machine, write_row
 
-        row = {"benchmark": self.argv[1], "preset": self.preset.replace("_", "-"), **measured, **machine(config)}
+        row = {"benchmark": self.argv[1], "preset": self.base().preset, **measured, **machine(config)}
         print_result(row)
         if self.json:
-            print(json.dumps(row))
+            write_row(row)
 
     def base(self) -> Base:
         """Return the preset."""
-        return Base(named_preset(self.preset), f"preset {self.preset}.")
+        return of_preset(self.preset)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,8 +78,7 @@ class Collect(Benchmark):
 
     def measure(self, config: Config) -> dict[str, Any]:
         require_positive(self, "repeats")
-        if not 0 < self.seconds < float("inf"):
-            raise UsageError(f"--seconds is {self.seconds:g}, but it must be above 0.")
+        require(0 < self.seconds < float("inf"), f"--seconds is {self.seconds:g}, but it must be above 0.")
 
         from reverie.bench.collect import measure_collect
 
@@ -106,12 +101,12 @@ class ReplayBench(Benchmark):
 
     def measure(self, config: Config) -> dict[str, Any]:
         require_positive(self, "batches")
-        needed = config.env.num_envs * (config.replay.batch_length + 1)
-        if self.steps < needed:
-            length = config.replay.batch_length
-            raise UsageError(f"--steps is {self.steps}, but at least {needed} are needed for sequences of {length}.")
-        if self.folder is not None and not self.folder.is_dir():
-            raise UsageError(f"--folder is {self.folder}, but there is no such folder.")
+        length = config.replay.batch_length
+        needed = config.env.num_envs * (length + 1)
+        few = f"--steps is {self.steps}, but at least {needed} are needed for sequences of {length}."
+        require(self.steps >= needed, few)
+        absent = f"--folder is {self.folder}, but there is no such folder."
+        require(self.folder is None or self.folder.is_dir(), absent)
 
         from reverie.bench.replay import measure_replay
 
@@ -143,25 +138,21 @@ BENCHMARKS = {"train-step": TrainStep, "collect": Collect, "replay": ReplayBench
 
 def print_result(row: dict[str, Any]) -> None:
     """Print what was asked for, what was measured as a table, and on what."""
-    out = console()
     asked = takewhile(lambda key: not _MEASURED.search(key), row)
-    out.print(", ".join(row[k] if isinstance(row[k], str) else f"{_words(k)} {row[k]:,}" for k in asked), markup=False)
-    table = Table("", "median", "quartiles")
-    for column in table.columns[1:]:
-        column.justify = "right"
+    say(", ".join(row[k] if isinstance(row[k], str) else f"{_words(k)} {row[k]:,}" for k in asked))
+    lines = []
     for key in filter(_MEASURED.search, row):
         name = key.removesuffix("_median")
         if name != key:
-            low, high = row[f"{name}_quartiles"]
-            table.add_row(_words(name), quantity(name, row[key]), f"{quantity(name, low)} to {quantity(name, high)}")
+            low, high = (quantity(name, value) for value in row[f"{name}_quartiles"])
+            lines.append((_words(name), quantity(name, row[key]), f"{low} to {high}"))
         elif not key.endswith(("_quartiles", "_all")) and row[key] is not None:
-            table.add_row(_words(key), quantity(key, row[key]), "")
-    out.print(table)
-    out.print(
+            lines.append((_words(key), quantity(key, row[key]), ""))
+    print_table(("", "median", "quartiles"), lines, right=("median", "quartiles"))
+    say(
         f"{row['precision']} on {row['device']}; {row['cpu']} ({' '.join(row['cpu_flags'])}), cores {row['cores']}, "
         f"threads {row['threads']}; reverie {row['reverie'] or ''} ({row['commit'] or 'no commit'}), "
         f"torch {row['torch']}, Python {row['python']}",
-        markup=False,
     )
 
 

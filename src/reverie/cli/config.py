@@ -7,8 +7,8 @@ from pathlib import Path
 import tyro
 
 from reverie.cli.console import UsageError, show
-from reverie.cli.parser import Base, SettingsCommand
-from reverie.config import PRESETS, Config, diff, load_config, preset, to_dict, to_toml
+from reverie.cli.parser import Base, SettingsCommand, of_preset
+from reverie.config import PRESETS, Config, diff, load_config, to_dict, to_toml
 
 
 @dataclass(frozen=True)
@@ -26,24 +26,23 @@ class ShowConfig(SettingsCommand):
     def __call__(self) -> None:
         if self.source is None:
             raise UsageError("SOURCE is missing. Type reverie config --help.")
-        config = self.base().config.override(**self.settings)
+        config, name = self.configured, self.source.replace("_", "-")
         if self.json:
             print(json.dumps(to_dict(config), indent=2))
             return
-        name = self.source.replace("_", "-")
         print(f"# {name}: {PRESETS[name].description}\n" if name in PRESETS else f"# {self.source}\n")
-        comments = {path: f"default: {show(default)}" for path, default, _ in diff(config, Config())}
-        print(to_toml(config, comments), end="")
+        print(
+            to_toml(config, {path: f"default: {show(default)}" for path, default, _ in diff(config, Config())}), end=""
+        )
 
     def base(self) -> Base:
         """Return the configuration that is printed."""
         if self.source is None:
             return Base(Config(), "those of the release.")
         path = Path(self.source)
-        if path.is_dir():
-            from reverie.runs.run_folder import RunFolder
+        if not path.exists():
+            return of_preset(self.source)
 
-            return Base(RunFolder(path).saved_config(), f"those of {path}.")
-        if path.is_file():
-            return Base(load_config(path), f"those of {path}.")
-        return Base(preset(self.source), f"preset {self.source}.")
+        from reverie.runs.layout import CONFIG
+
+        return Base(load_config(path / CONFIG if path.is_dir() else path), f"those of {path}.")

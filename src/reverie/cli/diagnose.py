@@ -1,11 +1,11 @@
-"""`reverie diagnose`: what a run's world model is doing, and what to try."""
+"""`reverie diagnose`: examine a run's world model, and suggest what to try."""
 
 import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from reverie.cli.console import console, require_positive
+from reverie.cli.console import console, require_positive, say
 
 
 @dataclass(frozen=True)
@@ -18,19 +18,19 @@ class Diagnose:
     run: Path
     """Folder of a run, or of one of its checkpoints."""
     holdout: Path | None = None
-    """Another run of the same environment. What the model makes of its replay tells what was overfitted."""
+    """Another run of the same environment, whose replay shows what was overfitted."""
     out: Path = Path("diagnose.png")
     """Page of pictures to write: .png, .svg or .pdf."""
     batches: int = 8
-    """Batches of 16 sequences that are looked at."""
+    """Batches of 16 sequences that are read."""
     context: int = 5
     """Steps that the model sees before it imagines."""
     horizon: int = 45
     """Steps that it then imagines. With the context, the length of all sequences."""
     seed: int | None = None
-    """Of the sequences and samples; None takes the run's."""
+    """Seed of the sequences and samples; None takes the run's."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where the agent runs."""
+    """Device of the agent."""
     json: bool = False
     """Print one JSON object instead of a page."""
 
@@ -54,4 +54,4 @@ class Diagnose:
             return
         out = console()
         out.print(page(report, findings), width=min(out.width, WIDTH))
-        out.print(f"\nWrote {self.out}", markup=False)
+        say(f"\nWrote {self.out}")

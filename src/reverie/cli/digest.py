@@ -1,10 +1,8 @@
-"""`reverie digest`: one number for everything that a run has computed."""
+"""`reverie digest`: one hash for everything that a run has computed."""
 
 import json
 from dataclasses import dataclass
 from pathlib import Path
-
-from reverie.cli.console import console
 
 
 @dataclass(frozen=True)
@@ -29,7 +27,6 @@ class Digest:
         if self.json:
             print(json.dumps(found))
         elif self.parts:
-            for name, value in found.items():
-                console().print(f"{value}  {name}", highlight=False, markup=False)
+            print("\n".join(f"{value}  {name}" for name, value in found.items()))
         else:
             print(found["run"])

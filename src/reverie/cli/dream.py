@@ -2,13 +2,8 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
-import tyro
-
-from reverie.cli.console import UsageError, console, require_positive
-
-FORMATS = (".gif", ".mp4", ".png")
+from reverie.cli.console import require, require_positive, say
 
 
 @dataclass(frozen=True)
@@ -18,11 +13,10 @@ class Dream:
     The agent plays an episode. From its middle, the model sees some steps, then imagines more from the actions alone.
     """
 
-    run: Annotated[Path, tyro.conf.arg(metavar="RUN")]
+    run: Path
     """Folder of a run or of one of its checkpoints."""
-    env: Annotated[str | None, tyro.conf.arg(metavar="ENV")] = None
-    """Gymnasium id or module:Class, also from the current folder. None takes the run's; a run that was trained on a
-    class needs it."""
+    env: str | None = None
+    """Gymnasium id or module:Class, also from the current folder; needed if the run was trained on a class."""
     context: int = 5
     """Steps that the model sees."""
     horizon: int = 50
@@ -36,18 +30,14 @@ class Dream:
 
     def __call__(self) -> None:
         require_positive(self, "context", "horizon", "fps")
-        out = self.out or default_out(self.run)
-        if out.suffix.lower() not in FORMATS:
-            raise UsageError(f"--out is {out}, but its name must end in .gif, .mp4 or .png.")
+        videos = self.run / "videos"
+        out = self.out or (videos if videos.is_dir() else Path()) / "dream.gif"
+        known = f"--out is {out}, but its name must end in .gif, .mp4 or .png."
+        require(out.suffix.lower() in (".gif", ".mp4", ".png"), known)
 
         from reverie.analysis.dream import dream_run
         from reverie.training.threads import act_on_one_thread
 
         act_on_one_thread()
         dream_run(self.run, self.context, self.horizon, out, env=self.env, seed=self.seed, fps=self.fps)
-        console().print(f"Wrote {out}", markup=False)
-
-
-def default_out(run: Path) -> Path:
-    """Return dream.gif in the videos of the run, if the path is that of a run; otherwise in the current folder."""
-    return run / "videos" / "dream.gif" if (run / "videos").is_dir() else Path("dream.gif")
+        say(f"Wrote {out}")

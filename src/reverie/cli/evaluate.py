@@ -1,26 +1,21 @@
 """`reverie eval`: score a trained agent."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-import tyro
-from rich.table import Table
-
-from reverie.cli.console import UsageError, console, require_positive
+from reverie.cli.console import print_table, require, require_positive, say
 
 
 @dataclass(frozen=True)
 class Eval:
     """Score a trained agent: episodes in new environments, with the actor's most likely actions."""
 
-    run: Annotated[Path, tyro.conf.arg(metavar="RUN")]
+    run: Path
     """Folder of a run, of one of its checkpoints, or of a saved agent."""
-    env: Annotated[str | None, tyro.conf.arg(metavar="ENV")] = None
-    """Gymnasium id or module:Class, also from the current folder. None takes the run's; a run that was trained on a
-    class needs it."""
+    env: str | None = None
+    """Gymnasium id or module:Class, also from the current folder; needed if the run was trained on a class."""
     episodes: int = 10
     """Number of episodes."""
     seed: int | None = None
@@ -36,54 +31,33 @@ class Eval:
 
     def __call__(self) -> None:
         require_positive(self, "episodes")
-        if self.video is not None and self.video.suffix.lower() != ".mp4":
-            raise UsageError(f"--video is {self.video}, but its name must end in .mp4.")
+        is_video = self.video is None or self.video.suffix.lower() == ".mp4"
+        require(is_video, f"--video is {self.video}, but its name must end in .mp4.")
 
-        from reverie.analysis.evaluation import with_references
+        from reverie.analysis.evaluation import NAMES, cautions, protocol_line, with_references
         from reverie.training.evaluate_policy import evaluate_policy
         from reverie.training.threads import act_on_one_thread
 
         act_on_one_thread()
-        evaluation = evaluate_policy(
-            self.run,
-            self.env,
-            self.episodes,
-            seed=self.seed,
-            device=self.device,
-            render=self.render,
-            video=self.video,
-        )
-        result = with_references(evaluation.to_json())
+        more: dict[str, Any] = {"seed": self.seed, "device": self.device, "render": self.render, "video": self.video}
+        result = with_references(evaluate_policy(self.run, self.env, self.episodes, **more).to_json())
         if self.json:
             print(json.dumps(result))
             return
-        print_scores(result)
+        header, episodes = ("episode", "return", "length"), result["episodes"]
+        rows = [(str(i), f"{one['return']:,.2f}", f"{one['length']:,}") for i, one in enumerate(episodes, 1)]
+        print_table(header, rows, right=header)
+        spread = ""
+        if result["interval"] is not None:
+            low, high = result["interval"]
+            spread = f", 95% interval {low:,.2f} to {high:,.2f}, standard deviation {result['std']:,.2f}"
+        say(f"mean return {result['mean']:,.2f}{spread}, n = {len(episodes)}")
+        if scores := result["normalised"]:
+            say("normalised: " + ", ".join(f"{value:.3f} {NAMES[kind]}" for kind, value in scores.items()))
+        if known := result["references"]:
+            say("published: " + ", ".join(f"{name.replace('_', ' ')} {score:,.1f}" for name, score in known.items()))
+        say(f"protocol: {protocol_line(result)}")
+        for sentence in cautions(result):
+            say(("note: ", "yellow"), sentence)
         if self.video is not None:
-            console().print(f"Wrote {self.video}", markup=False)
-
-
-def print_scores(result: Mapping[str, Any]) -> None:
-    """Print a table of the episodes, their mean, and what it is compared with."""
-    from reverie.analysis.evaluation import NAMES, cautions, protocol_line
-
-    table = Table("episode", "return", "length")
-    for column in table.columns:
-        column.justify = "right"
-    for number, episode in enumerate(result["episodes"], 1):
-        table.add_row(str(number), f"{episode['return']:,.2f}", f"{episode['length']:,}")
-    out = console()
-    out.print(table)
-    spread = ""
-    if result["interval"] is not None:
-        low, high = result["interval"]
-        spread = f", 95% interval {low:,.2f} to {high:,.2f}, standard deviation {result['std']:,.2f}"
-    out.print(f"mean return {result['mean']:,.2f}{spread}, n = {len(result['episodes'])}")
-    if result["normalised"]:
-        scores = (f"{value:.3f} {NAMES[kind]}" for kind, value in result["normalised"].items())
-        out.print("normalised: " + ", ".join(scores))
-    if result["references"]:
-        known = (f"{name.replace('_', ' ')} {score:,.1f}" for name, score in result["references"].items())
-        out.print("published: " + ", ".join(known))
-    out.print(f"protocol: {protocol_line(result)}")
-    for sentence in cautions(result):
-        out.print(f"[yellow]note:[/yellow] {sentence}")
+            say(f"Wrote {self.video}")

@@ -1,19 +1,17 @@
 """`reverie list`: presets, variants, environments and runs."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 import tyro
-from rich.table import Table
-from rich.text import Text
 
-from reverie.cli.console import console, show, unknown
+from reverie.cli.console import heading, print_table, say, show, unknown
 from reverie.config import PRESETS, VARIANTS, nearest, to_dict
 
-SHOWN = 6
-"""Number of ids of a family in the overview."""
+NUM_SHOWN = 6
+"""Ids of a family in the overview."""
 
 
 @dataclass(frozen=True)
@@ -27,17 +25,12 @@ class Presets:
         if self.json:
             print(json.dumps({name: to_dict(entry.config) for name, entry in PRESETS.items()}))
             return
-        table = Table("preset", "what it is", "agent steps", "update every", "batch")
-        for entry in PRESETS.values():
+        rows = []
+        for name, entry in PRESETS.items():
             training, replay = entry.config.training, entry.config.replay
-            table.add_row(
-                f"[bold cyan]{entry.name}[/]",
-                entry.description,
-                f"{training.steps:,}",
-                f"{training.train_every / training.train_steps:g} steps",
-                f"{replay.batch_size} x {replay.batch_length}",
-            )
-        console().print(table)
+            every, batch = training.train_every / training.train_steps, f"{replay.batch_size} x {replay.batch_length}"
+            rows.append((heading(name), entry.description, f"{training.steps:,}", f"{every:g} steps", batch))
+        print_table(("preset", "what it is", "agent steps", "update every", "batch"), rows)
 
 
 @dataclass(frozen=True)
@@ -51,11 +44,11 @@ class Variants:
         if self.json:
             print(json.dumps({name: dict(entry.settings) for name, entry in VARIANTS.items()}))
             return
-        table = Table("variant", "what it is", "settings")
-        for entry in VARIANTS.values():
+        rows = []
+        for name, entry in VARIANTS.items():
             settings = "\n".join(f"{path}={show(value)}" for path, value in entry.settings.items())
-            table.add_row(f"[bold cyan]{entry.name}[/]", entry.description, settings)
-        console().print(table)
+            rows.append((heading(name), entry.description, settings))
+        print_table(("variant", "what it is", "settings"), rows)
 
 
 @dataclass(frozen=True)
@@ -73,24 +66,22 @@ class Envs:
     def __call__(self) -> None:
         from reverie.envs import list_envs
 
-        listings = {listing.title: listing for listing in list_envs()}
+        families = {listing.title: listing for listing in list_envs()}
         if self.json:
-            print(json.dumps({title: listing.ids for title, listing in listings.items() if not listing.install}))
-            return
-        if self.family is not None:
-            title = next((title for title in listings if title.lower() == self.family.lower()), None)
-            if title is None:
-                near = nearest(self.family, listings, 1)
-                unknown("There is no family", self.family, near, f"; there are {', '.join(listings)}.")
-            print("\n".join(listings[title].ids))
-            return
-        table = Table("family", "number", "ids", "to install")
-        for title, listing in listings.items():
-            few = ", ".join(islice(listing.ids, SHOWN)) + (", ..." if len(listing.ids) > SHOWN else "")
-            count = str(len(listing.ids)) if listing.ids else ""
-            table.add_row(f"[bold cyan]{title}[/]", count, few, listing.install.replace("[", r"\["))
-        console().print(table)
-        console().print("reverie list envs --family NAME prints all of a family.")
+            print(json.dumps({title: entry.ids for title, entry in families.items() if not entry.install}))
+        elif self.family is not None:
+            by_name = {title.lower(): entry.ids for title, entry in families.items()}
+            if self.family.lower() not in by_name:
+                near = nearest(self.family, families, 1)
+                unknown("There is no family", self.family, near, f"; there are {', '.join(families)}.")
+            print("\n".join(by_name[self.family.lower()]))
+        else:
+            rows = [
+                (heading(title), str(len(entry.ids) or ""), _few(entry.ids), entry.install)
+                for title, entry in families.items()
+            ]
+            print_table(("family", "number", "ids", "to install"), rows)
+            say("reverie list envs --family NAME prints all of a family.")
 
 
 @dataclass(frozen=True)
@@ -106,22 +97,25 @@ class Runs:
         from reverie.analysis.runs import find_runs
 
         runs, unreadable = find_runs([self.folder])
-        table = Table("run", "environment", "agent", "seed", "status", "steps", "return")
+        rows = []
         for run in runs:
-            steps = int(run.rows[-1]["step"])
+            steps, planned = int(run.rows[-1]["step"]), run.config.training.steps
             scores = run.evaluation if len(run.evaluation) else run.training
             score = float(scores.values[-1]) if len(scores) else None
+            known = {"run": str(run.path), "environment": run.environment, "agent": run.label, "seed": run.seed}
+            known["status"] = run.status
             if self.json:
-                facts = {"environment": run.environment, "agent": run.label, "seed": run.seed, "status": run.status}
-                planned = {"steps": steps, "planned_steps": run.config.training.steps, "return": score}
-                print(json.dumps({"run": str(run.path), **facts, **planned}))
-            cells = (str(run.path), run.environment, run.label, str(run.seed), run.status)
-            done = f"{steps:,} of {run.config.training.steps:,}"
-            table.add_row(*map(Text, cells), done, "" if score is None else f"{score:,.2f}")
+                print(json.dumps({**known, "steps": steps, "planned_steps": planned, "return": score}))
+            shown = "" if score is None else f"{score:,.2f}"
+            rows.append((*map(str, known.values()), f"{steps:,} of {planned:,}", shown))
         if not self.json:
-            console().print(table)
+            print_table((*known, "steps", "return"), rows)
         for each in unreadable:
-            console(stderr=True).print(f"{each.path} is left out. {each.reason}", markup=False, soft_wrap=True)
+            say(f"{each.path} is left out. {each.reason}", stderr=True)
 
 
 LISTINGS = {"presets": Presets, "variants": Variants, "envs": Envs, "runs": Runs}
+
+
+def _few(ids: Sequence[str]) -> str:
+    return ", ".join(ids[:NUM_SHOWN]) + (", ..." if len(ids) > NUM_SHOWN else "")

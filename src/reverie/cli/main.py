@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from reverie.cli.ablate import Ablate
 from reverie.cli.bench import BENCHMARKS
 from reverie.cli.config import ShowConfig
-from reverie.cli.console import UsageError, say_error
+from reverie.cli.console import UsageError, say
 from reverie.cli.demo import Demo
 from reverie.cli.diagnose import Diagnose
 from reverie.cli.digest import Digest
@@ -48,50 +48,45 @@ REVERIE = Group(
 """Commands in the order of the help. Their modules import PyTorch only when they run: it takes seconds."""
 
 OK, FAILED, MISUSED, INTERRUPTED = 0, 1, 2, 130
-_OUTPUT_LOST = (errno.EPIPE, errno.ENOSPC, errno.EDQUOT)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command line.
-
-    Args:
-        argv: arguments without the program's name; None takes those of the process.
+    """Run a command line, by default that of the process.
 
     Returns:
-        Exit status: 0, 1 after an error, 2 if the command line was wrong, 130 if interrupted (128 and the number of
-        the signal).
+        Exit status: 0, 1 after an error, 2 if the command line was wrong, 128 and the signal's number if interrupted.
     """
     words = list(sys.argv[1:] if argv is None else argv)
+    if words[:1] == ["help"]:
+        words = [*words[1:], "--help"]
     try:
-        _run(words)
+        if words[:1] in (["-V"], ["--version"], ["version"]):
+            print(f"reverie {reverie_version() or '(version unknown: not installed)'}")
+        else:
+            parse(REVERIE, words or ["--help"])()
         sys.stdout.flush()  # a closed pipe or a full disk is reported here, not at exit
         return OK
     except ReverieError as error:
-        say_error(str(error))
-        return MISUSED if isinstance(error, UsageError) else FAILED
+        return _fail(str(error), MISUSED if isinstance(error, UsageError) else FAILED)
     except KeyboardInterrupt as error:
         # The message of a stopped trainer names its checkpoint.
         print(str(error) or "Interrupted.", file=sys.stderr)
         return 128 + int(getattr(error, "signal", INTERRUPTED - 128))
     except OSError as error:
-        if error.errno not in _OUTPUT_LOST:
+        if error.errno not in (errno.EPIPE, errno.ENOSPC, errno.EDQUOT):
             raise
         # Nothing can be written any more, not even at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if error.errno != errno.EPIPE:  # a reader may close its pipe (`| head`)
-            say_error(f"The output could not be written ({error.strerror}); free some space.")
-        return FAILED
+        if error.errno == errno.EPIPE:  # a reader may close its pipe (`| head`)
+            return FAILED
+        return _fail(f"The output could not be written ({error.strerror}); free some space.", FAILED)
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else OK if stop.code is None else FAILED
 
 
-def _run(words: list[str]) -> None:
-    if words[:1] == ["help"]:
-        words = [*words[1:], "--help"]
-    if words[:1] in (["-V"], ["--version"], ["version"]):
-        print(f"reverie {reverie_version() or '(version unknown: not installed)'}")
-        return
-    parse(REVERIE, words or ["--help"])()
+def _fail(message: str, status: int) -> int:
+    say(("error: ", "bold red"), " ".join(message.split()), stderr=True)
+    return status
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rich.text import Text
 
-from reverie.cli.console import UsageError, console
+from reverie.cli.console import console, require, say
 
 
 @dataclass(frozen=True)
@@ -22,16 +22,15 @@ class Plot:
     """Figure to write: .png, .svg or .pdf."""
 
     def __call__(self) -> None:
-        if not self.runs:
-            raise UsageError("Say what to draw: reverie plot RUN...")
+        require(self.runs, "Say what to draw: reverie plot RUN...")
 
         from reverie.analysis.plot import plot_learning_curve
         from reverie.analysis.runs import locate
 
         figure = plot_learning_curve(self.runs, self.out)
-        for one in (run for path in self.runs for run in locate(path)):
-            print_returns(one)
-        console().print(f"Wrote {figure}", markup=False)
+        for run in (run for path in self.runs for run in locate(path)):
+            print_returns(run)
+        say(f"Wrote {figure}")
 
 
 def print_returns(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""`reverie replay-step`: makes an update that ended a run again, and shows which numbers are not finite."""
+"""`reverie replay-step`: repeat an update that ended a run, and show which numbers are not finite."""
 
 import json
 import math
@@ -12,20 +12,20 @@ from reverie.cli.console import console
 if TYPE_CHECKING:
     from reverie.training.failed_update import Numbers, Repeated
 
-SHOWN = 5
-"""Weights and gradients shown of each, those with the largest numbers."""
+NUM_SHOWN = 5
+"""Weights and gradients shown of each, those with the largest numbers; twice as many if they are not finite."""
 
 
 @dataclass(frozen=True)
 class ReplayStep:
-    """Make an update again that ended a run because it was not finite, and show where that begins."""
+    """Repeat an update that ended a run because it was not finite, and show where that begins."""
 
     folder: Path
     """In the folder `failures` of the run; only read."""
     device: Literal["auto", "cpu", "cuda"] | None = None
-    """Where to compute; None is where the run did."""
+    """Device of the update; None is that of the run."""
     json: bool = False
-    """Print one JSON object with all numbers, instead of the most telling ones."""
+    """Print one JSON object with all numbers, instead of those that say most."""
 
     def __call__(self) -> None:
         from reverie.training.failed_update import repeat
@@ -33,46 +33,40 @@ class ReplayStep:
         found = repeat(self.folder, self.device)
         if self.json:
             print(json.dumps(found.to_json()))
-            return
-        for line in page(found):
-            console().print(line, highlight=False)
+        else:
+            console().print(*page(found), sep="\n")
 
 
 def page(found: "Repeated") -> list[str]:
-    """The most telling numbers, in rich's markup."""
+    """Return the numbers that say most, in rich's markup."""
     what = "of the world model alone" if found.world_model_alone else "of world model, actor and critic"
     again = "the same numbers as then" if found.same else "[yellow]other numbers than then[/]"
     lines = [f"[bold]Update {found.update:,}[/] {what}, at step {found.step:,}: made again, it gives {again}."]
     if all(map(math.isfinite, found.now.values())):
         lines.append("[yellow]Every number is finite now[/]: device, threads or version are perhaps others.")
-    broken, model = found.not_finite, ""
-    if any(name.startswith("model/") for name in broken):
-        model = "world_model."
-        broken = tuple(name for name in broken if name.startswith("model/"))
-        if not found.world_model_alone:
-            lines.append("The world model could not learn, and so gave actor and critic nothing to learn from.")
+    # If the world model fails, so do actor and critic, which learn from it.
+    of_model = tuple(name for name in found.not_finite if name.startswith("model/"))
+    if of_model and not found.world_model_alone:
+        lines.append("The world model could not learn, and so gave actor and critic nothing to learn from.")
+    finite = [name for name in found.now if name.endswith(("loss", "_norm")) and name not in found.not_finite]
     lines += ["", "[bold]Metrics[/]"]
-    others = [name for name in found.now if name.endswith(("loss", "_norm")) and name not in found.not_finite]
-    lines += [f"  {name:34}{_value(found.now[name])}" for name in (*broken, *others) if name in found.now]
-    lines += ["", "[bold]Batch[/]", *map(_line, found.batch)]
-    spoiled = [entry for entry in found.weights if entry.not_finite]
-    lines += ["", "[bold]Weights before it[/]", *map(_line, spoiled or _largest(found.weights))]
-    gradients = [entry for entry in found.gradients if entry.name.startswith(model)]
-    spoiled = [entry for entry in gradients if entry.not_finite]
-    left = len(spoiled) - 2 * SHOWN
-    lines += ["", f"[bold]Gradients[/], {len(spoiled)} of {len(gradients)} not finite"]
-    lines += map(_line, spoiled[: 2 * SHOWN] or _largest(gradients))
-    if left > 0:
-        lines.append(f"  and {left} more (--json has all of them)")
-    return lines
+    for name in (*(of_model or found.not_finite), *finite):
+        if (value := found.now.get(name)) is not None:
+            lines.append(f"  {name:34}" + (f"{value:.4g}" if math.isfinite(value) else f"[bold red]{value}[/]"))
+    gradients = [entry for entry in found.gradients if not of_model or entry.name.startswith("world_model.")]
+    count = sum(entry.not_finite > 0 for entry in gradients)
+    lines += ["", "[bold]Batch[/]", *map(_line, found.batch), "", "[bold]Weights before it[/]"]
+    lines += [*_most_telling(found.weights), "", f"[bold]Gradients[/], {count} of {len(gradients)} not finite"]
+    return lines + _most_telling(gradients)
 
 
-def _value(value: float) -> str:
-    return f"{value:.4g}" if math.isfinite(value) else f"[bold red]{value}[/]"
-
-
-def _largest(entries: "Sequence[Numbers]") -> "list[Numbers]":
-    return sorted(entries, key=lambda entry: -entry.largest)[:SHOWN]
+def _most_telling(entries: "Sequence[Numbers]") -> list[str]:
+    """Return lines of those that are not finite, or else of the largest."""
+    if not (broken := [entry for entry in entries if entry.not_finite]):
+        return [_line(entry) for entry in sorted(entries, key=lambda entry: -entry.largest)[:NUM_SHOWN]]
+    left = len(broken) - 2 * NUM_SHOWN
+    more = [f"  and {left} more (--json has all of them)"] if left > 0 else []
+    return [*map(_line, broken[: 2 * NUM_SHOWN]), *more]
 
 
 def _line(entry: "Numbers") -> str:

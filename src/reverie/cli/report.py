@@ -3,14 +3,8 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from rich.table import Table
-from rich.text import Text
-
-from reverie.cli.console import UsageError, console
-
-OUT = Path("report")
+from reverie.cli.console import print_table, require, say
 
 
 @dataclass(frozen=True)
@@ -32,70 +26,49 @@ class Report:
     """Print one JSON object on the last line, instead of tables."""
 
     def __call__(self) -> None:
-        if self.published and self.out:
-            raise UsageError("--published prints a table and writes no files; leave --out away.")
-        if self.published and self.runs:
-            raise UsageError("--published takes no runs: their report has the published results beside them anyway.")
-        if not self.published and not self.runs:
-            raise UsageError("Say what to compare: reverie report RUN..., or reverie report --published.")
-        if self.frames is not None and not self.frames > 0:
-            raise UsageError(f"--frames is {self.frames:g}, but it must be above 0.")
         if self.published:
-            self._published()
-        else:
-            self._runs()
+            require(not self.out, "--published prints a table and writes no files; leave --out away.")
+            require(not self.runs, "--published takes no runs: their report has the published results anyway.")
+            _print_published(self.json)
+            return
+        require(self.runs, "Say what to compare: reverie report RUN..., or reverie report --published.")
+        require(self.frames is None or self.frames > 0, f"--frames is {self.frames}, but it must be above 0.")
 
-    def _runs(self) -> None:
+        from reverie.analysis.format import frames_text, interval_text, spread_text
         from reverie.analysis.report import report_runs
+        from reverie.analysis.statistics import title_of
 
-        report = report_runs(self.runs, self.out or OUT, self.frames)
+        report = report_runs(self.runs, self.out or Path("report"), self.frames)
         if self.json:
             print(json.dumps(report.json()))
             return
-        out = console()
-        out.print(_scores(report))
+        scores = [
+            (place.name, frames_text(place.frames), entry.agent, str(entry.n), spread_text(entry.mean, entry.std))
+            for place in report.comparison.environments
+            for entry in place.entries
+        ]
+        print_table(("environment", "frames", "agent", "n", "score"), scores)
         for one in report.statistics:
-            out.print(_aggregates(one))
+            aggregates = [
+                (agent, str(len(one.matrix.scores[agent])), *(interval_text(*found[kind]) for kind in one.kinds))
+                for agent, found in one.aggregates.items()
+            ]
+            print_table(("agent", "n", *map(title_of, one.kinds)), aggregates)
         for note in report.notes:
-            out.print(Text.assemble((f"{note.topic}: ", "yellow"), note.text))
-        out.print(f"Wrote {report.page}, with {len(report.files) - 1} tables and figures beside it", markup=False)
-
-    def _published(self) -> None:
-        from reverie.analysis.published import AGGREGATES
-        from reverie.analysis.report import baselines
-
-        if self.json:
-            print(json.dumps(baselines.as_json()))
-            return
-        table = Table("agent", "source", *(kind.replace("_", " ") for kind in AGGREGATES))
-        for name, sources in baselines.comparison().items():
-            for index, (source, cells) in enumerate(sources.items()):
-                named = "" if index else baselines.NAMES[name]
-                table.add_row(named, source, *cells, end_section=source == "difference")
-        out = console()
-        out.print(table)
-        out.print(baselines.METHOD)
-        out.print(baselines.BY_ROWS)
+            say((f"{note.topic}: ", "yellow"), note.text)
+        say(f"Wrote {report.page}, with {len(report.files) - 1} tables and figures beside it")
 
 
-def _scores(report: Any) -> Table:
-    from reverie.analysis.format import frames_text, spread_text
+def _print_published(as_json: bool) -> None:
+    from reverie.analysis.published import AGGREGATES
+    from reverie.analysis.report import baselines
 
-    table = Table("environment", "frames", "agent", "n", "score")
-    for place in report.comparison.environments:
-        for entry in place.entries:
-            name, frames = Text(place.name), frames_text(place.frames)
-            table.add_row(name, frames, Text(entry.agent), str(entry.n), spread_text(entry.mean, entry.std))
-    return table
-
-
-def _aggregates(one: Any) -> Table:
-    from reverie.analysis.format import interval_text
-    from reverie.analysis.statistics import title_of
-
-    kinds = one.kinds
-    table = Table("agent", "n", *map(title_of, kinds))
-    for agent, estimates in one.aggregates.items():
-        cells = [Text(interval_text(*estimates[kind])) for kind in kinds]
-        table.add_row(Text(agent), str(len(one.matrix.scores[agent])), *cells)
-    return table
+    if as_json:
+        print(json.dumps(baselines.as_json()))
+        return
+    rows = []
+    for name, sources in baselines.comparison().items():
+        for index, (source, cells) in enumerate(sources.items()):
+            rows.append(("" if index else baselines.NAMES[name], source, *cells))
+    print_table(("agent", "source", *(kind.replace("_", " ") for kind in AGGREGATES)), rows)
+    say(f"{baselines.METHOD}\n{baselines.BY_ROWS}")

@@ -1,14 +1,12 @@
 """Help of a command with every setting, in groups, with the values of a configuration as defaults."""
 
-import ast
-import inspect
-import textwrap
 import typing
+from collections.abc import Set
 from dataclasses import field, fields, is_dataclass, make_dataclass
-from itertools import pairwise
 from typing import Annotated, Any
 
 import tyro
+from docstring_parser import parse_from_object
 
 from reverie.config import SHORT, Config
 
@@ -27,39 +25,27 @@ def with_settings(command: type, config: Config, origin: str) -> type:
     own = {one.name for one in fields(command)}
     members = []
     for group in ORDER:
-        kind = _documented(getattr(config, group), own if group == SHORT else set())
+        value = _documented(getattr(config, group), own if group == SHORT else set())
         style = tyro.conf.arg(name="" if group == SHORT else group)
-        members.append((f"{group}_group", Annotated[kind, tyro.conf.FlagConversionOff, style], kind()))
+        members.append((f"{group}_group", Annotated[type(value), tyro.conf.FlagConversionOff, style], value))
     shown = make_dataclass(command.__name__, members, bases=(command,), frozen=True)
-    shown.__doc__ = f"{inspect.getdoc(command)}\n\nDefaults below: {origin}"
+    shown.__doc__ = f"{command.__doc__}\n\nDefaults below: {origin}"
     return shown
 
 
-def _documented(group: Any, hidden: set[str]) -> type:
-    """Return a dataclass with the values of a group as defaults, and the text below each field without line breaks."""
+def _documented(group: Any, hidden: Set[str] = frozenset()) -> Any:
+    """Return a copy of a group whose texts have no line breaks; tyro would keep those of the source."""
+    documented = [parse_from_object(kind) for kind in reversed(type(group).__mro__[:-1])]
+    texts = {entry.arg_name: " ".join(str(entry.description).split()) for text in documented for entry in text.params}
     hints = typing.get_type_hints(type(group))
-    texts = _texts(type(group))
     members: list[tuple[str, Any, Any]] = []
     for one in fields(group):
+        if one.name in hidden:
+            continue
         value = getattr(group, one.name)
         if is_dataclass(value):
-            below = _documented(value, set())
-            members.append((one.name, below, field(default=below())))
-        elif one.name not in hidden:
-            hint, text = hints[one.name], tyro.conf.arg(help=texts[one.name])
-            members.append((one.name, Annotated[hint, text], field(default=value)))
-    documented = make_dataclass(type(group).__name__, members, frozen=True)
-    documented.__doc__ = type(group).__doc__
-    return documented
-
-
-def _texts(kind: type) -> dict[str, str]:
-    """Return the text below each field, those of base classes included. tyro would keep its line breaks."""
-    texts: dict[str, str] = {}
-    for owner in reversed([base for base in kind.__mro__ if is_dataclass(base)]):
-        (tree,) = ast.parse(textwrap.dedent(inspect.getsource(owner))).body
-        assert isinstance(tree, ast.ClassDef)
-        for line, below in pairwise(tree.body):
-            if isinstance(line, ast.AnnAssign) and isinstance(below, ast.Expr):
-                texts[ast.unparse(line.target)] = " ".join(ast.literal_eval(below.value).split())
-    return texts
+            value = _documented(value)
+            hints[one.name] = type(value)
+        hint: Any = hints[one.name]
+        members.append((one.name, Annotated[hint, tyro.conf.arg(help=texts.get(one.name))], field(default=value)))
+    return make_dataclass(type(group).__name__, members, frozen=True, namespace={"__doc__": type(group).__doc__})()

@@ -4,12 +4,12 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.table import Table
+from rich.text import Text
 
-from reverie.cli.console import UsageError, console
+from reverie.cli.console import console, print_table, require, require_positive
 from reverie.errors import RunError
 from reverie.shell import command_line
 
@@ -38,13 +38,10 @@ class Scheduled:
 
     def with_budget(self, plan: "Plan") -> "Plan":
         """Return a plan with the workers and threads of the command line."""
-        if self.workers is not None and self.workers < 1:
-            raise UsageError(f"--workers is {self.workers}, but at least 1 is needed.")
-        if self.threads is not None and self.threads < 0:
-            raise UsageError(f"--threads is {self.threads}, but it must not be negative.")
-        workers = plan.workers if self.workers is None else self.workers
-        threads = plan.threads if self.threads is None else self.threads
-        return replace(plan, workers=workers, threads=threads)
+        require_positive(self, "workers")
+        require((self.threads or 0) >= 0, f"--threads is {self.threads}, but it must not be negative.")
+        given: dict[str, Any] = {"workers": self.workers, "threads": self.threads}
+        return replace(plan, **{name: value for name, value in given.items() if value is not None})
 
     def train(self, plan: "Plan", cells: "Sequence[Cell]", folder: Path, print_status: bool) -> None:
         """Train the runs of a plan in a folder, or only print their progress.
@@ -106,19 +103,16 @@ def _print_grid(board: "Board", folder: Path, out: Console) -> None:
     from reverie.experiments.board import State
     from reverie.experiments.view import STYLES, done_words, estimate_words, score_words
 
-    table = Table("environment", "variant", "seed", "preset", "state", "done", "last score")
+    rows = []
     for entry in board.entries:
-        cell, state = entry.cell, entry.state.value
-        if entry.state is State.SAME:
+        cell, state, is_same = entry.cell, entry.state.value, entry.state is State.SAME
+        if is_same:
             state = f"same as {cell.twin}"
-        elif entry.state is State.WAITING and entry.error:
-            state = f"failed: {entry.error}"
-        elif entry.state is State.WAITING and entry.progress.step:
-            state = "interrupted"
-        style = STYLES[entry.state]
-        done = "" if entry.state is State.SAME else done_words(entry)
-        score = score_words(entry) if entry.progress.step else ""
-        table.add_row(cell.env, cell.variant, str(cell.seed), cell.preset, f"[{style}]{state}[/]", done, score)
-    out.print(table)
+        elif entry.state is State.WAITING:
+            state = f"failed: {entry.error}" if entry.error else "interrupted" if entry.progress.step else state
+        done, score = "" if is_same else done_words(entry), score_words(entry) if entry.progress.step else ""
+        styled = Text(state, STYLES[entry.state])
+        rows.append((cell.env, cell.variant, str(cell.seed), cell.preset, styled, done, score))
+    print_table(("environment", "variant", "seed", "preset", "state", "done", "last score"), rows, out=out)
     counts = ", ".join(f"{count} {state.value}" for state, count in board.counts().items())
     out.print(f"{folder}: {counts}; {board.workers} at a time; {estimate_words(board.estimate())}.", markup=False)

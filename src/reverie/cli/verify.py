@@ -1,10 +1,10 @@
-"""`reverie verify`: whether a run is what was stored."""
+"""`reverie verify`: compare a run with its checksums."""
 
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from reverie.cli.console import console
+from reverie.cli.console import say
 from reverie.errors import RunError
 
 
@@ -18,31 +18,25 @@ class Verify:
     run: Path
     """Folder of the run."""
     repair: bool = False
-    """Leave damaged steps out of the replay permanently, and put damaged checkpoints aside, so that the run can be
-    resumed."""
+    """Delete the damaged steps of the replay, and put damaged checkpoints aside, so that the run can be resumed."""
     json: bool = False
     """Print one JSON object instead of lines."""
 
     def __call__(self) -> None:
         from reverie.runs.verify import repair, verify
 
-        if self.repair:
-            for text in repair(self.run):
-                (console(stderr=True) if self.json else console()).print(f"[bold]repaired[/]   {text}", highlight=False)
+        for text in repair(self.run) if self.repair else ():
+            say(("repaired   ", "bold"), text, stderr=self.json)
         found = verify(self.run)
         if self.json:
             print(json.dumps(asdict(found)))
         else:
-            out = console()
             for text in found.valid:
-                out.print(f"[green]valid[/]      {text}", highlight=False)
+                say(("valid      ", "green"), text)
             for text in found.unchecked:
-                out.print(f"[dim]unchecked[/]  {text}", highlight=False)
+                say(("unchecked  ", "dim"), text)
             for each in found.damage:
-                out.print(f"[bold red]damaged[/]    {each.path} {each.what}.", highlight=False)
-                out.print(f"           To do: {each.remedy}.", highlight=False)
-        if found.damage:
-            count = len(found.damage)
-            raise RunError(
-                f"{self.run}: {count} {'thing is' if count == 1 else 'things are'} not as stored; see above."
-            )
+                say(("damaged    ", "bold red"), f"{each.path} {each.what}.\n           To do: {each.remedy}.")
+        if count := len(found.damage):
+            things = "1 thing is" if count == 1 else f"{count} things are"
+            raise RunError(f"{self.run}: {things} not as stored; see above.")

@@ -1,7 +1,7 @@
 """Gymnasium environments in, vectorised numpy steps out. Start at `make.py`, then `vector.py`."""
 
 from reverie.envs.catalog import EnvListing, list_envs
-from reverie.envs.importing import choose_env, import_env
+from reverie.envs.importing import choose_env, env_factory, import_env
 from reverie.envs.make import EnvFactory, as_factory, env_spec, make_env, make_gym_env
 from reverie.envs.state import EnvState, random_state, set_random_state
 from reverie.envs.vector import VectorEnv
@@ -13,6 +13,7 @@ __all__ = [
     "VectorEnv",
     "as_factory",
     "choose_env",
+    "env_factory",
     "env_spec",
     "import_env",
     "list_envs",

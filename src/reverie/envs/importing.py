@@ -49,6 +49,12 @@ def import_env(name: str) -> str | EnvFactory:
     return factory
 
 
+def env_factory(name: str) -> EnvFactory | None:
+    """Return the class or function of `module:Class`; None for a Gymnasium id. Raises EnvError as `import_env` does."""
+    found = import_env(name)
+    return None if isinstance(found, str) else found
+
+
 def choose_env(config: EnvConfig, env: Any = None) -> tuple[EnvConfig, EnvFactory | None]:
     """Return the configuration and the factory with which an agent's environment is created again, or another one.
 

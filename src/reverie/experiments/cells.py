@@ -22,7 +22,7 @@ from reverie.config import (
     preset,
     with_variant,
 )
-from reverie.envs import env_spec
+from reverie.envs import env_factory, env_spec
 from reverie.errors import ConfigError, ReverieError
 from reverie.experiments.plan import Plan, Task
 from reverie.provenance import usable_cores
@@ -85,7 +85,12 @@ def folder_name(env: str) -> str:
     return "".join(letter if letter.isalnum() or letter in "._-" else "-" for letter in env)
 
 
-def cells(plan: Plan, spec_of: SpecOf = env_spec) -> list[Cell]:
+def spec_by_name(config: EnvConfig) -> EnvSpec:
+    """Return what an environment offers that is named by a Gymnasium id or as `module:Class`."""
+    return env_spec(config, env_factory(config.name))
+
+
+def cells(plan: Plan, spec_of: SpecOf = spec_by_name) -> list[Cell]:
     """All cells in the order in which they run: seed by seed, so that early results cover the whole grid.
 
     Every configuration is built, and every environment constructed once.

@@ -95,10 +95,11 @@ class MetricsFile:
             sync(self.path.parent)
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file; raise RunError if the rest of a row that did not fit still does not."""
         if self._file is not None:
-            self._file.close()
-            self._file = None
+            file, self._file = self._file, None
+            with self._explained():
+                file.close()
 
     @contextmanager
     def _explained(self) -> Iterator[None]:

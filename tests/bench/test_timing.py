@@ -1,6 +1,6 @@
 """Summaries of a handful of numbers, against numbers worked out by hand."""
 
-from reverie.bench.spread import spread
+from reverie.bench.timing import spread
 
 
 def test_quartiles_are_interpolated() -> None:
