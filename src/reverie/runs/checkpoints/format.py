@@ -235,7 +235,8 @@ def _read_shapes(folder: Path, manifest: dict[str, Json], name: str) -> dict[str
         with (folder / name).open("rb") as file:
             size = int.from_bytes(file.read(8), "little")
             header = parse_json(file.read(min(size, _HEADER_LIMIT)))
-        return {key: tuple(map(operator.index, entry["shape"])) for key, entry in header.items() if key != "__metadata__"}
+        header.pop("__metadata__", None)
+        return {key: tuple(map(operator.index, entry["shape"])) for key, entry in header.items()}
     except (Unreadable, OSError, AttributeError, KeyError, TypeError) as error:
         raise Damaged(f"{name} is not a valid safetensors file") from error
 
