@@ -56,6 +56,9 @@ class SettingsCommand(ABC):
     def base(self) -> Base:
         """Return the configuration whose values the help shows."""
 
+    @abstractmethod
+    def __call__(self) -> None: ...
+
     @property
     def configured(self) -> Config:
         """The base with the given settings."""
