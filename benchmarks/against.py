@@ -9,7 +9,6 @@ after an update to the last one, as the run itself measures it, so that imports 
 first round warms up and is not counted.
 """
 
-import argparse
 import json
 import os
 import shlex
@@ -20,9 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from reporting import Report, parser
 
-from reverie.bench.machine import machine
-from reverie.config import load_config
 from reverie.runs.metrics import read_metrics
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -53,26 +51,29 @@ def revision(checkout: Path) -> str:
 
 def main() -> int:
     """Train in both checkouts, interleaved, and compare."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("checkout", type=Path, help="worktree of another commit")
-    parser.add_argument("--rounds", type=int, default=8)
-    parser.add_argument("--steps", type=int, default=1300)
-    parser.add_argument("--out", type=Path, help="file that one line with the outcome is added to")
-    options = parser.parse_args()
+    options_parser = parser(__doc__)
+    options_parser.add_argument("checkout", type=Path, help="worktree of another commit")
+    options_parser.add_argument("--rounds", type=int, default=8)
+    options_parser.add_argument("--steps", type=int, default=1300)
+    options = options_parser.parse_args()
+    report = Report(options.out)
     commits = {"now": revision(ROOT), "before": revision(options.checkout)}
     found: list[dict[str, Any]] = []
-    about: dict[str, Any] = {}
-    for number in range(options.rounds + 1):
-        row = {}
-        order = [("now", ROOT), ("before", options.checkout.resolve())]
-        for name, checkout in order if number % 2 else reversed(order):
-            with tempfile.TemporaryDirectory() as temporary:
-                row[name] = train(checkout, options.steps, Path(temporary, "run"))
-                if name == "now":
-                    about = machine(load_config(Path(temporary, "run", "config.toml")))
-        print(json.dumps(row), flush=True)
-        found += [row] if number else []
-    summary: dict[str, Any] = {"now": commits["now"], "before": commits["before"], "rounds": options.rounds}
+    with tempfile.TemporaryDirectory() as temporary:
+        for number in range(options.rounds + 1):
+            row = {}
+            order = [("now", ROOT), ("before", options.checkout.resolve())]
+            for name, checkout in order if number % 2 else reversed(order):
+                row[name] = train(checkout, options.steps, Path(temporary, f"{name}-{number}"))
+            print(json.dumps(row), flush=True)
+            found += [row] if number else []
+        report.write(summarise(found, commits, options.steps), Path(temporary, "now-0"))
+    return 0
+
+
+def summarise(found: list[dict[str, Any]], commits: dict[str, str], steps: int) -> dict[str, Any]:
+    """Return ratios of the times in both checkouts, pair by pair."""
+    summary: dict[str, Any] = {**commits, "rounds": len(found)}
     for measure in ("seconds", "cpu_seconds"):
         ratios = np.array([row["now"][measure] / row["before"][measure] for row in found])
         error = float(ratios.std(ddof=1) / np.sqrt(len(ratios)))
@@ -81,13 +82,8 @@ def main() -> int:
         summary[f"{measure}_ratio_standard_error"] = round(error, 4)
         summary[f"{measure}_now"] = [round(row["now"][measure], 2) for row in found]
         summary[f"{measure}_before"] = [round(row["before"][measure], 2) for row in found]
-    summary |= {"command": shlex.join(["reverie", "train", "ALE/Boxing-v5", *SETTINGS, "--steps", str(options.steps)])}
-    summary |= {"machine": about}
-    print(json.dumps(summary, indent=2))
-    if options.out:
-        with options.out.open("a") as file:
-            file.write(json.dumps(summary) + "\n")
-    return 0
+    summary |= {"command": shlex.join(["reverie", "train", "ALE/Boxing-v5", *SETTINGS, "--steps", str(steps)])}
+    return summary
 
 
 if __name__ == "__main__":

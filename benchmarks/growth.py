@@ -3,12 +3,11 @@
     python benchmarks/growth.py --out results/growth.jsonl
 
 A tiny agent on MinAtar's Breakout in a worker process, with everything on that a run does: checkpoints, evaluations,
-videos, metrics, TensorBoard, a replay that is full after an eighth of the steps. What it takes is looked at from
+videos, metrics, TensorBoard, a replay that is full after an eighth of the steps. What it takes is measured from
 outside, at each row of metrics, the worker process included. Lines are fitted to the last three quarters of the steps.
 Metrics and videos are records, which grow with every row; they are listed apart.
 """
 
-import argparse
 import json
 import os
 import shlex
@@ -22,10 +21,7 @@ from typing import Any
 
 import numpy as np
 import psutil
-
-from reverie.bench.machine import machine
-from reverie.config import load_config
-from reverie.provenance import commit
+from reporting import Report, parser
 
 SETTINGS = shlex.split(
     "--preset debug --seed 0 --threads 1 --env.num-envs 1 --env.parallel true --train-every 50 --prefill 500 "
@@ -37,7 +33,7 @@ MEGABYTE = 1 << 20
 
 
 def size(path: Path) -> int:
-    """Bytes on the disk of a file, or of all files below a folder; what vanishes meanwhile is not counted."""
+    """Return the bytes on the disk of a file, or of all files below a folder; what vanishes meanwhile counts as 0."""
     total = 0
     for folder, _, names in os.walk(path) if path.is_dir() else [(path.parent, [], [path.name])]:
         for name in names:
@@ -46,8 +42,8 @@ def size(path: Path) -> int:
     return total
 
 
-def look(process: psutil.Process, folder: Path) -> dict[str, float]:
-    """What the run takes now."""
+def measure(process: psutil.Process, folder: Path) -> dict[str, float]:
+    """Return what the run takes now."""
     family = [process, *process.children(recursive=True)]
     records = sum(size(folder / name) for name in RECORDS)
     return {
@@ -60,7 +56,7 @@ def look(process: psutil.Process, folder: Path) -> dict[str, float]:
 
 
 def step_of(folder: Path) -> int:
-    """Of the newest row of metrics."""
+    """Return the step of the newest row of metrics."""
     try:
         lines = (folder / "metrics.jsonl").read_text().splitlines()
         return int(json.loads(lines[-1])["step"])
@@ -69,7 +65,7 @@ def step_of(folder: Path) -> int:
 
 
 def slopes(seen: list[dict[str, float]], steps: int) -> dict[str, Any]:
-    """By quantity: range after the warm-up, and slope for each 100,000 steps with its standard error."""
+    """Return the range of each quantity after the warm-up, and its slope for 100,000 steps with standard error."""
     warm = [row for row in seen if row["step"] >= WARM * steps]
     at = np.array([row["step"] for row in warm]) / 1e5
     found = {}
@@ -86,14 +82,12 @@ def slopes(seen: list[dict[str, float]], steps: int) -> dict[str, Any]:
 
 
 def main() -> int:
-    """Train, look, fit."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=200_000)
-    parser.add_argument("--env", default="MinAtar/Breakout-v1")
-    parser.add_argument("--out", type=Path, help="file that one line with the outcome is added to")
-    options = parser.parse_args()
-    started, seen = time.monotonic(), []
-    program = commit()  # before anybody edits it
+    """Train, measure, fit."""
+    options_parser = parser(__doc__)
+    options_parser.add_argument("--steps", type=int, default=200_000)
+    options_parser.add_argument("--env", default="MinAtar/Breakout-v1")
+    options = options_parser.parse_args()
+    report, seen = Report(options.out), []
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary, "run")
         command = [sys.executable, "-m", "reverie", "train", options.env, "--logdir", str(folder), *SETTINGS]
@@ -105,23 +99,17 @@ def main() -> int:
                 if (step := step_of(folder)) > latest:
                     latest = step
                     with suppress(psutil.NoSuchProcess):  # a worker of an evaluation that has just ended
-                        seen.append({"step": step, **look(watched, folder)})
+                        seen.append({"step": step, **measure(watched, folder)})
         if process.returncode:
             raise SystemExit(Path(temporary, "log").read_text()[-2000:])
         row = {
             "env": options.env,
             "steps": options.steps,
-            "looks": len(seen),
+            "measurements": len(seen),
             **slopes(seen, options.steps),
-            "seconds": round(time.monotonic() - started, 1),
             "command": shlex.join(["reverie", *command[3:5], *command[7:]]),
-            "commit": program,
-            "machine": machine(load_config(folder / "config.toml")),
         }
-    print(json.dumps(row, indent=2))
-    if options.out:
-        with options.out.open("a") as file:
-            file.write(json.dumps(row) + "\n")
+        report.write(row, folder)
     return 0
 
 

@@ -7,14 +7,12 @@ SIGKILL at random instants, from its first moments to its last, half of the time
 trainer, and resumed; after each kill `reverie verify` must find nothing damaged. When it has been killed often enough
 it may finish: its digest must be that of the first run.
 
-In a third run only worker processes are killed. Their environments are made anew, so that this is another run, but it
-must come to its end, with whole episodes, sound files, and every failure counted.
+In a third run only worker processes are killed. Their environments are restarted, so that this is another run, but it
+must come to its end, with whole episodes, valid files, and every failure counted.
 
 The exit status is 1 if anything of this fails.
 """
 
-import argparse
-import json
 import os
 import random
 import shlex
@@ -27,10 +25,8 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from reporting import Report, parser
 
-from reverie.bench.machine import machine
-from reverie.config import load_config
-from reverie.provenance import commit
 from reverie.runs.digest import digest
 from reverie.runs.metrics import read_metrics
 from reverie.runs.verify import verify
@@ -45,14 +41,14 @@ SETTINGS = shlex.split(
 
 
 def start(folder: Path, steps: int, *more: str) -> "subprocess.Popen[bytes]":
-    """Begin the run, or go on with it."""
+    """Start or resume the run."""
     command = [sys.executable, "-m", "reverie", "train", ENV, "--logdir", str(folder), "--resume"]
     log = (folder.parent / f"{folder.name}.log").open("ab")
     return subprocess.Popen([*command, *SETTINGS, "--steps", str(steps), *more], stdout=log, stderr=log)
 
 
 def workers(process: "subprocess.Popen[bytes]") -> list[psutil.Process]:
-    """The processes that step environments."""
+    """Return the processes that step environments."""
     try:
         return psutil.Process(process.pid).children()
     except psutil.NoSuchProcess:
@@ -68,19 +64,13 @@ def kill(process: "subprocess.Popen[bytes]", rng: random.Random) -> None:
     process.wait()
 
 
-def finished(folder: Path, steps: int) -> bool:
-    """Whether a run has come to its end."""
-    path = folder / "metrics.jsonl"
-    return path.is_file() and any(row["step"] >= steps for row in read_metrics(path))
-
-
 def step_of(folder: Path) -> int:
-    """Of the newest checkpoint."""
+    """Return the step of the newest checkpoint."""
     return max((int(path.name.split("-")[1]) for path in (folder / "checkpoints").glob("step-*")), default=0)
 
 
 def killed_run(folder: Path, steps: int, kills: int, rng: random.Random, startup: float) -> dict[str, Any]:
-    """A run that is killed so often, then finished."""
+    """Kill a run so often, then finish it."""
     at, damaged = [], []
     while len(at) < kills:
         process = start(folder, steps)
@@ -103,20 +93,23 @@ def killed_run(folder: Path, steps: int, kills: int, rng: random.Random, startup
     return {"kills": len(at), "checkpoint_steps_when_killed": at, "damage": damaged, "digest": digest(folder)}
 
 
-def run_without_workers(folder: Path, steps: int, kills: int, rng: random.Random, startup: float) -> dict[str, Any]:
-    """A run whose worker processes are killed."""
+def run_without_workers(folder: Path, steps: int, kills: int, rng: random.Random) -> dict[str, Any]:
+    """Kill the worker processes of a run."""
     process, done = start(folder, steps, "--env.max-restarts-per-hour", "100000"), 0
-    time.sleep(startup)
+    while process.poll() is None and step_of(folder) == 0:  # An environment that fails at its very first reset ends it.
+        time.sleep(0.05)
     while process.poll() is None and done < kills:
         if found := workers(process):
             os.kill(rng.choice(found).pid, signal.SIGKILL)
             done += 1
         time.sleep(rng.uniform(0.2, 2.0))
-    code = process.wait()
+    if code := process.wait():
+        raise SystemExit(
+            f"the run failed with status {code}: {folder.with_name(f'{folder.name}.log').read_text()[-2000:]}"
+        )
     rows = read_metrics(folder / "metrics.jsonl")
     return {
         "kills": done,
-        "status": code,
         "steps": int(rows[-1]["step"]),
         "faults_counted": int(rows[-1].get("env/restarts", 0)),
         "damage": [f"{finding.path} {finding.what}" for finding in verify(folder).damage],
@@ -125,18 +118,16 @@ def run_without_workers(folder: Path, steps: int, kills: int, rng: random.Random
 
 def main() -> int:
     """Run, kill, compare."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--kills", type=int, default=100)
-    parser.add_argument("--steps", type=int, default=6000)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, help="file that one line with the outcome is added to")
-    options = parser.parse_args()
-    rng, started = random.Random(options.seed), time.monotonic()
-    program = commit()  # before anybody edits it
+    options_parser = parser(__doc__)
+    options_parser.add_argument("--kills", type=int, default=100)
+    options_parser.add_argument("--steps", type=int, default=6000)
+    options_parser.add_argument("--seed", type=int, default=0)
+    options = options_parser.parse_args()
+    rng, report = random.Random(options.seed), Report(options.out)
     with tempfile.TemporaryDirectory() as temporary:
         whole, killed, alone = (Path(temporary, name) for name in ("whole", "killed", "workers"))
         process, before = start(whole, options.steps), time.monotonic()
-        while not (whole / "replay" / "stream-0000-00000000.safetensors").exists() and process.poll() is None:
+        while not (whole / "replay.db").exists() and process.poll() is None:
             time.sleep(0.01)
         startup = time.monotonic() - before
         if process.wait():
@@ -145,7 +136,7 @@ def main() -> int:
         seconds = time.monotonic() - before
         result = killed_run(killed, options.steps, options.kills, rng, startup)
         found = result.pop("digest")
-        others = run_without_workers(alone, options.steps, options.kills, rng, startup)
+        others = run_without_workers(alone, options.steps, options.kills, rng)
         row = {
             "env": ENV,
             "steps": options.steps,
@@ -156,15 +147,9 @@ def main() -> int:
             "differing": [part for part in expected if found[part] != expected[part]],
             "digest": expected["run"],
             "workers_killed": others,
-            "seconds": round(time.monotonic() - started, 1),
-            "commit": program,
-            "machine": machine(load_config(whole / "config.toml")),
         }
-    print(json.dumps(row, indent=2))
-    if options.out:
-        with options.out.open("a") as file:
-            file.write(json.dumps(row) + "\n")
-    good = row["same_bits"] and not result["damage"] and not others["damage"] and others["status"] == 0
+        report.write(row, whole)
+    good = row["same_bits"] and not result["damage"] and not others["damage"]
     return 0 if good and 0 < others["faults_counted"] <= others["kills"] else 1
 
 

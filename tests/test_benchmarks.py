@@ -1,7 +1,9 @@
-"""The script for machines with a GPU, on the CPU and in tiny sizes."""
+"""The scripts of measurements, in tiny sizes: on machines with a GPU, of kernels, and of durability."""
 
 import json
 import os
+import random
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -138,3 +140,87 @@ def test_kernels_each_kernel_has_a_line(tmp_path: Path) -> None:
     assert {row["without"] for row in rows} == {*NAMES, "all"} - {"graphs", "compile"}  # those need a GPU
     assert all(len(row["ratio_all"]) == 2 and row["ratio_median"] > 0 for row in rows)
     assert {row["precision"] for row in rows} == {"bf16"}
+
+
+def outcome(script: str, *arguments: str) -> dict[str, Any]:
+    """Run a script that prints one outcome at its end, and return it."""
+    done = run(str(ROOT / "benchmarks" / script), *arguments)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return json.loads(done.stdout[done.stdout.index("{\n") :])
+
+
+def test_damage_every_kind_of_place_is_found() -> None:
+    found = outcome("damage.py", "--places", "36", "--resumed", "6", "--seed", "7")
+    assert all(counts.get("found", 0) >= 2 for counts in found["outcomes"].values())
+    assert sum(found["resumed"].values()) > 3
+
+
+def test_power_cut_run_continues_from_its_checkpoint() -> None:
+    found = outcome("power_cut.py", "--cuts", "2", "--intervals", "0.02")
+    assert sum(found["continued_from"].values()) == 2 and not found["failures"]
+
+
+@pytest.fixture
+def disk() -> Any:
+    return __import__("importlib").import_module("benchmarks.simulated_disk")
+
+
+WRITER = """
+import os, sys
+os.chdir(sys.argv[1])
+os.mkdir("folder")
+with open("folder/a", "wb") as file:
+    file.write(b"x" * 2000)
+    file.flush()
+    os.fsync(file.fileno())
+    file.write(b"y" * 2000)
+os.symlink("a", "folder/link")
+os.rename("folder/a", "folder/b")
+for path in ("folder", "."):
+    descriptor = os.open(path, os.O_RDONLY)
+    os.fsync(descriptor)
+    os.close(descriptor)
+os.rename("folder/b", "folder/c")
+with open("folder/d", "wb") as file:
+    file.write(b"z" * 2000)
+os.unlink("folder/link")
+"""
+
+
+@pytest.fixture
+def recorded(disk: ModuleType, tmp_path: Path) -> Any:
+    """What `WRITER` leaves on a simulated disk."""
+    root, log = tmp_path / "root", tmp_path / "log"
+    root.mkdir()
+    library = disk.build_recorder(tmp_path)
+    environment = {**os.environ, "LD_PRELOAD": str(library), "DISK_LOG_ROOT": str(root), "DISK_LOG": str(log)}
+    subprocess.run([sys.executable, "-c", WRITER, str(root)], env=environment, check=True)
+    simulated = disk.SimulatedDisk(root, root.stat().st_ino)
+    for operation in disk.read_log(log):
+        simulated.apply(operation)
+    return simulated
+
+
+@pytest.mark.skipif(shutil.which("cc") is None or sys.platform != "linux", reason="needs a C compiler and LD_PRELOAD")
+def test_simulated_disk_without_a_cut_holds_what_was_written(recorded: Any, tmp_path: Path) -> None:
+    recorded.materialise(tmp_path / "copy")
+    folder = tmp_path / "copy" / "folder"
+    assert sorted(path.name for path in folder.iterdir()) == ["c", "d"]
+    assert (folder / "c").read_bytes() == b"x" * 2000 + b"y" * 2000 and (folder / "d").read_bytes() == b"z" * 2000
+
+
+@pytest.mark.skipif(shutil.which("cc") is None or sys.platform != "linux", reason="needs a C compiler and LD_PRELOAD")
+def test_simulated_disk_after_a_cut_keeps_what_was_synced_and_parts_of_the_rest(recorded: Any, tmp_path: Path) -> None:
+    rng, names, contents = random.Random(0), set(), set()
+    for number in range(200):
+        copy = tmp_path / str(number)
+        recorded.materialise(copy, rng)
+        found = {path.name for path in (copy / "folder").iterdir()}
+        names.add(frozenset(found))
+        (written,) = found & {"b", "c"}
+        data = (copy / "folder" / written).read_bytes()
+        assert data[:2000] == b"x" * 2000 and not data[2000:].strip(b"y\0")
+        contents.add(data)
+    # Changes of names are there in order.
+    assert names == {frozenset(each) for each in (("b", "link"), ("c", "link"), ("c", "d", "link"), ("c", "d"))}
+    assert {b"x" * 2000, b"x" * 2000 + b"y" * 2000} < contents

@@ -173,7 +173,7 @@ def test_options_and_settings(name: str) -> None:
         assert config_path(flag.removeprefix("--")) in known, f"{name}: {flag}"
     for span in SPAN.findall(prose(name)):
         path = span.partition("=")[0].partition(" ")[0]
-        if re.fullmatch(rf"({'|'.join(GROUPS)})(\.[a-z_]+)+", path) and not path.endswith(".py"):
+        if re.fullmatch(rf"({'|'.join(GROUPS)})(\.[a-z_]+)+", path) and not path.endswith((".py", ".db")):
             assert config_path(path), f"{name}: {span}"
 
 

@@ -1,5 +1,6 @@
 """Untrusted runs and agents: invented contents under valid checksums are refused in words, or taken as data."""
 
+import faulthandler
 import json
 import mmap
 import shutil
@@ -26,8 +27,9 @@ from reverie.runs.checkpoints import read_checkpoint
 from reverie.runs.digest import digest
 from reverie.runs.metrics import read_metrics
 from reverie.runs.provenance import read_provenance
-from reverie.runs.verify import verify
+from reverie.runs.verify import repair, verify
 from reverie.training.failed_update import repeat
+from tests.helpers.untrusted_databases import hostile_databases
 from tests.helpers.untrusted_files import CHECKSUM, EXAMPLES, HOSTILE, little_memory, put, spoiled, spoiled_safetensors
 
 RUN: dict[str, Any] = {
@@ -165,14 +167,45 @@ def test_runs_that_are_resumed(run: Path, data: st.DataObject) -> None:
     """Whatever the checkpoint says of counters, environments, generators and the replay's position."""
     folder = newest(run)
     content = json.loads((folder / "state.json").read_bytes())
-    loop = data.draw(spoiled(content["loop"]))
+    training = data.draw(spoiled(content["training"]))
     copy = run.with_name("resumed")
     shutil.copytree(run, copy, symlinks=True)
-    put(newest(copy), "state.json", json.dumps({**content, "loop": loop}).encode())
+    put(newest(copy), "state.json", json.dumps({**content, "training": training}).encode())
     try:
-        refused_or_done(lambda: reverie.train("CartPole-v1", logdir=copy, resume=True, steps=64))
+        refused_or_done(lambda: reverie.train("CartPole-v1", logdir=copy, resume=True, steps=64, quiet=True))
     finally:
         shutil.rmtree(copy)
+
+
+@pytest.fixture
+def hostile_run(run: Path) -> Iterator[Callable[[st.DataObject], Path]]:
+    """Returns a copy of the run with a hostile replay; a process that hangs ends with a traceback."""
+    copy = run.with_name("hostile")
+
+    def make(data: st.DataObject) -> Path:
+        shutil.rmtree(copy, ignore_errors=True)
+        shutil.copytree(run, copy, symlinks=True)
+        data.draw(hostile_databases(copy / "replay.db"))
+        faulthandler.dump_traceback_later(60, exit=True)
+        return copy
+
+    yield make
+    faulthandler.cancel_dump_traceback_later()
+
+
+@HOSTILE
+@given(data=st.data())
+def test_replays(hostile_run: Callable[[st.DataObject], Path], data: st.DataObject) -> None:
+    """SQLite files: other schemas, made up values with valid checksums, other headers, pages and logs."""
+    run = hostile_run(data)
+    refused_or_done(lambda: verify(run), lambda: digest(run), lambda: repair(run), lambda: verify(run))
+
+
+@settings(parent=HOSTILE, max_examples=max(1, EXAMPLES // 10))
+@given(data=st.data())
+def test_replays_that_are_resumed(hostile_run: Callable[[st.DataObject], Path], data: st.DataObject) -> None:
+    run = hostile_run(data)
+    refused_or_done(lambda: reverie.train("CartPole-v1", logdir=run, resume=True, steps=64, quiet=True))
 
 
 def test_it_would_be_noticed(run: Path) -> None:

@@ -4,8 +4,6 @@ import json
 import os
 import shutil
 import sqlite3
-import subprocess
-import sys
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -13,11 +11,13 @@ from typing import Any
 import pytest
 
 import reverie
+from reverie import Callback, Stop
 from reverie.cli.main import main
 from reverie.errors import ReplayError, RunError
 from reverie.runs.digest import digest
 from reverie.runs.run_folder import RunFolder
 from reverie.runs.verify import repair, verify
+from reverie.training.counters import Counters
 from tests.helpers import environments
 
 ROOT = Path(__file__).parents[2]
@@ -193,16 +193,24 @@ def test_changed_metrics_and_videos_are_told_when_the_run_goes_on(
     assert not damaged(run).keys() - {"videos"}
 
 
+def test_verify_first_checkpoint_without_rows_finds_nothing(tmp_path: Path) -> None:
+    class StopAtOnce(Callback):
+        def on_step(self, counters: Counters, transitions: object) -> Stop:
+            return Stop("The first checkpoint is enough.")
+
+    reverie.train("CartPole-v1", "debug", logdir=tmp_path, callbacks=[StopAtOnce()], quiet=True, log_every=1000)
+    for path in sorted((tmp_path / "checkpoints").glob("step-*"))[1:]:
+        shutil.rmtree(path)
+    (tmp_path / "metrics.jsonl").write_bytes(b"")
+    assert damaged(tmp_path) == {}
+
+
+@pytest.mark.parametrize(("copied", "replaced"), [("trackers.json", "about.json"), ("about.json", "trackers.json")])
+def test_verify_file_of_another_kind_is_found_despite_its_checksum(run: Path, copied: str, replaced: str) -> None:
+    shutil.copyfile(run / copied, run / replaced)
+    assert damaged(run)[replaced].startswith("is another file")
+
+
 def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="is not the folder of a run"):
         verify(tmp_path)
-
-
-def test_random_damage_is_found() -> None:
-    """As in results/damage.jsonl, in fewer places."""
-    command = [sys.executable, "benchmarks/damage.py", "--places", "60", "--resumed", "12", "--seed", "7"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": "src"}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    counts = json.loads(done.stdout[done.stdout.index("\n{\n") :])
-    assert counts["outcomes"]["found"] > 45 and sum(counts["resumed"].values()) > 8

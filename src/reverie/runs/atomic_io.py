@@ -31,6 +31,8 @@ class Unreadable(Exception):
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield another name, with the same suffix, to write to; rename it when the block ends without an error.
 
+    The content and the name are on the disk then.
+
     Raises:
         ReverieError: if the file cannot be written; the folder is created if missing.
     """
@@ -38,6 +40,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         with _renamed(path.with_name(f".{path.stem}.{os.getpid()}{path.suffix.lower()}"), path) as temporary:
             yield temporary
+            sync(temporary)
+        sync(path.parent)
     except OSError as error:
         raise ReverieError(
             f"Cannot write '{path}' ({error.strerror or error}). Make room there, or choose another place."
@@ -53,7 +57,7 @@ def atomic_write(path: Path, data: bytes) -> None:
     # The same name each time: what a killed process left is replaced, too.
     with _renamed(path.with_name(f".{path.name}.tmp"), path) as temporary:
         write_synced(temporary, data)
-    sync_dir(path.parent)
+    sync(path.parent)
 
 
 @contextmanager
@@ -74,9 +78,17 @@ def write_synced(path: Path, data: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def sync_dir(path: Path) -> None:
-    """Force the names inside a folder onto the disk."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+def make_dir(path: Path) -> None:
+    """Create a folder and its parents, if they are missing; on return their names are on the disk."""
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    for folder in missing:
+        sync(folder.parent)
+
+
+def sync(path: Path) -> None:
+    """Force the content of a file, or the names inside a folder, onto the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     except OSError as error:

@@ -11,7 +11,7 @@ from filelock import BaseFileLock
 from reverie.config import Config, diff, load_config, to_toml
 from reverie.errors import CheckpointError, RunError
 from reverie.replay import REPLAY, has_steps
-from reverie.runs.atomic_io import atomic_write, remove
+from reverie.runs.atomic_io import atomic_write, make_dir, remove
 from reverie.runs.checkpoints import MANIFEST, Checkpoints, is_checkpoint
 from reverie.runs.layout import (
     CHECKPOINTS,
@@ -164,7 +164,7 @@ class RunFolder(RunPaths):
         self.close()
 
     def _acquire(self) -> None:
-        self.path.mkdir(parents=True, exist_ok=True)
+        make_dir(self.path)
         if not self.lock_path.exists():
             self._added.insert(0, self.lock_path)
         self._lock = acquire_lock(self.lock_path)

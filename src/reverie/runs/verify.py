@@ -170,11 +170,14 @@ def _config(folder: RunFolder, newest: Snapshot | None, found: Verification) -> 
 def _provenance(folder: RunFolder, found: Verification) -> None:
     remedy = "nothing: it only says how the run was started, and a resumed run does not need it"
     with _finding(found, PROVENANCE, remedy):
-        loads_checksummed(read_file(folder.provenance_path))
+        if loads_checksummed(read_file(folder.provenance_path)).keys() != {"preset", "variant", "starts"}:
+            raise Unreadable("is another file: it does not say how a run was started")
         found.valid.append(PROVENANCE)
     if folder.trackers_path.exists():
         with _finding(found, TRACKERS, "delete it; a resumed run then starts new runs in its trackers"):
-            loads_checksummed(read_file(folder.trackers_path))
+            trackers = loads_checksummed(read_file(folder.trackers_path)).values()
+            if not all(isinstance(each, dict) and each.keys() == {"id", "steps"} for each in trackers):
+                raise Unreadable("is another file: it does not list trackers")
             found.valid.append(TRACKERS)
 
 

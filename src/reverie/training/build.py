@@ -123,7 +123,7 @@ def build_trainer(
         budget = FailureBudget(config.env.max_restarts_per_hour)
         events = CallbackList(state.callbacks)
         collection = Collection(collector, replay, counters, metrics, agent, events, budget, log)
-        checkpointing = Checkpointing(checkpoints, state, guard, collection.flush, events.on_checkpoint, log)
+        checkpointing = Checkpointing(checkpoints, state, guard, collection.flush, file.sync, events.on_checkpoint, log)
         every, show = state.schedules, ShowProgress(display)
         events.before = (
             Opening(folder, launch, state, file, outputs),

@@ -20,6 +20,7 @@ class Checkpointing(Callback):
         state: what is saved.
         guard: completes the count of non-finite updates.
         flush: stores the steps that are under way.
+        sync: forces the rows of metrics onto the disk.
         on_checkpoint: called with the folder of each.
         log: prints messages of the state.
     """
@@ -30,11 +31,12 @@ class Checkpointing(Callback):
         state: TrainState,
         guard: NonFiniteGuard,
         flush: Callable[[], None],
+        sync: Callable[[], None],
         on_checkpoint: Callable[[Path], None],
         log: Callable[[str], None],
     ) -> None:
         self._checkpoints, self._state, self._guard = checkpoints, state, guard
-        self._flush, self._on_checkpoint, self._log = flush, on_checkpoint, log
+        self._flush, self._sync, self._on_checkpoint, self._log = flush, sync, on_checkpoint, log
         self._every: Every = state.schedules["checkpoint"]
         self._score: float | None = None
         """Best score so far, of the agent that is saved next."""
@@ -84,6 +86,7 @@ class Checkpointing(Callback):
                     f"The weights are not finite at step {state.counters.steps}, and were not saved. Lower the "
                     "learning rates, and continue with --resume from the checkpoint before."
                 )
+            self._sync()
             folder = self._checkpoints.save(state.counters.steps, state.snapshot(), self._score)
         self._score = None
         state.pop_messages(self._log)

@@ -1,5 +1,6 @@
 """Counters of a run."""
 
+import hashlib
 import time
 from dataclasses import dataclass, field
 
@@ -37,7 +38,7 @@ class Counters:
     """True while updates without steps, as in pretraining, wait for their last row of metrics."""
     rows: int = 0
     """Rows in `metrics.jsonl`."""
-    rows_sha256: str = ""
+    rows_sha256: str = hashlib.sha256().hexdigest()
     """SHA-256 of these rows, in hexadecimal."""
     videos: dict[str, str] = field(default_factory=dict)
     """SHA-256 of each video file by name."""

@@ -139,7 +139,7 @@ class Opening(Callback):
                 f"The run had continued after this checkpoint. Its {file.num_dropped:,} later rows of metrics are "
                 "dropped and computed again."
             )
-        if counters.rows_sha256 not in ("", file.sha256):
+        if counters.rows_sha256 != file.sha256:
             messages.append(
                 f"{self._folder.metrics} was changed since the checkpoint. Its {file.num_rows:,} rows are kept, where "
                 f"there were {counters.rows:,}."

@@ -69,8 +69,9 @@ class TrainState:
         agent = agents.snapshot(self.agent)
         self.counters.last_due = {name: every.last for name, every in self.schedules.items()}
         envs = self._env_states()
-        # Steps of environments that cannot be restored are not repeated: a killed process must not lose one.
-        self.replay.transaction_steps = TRANSACTION_STEPS if envs else 1
+        # Others may turn out not to repeat their steps when the run is resumed: a killed process must not lose one.
+        saves_state = envs is not None and all(env.own is not None for env in envs.envs)
+        self.replay.transaction_steps = TRANSACTION_STEPS if saves_state else 1
         packed, env_tensors = env_states.pack(envs.envs if envs else [])
         training = {
             "counters": asdict(self.counters),

@@ -138,7 +138,7 @@ def test_the_replay_of_another_run(trained: Path, other_seed: Path) -> None:
 
     agent = load(find_run(trained).checkpoint, "cpu")
     rng = np.random.default_rng(0)
-    with ReplayReader(other_seed / "replay", agent.spec.step) as reader:
+    with ReplayReader(other_seed / "replay.db", agent.spec.step) as reader:
         batches = [reader.windows(rng, SMALL.length, SMALL.batch) for _ in range(SMALL.batches)]
         endings = reader.endings(rng, SMALL.length, 64)
     direct = measure(agent, batches, endings, SMALL.context, generator())
@@ -398,5 +398,5 @@ def test_mistakes_with_another_run(trained: Path, other_seed: Path, tmp_path: Pa
     assert examine(trained, SMALL, holdout=other).holdout is not None
     (other / "config.toml").unlink()
     mistake(other, r"has no config\.toml that names its environment; give a whole run folder")
-    shutil.rmtree(other / "replay")
+    (other / "replay.db").unlink()
     mistake(other, "--holdout: .*other has no replay; give another run that still has its own")

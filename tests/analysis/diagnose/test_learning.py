@@ -65,11 +65,11 @@ def test_gradients_and_rows() -> None:
     config = Config().override(
         **{"world_model.optimizer.max_grad_norm": 10, "behavior.actor.optimizer.max_grad_norm": 0}
     )
-    rows = [row(0, train__return=1.0)]
+    rows = [row(0, episode__return=1.0)]
     for i, norm in enumerate([5.0, 11, 12, 8]):
         rows.append(
             row(i + 1, model__loss=1.0, model__image_loss=3.0, model__gradient_norm=norm,
-                actor__gradient_norm=99.0, train__return=float(i))
+                actor__gradient_norm=99.0, episode__return=float(i))
         )  # fmt: skip
     rows[2]["model/image_loss"] = math.nan
     rows[3]["episode/return"] = math.nan  # not something that is learnt

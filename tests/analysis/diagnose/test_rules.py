@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from reverie.cli.options import parse
 
 from reverie.analysis.diagnose import RULES, Report, find
 from reverie.analysis.diagnose.calibration import Bin
@@ -15,7 +14,8 @@ from reverie.analysis.diagnose.learning import Gradients, Trend
 from reverie.analysis.diagnose.prediction import Horizons
 from reverie.analysis.diagnose.rules import ENOUGH_UPDATES, SECTIONS
 from reverie.analysis.diagnose.suggestions import suggestions
-from reverie.cli.train import Train
+from reverie.cli.main import REVERIE
+from reverie.cli.parser import SettingsCommand, parse
 from reverie.config import PRESETS, Config, preset, resolve
 from tests.helpers.diagnosed_reports import healthy, ill
 
@@ -172,8 +172,9 @@ def typeable(advice: str, base: Config) -> int:
     found = re.findall(r"--\S+ \S+(?: with --\S+ \S+)*", advice)
     for options in found:
         words = [word.strip(",.;") for word in options.split() if word != "with"]
-        _, settings = parse("train", Train, ["CartPole-v1", *words], lambda _: base)
-        base.override(**settings)
+        command = parse(REVERIE, ["train", "CartPole-v1", *words])
+        assert isinstance(command, SettingsCommand)
+        base.override(**command.settings)
     return sum(options.count("--") for options in found)
 
 

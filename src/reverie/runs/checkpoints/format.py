@@ -13,6 +13,7 @@ itself, so that every changed byte is found. Equal snapshots give equal bytes: n
 
 import errno
 import hashlib
+import operator
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -31,9 +32,10 @@ from reverie.runs.atomic_io import (
     Unreadable,
     check_file,
     dumps_checksummed,
+    make_dir,
     parse_json,
     remove,
-    sync_dir,
+    sync,
     to_json,
     write_synced,
 )
@@ -109,7 +111,7 @@ def write_folder(folder: Path, step: int, snapshot: Snapshot, score: float | Non
     occupied = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
     if occupied and not (folder / MANIFEST).is_file():
         raise CheckpointError(f"{folder} holds something other than a checkpoint. Choose another name for this one.")
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    make_dir(folder.parent)
     remove(temporary)
     try:
         temporary.mkdir()
@@ -120,7 +122,7 @@ def write_folder(folder: Path, step: int, snapshot: Snapshot, score: float | Non
         package = reverie_version() or "unknown"
         manifest = {"format": FORMAT, "package": package, "step": step, "score": score, "files": files}
         write_synced(temporary / MANIFEST, dumps_checksummed(manifest))
-        sync_dir(temporary)
+        sync(temporary)
         if found := verify_checkpoint(temporary):
             raise CheckpointError(f"{folder} was not kept: the disk returned other data, {found}. Check the disk.")
         if occupied:
@@ -133,7 +135,7 @@ def write_folder(folder: Path, step: int, snapshot: Snapshot, score: float | Non
                 os.replace(replaced, folder)
             remove(temporary)
         raise
-    sync_dir(folder.parent)
+    sync(folder.parent)
     remove(replaced)
 
 
@@ -233,7 +235,7 @@ def _read_shapes(folder: Path, manifest: dict[str, Json], name: str) -> dict[str
         with (folder / name).open("rb") as file:
             size = int.from_bytes(file.read(8), "little")
             header = parse_json(file.read(min(size, _HEADER_LIMIT)))
-        return {key: tuple(entry["shape"]) for key, entry in header.items() if key != "__metadata__"}
+        return {key: tuple(map(operator.index, entry["shape"])) for key, entry in header.items() if key != "__metadata__"}
     except (Unreadable, OSError, AttributeError, KeyError, TypeError) as error:
         raise Damaged(f"{name} is not a valid safetensors file") from error
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from reverie.errors import CheckpointError
-from reverie.runs.atomic_io import Json, remove, sync_dir
+from reverie.runs.atomic_io import Json, remove, sync
 from reverie.runs.checkpoints.format import TEMPORARY, Shapes, Snapshot, disk_errors, read_checkpoint, write_folder
 from reverie.runs.checkpoints.manifest import Damaged, checkpoints_in, read_manifest, step_and_copy
 
@@ -50,14 +50,13 @@ class Checkpoints:
         ending = ", then continue with --resume" if previous else ", then try again"
         folder = self._free_name(step)
         with disk_errors(f"The checkpoint of step {step:,} could not be written to {self.directory}", kept, ending):
-            for path in self.directory.glob(TEMPORARY + "*"):  # Left by a killed process.
-                remove(path)
+            self._remove_temporary()  # Left by a killed process.
             write_folder(folder, step, snapshot, score)
         problem = f"{folder} is written, but earlier checkpoints in {self.directory} could not be removed"
         with disk_errors(problem, ending=", then continue with --resume"):
             self.link_best()
-            sync_dir(self.directory)  # The link must not point to a checkpoint that is removed next.
             self._prune(folder)
+            self._remove_temporary()
         return folder
 
     def list(self) -> tuple[Path, ...]:
@@ -130,8 +129,13 @@ class Checkpoints:
                 self._discard(path)
 
     def _discard(self, path: Path) -> None:
-        # Renamed first, so that a checkpoint half removed is never taken for a damaged one.
+        """Rename a checkpoint to what `_remove_temporary` removes: half of one would be taken for a damaged one."""
         doomed = path.with_name(TEMPORARY + "old-" + path.name)
         remove(doomed)
         os.replace(path, doomed)
-        remove(doomed)
+
+    def _remove_temporary(self) -> None:
+        if doomed := list(self.directory.glob(TEMPORARY + "*")):
+            sync(self.directory)  # Else a power cut may restore the names, and not the files.
+            for path in doomed:
+                remove(path)
