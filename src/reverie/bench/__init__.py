@@ -1,1 +1,1 @@
-"""Measurements of speed and memory, a module each, whose results are single rows of JSON; see `machine.write_row`."""
+"""Measurements of speed and memory, a module each, whose results are single rows of JSON; see `rows.write_row`."""

@@ -1,8 +1,6 @@
-"""Machine and program of a measurement, and the line of JSON that a measurement is written as."""
+"""Machine and program of a measurement."""
 
-import json
 import platform
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -49,13 +47,3 @@ def resident_mib(entry: str = "VmRSS") -> float | None:
     """Return the memory that this process occupies, or its peak, `VmHWM`; None outside of Linux."""
     status = proc_entry("self/status", entry)
     return round(int(status.split()[0]) / 1024, 1) if status else None
-
-
-def write_row(row: dict[str, Any], path: Path | None = None) -> None:
-    """Print a row as one line of JSON, and append it to a file if one is given."""
-    line = json.dumps(row)
-    print(line, flush=True)
-    if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a") as file:
-            file.write(f"{line}\n")

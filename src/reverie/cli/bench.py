@@ -33,7 +33,8 @@ class Benchmark(SettingsCommand):
         config = self.configured
         measured = self.measure(config)
 
-        from reverie.bench.machine import machine, write_row
+        from reverie.bench.machine import machine
+        from reverie.bench.rows import write_row
 
         row = {"benchmark": self.argv[1], "preset": self.base().preset, **measured, **machine(config)}
         print_result(row)

@@ -159,31 +159,27 @@ def _split(title: str, words: list[str], own: list[str], takes_settings: bool) -
         if not _is_option(word) or flag.replace("_", "-") in own or flag in _HELP:
             rest.append(word)
             continue
-        path = _setting(title, flag, own) if takes_settings else ""
-        if not path:
-            unknown(f"{title} has no option", flag, nearest(flag, own, 1), f"; see {title} --help.")
+        path = _setting(title, flag, own, takes_settings)
         if path in settings:
             raise UsageError(f"{flag} is given twice.")
         settings[path] = value if equals else _take(flag, FIELD_TYPES[path], words)
     return rest, settings
 
 
-def _setting(title: str, flag: str, own: list[str]) -> str:
-    """Return the path of the setting that an option names; empty if none is similar."""
-    name = "env.name" if flag == "--env" else flag.removeprefix("--")
+def _setting(title: str, flag: str, own: list[str], takes_settings: bool) -> str:
+    """Return the path of the setting that an option names."""
+    name, known = "env.name" if flag == "--env" else flag.removeprefix("--"), FIELD_TYPES if takes_settings else {}
     with contextlib.suppress(ConfigError):
-        path = resolve(name)
-        if path in FIELD_TYPES:
+        if (path := resolve(name)) in known:
             return path
-        member = next(option(member) for member in FIELD_TYPES if member.startswith(f"{path}."))
-        raise UsageError(f"{flag} is a group of settings; set one of them, such as {member}.")
-    if present := renamed(name):
+        if group := [option(member) for member in known if member.startswith(f"{path}.")]:
+            raise UsageError(f"{flag} is a group of settings; set one of them, such as {group[0]}.")
+    if takes_settings and (present := renamed(name)):
         raise UsageError(f"{title} has no option '{flag}'. It is now {any_of([option(path) for path in present])}.")
     # Several settings may end in just these words. Then all of them are named.
-    exact = [option(path) for path in FIELD_TYPES if path.endswith(f".{name.replace('-', '_')}")][:3]
-    if near := exact or nearest(flag, [*own, *map(option, FIELD_TYPES)], 1):
-        unknown(f"{title} has no option", flag, near, "")
-    return ""
+    exact = [option(path) for path in known if path.endswith(f".{name.replace('-', '_')}")][:3]
+    near = exact or nearest(flag, [*own, *map(option, known)], 1)
+    unknown(f"{title} has no option", flag, near, f"; see {title} --help.")
 
 
 def _take(flag: str, hint: Any, words: list[str]) -> Any:

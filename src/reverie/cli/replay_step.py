@@ -44,20 +44,16 @@ def page(found: "Repeated") -> list[str]:
     lines = [f"[bold]Update {found.update:,}[/] {what}, at step {found.step:,}: made again, it gives {again}."]
     if all(map(math.isfinite, found.now.values())):
         lines.append("[yellow]Every number is finite now[/]: device, threads or version are perhaps others.")
-    # If the world model fails, so do actor and critic, which learn from it.
-    of_model = tuple(name for name in found.not_finite if name.startswith("model/"))
-    if of_model and not found.world_model_alone:
-        lines.append("The world model could not learn, and so gave actor and critic nothing to learn from.")
-    finite = [name for name in found.now if name.endswith(("loss", "_norm")) and name not in found.not_finite]
+    others = [name for name in found.now if name.endswith(("loss", "_norm")) and name not in found.not_finite]
     lines += ["", "[bold]Metrics[/]"]
-    for name in (*(of_model or found.not_finite), *finite):
+    for name in (*found.not_finite, *others):
         if (value := found.now.get(name)) is not None:
             lines.append(f"  {name:34}" + (f"{value:.4g}" if math.isfinite(value) else f"[bold red]{value}[/]"))
-    gradients = [entry for entry in found.gradients if not of_model or entry.name.startswith("world_model.")]
-    count = sum(entry.not_finite > 0 for entry in gradients)
-    lines += ["", "[bold]Batch[/]", *map(_line, found.batch), "", "[bold]Weights before it[/]"]
-    lines += [*_most_telling(found.weights), "", f"[bold]Gradients[/], {count} of {len(gradients)} not finite"]
-    return lines + _most_telling(gradients)
+    broken = sum(entry.not_finite > 0 for entry in found.gradients)
+    lines += ["", "[bold]Batch[/]", *map(_line, found.batch)]
+    lines += ["", "[bold]Weights before it[/]", *_most_telling(found.weights)]
+    lines += ["", f"[bold]Gradients[/], {broken} of {len(found.gradients)} not finite", *_most_telling(found.gradients)]
+    return lines
 
 
 def _most_telling(entries: "Sequence[Numbers]") -> list[str]:

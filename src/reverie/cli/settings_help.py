@@ -1,5 +1,6 @@
 """Help of a command with every setting, in groups, with the values of a configuration as defaults."""
 
+import inspect
 import typing
 from collections.abc import Set
 from dataclasses import field, fields, is_dataclass, make_dataclass
@@ -29,7 +30,7 @@ def with_settings(command: type, config: Config, origin: str) -> type:
         style = tyro.conf.arg(name="" if group == SHORT else group)
         members.append((f"{group}_group", Annotated[type(value), tyro.conf.FlagConversionOff, style], value))
     shown = make_dataclass(command.__name__, members, bases=(command,), frozen=True)
-    shown.__doc__ = f"{command.__doc__}\n\nDefaults below: {origin}"
+    shown.__doc__ = f"{inspect.getdoc(command)}\n\nDefaults below: {origin}"
     return shown
 
 
