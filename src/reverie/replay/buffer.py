@@ -8,7 +8,6 @@ stay there, even where they exceed the capacity, so that a checkpoint which was 
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -20,8 +19,8 @@ from reverie.config import ReplayConfig
 from reverie.errors import ReplayError
 from reverie.replay.database import Database, sqlite_errors
 from reverie.replay.index import MAX_LENGTH, STEP_BITS, Commit, Episode, EpisodeIndex
-from reverie.replay.recovery import Recovered, delete_uncommitted, read_index, recover
-from reverie.replay.sampling import draw_windows, read_segments, read_windows
+from reverie.replay.recovery import Recovered, delete_evicted, delete_uncommitted, read_index, recover
+from reverie.replay.sampling import draw_windows, read_segments, read_windows, why_not_sampleable, why_too_short
 from reverie.replay.syncing import Syncer
 from reverie.replay.verifying import check_commit
 from reverie.specs import Array, ArraySpec, Step
@@ -157,21 +156,8 @@ class ReplayBuffer:
         Raises:
             ReplayError: if not, with the reason.
         """
-        length = self._config.batch_length
-        if self._config.sampling == "steps":
-            first, stop = self._index.spans()
-            longest = (stop - first).max(initial=0)
-            if longest < length:
-                raise ReplayError(
-                    f"replay.batch_length={length} is longer than what the replay holds of any environment "
-                    f"({longest} steps); lower replay.batch_length, or raise training.prefill or replay.capacity."
-                )
-        elif not self._index.eligible:
-            raise ReplayError(
-                self.too_short(frames_per_step)
-                or f"None of the {self.num_steps} steps in the replay belongs to a finished episode, so no sequence "
-                "can be drawn; raise training.prefill or replay.capacity, or set replay.sampling=steps."
-            )
+        if problem := why_not_sampleable(self._index, self._config, frames_per_step):
+            raise ReplayError(problem)
 
     def too_short(self, frames_per_step: int = 1) -> str:
         """Say that all finished episodes are too short to be sampled; empty if one is not, or none has finished.
@@ -179,18 +165,7 @@ class ReplayBuffer:
         Args:
             frames_per_step: `env.action_repeat`, for the message.
         """
-        finished, length = self._index.finished, self._config.batch_length
-        if self._config.sampling == "steps" or self._index.eligible or not finished:
-            return ""
-        longest = max(episode.num_steps for episode in finished)
-        frames = ""
-        if frames_per_step > 1:
-            frames = f" ({(longest - 1) * frames_per_step} frames at env.action_repeat={frames_per_step})"
-        return (
-            f"replay.batch_length={length} is too long for all of the {len(finished)} finished episodes: one of at "
-            f"least {length + 1} steps is needed, and the longest has {longest}{frames}; "
-            "lower replay.batch_length, or set replay.sampling=steps."
-        )
+        return why_too_short(self._index, self._config, frames_per_step)
 
     def sample(self, rng: np.random.Generator, out: Step | None = None) -> Step:
         """Draw a batch of sequences.
@@ -222,11 +197,11 @@ class ReplayBuffer:
         Raises:
             ReplayError: if the disk is full; the last commit is then still intact.
         """
-        commit = self._index.commit(self._database.identity)
+        commit = self._index.commit(self._commits[-1].identity)
         commits = [*[each for each in self._commits if each != commit][-1:], commit]
         with self._database.transaction(is_durable=True):
             self._store()
-            self._delete_evicted(commits[0], commit)
+            delete_evicted(self._database, self._index, commits[0], commit)
             self._database.write_commits(commits)
         self._stored()
         self._commits, self._is_clean = commits, True
@@ -260,7 +235,7 @@ class ReplayBuffer:
             ReplayError: if the commit is not one of this replay.
         """
         target = Commit.from_json(commit)
-        if target.identity != self._database.identity:
+        if target.identity != self._commits[-1].identity:
             raise ReplayError(f"{self.path} and the checkpoint do not belong together. Restore both from one copy.")
         if self._pending or self._changed:
             self._write()
@@ -385,23 +360,3 @@ class ReplayBuffer:
         self._pending.clear()
         self._changed.clear()
         self._has_uncommitted = False
-
-    def _delete_evicted(self, before: Commit, now: Commit) -> None:
-        """Delete what neither of two commits holds, inside a transaction."""
-        running = {each.id: each.start for each in before.open if each is not None}
-        gone = self._database.execute(
-            "SELECT id FROM episodes WHERE finished < ? OR finished >= ? AND finished < ?",
-            (before.oldest, before.finished, now.oldest),
-        )
-        for (number,) in gone.fetchall():
-            if number not in running:
-                self._database.delete_episode(number)
-        oldest = list(self._index.finished)[:1]
-        shortened = [*oldest, *(episode for env in self._index.envs for episode in list(env)[-1:])]
-        for episode in shortened:
-            held = before.start if episode.finished == before.oldest else 0
-            start = min(episode.start, running.get(episode.id, held if episode.id < before.episodes else MAX_LENGTH))
-            if start:
-                self._database.delete_steps(episode.id, 0, start)
-                if episode.finished is not None:
-                    self._database.write_episodes([replace(episode, start=start)])

@@ -147,7 +147,6 @@ class Database:
                 stored = self._meta("steps")
                 self._check_steps(stored, given)
                 self.dtype = np.dtype([(key, dtype, tuple(shape)) for key, dtype, shape in stored])
-                self.identity = int(self._meta("identity"))
             except BaseException:
                 self._connection.close()
                 raise
@@ -255,19 +254,14 @@ class Database:
     def commits(self) -> list[Commit]:
         """The last two commits, oldest first; the creation of the replay counts as one."""
         with sqlite_errors(self.path):
-            commits = [Commit.from_json(each) for each in self._meta("commits")]
-        if not commits:
+            found = self._meta("commits")
+        if not isinstance(found, list) or not found:
             raise ReplayError(damaged(self.path, "it holds no commit"))
-        return commits
+        return [Commit.from_json(each) for each in found]
 
     def write_commits(self, commits: Sequence[Commit]) -> None:
         """Replace the commits, inside a transaction."""
         self._write_meta("commits", [each.to_json() for each in commits])
-
-    def write_identity(self, identity: int) -> None:
-        """Become the copy of another replay, inside a transaction."""
-        self._write_meta("identity", identity)
-        self.identity = identity
 
     def to_disk(self) -> None:
         """Write the write-ahead log into the database and force both onto the disk, as far as no reader needs it."""
@@ -293,7 +287,6 @@ class Database:
         return application in (0, APPLICATION_ID) and not self.execute("SELECT 1 FROM sqlite_master").fetchone()
 
     def _create(self, steps: list[Any]) -> None:
-        identity = secrets.randbits(56)
         for name, value in _CREATION.items():
             self.execute(f"PRAGMA {name}={value}")
         self.execute("PRAGMA journal_mode=WAL")
@@ -301,8 +294,7 @@ class Database:
             for statement in SCHEMA.values():
                 self.execute(statement)
             self._write_meta("steps", steps)
-            self._write_meta("identity", identity)
-            self.write_commits([Commit(identity, 0, 0, 0, 0, 0, ())])
+            self.write_commits([Commit(secrets.randbits(56), 0, 0, 0, 0, 0, ())])
 
     def _check_format(self) -> None:
         """Refuse what is no replay before any of its tables is read: a schema can hold programs."""
@@ -321,12 +313,14 @@ class Database:
 
     def _check_steps(self, stored: Any, given: list[Any]) -> None:
         try:
-            there, here = ({key: f"{dtype} {shape}" for key, dtype, shape in steps} for steps in (stored, given))
+            there, here = ({key: [dtype, shape] for key, dtype, shape in steps} for steps in (stored, given))
+            differing = sorted(key for key in there.keys() | here.keys() if there.get(key) != here.get(key))
+            if len(stored) != len(there):
+                raise ValueError("an entry is there twice")
         except (TypeError, ValueError) as error:
             raise ReplayError(damaged(self.path, "it does not say what a step is")) from error
-        differing = sorted(key for key in there.keys() | here.keys() if there.get(key) != here.get(key))
-        if differing or len(stored) != len(there):
-            text = "; ".join(f"{k}: {there.get(k, 'absent')} there, {here.get(k, 'absent')} here" for k in differing)
+        if differing:
+            text = "; ".join(f"{key}: {_brief(there, key)} there, {_brief(here, key)} here" for key in differing)
             raise ReplayError(
                 f"{self.path} holds steps of another environment ({text}). Choose another folder, or that environment."
             )
@@ -343,6 +337,10 @@ class Database:
     def _write_meta(self, key: str, value: Any) -> None:
         text = json.dumps(value)
         self.execute("REPLACE INTO meta VALUES(?, ?, ?)", (key, text, _text_checksum(key, text)))
+
+
+def _brief(steps: Mapping[str, Any], key: str) -> str:
+    return " ".join(map(str, steps.get(key, ["absent"])))[:80]
 
 
 def _connect(path: Path, read_only: bool, max_bytes: int) -> sqlite3.Connection:

@@ -1,13 +1,14 @@
 """What an SQLite file holds compared with a commit, and steps that were stored after it."""
 
 from collections.abc import Collection, Iterable
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 
 from reverie.errors import ReplayError
 from reverie.replay.database import Database
-from reverie.replay.index import STEP_BITS, Commit, Episode, EpisodeIndex
+from reverie.replay.index import MAX_LENGTH, STEP_BITS, Commit, Episode, EpisodeIndex
 
 _AT_ONCE = 256
 
@@ -65,6 +66,33 @@ def delete_uncommitted(database: Database, commit: Commit, kept: Iterable[Episod
             database.write_episodes([Episode(found.id, found.env)])
         elif found.id >= commit.episodes or found.finished is None or found.finished >= commit.finished:
             database.delete_episode(found.id)
+
+
+def delete_evicted(database: Database, index: EpisodeIndex, before: Commit, now: Commit) -> None:
+    """Delete the steps that neither of two commits holds, inside a transaction.
+
+    Args:
+        database: the file.
+        index: of the later commit.
+        before: the earlier one.
+        now: the later one.
+    """
+    running = {each.id: each.start for each in before.open if each is not None}
+    gone = database.execute(
+        "SELECT id FROM episodes WHERE finished < ? OR finished >= ? AND finished < ?",
+        (before.oldest, before.finished, now.oldest),
+    )
+    for (number,) in gone.fetchall():
+        if number not in running:
+            database.delete_episode(number)
+    oldest = list(index.finished)[:1]
+    for episode in [*oldest, *(episode for env in index.envs for episode in list(env)[-1:])]:
+        held = before.start if episode.finished == before.oldest else 0
+        start = min(episode.start, running.get(episode.id, held if episode.id < before.episodes else MAX_LENGTH))
+        if start:
+            database.delete_steps(episode.id, 0, start)
+            if episode.finished is not None:
+                database.write_episodes([replace(episode, start=start)])
 
 
 def recover(database: Database, index: EpisodeIndex, envs: Collection[int] | None) -> tuple[Recovered, list[Episode]]:

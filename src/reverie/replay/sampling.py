@@ -55,6 +55,41 @@ def window_in_envs(
     return envs, first[envs] + draws - before[envs]
 
 
+def why_not_sampleable(index: EpisodeIndex, config: ReplayConfig, frames_per_step: int) -> str:
+    """Say why no sequence can be drawn; empty if one can."""
+    length = config.batch_length
+    if config.sampling == "steps":
+        first, stop = index.spans()
+        longest = (stop - first).max(initial=0)
+        if longest >= length:
+            return ""
+        return (
+            f"replay.batch_length={length} is longer than what the replay holds of any environment ({longest} steps). "
+            "Lower replay.batch_length, or raise training.prefill or replay.capacity."
+        )
+    if index.eligible:
+        return ""
+    return why_too_short(index, config, frames_per_step) or (
+        f"None of the {index.num_steps} steps in the replay belongs to a finished episode, so no sequence can be "
+        "drawn. Raise training.prefill or replay.capacity, or set replay.sampling=steps."
+    )
+
+
+def why_too_short(index: EpisodeIndex, config: ReplayConfig, frames_per_step: int) -> str:
+    """Say that all finished episodes are too short to be sampled; empty if one is not, or none has finished."""
+    if config.sampling == "steps" or index.eligible or not index.finished:
+        return ""
+    longest = max(episode.num_steps for episode in index.finished)
+    frames = ""
+    if frames_per_step > 1:
+        frames = f" ({(longest - 1) * frames_per_step} frames at env.action_repeat={frames_per_step})"
+    return (
+        f"replay.batch_length={config.batch_length} is too long for all of the {len(index.finished)} finished episodes:"
+        f" one of at least {config.batch_length + 1} steps is needed, and the longest has {longest}{frames}. "
+        "Lower replay.batch_length, or set replay.sampling=steps."
+    )
+
+
 def draw_windows(index: EpisodeIndex, config: ReplayConfig, rng: np.random.Generator) -> list[list[Segment]]:
     """Draw the windows of a batch, B lists of segments; at least one window must fit."""
     length, batch = config.batch_length, config.batch_size

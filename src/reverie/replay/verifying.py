@@ -117,7 +117,6 @@ def _copy(old: Database, new: Database, last_damaged: Mapping[int, int], held: S
             rows = old.execute("SELECT id, data FROM steps WHERE id >= ? AND id < ?", (first, stop))
             new.insert_steps(rows)
     with new.transaction(is_durable=True):
-        new.write_identity(old.identity)
         new.write_commits(old.commits)
 
 

@@ -1,8 +1,13 @@
 """What a user of the replay sees: validation, bounds, errors, and the disk."""
 
-import errno
 import json
-import os
+import resource
+import shutil
+import signal
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,28 +18,33 @@ from scipy import stats
 
 from reverie.config import ReplayConfig
 from reverie.errors import ReplayError
-from reverie.replay import Replay
+from reverie.replay import ReplayBuffer, verify
 from reverie.specs import STEP_KEYS, ArraySpec, Step
 
 SPECS = {"vector": ArraySpec((2,), "float32"), "action": ArraySpec((3,), "float32"), **STEP_KEYS}
 
 
-def make_step(number: int = 0, streams: int = 1, **flags: bool) -> Step:
-    """A step whose reward is its number, the same in every stream."""
-    step = {key: np.zeros((streams, *spec.shape), spec.dtype) for key, spec in SPECS.items()}
+def make_step(number: int = 0, envs: int = 1, **flags: bool) -> Step:
+    """A step whose reward is its number, the same in every environment."""
+    step = {key: np.zeros((envs, *spec.shape), spec.dtype) for key, spec in SPECS.items()}
     step["reward"][:] = number
     for key, value in flags.items():
         step[key][:] = value
     return step
 
 
-def add_episode(replay: Replay, total: int, begin: int = 0) -> None:
+def add_episode(replay: ReplayBuffer, total: int, begin: int = 0) -> None:
     for i in range(total):
         replay.add(make_step(begin + i, is_first=i == 0, is_last=i == total - 1))
 
 
-def open_replay(directory: Path, streams: int = 1, **settings: Any) -> Replay:
-    return Replay(directory, SPECS, ReplayConfig(**{"batch_size": 4, "batch_length": 5, **settings}), streams)
+def open_replay(directory: Path, envs: int = 1, **settings: Any) -> ReplayBuffer:
+    return ReplayBuffer(
+        directory / "replay.db",
+        SPECS,
+        ReplayConfig(**{"fsync_interval": 0, "batch_size": 4, "batch_length": 5, **settings}),
+        envs,
+    )
 
 
 def test_a_batch_is_time_major_and_begins_with_is_first(tmp_path: Path) -> None:
@@ -95,7 +105,7 @@ def test_an_open_episode_is_truncated_by_a_reset(tmp_path: Path) -> None:
     batch = replay.sample(np.random.default_rng(0))
     assert batch["is_last"][:, 0].tolist() == [False, False, True, False, True, False]
     assert not batch["is_terminal"].any()
-    replay.end_streams()
+    replay.truncate_episodes()
     assert replay.sample(np.random.default_rng(0))["is_last"][-1, 0]
     with pytest.raises(ReplayError, match="is_first is not set"):
         replay.add(make_step(6))
@@ -105,19 +115,19 @@ def test_rewinding_opens_a_truncated_episode_again(tmp_path: Path) -> None:
     replay = open_replay(tmp_path, sampling="steps", batch_size=1)
     for i in range(5):
         replay.add(make_step(i, is_first=i == 0))
-    position = replay.commit()
-    replay.end_streams()
+    commit = replay.commit()
+    replay.truncate_episodes()
     replay.close()
     replay = open_replay(tmp_path, sampling="steps", batch_size=1)
     assert replay.sample(np.random.default_rng(0))["is_last"][-1, 0]
-    replay.rewind(json.loads(json.dumps(position)))
+    replay.rewind(json.loads(json.dumps(commit)))
     assert not replay.sample(np.random.default_rng(0))["is_last"].any()
     replay.add(make_step(5))
     assert replay.num_steps == 6
 
 
 def test_capacity_drops_whole_episodes_oldest_first(tmp_path: Path) -> None:
-    replay = open_replay(tmp_path, streams=2, capacity=50)
+    replay = open_replay(tmp_path, envs=2, capacity=50)
     for i in range(100):
         lasts = np.array([i % 10 == 9, i % 15 == 14])
         step = make_step(i, 2)
@@ -126,7 +136,7 @@ def test_capacity_drops_whole_episodes_oldest_first(tmp_path: Path) -> None:
         assert replay.num_steps <= 50
     rewards = replay.sample(np.random.default_rng(0))["reward"]
     assert rewards.min() >= 65
-    # Finished, in order: …, [70, 80) of stream 0, [60, 75), [80, 90), [75, 90), [90, 100); [90, 100) is open in 1.
+    # Finished, in order: …, [70, 80) of environment 0, [60, 75), [80, 90), [75, 90), [90, 100); [90, 100) is open in 1.
     assert replay.num_steps == 10 + 15 + 10 + 10
 
 
@@ -137,7 +147,6 @@ def test_an_endless_episode_keeps_its_newest_steps(tmp_path: Path) -> None:
     assert replay.num_steps == 300
     rewards = replay.sample(np.random.default_rng(0))["reward"]
     assert 1200 <= rewards.min() < 1300 and 1400 < rewards.max() < 1500
-    assert len(list(tmp_path.glob("*.safetensors"))) <= 3
 
 
 def test_the_last_episode_that_can_be_sampled_is_shortened_first(tmp_path: Path) -> None:
@@ -149,26 +158,26 @@ def test_the_last_episode_that_can_be_sampled_is_shortened_first(tmp_path: Path)
     assert set(replay.sample(np.random.default_rng(0))["reward"][0]) <= {12, 13}
     replay.add(make_step(114))
     assert replay.num_episodes == 0
-    with pytest.raises(ReplayError, match=r"raise training.prefill or replay.capacity"):
+    with pytest.raises(ReplayError, match=r"[Rr]aise training.prefill or replay.capacity"):
         replay.check_sampleable()
 
 
 def test_open_episodes_that_were_shortened_too_much_cannot_be_sampled(tmp_path: Path) -> None:
-    replay = open_replay(tmp_path, streams=2, capacity=8)
+    replay = open_replay(tmp_path, envs=2, capacity=8)
     for i in range(20):
         replay.add(make_step(i, 2, is_first=i == 0))
-    replay.end_streams()
+    replay.truncate_episodes()
     assert replay.num_steps == 8 and replay.num_episodes == 0
     with pytest.raises(ReplayError, match=r"all of the 2 finished episodes.* the longest has 4"):
         replay.sample(np.random.default_rng(0))
 
 
-def test_rows_select_streams(tmp_path: Path) -> None:
-    replay = open_replay(tmp_path, streams=3)
+def test_rows_select_envs(tmp_path: Path) -> None:
+    replay = open_replay(tmp_path, envs=3)
     replay.add(make_step(0, 3, is_first=True), np.array([True, False, True]))
     replay.add(make_step(1, 3, is_first=True), np.array([False, True, False]))
     assert replay.num_steps == 3
-    with pytest.raises(ReplayError, match="rows has shape"):
+    with pytest.raises(ReplayError, match="mask has shape"):
         replay.add(make_step(2, 3), np.array([True]))
 
 
@@ -198,9 +207,9 @@ def test_the_reason_why_nothing_can_be_sampled(tmp_path: Path) -> None:
         replay.check_sampleable()
     for _ in range(2):
         add_episode(replay, 4)
-    with pytest.raises(ReplayError, match=r"batch_length=5 is too long for all of the 3 .* longest has 4; lower"):
+    with pytest.raises(ReplayError, match=r"batch_length=5 is too long for all of the 3 .* longest has 4. Lower"):
         replay.sample(np.random.default_rng(0))
-    replay = open_replay(tmp_path / "b", sampling="steps", streams=2)
+    replay = open_replay(tmp_path / "b", sampling="steps", envs=2)
     replay.add(make_step(0, 2, is_first=True))
     with pytest.raises(ReplayError, match=r"batch_length=5 is longer than .* \(1 steps\)"):
         replay.check_sampleable()
@@ -211,8 +220,8 @@ def test_too_short_says_it_as_soon_as_episodes_have_ended(tmp_path: Path) -> Non
     assert replay.too_short() == ""
     add_episode(replay, 4)
     assert "too long for all of the 1 finished episodes" in replay.too_short()
-    assert "the longest has 4; lower" in replay.too_short()
-    assert "the longest has 4 (6 frames at env.action_repeat=2); lower" in replay.too_short(2)
+    assert "the longest has 4. Lower" in replay.too_short()
+    assert "the longest has 4 (6 frames at env.action_repeat=2). Lower" in replay.too_short(2)
     with pytest.raises(ReplayError, match=r"the longest has 4 \(6 frames at env\.action_repeat=2\)"):
         replay.check_sampleable(2)
     add_episode(replay, 9)
@@ -224,44 +233,18 @@ def test_another_environment_is_refused(tmp_path: Path) -> None:
     open_replay(tmp_path).close()
     other = {**SPECS, "vector": ArraySpec((7,), "float32"), "image": ArraySpec((64, 64, 3), "uint8")}
     with pytest.raises(ReplayError, match=r"image: absent there.*vector: float32 \[2\] there, float32 \[7\] here"):
-        Replay(tmp_path, other, ReplayConfig(), 1)
-
-
-def test_a_damaged_or_newer_index_is_refused(tmp_path: Path) -> None:
-    open_replay(tmp_path).close()
-    path = tmp_path / "index.json"
-    content = json.loads(path.read_text())
-    for text in ("", "[]", "{", json.dumps({**content, "commits": 3}), json.dumps({**content, "episodes": [1, 2]})):
-        path.write_text(text)
-        with pytest.raises(ReplayError, match=r"index.json is damaged: it .*; put it back from a copy"):
-            open_replay(tmp_path)
-    path.write_text(json.dumps({**content, "version": 3}))
-    with pytest.raises(ReplayError, match="reverie-replay 3, and this program reads reverie-replay up to version 2"):
-        open_replay(tmp_path)
-
-
-def test_a_shortened_or_missing_segment_is_reported(tmp_path: Path) -> None:
-    replay = open_replay(tmp_path)
-    add_episode(replay, 20)
-    replay.close()
-    (segment,) = tmp_path.glob("*.safetensors")
-    os.truncate(segment, 5000)
-    with pytest.raises(ReplayError, match=r"safetensors is damaged"):
-        open_replay(tmp_path).sample(np.random.default_rng(0))
-    segment.unlink()
-    with pytest.raises(ReplayError, match=r"cannot be read or written"):
-        open_replay(tmp_path).sample(np.random.default_rng(0))
+        ReplayBuffer(tmp_path / "replay.db", other, ReplayConfig(), 1)
 
 
 def test_a_second_commit_of_the_same_steps_does_not_count(tmp_path: Path) -> None:
     replay = open_replay(tmp_path, capacity=300)
     for i in range(2):
         add_episode(replay, 150, 1000 * i)
-    position = replay.commit()
+    commit = replay.commit()
     for i in range(2, 8):
         add_episode(replay, 150, 1000 * i)
     assert replay.commit() == replay.commit()
-    replay.rewind(position)
+    replay.rewind(commit)
     assert replay.num_steps == 300
     rewards = replay.sample(np.random.default_rng(0))["reward"]
     assert rewards.max() < 1150 and (np.diff(rewards, axis=0) == 1).all()
@@ -270,21 +253,21 @@ def test_a_second_commit_of_the_same_steps_does_not_count(tmp_path: Path) -> Non
 def test_rewinding_is_itself_a_commit(tmp_path: Path) -> None:
     replay = open_replay(tmp_path)
     add_episode(replay, 10)
-    position = replay.commit()
+    commit = replay.commit()
     add_episode(replay, 20)
     replay.commit()
-    replay.rewind(position)
+    replay.rewind(commit)
     again = open_replay(tmp_path)
-    assert again.num_steps == 10 and again.commit() == position
+    assert again.num_steps == 10 and again.commit() == commit
 
 
-def test_a_foreign_position_is_refused(tmp_path: Path) -> None:
+def test_a_foreign_commit_is_refused(tmp_path: Path) -> None:
     replay = open_replay(tmp_path / "a")
     add_episode(replay, 20)
-    position = replay.commit()
+    commit = replay.commit()
     other = open_replay(tmp_path / "b")
     add_episode(other, 7)
-    for wrong, message in ((position, "do not belong together"), ({"rows": 3}, "not a position"), (None, "not a pos")):
+    for wrong, message in ((commit, "do not belong together"), ({"rows": 3}, "not a commit"), (None, "not a commit")):
         with pytest.raises(ReplayError, match=message):
             other.rewind(wrong)
     assert other.num_steps == 7 and other.num_episodes == 1
@@ -299,21 +282,20 @@ def test_a_program_that_dies_leaves_the_last_commit(tmp_path: Path) -> None:
     assert again.num_steps == 20 and again.num_episodes == 1
 
 
-def test_reopening_alone_changes_nothing(tmp_path: Path) -> None:
-    """Another program may look at the replay of a run that goes on."""
+def test_open_and_close_change_nothing(tmp_path: Path) -> None:
     replay = open_replay(tmp_path, capacity=1000)
     add_episode(replay, 20)
     replay.commit()
-    add_episode(replay, 300)
-    before = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
-    reader = open_replay(tmp_path)
-    reader.sample(np.random.default_rng(0))
-    reader.close()
-    assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == before
+    replay.close()
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    again = open_replay(tmp_path)
+    again.sample(np.random.default_rng(0))
+    again.close()
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 @pytest.mark.parametrize("reopened", [False, True])
-def test_an_older_position_restores_what_is_left(tmp_path: Path, reopened: bool) -> None:
+def test_an_older_commit_restores_what_is_left(tmp_path: Path, reopened: bool) -> None:
     replay = open_replay(tmp_path, capacity=300)
     add_episode(replay, 150)
     old = replay.commit()
@@ -329,67 +311,162 @@ def test_an_older_position_restores_what_is_left(tmp_path: Path, reopened: bool)
     assert replay.sample(np.random.default_rng(0))["reward"].min() >= 7
 
 
-@pytest.mark.parametrize("allowed", range(14))
-def test_a_full_disk_costs_only_the_step_that_found_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, allowed: int
-) -> None:
-    """The disk fills up after some writes, in the middle of one."""
-    replay = open_replay(tmp_path, streams=2, capacity=4000)
-    for i in range(256):  # Up to the border of a segment, so that new ones must be created.
-        replay.add(make_step(i, 2, is_first=i % 32 == 0, is_last=i % 32 == 31))
-    write, left = os.pwrite, allowed
+@contextmanager
+def full_disk(replay: ReplayBuffer, kind: str) -> Iterator[None]:
+    """Let no file grow: SQLite finds the disk full, or the system refuses to write."""
+    if kind == "full":
+        replay._database.execute("PRAGMA max_page_count=1")  # is set to the present number
+        yield
+        replay._database.execute("PRAGMA max_page_count=1000000000")
+        return
+    limits, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    size = max(path.stat().st_size for path in replay.path.parent.iterdir())
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    signal.signal(signal.SIGXFSZ, handler)
 
-    def full(descriptor: int, data: Any, position: int) -> int:
-        nonlocal left
-        left -= 1
-        if left == -1 and len(data) > 1:
-            return write(descriptor, data[: len(data) // 2], position)
-        if left < 0:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        return write(descriptor, data, position)
 
-    monkeypatch.setattr(os, "pwrite", full)
-    with pytest.raises(ReplayError, match=r"The disk is full.*free some space or lower replay.capacity"):
-        replay.add(make_step(256, 2, is_first=True))
-    monkeypatch.undo()
-    assert replay.num_steps == 512
-    rng = np.random.default_rng(0)
-    assert (np.diff(replay.sample(rng)["reward"], axis=0) == 1).all()
-    for i in range(256, 288):
-        replay.add(make_step(i, 2, is_first=i % 32 == 0, is_last=i % 32 == 31))
+FULL = {
+    "full": r"The disk is full.*earlier steps are intact. Free some space or lower replay.capacity",
+    "refused": r"cannot be read or written .*earlier steps are intact. Check the disk and its free space",
+}
+
+
+@pytest.mark.parametrize("transaction_steps", [1, 10])
+@pytest.mark.parametrize("kind", FULL)
+def test_add_on_a_full_disk_loses_only_its_own_step(tmp_path: Path, kind: str, transaction_steps: int) -> None:
+    specs = {**SPECS, "image": ArraySpec((128, 128, 3), "uint8")}
+    replay = ReplayBuffer(tmp_path / "replay.db", specs, ReplayConfig(batch_length=5, fsync_interval=0), 1)
+    replay.transaction_steps = transaction_steps
+
+    def add(i: int) -> None:
+        image = np.full((1, 128, 128, 3), i % 251, np.uint8)
+        replay.add({**make_step(i, is_first=i % 20 == 0, is_last=i % 20 == 19), "image": image})
+
+    for i in range(30):
+        add(i)
+    stored = 30
+    with full_disk(replay, kind):
+        with pytest.raises(ReplayError, match=FULL[kind]):
+            for stored in range(30, 60):
+                add(stored)
+        assert replay.num_steps == stored
+        with pytest.raises(ReplayError, match=FULL[kind]):
+            add(stored)
+        assert (np.diff(replay.sample(np.random.default_rng(0))["reward"], axis=0) == 1).all()
+    for i in range(stored, 100):
+        add(i)
     replay.close()
-    replay = open_replay(tmp_path, streams=2, capacity=4000)
-    assert len(list(tmp_path.glob("*.safetensors"))) == 4
-    starts = {int(r) for _ in range(100) for r in replay.sample(rng)["reward"][0]}
-    assert max(starts) == 283 and replay.num_steps == 576
+    replay = ReplayBuffer(tmp_path / "replay.db", specs, ReplayConfig(batch_length=5, fsync_interval=0), 1)
+    [rewards] = [np.concatenate([part["reward"] for part in replay.latest_episode(0, 100)])]
+    assert rewards.tolist() == list(range(100))
 
 
-def test_a_disk_that_is_full_at_a_commit_keeps_the_one_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kind", FULL)
+def test_commit_on_a_full_disk_keeps_the_one_before(tmp_path: Path, kind: str) -> None:
     replay = open_replay(tmp_path)
     add_episode(replay, 20)
-    replay.commit()
-    add_episode(replay, 20)
-
-    def full(*_: object, **__: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(Path, "replace", full)
-    with pytest.raises(ReplayError, match="The disk is full"):
+    commit = replay.commit()
+    replay.transaction_steps = 100_000
+    add_episode(replay, 9000)
+    with full_disk(replay, kind), pytest.raises(ReplayError, match=FULL[kind]):
         replay.commit()
-    monkeypatch.undo()
-    assert {path.suffix for path in tmp_path.iterdir()} == {".json", ".safetensors"}
-    assert open_replay(tmp_path).num_steps == 20
+    shutil.copytree(tmp_path, tmp_path / "killed")
+    again = open_replay(tmp_path / "killed")
+    again.check(commit)
+    assert again.num_steps == 20
     replay.commit()
-    assert open_replay(tmp_path).num_steps == 40
+    assert replay.num_steps == 9020
+    replay.close()
+    assert open_replay(tmp_path).num_steps == 9020
+
+
+@pytest.mark.parametrize("size", [1, 10])
+def test_killed_process_loses_only_the_open_transaction(tmp_path: Path, size: int) -> None:
+    replay = open_replay(tmp_path)
+    replay.transaction_steps = size
+    for i in range(5):
+        replay.add(make_step(i, is_first=i == 0))
+    commit = replay.commit()
+    for i in range(5, 38):
+        replay.add(make_step(i, is_last=i == 17, is_first=i == 18))
+    shutil.copytree(tmp_path, tmp_path / "killed")
+    again = open_replay(tmp_path / "killed")
+    assert again.num_steps == 5 and again.rewind(commit)
+    kept = {1: 33, 10: 30}[size]
+    assert again.recover_uncommitted() == (kept - 1, 1)  # one step is that of a reset
+    assert again.num_steps == 5 + kept and again.open_steps(0) == 5 + kept - 18
+    assert again.recover_uncommitted() == (0, 0)
+    rewards = np.concatenate([part["reward"] for part in again.latest_episode(0, 5 + kept)])
+    assert rewards.tolist() == list(range(5 + kept))
+    again.close()
+    assert not verify(again.path, SPECS).damage
+
+
+def test_recover_of_some_environments_drops_the_others(tmp_path: Path) -> None:
+    replay = open_replay(tmp_path, envs=3)
+    for i in range(4):
+        replay.add(make_step(i, 3, is_first=i == 0))
+    commit = replay.commit()
+    for i in range(4, 30):
+        step = make_step(i, 3)
+        step["is_last"], step["is_first"] = (np.array([(i + k) % n == 0 for n in (5, 7, 9)]) for k in (1, 0))
+        replay.add(step)
+    replay.rewind(commit)
+    found = replay.recover_uncommitted([0, 2])
+    assert found.episodes == 9 and replay.num_steps == 4 * 3 + 2 * 26
+    assert [replay.open_steps(env) for env in range(3)] == [0, 4, 3]
+    rewards = [np.concatenate([p["reward"] for p in replay.latest_episode(env, 30)] or [[]]) for env in range(3)]
+    assert [len(each) for each in rewards] == [30, 0, 30] and rewards[2].tolist() == list(range(30))
+    replay.close()
+    assert not verify(replay.path, SPECS).damage
+    with closing(sqlite3.connect(replay.path)) as database:
+        [(count,)] = database.execute("SELECT count(*) FROM steps")
+    assert count == 4 * 3 + 2 * 26
+
+
+def test_rewind_far_back_recovers_nothing(tmp_path: Path) -> None:
+    replay = open_replay(tmp_path)
+    commits = []
+    for i in range(3):
+        add_episode(replay, 10, 100 * i)
+        commits.append(replay.commit())
+    assert replay.rewind(commits[0]) and replay.num_steps == 10
+    assert replay.recover_uncommitted() == (0, 0)
+    assert replay.rewind(commits[0]) and replay.recover_uncommitted() == (0, 0)
+
+
+def test_episode_of_too_many_steps_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reverie.replay.buffer.MAX_LENGTH", 30)
+    replay = open_replay(tmp_path)
+    for i in range(30):
+        replay.add(make_step(i, is_first=i == 0))
+    with pytest.raises(ReplayError, match=r"An episode of environment 0 has 30 steps.*Set env.time_limit"):
+        replay.add(make_step(30))
+    replay.add(make_step(30, is_first=True))
+
+
+def test_syncer_brings_steps_into_the_database_by_itself(tmp_path: Path) -> None:
+    replay = open_replay(tmp_path, fsync_interval=0.01)
+    replay.transaction_steps = 1
+    size = replay.path.stat().st_size
+    for i in range(3000):
+        replay.add(make_step(i, is_first=i == 0))
+    deadline = time.monotonic() + 60
+    while replay.path.stat().st_size <= size and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert replay.path.stat().st_size > size
+    replay.close()
 
 
 def test_memory_does_not_grow_with_what_is_sampled(tmp_path: Path) -> None:
     """The pages of a memory map would count; 64 MiB are stored and drawn from here."""
     specs = {**SPECS, "image": ArraySpec((64, 64, 4), "uint8")}
-    streams = 32
-    replay = Replay(tmp_path, specs, ReplayConfig(batch_length=16, sampling="steps"), streams)
-    images = np.random.default_rng(0).integers(0, 256, (streams, *specs["image"].shape), np.uint8)
-    step = {**make_step(0, streams, is_first=True), "image": images}
+    envs = 32
+    replay = ReplayBuffer(tmp_path / "replay.db", specs, ReplayConfig(batch_length=16, sampling="steps"), envs)
+    images = np.random.default_rng(0).integers(0, 256, (envs, *specs["image"].shape), np.uint8)
+    step = {**make_step(0, envs, is_first=True), "image": images}
     for _ in range(128):
         replay.add(step)
     rng, process = np.random.default_rng(0), psutil.Process()
