@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -80,8 +81,8 @@ class Database:
 
     def __init__(self, path: Path, specs: Mapping[str, ArraySpec], read_only: bool = False) -> None:
         self.path = path
+        step_dtype(specs)  # refuses what is not made of numbers
         given = [[key, spec.dtype, list(spec.shape)] for key, spec in specs.items()]
-        step_dtype(specs)
         if read_only and not path.is_file():
             raise ReplayError(f"There is no replay at {path}. Give the folder of a run that still has its own.")
         with sqlite_errors(path):
@@ -233,11 +234,9 @@ class Database:
     def _stored_dtype(self, given: list[Any]) -> np.dtype[np.void]:
         stored = self._meta("steps")
         if sorted(map(repr, stored)) != sorted(map(repr, given)):
-            there = str([each for each in stored if each not in given])[:200]
-            here = str([each for each in given if each not in stored])[:200]
-            raise ReplayError(
-                f"{self.path} holds steps of another environment: {there} there, {here} here. Choose another folder."
-            )
+            there, here = ([each for each in one if each not in other] for one, other in permutations((stored, given)))
+            what = f"{str(there)[:200]} there, {str(here)[:200]} here"
+            raise ReplayError(f"{self.path} holds steps of another environment: {what}. Choose another folder.")
         return np.dtype([(key, dtype, tuple(shape)) for key, dtype, shape in stored])
 
     def _meta(self, key: str) -> list[Any]:

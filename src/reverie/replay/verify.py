@@ -8,7 +8,7 @@ from typing import Any
 
 from reverie.errors import ReplayError
 from reverie.replay.database import Database, sqlite_errors
-from reverie.replay.index import STEP_BITS, Commit
+from reverie.replay.index import MAX_LENGTH, STEP_BITS, Commit
 from reverie.specs import ArraySpec
 
 
@@ -51,18 +51,16 @@ def repair(path: Path, steps: Mapping[str, ArraySpec], commits: Sequence[Any] = 
     copy = path.with_name(f".{path.name}.repair")
     try:
         _delete(copy)
-        with (
-            closing(Database(path, steps, read_only=True)) as old,
-            closing(Database(copy, steps)) as new,
-            new.transaction(is_durable=True),
-        ):
-            new.write_commits(old.commits())
+        with closing(Database(path, steps, read_only=True)) as old, closing(Database(copy, steps)) as new:
             for each in old.episodes().values():
-                if each.id not in health.lost:
-                    new.insert(enumerate(old.intact_steps(each.id, 0, 1 << STEP_BITS), each.id << STEP_BITS))
-                    new.write_episodes([each])
-                elif each.finished is not None:  # Its number stays, so that none is missing.
-                    new.write_episodes([replace(each, length=0)])
+                with new.transaction():
+                    if each.id not in health.lost:
+                        new.insert(enumerate(old.intact_steps(each.id, 0, MAX_LENGTH), each.id << STEP_BITS))
+                        new.write_episodes([each])
+                    elif each.finished is not None:  # Its number stays, so that none is missing.
+                        new.write_episodes([replace(each, length=0)])
+            with new.transaction(is_durable=True):
+                new.write_commits(old.commits())
         with sqlite_errors(path):
             _delete(path)  # The log of the old file would be applied to the new one.
             copy.replace(path)
@@ -78,17 +76,17 @@ def _verify(database: Database, commits: Sequence[Commit]) -> ReplayHealth:
     except ReplayError as error:
         pages = [str(error)]
     damage, num_steps, lost = [f"is damaged: SQLite reports {line}" for line in pages], 0, {}
-    lengths = {each.id: each.length for each in database.episodes().values()}
+    stored = database.episodes()
     for commit in commits:
-        for each in database.index(commit).envs:  # raises if the file does not hold the commit
-            if each:
-                lengths[each[-1].id] = max(lengths[each[-1].id], each[-1].length)
-    for episode, length in lengths.items():
-        num_intact = sum(1 for _ in database.intact_steps(episode, 0, length))
+        for each in (each for each in database.index(commit).envs if each):  # raises if the file lacks episodes
+            stored[each[-1].id].length = max(stored[each[-1].id].length, each[-1].length)
+    for number, episode in stored.items():
+        num_intact = sum(1 for _ in database.intact_steps(number, 0, episode.length))
         num_steps += num_intact
-        if num_intact < length:
-            lost[episode] = length
-            damage.append(f"is damaged: step {num_intact} of episode {episode} is not what was stored")
+        if num_intact < episode.length:
+            lost[number] = episode.length
+            what = f"step {num_intact} of episode {number} (environment {episode.env}) is not what was stored"
+            damage.append(f"is damaged: {what}")
     return ReplayHealth(num_steps, damage, lost=lost)
 
 
