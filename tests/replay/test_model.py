@@ -46,37 +46,38 @@ class Model:
     """What is remembered."""
 
     finished: list[tuple[int, list[Row]]] = field(default_factory=list)
-    open: list[list[Row] | None] = field(default_factory=lambda: [None] * ENVS)
+    open: list[list[Row]] = field(default_factory=lambda: [[] for _ in range(ENVS)])
+    is_open: list[bool] = field(default_factory=lambda: [False] * ENVS)
+    num_envs: int = 1
 
-    def close(self, env: int) -> None:
-        rows = self.open[env]
-        if rows is not None:
-            if rows:
-                rows[-1].is_last = True
-            self.finished.append((env, rows))
-            self.open[env] = None
+    def close(self, env: int, is_split: bool = False) -> None:
+        if self.open[env]:
+            self.open[env][-1].is_last = True
+            self.finished.append((env, self.open[env]))
+        self.open[env] = []
+        self.is_open[env] = is_split
 
-    def add(self, env: int, row: Row) -> None:
+    def add(self, env: int, row: Row, capacity: int, least: int) -> None:
         if row.is_first:
             self.close(env)
-            self.open[env] = []
+        row.is_first = not self.open[env]
+        self.is_open[env] = True
         self.open[env].append(row)
         if row.is_last:
             self.close(env)
+        elif sum(map(len, self.open)) >= capacity and len(self.open[env]) >= max(capacity // self.num_envs, least):
+            self.close(env, is_split=True)
 
     def evict(self, capacity: int, least: int) -> None:
-        while self.num_steps > capacity:
-            long = [episode for episode in self.finished if len(episode[1]) >= least]
-            if not self.finished:
-                max((rows for rows in self.open if rows), key=len).pop(0)
-            elif len(long) == 1 and long[0] is self.finished[0] and len(long[0][1]) > least:
-                long[0][1].pop(0)
-            else:
-                self.finished.pop(0)
+        while self.num_steps > capacity and self.finished:
+            long = [rows for _, rows in self.finished if len(rows) >= least]
+            if len(long) == 1 and long[0] is self.finished[0][1] and self.num_steps <= 2 * capacity:
+                break
+            self.finished.pop(0)
 
     @property
     def num_steps(self) -> int:
-        return sum(len(rows) for rows in self.runs("episodes")) + sum(len(rows or []) for rows in self.open)
+        return sum(len(rows) for rows in self.runs("episodes") + self.open)
 
     def runs(self, sampling: str) -> list[list[Row]]:
         """Rows from which windows may be cut."""
@@ -85,7 +86,7 @@ class Model:
         envs: list[list[Row]] = [[] for _ in range(ENVS)]
         for env, rows in self.finished:
             envs[env] += rows
-        return [rows + (self.open[env] or []) for env, rows in enumerate(envs)]
+        return [rows + self.open[env] for env, rows in enumerate(envs)]
 
 
 class ReplayMachine(RuleBasedStateMachine):
@@ -120,28 +121,28 @@ class ReplayMachine(RuleBasedStateMachine):
         self.replay = ReplayBuffer(self.path, SPECS, self.config, self.envs)
         self.replay.transaction_steps = data.draw(st.sampled_from([1, 5, 100]), "transaction_steps")
         self.model = copy.deepcopy(self.commits[-1][1]) if self.commits else Model()
+        self.model.num_envs = max(self.model.num_envs, self.envs)
         self.num_uncommitted = 0
-        self.evict()
-
-    def evict(self) -> None:
-        self.model.evict(self.config.capacity, self.config.batch_length + 1)
 
     @rule(count=st.integers(1, 16), calm=st.booleans(), data=st.data())
     def add(self, count: int, calm: bool, data: st.DataObject) -> None:
         """Some steps; in calm times no episode ends."""
+        least = self.config.batch_length + 1
+        capacity = max(self.config.capacity, least)
         for _ in range(count):
             chosen = np.array(data.draw(st.lists(st.booleans(), min_size=self.envs, max_size=self.envs)))
             step = {key: np.zeros((self.envs, *spec.shape), spec.dtype) for key, spec in SPECS.items()}
             for env in np.flatnonzero(chosen):
                 self.number += 1
-                begin = self.model.open[env] is None or (not calm and data.draw(st.integers(0, 9)) == 9)
+                begin = not self.model.is_open[env] or (not calm and data.draw(st.integers(0, 9)) == 9)
                 row = Row(self.number, begin, not calm and data.draw(st.integers(0, 5)) == 5)
                 for key, array in step.items():
                     array[env] = row.value(key)
-                self.model.add(env, row)
+                self.model.add(env, row, capacity, least)
             self.replay.add(step, chosen)
             self.num_uncommitted += int(chosen.sum())
-            self.evict()
+            self.model.evict(capacity, least)
+            assert self.replay.num_steps <= 2 * capacity + ENVS * least
 
     @rule()
     def truncate_episodes(self) -> None:
@@ -155,7 +156,7 @@ class ReplayMachine(RuleBasedStateMachine):
         self.remember(commit)
         health = verify(self.path, SPECS, [each for each, _ in self.commits])
         assert not health.damage
-        assert self.model.num_steps <= health.num_steps <= 3 * MAX_CAPACITY
+        assert self.model.num_steps <= health.num_steps
         self.num_uncommitted = 0
 
     def remember(self, commit: Any) -> None:
@@ -170,8 +171,8 @@ class ReplayMachine(RuleBasedStateMachine):
         self.replay.check(commit)
         assert self.replay.rewind(commit)
         self.model = copy.deepcopy(model)
+        self.model.num_envs = max(self.model.num_envs, self.envs)
         self.num_uncommitted = 0
-        self.evict()
 
     @precondition(lambda self: self.commits and self.num_uncommitted)
     @rule()
@@ -181,6 +182,7 @@ class ReplayMachine(RuleBasedStateMachine):
         assert self.replay.rewind(self.commits[-1][0])
         found = self.replay.recover_uncommitted()
         assert found.steps <= self.num_uncommitted
+        self.truncate_episodes()  # as training does
 
     @rule(data=st.data())
     def close_and_reopen(self, data: st.DataObject) -> None:
@@ -222,7 +224,7 @@ class ReplayMachine(RuleBasedStateMachine):
     def counts_agree(self) -> None:
         if self.replay is not None:
             least = self.config.batch_length + 1
-            assert self.replay.num_steps == self.model.num_steps <= self.config.capacity
+            assert self.replay.num_steps == self.model.num_steps
             assert self.replay.num_episodes == sum(len(rows) >= least for _, rows in self.model.finished)
 
     @invariant()
@@ -234,8 +236,7 @@ class ReplayMachine(RuleBasedStateMachine):
                     b"".join(_bytes({key: row.value(key) for key in SPECS}) for row in rows)
                 )
                 assert not list(self.replay.latest_episode(env, len(rows) + 1))
-                running = self.model.open[env]
-                assert bool(self.replay.open_steps(env)) == (running is not None)
+                assert bool(self.replay.open_steps(env)) == self.model.is_open[env]
 
     def teardown(self) -> None:
         if self.replay is not None:

@@ -1,16 +1,15 @@
 """Experience in an SQLite file, and the training sequences drawn from it. Knows numpy, not torch.
 
 Start with `buffer.py`, the replay itself. `index.py` holds the episodes and the rule by which they are evicted,
-`sampling.py` draws windows, `database.py` is the file, `recovery.py` compares it with a commit, `reader.py` reads the
-replay of another process, and `verifying.py` finds and removes damage.
+`sampling.py` draws windows, `database.py` is the file, `reader.py` reads the replay of another process, and `verify.py`
+finds and removes damage.
 """
 
-from reverie.replay.buffer import TRANSACTION_STEPS, ReplayBuffer
-from reverie.replay.database import delete_replay, has_steps, largest_size
+from reverie.replay.buffer import TRANSACTION_STEPS, Recovered, ReplayBuffer
+from reverie.replay.database import has_steps, largest_size
 from reverie.replay.reader import ReplayReader
-from reverie.replay.recovery import Recovered
 from reverie.replay.sampling import window_start
-from reverie.replay.verifying import ReplayHealth, repair, verify
+from reverie.replay.verify import ReplayHealth, repair, verify
 
 REPLAY = "replay.db"
 """Name of the file in a run's folder."""
@@ -22,7 +21,6 @@ __all__ = [
     "ReplayBuffer",
     "ReplayHealth",
     "ReplayReader",
-    "delete_replay",
     "has_steps",
     "largest_size",
     "repair",

@@ -6,68 +6,67 @@ stay there, even where they exceed the capacity, so that a checkpoint which was 
 """
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from itertools import pairwise
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from reverie.config import ReplayConfig
 from reverie.errors import ReplayError
-from reverie.replay.database import Database, sqlite_errors
-from reverie.replay.index import MAX_LENGTH, STEP_BITS, Commit, Episode, EpisodeIndex
-from reverie.replay.recovery import Recovered, delete_evicted, delete_uncommitted, read_index, recover
-from reverie.replay.sampling import draw_windows, read_segments, read_windows, why_not_sampleable, why_too_short
-from reverie.replay.syncing import Syncer
-from reverie.replay.verifying import check_commit
+from reverie.replay.database import Database
+from reverie.replay.index import STEP_BITS, Commit, Episode
+from reverie.replay.sampling import draw_windows, read_steps, read_windows
 from reverie.specs import Array, ArraySpec, Step
 
 TRANSACTION_STEPS = 256
 _AT_ONCE = 256  # steps of an episode that are read at a time
 
 
+class Recovered(NamedTuple):
+    """Steps that were stored after a commit and appended again."""
+
+    steps: int  # agent steps; reset steps are not counted
+    episodes: int  # ends of episodes among them
+
+
 class ReplayBuffer:
     """Steps of one or several environments on disk, bounded in number, and sequences drawn from them.
 
-    Creates the file, or opens the replay in it as of its last commit.
+    Creates the file, or opens the replay in it as of its last commit. Its methods raise a ReplayError where the disk
+    fails or stored steps are damaged.
 
     Args:
         path: SQLite file of the replay.
         steps: shape and dtype of each entry of a step, as from `EnvSpec.step`.
         config: bounds and sampling; may differ from those that the replay was written with.
         num_envs: N, environments that feed it. A replay of more environments keeps the steps of all.
-
-    Raises:
-        ReplayError: if the file holds something else, or a replay of other steps.
     """
 
     def __init__(self, path: Path, steps: Mapping[str, ArraySpec], config: ReplayConfig, num_envs: int) -> None:
         self.path = Path(path)
-        self.transaction_steps = TRANSACTION_STEPS
-        """Steps that are stored together: a killed process loses no more. With 1 it loses none."""
-        self._config = config
-        self._num_envs = num_envs
-        self._specs = dict(steps)
+        self.transaction_steps = TRANSACTION_STEPS  # A killed process loses no more steps; with 1 it loses none.
+        self._config, self._num_envs = config, num_envs
+        # SPEC 45: an episode must have more steps than the sequence, its reset step included.
+        self._limits = (num_envs, config.capacity, config.batch_length + 1)
+        self._arrays = {key: (np.dtype(spec.dtype), (num_envs, *spec.shape)) for key, spec in steps.items()}
+        self._pending: dict[int, bytes] = {}  # steps that are not stored yet, by id
+        self._durable_at = time.monotonic()
+        self._has_uncommitted = True  # Steps after the last commit may be on the disk.
         self._database = Database(self.path, steps)
-        self._pending: dict[int, bytes] = {}
-        self._pending_since = 0.0
-        self._changed: dict[int, Episode] = {}  # episodes to be stored with the pending steps
-        self._is_clean = True  # Nothing was changed since the last commit.
         try:
-            self._commits = self._database.commits
-            self._index = self._read_index(self._commits[-1])
+            self._commits = self._database.commits()
+            self._index = self._database.index(self._commits[-1], *self._limits)
         except BaseException:
             self._database.close()
             raise
-        self._has_uncommitted = True  # Steps after the last commit may be on the disk.
-        self._syncer = Syncer(self.path, config.fsync_interval)
 
     @property
     def num_steps(self) -> int:
-        """Stored steps, at most `replay.capacity`; those of short and running episodes included."""
+        """Stored steps, those of short and running episodes included."""
         return self._index.num_steps
 
     @property
@@ -76,99 +75,89 @@ class ReplayBuffer:
         return len(self._index.eligible)
 
     def add(self, step: Step, mask: NDArray[np.bool_] | None = None) -> None:
-        """Append one step of each environment.
+        """Append one step of each environment, arrays [N, ...], or only where the bool [N] `mask` is set.
 
         A step with `is_first` begins an episode; one that was running in its environment is truncated. A step with
-        `is_last` finishes the episode.
-
-        Args:
-            step: arrays [N, ...].
-            mask: bool [N], environments whose step is appended; None appends all.
-
-        Raises:
-            ReplayError: if the step does not fit or earlier ones cannot be stored; nothing of it is remembered then.
+        `is_last` finishes the episode. `EpisodeIndex` says which episodes are evicted then. If the step does not fit,
+        or earlier ones cannot be stored, a ReplayError is raised and nothing of the step is remembered.
         """
-        data = self._pack(step)
+        data, index = self._pack(step), self._index
         if mask is not None and mask.shape != (self._num_envs,):
             raise ReplayError(f"mask has shape {mask.shape}, but there are {self._num_envs} environments.")
         chosen = range(self._num_envs) if mask is None else np.flatnonzero(mask).tolist()
         is_first, is_last = step["is_first"].tolist(), step["is_last"].tolist()
         for env in chosen:
-            self._check_follows(env, is_first[env])
-        if self._has_uncommitted:
-            self._write()
-        self._store_if_due()
-        if not self._pending:
-            self._pending_since = time.monotonic()
+            if not (is_first[env] or index.since_reset[env]):
+                raise ReplayError(
+                    f"The step of environment {env} does not follow another one of its episode, but is_first is not "
+                    "set. Reset the environment."
+                )
+        self._write_if_due()
         for env in chosen:
-            episode = None if is_first[env] else self._index.running(env)
-            if episode is None:
-                self._finish(env)
-                episode = self._index.begin(env)
-                self._changed[episode.id] = episode
+            if is_first[env]:
+                index.finish(env)
+            episode = index.running(env) or index.begin(env, index.num_begun)
+            data["is_first"][env] |= not episode.length  # where an episode was split
             self._pending[episode.id << STEP_BITS | episode.length] = data[env].tobytes()
-            self._index.extend(episode)
+            index.extend(episode)
             if is_last[env]:
-                self._finish(env)
-        self._is_clean = False
-        self._index.evict()
+                index.finish(env)
+            elif index.must_split(episode):
+                index.finish(env, is_reset=False)
+        index.evict()
         with suppress(ReplayError):  # The next call finds the same error, and refuses its own step.
-            self._store_if_due()
+            self._write_if_due()
 
     def truncate_episodes(self, envs: Iterable[int] | None = None) -> None:
-        """Finish running episodes: their last step is read as `is_last`, and not as `is_terminal`.
+        """Finish running episodes, of all environments by default.
 
-        Args:
-            envs: numbers of the environments; None for all of them.
+        Their last step is read as `is_last`, and not as `is_terminal`.
         """
         for env in range(len(self._index.envs)) if envs is None else envs:
-            self._finish(env)
+            self._index.finish(env)
 
     def open_steps(self, env: int) -> int:
-        """Return the steps of an environment's running episode, the reset step included; 0 between episodes."""
-        episode = self._index.running(env)
-        return episode.length if episode else 0
+        """Return the steps of an environment since its reset, the reset step included; 0 between episodes."""
+        return self._index.since_reset[env]
 
     def latest_episode(self, env: int, length: int) -> Iterator[Step]:
         """Yield the newest `length` steps of an environment in order; nothing if they are not all stored.
 
-        Args:
-            env: number of the environment.
-            length: steps of its latest episode, finished or not, the reset step included.
-
-        Yields:
-            Arrays `[K, ...]` by key, the first time of the first step alone.
+        Each time arrays [K, ...] by key, the first time of the first step alone.
         """
         first, stop = (int(limit[env]) for limit in self._index.spans())
-        if stop - length < first:
-            return
-        start = stop - length
-        for begin, end in pairwise([start, *range(start + 1, stop, _AT_ONCE), stop]):
-            found = read_segments(self._read, self._database.dtype, self._index.segments(env, begin, end - begin))
-            yield {key: np.ascontiguousarray(found[key]) for key in self._specs}
+        start, count = stop - length, 1
+        while first <= start < stop:
+            found = read_steps(self._read, self._database.dtype, self._index.segments(env, start, count))
+            yield {key: np.ascontiguousarray(found[key]) for key in self._arrays}
+            start, count = start + count, min(_AT_ONCE, stop - start - count)
 
     def check_sampleable(self, frames_per_step: int = 1) -> None:
-        """Make sure that sequences can be drawn.
-
-        Args:
-            frames_per_step: `env.action_repeat`, for the message.
-
-        Raises:
-            ReplayError: if not, with the reason.
-        """
-        if problem := why_not_sampleable(self._index, self._config, frames_per_step):
-            raise ReplayError(problem)
+        """Raise a ReplayError with the reason if no sequence can be drawn; `frames_per_step` is for the message."""
+        first, stop = self._index.spans()
+        is_across, longest = self._config.sampling == "steps", int((stop - first).max(initial=0))
+        if longest < self._config.batch_length if is_across else not self._index.eligible:
+            raise ReplayError(
+                self.too_short(frames_per_step)
+                or f"No sequence of replay.batch_length={self._config.batch_length} can be drawn: the replay holds "
+                f"{longest} steps in a row and {len(self._index.finished)} finished episodes. Raise training.prefill "
+                f"or replay.capacity{'' if is_across else ', or set replay.sampling=steps'}."
+            )
 
     def too_short(self, frames_per_step: int = 1) -> str:
-        """Say that all finished episodes are too short to be sampled; empty if one is not, or none has finished.
-
-        Args:
-            frames_per_step: `env.action_repeat`, for the message.
-        """
-        return why_too_short(self._index, self._config, frames_per_step)
+        """Say that all finished episodes are too short to be sampled; empty if one is not, or none has finished."""
+        finished, length = self._index.finished, self._config.batch_length
+        if self._config.sampling == "steps" or self._index.eligible or not finished:
+            return ""
+        longest = max(episode.length for episode in finished)
+        return (
+            f"replay.batch_length={length} is too long for all of the {len(finished)} finished episodes: one of at "
+            f"least {length + 1} steps is needed, and the longest has {longest} ({(longest - 1) * frames_per_step} "
+            "frames). Lower replay.batch_length, or set replay.sampling=steps."
+        )
 
     def sample(self, rng: np.random.Generator, out: Step | None = None) -> Step:
-        """Draw a batch of sequences.
+        """Draw a batch of sequences: arrays [T, B, ...] by key, T replay.batch_length and B replay.batch_size.
 
         With `replay.sampling=episodes`, an episode is drawn uniformly and then a window in it (SPEC 46, see
         `window_start`); with `steps`, a window of consecutive steps of one environment, uniformly. The first step of
@@ -177,186 +166,127 @@ class ReplayBuffer:
         Args:
             rng: source of the draws; the same state gives the same batch.
             out: arrays to fill instead of new ones, as returned by an earlier call.
-
-        Returns:
-            Arrays [T, B, ...] by key; T is replay.batch_length and B replay.batch_size.
-
-        Raises:
-            ReplayError: if no sequence can be drawn, or one of its steps is damaged.
         """
         self.check_sampleable()
         windows = draw_windows(self._index, self._config, rng)
         return read_windows(self._read, self._database.dtype, windows, out)
 
     def commit(self) -> dict[str, object]:
-        """Force everything appended so far onto the disk.
-
-        Returns:
-            The commit, of JSON's types, for `rewind`. It is small, whatever the size of the replay.
-
-        Raises:
-            ReplayError: if the disk is full; the last commit is then still intact.
-        """
+        """Force everything appended so far onto the disk, and return a few numbers for `rewind`, of JSON's types."""
         commit = self._index.commit(self._commits[-1].identity)
-        commits = [*[each for each in self._commits if each != commit][-1:], commit]
-        with self._database.transaction(is_durable=True):
-            self._store()
-            delete_evicted(self._database, self._index, commits[0], commit)
-            self._database.write_commits(commits)
-        self._stored()
-        self._commits, self._is_clean = commits, True
-        self._database.to_disk()
-        return commit.to_json()
+        self._write([*[each for each in self._commits if each != commit][-1:], commit])
+        return asdict(commit)
 
     def check(self, commit: Any) -> None:
-        """Compare every step that a commit holds with its checksum.
-
-        Args:
-            commit: as returned by `commit`, possibly of an earlier process.
-
-        Raises:
-            ReplayError: for the first one that is damaged or missing.
-        """
-        check_commit(self._database, Commit.from_json(commit))
+        """Compare every step that a commit holds with its checksum; the first damaged one is a ReplayError."""
+        for episodes in self._database.index(Commit.from_json(commit)).envs:
+            for each in episodes:
+                for start in range(0, each.length, _AT_ONCE):
+                    self._database.read(each.id, start, min(start + _AT_ONCE, each.length))
 
     def rewind(self, commit: Any) -> bool:
-        """Return to a commit: steps appended after it are dropped.
+        """Return to a commit of this or an earlier process, and say whether everything is there that it held.
 
-        For the last two commits this restores the replay exactly, steps that were evicted since included; of older
-        ones, those may be gone. An episode that was running is running again.
-
-        Args:
-            commit: as returned by `commit`, possibly of an earlier process.
-
-        Returns:
-            Whether everything is there that was stored then.
-
-        Raises:
-            ReplayError: if the commit is not one of this replay.
+        Steps appended after it are dropped, and episodes that were running are running again. For the last two commits
+        this restores the replay exactly, steps that were evicted since included; of older ones, those may be gone.
         """
         target = Commit.from_json(commit)
         if target.identity != self._commits[-1].identity:
             raise ReplayError(f"{self.path} and the checkpoint do not belong together. Restore both from one copy.")
-        if self._pending or self._changed:
+        if self._pending or self._index.changed:
             self._write()
-        index = self._read_index(target, evict=False)
-        is_whole = index.num_steps == target.num_steps
-        known = self._commits.index(target) if target in self._commits else None
-        commits = self._commits[: known + 1] if known is not None else [index.commit(target.identity)]
-        if commits != self._commits:
+        self._index = self._database.index(target, *self._limits)
+        self._has_uncommitted = True
+        if target in self._commits:
+            self._commits = self._commits[: self._commits.index(target) + 1]
             with self._database.transaction(is_durable=True):
-                self._database.write_commits(commits)
-                if known is None:  # Such a commit is returned to in order to do without what came after it.
-                    delete_uncommitted(self._database, commits[-1])
-        self._index, self._commits = index, commits
-        self._has_uncommitted, self._is_clean = known is not None, True
-        index.evict()
-        return is_whole
+                self._database.write_commits(self._commits)
+        else:  # Such a commit is returned to in order to do without what came after it.
+            self._commits = [self._index.commit(target.identity)]
+            self._write(self._commits)
+        return self._index.num_steps == target.num_steps
 
     def recover_uncommitted(self, envs: Iterable[int] | None = None) -> Recovered:
-        """Append steps again that were stored after the commit to which the replay has just returned.
+        """Append steps again that were stored after the commit to which `rewind` has just returned.
 
-        Args:
-            envs: numbers of the environments; None for all of them.
-
-        Returns:
-            How much there was.
+        Those of the given environments, by default of all; the steps of others are deleted.
         """
         if not self._has_uncommitted:
             return Recovered(0, 0)
-        with self._database.transaction():
-            found, episodes = recover(self._database, self._index, None if envs is None else set(envs))
-            delete_uncommitted(self._database, self._commits[-1], episodes)
-            self._database.write_episodes(episodes)
-        self._has_uncommitted = False
-        self._is_clean = self._is_clean and not found.steps
-        self._index.evict()
-        return found
+        index, num_steps, num_ends = self._index, 0, 0
+        chosen = set(range(len(index.envs)) if envs is None else envs)
+        for stored in self._uncommitted():
+            length = stored.length if stored.finished is not None else self._database.num_stored(stored.id)
+            if stored.env not in chosen or not length:
+                continue
+            episode = index.running(stored.env) or index.begin(stored.env, stored.id)
+            num_steps += length - max(episode.length, 1)  # A reset is no agent step.
+            index.extend(episode, length - episode.length)
+            if stored.finished is not None:
+                [last] = self._database.read(stored.id, length - 1, length)
+                num_ends += bool(np.frombuffer(last, self._database.dtype)["is_last"][0])
+                index.finish(stored.env)
+        self._write()
+        return Recovered(num_steps, num_ends)
 
     def close(self) -> None:
         """Commit and close the file."""
         try:
-            if not self._is_clean:
+            if self._index.commit(self._commits[-1].identity) != self._commits[-1]:
                 self.commit()
         finally:
-            self._syncer.close()
             self._database.close()
-
-    def _read_index(self, commit: Commit, evict: bool = True) -> EpisodeIndex:
-        # SPEC 45: an episode must have more steps than the sequence, its reset step included.
-        index = read_index(self._database, commit, self._num_envs, self._config.capacity, self._config.batch_length + 1)
-        if evict:
-            index.evict()
-        return index
-
-    def _check_follows(self, env: int, is_first: bool) -> None:
-        episode = self._index.running(env)
-        if episode is None and not is_first:
-            raise ReplayError(
-                f"The step of environment {env} follows the end of an episode, or is its very first one, but is_first "
-                "is not set; reset the environment."
-            )
-        if episode and not is_first and episode.length == MAX_LENGTH:
-            raise ReplayError(
-                f"An episode of environment {env} has {MAX_LENGTH:,} steps. No longer one can be stored. "
-                "Set env.time_limit."
-            )
-
-    def _finish(self, env: int) -> None:
-        episode = self._index.finish(env)
-        if episode:
-            self._changed[episode.id] = episode
-            self._is_clean = False
 
     def _pack(self, step: Step) -> Array:
         """Return the step of each environment as one structured value [N]."""
-        missing, unknown = self._specs.keys() - step.keys(), step.keys() - self._specs.keys()
-        if missing or unknown:
-            kinds = (("missing", missing), ("unknown", unknown))
-            text = "; ".join(f"{kind}: {', '.join(sorted(keys))}" for kind, keys in kinds if keys)
-            raise ReplayError(f"A step does not have the entries that the replay stores ({text}).")
+        given = {key: (array.dtype, array.shape) for key, array in step.items()}
+        if given != self._arrays:
+            expected, found = dict(self._arrays.items() - given.items()), dict(given.items() - self._arrays.items())
+            raise ReplayError(f"The step does not fit: the replay stores {expected}, but was given {found}.")
         data = np.empty(self._num_envs, self._database.dtype)
-        for key, spec in self._specs.items():
-            array, shape = step[key], (self._num_envs, *spec.shape)
-            if array.shape != shape or array.dtype != spec.dtype:
-                raise ReplayError(
-                    f"The replay stores '{key}' as {spec.dtype} {list(shape)}, one row per environment, "
-                    f"but was given {array.dtype} {list(array.shape)}."
-                )
+        for key, array in step.items():
             data[key] = array
         return data
 
-    def _read(self, first: int, stop: int) -> list[bytes]:
-        """Return the bytes of steps by id, those that are not stored yet included."""
-        found = self._database.read(first, stop)
-        found += [self._pending[step] for step in range(first + len(found), stop) if step in self._pending]
-        if len(found) < stop - first:
-            raise self._database.damaged_step(first + len(found))
-        return found
+    def _read(self, episode: int, start: int, stop: int) -> list[bytes]:
+        """Return the bytes of steps, those that are not stored yet included."""
+        first = episode << STEP_BITS
+        pending = [self._pending[step] for step in range(first + start, first + stop) if step in self._pending]
+        return self._database.read(episode, start, stop - len(pending)) + pending
 
-    def _store_if_due(self) -> None:
-        if not self._pending:
-            return
-        age = time.monotonic() - self._pending_since
-        if len(self._pending) >= self.transaction_steps or 0 < self._config.fsync_interval <= age:
-            self._write()
+    def _write_if_due(self) -> None:
+        is_old = 0 < self._config.fsync_interval <= time.monotonic() - self._durable_at
+        if self._has_uncommitted or len(self._pending) >= self.transaction_steps or (self._pending and is_old):
+            self._write(is_durable=is_old)
 
-    def _write(self) -> None:
-        """Store pending steps in a transaction of their own."""
-        with self._database.transaction():
-            self._store()
-        self._stored()
-
-    def _store(self) -> None:
-        """Store pending steps, inside a transaction."""
-        with sqlite_errors(self.path):
-            self._syncer.check()
-        if self._has_uncommitted:
-            delete_uncommitted(self._database, self._commits[-1])
-        self._database.insert_steps(sorted(self._pending.items()))
-        self._database.write_episodes(self._changed.values())
-
-    def _stored(self) -> None:
+    def _write(self, commits: Sequence[Commit] = (), is_durable: bool = True) -> None:
+        """Store what is pending in one transaction, with the commits of a checkpoint if there are any."""
+        with self._database.transaction(is_durable):
+            if self._has_uncommitted:
+                self._delete_uncommitted()
+            self._database.insert(sorted(self._pending.items()))
+            self._database.write_episodes(self._index.changed.values())
+            if commits:
+                old = "SELECT id FROM episodes WHERE finished < ?"
+                for (episode,) in self._database.execute(old, (commits[0].oldest,)):
+                    self._database.delete(episode)
+                self._database.write_commits(commits)
         self._pending.clear()
-        self._changed.clear()
+        self._index.changed.clear()
         self._has_uncommitted = False
+        self._commits = list(commits) or self._commits
+        if is_durable:
+            self._durable_at = time.monotonic()
+
+    def _uncommitted(self) -> list[Episode]:
+        """Return the stored episodes that were running at the last commit, or begun after it, as they finished."""
+        commit, stored = self._commits[-1], self._database.episodes().values()
+        found = [each for each in stored if each.id >= commit.num_begun or each.id in commit.running]
+        return sorted(found, key=lambda each: (each.finished is None, each.finished or 0, each.id))
+
+    def _delete_uncommitted(self) -> None:
+        """Delete what was stored after the last commit and is not in the index."""
+        held = {each.id: each for episodes in self._index.envs for each in episodes}
+        for number in (each.id for each in self._uncommitted()):
+            self._database.delete(number, held[number].length if number in held else 0)
+            self._database.write_episodes([held[number]] if number in held else [])

@@ -6,361 +6,38 @@ import sqlite3
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
+from dataclasses import asdict
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from reverie.errors import ReplayError
-from reverie.replay.index import MAX_LENGTH, STEP_BITS, Commit, Episode, is_episode
+from reverie.replay.index import STEP_BITS, Commit, Episode, EpisodeIndex, are_numbers
 from reverie.shell import command_line
 from reverie.specs import ArraySpec
 
-APPLICATION_ID = 0x52564552
-"""Marks the file as a replay, where `file` and SQLite look for it."""
-VERSION = 1
+_APPLICATION_ID, _VERSION = 0x52564552, 1
 _PAGE_SIZE = 65536
+_WAL_PAGES = 1024  # 64 MiB, then SQLite writes them into the database
+_MAX_LENGTH = 1 << 27  # bytes of one value
 _ROW_OVERHEAD = 24
-SCHEMA = {
+_SCHEMA = {
     "meta": "CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT NOT NULL, crc INTEGER NOT NULL) WITHOUT ROWID",
-    "episodes": "CREATE TABLE episodes(id INTEGER PRIMARY KEY, env INTEGER NOT NULL, start INTEGER NOT NULL, "
-    "length INTEGER NOT NULL, finished INTEGER, crc INTEGER NOT NULL)",
+    "episodes": "CREATE TABLE episodes(id INTEGER PRIMARY KEY, env INTEGER NOT NULL, length INTEGER NOT NULL, "
+    "finished INTEGER, crc INTEGER NOT NULL)",
     "steps": "CREATE TABLE steps(id INTEGER PRIMARY KEY, data BLOB NOT NULL, crc INTEGER NOT NULL)",
 }
-_WAL_PAGES = 4096  # 256 MiB; a writer that outruns `Syncer` writes them into the database itself
-_SETTINGS: dict[str, object] = {
-    "trusted_schema": "OFF",
-    "cell_size_check": "ON",
-    "secure_delete": "OFF",
-    "wal_autocheckpoint": _WAL_PAGES,
-}
-_CREATION: dict[str, object] = {
-    "page_size": _PAGE_SIZE,
-    "auto_vacuum": "NONE",
-    "application_id": APPLICATION_ID,
-    "user_version": VERSION,
-}
-_CREATED = 8 * _PAGE_SIZE
-"""More bytes than a power cut can leave of a replay that was being created."""
-_MAX_META = 1 << 24  # bytes of one value
-_READ = "SELECT id, data, crc FROM steps WHERE id >= ? AND id < ? ORDER BY id LIMIT ?"
-
-
-def delete_replay(path: Path) -> None:
-    """Delete the file of a replay and its logs, if they exist.
-
-    Raises:
-        OSError: if they cannot be deleted.
-    """
-    for end in ("-wal", "-shm", "-journal", ""):
-        path.with_name(path.name + end).unlink(missing_ok=True)
-
-
-def has_steps(path: Path) -> bool:
-    """Return whether a replay holds any step, or is damaged and may have held some."""
-    if not path.exists():
-        return False
-    try:
-        with closing(_connect(path, read_only=True, max_bytes=_MAX_META)) as connection:
-            return connection.execute("SELECT 1 FROM steps LIMIT 1").fetchone() is not None
-    except sqlite3.Error:
-        return path.stat().st_size > _CREATED
+_DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_TOOBIG)
 
 
 def step_dtype(specs: Mapping[str, ArraySpec]) -> np.dtype[np.void]:
-    """Return the structured dtype of the bytes of one step.
-
-    Raises:
-        ReplayError: if an entry is not made of numbers.
-    """
+    """Return the structured dtype of the bytes of one step."""
     wrong = sorted({spec.dtype for spec in specs.values() if np.dtype(spec.dtype).kind not in "biuf"})
     if wrong:
         raise ReplayError(f"The replay cannot store arrays of dtype {', '.join(wrong)}.")
     return np.dtype([(key, spec.dtype, spec.shape) for key, spec in specs.items()])
-
-
-def checksum(step: int, data: bytes) -> int:
-    """Return the CRC-32 of a step's id and bytes."""
-    return zlib.crc32(data, zlib.crc32(step.to_bytes(8, "little")))
-
-
-def _text_checksum(*values: object) -> int:
-    return zlib.crc32(json.dumps(values).encode())
-
-
-@contextmanager
-def sqlite_errors(path: Path) -> Iterator[None]:
-    """Turn an error of SQLite or of the operating system into one sentence.
-
-    Raises:
-        ReplayError: instead of it.
-    """
-    try:
-        yield
-    except (sqlite3.Error, OSError) as error:
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        if code == sqlite3.SQLITE_FULL:
-            text = f"The disk is full. {path} cannot grow, but all earlier steps are intact. " + (
-                "Free some space or lower replay.capacity, then resume."
-            )
-        elif code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_TOOBIG):
-            text = damaged(path, str(error))
-        else:
-            text = f"{path} cannot be read or written ({error}). All earlier steps are intact. " + (
-                "Check the disk and its free space, then resume."
-            )
-        raise ReplayError(text) from error
-
-
-def damaged(path: Path, what: str) -> str:
-    """Return the sentence about a damaged replay."""
-    return f"{path} is damaged ({what}). Its steps cannot be used. Type `{command_line('verify', path.parent)}`."
-
-
-class Database:
-    """A connection to the file of a replay.
-
-    Args:
-        path: the file; created unless `read_only`.
-        specs: shape and dtype of each entry of a step, as from `EnvSpec.step`.
-        read_only: change nothing, not even the write-ahead log; another process may be writing. All reads see the file
-            as it was at the first one.
-
-    Raises:
-        ReplayError: if there is no replay, or one of other steps, or something else.
-    """
-
-    def __init__(self, path: Path, specs: Mapping[str, ArraySpec], read_only: bool = False) -> None:
-        self.path = path
-        given = [[key, spec.dtype, list(spec.shape)] for key, spec in specs.items()]
-        self.dtype = step_dtype(specs)
-        if read_only and not path.is_file():
-            raise ReplayError(f"There is no replay at {path}. Give the folder of a run that still has its own.")
-        with sqlite_errors(path):
-            if not read_only:
-                path.parent.mkdir(parents=True, exist_ok=True)
-            self._connection = _connect(path, read_only, max(_MAX_META, 2 * self.dtype.itemsize))
-            try:
-                if read_only:
-                    self.execute("BEGIN")
-                elif self._is_empty():
-                    self._create(given)
-                self._check_format()
-                stored = self._meta("steps")
-                self._check_steps(stored, given)
-                self.dtype = np.dtype([(key, dtype, tuple(shape)) for key, dtype, shape in stored])
-            except BaseException:
-                self._connection.close()
-                raise
-
-    def execute(self, sql: str, values: Sequence[Any] = ()) -> sqlite3.Cursor:
-        """Run one statement."""
-        return self._connection.execute(sql, values)
-
-    @contextmanager
-    def transaction(self, is_durable: bool = False) -> Iterator[None]:
-        """Write all or nothing.
-
-        Args:
-            is_durable: have it on the disk when the block ends; else it is there after the next checkpoint of the
-                write-ahead log, and before that only a power cut takes it.
-
-        Raises:
-            ReplayError: then nothing was written.
-        """
-        with sqlite_errors(self.path):
-            self.execute(f"PRAGMA synchronous={'FULL' if is_durable else 'NORMAL'}")
-            self.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-                self.execute("COMMIT")
-            except BaseException:
-                with suppress(sqlite3.Error):  # SQLite has done so by itself after some errors.
-                    self.execute("ROLLBACK")
-                raise
-
-    def read(self, first: int, stop: int, most: int = -1, is_lenient: bool = False) -> list[bytes]:
-        """Return the bytes of the steps from `first` on that are stored without a gap.
-
-        Args:
-            first: id of a step.
-            stop: one past the id of the last.
-            most: how many at most; -1 for all.
-            is_lenient: end before a damaged step.
-
-        Raises:
-            ReplayError: if one of them is damaged.
-        """
-        found: list[bytes] = []
-        with sqlite_errors(self.path):
-            for step, data, crc in self.execute(_READ, (first, stop, most)):
-                if step != first + len(found):
-                    break
-                if type(data) is not bytes or len(data) != self.dtype.itemsize or checksum(step, data) != crc:
-                    if is_lenient:
-                        break
-                    raise self.damaged_step(step)
-                found.append(data)
-        return found
-
-    def damaged_step(self, step: int) -> ReplayError:
-        """Return the error about a step that is not what was stored, or is missing."""
-        episode, t = divmod(step, MAX_LENGTH)
-        return ReplayError(damaged(self.path, f"step {t} of episode {episode} is not what was stored"))
-
-    def first_step(self, episode: int) -> int | None:
-        """Return the number of an episode's first stored step; None if there is none."""
-        first = episode << STEP_BITS
-        with sqlite_errors(self.path):
-            found = self.execute("SELECT min(id) FROM steps WHERE id >= ? AND id < ?", (first, first + MAX_LENGTH))
-            lowest = found.fetchone()[0]
-        return None if lowest is None else lowest - first
-
-    def insert_steps(self, rows: Iterable[tuple[int, bytes]]) -> None:
-        """Store steps by id, inside a transaction."""
-        checked = ((step, data, checksum(step, data)) for step, data in rows)
-        self._connection.executemany("INSERT INTO steps VALUES(?, ?, ?)", checked)
-
-    def delete_steps(self, episode: int, start: int = 0, stop: int = MAX_LENGTH) -> None:
-        """Delete steps `start` to `stop` - 1 of an episode, inside a transaction."""
-        first = episode << STEP_BITS
-        self.execute("DELETE FROM steps WHERE id >= ? AND id < ?", (first + start, first + stop))
-
-    def write_episodes(self, episodes: Iterable[Episode]) -> None:
-        """Store episodes, inside a transaction; the length of a running one is 0."""
-        rows = []
-        for each in episodes:
-            length = each.length if each.finished is not None else 0
-            row = (each.id, each.env, min(each.start, length), length, each.finished)
-            rows.append((*row, _text_checksum(*row)))
-        self._connection.executemany("REPLACE INTO episodes VALUES(?, ?, ?, ?, ?, ?)", rows)
-
-    def delete_episode(self, episode: int) -> None:
-        """Delete an episode and its steps, inside a transaction."""
-        self.delete_steps(episode)
-        self.execute("DELETE FROM episodes WHERE id = ?", (episode,))
-
-    def episodes(self) -> Iterator[Episode]:
-        """Yield all stored episodes by id.
-
-        Raises:
-            ReplayError: if one is damaged.
-        """
-        with sqlite_errors(self.path):
-            for *row, crc in self.execute("SELECT id, env, start, length, finished, crc FROM episodes ORDER BY id"):
-                if not is_episode(tuple(row)) or _text_checksum(*row) != crc:
-                    raise ReplayError(damaged(self.path, f"episode {row[0]} is not what was stored"))
-                yield Episode(*row)
-
-    @property
-    def commits(self) -> list[Commit]:
-        """The last two commits, oldest first; the creation of the replay counts as one."""
-        with sqlite_errors(self.path):
-            found = self._meta("commits")
-        if not isinstance(found, list) or not found:
-            raise ReplayError(damaged(self.path, "it holds no commit"))
-        return [Commit.from_json(each) for each in found]
-
-    def write_commits(self, commits: Sequence[Commit]) -> None:
-        """Replace the commits, inside a transaction."""
-        self._write_meta("commits", [each.to_json() for each in commits])
-
-    def to_disk(self) -> None:
-        """Write the write-ahead log into the database and force both onto the disk, as far as no reader needs it."""
-        with sqlite_errors(self.path):
-            self.execute("PRAGMA wal_checkpoint(PASSIVE)")
-
-    def integrity(self) -> list[str]:
-        """Return what SQLite finds wrong with the file's pages, at most 20 lines."""
-        try:
-            lines = [str(line) for (line,) in self.execute("PRAGMA integrity_check(20)")]
-        except sqlite3.Error as error:
-            return [str(error)]
-        return [] if lines == ["ok"] else lines
-
-    def close(self) -> None:
-        """Close the connection; the last one to do so leaves a single file."""
-        with sqlite_errors(self.path):
-            self._connection.close()
-
-    def _is_empty(self) -> bool:
-        """Return whether the file is new, or its creation was interrupted."""
-        (application,) = self.execute("PRAGMA application_id").fetchone()
-        return application in (0, APPLICATION_ID) and not self.execute("SELECT 1 FROM sqlite_master").fetchone()
-
-    def _create(self, steps: list[Any]) -> None:
-        for name, value in _CREATION.items():
-            self.execute(f"PRAGMA {name}={value}")
-        self.execute("PRAGMA journal_mode=WAL")
-        with self.transaction(is_durable=True):
-            for statement in SCHEMA.values():
-                self.execute(statement)
-            self._write_meta("steps", steps)
-            self.write_commits([Commit(secrets.randbits(56), 0, 0, 0, 0, 0, ())])
-
-    def _check_format(self) -> None:
-        """Refuse what is no replay before any of its tables is read: a schema can hold programs."""
-        (application,), (version,) = (
-            self.execute(f"PRAGMA {name}").fetchone() for name in ("application_id", "user_version")
-        )
-        if application != APPLICATION_ID:
-            raise ReplayError(f"{self.path} is no replay of reverie. It was not read. Choose another folder.")
-        if version != VERSION:
-            raise ReplayError(
-                f"{self.path} has format {version}. This program reads {VERSION}. Use the reverie that wrote it."
-            )
-        found = self.execute("SELECT name, sql FROM sqlite_master LIMIT 9").fetchall()
-        if dict(found) != SCHEMA or len(found) != len(SCHEMA):
-            raise ReplayError(damaged(self.path, "its tables are not those of a replay"))
-
-    def _check_steps(self, stored: Any, given: list[Any]) -> None:
-        try:
-            there, here = ({key: [dtype, shape] for key, dtype, shape in steps} for steps in (stored, given))
-            differing = sorted(key for key in there.keys() | here.keys() if there.get(key) != here.get(key))
-            if len(stored) != len(there):
-                raise ValueError("an entry is there twice")
-        except (TypeError, ValueError) as error:
-            raise ReplayError(damaged(self.path, "it does not say what a step is")) from error
-        if differing:
-            text = "; ".join(f"{key}: {_brief(there, key)} there, {_brief(here, key)} here" for key in differing)
-            raise ReplayError(
-                f"{self.path} holds steps of another environment ({text}). Choose another folder, or that environment."
-            )
-
-    def _meta(self, key: str) -> Any:
-        found = self.execute("SELECT value, crc FROM meta WHERE key = ?", (key,)).fetchone()
-        if found is None or type(found[0]) is not str or _text_checksum(key, found[0]) != found[1]:
-            raise ReplayError(damaged(self.path, f"its entry '{key}' is not what was stored"))
-        try:
-            return json.loads(found[0])
-        except (ValueError, RecursionError) as error:
-            raise ReplayError(damaged(self.path, f"its entry '{key}' is not JSON")) from error
-
-    def _write_meta(self, key: str, value: Any) -> None:
-        text = json.dumps(value)
-        self.execute("REPLACE INTO meta VALUES(?, ?, ?)", (key, text, _text_checksum(key, text)))
-
-
-def _brief(steps: Mapping[str, Any], key: str) -> str:
-    return " ".join(map(str, steps.get(key, ["absent"])))[:80]
-
-
-def _connect(path: Path, read_only: bool, max_bytes: int) -> sqlite3.Connection:
-    # Without a write-ahead log nobody writes. Such a file is read without locks, which would leave two files behind.
-    is_alone = read_only and not path.with_name(path.name + "-wal").exists()
-    mode = ("mode=ro&immutable=1" if is_alone else "mode=ro") if read_only else "mode=rwc"
-    connection = sqlite3.connect(
-        f"{path.absolute().as_uri()}?{mode}", uri=True, isolation_level=None, check_same_thread=False
-    )
-    try:
-        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, max_bytes)
-        connection.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
-        for name, value in _SETTINGS.items():
-            connection.execute(f"PRAGMA {name}={value}")
-    except BaseException:
-        connection.close()
-        raise
-    return connection
 
 
 def largest_size(specs: Mapping[str, ArraySpec], num_steps: int) -> int:
@@ -369,3 +46,234 @@ def largest_size(specs: Mapping[str, ArraySpec], num_steps: int) -> int:
     on_pages = max(width, _PAGE_SIZE // max(_PAGE_SIZE // width, 1))  # A page holds whole steps.
     pages = int(1.15 * on_pages * num_steps) + 8 * _PAGE_SIZE  # Episodes that grow at the same time leave gaps.
     return pages + min(pages, _WAL_PAGES * _PAGE_SIZE)
+
+
+def has_steps(path: Path) -> bool:
+    """Return whether a replay holds any step, or is damaged."""
+    if not path.exists():
+        return False
+    with suppress(sqlite3.Error), closing(_connect(path, read_only=True)) as connection:
+        return connection.execute("SELECT 1 FROM steps LIMIT 1").fetchone() is not None
+    return True
+
+
+@contextmanager
+def sqlite_errors(path: Path) -> Iterator[None]:
+    """Turn an error of SQLite or of the operating system into a ReplayError of one sentence."""
+    try:
+        yield
+    except (sqlite3.Error, OSError) as error:
+        if _code(error) in _DAMAGE:
+            raise _damaged(path, str(error)) from error
+        what = f"{path} cannot be read or written ({error}). All earlier steps are intact. "
+        remedy = "Check the disk and its free space, then resume."
+        if _code(error) == sqlite3.SQLITE_FULL:
+            what = f"The disk is full. {path} cannot grow, but all earlier steps are intact. "
+            remedy = "Free some space or lower replay.capacity, then resume."
+        raise ReplayError(what + remedy) from error
+
+
+class Database:
+    """A connection to the file of a replay, created if need be. Its methods raise a ReplayError where SQLite fails.
+
+    With `read_only`, the file is seen as it is now, while another process may be writing; nothing is changed.
+    """
+
+    def __init__(self, path: Path, specs: Mapping[str, ArraySpec], read_only: bool = False) -> None:
+        self.path = path
+        step_dtype(specs)  # refuses what is not made of numbers
+        given = [[key, spec.dtype, list(spec.shape)] for key, spec in specs.items()]
+        if read_only and not path.is_file():
+            raise ReplayError(f"There is no replay at {path}. Give the folder of a run that still has its own.")
+        with sqlite_errors(path):
+            if not read_only:
+                path.parent.mkdir(parents=True, exist_ok=True)
+            self._connection = _connect(path, read_only)
+        try:
+            if read_only:
+                self.execute("BEGIN")
+            elif not self.execute("SELECT 1 FROM sqlite_master"):
+                self._create(given)
+            self._check_format()
+            self.dtype = self._stored_dtype(given)
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def execute(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
+        """Run one statement and return its rows."""
+        with sqlite_errors(self.path):
+            return self._connection.execute(sql, values).fetchall()
+
+    @contextmanager
+    def transaction(self, is_durable: bool = False) -> Iterator[None]:
+        """Write all or nothing. A power cut takes nothing that precedes the end of a durable one."""
+        self.execute(f"PRAGMA synchronous={'FULL' if is_durable else 'NORMAL'}")
+        self.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self.execute("COMMIT")
+        except BaseException:
+            with suppress(ReplayError):  # SQLite has done so by itself after some errors.
+                self.execute("ROLLBACK")
+            raise
+
+    def read(self, episode: int, start: int, stop: int) -> list[bytes]:
+        """Return the bytes of steps `start` to `stop` - 1 of an episode, all of which are intact."""
+        found = list(self.intact_steps(episode, start, stop))
+        if len(found) < stop - start:
+            raise _damaged(self.path, f"step {start + len(found)} of episode {episode} is not what was stored")
+        return found
+
+    def intact_steps(self, episode: int, start: int, stop: int) -> Iterator[bytes]:
+        """Yield the bytes of steps `start` to `stop` - 1 of an episode, up to the first missing or damaged one."""
+        expected = (episode << STEP_BITS) + start
+        query = "SELECT id, data, crc FROM steps WHERE id >= ? AND id < ? ORDER BY id"
+        with sqlite_errors(self.path):
+            try:
+                for step, data, crc in self._connection.execute(query, (expected, expected + stop - start)):
+                    is_next = step == expected and type(data) is bytes and len(data) == self.dtype.itemsize
+                    if not is_next or _checksum(step, data) != crc:
+                        return
+                    yield data
+                    expected += 1
+            except sqlite3.Error as error:
+                if _code(error) not in _DAMAGE:
+                    raise
+
+    def num_stored(self, episode: int) -> int:
+        """Return the number of an episode's last stored step, plus one."""
+        limits = (episode << STEP_BITS, (episode + 1) << STEP_BITS)
+        [(last,)] = self.execute("SELECT max(id) FROM steps WHERE id >= ? AND id < ?", limits)
+        return 0 if last is None else last - limits[0] + 1
+
+    def insert(self, steps: Iterable[tuple[int, bytes]]) -> None:
+        """Store steps by id."""
+        with sqlite_errors(self.path):
+            rows = ((step, data, _checksum(step, data)) for step, data in steps)
+            self._connection.executemany("INSERT INTO steps VALUES(?, ?, ?)", rows)
+
+    def delete(self, episode: int, start: int = 0) -> None:
+        """Delete an episode, or only its steps from `start` on."""
+        limits = ((episode << STEP_BITS) + start, (episode + 1) << STEP_BITS)
+        self.execute("DELETE FROM steps WHERE id >= ? AND id < ?", limits)
+        if not start:
+            self.execute("DELETE FROM episodes WHERE id = ?", (episode,))
+
+    def write_episodes(self, episodes: Iterable[Episode]) -> None:
+        """Store episodes; a running one without its length, which changes with each step."""
+        for each in episodes:
+            row = (each.env, each.length if each.finished is not None else 0, each.finished)
+            crc = _checksum(each.id, repr(row).encode())
+            self.execute("REPLACE INTO episodes VALUES(?, ?, ?, ?, ?)", (each.id, *row, crc))
+
+    def episodes(self) -> dict[int, Episode]:
+        """Return all stored episodes by id."""
+        found = {}
+        for number, *row, crc in self.execute("SELECT id, env, length, finished, crc FROM episodes"):
+            is_valid = are_numbers(number, *row[:2], 0 if row[2] is None else row[2])
+            if not is_valid or _checksum(number, repr(tuple(row)).encode()) != crc:
+                raise _damaged(self.path, f"episode {number} is not what was stored")
+            found[number] = Episode(number, *row)
+        return found
+
+    def commits(self) -> list[Commit]:
+        """Return the last two commits, oldest first; the creation of the replay counts as one."""
+        return [Commit.from_json(each) for each in self._meta("commits")]
+
+    def write_commits(self, commits: Sequence[Commit]) -> None:
+        """Replace the commits."""
+        self._write_meta("commits", [asdict(each) for each in commits])
+
+    def index(self, commit: Commit, num_envs: int = 0, capacity: int = 1 << 62, min_length: int = 1) -> EpisodeIndex:
+        """Return the episodes of a commit, from which nothing is evicted yet."""
+        stored = self.episodes()
+        needed = range(max(commit.oldest, self.commits()[0].oldest), commit.num_finished)
+        held = [each for each in stored.values() if each.finished in needed and each.id not in commit.running]
+        if len(held) != len(needed) or any(each.env >= len(commit.envs) for each in held):
+            raise _damaged(self.path, "episodes of a checkpoint are missing")
+        index = EpisodeIndex(max(num_envs, len(commit.envs)), capacity, min_length)
+        for each in sorted(held, key=lambda each: each.finished or 0):
+            if each.length:  # else repair has removed its steps
+                index.num_finished = each.finished or 0
+                index.extend(index.begin(each.env, each.id), each.length)
+                index.finish(each.env)
+        for env, (number, length, since_reset) in enumerate(commit.envs):
+            if length and number in stored and (stored[number].finished is None or stored[number].length):
+                index.extend(index.begin(env, number), length)
+            index.since_reset[env] = since_reset
+        index.num_begun, index.num_finished = commit.num_begun, commit.num_finished
+        index.changed.clear()
+        return index
+
+    def close(self) -> None:
+        """Close the connection; the last one to do so leaves a single file."""
+        with sqlite_errors(self.path):
+            self._connection.close()
+
+    def _create(self, steps: list[Any]) -> None:
+        self.execute(f"PRAGMA page_size={_PAGE_SIZE}")
+        self.execute("PRAGMA journal_mode=WAL")
+        with self.transaction(is_durable=True):
+            self.execute(f"PRAGMA application_id={_APPLICATION_ID}")
+            self.execute(f"PRAGMA user_version={_VERSION}")
+            for statement in _SCHEMA.values():
+                self.execute(statement)
+            self._write_meta("steps", steps)
+            self.write_commits([Commit(secrets.randbits(38), 0, 0, 0, 0, ())])
+
+    def _check_format(self) -> None:
+        # Before any table is read: a schema can hold programs.
+        numbers = [self.execute(f"PRAGMA {name}") for name in ("application_id", "user_version")]
+        schema = self.execute("SELECT name, sql FROM sqlite_master LIMIT 9")
+        if numbers != [[(_APPLICATION_ID,)], [(_VERSION,)]] or sorted(schema, key=repr) != sorted(_SCHEMA.items()):
+            raise ReplayError(
+                f"{self.path} is no replay of this version of reverie. It was not read. Choose another folder."
+            )
+
+    def _stored_dtype(self, given: list[Any]) -> np.dtype[np.void]:
+        stored = self._meta("steps")
+        if sorted(map(repr, stored)) != sorted(map(repr, given)):
+            there, here = ([each for each in one if each not in other] for one, other in permutations((stored, given)))
+            what = f"{str(there)[:200]} there, {str(here)[:200]} here"
+            raise ReplayError(f"{self.path} holds steps of another environment: {what}. Choose another folder.")
+        return np.dtype([(key, dtype, tuple(shape)) for key, dtype, shape in stored])
+
+    def _meta(self, key: str) -> list[Any]:
+        found = self.execute("SELECT value, crc FROM meta WHERE key = ?", (key,))
+        if found and type(found[0][0]) is str and _checksum(key, found[0][0].encode()) == found[0][1]:
+            with suppress(ValueError, RecursionError):
+                value = json.loads(found[0][0])
+                if isinstance(value, list) and value:
+                    return value
+        raise _damaged(self.path, f"its entry '{key}' is not what was stored")
+
+    def _write_meta(self, key: str, value: list[Any]) -> None:
+        text = json.dumps(value)
+        self.execute("REPLACE INTO meta VALUES(?, ?, ?)", (key, text, _checksum(key, text.encode())))
+
+
+def _connect(path: Path, read_only: bool) -> sqlite3.Connection:
+    # Without a write-ahead log nobody writes. Such a file is read without locks, which would leave two files behind.
+    is_alone = read_only and not path.with_name(path.name + "-wal").exists()
+    mode = ("mode=ro&immutable=1" if is_alone else "mode=ro") if read_only else "mode=rwc"
+    uri = f"{path.absolute().as_uri()}?{mode}"
+    connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _MAX_LENGTH)
+    connection.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
+    for setting in ("trusted_schema=OFF", "cell_size_check=ON", f"wal_autocheckpoint={_WAL_PAGES}"):
+        connection.execute(f"PRAGMA {setting}")
+    return connection
+
+
+def _code(error: Exception) -> int:
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
+
+
+def _damaged(path: Path, what: str) -> ReplayError:
+    command = command_line("verify", path.parent)
+    return ReplayError(f"{path} is damaged ({what}). Its steps cannot be used. Type `{command}`.")
+
+
+def _checksum(key: object, data: bytes) -> int:
+    return zlib.crc32(data, zlib.crc32(repr(key).encode()))
