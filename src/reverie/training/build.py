@@ -1,9 +1,9 @@
 """The parts of a training run, created and connected."""
 
-import functools
 import math
 from collections.abc import Sequence
 from contextlib import ExitStack
+from functools import partial
 
 import numpy as np
 
@@ -38,7 +38,8 @@ from reverie.training.memory import check_memory
 from reverie.training.metrics import Metrics
 from reverie.training.metrics_log import MetricsLog
 from reverie.training.nonfinite import NonFiniteGuard
-from reverie.training.prefill import Prefill
+from reverie.training.prefetch import Prefetcher
+from reverie.training.prefill import PrefillCheck
 from reverie.training.resumption import Opening
 from reverie.training.stop_signal import StopSignal
 from reverie.training.train_state import TrainState
@@ -100,7 +101,7 @@ def build_trainer(
             sample_rng=np.random.default_rng(seeds[1]),
             prefill_rng=np.random.default_rng(seeds[2]),
             counters=Counters(),
-            callbacks=tuple(callbacks),
+            callbacks=CallbackList(callbacks),
         )
         if resumed:
             resumption.restore(state, resumed[1], folder, config)
@@ -118,28 +119,28 @@ def build_trainer(
         resources.callback(outputs.close, "failed")  # unless the trainer has closed it with another status
         stop = resources.enter_context(StopSignal(lambda: log(_STOPPING)))
         guard = NonFiniteGuard(agent, counters, folder.failures, log)
-        learner = Learner(agent, replay, state.sample_rng, counters, metrics, guard)
-        resources.callback(learner.close)
+        prefetcher = Prefetcher(partial(replay.sample, state.sample_rng), agent.device)
+        resources.callback(prefetcher.close)
         budget = FailureBudget(config.env.max_restarts_per_hour)
-        events = CallbackList(state.callbacks)
+        events = state.callbacks
         collection = Collection(collector, replay, counters, metrics, agent, events, budget, log)
-        checkpointing = Checkpointing(checkpoints, state, guard, collection.flush, events.on_checkpoint, log)
+        checkpointing = Checkpointing(checkpoints, state, guard, events, collection.flush)
         every, show = state.schedules, ShowProgress(display)
         events.before = (
             Opening(folder, launch, state, file, outputs),
+            PrefillCheck(replay),
             Evaluation(every["evaluate"], factory, metrics, budget, stop, show.show_evaluation, events.on_evaluation),
             Videos(every["video"], replay, folder.videos, metrics, outputs, stop),
             MetricsLog(every["log"], metrics, file, outputs, guard, show.show, stop),
             show,
         )
-        events.after = (checkpointing, DiskUsage(folder, checkpoints))
+        events.after = (checkpointing, DiskUsage(checkpoints))
         return Trainer(
             run=Run(folder.path, config, collector.spec, agent, counters, log),
             state=state,
             collection=collection,
-            prefill=Prefill(config, replay, log),
             random_policy=RandomPolicy(collector.spec.action, state.prefill_rng),
-            learner=learner,
+            learner=Learner(agent, prefetcher, counters, metrics, guard),
             callbacks=events,
             checkpointing=checkpointing,
             loggers=outputs,
@@ -153,7 +154,7 @@ def make_collector(config: Config, seed: int, factory: EnvFactory | None) -> Col
     """Create the environments, and what steps them: between updates, or during them (`training.async_collection`)."""
     device = resolve_device(config.training.device)
     can_restart = config.env.max_restarts_per_hour > 0
-    make = functools.partial(make_env, config.env, seed, factory, can_restart)
+    make = partial(make_env, config.env, seed, factory, can_restart)
     setting = config.training.async_collection
     if setting == "on" or (setting == "auto" and device.type == "cuda"):
         return AsyncCollector(make, math.ceil(config.training.train_every / config.env.num_envs), device)

@@ -1,6 +1,6 @@
 """State of a run: what a checkpoint holds."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
@@ -18,7 +18,7 @@ from reverie.runs.checkpoints import Snapshot, numpy_state, restore_numpy
 from reverie.runs.provenance import runtime, runtime_changes
 from reverie.specs import Step
 from reverie.training import env_states
-from reverie.training.callbacks import Callback, callback_states, restore_callbacks
+from reverie.training.callbacks import CallbackList
 from reverie.training.collectors import Collector, CollectorState
 from reverie.training.counters import Counters
 from reverie.training.every import Every
@@ -48,8 +48,7 @@ class TrainState:
     sample_rng: np.random.Generator
     prefill_rng: np.random.Generator
     counters: Counters
-    callbacks: Sequence[Callback]
-    """Those of the user."""
+    callbacks: CallbackList
     messages: list[str] = field(default_factory=list)
     """Messages for the user that were not shown yet."""
     _is_env_error_reported: bool = False
@@ -80,7 +79,7 @@ class TrainState:
             "metrics": self.metrics.state(),
             "runtime": runtime(self.agent.config),
             ENVIRONMENTS: packed,
-            "callbacks": callback_states(self.callbacks),
+            "callbacks": self.callbacks.states(),
             "replay": self.replay.commit(),
         }
         tensors = {
@@ -106,7 +105,7 @@ class TrainState:
         restore_numpy(self.sample_rng, training["sample_rng"])
         restore_numpy(self.prefill_rng, training["prefill_rng"])
         self.metrics.restore(training["metrics"], self.agent.device)
-        self.messages += restore_callbacks(self.callbacks, training["callbacks"])
+        self.messages += self.callbacks.restore(training["callbacks"])
         self._restore_replay(training["replay"])
         if message := runtime_changes(training["runtime"], runtime(self.agent.config)):
             self.messages.append(message)

@@ -15,7 +15,7 @@ from reverie.training.collectors import RandomPolicy
 from reverie.training.learner import Learner
 from reverie.training.loggers import Loggers
 from reverie.training.nonfinite import Diverged
-from reverie.training.prefill import Prefill
+from reverie.training.prefill import is_complete
 from reverie.training.stop_signal import Interrupted, StopSignal
 from reverie.training.train_state import TrainState
 
@@ -29,7 +29,6 @@ class Trainer:
     state: TrainState
     """Everything that a checkpoint holds."""
     collection: Collection
-    prefill: Prefill
     random_policy: RandomPolicy
     """Acts in the prefill; later the agent's policy does, which is part of the state."""
     learner: Learner
@@ -80,10 +79,9 @@ class Trainer:
     def _prefill(self) -> None:
         """Take random steps, until there are enough and, where whole episodes are sampled, one has ended (SPEC 41)."""
         counters, settings = self.run.counters, self.run.config.training
-        while not self.prefill.is_complete(counters) and counters.steps < settings.steps and not self._is_stopping:
+        while not is_complete(self.run.config, counters) and counters.steps < settings.steps and not self._is_stopping:
             self.collection.step(self.random_policy, max_steps=1)
             self.collection.flush()
-            self.prefill.check(counters)
             self._on_step()
 
     def _pretrain(self) -> None:
@@ -91,7 +89,7 @@ class Trainer:
         counters, settings = self.run.counters, self.run.config.training
         if counters.is_pretrained or self._is_stopping:
             return
-        self.prefill.check_sampleable()
+        self.state.replay.check_sampleable(self.run.config.env.action_repeat)
         if kernels.compiles(self.run.agent):
             self.run.log("Compiling parts of the model: the first updates take about a minute longer, once.")
         num_updates = settings.pretrain_world_model + settings.pretrain
