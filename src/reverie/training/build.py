@@ -25,10 +25,10 @@ from reverie.training.async_collector import AsyncCollector, CopiedPolicy
 from reverie.training.callbacks import Callback, CallbackList, Run
 from reverie.training.checkpointing import Checkpointing
 from reverie.training.collection import Collection
-from reverie.training.collectors import Collector, RandomPolicy, SyncCollector
+from reverie.training.collectors import RandomPolicy, SyncCollector
 from reverie.training.counters import Counters
 from reverie.training.disk import DiskUsage
-from reverie.training.display import Display, ShowProgress
+from reverie.training.display import Display
 from reverie.training.evaluation import Evaluation
 from reverie.training.every import Every
 from reverie.training.failure_budget import FailureBudget
@@ -62,15 +62,7 @@ def build_trainer(
 ) -> Trainer:
     """Create a trainer; that of a resumed run continues from the newest checkpoint.
 
-    Args:
-        config: all settings.
-        folder: an open run folder.
-        factory: creates the environment in place of `config.env.name`.
-        launch: names of preset and variant, and the command.
-        callbacks: those of the user.
-        loggers: loggers or their names, see `reverie.training.loggers`.
-        is_quiet: print nothing.
-        initial: an agent whose weights a new run starts with.
+    The arguments are those of `reverie.training.train_config`, with the agent whose weights a new run starts with.
     """
     kernels.tune_malloc()
     settings = config.training
@@ -125,14 +117,16 @@ def build_trainer(
         events = state.callbacks
         collection = Collection(collector, replay, counters, metrics, agent, events, budget, log)
         checkpointing = Checkpointing(checkpoints, state, guard, events, collection.flush)
-        every, show = state.schedules, ShowProgress(display)
+        every = state.schedules
         events.before = (
-            Opening(folder, launch, state, file, outputs),
+            Opening(folder, launch, state, file, outputs, is_quiet),
             PrefillCheck(replay),
-            Evaluation(every["evaluate"], factory, metrics, budget, stop, show.show_evaluation, events.on_evaluation),
+            Evaluation(
+                every["evaluate"], factory, metrics, budget, stop, display.show_evaluation, events.on_evaluation
+            ),
             Videos(every["video"], replay, folder.videos, metrics, outputs, stop),
-            MetricsLog(every["log"], metrics, file, outputs, guard, show.show, stop),
-            show,
+            MetricsLog(every["log"], metrics, file, outputs, guard, display.show, stop),
+            display,
         )
         events.after = (checkpointing, DiskUsage(checkpoints))
         return Trainer(
@@ -150,7 +144,7 @@ def build_trainer(
         )
 
 
-def make_collector(config: Config, seed: int, factory: EnvFactory | None) -> Collector:
+def make_collector(config: Config, seed: int, factory: EnvFactory | None) -> SyncCollector:
     """Create the environments, and what steps them: between updates, or during them (`training.async_collection`)."""
     device = resolve_device(config.training.device)
     can_restart = config.env.max_restarts_per_hour > 0

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from reverie.dreamer import Dreamer
 from reverie.replay import ReplayBuffer
 from reverie.training.callbacks import CallbackList
-from reverie.training.collectors import Collector, Policy, Transition
+from reverie.training.collectors import Policy, SyncCollector, Transition
 from reverie.training.counters import Counters
 from reverie.training.failure_budget import FailureBudget
 from reverie.training.metrics import Metrics
@@ -16,7 +16,7 @@ from reverie.training.metrics import Metrics
 class Collection:
     """Collects steps and stores them."""
 
-    collector: Collector
+    collector: SyncCollector
     replay: ReplayBuffer
     counters: Counters
     metrics: Metrics

@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 class Phase(NamedTuple):
-    """What a run is doing."""
+    """Current activity of a run."""
 
     name: str
     since: float
@@ -22,9 +22,6 @@ class Metrics:
 
     Nothing here waits for a GPU before `mean`: tensors are added up on their own device. They are also
     copied at once, so a metric may live in memory that the next step overwrites (CUDA graphs do that).
-
-    Args:
-        clock: seconds, rising.
     """
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:

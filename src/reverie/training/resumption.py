@@ -107,6 +107,7 @@ class Opening(Callback):
     file: MetricsFile
     """Opened at the checkpoint."""
     loggers: Loggers
+    is_quiet: bool
 
     @override
     def on_start(self, run: Run) -> None:
@@ -121,7 +122,7 @@ class Opening(Callback):
         preset, variant = recorded_names(run.path, self.launch)
         resumed_at = counters.steps if self.folder.resumed else None
         name, env = run.path.resolve().name, run.config.env.name
-        info = RunInfo(name, run.path, env, preset, variant, self.launch.command, resumed_at)
+        info = RunInfo(name, run.path, env, preset, variant, self.launch.command, resumed_at, self.is_quiet)
         self.loggers.open(info, to_dict(run.config))
 
     def _compare_metrics(self) -> list[str]:

@@ -19,7 +19,7 @@ from reverie.runs.provenance import runtime, runtime_changes
 from reverie.specs import Step
 from reverie.training import env_states
 from reverie.training.callbacks import CallbackList
-from reverie.training.collectors import Collector, CollectorState
+from reverie.training.collectors import CollectorState, SyncCollector
 from reverie.training.counters import Counters
 from reverie.training.every import Every
 from reverie.training.metrics import Metrics
@@ -40,7 +40,7 @@ class TrainState:
 
     agent: Dreamer
     replay: ReplayBuffer
-    collector: Collector
+    collector: SyncCollector
     policy: AgentPolicy
     """Acts in the training environments."""
     metrics: Metrics

@@ -13,7 +13,7 @@ from reverie.training.callbacks import Callback
 from reverie.training.counters import Counters
 from reverie.training.dreams import draw_dream
 from reverie.training.every import Every
-from reverie.training.loggers import Loggers
+from reverie.training.loggers import Loggers, Video
 from reverie.training.metrics import Metrics
 from reverie.training.stop_signal import StopSignal
 from reverie.video import save_video
@@ -61,4 +61,4 @@ class Videos(Callback):
             gif = save_video(video, stem.with_suffix(".gif"), FPS)
             for path in (gif, save_video(strip, stem.with_suffix(".png"))):
                 counters.videos[path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
-            self.loggers.video(counters.steps, "model/dream", video, FPS, gif.read_bytes())
+            self.loggers.video(counters.steps, "model/dream", Video(video, FPS, gif))
