@@ -35,19 +35,17 @@ def finished_steps(folder: RunFolder) -> int:
 
 
 def nothing_to_do(done: int, config: Config, saved: Config) -> str:
-    """Return a message that a run is finished, with the settings that were given in vain.
-
-    Args:
-        done: steps of the run.
-        config: what was asked for.
-        saved: the run's own.
-    """
+    """Return a message that a run is finished, with the settings in which the given ones differ in vain."""
     wanted = config.training.steps
     steps = f"its {done:,} steps" if wanted == done else f"{done:,} steps, and {wanted:,} were asked for"
     names = [path for path in config_changes(saved, config) if path != "training.steps"]
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    unsaved = f", nor were new settings ({', '.join(names[:3])}{more})" if names else ""
+    unsaved = f", nor were new settings ({_first_three(names)})" if names else ""
     return f"This run has {steps}; nothing was trained or saved{unsaved}. Raise --steps to continue it."
+
+
+def _first_three(names: list[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return f"{', '.join(names[:3])}{more}"
 
 
 def check_files(folder: RunFolder, snapshot: Snapshot) -> None:
@@ -81,10 +79,9 @@ def restore(state: TrainState, snapshot: Snapshot, folder: RunFolder, config: Co
         sizes = [f"{path} ({old} there)" for path, (old, _) in changes.items() if path.startswith(SIZES)]
         if not sizes:
             raise
-        more = f" and {len(sizes) - 3} more" if len(sizes) > 3 else ""
         raise CheckpointError(
-            f"The run in {folder.path} has networks of other sizes: leave {', '.join(sizes[:3])}{more} as in its "
-            "config.toml, or choose another --logdir."
+            f"The run in {folder.path} has networks of other sizes: leave {_first_three(sizes)} as in its config.toml, "
+            "or choose another --logdir."
         ) from error
     newest, counters = Checkpoints(folder.checkpoints).latest(), state.counters
     assert newest is not None

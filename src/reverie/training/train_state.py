@@ -53,6 +53,15 @@ class TrainState:
     """Messages for the user that were not shown yet."""
     _is_env_error_reported: bool = False
 
+    @property
+    def is_prefilled(self) -> bool:
+        """True if there are enough steps, and an episode if whole episodes are sampled."""
+        return is_complete(self.agent.config, self.counters)
+
+    def check_sampleable(self) -> None:
+        """Raise `ReplayError` if no sequence can be sampled with the settings of now."""
+        self.replay.check_sampleable(self.agent.config.env.action_repeat)
+
     def num_updates_due(self) -> int:
         """Return the updates that are due at this step, by `training.train_every` and `train_steps`."""
         return self.agent.config.training.train_steps * self.schedules["train"](self.counters.steps)
@@ -82,7 +91,7 @@ class TrainState:
             "callbacks": self.callbacks.states(),
             "replay": self.replay.commit(),
         }
-        tensors = {
+        tensors: dict[str, dict[str, Tensor]] = {
             ENVIRONMENTS: env_tensors,
             COLLECTOR: {name: torch.from_numpy(rows.copy()) for name, rows in (envs.arrays if envs else {}).items()},
             POLICY: _policy_tensors(self.policy.state),
@@ -117,8 +126,8 @@ class TrainState:
 
     def _restore_replay(self, commit: Any) -> None:
         self.replay.check(commit)
-        if self.counters.is_pretrained or is_complete(self.agent.config, self.counters):
-            self.replay.check_sampleable()  # with the settings of now
+        if self.counters.is_pretrained or self.is_prefilled:
+            self.check_sampleable()
         if not self.replay.rewind(commit):
             self.messages.append(
                 "The replay has lost steps that it held at this checkpoint. Training continues without them, and not "
@@ -126,11 +135,7 @@ class TrainState:
             )
 
     def _recover_steps(self, envs: list[int] | None) -> None:
-        """Count steps that environments took after the checkpoint, and will not repeat since they start new episodes.
-
-        Args:
-            envs: indices of the environments; None for all of them.
-        """
+        """Count steps after the checkpoint of environments (None for all) that will not repeat them."""
         recovered = self.replay.recover_uncommitted(envs)
         self.replay.truncate_episodes(envs)
         if not recovered.steps:
