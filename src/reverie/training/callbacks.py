@@ -77,18 +77,11 @@ class Callback:
     def on_step(self, counters: Counters, transitions: Sequence[Transition]) -> Stop | None:
         """Called after every step of the environments and the updates that were due.
 
-        Args:
-            counters: steps, frames, updates and episodes so far.
-            transitions: the steps since the last call; one, or several with asynchronous collection.
+        The transitions are the steps since the last call: one, or several with asynchronous collection.
         """
 
     def on_update(self, counters: Counters, metrics: Mapping[str, Tensor]) -> Stop | None:
-        """Called after every update.
-
-        Args:
-            counters: steps, frames, updates and episodes so far.
-            metrics: losses and more, tensors of one element. Reading one waits for the device.
-        """
+        """Called after every update. The metrics are tensors of one element; reading one waits for the device."""
 
     def on_episode(self, episode: Episode) -> Stop | None:
         """Called after every episode of the training environments, prefill included."""

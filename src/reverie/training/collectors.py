@@ -100,9 +100,7 @@ class SyncCollector:
     def step(self, policy: Policy, max_steps: int = 1) -> list[Transition]:
         """Take one agent step in every environment, after resetting those whose episode has ended.
 
-        Args:
-            policy: chooses the actions.
-            max_steps: agent steps left, a bound for what is collected ahead.
+        The steps that are left, `max_steps`, are a bound for what is collected ahead.
         """
         steps = [self._reset()] if self._done.any() else []
         action = policy(self._latest)
@@ -143,11 +141,7 @@ class SyncCollector:
         return CollectorState(self._env.get_states(), {**latest, "returns": self._returns, "lengths": self._lengths})
 
     def restore(self, state: CollectorState, episodes: Sequence[Callable[[], Iterator[Step]]]) -> list[str]:
-        """Restore the states of environments that were just created.
-
-        Args:
-            state: as returned by `state`.
-            episodes: the latest episode of each, see `VectorEnv.set_states`.
+        """Restore what `state` returned in new environments, with the latest episode of each.
 
         Returns:
             For each environment why it could not be restored; empty if it was.

@@ -29,22 +29,13 @@ class DiskUsage(Callback):
 
 
 def announcement(config: Config, spec: EnvSpec, run_dir: Path, checkpoint: Path) -> str:
-    """Return the most that replay and checkpoints of a run can take, and what is free.
-
-    Args:
-        config: of the run.
-        spec: of one of its environments.
-        run_dir: its folder.
-        checkpoint: one of its checkpoints; all have the same size.
-
-    Returns:
-        A sentence, with what to do if it may not fit.
-    """
+    """Return a sentence with the most that a run can take, what is free, and what to do if it may not fit."""
     settings = config.training
     # The steps of the last two commits are kept, and the first steps of episodes are stored, too.
     steps = min(config.replay.capacity + 2 * settings.checkpoint_every, 2 * settings.steps)
     replay = largest_size(spec.step, steps)
-    checkpoints = _size(checkpoint) * (settings.keep_checkpoints + 2)  # the best one, and one that is being written
+    # All have the same size. Two more are the best one, and one that is being written.
+    checkpoints = _size(checkpoint) * (settings.keep_checkpoints + 2)
     used, free = _size(run_dir), shutil.disk_usage(run_dir).free
     text = (
         f"Disk: at most {_gib(replay + checkpoints)} ({_gib(replay)} of replay, {_gib(checkpoints)} of checkpoints), "

@@ -27,14 +27,7 @@ class Learner:
     guard: NonFiniteGuard
 
     def updates(self, count: int, is_world_model_only: bool = False) -> Iterator[Mapping[str, Tensor]]:
-        """Make `count` updates.
-
-        Args:
-            count: number of updates.
-            is_world_model_only: leave actor and critic alone.
-
-        Yields:
-            Metrics of each update, tensors of one element.
+        """Make `count` updates, and yield the metrics of each, tensors of one element.
 
         Raises:
             Diverged: after too many non-finite updates in a row.
