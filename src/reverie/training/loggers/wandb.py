@@ -25,6 +25,9 @@ class WandbLogger(Logger):
 
     @override
     def open(self, run: RunInfo, config: Mapping[str, Any], resume_id: str | None) -> str:
+        settings = self._wandb.Settings(console="off")  # The display of the terminal is not part of the log.
+        if run.is_quiet:
+            settings.silent = True
         self._run = self._wandb.init(
             project=os.environ.get("WANDB_PROJECT", "reverie"),
             dir=run.path,
@@ -33,8 +36,7 @@ class WandbLogger(Logger):
             resume="allow" if resume_id else None,
             config={**config, "run": run.describe()},
             reinit="create_new",
-            # The display of the terminal is not part of the log.
-            settings=self._wandb.Settings(console="off", silent=run.is_quiet),
+            settings=settings,
         )
         return str(self._run.id)
 
