@@ -25,6 +25,9 @@ class CountLongEpisodes(reverie.Callback):
     def on_episode(self, episode):
         self.count += episode.length >= 100
 
+    def on_end(self):
+        self.run.log(f"{self.count} of {self.run.counters.episodes} episodes were long.")
+
     def state_dict(self):
         return {"count": self.count}
 

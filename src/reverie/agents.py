@@ -45,7 +45,6 @@ class Agent(Dreamer):
         return Policy(self, deterministic, seed)
 
     def __repr__(self) -> str:
-        """Return environment, size, steps and precision."""
         size, dtype = parameter_counts(self)["trained"], str(self.dtype).removeprefix("torch.")
         return (
             f"Agent({self.config.env.name}, {size:,} parameters, {self.agent_steps:,} steps, "
@@ -56,11 +55,7 @@ class Agent(Dreamer):
 def build_agent(config: Config, spec: EnvSpec, seed: int | None = None, device: str | None = None) -> Agent:
     """Build an untrained agent as `reverie train` does: on its device, in its precision, with fast kernels.
 
-    Args:
-        config: all settings.
-        spec: observations and actions of the environment.
-        seed: seed of weights and samples; None takes `config.training.seed`.
-        device: auto, cpu or cuda; None takes `config.training.device`.
+    Seed of weights and samples, and device (auto, cpu or cuda) are those of the configuration if they are None.
 
     Raises:
         ConfigError: if the device is not available.
@@ -138,10 +133,6 @@ def save_agent(agent: Dreamer, folder: Path | str) -> None:
 
 def load_agent(folder: Path | str, device: str | None = None) -> Agent:
     """Load an agent from what `save_agent` wrote, or from a checkpoint of a run.
-
-    Args:
-        folder: holds `manifest.json`.
-        device: auto, cpu or cuda; None takes that of the configuration.
 
     Raises:
         CheckpointError: if the folder is missing or damaged, or has settings of another version.

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reverie.training.loggers import Logger, Loggers, RunInfo, Video
+from reverie.video import save_video
 
 CONFIG = {"env": {"name": "ALE/Pong-v5"}, "training": {"seed": 3, "steps": 100}}
 FRAMES = np.random.default_rng(0).integers(0, 256, (4, 16, 16, 3), np.uint8)
@@ -34,15 +35,17 @@ class Recorder(Logger):
     def video(self, step: int, name: str, video: Video) -> None:
         self.calls.append(("video", (step, name, video.frames.shape, video.fps)))
 
-    def image(self, step: int, name: str, image: NDArray[np.uint8]) -> None:
-        self.calls.append(("image", (step, name, image.shape)))
-
     def close(self, status: str) -> None:
         self.calls.append(("close", status))
 
     @property
     def rows(self) -> list[tuple[int, dict[str, float]]]:
         return [content for kind, content in self.calls if kind == "scalars"]
+
+
+def video_at(path: Path, frames: NDArray[np.uint8] = FRAMES, fps: float = 15) -> Video:
+    """Write a GIF of random pixels, or of other frames."""
+    return Video(frames, fps, save_video(frames, path, fps))
 
 
 def open_loggers(
@@ -62,7 +65,7 @@ def log_run(
     resumed_at: int | None = None,
     before: Callable[[int], None] = lambda step: None,
 ) -> tuple[Recorder, list[str]]:
-    """Log training rows, evaluations, a video and a picture to a tracker and to a recorder.
+    """Log training rows, evaluations and videos to a tracker and to a recorder.
 
     Args:
         logger: name of the tracker.
@@ -82,7 +85,6 @@ def log_run(
         before(step)
         loggers.scalars(step, {"episode/return": float(step), "model/kl": float("nan")})
         loggers.scalars(step, {"eval/return": 2.0 * step})
-        loggers.video(step, "model/dream", FRAMES, 10)
-        loggers.image(step, "model/strip", FRAMES[0])
+        loggers.video(step, "model/dream", video_at(path / f"dream-{step:09d}.gif", fps=10))
     loggers.close("finished")
     return recorder, messages

@@ -7,6 +7,8 @@ import math
 import pytest
 from rich.console import Console
 
+from reverie.training.callbacks import EvaluationResult
+from reverie.training.collectors import Episode
 from reverie.training.display import Display
 from reverie.training.numbers import format_count, format_duration, format_number, format_rate, format_score, short_name
 
@@ -46,6 +48,10 @@ def printed(console: Console) -> str:
     return console.file.getvalue()
 
 
+def evaluated(score: float) -> EvaluationResult:
+    return EvaluationResult(0, (Episode(score, 1),))
+
+
 def busy_display(console: Console, clock: Clock) -> Display:
     """A display in the middle of a run."""
     display = Display(
@@ -54,9 +60,9 @@ def busy_display(console: Console, clock: Clock) -> Display:
     for index in range(39):
         clock.now += 7.5
         display.update(250 * index, metrics={**METRICS, "model/kl": 12.0 - index / 10})
-        display.episode(float(index - 14), 1783)
-    display.evaluation(17.25)
-    display.evaluation(-3.0)
+        display.on_episode(Episode(float(index - 14), 1783))
+    display.on_evaluation(evaluated(17.25))
+    display.on_evaluation(evaluated(-3.0))
     return display
 
 
@@ -103,6 +109,15 @@ def test_panel_of_vector_observations_has_their_loss() -> None:
     assert "vector" in text and "image" not in text and "nan" in text
 
 
+def test_panel_shows_brackets_in_names_as_they_are() -> None:
+    console = terminal()
+    display = Display("Odd[/]Env-v0", 1000, facts="[bold]", live=True, console=console, clock=Clock())
+    display.update(10, metrics={"model/[red]_loss": 3.7})
+    console.print(display.panel())
+    text = console.export_text()
+    assert all(name in text for name in ("Odd[/]Env-v0", "[bold]", "[red]"))
+
+
 def test_live_view_keeps_messages_and_restores_the_cursor() -> None:
     console = terminal()
     with Display("CartPole-v1", 1000, console=console, live=True) as display:
@@ -120,8 +135,8 @@ def test_plain_lines_come_at_intervals_and_at_the_end() -> None:
         for step in range(0, 401):
             clock.now = step / 10
             if step == 110:
-                display.episode(4.0, 100)
-                display.evaluation(5.0)
+                display.on_episode(Episode(4.0, 100))
+                display.on_evaluation(evaluated(5.0))
             display.update(step, metrics=METRICS if step > 100 else None)
         display.log("saved [bold]x[/bold]")
     lines = printed(console).splitlines()
@@ -179,6 +194,15 @@ def test_pace_of_the_prefill_does_not_count() -> None:
         clock.now = second
         display.update(2000 + 10 * (second - 10), "training")
     assert "eta 13:10" in display.plain_line() and "10 f/s" in display.plain_line()
+
+
+def test_pace_of_fast_steps_is_that_of_five_minutes() -> None:
+    clock = Clock()
+    display = Display("x", 1_000_000, live=False, console=Console(file=io.StringIO()), clock=clock)
+    for step in range(0, 20_000):  # 100 a second for 100 seconds, then 200 a second
+        clock.now += 0.01 if step < 10_000 else 0.005
+        display.update(step)
+    assert "133 f/s" in display.plain_line() and display.plain_line().startswith("19,999/")
 
 
 def test_resumed_display_counts_earlier_time_and_not_earlier_steps() -> None:

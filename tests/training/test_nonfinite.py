@@ -107,7 +107,7 @@ def test_train_too_many_skipped_in_a_row_end_the_run(
     assert newest.name == "step-000000080" and finite(reverie.load(newest))
 
     health = verify(tmp_path)
-    assert not health.damage and f"failures: {folder.name}" in health.sound
+    assert not health.damage and f"failures: {folder.name}" in health.valid
     found = repeat(folder)
     assert found.same and found.update == last and not found.world_model_alone
     assert "model/reward_loss" in found.not_finite and not any(entry.not_finite for entry in found.weights)

@@ -6,10 +6,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import nullcontext, suppress
+from functools import partial
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
 import torch
+from typing_extensions import override
 
 from reverie import kernels
 from reverie.acting import AgentPolicy
@@ -24,15 +26,15 @@ CLOSE_TIMEOUT = 5.0
 Result = TypeVar("Result")
 
 
-class AsyncCollector:
+class AsyncCollector(SyncCollector):
     """Takes the next steps while the learner updates the agent with the latest ones.
 
     A call of `step` returns the transitions that were collected since the last one, and starts the next with the
-    policy's weights of now. What is computed does not depend on timing.
+    policy's weights of now. What is computed does not depend on timing. Environments are created and called in the
+    collector's thread, since what an environment renders with often belongs to a thread.
 
     Args:
-        make_env: creates the environments. It is called in the collector's thread, as is everything of theirs, since
-            what an environment renders with often belongs to a thread.
+        make_env: creates the environments.
         block: steps in every environment between two calls.
         device: where the policy computes; on a GPU the thread has a stream of its own.
     """
@@ -42,25 +44,19 @@ class AsyncCollector:
     def __init__(self, make_env: Callable[[], VectorEnv], block: int, device: torch.device) -> None:
         self._block = block
         self._thread = EnvThread(device)
+        self._pending: Future[list[Transition]] | None = None
+        self._error: Exception | None = None
         try:
-            self._collector = self._thread.submit(lambda: SyncCollector(make_env())).result()
+            super().__init__(self._thread.submit(make_env).result())
         except BaseException:
             self._thread.close()
             raise
-        self.spec, self.num_envs = self._collector.spec, self._collector.num_envs
-        self.frames_per_step = self._collector.frames_per_step
-        self._pending: Future[list[Transition]] | None = None
-        self._error: Exception | None = None
 
-    def step(self, policy: Policy, max_steps: int) -> list[Transition]:
-        """Return the steps that were taken since the last call, and start the next.
-
-        Raises:
-            Exception: what ended the steps before; those that were taken are returned first.
-        """
+    @override
+    def step(self, policy: Policy, max_steps: int = 1) -> list[Transition]:
         collected = self.flush()
         if self._error is not None:
-            if collected:
+            if collected:  # they are stored first; the next call raises
                 return collected
             raise self._error
         left = max_steps - sum(transition.num_steps for transition in collected)
@@ -77,39 +73,36 @@ class AsyncCollector:
         try:
             for _ in range(count):
                 start = time.perf_counter()
-                (transition,) = self._collector.step(policy)
+                (transition,) = super().step(policy)
                 transition.seconds = time.perf_counter() - start
                 collected.append(transition)
         except Exception as error:
             self._error = error
         return collected
 
+    @override
     def flush(self) -> list[Transition]:
-        """Wait for the steps that are under way, and return them."""
         pending, self._pending = self._pending, None
         return pending.result() if pending else []
 
+    @override
     def state(self) -> CollectorState | None:
-        """Return the states of the environments; see `Collector`."""
-        return self._thread.submit(self._collector.state).result()
+        return self._thread.submit(super().state).result()
 
+    @override
     def restore(self, state: CollectorState, episodes: Sequence[Callable[[], Iterator[Step]]]) -> list[str]:
-        """Restore the states of the environments; see `Collector`."""
-        return self._thread.submit(lambda: self._collector.restore(state, episodes)).result()
+        return self._thread.submit(partial(super().restore, state, episodes)).result()
 
+    @override
     def close(self) -> None:
         """Close the environments; those that hang are left to the end of the process."""
         with suppress(TimeoutError):
-            self._thread.submit(self._collector.close).result(CLOSE_TIMEOUT)
+            self._thread.submit(super().close).result(CLOSE_TIMEOUT)
         self._thread.close()
 
 
 class CopiedPolicy(AgentPolicy):
-    """Policy with its own copy of the agent's weights, which acts while the agent learns.
-
-    Args:
-        agent: the agent.
-    """
+    """Policy with its own copy of the agent's weights, which acts while the agent learns."""
 
     def __init__(self, agent: Dreamer) -> None:
         super().__init__(agent, policy=kernels.optimize(agent.recurrent_policy.clone()))
@@ -128,9 +121,6 @@ class EnvThread:
 
     There PyTorch computes with one CPU thread, since a second team of them would fight with the learner's for the same
     cores, and on a GPU in a stream of its own, in which a call begins when what the caller has queued is done.
-
-    Args:
-        device: where the calls compute.
     """
 
     def __init__(self, device: torch.device) -> None:

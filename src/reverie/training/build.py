@@ -1,9 +1,9 @@
 """The parts of a training run, created and connected."""
 
-import functools
 import math
 from collections.abc import Sequence
 from contextlib import ExitStack
+from functools import partial
 
 import numpy as np
 
@@ -25,10 +25,10 @@ from reverie.training.async_collector import AsyncCollector, CopiedPolicy
 from reverie.training.callbacks import Callback, CallbackList, Run
 from reverie.training.checkpointing import Checkpointing
 from reverie.training.collection import Collection
-from reverie.training.collectors import Collector, RandomPolicy, SyncCollector
+from reverie.training.collectors import RandomPolicy, SyncCollector
 from reverie.training.counters import Counters
 from reverie.training.disk import DiskUsage
-from reverie.training.display import Display, ShowProgress
+from reverie.training.display import Display
 from reverie.training.evaluation import Evaluation
 from reverie.training.every import Every
 from reverie.training.failure_budget import FailureBudget
@@ -38,7 +38,8 @@ from reverie.training.memory import check_memory
 from reverie.training.metrics import Metrics
 from reverie.training.metrics_log import MetricsLog
 from reverie.training.nonfinite import NonFiniteGuard
-from reverie.training.prefill import Prefill
+from reverie.training.prefetch import Prefetcher
+from reverie.training.prefill import PrefillCheck
 from reverie.training.resumption import Opening
 from reverie.training.stop_signal import StopSignal
 from reverie.training.train_state import TrainState
@@ -61,15 +62,7 @@ def build_trainer(
 ) -> Trainer:
     """Create a trainer; that of a resumed run continues from the newest checkpoint.
 
-    Args:
-        config: all settings.
-        folder: an open run folder.
-        factory: creates the environment in place of `config.env.name`.
-        launch: names of preset and variant, and the command.
-        callbacks: those of the user.
-        loggers: loggers or their names, see `reverie.training.loggers`.
-        is_quiet: print nothing.
-        initial: an agent whose weights a new run starts with.
+    The arguments are those of `reverie.training.train_config`, with the agent whose weights a new run starts with.
     """
     kernels.tune_malloc()
     settings = config.training
@@ -100,7 +93,7 @@ def build_trainer(
             sample_rng=np.random.default_rng(seeds[1]),
             prefill_rng=np.random.default_rng(seeds[2]),
             counters=Counters(),
-            callbacks=tuple(callbacks),
+            callbacks=CallbackList(callbacks),
         )
         if resumed:
             resumption.restore(state, resumed[1], folder, config)
@@ -118,28 +111,30 @@ def build_trainer(
         resources.callback(outputs.close, "failed")  # unless the trainer has closed it with another status
         stop = resources.enter_context(StopSignal(lambda: log(_STOPPING)))
         guard = NonFiniteGuard(agent, counters, folder.failures, log)
-        learner = Learner(agent, replay, state.sample_rng, counters, metrics, guard)
-        resources.callback(learner.close)
+        prefetcher = Prefetcher(partial(replay.sample, state.sample_rng), agent.device)
+        resources.callback(prefetcher.close)
         budget = FailureBudget(config.env.max_restarts_per_hour)
-        events = CallbackList(state.callbacks)
+        events = state.callbacks
         collection = Collection(collector, replay, counters, metrics, agent, events, budget, log)
-        checkpointing = Checkpointing(checkpoints, state, guard, collection.flush, file.sync, events.on_checkpoint, log)
-        every, show = state.schedules, ShowProgress(display)
+        checkpointing = Checkpointing(checkpoints, state, guard, events, collection.flush, file.sync)
+        every = state.schedules
         events.before = (
-            Opening(folder, launch, state, file, outputs),
-            Evaluation(every["evaluate"], factory, metrics, budget, stop, show.show_evaluation, events.on_evaluation),
+            Opening(folder, launch, state, file, outputs, is_quiet),
+            PrefillCheck(replay),
+            Evaluation(
+                every["evaluate"], factory, metrics, budget, stop, display.show_evaluation, events.on_evaluation
+            ),
             Videos(every["video"], replay, folder.videos, metrics, outputs, stop),
-            MetricsLog(every["log"], metrics, file, outputs, guard, show.show, stop),
-            show,
+            MetricsLog(every["log"], metrics, file, outputs, guard, display.show, stop),
+            display,
         )
-        events.after = (checkpointing, DiskUsage(folder, checkpoints))
+        events.after = (checkpointing, DiskUsage(checkpoints))
         return Trainer(
             run=Run(folder.path, config, collector.spec, agent, counters, log),
             state=state,
             collection=collection,
-            prefill=Prefill(config, replay, log),
             random_policy=RandomPolicy(collector.spec.action, state.prefill_rng),
-            learner=learner,
+            learner=Learner(agent, prefetcher, counters, metrics, guard),
             callbacks=events,
             checkpointing=checkpointing,
             loggers=outputs,
@@ -149,11 +144,11 @@ def build_trainer(
         )
 
 
-def make_collector(config: Config, seed: int, factory: EnvFactory | None) -> Collector:
+def make_collector(config: Config, seed: int, factory: EnvFactory | None) -> SyncCollector:
     """Create the environments, and what steps them: between updates, or during them (`training.async_collection`)."""
     device = resolve_device(config.training.device)
     can_restart = config.env.max_restarts_per_hour > 0
-    make = functools.partial(make_env, config.env, seed, factory, can_restart)
+    make = partial(make_env, config.env, seed, factory, can_restart)
     setting = config.training.async_collection
     if setting == "on" or (setting == "auto" and device.type == "cuda"):
         return AsyncCollector(make, math.ceil(config.training.train_every / config.env.num_envs), device)

@@ -1,8 +1,7 @@
 """Callbacks: what watches a run, and may end it.
 
-The parts of a run that watch it are callbacks, too: evaluation, videos, rows of metrics, checkpoints, the display. They
-are called in the order of `CallbackList`, those of the user after evaluation, videos, metrics and display, and before
-the checkpoint, which holds their state.
+The run's own watchers are callbacks, too: evaluation, videos, rows of metrics and display are called before those of
+the user, the checkpoint, which holds their state, after them.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from torch import Tensor
+from typing_extensions import override
 
 from reverie.config import Config
 from reverie.dreamer import Dreamer
@@ -35,7 +35,6 @@ class EvaluationResult(NamedTuple):
     """Agent steps of the run."""
     episodes: tuple[Episode, ...]
     is_final: bool = False
-    """True for the evaluation at the end of the run."""
 
     @property
     def returns(self) -> tuple[float, ...]:
@@ -64,11 +63,13 @@ class Run:
 
 
 class Callback:
-    """Base class: override what you need.
+    """Base class: override what you need. `self.run` is there from `on_start` on.
 
     Each method may return `Stop("reason")`. The run then finishes as it does after its last step: with an evaluation, a
     row of metrics and a checkpoint. An exception ends it, too, after a checkpoint.
     """
+
+    run: Run
 
     def on_start(self, run: Run) -> Stop | None:
         """Called before the first step, in a resumed run after its state was restored."""
@@ -76,18 +77,11 @@ class Callback:
     def on_step(self, counters: Counters, transitions: Sequence[Transition]) -> Stop | None:
         """Called after every step of the environments and the updates that were due.
 
-        Args:
-            counters: steps, frames, updates and episodes so far.
-            transitions: the steps since the last call; one, or several with asynchronous collection.
+        The transitions are the steps since the last call: one, or several with asynchronous collection.
         """
 
     def on_update(self, counters: Counters, metrics: Mapping[str, Tensor]) -> Stop | None:
-        """Called after every update.
-
-        Args:
-            counters: steps, frames, updates and episodes so far.
-            metrics: losses and more, tensors of one element. Reading one waits for the device.
-        """
+        """Called after every update. The metrics are tensors of one element; reading one waits for the device."""
 
     def on_episode(self, episode: Episode) -> Stop | None:
         """Called after every episode of the training environments, prefill included."""
@@ -109,17 +103,12 @@ class Callback:
         """Restore what `state_dict` returned."""
 
 
-class CallbackList:
-    """Calls callbacks one after the other, and keeps the first `Stop`.
-
-    Args:
-        users: those of the user.
-    """
+class CallbackList(Callback):
+    """Calls the callbacks of the user between two groups of the run's own, and keeps the first `Stop`."""
 
     def __init__(self, users: Iterable[Callback]) -> None:
-        self.users = tuple(users)
         self.before: tuple[Callback, ...] = ()
-        """The run's own that are called before those of the user."""
+        self.users = tuple(users)
         self.after: tuple[Callback, ...] = ()
         self.stop: Stop | None = None
         for callback in self.users:
@@ -130,70 +119,64 @@ class CallbackList:
     def _all(self) -> tuple[Callback, ...]:
         return (*self.before, *self.users, *self.after)
 
+    @override
     def on_start(self, run: Run) -> None:
-        """Call `on_start` of each."""
-        self._call("on_start", run)
+        for callback in self._all:
+            callback.run = run
+        self._call(self._all, "on_start", run)
 
+    @override
     def on_step(self, counters: Counters, transitions: Sequence[Transition]) -> None:
-        """Call `on_step` of each; those of the user only where there are transitions."""
-        self._call("on_step", counters, transitions, skip_users=not transitions)
+        called = self._all if transitions else (*self.before, *self.after)
+        self._call(called, "on_step", counters, transitions)
 
+    @override
     def on_update(self, counters: Counters, metrics: Mapping[str, Tensor]) -> None:
-        """Call `on_update` of each."""
-        self._call("on_update", counters, metrics)
+        self._call(self._all, "on_update", counters, metrics)
 
+    @override
     def on_episode(self, episode: Episode) -> None:
-        """Call `on_episode` of each."""
-        self._call("on_episode", episode)
+        self._call(self._all, "on_episode", episode)
 
+    @override
     def on_evaluation(self, result: EvaluationResult) -> None:
-        """Call `on_evaluation` of each."""
-        self._call("on_evaluation", result)
+        self._call(self._all, "on_evaluation", result)
 
+    @override
     def on_checkpoint(self, path: Path) -> None:
-        """Call `on_checkpoint` of each."""
-        self._call("on_checkpoint", path)
+        self._call(self._all, "on_checkpoint", path)
 
-    def on_end(self, is_interrupted: Callable[[], bool]) -> None:
-        """Call `on_end` of each; of the run's own only until it is interrupted, since it is to be resumed."""
+    @override
+    def on_end(self, is_interrupted: Callable[[], bool] = lambda: False) -> None:
+        """Call those of the user, and the run's own until it is interrupted, since it is to be resumed."""
         for callback in self._all:
             if callback in self.users or not is_interrupted():
-                self._call_one(callback, "on_end")
+                self._call([callback], "on_end")
 
-    def _call(self, method: str, *arguments: Any, skip_users: bool = False) -> None:
-        for callback in self._all:
-            if not (skip_users and callback in self.users):
-                self._call_one(callback, method, *arguments)
+    def _call(self, callbacks: Iterable[Callback], method: str, *arguments: Any) -> None:
+        for callback in callbacks:
+            try:
+                stop = getattr(callback, method)(*arguments)
+            except Exception as error:
+                if callback in self.users:
+                    error.add_note(f"Raised by the callback {type(callback).__qualname__} in {method}.")
+                raise
+            self.stop = self.stop or stop
 
-    def _call_one(self, callback: Callback, method: str, *arguments: Any) -> None:
-        try:
-            stop = getattr(callback, method)(*arguments)
-        except Exception as error:
-            if callback in self.users:
-                error.add_note(f"Raised by the callback {type(callback).__qualname__} in {method}.")
-            raise
-        self.stop = self.stop or stop
+    def states(self) -> list[dict[str, Json]]:
+        """Return the state of each of the user's with its class."""
+        return [{"class": type(callback).__qualname__, "state": callback.state_dict()} for callback in self.users]
 
-
-def callback_states(callbacks: Iterable[Callback]) -> list[dict[str, Json]]:
-    """Return the state of each callback with its class."""
-    return [{"class": type(callback).__qualname__, "state": callback.state_dict()} for callback in callbacks]
-
-
-def restore_callbacks(callbacks: Sequence[Callback], states: Sequence[dict[str, Json]]) -> list[str]:
-    """Restore callbacks from what `callback_states` returned for others of the same classes in the same order.
-
-    Returns:
-        A message for the user where the callbacks are others than those of the states.
-    """
-    saved = [state["class"] for state in states]
-    names = [type(callback).__qualname__ for callback in callbacks]
-    for callback, name, state in zip(callbacks, names, states, strict=False):
-        if state["class"] == name:
-            callback.load_state_dict(state["state"])
-    if saved == names or not saved:
-        return []
-    return [
-        f"The checkpoint has callbacks {', '.join(saved)}, this run {', '.join(names) or 'none'}. Those that differ "
-        "start without a state."
-    ]
+    def restore(self, states: Sequence[dict[str, Json]]) -> list[str]:
+        """Restore those of the user, and return a message where they are others than those of the states."""
+        saved = [state["class"] for state in states]
+        names = [type(callback).__qualname__ for callback in self.users]
+        for callback, name, state in zip(self.users, names, states, strict=False):
+            if state["class"] == name:
+                callback.load_state_dict(state["state"])
+        if saved == names or not saved:
+            return []
+        return [
+            f"The checkpoint has callbacks {', '.join(saved)}, this run {', '.join(names) or 'none'}. "
+            "Those that differ start without a state."
+        ]

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from reverie.envs import EnvState, VectorEnv
 from reverie.errors import EnvError
-from reverie.specs import ActionSpec, EnvSpec, Step
+from reverie.specs import ActionSpec, Step
 
 LATEST = "latest/"
 """Prefix of the latest step's keys in a collector's state."""
@@ -26,7 +26,7 @@ class Policy(Protocol):
 
 
 class RandomPolicy:
-    """Uniform random actions, for the prefill."""
+    """Uniform random actions."""
 
     def __init__(self, action: ActionSpec, rng: np.random.Generator) -> None:
         self._action = action
@@ -75,44 +75,6 @@ class Transition:
         return int(self.steps[-1][1].sum())
 
 
-@runtime_checkable
-class Collector(Protocol):
-    """Steps environments with a policy."""
-
-    spec: EnvSpec
-    num_envs: int
-    frames_per_step: int
-    phase: str
-    """Name of the time that the learner spends in `step`."""
-
-    def step(self, policy: Policy, max_steps: int) -> list[Transition]:
-        """Return new transitions, of `max_steps` agent steps or one step in every environment, whichever is more."""
-
-    def flush(self) -> list[Transition]:
-        """Wait for steps that are under way, and return them."""
-
-    def state(self) -> "CollectorState | None":
-        """Return the states of the environments; None where one failed. Nothing may be under way.
-
-        Raises:
-            EnvError: if an environment cannot save its state.
-        """
-
-    def restore(self, state: "CollectorState", episodes: Sequence[Callable[[], Iterator[Step]]]) -> list[str]:
-        """Restore the states of environments that were just created.
-
-        Args:
-            state: as returned by `state`.
-            episodes: the latest episode of each, see `VectorEnv.set_states`.
-
-        Returns:
-            For each environment why it could not be restored; empty if it was.
-        """
-
-    def close(self) -> None:
-        """Close the environments."""
-
-
 class CollectorState(NamedTuple):
     """State of environments between two steps."""
 
@@ -122,13 +84,10 @@ class CollectorState(NamedTuple):
 
 
 class SyncCollector:
-    """Takes one step in every environment at each call.
-
-    Args:
-        env: the environments.
-    """
+    """Takes one step in every environment at each call."""
 
     phase = "collect"
+    """Name of the time that the learner spends in `step`."""
 
     def __init__(self, env: VectorEnv) -> None:
         self._env = env
@@ -139,7 +98,10 @@ class SyncCollector:
         self._lengths = np.zeros(env.num_envs, int)
 
     def step(self, policy: Policy, max_steps: int = 1) -> list[Transition]:
-        """Take one agent step in every environment, after resetting those whose episode has ended."""
+        """Take one agent step in every environment, after resetting those whose episode has ended.
+
+        The steps that are left, `max_steps`, are a bound for what is collected ahead.
+        """
         steps = [self._reset()] if self._done.any() else []
         action = policy(self._latest)
         self._latest = step = self._env.step(action)
@@ -164,18 +126,26 @@ class SyncCollector:
         return {**first, "action": np.zeros((self.num_envs, self.spec.action.size), np.float32)}, began
 
     def flush(self) -> list[Transition]:
-        """Return nothing: a step ends within its call."""
+        """Wait for steps that are under way, and return them; here there are none."""
         return []
 
     def state(self) -> CollectorState | None:
-        """Return the states of the environments; see `Collector`."""
+        """Return the states of the environments; None where one failed. Nothing may be under way.
+
+        Raises:
+            EnvError: if an environment cannot save its state.
+        """
         if not self._env.is_usable or not self._latest:
             return None
         latest = {LATEST + key: rows for key, rows in self._latest.items()}
         return CollectorState(self._env.get_states(), {**latest, "returns": self._returns, "lengths": self._lengths})
 
     def restore(self, state: CollectorState, episodes: Sequence[Callable[[], Iterator[Step]]]) -> list[str]:
-        """Restore the states of the environments; see `Collector`."""
+        """Restore what `state` returned in new environments, with the latest episode of each.
+
+        Returns:
+            For each environment why it could not be restored; empty if it was.
+        """
         latest = {key.removeprefix(LATEST): rows.copy() for key, rows in state.arrays.items() if key.startswith(LATEST)}
         problems = self._env.set_states(state.envs, latest, episodes)
         self._latest = latest

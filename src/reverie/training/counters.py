@@ -16,11 +16,10 @@ class Counters:
     episodes: int = 0
     """Finished training episodes, prefill included."""
     updates: int = 0
-    """Updates of the agent, those of the world model alone included."""
+    """Those of the world model alone included."""
     seconds: float = 0.0
     """Wall time of the run, over all its parts."""
     pretraining_updates: int = 0
-    """Updates of the pretraining so far."""
     is_pretrained: bool = False
     """True once prefill and pretraining are done."""
     pending_updates: int = 0
@@ -39,7 +38,6 @@ class Counters:
     rows: int = 0
     """Rows in `metrics.jsonl`."""
     rows_sha256: str = hashlib.sha256().hexdigest()
-    """SHA-256 of these rows, in hexadecimal."""
     videos: dict[str, str] = field(default_factory=dict)
     """SHA-256 of each video file by name."""
     restarts: int = 0

@@ -1,59 +1,47 @@
 """Disk space that a run can take."""
 
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
+
+from typing_extensions import override
 
 from reverie.config import Config
 from reverie.replay import largest_size
 from reverie.runs.checkpoints import Checkpoints
-from reverie.runs.run_folder import RunFolder
 from reverie.specs import EnvSpec
 from reverie.training.callbacks import Callback, Run
 
 GIB = 1 << 30
 
 
+@dataclass(eq=False)
 class DiskUsage(Callback):
-    """Prints at the start what a run can take at most, and what is free.
+    """Prints at the start what a run can take at most, and what is free."""
 
-    Args:
-        folder: the run folder.
-        checkpoints: its checkpoints, of which the start has written one.
-    """
+    checkpoints: Checkpoints
+    """The start has written one."""
 
-    def __init__(self, folder: RunFolder, checkpoints: Checkpoints) -> None:
-        self._folder, self._checkpoints = folder, checkpoints
-
+    @override
     def on_start(self, run: Run) -> None:
-        """Print the sentence."""
-        if newest := self._checkpoints.latest():
-            run.log(announcement(run.config, run.spec, self._folder.path, newest))
+        if newest := self.checkpoints.latest():
+            run.log(announcement(run.config, run.spec, run.path, newest))
 
 
-def announcement(config: Config, spec: EnvSpec, run: Path, checkpoint: Path) -> str:
-    """Return the most that replay and checkpoints of a run can take, and what is free.
-
-    Args:
-        config: of the run.
-        spec: of one of its environments.
-        run: its folder.
-        checkpoint: one of its checkpoints; all have the same size.
-
-    Returns:
-        A sentence, with what to do if it may not fit.
-    """
+def announcement(config: Config, spec: EnvSpec, run_dir: Path, checkpoint: Path) -> str:
+    """Return a sentence with the most that a run can take, what is free, and what to do if it may not fit."""
     settings = config.training
     # The steps of the last two commits are kept, and the first steps of episodes are stored, too.
     steps = min(config.replay.capacity + 2 * settings.checkpoint_every, 2 * settings.steps)
     replay = largest_size(spec.step, steps)
-    one = _size(checkpoint)
-    checkpoints = one * (settings.keep_checkpoints + 2)  # the best one, and one that is being written
-    there, free = _size(run), shutil.disk_usage(run).free
+    # All have the same size. Two more are the best one, and one that is being written.
+    checkpoints = _size(checkpoint) * (settings.keep_checkpoints + 2)
+    used, free = _size(run_dir), shutil.disk_usage(run_dir).free
     text = (
         f"Disk: at most {_gib(replay + checkpoints)} ({_gib(replay)} of replay, {_gib(checkpoints)} of checkpoints), "
         f"besides videos and metrics; {_gib(free)} are free."
     )
-    if replay + checkpoints > there + free:
+    if replay + checkpoints > used + free:
         text += " It may not fit: lower replay.capacity or training.keep_checkpoints, or free some space."
     return text
 

@@ -7,8 +7,9 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from types import TracebackType
 
 from rich.columns import Columns
 from rich.console import Console, RenderableType
@@ -16,18 +17,22 @@ from rich.live import Live
 from rich.panel import Panel
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.table import Table
+from rich.text import Text
+from typing_extensions import override
 
 from reverie.agents import parameter_counts
 from reverie.dreamer import Dreamer
 from reverie.runs.metrics import observation_losses
 from reverie.runs.provenance import Launch, recorded_names
-from reverie.training.callbacks import Callback, EvaluationResult, Run
+from reverie.training.callbacks import Callback, EvaluationResult
 from reverie.training.collectors import Episode
 from reverie.training.counters import Counters
 from reverie.training.numbers import format_count, format_duration, format_number, format_rate, format_score, short_name
 
 PACE_WINDOW = 300.0
 """Seconds that the pace is averaged over."""
+_SAMPLES = 1000
+"""Samples of the pace that rich keeps."""
 UNTIMED = {"starting", "prefill", "pretraining"}
 """Phases whose pace says nothing about the remaining time."""
 WORLD_MODEL = ("model/reward_loss", "model/discount_loss", "model/kl", "model/prior_entropy", "model/posterior_entropy")
@@ -40,79 +45,65 @@ BEHAVIOR = {
 }
 
 
-class Display:
+@dataclass(eq=False)
+class Display(Callback):
     """Shows the progress of a run, within a `with` block.
 
     On a terminal a live view, redrawn in place; otherwise (a file, a pipe, `TERM=dumb`, `CI` set, or a terminal
     without Unicode) a plain line at most every `interval` seconds. If it is quiet, nothing is printed, and messages go
     to Python's logger `reverie`.
-
-    Args:
-        title: name of the environment.
-        total_steps: agent steps of the whole run.
-        frames_per_step: environment frames of an agent step.
-        facts: preset, size and device.
-        step: agent steps before, in a resumed run.
-        elapsed: seconds that were spent on them.
-        live: force the live view (True) or plain lines (False); None decides by the terminal.
-        is_quiet: print nothing.
-        interval: seconds between plain lines.
-        console: where to print.
-        clock: monotonic seconds.
     """
 
-    def __init__(
-        self,
-        title: str,
-        total_steps: int,
-        frames_per_step: int = 1,
-        *,
-        facts: str = "",
-        step: int = 0,
-        elapsed: float = 0.0,
-        live: bool | None = None,
-        is_quiet: bool = False,
-        interval: float = 10.0,
-        console: Console | None = None,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self.title, self.facts, self.frames_per_step = title, facts, frames_per_step
-        self.console = console or Console(highlight=False)
-        self.is_quiet = is_quiet
-        self.is_live = not is_quiet and (wants_live(self.console) if live is None else live)
-        self._interval, self._clock, self._start = interval, clock, clock() - elapsed
+    title: str
+    """Name of the environment."""
+    total_steps: int
+    frames_per_step: int = 1
+    facts: str = ""
+    """Preset, size and device."""
+    step: int = 0
+    elapsed: float = 0.0
+    """Seconds that were spent on these steps, in a resumed run."""
+    live: bool | None = None
+    """Force the live view (True) or plain lines (False); None decides by the terminal."""
+    is_quiet: bool = False
+    interval: float = 10.0
+    console: Console = field(default_factory=partial(Console, highlight=False))
+    clock: Callable[[], float] = time.monotonic
+
+    def __post_init__(self) -> None:
+        self.is_live = not self.is_quiet and (wants_live(self.console) if self.live is None else self.live)
+        self._start = self.clock() - self.elapsed
         self._bar = Progress(
             TextColumn("[bold cyan]{task.description:<11}"),
             BarColumn(bar_width=None),
             TaskProgressColumn(),
             console=self.console,
             speed_estimate_period=PACE_WINDOW,
-            get_time=clock,
+            get_time=self.clock,
             expand=True,
         )
-        self._bar.add_task("starting", total=max(total_steps, 1), completed=step)
+        self._bar.add_task("starting", total=max(self.total_steps, 1), completed=self.step)
         (self._task,) = self._bar.tasks
+        self._last_sample = self._last_line = -math.inf
         self._detail = ""
         self._metrics: dict[str, float] = {}
-        self._recent: deque[tuple[float, int]] = deque(maxlen=10)
-        self._num_episodes = 0
+        self._recent: deque[Episode] = deque(maxlen=10)
         self._evaluations: list[float] = []
-        self._last_line = -math.inf
         self._lock = threading.Lock()
-        self._live: Live | None = None
+        self._live = Live(get_renderable=self.panel, console=self.console, refresh_per_second=4)
 
     @classmethod
     def for_run(
         cls, agent: Dreamer, counters: Counters, path: Path, launch: Launch, frames_per_step: int, is_quiet: bool
     ) -> "Display":
         """Create the display of a run."""
+        names = ", ".join(name for name in recorded_names(path, launch) if name)
         size = f"{format_count(parameter_counts(agent)['trained'])} parameters"
-        names = [name for name in recorded_names(path, launch) if name]
         return cls(
             agent.config.env.name,
             agent.config.training.steps,
             frames_per_step,
-            facts=" · ".join([", ".join(names), size, str(agent.device)] if names else [size, str(agent.device)]),
+            facts=" · ".join(fact for fact in (names, size, str(agent.device)) if fact),
             step=counters.steps,
             elapsed=counters.seconds,
             is_quiet=is_quiet,
@@ -120,20 +111,52 @@ class Display:
 
     def __enter__(self) -> "Display":
         if self.is_live:
-            self._live = Live(get_renderable=self.panel, console=self.console, refresh_per_second=4)
             self._live.start()
         else:
             self.log(f"{self.title}  {self.facts}".rstrip())
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._live is not None:
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        if self.is_live:
             self._live.stop()
-            self._live = None
         elif error is None and self._last_line > -math.inf:
             self.log(self.plain_line())
+
+    @override
+    def on_step(self, counters: Counters, transitions: object) -> None:
+        self.show()
+
+    @override
+    def on_update(self, counters: Counters, metrics: object) -> None:
+        if counters.updates_between_steps:
+            self.show()
+
+    @override
+    def on_episode(self, episode: Episode) -> None:
+        with self._lock:
+            self._recent.append(episode)
+
+    @override
+    def on_evaluation(self, result: EvaluationResult) -> None:
+        with self._lock:
+            self._evaluations.append(result.mean_return)
+
+    @override
+    def on_end(self) -> None:
+        self.update(self.run.counters.steps, "finished")
+
+    def show_evaluation(self) -> None:
+        """Show that an evaluation is under way."""
+        self.update(self.run.counters.steps, "evaluating")
+
+    def show(self, metrics: Mapping[str, float] | None = None) -> None:
+        """Show the steps, and the metrics of a new row."""
+        counters, settings = self.run.counters, self.run.config.training
+        phase, detail = "training", ""
+        if not counters.is_pretrained:
+            done, total = counters.pretraining_updates, settings.pretrain_world_model + settings.pretrain
+            phase, detail = ("pretraining", f"{done:,}/{total:,} updates") if done else ("prefill", "")
+        self.update(counters.steps, phase, detail, metrics)
 
     def update(
         self, step: int, phase: str = "training", detail: str = "", metrics: Mapping[str, float] | None = None
@@ -146,27 +169,20 @@ class Display:
             detail: progress of the phase, if it is not that of the steps: `3,400/9,000 updates`.
             metrics: new metrics by name; the others keep their last value.
         """
+        now = self.clock()
         with self._lock:
-            if phase != self._task.description and {phase, self._task.description} & UNTIMED:
-                self._bar.reset(self._task.id, completed=step)  # The pace of one says nothing about the other.
-            self._bar.update(self._task.id, completed=step, description=phase)
-            self._detail = detail
+            self.step, self._detail = step, detail
             self._metrics.update(metrics or {})
-        now = self._clock()
-        if not (self.is_live or self.is_quiet) and now - self._last_line >= self._interval:
+            is_new_phase = phase != self._task.description
+            if is_new_phase and {phase, self._task.description} & UNTIMED:
+                self._bar.reset(self._task.id, completed=step)  # The pace of one says nothing about the other.
+            # More samples than rich keeps would shorten the window.
+            if is_new_phase or now - self._last_sample >= PACE_WINDOW / _SAMPLES:
+                self._last_sample = now
+                self._bar.update(self._task.id, completed=step, description=phase)
+        if not (self.is_live or self.is_quiet) and now - self._last_line >= self.interval:
             self._last_line = now
             self.log(self.plain_line())
-
-    def episode(self, return_: float, length: int) -> None:
-        """Show return and length of a training episode."""
-        with self._lock:
-            self._recent.append((return_, length))
-            self._num_episodes += 1
-
-    def evaluation(self, mean_return: float) -> None:
-        """Show the mean return of an evaluation."""
-        with self._lock:
-            self._evaluations.append(mean_return)
 
     def log(self, message: str) -> None:
         """Print a message that stays: above the live view, or as a line of its own."""
@@ -177,7 +193,8 @@ class Display:
 
     def plain_line(self) -> str:
         """Return a line such as `3,000/25,000 steps  12,000 frames  12%  eta 3:12  return 4.0  310 f/s`."""
-        parts = [f"{self._step:,}/{self._task.total:,.0f} steps", *self._frames(), f"{self._task.percentage:3.0f}%"]
+        percentage = min(100 * self.step / max(self.total_steps, 1), 100)
+        parts = [f"{self.step:,}/{self.total_steps:,} steps", *self._frames(), f"{percentage:3.0f}%"]
         if self._task.description != "training":
             parts.append(f"{self._task.description} {self._detail}".rstrip())
         if (eta := self._eta()) is not None:
@@ -192,9 +209,9 @@ class Display:
         """Return the live view."""
         with self._lock:
             eta = self._eta()
-            times = [f"{format_duration(self._clock() - self._start)} elapsed"]
+            times = [f"{format_duration(self.clock() - self._start)} elapsed"]
             times += [f"{format_duration(eta)} left"] if eta is not None else []
-            steps = [f"{self._step:,} of {self._task.total:,.0f} steps", *self._frames(), self._detail]
+            steps = [f"{self.step:,} of {self.total_steps:,} steps", *self._frames(), self._detail]
             losses = observation_losses(self._metrics)[:3]
             sections = {
                 "scores": {name: format_score(value) for name, value in self._scores().items()},
@@ -206,15 +223,12 @@ class Display:
             body.add_row(" · ".join(part for part in steps if part))
             body.add_row(" · ".join([*self._pace(), *times]))
             body.add_row(Columns([_section(name, rows) for name, rows in sections.items() if rows], padding=(1, 4)))
-        title, facts = f"[bold magenta]reverie[/] · [bold]{self.title}[/]", f"[dim]{self.facts}[/]"
+        # Texts, since names of environments, presets and observations may have brackets, which are rich's markup.
+        title, facts = Text.assemble(("reverie", "bold magenta"), " · ", (self.title, "bold")), Text(self.facts, "dim")
         return Panel(body, title=title, subtitle=facts, title_align="left", subtitle_align="right", width=80)
 
-    @property
-    def _step(self) -> int:
-        return int(self._task.completed)
-
     def _frames(self) -> list[str]:
-        return [f"{self._step * self.frames_per_step:,} frames"] if self.frames_per_step > 1 else []
+        return [f"{self.step * self.frames_per_step:,} frames"] if self.frames_per_step > 1 else []
 
     def _eta(self) -> float | None:
         return None if self._task.description in UNTIMED else self._task.time_remaining
@@ -226,10 +240,10 @@ class Display:
         return pace if updates is None else [*pace, f"{format_rate(updates)} updates/s"]
 
     def _scores(self) -> dict[str, float]:
-        scores = {}
-        if self._recent:
-            scores["return"] = sum(value for value, _ in self._recent) / len(self._recent)
-            scores["length"] = sum(length for _, length in self._recent) / len(self._recent)
+        scores, count = {}, len(self._recent)
+        if count:
+            scores["return"] = sum(episode.return_ for episode in self._recent) / count
+            scores["length"] = sum(episode.length for episode in self._recent) / count
         if self._evaluations:
             scores |= {"eval": self._evaluations[-1], "best": max(self._evaluations)}
         return scores
@@ -242,7 +256,7 @@ def _section(name: str, rows: Mapping[str, str]) -> Table:
     table = Table(name, "", box=None, header_style="bold cyan", padding=(0, 1, 0, 0))
     table.columns[1].justify = "right"
     for label, value in rows.items():
-        table.add_row(label, value)
+        table.add_row(Text(label), value)
     return table
 
 
@@ -250,52 +264,3 @@ def wants_live(console: Console) -> bool:
     """Return whether a console can redraw what it shows: a terminal with Unicode, outside of CI."""
     is_unicode = console.encoding.lower().startswith("utf")
     return console.is_terminal and not console.is_dumb_terminal and is_unicode and not os.environ.get("CI")
-
-
-class ShowProgress(Callback):
-    """Keeps a display up to date.
-
-    Args:
-        display: the display.
-    """
-
-    def __init__(self, display: Display) -> None:
-        self._display = display
-
-    def on_start(self, run: Run) -> None:
-        """Keep the run."""
-        self._run = run
-
-    def on_step(self, counters: Counters, transitions: object) -> None:
-        """Show the steps."""
-        self.show()
-
-    def on_update(self, counters: Counters, metrics: object) -> None:
-        """Show updates while steps do not advance."""
-        if counters.updates_between_steps:
-            self.show()
-
-    def on_episode(self, episode: Episode) -> None:
-        """Show return and length."""
-        self._display.episode(episode.return_, episode.length)
-
-    def on_evaluation(self, result: EvaluationResult) -> None:
-        """Show the mean return."""
-        self._display.evaluation(result.mean_return)
-
-    def on_end(self) -> None:
-        """Show the end."""
-        self._display.update(self._run.counters.steps, "finished")
-
-    def show_evaluation(self) -> None:
-        """Show that an evaluation is under way."""
-        self._display.update(self._run.counters.steps, "evaluating")
-
-    def show(self, metrics: Mapping[str, float] | None = None) -> None:
-        """Show the steps, and the metrics of a new row."""
-        counters, settings = self._run.counters, self._run.config.training
-        phase, detail = "training", ""
-        if not counters.is_pretrained:
-            done, total = counters.pretraining_updates, settings.pretrain_world_model + settings.pretrain
-            phase, detail = ("pretraining", f"{done:,}/{total:,} updates") if done else ("prefill", "")
-        self._display.update(counters.steps, phase, detail, metrics)

@@ -45,13 +45,7 @@ def open_loop(
 
 
 def draw_dream(agent: Dreamer, batch: Step, context: int, generator: torch.Generator) -> tuple[Frames, Frames]:
-    """Draw truth, model and error of an open-loop prediction.
-
-    Args:
-        agent: imagines.
-        batch: sequences of raw steps, [T, B, …], with at least one image key, of which the first is drawn.
-        context: steps that the model sees.
-        generator: of the samples.
+    """Draw truth, model and error of an open-loop prediction; see `open_loop`. The first image key is drawn.
 
     Returns:
         A video [T, H, W, 3], and a strip of stills [H, W, 3] of the first sequence.

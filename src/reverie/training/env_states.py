@@ -43,24 +43,16 @@ def unpack(entries: Sequence[Any], tensors: Mapping[str, Tensor]) -> list[EnvSta
     """Return the states that `pack` was given."""
     states = []
     for index, entry in enumerate(entries):
-        own = None
-        if entry["own"] is not None:
-            own = {
-                name: tensors[f"{index}/{name}"].numpy().view(np.dtype(kind["dtype"])).reshape(kind["shape"])
-                for name, kind in entry["own"].items()
-            }
+        own = entry["own"] and {
+            name: tensors[f"{index}/{name}"].numpy().view(np.dtype(kind["dtype"])).reshape(kind["shape"])
+            for name, kind in entry["own"].items()
+        }
         states.append(EnvState(**{**entry, "random": state_from_json(entry["random"]), "own": own}))
     return states
 
 
 def mismatch(entries: Sequence[Any], saved: Mapping[str, Any], config: EnvConfig) -> str:
-    """Return why states do not fit the environments of now; empty if they do.
-
-    Args:
-        entries: as returned by `pack`.
-        saved: settings of the environments then, by name.
-        config: settings of now.
-    """
+    """Return why packed states with saved settings do not fit the environments of now; empty if they do."""
     if not entries:
         return MISSING
     if len(entries) != config.num_envs:

@@ -1,6 +1,12 @@
-"""When something is due, by agent steps."""
+"""When something is due, by agent steps or, while they do not advance, by updates."""
+
+from dataclasses import dataclass
+
+from reverie.config import TrainingConfig
+from reverie.training.counters import Counters
 
 
+@dataclass
 class Every:
     """Due at the first question, and then once for every `period` steps (SPEC 42; golden file 16).
 
@@ -8,13 +14,13 @@ class Every:
     lost, so that ratios do not depend on the number of environments.
     """
 
-    def __init__(self, period: int, last: int | None = None) -> None:
-        """`period` 0 is never due; `last` is the state of an earlier one."""
-        self.period = period
-        self.last = last
+    period: int
+    """0 is never due."""
+    last: int | None = None
+    """Steps at which it was due last, a multiple of `period` after the first time."""
 
     def __call__(self, step: int) -> int:
-        """How many times it is due at this step."""
+        """Return how many times it is due at this step."""
         if self.period == 0:
             return 0
         if self.last is None:
@@ -24,6 +30,8 @@ class Every:
         self.last += times * self.period
         return times
 
-    def until(self, step: int) -> int:
-        """Steps from here until it is due again; 0 before the first question, and for what is never due."""
-        return 0 if self.last is None or self.period == 0 else max(0, self.last + self.period - step)
+
+def is_due_between_steps(counters: Counters, settings: TrainingConfig, period: int) -> bool:
+    """Return whether it is due in pretraining: after as many updates as `period` steps of training have."""
+    num_updates = max(1, round(period * settings.train_steps / settings.train_every))
+    return counters.updates_between_steps != 0 and counters.updates_between_steps % num_updates == 0

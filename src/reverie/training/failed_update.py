@@ -1,12 +1,13 @@
-"""An update that ended a run: what it began with, in a folder, and what comes of it when it is made again.
+"""An update that ended a run: its start, kept in a folder, and its result when it is made again.
 
 The folder is a checkpoint of the agent before the update (see `reverie.runs.checkpoints`) with the batch, and with the
 metrics of the update in its state. `reverie.load` reads it, too.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,11 @@ from reverie.errors import CheckpointError
 from reverie.runs.checkpoints import Snapshot, read_checkpoint, validate_contents, write_checkpoint
 
 BATCH, FAILURE = "batch", "failure"
-"""Names of what the folder holds beside the agent."""
+"""Names of what the folder holds in addition to the agent."""
 
 
 def beginning(agent: Dreamer, batch: Mapping[str, Tensor], world_model_alone: bool) -> Snapshot:
-    """What an update begins with, in copies that it does not change."""
+    """Return agent and batch of an update, in copies that it does not change."""
     now = agents.snapshot(agent)
     tensors = {**now.tensors, BATCH: batch}
     copies = {group: {name: value.detach().clone() for name, value in part.items()} for group, part in tensors.items()}
@@ -32,7 +33,7 @@ def beginning(agent: Dreamer, batch: Mapping[str, Tensor], world_model_alone: bo
 
 
 def write_failed_update(folder: Path, begun: Snapshot, metrics: Mapping[str, Tensor]) -> None:
-    """Write what `beginning` returned, and what came of it.
+    """Write the result of `beginning`, and the metrics of the update.
 
     Raises:
         CheckpointError: if it cannot be written.
@@ -44,12 +45,12 @@ def write_failed_update(folder: Path, begun: Snapshot, metrics: Mapping[str, Ten
 
 @dataclass(frozen=True)
 class Numbers:
-    """What a tensor holds."""
+    """Summary of a tensor."""
 
     name: str
     shape: tuple[int, ...]
     not_finite: int
-    """How many of its numbers are not."""
+    """Count of its numbers that are not."""
     largest: float
     """Magnitude among the others; 0 if there are none."""
 
@@ -59,25 +60,24 @@ class Repeated:
     """A failed update that was made again."""
 
     update: int
-    """Of the updates of the run, counted from 1."""
+    """Its number in the run, from 1."""
     step: int
     """Agent steps before it."""
     world_model_alone: bool
-    """Whether it was one of the pretraining, which leave actor and critic alone."""
     then: dict[str, float]
     """Metrics, when it ended the run."""
     now: dict[str, float]
-    """The same, made again."""
     batch: tuple[Numbers, ...]
     weights: tuple[Numbers, ...]
     """Before the update."""
     gradients: tuple[Numbers, ...]
-    """By parameter, before clipping; of the parameters that got one."""
+    """Of the parameters that got one, before clipping."""
 
     @property
     def same(self) -> bool:
-        """Whether the metrics are the same as then, bit for bit; on another device they may differ a little."""
-        return all(_equal(value, self.now.get(name, 0.0)) for name, value in self.then.items())
+        """True if the metrics are the same as then, bit for bit; on another device they may differ a little."""
+        pairs = [(value, self.now.get(name, 0.0)) for name, value in self.then.items()]
+        return all(then == now or (math.isnan(then) and math.isnan(now)) for then, now in pairs)
 
     @property
     def not_finite(self) -> tuple[str, ...]:
@@ -86,17 +86,13 @@ class Repeated:
         return tuple(dict.fromkeys(name for name, value in values if not math.isfinite(value)))
 
     def to_json(self) -> dict[str, Any]:
-        """All of it; numbers that are not finite become the words nan, inf and -inf."""
+        """Return all of it; numbers that are not finite become the words nan, inf and -inf."""
         then, now = ({name: _as_json(value) for name, value in part.items()} for part in (self.then, self.now))
         return {**asdict(self), "then": then, "now": now, "same": self.same, "not_finite": self.not_finite}
 
 
 def repeat(folder: Path, device: str | None = None) -> Repeated:
-    """Make a failed update again. The folder is only read.
-
-    Args:
-        folder: written by a run that ended with a `Diverged`.
-        device: None takes the run's.
+    """Make a failed update again, on the run's device if none is given. The folder is only read.
 
     Raises:
         CheckpointError: if it is missing, damaged, or something else.
@@ -108,40 +104,28 @@ def repeat(folder: Path, device: str | None = None) -> Repeated:
             "have ended."
         )
     agent = agents.load_agent(folder, device)
+    failure, gradients = snapshot.state[FAILURE], dict[str, Numbers]()
+
+    def note(name: str, gradient: Tensor) -> None:
+        gradients[name] = _numbers(name, gradient)
+
     with validate_contents(folder):
-        return _repeat(agent, step, snapshot.tensors[BATCH], snapshot.state[FAILURE])
-
-
-def _repeat(agent: Dreamer, step: int, stored: Mapping[str, Tensor], failure: Mapping[str, Any]) -> Repeated:
-    batch = agent.to_device(stored)
-    weights = tuple(_numbers(name, value) for name, value in agent.named_parameters())
-    learn = agent.train_world_model if failure["world_model_alone"] else agent.train_step
-    gradients: dict[str, Numbers] = {}
-    hooks = [
-        parameter.register_hook(_note(name, gradients))
-        for name, parameter in agent.named_parameters()
-        if parameter.requires_grad
-    ]
-    metrics = learn(batch)
-    for hook in hooks:
-        hook.remove()
-    return Repeated(
-        update=agent.updates,
-        step=step,
-        world_model_alone=failure["world_model_alone"],
-        then={name: float(value) for name, value in failure["metrics"].items()},
-        now={name: float(value) for name, value in metrics.items() if name != NONFINITE},
-        batch=tuple(_numbers(name, value) for name, value in batch.items()),
-        weights=weights,
-        gradients=tuple(gradients.values()),
-    )
-
-
-def _note(name: str, into: dict[str, Numbers]) -> Callable[[Tensor], None]:
-    def note(gradient: Tensor) -> None:
-        into[name] = _numbers(name, gradient)
-
-    return note
+        batch = agent.to_device(snapshot.tensors[BATCH])
+        weights = tuple(_numbers(name, value) for name, value in agent.named_parameters())
+        for name, parameter in agent.named_parameters():
+            if parameter.requires_grad:
+                parameter.register_hook(partial(note, name))
+        metrics = (agent.train_world_model if failure["world_model_alone"] else agent.train_step)(batch)
+        return Repeated(
+            update=agent.updates,
+            step=step,
+            world_model_alone=failure["world_model_alone"],
+            then={name: float(value) for name, value in failure["metrics"].items()},
+            now={name: float(value) for name, value in metrics.items() if name != NONFINITE},
+            batch=tuple(_numbers(name, value) for name, value in batch.items()),
+            weights=weights,
+            gradients=tuple(gradients.values()),
+        )
 
 
 def _numbers(name: str, tensor: Tensor) -> Numbers:
@@ -152,9 +136,4 @@ def _numbers(name: str, tensor: Tensor) -> Numbers:
 
 
 def _as_json(value: float) -> float | str:
-    """JSON has no word for what is not finite."""
     return value if math.isfinite(value) else str(value)
-
-
-def _equal(one: float, other: float) -> bool:
-    return one == other or (math.isnan(one) and math.isnan(other))

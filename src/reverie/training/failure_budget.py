@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from reverie.errors import EnvError
 
@@ -9,34 +10,23 @@ WINDOW = 3600.0
 """Seconds within which failures are counted."""
 
 
+@dataclass(eq=False)
 class FailureBudget:
-    """Failures of environments that were restarted.
+    """Failures of environments that were restarted."""
 
-    Args:
-        allowed: failures within an hour, or in a row, that do not end the run.
-        clock: monotonic seconds.
-    """
-
-    def __init__(self, allowed: int, clock: Callable[[], float] = time.monotonic) -> None:
-        self.allowed = allowed
-        self._clock = clock
-        self._times: list[float] = []
-        self._in_a_row = 0
+    allowed: int
+    """Failures within an hour, or in a row, that do not end the run."""
+    clock: Callable[[], float] = time.monotonic
+    _times: list[float] = field(default_factory=list)
+    _in_a_row: int = 0
 
     def record(self, error: EnvError, consequence: str) -> str:
-        """Count a failure.
-
-        Args:
-            error: what happened.
-            consequence: a sentence for the message.
-
-        Returns:
-            A message for the user.
+        """Count a failure, and return a message with its consequence.
 
         Raises:
             EnvError: if there were more than allowed.
         """
-        now = self._clock()
+        now = self.clock()
         self._times = [then for then in self._times if now - then < WINDOW] + [now]
         self._in_a_row += 1
         count = max(len(self._times), self._in_a_row)

@@ -22,18 +22,21 @@ def check_memory(config: Config, spec: EnvSpec, device: torch.device) -> None:
         ConfigError: if it cannot.
     """
     cuda = device.type == "cuda"
-    needed, there = least_memory(config, spec, cuda), torch.cuda.mem_get_info(device)[0] if cuda else free_memory()
-    if there is not None and needed > there:
-        replay = config.replay
+    needed, free = least_memory(config, spec, cuda), torch.cuda.mem_get_info(device)[0] if cuda else free_memory()
+    if free is not None and needed > free:
         raise ConfigError(
-            f"A batch of replay.batch_size={replay.batch_size} x replay.batch_length={replay.batch_length} steps needs "
-            f"at least {needed / 2**30:,.1f} GiB of {'GPU ' if cuda else ''}memory, and {there / 2**30:,.1f} GiB are "
-            "free. Lower them, or behavior.horizon and the sizes of the networks."
+            f"A batch of {_batch(config)} needs at least {needed / 2**30:,.1f} GiB of {'GPU ' if cuda else ''}memory, "
+            f"and {free / 2**30:,.1f} GiB are free. Lower them, or behavior.horizon and the sizes of the networks."
         )
 
 
+def _batch(config: Config) -> str:
+    replay = config.replay
+    return f"replay.batch_size={replay.batch_size} x replay.batch_length={replay.batch_length} steps"
+
+
 def least_memory(config: Config, spec: EnvSpec, cuda: bool = False) -> int:
-    """Bytes that an update takes at least, weights not counted.
+    """Return the bytes that an update takes at least, weights not counted.
 
     For each step of the batch 24 O + 16 S K + 2 A: O numbers of the observation and S K of the latent variables, with
     gradients in float32, and A activations that are kept for the backward pass, in bf16. On a CPU, peak resident memory
@@ -76,15 +79,14 @@ def explained(config: Config) -> Iterator[None]:
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, MemoryError | torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
             raise
-        replay = config.replay
         raise RunError(
-            f"Memory ran out in an update of replay.batch_size={replay.batch_size} x replay.batch_length="
-            f"{replay.batch_length} steps. What was learned is kept. Lower them, or behavior.horizon."
+            f"Memory ran out in an update of {_batch(config)}. What was learned is kept. Lower them, or "
+            "behavior.horizon."
         ) from error
 
 
 def free_memory() -> int | None:
-    """Bytes that this process may still take, swap included; None if the system does not say."""
+    """Return the bytes that this process may still take, swap included; None if the system does not say."""
     return min(_bounds(), default=None)
 
 

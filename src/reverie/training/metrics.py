@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 class Phase(NamedTuple):
-    """What a run is doing."""
+    """Current activity of a run."""
 
     name: str
     since: float
@@ -22,9 +22,6 @@ class Metrics:
 
     Nothing here waits for a GPU before `mean`: tensors are added up on their own device. They are also
     copied at once, so a metric may live in memory that the next step overwrites (CUDA graphs do that).
-
-    Args:
-        clock: seconds, rising.
     """
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
@@ -118,11 +115,10 @@ class Metrics:
         """
         self._charge()
         sums = dict(self._sums)
-        for (names, _), vector in self._tensor_sums.items():
-            *values, count = vector.tolist()
+        for names, values, added in self._read_tensors():
             for name, value in zip(names, values, strict=True):
-                total, before = sums.get(name, (0.0, 0))
-                sums[name] = (total + value, before + int(count))
+                total, count = sums.get(name, (0.0, 0))
+                sums[name] = (total + value, count + added)
         result = {name: total / count for name, (total, count) in sums.items() if count}
         elapsed = self._last - self._start
         if elapsed > 0:
@@ -133,6 +129,11 @@ class Metrics:
             result[f"time/{name}_share"] = seconds / elapsed if elapsed > 0 else 0.0
         return result
 
+    def _read_tensors(self) -> Iterator[tuple[list[str], list[float], int]]:
+        for (names, _), vector in self._tensor_sums.items():
+            *sums, count = vector.tolist()
+            yield list(names), sums, int(count)
+
     def reset(self) -> None:
         """Start new averages. Phases that are running continue."""
         self._charge()
@@ -141,13 +142,9 @@ class Metrics:
     def state(self) -> dict[str, Any]:
         """Return the sums since the last reset, in JSON's types."""
         self._charge()
-        tensors = []
-        for (names, _), vector in self._tensor_sums.items():
-            *sums, count = vector.tolist()
-            tensors.append([list(names), sums, int(count)])
         return {
             "sums": {name: list(entry) for name, entry in self._sums.items()},
-            "tensor_sums": tensors,
+            "tensor_sums": [list(entry) for entry in self._read_tensors()],
             "amounts": self._amounts,
             "seconds": self._seconds,
             "elapsed": self._last - self._start,

@@ -20,113 +20,100 @@ Names are grouped by their first part, which is also TensorBoard's grouping:
 import math
 import numbers
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from typing_extensions import override
 
 from reverie.runs.metrics_file import MetricsFile
-from reverie.training.callbacks import Callback, EvaluationResult, Run
+from reverie.training.callbacks import Callback, EvaluationResult
 from reverie.training.collectors import Episode
 from reverie.training.counters import Counters
-from reverie.training.every import Every
+from reverie.training.every import Every, is_due_between_steps
 from reverie.training.loggers import Loggers
 from reverie.training.metrics import Metrics
 from reverie.training.nonfinite import Diverged, NonFiniteGuard
 from reverie.training.stop_signal import StopSignal
 
 
+@dataclass(eq=False)
 class MetricsLog(Callback):
-    """Writes a row of metrics every `training.log_every` steps, after each evaluation, and at the end of the run.
+    """Writes a row of metrics every `training.log_every` steps, after each evaluation, and at the end of the run."""
 
-    Args:
-        every: when a row is due.
-        metrics: averages since the last row.
-        file: `metrics.jsonl` of the run.
-        loggers: get the same rows.
-        guard: completes the count of non-finite updates.
-        on_row: called with the scalars of each row of averages.
-        stop: once it is requested, the row of a step is left to the resumed run, which may have to evaluate first.
-    """
+    every: Every
+    metrics: Metrics
+    file: MetricsFile
+    loggers: Loggers
+    guard: NonFiniteGuard
+    on_row: Callable[[Mapping[str, float]], None]
+    """Called with the scalars of each row of averages."""
+    stop: StopSignal
+    """Once it is requested, the row of a step is left to the resumed run, which may have to evaluate first."""
 
-    def __init__(
-        self,
-        every: Every,
-        metrics: Metrics,
-        file: MetricsFile,
-        loggers: Loggers,
-        guard: NonFiniteGuard,
-        on_row: Callable[[Mapping[str, float]], None],
-        stop: StopSignal,
-    ) -> None:
-        self._every, self._metrics, self._file, self._loggers = every, metrics, file, loggers
-        self._guard, self._on_row, self._stop = guard, on_row, stop
-
-    def on_start(self, run: Run) -> None:
-        """Keep the run."""
-        self._run = run
-        settings = run.config.training
-        self._every_updates = max(1, round(settings.log_every * settings.train_steps / settings.train_every))
-
+    @override
     def on_episode(self, episode: Episode) -> None:
-        """Add return, length, and the numbers of the environment's `info` to the averages."""
         info = {f"episode/info/{name}": value for name, value in numeric_entries(episode.info)}
-        self._metrics.add({"episode/return": episode.return_, "episode/length": episode.length, **info})
+        self.metrics.add({"episode/return": episode.return_, "episode/length": episode.length, **info})
 
+    @override
     def on_step(self, counters: Counters, transitions: object) -> None:
         """Write a row if it is due; the last one is left to the end of the run."""
-        is_last = counters.steps >= self._run.config.training.steps
-        is_left = counters.is_pretrained and self._stop.requested
+        is_last = counters.steps >= self.run.config.training.steps
+        is_left = counters.is_pretrained and self.stop.requested
         if not (is_last or is_left) and self._is_due(counters):
             self._write_averages()
 
+    @override
     def on_update(self, counters: Counters, metrics: object) -> None:
-        """Write a row in pretraining after as many updates as later."""
-        if counters.updates_between_steps and counters.updates_between_steps % self._every_updates == 0:
+        settings = self.run.config.training
+        if is_due_between_steps(counters, settings, settings.log_every):
             self._write_averages(is_between_steps=True)
 
+    @override
     def on_evaluation(self, result: EvaluationResult) -> None:
         """Write the evaluation into a row of its step, with averages where these are due."""
-        if self._is_due(self._run.counters) or (result.is_final and not self._has_averages):
+        if self._is_due(self.run.counters) or (result.is_final and not self._has_averages):
             self._write_averages(result)
         else:
             self._write({}, result)
 
+    @override
     def on_end(self) -> None:
-        """Write the last averages."""
         if not self._has_averages:
             self._write_averages()
 
     @property
     def _has_averages(self) -> bool:
         """True if there is a row with averages at this step, as after a `Stop` or in a run resumed at its end."""
-        return self._run.counters.averages_at == self._run.counters.steps
+        return self.run.counters.averages_at == self.run.counters.steps
 
     def _is_due(self, counters: Counters) -> bool:
-        return bool(self._every(counters.steps)) or counters.is_row_due
+        return bool(self.every(counters.steps)) or counters.is_row_due
 
     def _write_averages(self, evaluation: EvaluationResult | None = None, is_between_steps: bool = False) -> None:
-        self._guard.flush()
-        counters = self._run.counters
-        scalars = self._metrics.mean()
+        self.guard.flush()
+        counters = self.run.counters
+        scalars = self.metrics.mean()
         counts = {"env/restarts": counters.restarts, "train/nonfinite_updates": counters.nonfinite_updates}
         scalars |= {name: float(count) for name, count in counts.items() if count}
         self._write(scalars, evaluation, is_between_steps)
-        self._metrics.reset()
+        self.metrics.reset()
         counters.is_row_due = False
         if not is_between_steps:
             counters.averages_at = counters.steps
-        self._on_row(scalars)
+        self.on_row(scalars)
         broken = [name for name, value in scalars.items() if not math.isfinite(value)]
         if broken:
             raise Diverged(
                 f"{broken[0]} is not finite at step {counters.steps}. Lower the learning rates, or continue from an "
-                f"earlier checkpoint in {self._run.path / 'checkpoints'}."
+                f"earlier checkpoint in {self.run.path / 'checkpoints'}."
             )
 
     def _write(
         self, scalars: dict[str, float], evaluation: EvaluationResult | None = None, is_between_steps: bool = False
     ) -> None:
-        counters = self._run.counters
+        counters = self.run.counters
         counters.tick()
         lists: dict[str, list[float]] = {}
         if evaluation:
@@ -135,12 +122,12 @@ class MetricsLog(Callback):
             means = {"eval/return": np.mean(lists["eval/returns"]), "eval/length": np.mean(lists["eval/lengths"])}
             scalars = {**scalars, **{name: float(mean) for name, mean in means.items()}}
         row = {"step": counters.steps, "frames": counters.frames, "time": round(counters.seconds, 3)}
-        self._file.append({**row, "updates": counters.updates, **scalars, **lists})
-        counters.rows, counters.rows_sha256 = self._file.num_rows, self._file.sha256
+        self.file.append({**row, "updates": counters.updates, **scalars, **lists})
+        counters.rows, counters.rows_sha256 = self.file.num_rows, self.file.sha256
         if is_between_steps:  # Steps do not advance: such rows have an axis of updates, and names of their own.
-            self._loggers.scalars(counters.updates, {f"pretraining/{name}": v for name, v in scalars.items()})
+            self.loggers.scalars(counters.updates, {f"pretraining/{name}": v for name, v in scalars.items()})
         else:
-            self._loggers.scalars(counters.steps, scalars)
+            self.loggers.scalars(counters.steps, scalars)
 
 
 def numeric_entries(info: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:

@@ -3,7 +3,7 @@
 import math
 import shlex
 from collections.abc import Callable, Mapping
-from dataclasses import InitVar, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
@@ -21,54 +21,45 @@ class Diverged(RunError):
     """Numbers are no longer finite; the weights of this moment are not saved."""
 
 
+@dataclass(eq=False)
 class NonFiniteGuard:
     """Counts updates that an optimizer skipped, since a loss or its gradients were not finite.
 
     The result of a CPU is read at once. That of a GPU is read after the next update was queued, so that the GPU does
     not wait for the host; but at once after a skipped update, and where none is allowed.
-
-    Args:
-        agent: the agent, with `training.max_nonfinite_updates` in its configuration.
-        counters: counters of the run.
-        failures_dir: folder for updates that end the run.
-        log: prints a line.
-        is_eager: whether to read every result at once; None decides by the device.
     """
 
-    def __init__(
-        self,
-        agent: Dreamer,
-        counters: Counters,
-        failures_dir: Path,
-        log: Callable[[str], None],
-        is_eager: bool | None = None,
-    ) -> None:
-        self._agent, self._counters, self._failures_dir, self._log = agent, counters, failures_dir, log
-        self._allowed = agent.config.training.max_nonfinite_updates
-        self._is_eager = agent.device.type == "cpu" if is_eager is None else is_eager
-        self._pending: _Pending | None = None
-        self._start: Snapshot | None = None
+    agent: Dreamer
+    counters: Counters
+    failures_dir: Path
+    """Folder for updates that end the run."""
+    log: Callable[[str], None]
+    is_eager: bool | None = None
+    """Read every result at once; None decides by the device."""
+    _pending: "_Pending | None" = None
+    _start: Snapshot | None = None
+
+    def __post_init__(self) -> None:
+        if self.is_eager is None:
+            self.is_eager = self.agent.device.type == "cpu"
+        self._allowed = self.agent.config.training.max_nonfinite_updates
 
     def before_update(self, batch: Mapping[str, Tensor], is_world_model_only: bool) -> None:
         """Keep the state before an update that could end the run; other updates take no memory."""
         self._start = None
-        if self._counters.nonfinite_in_a_row >= self._allowed:
-            self._start = beginning(self._agent, batch, is_world_model_only)
+        if self.counters.nonfinite_in_a_row >= self._allowed:
+            self._start = beginning(self.agent, batch, is_world_model_only)
 
     def after_update(self, metrics: Mapping[str, Tensor], is_skipped: Tensor) -> None:
-        """Count the result of an update, now or after the next one.
-
-        Args:
-            metrics: those of the update.
-            is_skipped: not 0 if an optimizer was skipped.
+        """Count an update as skipped if `is_skipped` is not 0, now or after the next update.
 
         Raises:
             Diverged: if it was one skipped update in a row too many.
         """
-        earlier, self._pending = self._pending, _Pending(self._agent.updates, metrics, is_skipped)
+        earlier, self._pending = self._pending, _Pending(self.agent.updates, metrics, is_skipped)
         if earlier:
             self._count(earlier)
-        if self._is_eager or not self._allowed or self._counters.nonfinite_in_a_row:
+        if self.is_eager or not self._allowed or self.counters.nonfinite_in_a_row:
             self.flush()
 
     def flush(self) -> None:
@@ -78,7 +69,7 @@ class NonFiniteGuard:
             self._count(pending)
 
     def _count(self, update: "_Pending") -> None:
-        counters = self._counters
+        counters = self.counters
         if not update.is_skipped:
             counters.nonfinite_in_a_row = 0
             return
@@ -90,21 +81,21 @@ class NonFiniteGuard:
             self._give_up(update, self._start, what)
         if math.log10(counters.nonfinite_updates).is_integer():
             total = counters.nonfinite_updates
-            self._log(
+            self.log(
                 f"{what}, so the optimizers that it reached skipped this update"
                 + (f" ({total:,} so far)" if total > 1 else "")
                 + f". More than {self._allowed} in a row (training.max_nonfinite_updates) end the run."
             )
 
     def _give_up(self, update: "_Pending", start: Snapshot, what: str) -> NoReturn:
-        folder = self._failures_dir / f"update-{update.number:09d}"
+        folder = self.failures_dir / f"update-{update.number:09d}"
         command = shlex.join(["reverie", "replay-step", str(folder)])
         try:
             write_failed_update(folder, start, update.metrics)
             repeat = f"`{command}` repeats the update."
         except CheckpointError as error:
             repeat = f"The update could not be kept: {error}"
-        count = self._counters.nonfinite_in_a_row
+        count = self.counters.nonfinite_in_a_row
         in_a_row = f"It is number {count} in a row, and" if count > 1 else "It was skipped, and"
         raise Diverged(
             f"{what}. {in_a_row} training.max_nonfinite_updates is {self._allowed}: the run ends without saving these "
@@ -112,15 +103,11 @@ class NonFiniteGuard:
         )
 
 
-@dataclass
 class _Pending:
     """An update whose result was not read yet."""
 
-    number: int
-    metrics: Mapping[str, Tensor]
-    flag: InitVar[Tensor]
-
-    def __post_init__(self, flag: Tensor) -> None:
+    def __init__(self, number: int, metrics: Mapping[str, Tensor], flag: Tensor) -> None:
+        self.number, self.metrics = number, metrics
         self._flag = flag.to("cpu", non_blocking=True)
         self._copied = None
         if flag.is_cuda:

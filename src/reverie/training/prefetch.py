@@ -1,13 +1,10 @@
-"""The next batch is drawn while the learner is busy with this one.
-
-A thread of its own fills one of two sets of arrays. On a GPU they lie in pinned memory, and are copied to the device on
-a stream of their own, which the learner's stream waits for.
+"""The next batch is drawn in a thread while the learner is busy with this one.
 
 What is drawn does not depend on timing. Batches come in the order in which they are asked for, from one random
-generator that nobody else uses meanwhile, and only while the caller iterates, who adds nothing to the replay until the
-last batch is there. So every batch may contain exactly what was stored before the first one. Where updates come one at
-a time there is nothing to draw ahead: drawing the next batch before the next steps are stored would save a millisecond
-or two, and would change what it can contain.
+generator that is not used elsewhere meanwhile, and only while the caller iterates, who adds nothing to the replay until
+the last batch is there. So every batch may contain exactly what was stored before the first one. Where updates come one
+at a time there is nothing to draw ahead: drawing the next batch before the next steps are stored would save a
+millisecond or two, and would change what it can contain.
 
 The parts for a GPU were checked on a CPU only.
 """
@@ -26,13 +23,7 @@ Sample = Callable[[Arrays | None], Arrays]
 
 
 class Prefetcher:
-    """Batches on the learner's device.
-
-    Args:
-        sample: draws a batch. It is called in another thread, never twice at a time; nobody else may draw from the
-            same replay meanwhile.
-        device: where the batches go.
-    """
+    """Fills one of two sets of arrays while the other is used, and copies it to the learner's device."""
 
     def __init__(self, sample: Sample, device: torch.device) -> None:
         self._sample = sample
@@ -75,8 +66,7 @@ class Prefetcher:
 class _Set:
     """Arrays that a batch is drawn into, again and again."""
 
-    def __init__(self) -> None:
-        self._arrays: Arrays | None = None
+    _arrays: Arrays | None = None
 
     def fill(self, sample: Sample) -> None:
         self._arrays = sample(self._arrays)
@@ -93,7 +83,6 @@ class _CudaSet(_Set):
     """Arrays in pinned memory, and the same on the device."""
 
     def __init__(self, stream: torch.cuda.Stream) -> None:
-        super().__init__()
         self._stream = stream
         self._pinned: dict[str, Tensor] = {}
         self._tensors: dict[str, Tensor] = {}

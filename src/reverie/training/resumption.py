@@ -2,6 +2,9 @@
 
 import hashlib
 import operator
+from dataclasses import dataclass
+
+from typing_extensions import override
 
 from reverie.config import Config, as_text, to_dict
 from reverie.errors import CheckpointError, RunError
@@ -32,19 +35,17 @@ def finished_steps(folder: RunFolder) -> int:
 
 
 def nothing_to_do(done: int, config: Config, saved: Config) -> str:
-    """Return a message that a run is finished, with the settings that were given in vain.
-
-    Args:
-        done: steps of the run.
-        config: what was asked for.
-        saved: the run's own.
-    """
+    """Return a message that a run is finished, with the settings in which the given ones differ in vain."""
     wanted = config.training.steps
     steps = f"its {done:,} steps" if wanted == done else f"{done:,} steps, and {wanted:,} were asked for"
     names = [path for path in config_changes(saved, config) if path != "training.steps"]
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    unsaved = f", nor were new settings ({', '.join(names[:3])}{more})" if names else ""
+    unsaved = f", nor were new settings ({_first_three(names)})" if names else ""
     return f"This run has {steps}; nothing was trained or saved{unsaved}. Raise --steps to continue it."
+
+
+def _first_three(names: list[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return f"{', '.join(names[:3])}{more}"
 
 
 def check_files(folder: RunFolder, snapshot: Snapshot) -> None:
@@ -78,10 +79,9 @@ def restore(state: TrainState, snapshot: Snapshot, folder: RunFolder, config: Co
         sizes = [f"{path} ({old} there)" for path, (old, _) in changes.items() if path.startswith(SIZES)]
         if not sizes:
             raise
-        more = f" and {len(sizes) - 3} more" if len(sizes) > 3 else ""
         raise CheckpointError(
-            f"The run in {folder.path} has networks of other sizes: leave {', '.join(sizes[:3])}{more} as in its "
-            "config.toml, or choose another --logdir."
+            f"The run in {folder.path} has networks of other sizes: leave {_first_three(sizes)} as in its config.toml, "
+            "or choose another --logdir."
         ) from error
     newest, counters = Checkpoints(folder.checkpoints).latest(), state.counters
     assert newest is not None
@@ -93,47 +93,37 @@ def restore(state: TrainState, snapshot: Snapshot, folder: RunFolder, config: Co
     ]
 
 
+@dataclass(eq=False)
 class Opening(Callback):
-    """Compares the files of a resumed run with its checkpoint, and records the launch.
+    """Compares the files of a resumed run with its checkpoint, records the launch, and opens the loggers."""
 
-    Args:
-        folder: the run folder.
-        launch: names of preset and variant, and the command.
-        state: its messages are completed; its counters then count what is there.
-        file: metrics, opened at the checkpoint.
-        loggers: opened here.
-    """
+    folder: RunFolder
+    launch: Launch
+    state: TrainState
+    """Its messages are completed and printed; its counters then count what is there."""
+    file: MetricsFile
+    """Opened at the checkpoint."""
+    loggers: Loggers
+    is_quiet: bool
 
-    def __init__(
-        self, folder: RunFolder, launch: Launch, state: TrainState, file: MetricsFile, loggers: Loggers
-    ) -> None:
-        self._folder, self._launch, self._state, self._file = folder, launch, state, file
-        self._loggers = loggers
-
+    @override
     def on_start(self, run: Run) -> None:
-        """Compare, record, and print the messages."""
         counters = run.counters
-        if self._folder.resumed:
-            self._state.messages += self._compare_metrics()
+        if self.folder.resumed:
+            self.state.messages += self._compare_metrics()
             for name in [name for name, sha256 in counters.videos.items() if self._sha256(name) != sha256]:
-                self._state.messages.append(f"{self._folder.videos / name} is corrupted or gone; training continues.")
+                self.state.messages.append(f"{self.folder.videos / name} is corrupted or gone; training continues.")
                 del counters.videos[name]
-        record_launch(run.path, self._launch, counters.steps, run.config)
-        self._state.pop_messages(run.log)
-        preset, variant = recorded_names(run.path, self._launch)
-        info = RunInfo(
-            name=run.path.resolve().name,
-            path=run.path,
-            env=run.config.env.name,
-            preset=preset,
-            variant=variant,
-            command=self._launch.command,
-            resumed_at=counters.steps if self._folder.resumed else None,
-        )
-        self._loggers.open(info, to_dict(run.config))
+        record_launch(run.path, self.launch, counters.steps, run.config)
+        self.state.pop_messages(run.log)
+        preset, variant = recorded_names(run.path, self.launch)
+        resumed_at = counters.steps if self.folder.resumed else None
+        name, env = run.path.resolve().name, run.config.env.name
+        info = RunInfo(name, run.path, env, preset, variant, self.launch.command, resumed_at, self.is_quiet)
+        self.loggers.open(info, to_dict(run.config))
 
     def _compare_metrics(self) -> list[str]:
-        file, counters, messages = self._file, self._state.counters, []
+        file, counters, messages = self.file, self.state.counters, []
         if file.num_dropped:
             messages.append(
                 f"The run had continued after this checkpoint. Its {file.num_dropped:,} later rows of metrics are "
@@ -141,7 +131,7 @@ class Opening(Callback):
             )
         if counters.rows_sha256 != file.sha256:
             messages.append(
-                f"{self._folder.metrics} was changed since the checkpoint. Its {file.num_rows:,} rows are kept, where "
+                f"{self.folder.metrics} was changed since the checkpoint. Its {file.num_rows:,} rows are kept, where "
                 f"there were {counters.rows:,}."
             )
         counters.rows, counters.rows_sha256 = file.num_rows, file.sha256
@@ -149,6 +139,6 @@ class Opening(Callback):
 
     def _sha256(self, video: str) -> str | None:
         try:
-            return hashlib.sha256(read_file(self._folder.videos / video)).hexdigest()
+            return hashlib.sha256(read_file(self.folder.videos / video)).hexdigest()
         except Unreadable:
             return None

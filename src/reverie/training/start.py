@@ -35,24 +35,11 @@ def train_config(
     quiet: bool = False,
     init: Path | str | None = None,
 ) -> Dreamer:
-    """Train with a complete configuration.
+    """Train with a complete configuration; the other arguments are those of `train`.
 
-    Args:
-        config: all settings. A resumed run may be given others than before, for example more steps, but for its
-            environment, its seed and the sizes of its networks; they replace those in the folder's `config.toml`.
-        logdir: the run's folder.
-        resume: continue the run in `logdir`, or start it if there is none. One that has its steps is left as it is.
-        env_factory: creates the environment in place of `config.env.name`.
-        origin: the names of preset and variant, and the command; noted in the folder.
-        callbacks: watch the run, and may end it; see `reverie.Callback`.
-        loggers: names (tensorboard, wandb, mlflow, trackio) or objects that get the metrics, see
-            `reverie.training.loggers`. `metrics.jsonl` is written in any case.
-        overwrite: remove the run in `logdir` first, if there is one.
-        quiet: print nothing; messages go to Python's logger `reverie`.
-        init: a run or an agent whose weights a new run starts with.
-
-    Returns:
-        The trained agent.
+    A resumed run may be given other settings than before, for example more steps, but for its environment, its seed and
+    the sizes of its networks; they replace those in the folder's `config.toml`. One that has its steps is left as it
+    is. `env_factory` creates the environment in place of `config.env.name`; `origin` is noted in the folder.
 
     Raises:
         Interrupted: on Ctrl-C or SIGTERM, after a checkpoint.
@@ -107,7 +94,8 @@ def train(
             its `config.toml`; a preset replaces all of them but the seed. Settings given now are saved there, too, and
             so count until others are given.
         callbacks: watch the run, and may end it; see `reverie.Callback`.
-        loggers: names (tensorboard, wandb, mlflow, trackio) or objects that get the metrics.
+        loggers: names (tensorboard, wandb, mlflow, trackio) or objects that get the metrics, see
+            `reverie.training.loggers`. `metrics.jsonl` is written in any case.
         overwrite: remove the run in `logdir` first, if there is one.
         quiet: print nothing, as in notebooks; messages go to Python's logger `reverie`.
         init: a run or an agent whose weights a new run starts with; its networks must have the same sizes.

@@ -8,12 +8,7 @@ from typing import Any
 
 
 class Interrupted(KeyboardInterrupt):
-    """Training was stopped by a signal, after a checkpoint.
-
-    Args:
-        message: where it was saved, and how to continue; `str()` gives it.
-        number: the signal.
-    """
+    """Training was stopped by a signal, after a checkpoint; `str()` says where it is, and how to continue."""
 
     def __init__(self, message: str, number: int = signal.SIGINT) -> None:
         super().__init__(message)

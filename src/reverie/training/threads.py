@@ -10,15 +10,7 @@ from reverie.provenance import usable_cores
 
 
 def resolve_threads(setting: int, recorded: int | None = None) -> int:
-    """Return the number of threads of a run.
-
-    Args:
-        setting: `training.threads`; 0 leaves it open.
-        recorded: threads of the run that is resumed.
-
-    Returns:
-        The setting, else what the run had, else `OMP_NUM_THREADS`, else the cores that this process may use.
-    """
+    """Return the setting, else what the resumed run had, else `OMP_NUM_THREADS`, else the usable cores."""
     if setting or recorded:
         return setting or recorded or 1
     given = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]

@@ -1,6 +1,6 @@
 """State of a run: what a checkpoint holds."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
@@ -18,8 +18,8 @@ from reverie.runs.checkpoints import Snapshot, numpy_state, restore_numpy
 from reverie.runs.provenance import runtime, runtime_changes
 from reverie.specs import Step
 from reverie.training import env_states
-from reverie.training.callbacks import Callback, callback_states, restore_callbacks
-from reverie.training.collectors import Collector, CollectorState
+from reverie.training.callbacks import CallbackList
+from reverie.training.collectors import CollectorState, SyncCollector
 from reverie.training.counters import Counters
 from reverie.training.every import Every
 from reverie.training.metrics import Metrics
@@ -40,7 +40,7 @@ class TrainState:
 
     agent: Dreamer
     replay: ReplayBuffer
-    collector: Collector
+    collector: SyncCollector
     policy: AgentPolicy
     """Acts in the training environments."""
     metrics: Metrics
@@ -48,11 +48,19 @@ class TrainState:
     sample_rng: np.random.Generator
     prefill_rng: np.random.Generator
     counters: Counters
-    callbacks: Sequence[Callback]
-    """Those of the user."""
+    callbacks: CallbackList
     messages: list[str] = field(default_factory=list)
     """Messages for the user that were not shown yet."""
     _is_env_error_reported: bool = False
+
+    @property
+    def is_prefilled(self) -> bool:
+        """True if there are enough steps, and an episode if whole episodes are sampled."""
+        return is_complete(self.agent.config, self.counters)
+
+    def check_sampleable(self) -> None:
+        """Raise `ReplayError` if no sequence can be sampled with the settings of now."""
+        self.replay.check_sampleable(self.agent.config.env.action_repeat)
 
     def num_updates_due(self) -> int:
         """Return the updates that are due at this step, by `training.train_every` and `train_steps`."""
@@ -80,10 +88,10 @@ class TrainState:
             "metrics": self.metrics.state(),
             "runtime": runtime(self.agent.config),
             ENVIRONMENTS: packed,
-            "callbacks": callback_states(self.callbacks),
+            "callbacks": self.callbacks.states(),
             "replay": self.replay.commit(),
         }
-        tensors = {
+        tensors: dict[str, dict[str, Tensor]] = {
             ENVIRONMENTS: env_tensors,
             COLLECTOR: {name: torch.from_numpy(rows.copy()) for name, rows in (envs.arrays if envs else {}).items()},
             POLICY: _policy_tensors(self.policy.state),
@@ -106,7 +114,7 @@ class TrainState:
         restore_numpy(self.sample_rng, training["sample_rng"])
         restore_numpy(self.prefill_rng, training["prefill_rng"])
         self.metrics.restore(training["metrics"], self.agent.device)
-        self.messages += restore_callbacks(self.callbacks, training["callbacks"])
+        self.messages += self.callbacks.restore(training["callbacks"])
         self._restore_replay(training["replay"])
         if message := runtime_changes(training["runtime"], runtime(self.agent.config)):
             self.messages.append(message)
@@ -118,8 +126,8 @@ class TrainState:
 
     def _restore_replay(self, commit: Any) -> None:
         self.replay.check(commit)
-        if self.counters.is_pretrained or is_complete(self.agent.config, self.counters):
-            self.replay.check_sampleable()  # with the settings of now
+        if self.counters.is_pretrained or self.is_prefilled:
+            self.check_sampleable()
         if not self.replay.rewind(commit):
             self.messages.append(
                 "The replay has lost steps that it held at this checkpoint. Training continues without them, and not "
@@ -127,11 +135,7 @@ class TrainState:
             )
 
     def _recover_steps(self, envs: list[int] | None) -> None:
-        """Count steps that environments took after the checkpoint, and will not repeat since they start new episodes.
-
-        Args:
-            envs: indices of the environments; None for all of them.
-        """
+        """Count steps after the checkpoint of environments (None for all) that will not repeat them."""
         recovered = self.replay.recover_uncommitted(envs)
         self.replay.truncate_episodes(envs)
         if not recovered.steps:

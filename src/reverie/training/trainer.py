@@ -15,7 +15,6 @@ from reverie.training.collectors import RandomPolicy
 from reverie.training.learner import Learner
 from reverie.training.loggers import Loggers
 from reverie.training.nonfinite import Diverged
-from reverie.training.prefill import Prefill
 from reverie.training.stop_signal import Interrupted, StopSignal
 from reverie.training.train_state import TrainState
 
@@ -29,7 +28,6 @@ class Trainer:
     state: TrainState
     """Everything that a checkpoint holds."""
     collection: Collection
-    prefill: Prefill
     random_policy: RandomPolicy
     """Acts in the prefill; later the agent's policy does, which is part of the state."""
     learner: Learner
@@ -63,27 +61,24 @@ class Trainer:
         return self.run.agent
 
     def _loop(self) -> None:
-        counters, settings = self.run.counters, self.run.config.training
         self.callbacks.on_start(self.run)
         self._prefill()
         self._pretrain()
         self._make_pending_updates()
-        self._on_step()
-        while counters.steps < settings.steps and not self._is_stopping:
-            self.collection.step(self.state.policy, max_steps=settings.steps - counters.steps)
+        self._on_step()  # what is due before the agent first acts, as an evaluation
+        while self._steps_left and not self._is_stopping:
+            self.collection.step(self.state.policy, self._steps_left)
             for metrics in self.learner.updates(self.state.num_updates_due()):
-                self.callbacks.on_update(counters, metrics)
+                self.callbacks.on_update(self.run.counters, metrics)
             self.collection.flush()
             self._on_step()
         self._end()
 
     def _prefill(self) -> None:
         """Take random steps, until there are enough and, where whole episodes are sampled, one has ended (SPEC 41)."""
-        counters, settings = self.run.counters, self.run.config.training
-        while not self.prefill.is_complete(counters) and counters.steps < settings.steps and not self._is_stopping:
+        while not self.state.is_prefilled and self._steps_left and not self._is_stopping:
             self.collection.step(self.random_policy, max_steps=1)
             self.collection.flush()
-            self.prefill.check(counters)
             self._on_step()
 
     def _pretrain(self) -> None:
@@ -91,7 +86,7 @@ class Trainer:
         counters, settings = self.run.counters, self.run.config.training
         if counters.is_pretrained or self._is_stopping:
             return
-        self.prefill.check_sampleable()
+        self.state.check_sampleable()
         if kernels.compiles(self.run.agent):
             self.run.log("Compiling parts of the model: the first updates take about a minute longer, once.")
         num_updates = settings.pretrain_world_model + settings.pretrain
@@ -127,6 +122,10 @@ class Trainer:
                 self.stop_signal.signal,
             )
         self.loggers.close("finished")
+
+    @property
+    def _steps_left(self) -> int:
+        return max(0, self.run.config.training.steps - self.run.counters.steps)
 
     @property
     def _is_stopping(self) -> bool:

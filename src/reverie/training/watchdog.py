@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Callable
-from types import TracebackType
+from dataclasses import dataclass
 
 from reverie.training.metrics import Metrics
 from reverie.training.numbers import format_duration
@@ -26,33 +26,31 @@ _WAITS = {
 }
 
 
+@dataclass(eq=False)
 class Watchdog:
-    """Watches the phase of a run in a thread of its own, within a `with` block.
+    """Watches the phase of a run in a thread of its own, within a `with` block."""
 
-    Args:
-        metrics: their phase is what the run waits for.
-        log: prints the message.
-        patience: seconds of silence.
-    """
+    metrics: Metrics
+    """Their phase is what the run waits for."""
+    log: Callable[[str], None]
+    patience: float = PATIENCE
+    """Seconds of silence before the first message."""
 
-    def __init__(self, metrics: Metrics, log: Callable[[str], None], patience: float = PATIENCE) -> None:
-        self._metrics = metrics
-        self._log = log
-        self._patience = patience
-        self._latest = (metrics.phase, patience)  # A phase, and the silence at which it is reported next.
+    def __post_init__(self) -> None:
+        self._latest = (self.metrics.phase, self.patience)  # A phase, and the silence at which it is reported next.
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
 
     def check(self) -> None:
         """Print a message if the phase shows no progress."""
-        phase = self._metrics.phase
-        silence = self._metrics.clock() - phase.since
+        phase = self.metrics.phase
+        silence = self.metrics.clock() - phase.since
         latest, due = self._latest
         if phase != latest:
-            due = self._patience
+            due = self.patience
         if silence >= due:
             what = _WAITS.get(phase.name, f"the {phase.name}")
-            self._log(f"Nothing has happened for {format_duration(silence)}: the run waits for {what}.")
+            self.log(f"Nothing has happened for {format_duration(silence)}: the run waits for {what}.")
             due *= 2
         self._latest = (phase, due)
 
@@ -60,53 +58,44 @@ class Watchdog:
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._is_over.set()
         self._thread.join()
 
     def _watch(self) -> None:
-        while not self._is_over.wait(self._patience / 8):
+        while not self._is_over.wait(self.patience / 8):
             self.check()
 
 
+@dataclass(eq=False)
 class EpisodeWatch:
-    """Messages that no episode ends, after a while and then at growing intervals.
+    """Messages that no episode ends, after a while and then at growing intervals."""
 
-    Args:
-        log: prints the message.
-        phase: in which episodes should end, `evaluation` or `prefill`.
-        time_limit: `env.time_limit`; 0 is none.
-        patience: seconds before the first message; each further one comes after twice the time.
-        clock: monotonic seconds.
-    """
+    log: Callable[[str], None]
+    phase: str
+    """In which episodes should end: evaluation or prefill."""
+    time_limit: int
+    """`env.time_limit`; 0 is none."""
+    patience: float = EPISODE_PATIENCE
+    """Seconds before the first message; each further one comes after twice the time."""
+    clock: Callable[[], float] = time.monotonic
 
-    def __init__(
-        self,
-        log: Callable[[str], None],
-        phase: str,
-        time_limit: int,
-        patience: float = EPISODE_PATIENCE,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._log, self._phase, self._time_limit = log, phase, time_limit
-        self._patience, self._clock = patience, clock
-        self._since, self._due, self._steps = clock(), patience, 0
+    def __post_init__(self) -> None:
+        self._since, self._due, self._steps = self.clock(), self.patience, 0
 
     def step(self, has_ended: bool) -> None:
         """Note a step of each environment, and whether an episode has ended with it."""
         if has_ended:
-            self._since, self._due, self._steps = self._clock(), self._patience, 0
+            self._since, self._due, self._steps = self.clock(), self.patience, 0
             return
         self._steps += 1
-        waited = self._clock() - self._since
+        waited = self.clock() - self._since
         if waited < self._due:
             return
         self._due = 2 * waited
-        seen = f"No episode of the {self._phase} has ended in {self._steps:,} steps ({format_duration(waited)})"
-        if self._time_limit:
-            self._log(f"{seen}. env.time_limit ends each after {self._time_limit:,}.")
+        seen = f"No episode of the {self.phase} has ended in {self._steps:,} steps ({format_duration(waited)})"
+        if self.time_limit:
+            self.log(f"{seen}. env.time_limit ends each after {self.time_limit:,}.")
         else:
-            waits = "The evaluation waits" if self._phase == "evaluation" else "Evaluations will wait"
-            self._log(f"{seen}. {waits} for that. If none will end, stop, and set env.time_limit.")
+            waits = "The evaluation waits" if self.phase == "evaluation" else "Evaluations will wait"
+            self.log(f"{seen}. {waits} for that. If none will end, stop, and set env.time_limit.")

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tests.helpers.trackers import open_loggers
+from tests.helpers.trackers import open_loggers, video_at
 
 
 def read(path: Path) -> EventAccumulator:
@@ -58,7 +58,7 @@ def test_tensorboard_video_is_an_animated_gif_of_the_same_frames(tmp_path: Path)
     frames = np.zeros((5, 12, 16, 3), np.uint8)
     for index, frame in enumerate(frames):
         frame[:, 3 * index : 3 * index + 3] = (0, 255, 0)
-    loggers.video(7, "model/dream", frames, fps=20)
+    loggers.video(7, "model/dream", video_at(tmp_path / "v.gif", frames, fps=20))
     loggers.close("finished")
     [event] = read(tmp_path).Images("model/dream")
     assert (event.step, event.width, event.height) == (7, 16, 12)
@@ -67,16 +67,6 @@ def test_tensorboard_video_is_an_animated_gif_of_the_same_frames(tmp_path: Path)
         for index, frame in enumerate(frames):
             gif.seek(index)
             np.testing.assert_array_equal(np.asarray(gif.convert("RGB")), frame)
-
-
-def test_tensorboard_image_is_read_exactly(tmp_path: Path) -> None:
-    loggers, _ = open_loggers(["tensorboard"], tmp_path)
-    image = np.random.default_rng(0).integers(0, 256, (8, 12, 3), np.uint8)
-    loggers.image(3, "model/strip", image)
-    loggers.close("finished")
-    [event] = read(tmp_path).Images("model/strip")
-    with Image.open(io.BytesIO(event.encoded_image_string)) as png:
-        np.testing.assert_array_equal(np.asarray(png), image)
 
 
 # The writer's thread ends with the same error.

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from reverie.training.loggers import RunInfo, make_logger
 from tests.helpers.trackers import log_run
 
 # Trackio reads it when it is imported.
@@ -48,7 +49,6 @@ def test_trackio_resumed_run_continues_without_doubled_steps(tmp_path: Path) -> 
     videos = curve(tmp_path, "model/dream")
     assert [step for step, _ in videos] == [10, 20, 30, 40]
     assert all((Path(FOLDER.name) / "media" / video["file_path"]).is_file() for _, video in videos)
-    assert [step for step, _ in curve(tmp_path, "model/strip")] == [10, 20, 30, 40]
 
 
 def test_trackio_that_raises_is_left_out_until_the_run_is_resumed(
@@ -67,3 +67,11 @@ def test_trackio_that_raises_is_left_out_until_the_run_is_resumed(
     assert messages == ["Logger trackio failed (the space is asleep). It gets no more of this run. Training continues."]
     assert not log_run("trackio", tmp_path, [40], resumed_at=30)[1]
     assert curve(tmp_path, "episode/return") == [(10, 10), (40, 40)]
+
+
+def test_trackio_of_a_quiet_run_prints_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for is_quiet in (False, True):
+        logger = make_logger("trackio")
+        logger.open(RunInfo("my run", tmp_path, "ALE/Pong-v5", is_quiet=is_quiet), {}, None)
+        logger.close("finished")
+        assert (capsys.readouterr().out == "") is is_quiet

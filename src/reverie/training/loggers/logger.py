@@ -9,10 +9,19 @@ from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from reverie.training.loggers.video import Video
-
 Status = Literal["finished", "interrupted", "failed"]
 """End of a run."""
+
+
+@dataclass(frozen=True)
+class Video:
+    """A video and its file."""
+
+    frames: NDArray[np.uint8]
+    """[T, H, W, 3]"""
+    fps: float
+    path: Path
+    """A GIF."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +38,8 @@ class RunInfo:
     """As typed in a shell; None for a run that was started from Python."""
     resumed_at: int | None = None
     """Agent steps of the checkpoint that the run continues from; None for a new run."""
+    is_quiet: bool = False
+    """Nothing may be printed."""
 
     def describe(self) -> dict[str, str]:
         """Return what is known of the run, by name, for a tracker to show."""
@@ -67,9 +78,6 @@ class Logger(Protocol):
 
     def video(self, step: int, name: str, video: Video) -> None:
         """Log a video."""
-
-    def image(self, step: int, name: str, image: NDArray[np.uint8]) -> None:
-        """Log a picture, uint8 [H, W, 3]."""
 
     def close(self, status: Status) -> None:
         """Send what is pending, and end."""

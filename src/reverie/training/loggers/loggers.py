@@ -1,20 +1,16 @@
 """The loggers of a run, and the file with what each of them has."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from reverie.runs.atomic_io import Unreadable, atomic_write, dumps_checksummed, loads_checksummed, read_file
 from reverie.runs.layout import TRACKERS
-from reverie.training.loggers.logger import Logger, RunInfo, Status
+from reverie.training.loggers.logger import Logger, RunInfo, Status, Video
 from reverie.training.loggers.registry import make_logger
-from reverie.training.loggers.video import Video
 
 _MAX_BYTES = 1 << 20
 _ID = re.compile(r"[\w.-]{1,128}", re.ASCII)
@@ -22,7 +18,7 @@ _ID = re.compile(r"[\w.-]{1,128}", re.ASCII)
 
 @dataclass
 class _Progress:
-    """State of one logger: the tracker's id of the run, and the last step of each metric, picture and video."""
+    """State of one logger: the tracker's id of the run, and the last step of each metric and video."""
 
     id: str | None = None
     steps: dict[str, int] = field(default_factory=dict)
@@ -34,11 +30,6 @@ class Loggers:
     A logger that raises is named in one message and left out from then on. `trackers.json` in the run folder has each
     tracker's id and what was sent last, so that a resumed run continues there: the rows that it computes a second time
     are not sent a second time.
-
-    Args:
-        loggers: names of the registry, or loggers.
-        run_dir: the run folder.
-        log: prints a message to the user.
 
     Raises:
         ConfigError: if a name is unknown, or its package is missing.
@@ -73,23 +64,11 @@ class Loggers:
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Send metrics of one step. A name that a logger already has at this step or a later one is left out."""
-        fresh = {name: self._unsent(name, step, values) for name in self._active}
-        self._save()
+        self._send(step, values, lambda logger, names: logger.scalars(step, {n: float(values[n]) for n in names}))
 
-        def send(name: str, logger: Logger) -> None:
-            if fresh[name]:
-                logger.scalars(step, {metric: float(values[metric]) for metric in fresh[name]})
-
-        self._for_each(send)
-
-    def video(self, step: int, name: str, frames: NDArray[np.uint8], fps: float, gif: bytes | None = None) -> None:
-        """Send a video, uint8 [T, H, W, 3]; `gif` is the content of its file, if it was encoded before."""
-        video = Video(frames, fps, gif)
-        self._send_once(step, name, lambda logger: logger.video(step, name, video))
-
-    def image(self, step: int, name: str, image: NDArray[np.uint8]) -> None:
-        """Send a picture, uint8 [H, W, 3]."""
-        self._send_once(step, name, lambda logger: logger.image(step, name, image))
+    def video(self, step: int, name: str, video: Video) -> None:
+        """Send a video."""
+        self._send(step, [name], lambda logger, _: logger.video(step, name, video))
 
     def close(self, status: Status) -> None:
         """Close all loggers. A second call does nothing."""
@@ -100,17 +79,16 @@ class Loggers:
                 logger.close(status)
         self._active, self._failed = {}, []
 
-    def _send_once(self, step: int, name: str, send: Callable[[Logger], None]) -> None:
-        fresh = {logger: self._unsent(logger, step, [name]) for logger in self._active}
+    def _send(self, step: int, names: Iterable[str], send: Callable[[Logger, list[str]], None]) -> None:
+        """Send each logger the names that it lacks at a step."""
+        unsent: dict[str, list[str]] = {}
+        for key in self._active:
+            steps = self._progress[key].steps
+            unsent[key] = [name for name in names if step > steps.get(name, -1)]
+            steps.update(dict.fromkeys(unsent[key], step))
+        # Before the values are sent: a killed run may lack a row in a tracker, but has none twice.
         self._save()
-        self._for_each(lambda key, logger: send(logger) if fresh[key] else None)
-
-    def _unsent(self, logger: str, step: int, names: Mapping[str, float] | Sequence[str]) -> list[str]:
-        """Return the names that a logger lacks at a step, and count them as sent."""
-        steps = self._progress[logger].steps
-        unsent = [name for name in names if step > steps.get(name, -1)]
-        steps.update(dict.fromkeys(unsent, step))
-        return unsent
+        self._for_each(lambda key, logger: send(logger, unsent[key]) if unsent[key] else None)
 
     def _for_each(self, call: Callable[[str, Logger], None]) -> None:
         for name, logger in list(self._active.items()):
@@ -122,8 +100,7 @@ class Loggers:
                 self._log(f"Logger {name} failed ({words[:80]}). It gets no more of this run. Training continues.")
 
     def _save(self) -> None:
-        # Before the values are sent: a killed run may lack a row in a tracker, but has none twice.
-        content = {name: {"id": each.id, "steps": each.steps} for name, each in self._progress.items()}
+        content = {name: asdict(progress) for name, progress in self._progress.items()}
         try:
             atomic_write(self._path, dumps_checksummed(content))
         except OSError as error:
@@ -142,15 +119,13 @@ class Loggers:
             return {}
 
 
-def _parse(content: Any) -> dict[str, _Progress]:
-    if not isinstance(content, dict):
+def _parse(content: Mapping[str, Any]) -> dict[str, _Progress]:
+    try:
+        progress = {name: _Progress(**entry) for name, entry in content.items()}
+        are_ids = all(each.id is None or _ID.fullmatch(each.id) for each in progress.values())
+        are_steps = all(type(step) is int for each in progress.values() for step in each.steps.values())
+    except (AttributeError, TypeError):
+        are_ids = are_steps = False
+    if not are_ids or not are_steps:
         raise Unreadable("is damaged")
-    result = {}
-    for name, entry in content.items():
-        if not isinstance(entry, dict) or entry.keys() != {"id", "steps"} or not isinstance(entry["steps"], dict):
-            raise Unreadable("is damaged")
-        is_id = entry["id"] is None or (isinstance(entry["id"], str) and _ID.fullmatch(entry["id"]))
-        if not is_id or not all(type(step) is int for step in entry["steps"].values()):
-            raise Unreadable("is damaged")
-        result[name] = _Progress(entry["id"], entry["steps"])
-    return result
+    return progress

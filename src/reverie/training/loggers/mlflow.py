@@ -1,17 +1,13 @@
 """MLflow."""
 
 import os
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
+from typing_extensions import override
 
-from reverie.training.loggers.logger import Logger, RunInfo, Status
-from reverie.training.loggers.video import Video
+from reverie.training.loggers.logger import Logger, RunInfo, Status, Video
 
 _STATUS: dict[Status, str] = {"finished": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
 _BATCH = 100
@@ -30,8 +26,8 @@ class MlflowLogger(Logger):
         self._client: Any = None
         self._id = ""
 
+    @override
     def open(self, run: RunInfo, config: Mapping[str, Any], resume_id: str | None) -> str:
-        """Start a run with the settings as its parameters, or continue one."""
         self._client = self._mlflow.MlflowClient()
         if resume_id is None:
             experiment = self._mlflow.set_experiment(os.environ.get("MLFLOW_EXPERIMENT_NAME", "reverie"))
@@ -47,25 +43,18 @@ class MlflowLogger(Logger):
         self._client.log_dict(self._id, dict(config), "config.json")
         return self._id
 
+    @override
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """Log all values in one request."""
         now = int(time.time() * 1000)
         metrics = [self._mlflow.entities.Metric(name, value, now, step) for name, value in values.items()]
         self._client.log_batch(self._id, metrics=metrics)
 
+    @override
     def video(self, step: int, name: str, video: Video) -> None:
-        """Save a GIF as the artifact `videos/NAME/STEP.gif`."""
-        with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder) / f"{step:09d}.gif"
-            file.write_bytes(video.gif)
-            self._client.log_artifact(self._id, str(file), f"videos/{name}")
+        self._client.log_artifact(self._id, str(video.path), f"videos/{name}")
 
-    def image(self, step: int, name: str, image: NDArray[np.uint8]) -> None:
-        """Save a picture, shown over steps."""
-        self._client.log_image(self._id, image, key=name, step=step, synchronous=True)
-
+    @override
     def close(self, status: Status) -> None:
-        """Set the status of the run."""
         self._client.set_terminated(self._id, _STATUS[status])
 
 

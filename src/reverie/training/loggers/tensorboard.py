@@ -3,12 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
+from typing_extensions import override
 
 from reverie.runs.layout import TENSORBOARD
-from reverie.training.loggers.logger import Logger, RunInfo, Status
-from reverie.training.loggers.video import Video
+from reverie.training.loggers.logger import Logger, RunInfo, Status, Video
 
 
 class TensorBoardLogger(Logger):
@@ -25,29 +23,25 @@ class TensorBoardLogger(Logger):
         self._summary, self._summary_writer = Summary, SummaryWriter
         self._writer: Any = None
 
+    @override
     def open(self, run: RunInfo, config: Mapping[str, Any], resume_id: str | None) -> None:
-        """Create a new event file. Earlier events after `run.resumed_at` are hidden."""
         purge_step = None if run.resumed_at is None else run.resumed_at + 1
         self._writer = self._summary_writer(str(run.path / TENSORBOARD), purge_step=purge_step)
 
+    @override
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """Append one event with all values, and hand it to the operating system."""
         self._append(step, [self._summary.Value(tag=name, simple_value=value) for name, value in values.items()])
 
+    @override
     def video(self, step: int, name: str, video: Video) -> None:
-        """Append an animated GIF."""
         # SummaryWriter.add_video needs moviepy.
         height, width = video.frames.shape[1:3]
-        image = self._summary.Image(height=height, width=width, colorspace=3, encoded_image_string=video.gif)
+        gif = video.path.read_bytes()
+        image = self._summary.Image(height=height, width=width, colorspace=3, encoded_image_string=gif)
         self._append(step, [self._summary.Value(tag=name, image=image)])
 
-    def image(self, step: int, name: str, image: NDArray[np.uint8]) -> None:
-        """Append a PNG."""
-        self._writer.add_image(name, image, step, dataformats="HWC")
-        self._writer.flush()
-
+    @override
     def close(self, status: Status) -> None:
-        """Write what is pending."""
         self._writer.close()
 
     def _append(self, step: int, values: list[Any]) -> None:

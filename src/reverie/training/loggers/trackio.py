@@ -1,18 +1,16 @@
 """Trackio."""
 
+import io
 import os
 import re
-import tempfile
 import uuid
 from collections.abc import Mapping
-from pathlib import Path
+from contextlib import AbstractContextManager, nullcontext, redirect_stdout
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
+from typing_extensions import override
 
-from reverie.training.loggers.logger import Logger, RunInfo, Status
-from reverie.training.loggers.video import Video
+from reverie.training.loggers.logger import Logger, RunInfo, Status, Video
 
 
 class TrackioLogger(Logger):
@@ -25,34 +23,34 @@ class TrackioLogger(Logger):
 
         self._trackio: Any = trackio
         self._run: Any = None
+        self._is_quiet = False
 
+    @override
     def open(self, run: RunInfo, config: Mapping[str, Any], resume_id: str | None) -> str:
-        """Start a run, or continue one. Trackio knows a run by its name, so that it must be a new one."""
         name = resume_id or f"{re.sub(r'[^A-Za-z0-9_.-]', '-', run.name)[:64]}-{uuid.uuid4().hex[:6]}"
-        self._run = self._trackio.init(
-            project=os.environ.get("TRACKIO_PROJECT", "reverie"),
-            name=name,
-            config={**config, "run": run.describe()},
-            resume="allow",
-            embed=False,
-        )
+        self._is_quiet = run.is_quiet
+        with self._output():
+            self._run = self._trackio.init(
+                project=os.environ.get("TRACKIO_PROJECT", "reverie"),
+                name=name,
+                config={**config, "run": run.describe()},
+                resume="allow",
+                embed=False,
+            )
         return name
 
+    @override
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """Log a row."""
         self._run.log(dict(values), step=step)
 
+    @override
     def video(self, step: int, name: str, video: Video) -> None:
-        """Log an animated GIF."""
-        with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder) / "video.gif"
-            file.write_bytes(video.gif)
-            self._run.log({name: self._trackio.Video(file)}, step=step)
+        self._run.log({name: self._trackio.Video(video.path)}, step=step)
 
-    def image(self, step: int, name: str, image: NDArray[np.uint8]) -> None:
-        """Log a PNG."""
-        self._run.log({name: self._trackio.Image(image)}, step=step)
-
+    @override
     def close(self, status: Status) -> None:
-        """Write, or upload, what is pending."""
-        self._trackio.finish()
+        with self._output():
+            self._trackio.finish()
+
+    def _output(self) -> AbstractContextManager[object]:
+        return redirect_stdout(io.StringIO()) if self._is_quiet else nullcontext()

@@ -1,15 +1,12 @@
 """Weights & Biases."""
 
-import io
 import os
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
+from typing_extensions import override
 
-from reverie.training.loggers.logger import Logger, RunInfo, Status
-from reverie.training.loggers.video import Video
+from reverie.training.loggers.logger import Logger, RunInfo, Status, Video
 
 _EXIT_CODES: dict[Status, int] = {"finished": 0, "failed": 1, "interrupted": 255}
 
@@ -26,8 +23,11 @@ class WandbLogger(Logger):
         self._run: Any = None
         self._defined: set[str] = set()
 
+    @override
     def open(self, run: RunInfo, config: Mapping[str, Any], resume_id: str | None) -> str:
-        """Start a run, or continue one; local files are in `RUN/wandb`."""
+        settings = self._wandb.Settings(console="off")  # The display of the terminal is not part of the log.
+        if run.is_quiet:
+            settings.silent = True
         self._run = self._wandb.init(
             project=os.environ.get("WANDB_PROJECT", "reverie"),
             dir=run.path,
@@ -36,25 +36,20 @@ class WandbLogger(Logger):
             resume="allow" if resume_id else None,
             config={**config, "run": run.describe()},
             reinit="create_new",
-            # The display of the terminal is not part of the log.
-            settings=self._wandb.Settings(console="off"),
+            settings=settings,
         )
         return str(self._run.id)
 
+    @override
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """Log a row over `step`, or over `updates` in pretraining."""
         self._log(step, values)
 
+    @override
     def video(self, step: int, name: str, video: Video) -> None:
-        """Log an animated GIF."""
-        self._log(step, {name: self._wandb.Video(io.BytesIO(video.gif), format="gif")})
+        self._log(step, {name: self._wandb.Video(str(video.path), format="gif")})
 
-    def image(self, step: int, name: str, image: NDArray[np.uint8]) -> None:
-        """Log a PNG."""
-        self._log(step, {name: self._wandb.Image(image)})
-
+    @override
     def close(self, status: Status) -> None:
-        """Upload what is pending. An interrupted run is shown as killed."""
         self._run.finish(exit_code=_EXIT_CODES[status])
 
     def _log(self, step: int, values: Mapping[str, Any]) -> None:
