@@ -101,18 +101,18 @@ class Ablate(SettingsCommand, Scheduled):
 
 
 def _report(grid: "Sequence[Cell]", folder: Path, as_json: bool) -> None:
-    from reverie.analysis import ablation_table
+    from reverie.analysis import ablations
     from reverie.experiments.ablate import compare
 
     rows, facts = compare(grid, folder)
     out = console(stderr=as_json)
-    table = Table(*ablation_table.HEADER)
-    for line in ablation_table.counts_table(rows):
+    table = Table(*ablations.HEADER)
+    for line in ablations.counts_table(rows):
         table.add_row(*line)
     out.print(table)
-    for note in ablation_table.notes(rows, facts):
+    for note in ablations.notes(rows, facts):
         out.print(note, markup=False, soft_wrap=True)
-    paths = ablation_table.write(rows, facts, folder)
+    paths = ablations.write(rows, facts, folder)
     out.print(f"Wrote {', '.join(str(path) for path in paths)}", markup=False, soft_wrap=True)
     if as_json:
-        print(json.dumps(ablation_table.as_json(rows, facts)))
+        print(json.dumps(ablations.as_json(rows, facts)))
