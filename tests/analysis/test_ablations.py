@@ -1,14 +1,14 @@
 """Verdicts on ablations: by hand, beside scipy, and by what must hold for any scores."""
 
 import csv
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from reverie.analysis import ablation_table
-from reverie.analysis.ablations import Scores, compare, tabulate, welch_interval
+from reverie.analysis.ablations import Scores, as_csv, as_json, compare, tabulate, welch_interval, write
 
 
 @pytest.mark.parametrize(
@@ -50,21 +50,21 @@ def test_a_comparison_says_what_it_rests_on() -> None:
     assert compare([10], [20]).interval is None
 
 
-def test_table_names_both_rules_and_counts_by_each() -> None:
+def test_table_names_both_rules_and_counts_by_each(tmp_path: Path) -> None:
     full = {"A": Scores((10.0, 11.0, 12.0)), "B": Scores((0.0, 10.0, 20.0))}
     other = {"A": Scores((20.0, 21.0, 22.0)), "B": Scores((5.0, 25.0, 45.0))}
     rows = tabulate(full, {"gaussian-latents": other})
     facts = {"seeds": 3, "tasks": "A, B", "score": "A score is a score."}
-    page = ablation_table.markdown(rows, facts)
+    page = write(rows, facts, tmp_path)[1].read_text()
     header = " | ".join(("better / worse / tied", "here, paper's rule", "here, supported", "article, 55 games"))
     assert header in page
     assert "| gaussian-latents | 2 / 0 / 0 | 1 / 0 / 1 | 8 / 42 / 5 | 0 |" in page
     assert "within 5% of each other" in page and "Welch's 95% interval" in page
     assert "| better | tied |" in page  # task B
-    found = ablation_table.as_json(rows, facts)["ablations"]["gaussian-latents"]
+    found = as_json(rows, facts)["ablations"]["gaussian-latents"]
     assert found["paper_rule"] == {"better": 2, "worse": 0, "tied": 0}
     assert found["supported"] == {"better": 1, "worse": 0, "tied": 1}
-    cells = list(csv.DictReader(ablation_table.as_csv(rows).splitlines()))
+    cells = list(csv.DictReader(as_csv(rows).splitlines()))
     assert [(row["task"], row["paper_rule"], row["supported"]) for row in cells] == [
         ("A", "better", "better"), ("B", "better", "tied"),
     ]  # fmt: skip

@@ -4,20 +4,18 @@ from dataclasses import replace
 from typing import Any
 
 from reverie.analysis.diagnose import Report
-from reverie.analysis.diagnose.calibration import Bin, Discounts, Rewards
-from reverie.analysis.diagnose.latents import Latents
-from reverie.analysis.diagnose.learning import Gradients, Learning, Trend
-from reverie.analysis.diagnose.policy import Policy
+from reverie.analysis.diagnose.heads import Bin
+from reverie.analysis.diagnose.learning import Trend
 from reverie.analysis.diagnose.prediction import Horizons
-from reverie.analysis.diagnose.values import Comparison, Values
+from reverie.analysis.format import Measures
 from reverie.config import preset
 
 
 def healthy() -> Report:
     """Nothing is wrong with it."""
     flat = Trend(1.0, 1.0, "flat")
-    norms = Gradients(median=5.0, largest=20.0, clip=100.0, clipped=0.0, trend=flat)
-    good = Comparison(
+    norms = Measures(median=5.0, largest=20.0, clip=100.0, clipped=0.0, trend=flat)
+    good = Measures(
         value=1.0, returns=1.05, bias=-0.05, bias_error=0.02, spread=0.8, correlation=0.9, explained=0.8, states=1000
     )
     return Report(
@@ -28,7 +26,7 @@ def healthy() -> Report:
         steps_seen=6_400,
         replay_steps=100_000,
         context=5,
-        latents=Latents(
+        latents=Measures(
             variables=4,
             classes=3,
             kl=2.0,
@@ -50,7 +48,7 @@ def healthy() -> Report:
             "reward": Horizons(model=[0.01] * 31, repeat=[0.0] + [0.05] * 30, mean=[0.03] * 31),
         },
         images=("image",),
-        rewards=Rewards(
+        rewards=Measures(
             mean=0.02,
             predicted_mean=0.02,
             correlation=0.9,
@@ -58,7 +56,7 @@ def healthy() -> Report:
             groups={"zero": Bin(0.01, 0.0, 6000), "positive": Bin(0.7, 0.76, 300), "negative": Bin(-0.6, -0.76, 100)},
             bins=[Bin(-0.7, -0.7, 90), Bin(0.0, 0.0, 6000), Bin(0.7, 0.72, 310)],
         ),
-        discounts=Discounts(
+        discounts=Measures(
             gamma=0.99,
             on_going=0.989,
             on_terminal=0.05,
@@ -68,8 +66,8 @@ def healthy() -> Report:
             predicted_end_rate=0.0015,
             bins=[Bin(0.0005, 0.0, 6390), Bin(0.95, 1.0, 10)],
         ),
-        values=Values(imagined=good, replayed=replace(good, value=1.0, returns=0.8, bias=0.2, spread=1.0)),
-        policy=Policy(
+        values=Measures(imagined=good, replayed=changed(good, value=1.0, returns=0.8, bias=0.2, spread=1.0)),
+        policy=Measures(
             kind="discrete",
             entropy=1.0,
             max_entropy=2.89,
@@ -80,7 +78,7 @@ def healthy() -> Report:
             scale=None,
             mode=None,
         ),
-        learning=Learning(
+        learning=Measures(
             rows=100,
             not_finite=0,
             skipped=0,
@@ -96,4 +94,9 @@ def ill(part: str, report: Report | None = None, **changes: Any) -> Report:
     report = report or healthy()
     if not part:
         return replace(report, **changes)
-    return replace(report, **{part: replace(getattr(report, part), **changes)})
+    return replace(report, **{part: changed(getattr(report, part), **changes)})
+
+
+def changed(measures: Measures, **changes: Any) -> Measures:
+    """Return a copy in which some measures are others."""
+    return Measures(**{**vars(measures), **changes})

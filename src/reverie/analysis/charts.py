@@ -1,5 +1,6 @@
 """One style for all figures: colours, axes, and files."""
 
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,18 @@ def style_frames(axes: Axes, num_ticks: int = 5) -> None:
 def write_text(axes: Axes, text: str, x: float = 0.5, y: float = 0.5, **style: Any) -> None:
     """Write small text at a place given in fractions of the axes."""
     axes.text(x, y, text, transform=axes.transAxes, **{"ha": "center", "color": GREY, "fontsize": 8, **style})
+
+
+def legend_outside(
+    figure: Figure, axes: Axes, letters: int, line: float, room: int = 0, columns: int = 1, **style: Any
+) -> None:
+    """Add the legend of axes beside them, and to the figure the height of its lines beyond those it has room for."""
+    handles, names = axes.get_legend_handles_labels()
+    if handles:
+        labels = [textwrap.fill(name, letters) for name in names]
+        lines = sum(label.count("\n") + 1 for label in labels) / columns
+        figure.set_figheight(figure.get_figheight() + line * max(lines - room, 0))
+        figure.legend(handles, labels, ncols=columns, frameon=False, fontsize=8, labelcolor=INK, **style)
 
 
 def check_suffix(out: Path) -> None:

@@ -6,9 +6,9 @@ counted, and a note says so. With frames that the user names, the runs that reac
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,13 +53,17 @@ class Entry:
         return float(self.values.std(ddof=1)) if self.n > 1 else float("nan")
 
 
-@dataclass(frozen=True)
-class Environment:
+class Environment(NamedTuple):
     """All agents in one environment, with scores at the same frames."""
 
     name: str
     frames: float
     entries: tuple[Entry, ...]
+
+    @property
+    def runs(self) -> list[Run]:
+        """Runs of all agents, without doubles."""
+        return [run for entry in self.entries for run in entry.runs]
 
 
 @dataclass(frozen=True)
@@ -74,18 +78,17 @@ class Comparison:
     shared: tuple[str, ...] = ()  # settings of all agents, unless their variant says otherwise; labels omit them
 
     @property
-    def entries(self) -> tuple[Entry, ...]:
+    def entries(self) -> list[Entry]:
         """Entries of all environments."""
-        return tuple(entry for place in self.environments for entry in place.entries)
+        return [entry for place in self.environments for entry in place.entries]
 
     @property
-    def runs(self) -> tuple[Run, ...]:
+    def runs(self) -> list[Run]:
         """All that were read, without doubles."""
-        return tuple(run for entry in self.entries for run in entry.runs)
+        return [run for place in self.environments for run in place.runs]
 
 
-@dataclass(frozen=True)
-class Matrix:
+class Matrix(NamedTuple):
     """Scores of several agents over the same environments, each agent with as many seeds in each of them."""
 
     suite: Suite
@@ -112,13 +115,20 @@ def compare(runs: Sequence[Run], unreadable: Sequence[Unreadable] = (), frames: 
     agents = tuple(dict.fromkeys(labels[agent_settings(run.config)] for run in runs))
     places = []
     for name, here in groups.items():
-        at = frames or common_frames(run for seeds in here.values() for run in seeds.values())
-        entries = (_entry(agent, name, here[agent], at) for agent in agents if agent in here)
-        places.append(Environment(name, at, tuple(entries)))
-    kept = {id(run) for here in groups.values() for seeds in here.values() for run in seeds.values()}
+        at = frames or common_frames([run for seeds in here.values() for run in seeds.values()])
+        places.append(
+            Environment(name, at, tuple(_entry(agent, name, here[agent], at) for agent in agents if agent in here))
+        )
+    kept = {id(run) for place in places for run in place.runs}
     doubles = tuple(run for run in runs if id(run) not in kept)
     texts = tuple(setting_text(path, value) for path, value in shared.items())
     return Comparison(agents, tuple(places), tuple(unreadable), doubles, frames is not None, texts)
+
+
+def _entry(agent: str, name: str, seeds: Mapping[int, Run], frames: float) -> Entry:
+    runs = tuple(seeds[seed] for seed in sorted(seeds))
+    counted = tuple(run for run in runs if run.frames >= frames)
+    return Entry(agent, name, runs, counted, {run.seed: score for run in counted if (score := score_at(run, frames))})
 
 
 def label_agents(runs: Sequence[Run]) -> tuple[dict[Any, str], dict[str, Any]]:
@@ -134,11 +144,10 @@ def label_agents(runs: Sequence[Run]) -> tuple[dict[Any, str], dict[str, Any]]:
 
     short = {settings: label(run, SHOWN) for settings, run in first.items()}
     counts = Counter(short.values())
-    labels = {one: text if counts[text] == 1 else label(first[one], None) for one, text in short.items()}
-    return labels, shared
+    return {one: text if counts[text] == 1 else label(first[one], None) for one, text in short.items()}, shared
 
 
-def common_frames(runs: Iterable[Run]) -> float:
+def common_frames(runs: Sequence[Run]) -> float:
     """Return the most frames that all runs have reached, except those that got less than half as far as the longest."""
     reached = [run.frames for run in runs]
     return min(frames for frames in reached if frames >= COUNTED_SHARE * max(reached))
@@ -159,8 +168,7 @@ def matrix(comparison: Comparison, suite: Suite) -> Matrix | None:
     for agent in agents:
         count = min(table[agent, name].n for name in shared)
         scores[agent] = np.stack([table[agent, name].values[:count] for name in shared], axis=1)
-        rest = tuple((name, seed) for name in shared for seed in list(table[agent, name].scores)[count:])
-        if rest:
+        if rest := tuple((name, seed) for name in shared for seed in list(table[agent, name].scores)[count:]):
             unused[agent] = rest
     return Matrix(suite, tuple(shared), scores, tuple(name for name in names if name not in shared), unused)
 
@@ -168,10 +176,3 @@ def matrix(comparison: Comparison, suite: Suite) -> Matrix | None:
 def _is_comparable(environment: str, suite: Suite) -> bool:
     found = task(environment)
     return found is not None and found.suite == suite and (suite == "dmc" or game_scores(environment) is not None)
-
-
-def _entry(agent: str, name: str, seeds: Mapping[int, Run], frames: float) -> Entry:
-    runs = tuple(seeds[seed] for seed in sorted(seeds))
-    counted = tuple(run for run in runs if run.frames >= frames)
-    found = {run.seed: score_at(run, frames) for run in counted}
-    return Entry(agent, name, runs, counted, {seed: score for seed, score in found.items() if score is not None})

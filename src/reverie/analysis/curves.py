@@ -26,21 +26,15 @@ class Curve:
 def curve(rows: Sequence[Mapping[str, float]], name: str) -> Curve:
     """Return a metric of the rows that have it, without values that are not finite."""
     points = [(row["frames"], row[name]) for row in rows if math.isfinite(row.get(name, math.nan))]
-    array = np.array(sorted(points), np.float64).reshape(-1, 2)
-    return Curve(array[:, 0], array[:, 1])
+    return Curve(*np.array(sorted(points), np.float64).reshape(-1, 2).T)
 
 
 def smooth(line: Curve, share: float = SMOOTHING) -> Curve:
-    """Return the centred moving average over a window of frames.
-
-    Args:
-        line: the curve.
-        share: width of the window, as a share of the whole. Near the ends it shrinks evenly on both sides.
-    """
+    """Return the centred moving average over a share of all frames; near the ends the window shrinks on both sides."""
     if len(line) < 3:
         return line
-    half = share * (line.frames[-1] - line.frames[0]) / 2
-    reach = np.minimum(half, np.minimum(line.frames - line.frames[0], line.frames[-1] - line.frames))
+    to_start, to_end = line.frames - line.frames[0], line.frames[-1] - line.frames
+    reach = np.minimum(share * to_end[0] / 2, np.minimum(to_start, to_end))
     first = np.searchsorted(line.frames, line.frames - reach, side="left")
     last = np.searchsorted(line.frames, line.frames + reach, side="right")
     sums = np.concatenate([[0.0], np.cumsum(line.values)])

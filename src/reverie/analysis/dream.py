@@ -9,9 +9,8 @@ import torch
 
 from reverie.acting import AgentPolicy
 from reverie.agents import load
-from reverie.config import EnvConfig
 from reverie.dreamer import Dreamer
-from reverie.envs import EnvFactory, choose_env, make_env
+from reverie.envs import VectorEnv, choose_env, make_env
 from reverie.errors import RunError
 from reverie.specs import Step
 from reverie.training.collectors import SyncCollector
@@ -57,35 +56,36 @@ def dream_run(
         raise RunError(f"The agent in {run} predicts no images. There is nothing to draw.")
     seed = evaluation_seed(agent.config.training.seed, 0) if seed is None else seed
     config, factory = choose_env(agent.config.env, env)
-    if 0 < config.time_limit < context + horizon - 1:
-        limit = config.time_limit
+    length, limit = context + horizon, config.time_limit
+    if 0 < limit < length - 1:
         raise _too_short(f"Episodes end after {limit} steps (env.time_limit)", limit + 1, context)
-    episode = _play(agent, config, factory, seed, context, horizon)
-    start = (len(episode["is_first"]) - context - horizon) // 2
-    window = {key: value[start : start + context + horizon] for key, value in episode.items()}
+    with make_env(replace(config, num_envs=1), seed, factory) as played:
+        episode, longest = _play(agent, played, seed, length)
+    if not episode:
+        raise _too_short(f"The longest of {MAX_EPISODES} episodes has {longest - 1} steps", longest, context)
+    start = (longest - length) // 2
+    window = {key: np.stack([step[key] for step in episode[start : start + length]]) for key in episode[0]}
     video, strip = draw_dream(agent, window, context, torch.Generator(agent.device).manual_seed(seed))
     return save_video(strip if out.suffix.lower() == ".png" else video, out, fps)
 
 
-def _play(agent: Dreamer, config: EnvConfig, factory: EnvFactory | None, seed: int, context: int, horizon: int) -> Step:
-    """Return the first episode that is long enough, [T, 1, …], cut off when it is long enough to choose from."""
+def _play(agent: Dreamer, env: VectorEnv, seed: int, length: int) -> tuple[list[Step], int]:
+    """Return the steps of the first episode that is long enough, cut off at four times that, and the longest length."""
     policy = AgentPolicy(agent, generator=torch.Generator(agent.device).manual_seed(seed))
-    length, longest = context + horizon, 0
-    with make_env(replace(config, num_envs=1), seed, factory) as env:
-        collector = SyncCollector(env)
-        for _ in range(MAX_EPISODES):
-            steps: list[Step] = []
-            is_over = False
-            while not is_over and len(steps) < 4 * length:
-                (collected,) = collector.step(policy)
-                if collected.steps[0][0]["is_first"].all():
-                    steps.clear()
-                steps += [step for step, _ in collected.steps]
-                is_over = bool(collected.episodes)
-            longest = max(longest, len(steps))
-            if len(steps) >= length:
-                return {key: np.stack([step[key] for step in steps]) for key in steps[0]}
-    raise _too_short(f"The longest of {MAX_EPISODES} episodes has {longest - 1} steps", longest, context)
+    collector, longest = SyncCollector(env), 0
+    for _ in range(MAX_EPISODES):
+        steps: list[Step] = []
+        is_over = False
+        while not is_over and len(steps) < 4 * length:
+            (collected,) = collector.step(policy)
+            if collected.steps[0][0]["is_first"].all():
+                steps.clear()
+            steps += [step for step, _ in collected.steps]
+            is_over = bool(collected.episodes)
+        longest = max(longest, len(steps))
+        if longest >= length:
+            return steps, longest
+    return [], longest
 
 
 def _too_short(what: str, length: int, context: int) -> RunError:

@@ -22,14 +22,12 @@ def with_references(result: Mapping[str, Any]) -> dict[str, Any]:
     `standard_error` is std / sqrt(n), None for a single episode; `normalised`, by kind, and `references` are empty for
     an environment without published scores.
     """
-    episodes = len(result["episodes"])
-    game = game_scores(result["env"])
-    references = {"random": game.random, "human_gamer": game.gamer, "human_record": game.record} if game else {}
+    episodes, game = len(result["episodes"]), game_scores(result["env"])
     return {
         **result,
         "standard_error": result["std"] / math.sqrt(episodes) if episodes > 1 else None,
         "normalised": normalised_scores(result["env"], result["mean"]),
-        "references": references,
+        "references": {"random": game.random, "human_gamer": game.gamer, "human_record": game.record} if game else {},
     }
 
 
@@ -39,18 +37,15 @@ def protocol_line(result: Mapping[str, Any]) -> str:
     sticky, limit = protocol["sticky_actions"], protocol["time_limit"]
     sticky_text = "" if sticky is None else f"sticky actions p={sticky:g}, "
     limit_text = f" (up to {limit:,} steps)" if limit else ""
-    return (
-        f"{sticky_text}mode actions, sampled latents, whole episodes{limit_text}, "
-        f"seed {result['seed']} ({protocol['seed']}), checkpoint of step {result['agent_steps']:,}"
-    )
+    seed = f"seed {result['seed']} ({protocol['seed']}), checkpoint of step {result['agent_steps']:,}"
+    return f"{sticky_text}mode actions, sampled latents, whole episodes{limit_text}, {seed}"
 
 
 def cautions(result: Mapping[str, Any]) -> list[str]:
     """Return sentences that a reader of the numbers must know."""
-    count, found = len(result["episodes"]), []
+    count, sticky, found = len(result["episodes"]), result["protocol"]["sticky_actions"], []
     if count < FEW_EPISODES:
         found.append(f"n = {count} is few: another seed may give another mean; --episodes plays more.")
-    sticky = result["protocol"]["sticky_actions"]
     if result["references"] and sticky != STICKY_ACTIONS:
         found.append(f"The published scores are of sticky actions p={STICKY_ACTIONS:g}, these are of p={sticky:g}.")
     return found

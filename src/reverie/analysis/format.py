@@ -1,9 +1,16 @@
 """Numbers and names as text, tables and pages write them."""
 
+import csv
+import io
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import is_dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+
+Measures = SimpleNamespace
+"""Named measures of one part of a run; JSON has the same names in the same order."""
 
 
 def frames_text(frames: float) -> str:
@@ -18,18 +25,17 @@ def score_text(score: float, digits: int | None = None) -> str:
     """Return `12,345`, `123.4`, `1.23`; a dash for nan. `digits` after the point, by default as the size asks for."""
     if not math.isfinite(score):
         return "–"
-    text = f"{score:,.{decimals(score) if digits is None else digits}f}"
+    text = f"{score:,.{_decimals(score) if digits is None else digits}f}"
     return text.replace("-", "−") if float(text.replace(",", "")) else text.replace("-", "")
 
 
-def decimals(score: float) -> int:
-    """Return the digits after the point for a score of this size."""
+def _decimals(score: float) -> int:
     return 0 if abs(score) >= 1000 else 1 if abs(score) >= 100 else 2
 
 
 def spread_text(mean: float, std: float) -> str:
     """Return `12.30 ± 0.45`, or the mean alone where there is no deviation."""
-    digits = decimals(mean) if math.isfinite(mean) else 0
+    digits = _decimals(mean) if math.isfinite(mean) else 0
     return score_text(mean, digits) + (f" ± {score_text(std, digits)}" if math.isfinite(std) else "")
 
 
@@ -39,22 +45,17 @@ def interval_text(point: float, low: float, high: float, digits: int = 3) -> str
     return score_text(point, digits) + ends
 
 
-def percent(value: float | None) -> str:
-    """Return `42%`; a dash for None."""
-    return "–" if value is None else f"{value:.0%}"
-
-
-def decimal(value: float | None) -> str:
-    """Return `0.42`; a dash for None."""
-    return "–" if value is None else f"{value:.2f}"
+def optional(value: float | None, style: str) -> str:
+    """Return a number in a format such as `.0%`; a dash for None."""
+    return "–" if value is None else format(value, style)
 
 
 def listed(items: Sequence[object], limit: int = 6) -> str:
     """Return `a, b and c`; only the first of many, with the number of the others."""
     words = [str(item) for item in items]
     if len(words) > limit:
-        return f"{', '.join(words[:limit])} and {len(words) - limit} more"
-    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1] if words else ""]))
+        words = [*words[:limit], f"{len(words) - limit} more"]
+    return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
 
 
 def plural(count: int, noun: str) -> str:
@@ -69,6 +70,10 @@ def short_path(path: Path) -> str:
 
 def plain(value: Any, digits: int | None = None) -> Any:
     """Return a value for JSON: numbers that are not finite become None, others are rounded to significant digits."""
+    if isinstance(value, Measures) or is_dataclass(value):
+        value = vars(value)
+    elif hasattr(value, "_asdict"):
+        value = value._asdict()
     if isinstance(value, dict):
         return {name: plain(item, digits) for name, item in value.items()}
     if isinstance(value, list | tuple):
@@ -78,3 +83,10 @@ def plain(value: Any, digits: int | None = None) -> Any:
     if not math.isfinite(value):
         return None
     return value if digits is None else float(f"{value:.{digits}g}")
+
+
+def csv_text(header: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
+    """Return a table as CSV; nan and None become empty cells."""
+    out = io.StringIO()
+    csv.writer(out, lineterminator="\n").writerows([list(header), *(plain(list(row)) for row in rows)])
+    return out.getvalue()

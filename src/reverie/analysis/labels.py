@@ -9,30 +9,16 @@ from reverie.config import PRESETS, VARIANTS, Config, combined, flatten, with_va
 from reverie.errors import ConfigError
 
 COMPUTATION = frozenset(
-    {
-        "env.parallel",
-        "training.device",
-        "training.precision",
-        "training.threads",
-        "training.async_collection",
-        "training.compile",
-        "training.cuda_graphs",
-    }
-)
+    ("env.parallel", "training.device", "training.precision", "training.threads", "training.async_collection",
+     "training.compile", "training.cuda_graphs")
+)  # fmt: skip
 """Settings of the computation: they may change a run's numbers, and make no other agent."""
 INCIDENTAL = COMPUTATION | frozenset(
-    {
-        "env.name",  # an agent is compared over environments
-        "training.steps",  # a longer run of the same agent; scores are compared at common frames
-        "training.seed",
-        "training.log_every",
-        "training.eval_every",
-        "training.eval_episodes",
-        "training.video_every",
-        "training.checkpoint_every",
-        "training.keep_checkpoints",
-    }
-)
+    ("env.name",  # an agent is compared over environments
+     "training.steps",  # a longer run of the same agent; scores are compared at common frames
+     "training.seed", "training.log_every", "training.eval_every", "training.eval_episodes", "training.video_every",
+     "training.checkpoint_every", "training.keep_checkpoints")
+)  # fmt: skip
 """Settings that may differ between the seeds of one agent."""
 SHOWN = 3  # number of settings that a label spells out
 _NOTHING = object()
@@ -52,8 +38,6 @@ def shared_settings(agents: Sequence[tuple[Config, str | None, str | None]]) -> 
     Args:
         agents: configuration, preset and variant of each, as for `agent_label`; one alone shares nothing.
     """
-    if len(agents) < 2:
-        return {}
     nearest = [_nearest(*agent) for agent in agents]
     own = [combined(variant) for _, variant, _ in nearest]
     shared: dict[str, Any] = {}
@@ -97,18 +81,25 @@ def setting_text(path: str, value: Any) -> str:
     return f"{path}={_text(value)}"
 
 
+def _text(value: Any) -> str:
+    if isinstance(value, tuple):
+        return " ".join(map(_text, value)) or "(all)"
+    if isinstance(value, bool) or value is None:
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
 def _nearest(config: Config, preset: str | None, variant: str | None) -> tuple[str, str, dict[str, Any]]:
     """Return preset, variant and remaining differences; those that are not given are chosen to leave the fewest."""
     presets = [str(preset)] if preset in PRESETS else list(PRESETS)
-    variants = [variant] if variant and _is_variant(variant) else list(VARIANTS)
+    variants = [variant] if variant and _settings(None, variant) else list(VARIANTS)
     values = flatten(config)
     candidates: list[tuple[tuple[int, int, bool], str, str, dict[str, Any]]] = []
     for name in presets:
         for change in variants:
-            base = _settings(name, change)
-            every = {path: values[path] for path, value in base.items() if values[path] != value}
-            changes = {path: value for path, value in every.items() if path not in INCIDENTAL}
-            if base:
+            if base := _settings(name, change):
+                every = {path: values[path] for path, value in base.items() if values[path] != value}
+                changes = {path: value for path, value in every.items() if path not in INCIDENTAL}
                 # Where two have as few, a preset's own name precedes that of another with a variant.
                 candidates.append(((len(changes), len(every), change != "full"), name, change, changes))
     if not candidates:
@@ -117,25 +108,9 @@ def _nearest(config: Config, preset: str | None, variant: str | None) -> tuple[s
 
 
 @cache
-def _settings(preset: str, variant: str) -> dict[str, Any]:
-    """Return every setting by path; empty if the variant does not fit the preset."""
+def _settings(preset: str | None, variant: str) -> dict[str, Any]:
+    """Return every setting by path; empty if there is no such variant, or it does not fit the preset."""
     try:
-        return flatten(with_variant(PRESETS[preset].config, variant))
+        return flatten(with_variant(PRESETS[preset].config if preset else Config(), variant))
     except ConfigError:
         return {}
-
-
-def _is_variant(names: str) -> bool:
-    try:
-        with_variant(Config(), names)
-    except ConfigError:
-        return False
-    return True
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, tuple):
-        return " ".join(map(_text, value)) or "(all)"
-    if isinstance(value, bool) or value is None:
-        return str(value).lower()
-    return f"{value:g}" if isinstance(value, float) else str(value)

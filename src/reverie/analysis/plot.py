@@ -1,24 +1,14 @@
 """Learning curves of runs as a figure for papers and pages."""
 
-import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-from reverie.analysis.charts import (
-    COLORS,
-    INK,
-    check_suffix,
-    make_figure,
-    save_figure,
-    style_axes,
-    style_frames,
-    write_text,
-)
+from reverie.analysis import charts
+from reverie.analysis.charts import COLORS, DASHED, INK
 from reverie.analysis.comparison import label_agents
 from reverie.analysis.curves import Curve, Floats, band, curve, smooth
 from reverie.analysis.format import frames_text
@@ -47,14 +37,14 @@ def plot_learning_curve(runs: Sequence[Path], out: Path) -> Path:
         ReverieError: if the ending is another one, or the file cannot be written.
     """
     out = Path(out)
-    check_suffix(out)
+    charts.check_suffix(out)
     if not runs:
         raise RunError("There is no run to draw; name at least one run folder.")
     found, unreadable = find_runs(runs)
     if unreadable:
         raise RunError(f"{unreadable[0].reason} Leave it out to draw the others.")
-    groups = grouped(found)
-    figure = make_figure(7.2, 5.4)
+    groups, places = grouped(found), {run.environment for run in found}
+    figure = charts.make_figure(7.2, 5.4)
     grid = figure.add_gridspec(2, 2, height_ratios=(2, 1))
     returns = figure.add_subplot(grid[0, :])
     losses = [figure.add_subplot(grid[1, column], sharex=returns) for column in range(2)]
@@ -69,12 +59,18 @@ def plot_learning_curve(runs: Sequence[Path], out: Path) -> Path:
             values += [line.values for line in lines]
     for axes, values in zip(losses, seen, strict=True):
         _limit(axes, np.concatenate(values))
-    places = {run.environment for run in found}
-    _style(returns, "return", places.pop() if len(places) == 1 else "Learning curves")
-    _style(losses[0], "loss", "Reconstruction")
-    _style(losses[1], "nats", "KL, posterior to prior")
-    _legend(figure, returns, is_outside=len(groups) > 1)
-    return save_figure(figure, out, dpi=160)
+    title = places.pop() if len(places) == 1 else "Learning curves"
+    texts = (("return", title), ("loss", "Reconstruction"), ("nats", "KL, posterior to prior"))
+    for axes, (unit, title) in zip((returns, *losses), texts, strict=True):
+        charts.style_axes(axes, y=unit, title=title)
+        charts.style_frames(axes, 6)
+        if not axes.lines:
+            charts.write_text(axes, "not recorded")
+    if len(groups) > 1:
+        charts.legend_outside(figure, returns, WIDTH, 0.17, loc="outside lower left")
+    elif returns.get_legend_handles_labels()[0]:
+        returns.legend(loc="best", frameon=False, fontsize=8, labelcolor=INK)
+    return charts.save_figure(figure, out, dpi=160)
 
 
 def grouped(runs: Sequence[Run]) -> dict[str, list[Run]]:
@@ -112,7 +108,7 @@ def _draw_returns(axes: Axes, group: Sequence[Run], color: str, prefix: str) -> 
         axes.plot(line.frames, line.values, ".", color=color, markersize=4, alpha=0.35, markeredgewidth=0)
     _draw_band(axes, [smooth(line) for line in training], color, f"{prefix}training")
     # Distinct in shape as well as in colour, for print.
-    style: dict[str, Any] = {"marker": "o", "markersize": 4.5, "markerfacecolor": "white", "linestyle": (0, (4, 2))}
+    style: dict[str, Any] = {"marker": "o", "markersize": 4.5, "markerfacecolor": "white", "linestyle": DASHED}
     _draw_band(axes, [run.evaluation for run in group], color if prefix else INK, f"{prefix}evaluation", **style)
 
 
@@ -137,21 +133,3 @@ def _draw_band(axes: Axes, lines: Sequence[Curve], color: str, label: str, **sty
             label += f" to {frames_text(frames[-1])} frames, where the shortest ends"
     if lines:
         axes.plot(frames, mean, **{"color": color, "linewidth": 1.6, "label": label or "_", **style})
-
-
-def _legend(figure: Figure, axes: Axes, is_outside: bool) -> None:
-    handles, names = axes.get_legend_handles_labels()
-    style: dict[str, Any] = {"frameon": False, "fontsize": 8, "labelcolor": INK}
-    if is_outside:
-        labels = [textwrap.fill(name, WIDTH) for name in names]
-        figure.set_figheight(figure.get_figheight() + 0.17 * sum(label.count("\n") + 1 for label in labels))
-        figure.legend(handles, labels, loc="outside lower left", **style)
-    elif handles:
-        axes.legend(loc="best", **style)
-
-
-def _style(axes: Axes, unit: str, title: str) -> None:
-    style_axes(axes, y=unit, title=title)
-    style_frames(axes, 6)
-    if not axes.lines:
-        write_text(axes, "not recorded")

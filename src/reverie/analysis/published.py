@@ -3,12 +3,10 @@
 import csv
 import math
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from importlib.resources import files
-from types import MappingProxyType
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,16 +23,14 @@ AGGREGATES = ("gamer_median", "gamer_mean", "record_mean", "clipped_record_mean"
 STICKY_ACTIONS = 0.25  # every published Atari number was measured with this probability of a repeated action
 
 
-@dataclass(frozen=True)
-class Task:
+class Task(NamedTuple):
     """An environment that published numbers exist for."""
 
     suite: Suite
     name: str  # as in the tables: `montezuma_revenge`, `walker_walk`
 
 
-@dataclass(frozen=True)
-class GameScores:
+class GameScores(NamedTuple):
     """Published final scores of one Atari game; nan where none was published."""
 
     random: float
@@ -45,8 +41,7 @@ class GameScores:
     seeds: Mapping[str, int]  # by variant: number of these runs
 
 
-@dataclass(frozen=True)
-class PublishedCurve:
+class PublishedCurve(NamedTuple):
     """Mean and deviation over seeds at environment frames; all [P]."""
 
     frames: Floats
@@ -58,28 +53,37 @@ class PublishedCurve:
 @cache
 def atari_scores() -> Mapping[str, GameScores]:
     """Return the published scores of the 57 games, by the table's names."""
-    return MappingProxyType({row["game"]: _game_scores(row) for row in _rows("atari_scores.csv")})
+    return {
+        row["game"]: GameScores(
+            random=_number(row["random"]),
+            gamer=_number(row["human_gamer"]),
+            record=_number(row["human_record"]),
+            baselines={name: _number(row[f"{name}_sticky_2e8"]) for name in BASELINES},
+            dreamerv2={variant: _number(row[f"dreamerv2_{variant}_200m"]) for variant in VARIANTS},
+            seeds={variant: int(row[f"seeds_{variant}"]) for variant in VARIANTS},
+        )
+        for row in _rows("atari_scores.csv")
+    }
 
 
 @cache
 def paper_table() -> Mapping[str, Mapping[str, float]]:
     """Return the paper's Table 1: by agent, each of `AGGREGATES` over 55 games, rounded to two decimals."""
     rows = {row["agent"].removeprefix("dreamerv2_"): row for row in _rows("paper_table1.csv")}
-    return MappingProxyType({agent: {kind: float(row[kind]) for kind in AGGREGATES} for agent, row in rows.items()})
+    return {agent: {kind: float(row[kind]) for kind in AGGREGATES} for agent, row in rows.items()}
 
 
 @cache
 def atari_curves(variant: Variant) -> Mapping[str, PublishedCurve]:
     """Return DreamerV2's published curves of 55 games, by the table's names."""
-    rows = (row for row in _rows("atari_curves.csv") if row["variant"] == variant)
-    return MappingProxyType(_curves(rows, "game"))
+    return _curves((row for row in _rows("atari_curves.csv") if row["variant"] == variant), "game")
 
 
 @cache
 def dmc_curves() -> Mapping[str, PublishedCurve]:
     """Return DreamerV2's published curves from pixels of the DeepMind Control Suite, by task."""
-    rows = (row for row in _rows("dmc_vision_curves.csv") if not row["task"].startswith("s_normalized_"))
-    return MappingProxyType(_curves(rows, "task"))
+    rows = _rows("dmc_vision_curves.csv")
+    return _curves((row for row in rows if not row["task"].startswith("s_normalized_")), "task")
 
 
 @cache
@@ -91,14 +95,12 @@ def task(environment: str) -> Task | None:
     name (`MinAtar/Breakout-v1`) are other environments.
     """
     identifier = environment.rpartition(":")[2]
-    dmc = re.fullmatch(r"dm_control/([a-z0-9_]+)-([a-z0-9_]+?)(-v\d+)?", identifier)
-    if dmc:
+    if dmc := re.fullmatch(r"dm_control/([a-z0-9_]+)-([a-z0-9_]+?)(-v\d+)?", identifier):
         return Task("dmc", f"{dmc[1]}_{dmc[2]}".replace("ball_in_cup_", "cup_"))
-    atari = re.fullmatch(r"ALE/(\w+)-v\d+", identifier) or re.fullmatch(
-        r"([A-Za-z0-9]+?)(?:Deterministic|NoFrameskip)?-v[04]", identifier
-    )
-    game = _games_by_bare_name().get(atari[1].replace("_", "").lower()) if atari else None
-    return Task("atari", game) if game else None
+    older = r"([A-Za-z0-9]+?)(?:Deterministic|NoFrameskip)?-v[04]"
+    atari = re.fullmatch(r"ALE/(\w+)-v\d+", identifier) or re.fullmatch(older, identifier)
+    name = atari[1].replace("_", "").lower() if atari else ""
+    return next((Task("atari", game) for game in atari_scores() if game.replace("_", "") == name), None)
 
 
 def game_scores(environment: str) -> GameScores | None:
@@ -112,13 +114,7 @@ def curve(environment: str, variant: Variant) -> PublishedCurve | None:
     found = task(environment)
     if found is None:
         return None
-    curves = dmc_curves() if found.suite == "dmc" else atari_curves(variant)
-    return curves.get(found.name)
-
-
-@cache
-def _games_by_bare_name() -> Mapping[str, str]:
-    return {game.replace("_", ""): game for game in atari_scores()}
+    return (dmc_curves() if found.suite == "dmc" else atari_curves(variant)).get(found.name)
 
 
 def _rows(name: str) -> Iterator[dict[str, str]]:
@@ -130,22 +126,10 @@ def _number(text: str) -> float:
     return float(text) if text else math.nan
 
 
-def _game_scores(row: Mapping[str, str]) -> GameScores:
-    return GameScores(
-        random=_number(row["random"]),
-        gamer=_number(row["human_gamer"]),
-        record=_number(row["human_record"]),
-        baselines={name: _number(row[f"{name}_sticky_2e8"]) for name in BASELINES},
-        dreamerv2={variant: _number(row[f"dreamerv2_{variant}_200m"]) for variant in VARIANTS},
-        seeds={variant: int(row[f"seeds_{variant}"]) for variant in VARIANTS},
-    )
-
-
-def _curves(rows: Iterator[dict[str, str]], key: str) -> dict[str, PublishedCurve]:
-    points: dict[str, list[tuple[float, float, float, float]]] = {}
+def _curves(rows: Iterable[Mapping[str, str]], key: str) -> dict[str, PublishedCurve]:
+    points: dict[str, list[list[float]]] = {}
     for row in rows:
-        point = (float(row["frames"]), float(row["mean"]), _number(row["std"]), float(row["seeds"]))
-        points.setdefault(row[key], []).append(point)
+        points.setdefault(row[key], []).append([_number(row[name]) for name in ("frames", "mean", "std", "seeds")])
     curves = {}
     for name, values in points.items():
         frames, mean, population, seeds = np.array(sorted(values), np.float64).T

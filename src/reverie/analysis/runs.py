@@ -1,7 +1,6 @@
 """Runs for analysis, read from a run folder or a pair of exported files."""
 
 import math
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from reverie.runs.locks import is_locked
 from reverie.runs.metrics import read_metrics
 from reverie.runs.provenance import read_provenance
 
-Status = Literal["finished", "running", "stopped"]
+Source = Literal["evaluations", "training episodes"]
 
 FINAL_SHARE = 0.1
 """A score at some number of frames is the mean of the evaluations in the last tenth of them."""
@@ -28,17 +27,15 @@ class Score(NamedTuple):
     """A run's score at some number of frames."""
 
     value: float
-    source: Literal["evaluations", "training episodes"]
-    rows: int
-    """Number of metric rows averaged."""
+    source: Source
+    rows: int  # number of metric rows averaged
 
 
 class Unreadable(NamedTuple):
-    """A run that cannot be read."""
+    """A run that cannot be read, and why, in one sentence."""
 
     path: Path
     reason: str
-    """One sentence."""
 
 
 @dataclass(frozen=True)
@@ -47,9 +44,8 @@ class Run:
 
     path: Path
     config: Config
-    rows: Sequence[Mapping[str, float]]
-    """Rows of metrics, oldest first; at least one."""
-    status: Status
+    rows: Sequence[Mapping[str, float]]  # of metrics, oldest first; at least one
+    status: Literal["finished", "running", "stopped"]
     """`running`: a process holds its lock. `stopped`: it ended, or was ended, before its planned steps."""
     preset: str | None = None
     variant: str | None = None
@@ -102,11 +98,8 @@ def score_at(run: Run, frames: float) -> Score | None:
 
     Without any, it is the mean of the training episodes there, and says so; None if there are none of these either.
     """
-    sources: tuple[tuple[Literal["evaluations", "training episodes"], Curve], ...] = (
-        ("evaluations", run.evaluation),
-        ("training episodes", run.training),
-    )
-    for source, line in sources:
+    sources: dict[Source, Curve] = {"evaluations": run.evaluation, "training episodes": run.training}
+    for source, line in sources.items():
         inside = line.values[(line.frames >= (1 - FINAL_SHARE) * frames) & (line.frames <= frames)]
         if len(inside):
             return Score(float(inside.mean()), source, len(inside))
@@ -128,21 +121,18 @@ def find_runs(paths: Iterable[Path]) -> tuple[list[Run], list[Unreadable]]:
     """
     runs: list[Run] = []
     broken: list[Unreadable] = []
-    seen: set[Path] = set()
+    located: dict[Path, Path] = {}
     for given in map(Path, paths):
         try:
-            located = locate(given)
+            for path in locate(given):
+                located.setdefault(path.resolve(), path)
         except RunError as error:
             broken.append(Unreadable(given, str(error)))
-            continue
-        for path in located:
-            if path.resolve() in seen:
-                continue
-            seen.add(path.resolve())
-            try:
-                runs.append(read_run(path))
-            except ReverieError as error:
-                broken.append(Unreadable(path, str(error)))
+    for path in located.values():
+        try:
+            runs.append(read_run(path))
+        except ReverieError as error:
+            broken.append(Unreadable(path, str(error)))
     if not runs:
         reason = broken[0].reason if broken else "Name at least one run folder."
         raise RunError(f"There is no run that can be read. {reason}")
@@ -180,20 +170,18 @@ def read_run(path: Path) -> Run:
         ConfigError: if its configuration is missing or damaged.
     """
     paths = RunPaths(path) if path.is_dir() else RunPaths(path.parent, path.name.removesuffix(METRICS))
-    config = load_config(paths.config_path)
-    metrics = paths.metrics
+    config, metrics = load_config(paths.config_path), paths.metrics
     if not metrics.is_file():
         raise RunError(f"{path} has no metrics yet: it stopped before its first row, or has just begun.")
     rows = read_metrics(metrics)
     if not rows:
         raise RunError(f"{path} has no metrics yet: {metrics.name} is empty.")
     for number, row in enumerate(rows, 1):
-        if not all(isinstance(value, int | float) for value in row.values()) or not math.isfinite(
-            row.get("frames", math.nan)
-        ):
+        are_numbers = all(isinstance(value, int | float) for value in row.values())
+        if not are_numbers or not math.isfinite(row.get("frames", math.nan)):
             raise RunError(f"{metrics}, row {number} is damaged: it has no number of frames, or other than numbers.")
-    finished = rows[-1]["step"] >= config.training.steps
-    status: Status = "running" if is_locked(paths.lock_path) else "finished" if finished else "stopped"
+    ended: Literal["finished", "stopped"] = "finished" if rows[-1]["step"] >= config.training.steps else "stopped"
+    status = "running" if is_locked(paths.lock_path) else ended
     return Run(path, config, rows, status, *read_provenance(paths.provenance_path))
 
 
@@ -203,5 +191,5 @@ def _walk(folder: Path, depth: int) -> Iterator[Path]:
         return
     yield from sorted(folder.glob(f"*.{METRICS}"))
     if depth:
-        for name in sorted(entry.name for entry in os.scandir(folder) if entry.is_dir()):
-            yield from _walk(folder / name, depth - 1)
+        for child in sorted(path for path in folder.iterdir() if path.is_dir()):
+            yield from _walk(child, depth - 1)

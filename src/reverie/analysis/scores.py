@@ -10,7 +10,7 @@ An agent's score in a game is its mean over seeds; it is normalised, and then su
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,8 +21,7 @@ DMC_MAXIMUM = 1000.0  # largest return of a task of the control suite: 1000 step
 FINAL_FRAMES = 190_000_000  # A published final score is the mean of a run's scores from this many frames on
 
 
-@dataclass(frozen=True)
-class Aggregates:
+class Aggregates(NamedTuple):
     """Scores of one agent, summarised over games; nan everywhere without games."""
 
     games: int
@@ -67,10 +66,8 @@ def aggregate(scores: Mapping[str, float]) -> Aggregates:
 
 def published_scores(agent: str) -> dict[str, float]:
     """Return final scores by game, of `dqn`, `c51`, `rainbow`, `iqn`, or DreamerV2's `schedules` or `release`."""
-    found = {
-        name: game.baselines[agent] if agent in BASELINES else game.dreamerv2[agent]
-        for name, game in atari_scores().items()
-    }
+    games = atari_scores().items()
+    found = {name: (game.baselines if agent in BASELINES else game.dreamerv2)[agent] for name, game in games}
     return {name: score for name, score in found.items() if math.isfinite(score)}
 
 

@@ -5,10 +5,10 @@ these draws. It covers what other seeds would give in the same environments. Wit
 there are point estimates only.
 """
 
+import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -53,8 +53,7 @@ class Estimate(NamedTuple):
     high: float = math.nan
 
 
-@dataclass(frozen=True)
-class Profile:
+class Profile(NamedTuple):
     """Share of runs whose normalised score is above each threshold; all [P]."""
 
     thresholds: Floats
@@ -63,8 +62,7 @@ class Profile:
     high: Floats
 
 
-@dataclass(frozen=True)
-class Statistics:
+class Statistics(NamedTuple):
     """Aggregates of one suite."""
 
     matrix: Matrix
@@ -82,17 +80,21 @@ class Statistics:
 
 def statistics(matrix: Matrix) -> Statistics:
     """Return every aggregate of a suite."""
-    library = _rliable()
-    aggregates = {
-        agent: _estimates(library, lambda x: _summary(matrix, x), scores) for agent, scores in matrix.scores.items()
-    }
-    improvement = {
-        (first, second): _estimates(library, _improvement, x, y)["improvement"]
-        for first, x in matrix.scores.items()
-        for second, y in matrix.scores.items()
-        if first != second
-    }
-    return Statistics(matrix, aggregates, improvement, _profiles(library, matrix), library is not None)
+    try:
+        from rliable import library
+    except ImportError:
+        library = None
+    agents = matrix.scores.items()
+    return Statistics(
+        matrix,
+        {agent: _estimates(library, lambda x: _summary(matrix, x), scores) for agent, scores in agents},
+        {
+            (first, second): _estimates(library, lambda x, y: {"": probability_of_improvement(x, y)}, x, y)[""]
+            for (first, x), (second, y) in itertools.permutations(agents, 2)
+        },
+        _profiles(library, matrix),
+        library is not None,
+    )
 
 
 def primary(matrix: Matrix, scores: Floats) -> Floats:
@@ -103,10 +105,6 @@ def primary(matrix: Matrix, scores: Floats) -> Floats:
 def probability_of_improvement(x: Floats, y: Floats) -> float:
     """Return P(X > Y) + P(X = Y) / 2 for a random seed of each [seeds, environments], mean over environments."""
     return float(((x[:, None] > y) + 0.5 * (x[:, None] == y)).mean())
-
-
-def _improvement(x: Floats, y: Floats) -> dict[str, float]:
-    return {"improvement": probability_of_improvement(x, y)}
 
 
 def _normalised(matrix: Matrix, scores: Floats, normalise: Callable[..., Floats]) -> Floats:
@@ -135,17 +133,12 @@ def _estimates(library: Any, function: Callable[..., dict[str, float]], *scores:
     points = function(*scores)
     ends = np.full((2, len(points)), np.nan)
     if library is not None and min(map(len, scores)) > 1:
-        with _seeded():
-            _, found = library.get_interval_estimates(
-                {"": scores[0] if len(scores) == 1 else list(scores)},
-                lambda *drawn: np.array(list(function(*drawn).values())),
-                reps=REPETITIONS,
-                confidence_interval_size=SIZE,
-            )
-        ends = np.asarray(found[""])
+        drawn = {"": scores[0] if len(scores) == 1 else list(scores)}
+        values = lambda *drawn: np.array(list(function(*drawn).values()))  # noqa: E731
+        ends = _seeded(library.get_interval_estimates, drawn, values)
     return {
-        name: Estimate(float(point), float(low), float(high))
-        for (name, point), low, high in zip(points.items(), *ends, strict=True)
+        name: Estimate(float(point), *map(float, pair))
+        for (name, point), pair in zip(points.items(), ends.T, strict=True)
     }
 
 
@@ -157,15 +150,11 @@ def _profiles(library: Any, matrix: Matrix) -> dict[str, Profile]:
     profiles = {}
     for agent, scores in normalised.items():
         share = _shares(scores, thresholds)
-        low = high = np.full_like(share, np.nan)
+        ends = np.full((2, len(share)), np.nan)
         if library is not None and len(scores) > 1:
-            with _seeded():
-                _, ends = library.create_performance_profile(
-                    {"": scores}, thresholds, custom_profile_func=_shares, reps=REPETITIONS,
-                    confidence_interval_size=SIZE,
-                )  # fmt: skip
-            low, high = np.asarray(ends[""])
-        profiles[agent] = Profile(thresholds, share, low, high)
+            profile = partial(library.create_performance_profile, custom_profile_func=_shares)
+            ends = _seeded(profile, {"": scores}, thresholds)
+        profiles[agent] = Profile(thresholds, share, *ends)
     return profiles
 
 
@@ -173,21 +162,11 @@ def _shares(scores: Floats, thresholds: Floats) -> Floats:
     return np.asarray((scores[..., None] > thresholds).mean((0, 1)))
 
 
-def _rliable() -> Any:
-    """Return the library, or None if it, or what it needs, is not installed."""
-    try:
-        from rliable import library
-    except ImportError:
-        return None
-    return library
-
-
-@contextmanager
-def _seeded() -> Iterator[None]:
-    """Seed numpy's global generator, from which rliable's stratified bootstrap draws, and restore it afterwards."""
+def _seeded(bootstrap: Callable[..., Any], *arguments: Any) -> Floats:
+    """Return the ends of an rliable bootstrap, which draws from numpy's global generator, restored here."""
     before = np.random.get_state()
     np.random.seed(SEED)
     try:
-        yield
+        return np.asarray(bootstrap(*arguments, reps=REPETITIONS, confidence_interval_size=SIZE)[1][""])
     finally:
         np.random.set_state(before)

@@ -92,13 +92,13 @@ class Ablate(SettingsCommand, Scheduled):
 
 
 def _report(grid: "Sequence[Cell]", folder: Path, as_json: bool) -> None:
-    from reverie.analysis import ablation_table
+    from reverie.analysis import ablations
     from reverie.experiments.ablate import compare
 
     rows, facts = compare(grid, folder)
-    print_table(ablation_table.HEADER, ablation_table.counts_table(rows), out=console(stderr=as_json))
-    paths = ablation_table.write(rows, facts, folder)
-    for line in (*ablation_table.notes(rows, facts), f"Wrote {', '.join(map(str, paths))}"):
+    print_table(ablations.HEADER, ablations.counts_table(rows), out=console(stderr=as_json))
+    paths = ablations.write(rows, facts, folder)
+    for line in (*ablations.notes(rows, facts), f"Wrote {', '.join(map(str, paths))}"):
         say(line, stderr=as_json)
     if as_json:
-        print(json.dumps(ablation_table.as_json(rows, facts)))
+        print(json.dumps(ablations.as_json(rows, facts)))

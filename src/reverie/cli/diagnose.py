@@ -38,7 +38,7 @@ class Diagnose:
         require_positive(self, "batches", "context", "horizon")
 
         from reverie.analysis.charts import check_suffix
-        from reverie.analysis.diagnose import RULES, Amount, examine, find
+        from reverie.analysis.diagnose import Amount, examine, find
         from reverie.analysis.diagnose.page import WIDTH, page
         from reverie.analysis.diagnose.picture import draw
         from reverie.training.threads import act_on_one_thread
@@ -47,7 +47,7 @@ class Diagnose:
         act_on_one_thread()
         amount = Amount(self.batches, self.context, self.horizon)
         report = examine(self.run, amount, self.seed, self.device, self.holdout)
-        findings = find(report, RULES)
+        findings = find(report)
         draw(report, findings, self.out)
         if self.json:
             print(json.dumps({**report.to_json(findings), "picture": str(self.out)}))

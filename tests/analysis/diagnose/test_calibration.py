@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from reverie.analysis.diagnose.calibration import (
+from reverie.analysis.diagnose.heads import (
     Bin,
     correlation,
     explained_variance,
     measure_discounts,
     measure_rewards,
+    recall,
     reliability,
 )
 
@@ -20,7 +21,7 @@ def test_a_perfect_head_lies_on_the_diagonal() -> None:
     assert found.correlation == pytest.approx(1) and found.explained == pytest.approx(1)
     assert all(one.predicted == one.actual for one in found.bins)
     assert found.groups == {"zero": Bin(0, 0, 3), "positive": Bin(1, 1, 2), "negative": Bin(-0.5, -0.5, 1)}
-    assert found.recall("positive") == 1 and found.recall("negative") == 1
+    assert recall(found, "positive") == 1 and recall(found, "negative") == 1
     assert found.mean == found.predicted_mean == 0.25
 
 
@@ -28,14 +29,14 @@ def test_a_constant_head_foresees_nothing() -> None:
     found = measure_rewards(torch.full((4,), 0.25), torch.tensor([0.0, 0, 0, 1]))
     assert found.correlation is None
     assert found.explained == pytest.approx(0)
-    assert found.recall("positive") == 0 and found.recall("negative") is None
+    assert recall(found, "positive") == 0 and recall(found, "negative") is None
     assert found.bins == [Bin(0.25, 0.25, 4)]
 
 
 def test_a_head_that_predicts_half() -> None:
     actual = torch.tensor([0.0, 0, 2, 2])
     found = measure_rewards(actual / 2 + 0.1, actual)
-    assert found.recall("positive") == pytest.approx(0.5)
+    assert recall(found, "positive") == pytest.approx(0.5)
     # mean((0.1)^2, (0.1)^2, 0.9^2, 0.9^2) = 0.41, variance 1
     assert found.explained == pytest.approx(1 - 0.41)
 

@@ -16,16 +16,14 @@ from matplotlib.figure import Figure
 from PIL import Image
 from rich.console import Console
 
-import reverie.analysis.diagnose.measure as module
 from reverie.agents import load, save_agent
-from reverie.analysis.diagnose import RULES, Amount, Report, examine, find
+from reverie.analysis.diagnose import Amount, Report, examine, find
 from reverie.analysis.diagnose.measure import measure
 from reverie.analysis.diagnose.page import WIDTH, page
-from reverie.analysis.diagnose.panels import actions, open_loop
-from reverie.analysis.diagnose.picture import PANELS, draw
+from reverie.analysis.diagnose.picture import PANELS, actions, draw, open_loop
 from reverie.cli import main as cli
 from reverie.config import Config, load_config, preset, to_toml
-from reverie.dreamer import Dreamer, State
+from reverie.dreamer import Dreamer
 from reverie.errors import CheckpointError, ReplayError, ReverieError, RunError
 from reverie.replay import ReplayReader
 from reverie.runs.run_folder import RunFolder, find_run
@@ -103,7 +101,7 @@ def test_a_trained_run(trained: Path) -> None:
     assert sum(one.count for one in report.rewards.groups.values()) == report.steps_seen
     assert report.policy.kind == "discrete" and sum(report.policy.actions[0]) == pytest.approx(1, rel=1e-4)  # type: ignore[index]
     assert report.values.replayed is not None and report.values.replayed.states == 2 * 3 * 4  # steps 4 to 7 of 16
-    assert "too-early" in {finding.rule for finding in find(report, RULES)}
+    assert "too-early" in {finding.rule for finding in find(report)}
 
 
 def fingerprint(folder: Path) -> dict[str, str]:
@@ -218,18 +216,6 @@ def test_ends_are_looked_up() -> None:
     assert found.on_terminal == pytest.approx(0.25, rel=1e-4)
 
 
-def test_at_ends_the_last_step_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With states that are the number of their step, and the predicted discount a hundredth of it."""
-    agent = Dreamer(preset("debug"), IMAGES)
-    endings = random_steps(IMAGES)
-    endings["is_terminal"][-1] = True
-    numbers = torch.arange(20.0)[:, None, None].expand(20, 4, 1)
-    states = State(numbers, numbers, numbers[..., None])
-    monkeypatch.setattr(module, "_filter", lambda agent, steps, generator: (steps, states, states.stats))
-    monkeypatch.setattr(agent.world_model, "discount", lambda feat: feat[..., 0] / 100)
-    assert module._discounts_at_ends(agent, endings, generator()).tolist() == pytest.approx([0.19] * 4)
-
-
 @pytest.mark.parametrize("distribution", ["trunc_normal", "tanh_normal"])
 def test_vectors_gaussians_and_continuous_actions(distribution: str, tmp_path: Path) -> None:
     config = preset("debug").override(
@@ -268,12 +254,12 @@ def test_short_sequences_have_no_returns() -> None:
 
 def show(report: Report) -> str:
     console = Console(width=WIDTH, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    console.print(page(report, find(report, RULES)))
+    console.print(page(report, find(report)))
     return console.export_text()
 
 
 def drawn(report: Report, folder: Path) -> list[str]:
-    svg = draw(report, find(report, RULES), folder / "page.svg").read_text()
+    svg = draw(report, find(report), folder / "page.svg").read_text()
     return re.findall(r"<!-- (.*?) -->", svg)
 
 
@@ -351,7 +337,7 @@ def test_a_picture_of_a_run_without_metrics(tmp_path: Path) -> None:
 
 def test_json_is_plain() -> None:
     report = ill("values", imagined=healthy().values.imagined, replayed=None)
-    data = ill("rewards", report, mean=math.inf).to_json(find(report, RULES))
+    data = ill("rewards", report, mean=math.inf).to_json(find(report))
     again = json.loads(json.dumps(data, allow_nan=False))
     assert again == data
     assert again["reward"]["mean"] is None and again["value"]["replayed"] is None

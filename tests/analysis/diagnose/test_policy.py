@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from reverie.analysis.diagnose.policy import measure_policy
+from reverie.analysis.diagnose.heads import measure_policy
 from reverie.dreamer.distributions import OneHot, TanhNormal, TruncatedNormal
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from reverie.acting import to_tensors
 from reverie.analysis.diagnose import prediction
-from reverie.analysis.diagnose.prediction import Horizons, add, horizons, open_loop_errors, same_episode, squared_errors
+from reverie.analysis.diagnose.prediction import Horizons, horizons, open_loop_errors, same_episode, squared_errors
 from reverie.config import preset
 from reverie.dreamer import Dreamer, State
 from reverie.dreamer.world_model import Batch
@@ -97,7 +97,7 @@ def test_errors_against_a_loop() -> None:
     predicted, actual = torch.rand((2, 4, 2, 3), generator=generator)
     mean = torch.rand(3, generator=generator)
     valid = torch.tensor([[True, True], [True, True], [True, False], [False, False]])
-    found = horizons(add(None, squared_errors(predicted, actual, mean, valid)))
+    found = horizons(squared_errors(predicted, actual, mean, valid))
     for h in range(3):
         kept = [b for b in range(2) if valid[h, b]]
         for name, guess in (("model", predicted[h]), ("repeat", actual[0]), ("mean", mean.expand(2, 3))):
@@ -112,8 +112,7 @@ def test_batches_add_up() -> None:
     mean, valid = torch.zeros(3), torch.ones(4, 6, dtype=torch.bool)
     whole = squared_errors(predicted, actual, mean, valid)
     parts = [squared_errors(predicted[:, s], actual[:, s], mean, valid[:, s]) for s in (slice(0, 2), slice(2, 6))]
-    for one, other in zip(whole, add(parts[0], parts[1]), strict=True):
-        assert one.allclose(other)
+    assert whole.allclose(parts[0] + parts[1])
 
 
 def test_imagination_follows_the_true_actions(

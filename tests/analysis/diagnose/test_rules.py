@@ -9,15 +9,17 @@ from typing import Any
 import pytest
 
 from reverie.analysis.diagnose import RULES, Report, find
-from reverie.analysis.diagnose.calibration import Bin
-from reverie.analysis.diagnose.learning import Gradients, Trend
+from reverie.analysis.diagnose.conditions import CONDITIONS, ENOUGH_UPDATES
+from reverie.analysis.diagnose.heads import Bin
+from reverie.analysis.diagnose.learning import Trend
 from reverie.analysis.diagnose.prediction import Horizons
-from reverie.analysis.diagnose.rules import ENOUGH_UPDATES, SECTIONS
+from reverie.analysis.diagnose.rules import SECTIONS
 from reverie.analysis.diagnose.suggestions import suggestions
+from reverie.analysis.format import Measures
 from reverie.cli.main import REVERIE
 from reverie.cli.parser import SettingsCommand, parse
 from reverie.config import PRESETS, Config, preset, resolve
-from tests.helpers.diagnosed_reports import healthy, ill
+from tests.helpers.diagnosed_reports import changed, healthy, ill
 
 FLAT = Trend(1.0, 1.0, "flat")
 RISING, FALLING = Trend(2.0, 1.0, "rising"), Trend(1.0, 2.0, "falling")
@@ -44,16 +46,16 @@ def trends(**directions: Trend) -> Report:
 
 
 def gradients(**changes: Any) -> Report:
-    found = Gradients(**{"median": 5.0, "largest": 20.0, "clip": 100.0, "clipped": 0.0, "trend": FLAT, **changes})
+    found = Measures(**{"median": 5.0, "largest": 20.0, "clip": 100.0, "clipped": 0.0, "trend": FLAT, **changes})
     return ill("learning", gradients={**healthy().learning.gradients, "model": found})
 
 
 def imagined(**changes: float) -> Report:
-    return ill("values", imagined=replace(healthy().values.imagined, **changes))
+    return ill("values", imagined=changed(healthy().values.imagined, **changes))
 
 
 def replayed(**changes: float) -> Report:
-    return ill("values", replayed=replace(healthy().values.imagined, **changes))
+    return ill("values", replayed=changed(healthy().values.imagined, **changes))
 
 
 def holdout(part: str, **changes: Any) -> Report:
@@ -129,17 +131,16 @@ def advice(text: str, report: Report) -> str:
 
 
 def names(report: Report) -> set[str]:
-    return {finding.rule for finding in find(report, RULES) if finding.severity != "ok"}
+    return {finding.rule for finding in find(report) if finding.severity != "ok"}
 
 
 def test_every_rule_has_a_case() -> None:
-    assert [rule.name for rule in RULES] == list(dict.fromkeys(rule.name for rule in RULES))
-    assert {rule.name for rule in RULES} == set(CASES)
+    assert [rule.name for rule in RULES] == list(CONDITIONS) and set(CASES) == set(CONDITIONS)
     assert {rule.section for rule in RULES} == set(SECTIONS)
 
 
 def test_good_health() -> None:
-    findings = find(healthy(), RULES)
+    findings = find(healthy())
     assert [finding.severity for finding in findings] == ["ok"] * len(SECTIONS)
     assert [finding.section for finding in findings] == list(SECTIONS)
     assert all(finding.seen for finding in findings)
@@ -156,7 +157,7 @@ def test_a_rule_fires_alone(name: str) -> None:
 def test_advice_can_be_typed(name: str) -> None:
     """Every option exists, and its value is one that the setting takes."""
     report = CASES[name][0]
-    finding = next(finding for finding in find(report, RULES) if finding.rule == name)
+    finding = next(finding for finding in find(report) if finding.rule == name)
     assert finding.seen.endswith(".") and finding.means.endswith(".") and finding.advice.endswith(".")
     typed = re.findall(r"--([a-z.-]+)(?: ([\w.-]*\w))?", finding.advice)
     for path, value in typed:
@@ -213,15 +214,15 @@ def test_option_of_a_schedule_in_frames_is_read_at_the_frames_so_far() -> None:
 
 def test_ratios_follow_from_the_run() -> None:
     report = ill("", CASES["posterior-collapse"][0], config=healthy().config.override(**{"world_model.kl.scale": 2.0}))
-    finding = find(report, RULES)[0]
+    finding = find(report)[0]
     assert finding.severity == "problem" and "--world-model.kl.scale 0.6" in finding.advice
     scheduled = report.config.override(**{"world_model.kl.scale": "linear(0,1,200000)"})
-    assert "--world-model.kl.scale 0.15" in find(ill("", report, config=scheduled), RULES)[0].advice
+    assert "--world-model.kl.scale 0.15" in find(ill("", report, config=scheduled))[0].advice
 
 
 def test_find_continuous_actor_without_finding_is_summed_up_in_a_sentence() -> None:
     report = ill("policy", continuous(0.12), entropy=0.4, max_entropy=0.6931)
-    summary = next(finding.seen for finding in find(report, RULES) if finding.section == "actor")
+    summary = next(finding.seen for finding in find(report) if finding.section == "actor")
     assert summary == "Entropy 0.40 nats, 0.69 for random actions; 12% of values at the ends of their range."
 
 
@@ -229,7 +230,7 @@ def test_find_predictions_worse_than_repeating_are_not_ok() -> None:
     """A vector whose prediction beats the naive ones from step 12 on, as far as the actor plans and further."""
     found = Horizons([0.2] + [5.94] * 11 + [0.5] * 34, [0.0] + [2.0] * 45, [6.0] * 46)
     report = ill("", images=(), predictions={"state": found})
-    finding = next(finding for finding in find(report, RULES) if finding.section == "prediction")
+    finding = next(finding for finding in find(report) if finding.section == "prediction")
     assert (finding.rule, finding.severity) == ("worse-than-repeating", "warning")
     assert finding.seen == "1 to 5 steps ahead its error is 297% of that of repeating the last observation."
 
@@ -248,13 +249,13 @@ def test_the_split_objective_has_weights_of_its_own() -> None:
         "deterministic-latents": "--world-model.kl.posterior-entropy-scale 0.06.",
     }
     for name, option in wanted.items():
-        advice = {one.rule: one.advice for one in find(ill("", CASES[name][0], config=split), RULES)}[name]
+        advice = {one.rule: one.advice for one in find(ill("", CASES[name][0], config=split))}[name]
         assert option in advice and "kl.scale" not in advice and "kl.balance" not in advice
 
 
 def test_heavy_rewards_are_not_made_heavier() -> None:
     heavy = healthy().config.override(**{"world_model.loss_scales.reward": 20})
-    finding = find(ill("", CASES["reward-recall-low"][0], config=heavy), RULES)[0]
+    finding = find(ill("", CASES["reward-recall-low"][0], config=heavy))[0]
     assert (
         "weigh 20 already: train longer" in finding.advice and "--world-model.loss-scales.reward" not in finding.advice
     )
@@ -263,7 +264,7 @@ def test_heavy_rewards_are_not_made_heavier() -> None:
 def test_a_world_model_that_learned_first_is_not_told_to() -> None:
     for updates, advised in ((0, True), (9000, False)):
         config = healthy().config.override(**{"training.pretrain_world_model": updates})
-        finding = find(ill("", CASES["reward-recall-low"][0], config=config), RULES)[0]
+        finding = find(ill("", CASES["reward-recall-low"][0], config=config))[0]
         assert ("--training.pretrain-world-model 9000" in finding.advice) == advised
 
 
@@ -293,15 +294,15 @@ def test_a_model_that_sees_well_everywhere_has_learned_nothing_overfitting() -> 
 def test_beginners_get_notes() -> None:
     for name, (report, _) in CASES.items():
         rule = next(rule for rule in RULES if rule.name == name)
-        young = find(ill("", report, updates=10), RULES)
+        young = find(ill("", report, updates=10))
         found = next(finding for finding in young if finding.rule == name)
-        assert found.severity == (rule.severity if rule.is_early else "note"), name
+        assert found.severity == (rule.severity if rule.early else "note"), name
 
 
 def test_the_worst_comes_first() -> None:
     report = ill("learning", ill("latents", unused_classes=7), not_finite=2)
     report = ill("policy", report, entropy_share=0.97)
-    severities = [finding.severity for finding in find(report, RULES)]
+    severities = [finding.severity for finding in find(report)]
     assert severities[:3] == ["problem", "warning", "note"] and set(severities[3:]) == {"ok"}
 
 
@@ -311,18 +312,18 @@ def test_a_run_of_vectors_without_discounts_and_metrics() -> None:
     predictions = {"state": Horizons([0.9] * 9, [0.0] + [2.0] * 8, [1.0] * 9)}
     report = ill("", images=(), predictions=predictions, discounts=None, config=config)
     report = ill("values", ill("latents", report, kl=0.1), replayed=None)
-    learning = replace(report.learning, rows=0, gradients={}, trends={}, returns={})
-    findings = find(ill("", report, learning=learning), RULES)
+    learning = changed(report.learning, rows=0, gradients={}, trends={}, returns={})
+    findings = find(ill("", report, learning=learning))
     assert findings[0].rule == "posterior-collapse" and "--world-model.loss-scales.vector 6" in findings[0].advice
     assert {finding.section for finding in findings}.isdisjoint({"discount", "learning"})
-    assert find(ill("", report, predictions={}, learning=learning), RULES)
+    assert find(ill("", report, predictions={}, learning=learning))
 
 
 def test_values_that_follow_imagination_but_not_what_happened() -> None:
-    finding = find(replayed(correlation=0.05), RULES)[0]
+    finding = find(replayed(correlation=0.05))[0]
     assert (finding.rule, finding.seen) == ("critic-uncorrelated", "Values correlate 0.05 with replayed returns.")
     both = ill("values", replayed(correlation=0.05), imagined=imagined(correlation=0.1).values.imagined)
-    assert find(both, RULES)[0].seen == "Values correlate 0.10 with imagined returns and 0.05 with replayed returns."
+    assert find(both)[0].seen == "Values correlate 0.10 with imagined returns and 0.05 with replayed returns."
 
 
 def test_an_infinite_error_proves_nothing() -> None:

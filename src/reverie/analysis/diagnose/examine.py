@@ -62,63 +62,62 @@ def examine(
     amount = amount or Amount()
     checkpoint = find_run(run).checkpoint
     folder = RunFolder(checkpoint.parent.parent)
-    if not _has_replay(folder):
+    if not folder.replay.is_file():
         raise RunError(f"{run} has no replay to examine; give the folder of the run that trained this agent.")
     agent = load(checkpoint, device)
     seed = agent.config.training.seed if seed is None else seed
-    drawn = _draw(agent, folder, amount, seed)
-    drawn_holdout = None if holdout is None else _draw_holdout(agent, folder, holdout, amount, seed)
+    with ReplayReader(folder.replay, agent.spec.step) as own:
+        drawn = _draw(own, amount, seed)
+        other = None if holdout is None else _draw_holdout(agent, folder, own, holdout, amount, seed)
     rows = read_metrics(folder.path) if folder.metrics.is_file() else []
-    report = replace(
-        _measure(agent, drawn, amount, seed), run=str(run), rows=rows, learning=measure_learning(rows, agent.config)
-    )
-    if drawn_holdout is None:
-        return report
-    return replace(report, holdout=replace(_measure(agent, drawn_holdout, amount, seed), run=str(holdout)))
+    report = replace(_measure(agent, drawn, amount, seed), run=str(run), rows=rows)
+    held_out = None if other is None else replace(_measure(agent, other, amount, seed), run=str(holdout))
+    return replace(report, learning=measure_learning(rows, agent.config), holdout=held_out)
 
 
 class _Drawn(NamedTuple):
-    """Sequences of a replay, [T, B, …] each."""
-
-    batches: list[Step]
+    batches: list[Step]  # [T, B, …] each
     endings: Step | None
-    held: int  # steps that they were drawn from
-    shared: int  # further steps, left out since the run that is examined has them, too
+    num_steps: int  # steps that they were drawn from
+    shared: int = 0  # further steps, left out since the run that is examined has them, too
 
 
-def _has_replay(folder: RunFolder) -> bool:
-    return folder.replay.is_file()
+def _draw(reader: ReplayReader, amount: Amount, seed: int) -> _Drawn:
+    rng = np.random.default_rng(seed)
+    batches = [reader.windows(rng, amount.length, amount.batch) for _ in range(amount.batches)]
+    return _Drawn(batches, reader.endings(rng, amount.length, ENDINGS), reader.num_steps)
 
 
-def _draw(agent: Dreamer, folder: RunFolder, amount: Amount, seed: int) -> _Drawn:
-    with ReplayReader(folder.replay, agent.spec.step) as reader:
-        return _draw_from(reader, amount, seed)
+def _measure(agent: Dreamer, drawn: _Drawn, amount: Amount, seed: int) -> Report:
+    generator = torch.Generator(agent.device).manual_seed(seed)
+    report = measure(agent, drawn.batches, drawn.endings, amount.context, generator)
+    return replace(report, replay_steps=drawn.num_steps, shared_steps=drawn.shared)
 
 
-def _draw_holdout(agent: Dreamer, folder: RunFolder, holdout: Path, amount: Amount, seed: int) -> _Drawn:
-    """Sequences of another run's replay, without what the run that is examined has seen as well."""
+def _draw_holdout(
+    agent: Dreamer, folder: RunFolder, own: ReplayReader, holdout: Path, amount: Amount, seed: int
+) -> _Drawn:
+    """Draw sequences of another run's replay, without what the run that is examined has seen as well."""
     found = find_run(holdout)
     other = RunFolder(found.checkpoint.parent.parent)
-    if not _has_replay(other):
+    if not other.replay.is_file():
         raise RunError(f"--holdout: {holdout} has no replay; give another run that still has its own.")
     if other.path.samefile(folder.path):
         raise RunError(f"--holdout: {holdout} is the run itself, which has seen its own replay; give another run.")
     if found.config is None:
         raise RunError(f"--holdout: {holdout} has no config.toml that names its environment; give a whole run folder.")
     _check_same_environment(holdout, load_config(found.config).env, agent.config.env)
-    steps = agent.spec.step
-    with ReplayReader(folder.replay, steps) as own, ReplayReader(other.replay, steps) as reader:
+    with ReplayReader(other.replay, agent.spec.step) as reader:
         shared = reader.leave_out_shared(own)
         if shared and reader.longest < amount.length:
             raise RunError(
                 f"--holdout: all but {reader.num_steps} steps in the replay of {holdout} are in that of the run "
                 "itself; give a run with another --seed, or a longer one."
             )
-        return _draw_from(reader, amount, seed)._replace(shared=shared)
+        return _draw(reader, amount, seed)._replace(shared=shared)
 
 
 def _check_same_environment(holdout: Path, theirs: EnvConfig, ours: EnvConfig) -> None:
-    """Raise RunError unless the settings of both environments agree."""
     if theirs.name != ours.name:
         raise RunError(f"--holdout: {holdout} is a run of {theirs.name}; give another run of {ours.name}.")
     for field in fields(EnvConfig):
@@ -128,15 +127,3 @@ def _check_same_environment(holdout: Path, theirs: EnvConfig, ours: EnvConfig) -
                 f"--holdout: {holdout} has env.{field.name} {there}, and the run has {here}; give a run with the same "
                 "settings of the environment."
             )
-
-
-def _draw_from(reader: ReplayReader, amount: Amount, seed: int) -> _Drawn:
-    rng = np.random.default_rng(seed)
-    batches = [reader.windows(rng, amount.length, amount.batch) for _ in range(amount.batches)]
-    return _Drawn(batches, reader.endings(rng, amount.length, ENDINGS), reader.num_steps, 0)
-
-
-def _measure(agent: Dreamer, drawn: _Drawn, amount: Amount, seed: int) -> Report:
-    generator = torch.Generator(agent.device).manual_seed(seed)
-    report = measure(agent, drawn.batches, drawn.endings, amount.context, generator)
-    return replace(report, replay_steps=drawn.held, shared_steps=drawn.shared)

@@ -1,52 +1,20 @@
 """Information in the latent variables: KL, entropy, use of classes."""
 
 import math
-from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from reverie.dreamer.latents import Categorical
-from reverie.dreamer.latents import Latents as LatentKind
+from reverie.analysis.format import Measures
+from reverie.dreamer.latents import Categorical, Latents
 
 UNUSED_KL = 0.01  # nats of KL below which a variable adds nothing to the prior: a hundredth of 1.4 bits
 UNUSED_CLASS = 0.1  # share of 1/K, the mean probability of equally used classes, below which a class is unused
 NORMAL_ENTROPY = 0.5 * math.log(2 * math.pi * math.e)
 
 
-@dataclass(frozen=True)
-class Latents:
-    """Posterior and prior over all examined steps; in nats, summed over the S variables."""
-
-    variables: int  # S
-    classes: int | None  # K; None for kinds without classes
-    kl: float  # mean of KL(posterior || prior)
-    kl_per_variable: list[float]  # [S], largest first
-    unused_variables: int  # with a KL below UNUSED_KL
-    posterior_entropy: float  # differential for kinds without classes, and then without bounds
-    prior_entropy: float
-    max_entropy: float | None  # S log K
-    posterior_entropy_share: float | None  # of max_entropy
-    prior_entropy_share: float | None
-    information: float  # sum of I(s_i; step); an upper bound for Gaussians
-    informationless_variables: int  # with an information below UNUSED_KL
-    usage: list[list[float]] | None  # [S, K] mean probability; rows as in kl_per_variable, most used class first
-    unused_classes: int | None  # of S K
-    never_likeliest: int | None  # of S K: never the most likely class of its variable
-
-    @property
-    def kl_each(self) -> float:
-        """KL per variable."""
-        return self.kl / self.variables
-
-    @property
-    def num_classes(self) -> int:
-        """S K; 0 for kinds without classes."""
-        return self.variables * (self.classes or 0)
-
-
-def class_probabilities(kind: LatentKind, stats: Tensor) -> Float[Tensor, "*N S K"] | None:
+def class_probabilities(kind: Latents, stats: Tensor) -> Float[Tensor, "*N S K"] | None:
     """Return the class probabilities of each variable, or None for a kind without classes.
 
     Categoricals have logits [S, K]; statistics [1, S] of samples of S entries are logits of binary variables.
@@ -59,7 +27,7 @@ def class_probabilities(kind: LatentKind, stats: Tensor) -> Float[Tensor, "*N S 
     return None
 
 
-def one_by_one(kind: LatentKind, stats: Tensor) -> Tensor:
+def one_by_one(kind: Latents, stats: Tensor) -> Tensor:
     """Return statistics with the variables as a batch axis, so that `kind.kl` and `kind.entropy` give [..., S].
 
     [..., S, K] of categoricals becomes [..., S, 1, K]; [..., P, S] of other kinds becomes [..., S, P, 1].
@@ -67,7 +35,7 @@ def one_by_one(kind: LatentKind, stats: Tensor) -> Tensor:
     return stats.unsqueeze(-2) if isinstance(kind, Categorical) else stats.transpose(-1, -2).unsqueeze(-1)
 
 
-def information(kind: LatentKind, posterior: Tensor) -> Float[Tensor, "S"]:
+def information(kind: Latents, posterior: Tensor) -> Float[Tensor, "S"]:
     """Return the mutual information between each variable and its step, in nats.
 
         I(s_i; t) = H(mean_t q_i(. | t)) - mean_t H(q_i(. | t))
@@ -85,17 +53,15 @@ def information(kind: LatentKind, posterior: Tensor) -> Float[Tensor, "S"]:
     return (NORMAL_ENTROPY + 0.5 * variance.log() - own).clamp(min=0)
 
 
-def measure_latents(kind: LatentKind, posterior: Tensor, prior: Tensor) -> Latents:
-    """Return all of `Latents`.
+def measure_latents(kind: Latents, posterior: Tensor, prior: Tensor) -> Measures:
+    """Measure posterior q and prior p, whose statistics are [N, *stats_shape], at the same N steps.
 
-        KL_i = mean_t KL(q_i(. | t) || p_i(. | t)),   H = mean_t sum_i H(q_i(. | t))
-
-    Statistics of posterior q and prior p are [N, *stats_shape], at the same N steps.
+    KL_i = mean_t KL(q_i(. | t) || p_i(. | t)),   H = mean_t sum_i H(q_i(. | t))
     """
     per_variable = kind.kl(one_by_one(kind, posterior), one_by_one(kind, prior)).mean(0)
     order = per_variable.argsort(descending=True)
     known = information(kind, posterior)
-    posterior_entropy, prior_entropy = (kind.entropy(stats).mean().item() for stats in (posterior, prior))
+    entropy, prior_entropy = (kind.entropy(stats).mean().item() for stats in (posterior, prior))
     probabilities = class_probabilities(kind, posterior)
     usage = unused = never = limit = classes = None
     if probabilities is not None:
@@ -105,20 +71,20 @@ def measure_latents(kind: LatentKind, posterior: Tensor, prior: Tensor) -> Laten
         unused = int((mean < UNUSED_CLASS / classes).sum())
         never = variables * classes - sum(len(likeliest[:, i].unique()) for i in range(variables))
         limit = variables * math.log(classes)
-    return Latents(
-        variables=len(per_variable),
-        classes=classes,
-        kl=per_variable.sum().item(),
-        kl_per_variable=per_variable[order].tolist(),
+    return Measures(
+        variables=len(per_variable),  # S
+        classes=classes,  # K; None for kinds without classes, like all that follows from it
+        kl=per_variable.sum().item(),  # nats, like entropies and information
+        kl_per_variable=per_variable[order].tolist(),  # [S], largest first
         unused_variables=int((per_variable < UNUSED_KL).sum()),
-        posterior_entropy=posterior_entropy,
+        posterior_entropy=entropy,  # differential for kinds without classes, and then without bounds
         prior_entropy=prior_entropy,
-        max_entropy=limit,
-        posterior_entropy_share=posterior_entropy / limit if limit else None,
+        max_entropy=limit,  # S log K
+        posterior_entropy_share=entropy / limit if limit else None,
         prior_entropy_share=prior_entropy / limit if limit else None,
-        information=known.sum().item(),
+        information=known.sum().item(),  # an upper bound for Gaussians
         informationless_variables=int((known < UNUSED_KL).sum()),
-        usage=usage,
-        unused_classes=unused,
-        never_likeliest=never,
+        usage=usage,  # [S, K] mean probability; rows as in kl_per_variable, most used class first
+        unused_classes=unused,  # of S K
+        never_likeliest=never,  # of S K: never the most likely class of its variable
     )

@@ -2,17 +2,16 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from reverie.analysis.curves import Curve, curve
-from reverie.config import Config
+from reverie.analysis.format import Measures
+from reverie.config import Config, flatten
 from reverie.runs.metrics import observation_losses
 
-Rows = Sequence[Mapping[str, float]]
-
-OFTEN = 0.5  # share of rows that is more often than not
+OFTEN = 0.5  # share of rows with a clipped gradient above which the clip sets the step
 LEAST_ROWS = 8  # rows that a trend needs: two quarters of two rows each
 CERTAIN_CHANGE = 3.0
 """Standard errors of a change that counts. Rows of one run are correlated: the usual two often see a trend in noise."""
@@ -25,10 +24,10 @@ OPTIMIZERS = {
 TRENDS = ("model/reward_loss", "model/discount_loss", "model/kl", "critic/loss", "actor/entropy")
 """Metrics with a trend, after the losses of observations."""
 RETURNS = ("episode/return", "eval/return")
+LEARNT = ("model/", "actor/", "critic/", "imagination/")
 
 
-@dataclass(frozen=True)
-class Trend:
+class Trend(NamedTuple):
     """Direction of a metric in the second half of its rows."""
 
     latest: float  # mean of the last quarter of its rows
@@ -45,34 +44,6 @@ class Trend:
             decimals = max(decimals, min(1 - math.floor(math.log10(change)), decimals + 3))
         decimals = max(decimals, 0)
         return f"{self.latest:.{decimals}f}", f"{self.before:.{decimals}f}"
-
-
-@dataclass(frozen=True)
-class Gradients:
-    """Gradient norm of one optimizer before clipping; a row is a mean over its updates."""
-
-    median: float
-    largest: float
-    clip: float  # the optimizer's `max_grad_norm`; 0 does not clip
-    clipped: float  # share of rows whose norm exceeds it
-    trend: Trend
-
-    @property
-    def is_often_clipped(self) -> bool:
-        """True if most rows are clipped: the clip then sets the step."""
-        return self.clipped > OFTEN
-
-
-@dataclass(frozen=True)
-class Learning:
-    """The metrics of a run; empty where nothing was recorded yet."""
-
-    rows: int  # with losses
-    not_finite: int  # of them, with a metric of an update that is not a finite number
-    skipped: int  # updates that were skipped, because a loss or its gradients were not finite
-    gradients: dict[str, Gradients]  # by optimizer
-    trends: dict[str, Trend]  # by metric
-    returns: dict[str, float]  # mean of the last three values of RETURNS
 
 
 def trend(line: Curve) -> Trend:
@@ -96,33 +67,29 @@ def trend(line: Curve) -> Trend:
     return Trend(*means, ("rising" if change > 0 else "falling") if is_certain else "flat")
 
 
-def measure_learning(rows: Rows, config: Config) -> Learning:
-    """Return all of `Learning`, from rows of `read_metrics` and the clips of the configuration."""
+def measure_learning(rows: Sequence[Mapping[str, float]], config: Config) -> Measures:
+    """Measure rows of `read_metrics`, with the clips of the configuration."""
     learnt = [row for row in rows if "model/loss" in row or "model/gradient_norm" in row]
-    clips = {
-        "model": config.world_model.optimizer.max_grad_norm,
-        "actor": config.behavior.actor.optimizer.max_grad_norm,
-        "critic": config.behavior.critic.optimizer.max_grad_norm,
-    }
-    norms = {name: curve(rows, f"{name}/gradient_norm") for name in OPTIMIZERS}
     losses = observation_losses(name for row in learnt for name in row if name != "model/loss")
-    trends = {name: curve(rows, name) for name in (*losses, *TRENDS)}
-    returns = {name: curve(rows, name).values[-3:] for name in RETURNS}
-    return Learning(
-        rows=len(learnt),
-        not_finite=sum(any(_is_broken(*item) for item in row.items()) for row in learnt),
+    names = (*losses, *TRENDS, *RETURNS, *(f"{name}/gradient_norm" for name in OPTIMIZERS))
+    lines = {name: line for name in names if len(line := curve(rows, name))}
+    gradients = {}
+    for name, path in OPTIMIZERS.items():
+        if f"{name}/gradient_norm" in lines:
+            line = lines[f"{name}/gradient_norm"]
+            clip = flatten(config)[f"{path}.max_grad_norm"]
+            gradients[name] = Measures(  # norms before clipping; a row is a mean over its updates
+                median=float(np.median(line.values)),
+                largest=float(line.values.max()),
+                clip=clip,  # 0 does not clip
+                clipped=float((line.values > clip).mean()) if clip else 0.0,  # share of rows
+                trend=trend(line),
+            )
+    return Measures(
+        rows=len(learnt),  # with losses
+        not_finite=sum(any(n.startswith(LEARNT) and not math.isfinite(x) for n, x in row.items()) for row in learnt),
         skipped=int(max((row.get("train/nonfinite_updates", 0.0) for row in rows), default=0.0)),
-        gradients={name: _gradients(line, clips[name]) for name, line in norms.items() if len(line)},
-        trends={name: trend(line) for name, line in trends.items() if len(line)},
-        returns={name: float(values.mean()) for name, values in returns.items() if len(values)},
+        gradients=gradients,  # by optimizer
+        trends={name: trend(lines[name]) for name in (*losses, *TRENDS) if name in lines},
+        returns={name: float(lines[name].values[-3:].mean()) for name in RETURNS if name in lines},
     )
-
-
-def _is_broken(name: str, value: float) -> bool:
-    return name.startswith(("model/", "actor/", "critic/", "imagination/")) and not math.isfinite(value)
-
-
-def _gradients(line: Curve, clip: float) -> Gradients:
-    values = line.values
-    clipped = float((values > clip).mean()) if clip else 0.0
-    return Gradients(float(np.median(values)), float(values.max()), clip, clipped, trend(line))

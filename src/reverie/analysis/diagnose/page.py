@@ -7,10 +7,9 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from reverie.analysis.diagnose.prediction import Horizons
 from reverie.analysis.diagnose.report import Report
 from reverie.analysis.diagnose.rules import Finding, Severity
-from reverie.analysis.format import decimal, percent
+from reverie.analysis.format import Measures, optional
 
 WIDTH = 80
 SIGNS: dict[Severity, tuple[str, str]] = {
@@ -26,8 +25,7 @@ Lines = Iterator[tuple[str, str, str]]  # name, value and remark of each number
 
 def page(report: Report, findings: Sequence[Finding]) -> Group:
     """Return everything for a terminal of `WIDTH` columns."""
-    parts: list[RenderableType] = [_title(report), Text("\nFindings", style="bold")]
-    parts += map(_finding, findings)
+    parts: list[RenderableType] = [_title(report), Text("\nFindings", style="bold"), *map(_finding, findings)]
     if any(finding.advice for finding in findings):
         hint = "Options change a run with `reverie train ENV --logdir RUN --resume`; those of sizes need a new run."
         parts.append(Padding(Text(hint, style="dim"), (0, 0, 0, 2)))
@@ -37,8 +35,8 @@ def page(report: Report, findings: Sequence[Finding]) -> Group:
         "Reward": _rewards(report),
         "Discount": _discounts(report),
         "Value": _values(report),
-        "Actor": _actor(report),
-        "Learning": _learning(report),
+        "Actor": _actor(report.policy),
+        "Learning": _learning(report.learning),
         "Held-out experience": _holdout(report),
     }
     for name, lines in sections.items():
@@ -51,7 +49,7 @@ def page(report: Report, findings: Sequence[Finding]) -> Group:
         if table.row_count:
             parts += [Text(f"\n{name}", style="bold"), table]
         if name == "Prediction":
-            parts += [_horizons(key, found, key in report.images) for key, found in report.predictions.items()]
+            parts += [_horizons(report, key) for key in report.predictions]
     return Group(*parts)
 
 
@@ -67,10 +65,8 @@ def _title(r: Report) -> Text:
 
 def _finding(finding: Finding) -> RenderableType:
     sign, style = SIGNS[finding.severity]
-    is_ok = finding.severity == "ok"
-    if is_ok:
-        lines = [Text.assemble((finding.section, "bold"), f": {finding.seen}")]
-    else:
+    lines = [Text.assemble((finding.section, "bold"), f": {finding.seen}")]
+    if finding.severity != "ok":
         head = Text.assemble((f"{finding.severity} ", style), (finding.rule, "bold"))
         advice = Text.assemble(("Try: ", "bold"), finding.advice)
         lines = [head, Text(finding.seen), Text(finding.means, style="dim"), advice]
@@ -78,19 +74,20 @@ def _finding(finding: Finding) -> RenderableType:
     table.add_column(width=1)
     table.add_column(ratio=1)
     table.add_row(Text(sign, style=style), Group(*lines))
-    return Padding(table, (0, 0, 0 if is_ok else 1, 0))
+    return Padding(table, (0, 0, int(finding.severity != "ok"), 0))
 
 
-def _horizons(key: str, found: Horizons, is_image: bool) -> RenderableType:
+def _horizons(report: Report, key: str) -> RenderableType:
     """Return errors at some horizons, and their shares of the naive predictions' errors."""
+    found = report.predictions[key]
     table = Table(box=None, padding=(0, 2, 0, 0), show_edge=False)
     for column in ("steps ahead", "error", "of repeating", "of the mean"):
         table.add_column(column, justify="right", header_style="dim")
     for h in SHOWN_HORIZONS:
         if h < len(found.model) and (error := found.model[h]) is not None:
-            repeat = percent(found.share_of("repeat", h, h)) if h else "(seen)"
-            table.add_row(str(h), f"{error:.5f}", repeat, percent(found.share_of("mean", h, h)))
-    title = f"  {key}" + (" (error per pixel, white is 1)" if is_image else " (squared error)")
+            repeat, mean = (optional(found.share_of(naive, h, h), ".0%") for naive in ("repeat", "mean"))
+            table.add_row(str(h), f"{error:.5f}", repeat if h else "(seen)", mean)
+    title = f"  {key}" + (" (error per pixel, white is 1)" if key in report.images else " (squared error)")
     return Group(Text(title), Padding(table, (0, 0, 0, 4)))
 
 
@@ -102,8 +99,9 @@ def _latents(report: Report) -> Lines:
     yield "prior entropy", f"{found.prior_entropy:.1f} nats", _of_most(found.prior_entropy_share)
     yield "information in latents", f"{found.information:.1f} nats", "about what was seen, summed"
     if found.classes is not None:
-        yield "unused classes", f"{found.unused_classes} of {found.num_classes}", "next to no probability in any state"
-        yield "never the likeliest", f"{found.never_likeliest} of {found.num_classes}", ""
+        total = found.variables * found.classes
+        yield "unused classes", f"{found.unused_classes} of {total}", "next to no probability in any state"
+        yield "never the likeliest", f"{found.never_likeliest} of {total}", ""
 
 
 def _of_most(share: float | None) -> str:
@@ -117,10 +115,14 @@ def _prediction(report: Report) -> Lines:
         yield f"{key} beats naive", value, f"steps ahead, of {len(found.model) - 1}"
 
 
+def _correlation(found: Measures) -> tuple[str, str]:
+    return optional(found.correlation, ".2f"), f"explained variance {optional(found.explained, '.2f')}"
+
+
 def _rewards(report: Report) -> Lines:
     found = report.rewards
     yield "mean", f"{found.mean:+.4f}", f"predicted {found.predicted_mean:+.4f}"
-    yield "correlation", decimal(found.correlation), f"explained variance {decimal(found.explained)}"
+    yield "correlation", *_correlation(found)
     for name, there in found.groups.items():
         remark = f"mean {there.actual:+.3f}, predicted {there.predicted:+.3f}"
         yield f"{name} rewards", f"{there.count:,} steps", remark
@@ -138,38 +140,34 @@ def _discounts(report: Report) -> Lines:
 
 
 def _values(report: Report) -> Lines:
-    kinds = (
-        ("imagined", report.values.imagined, "of the present policy"),
-        ("replayed", report.values.replayed, "of the older policies in the replay"),
-    )
-    for name, found, whose in kinds:
+    kinds = {"imagined": "of the present policy", "replayed": "of the older policies in the replay"}
+    for name, whose in kinds.items():
+        found = getattr(report.values, name)
         if found is None:
             yield f"{name} returns", "none", "sequences are too short"
             continue
         yield f"{name} returns", f"{found.returns:+.3f}", f"{whose}; values {found.value:+.3f}"
         spread = f"± {found.bias_error:.3f}; returns spread by {found.spread:.3f}"
         yield "  bias of the values", f"{found.bias:+.3f}", spread
-        yield "  correlation", decimal(found.correlation), f"explained variance {decimal(found.explained)}"
+        yield "  correlation", *_correlation(found)
 
 
-def _actor(report: Report) -> Lines:
-    found = report.policy
+def _actor(found: Measures) -> Lines:
     yield "entropy", f"{found.entropy:.3f} nats", _of_most(found.entropy_share)
     if found.actions is None:
-        yield "saturated", percent(found.certain), "values at the ends of their range"
+        yield "saturated", f"{found.certain:.0%}", "values at the ends of their range"
         if found.scale is not None:
             yield "scale", " ".join(f"{scale:.2f}" for scale in found.scale[:8]), "of the first dimensions"
         return
-    yield "certain", percent(found.certain), "states in which one action has 95%"
+    yield "certain", f"{found.certain:.0%}", "states in which one action has 95%"
     yield "depends on the state", f"{found.dependence or 0:.3f} nats", ""
-    for number, shares in enumerate(found.actions):
+    for number, shares in enumerate(found.actions, 1):
         order = sorted(range(len(shares)), key=lambda action: -shares[action])[:5]
         text = ", ".join(f"{action}: {shares[action]:.0%}" for action in order)
-        yield "favourite actions" if number == 0 else f"  part {number + 1}", "", text
+        yield "favourite actions" if number == 1 else f"  part {number}", "", text
 
 
-def _learning(report: Report) -> Lines:
-    found = report.learning
+def _learning(found: Measures) -> Lines:
     if not found.rows:
         yield "metrics", "none", "there is no metrics.jsonl with losses yet"
         return
@@ -195,12 +193,11 @@ def _holdout(report: Report) -> Lines:
     yield "KL", f"{other.latents.kl:.2f} nats", f"own replay {report.latents.kl:.2f}"
     for key, found in report.predictions.items():
         last = min(report.config.behavior.horizon, len(found.model) - 1)
-        spans = {f"{key}, seen": (0, 0), f"{key}, 1 to {last} ahead": (1, last)}
-        if key == "reward":  # `rewards explained` covers seen rewards
-            del spans["reward, seen"]
-        for what, span in spans.items():
+        # Of rewards, `rewards explained` covers those that are seen.
+        spans = {} if key == "reward" else {f"{key}, seen": (0, 0)}
+        for what, span in {**spans, f"{key}, 1 to {last} ahead": (1, last)}.items():
             own, error = found.error(*span), other.predictions[key].error(*span)
             if own is not None and error is not None:
                 yield what, f"{error:.5f}", f"error; own replay {own:.5f}"
-    explained = decimal(report.rewards.explained)
-    yield "rewards explained", decimal(other.rewards.explained), f"of their variance; own replay {explained}"
+    explained = [optional(one.rewards.explained, ".2f") for one in (other, report)]
+    yield "rewards explained", explained[0], f"of their variance; own replay {explained[1]}"

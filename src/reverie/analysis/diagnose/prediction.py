@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from itertools import groupby
 
 import torch
 from jaxtyping import Bool, Float
@@ -18,25 +18,13 @@ MARGIN = 0.95
 """Share of another prediction's error below which a prediction is better; 5 % is within the noise of a sample."""
 
 
-class Errors(NamedTuple):
-    """Sums of squared errors over the sequences of a batch, per horizon; sums of batches add up.
-
-    Each row is [H+1]: entry 0 is the last step that the model saw, entry h is h steps later.
-    """
-
-    model: Float[Tensor, "H1"]
-    repeat: Float[Tensor, "H1"]  # of the last value that the model saw
-    mean: Float[Tensor, "H1"]  # of the mean over the data
-    reached: Float[Tensor, "H1"]  # number of sequences that are still in the same episode
-
-
 @dataclass(frozen=True)
 class Horizons:
     """Mean squared errors by horizon 0 … H; None where no sequence reaches."""
 
     model: list[float | None]
-    repeat: list[float | None]
-    mean: list[float | None]
+    repeat: list[float | None]  # of the last value that the model saw
+    mean: list[float | None]  # of the mean over the data
 
     def share_of(self, naive: str, first: int, last: int) -> float | None:
         """Return the model's error over horizons `first` to `last`, as a share of that of `repeat` or `mean`.
@@ -58,17 +46,11 @@ class Horizons:
 
         Horizon 0, which the model has seen, does not count. None if there is no such horizon.
         """
-        best: tuple[int, int] | None = None
-        first = None
-        for h in range(1, len(self.model)):
-            model, repeat, mean = self.model[h], self.repeat[h], self.mean[h]
-            if model is None or repeat is None or mean is None or model >= MARGIN * min(repeat, mean):
-                first = None
-                continue
-            first = h if first is None else first
-            if best is None or h - first > best[1] - best[0]:
-                best = first, h
-        return best
+        rows = zip(self.model[1:], self.repeat[1:], self.mean[1:], strict=True)
+        better = [a is not None and b is not None and c is not None and a < MARGIN * min(b, c) for a, b, c in rows]
+        spans = [list(span) for is_better, span in groupby(range(len(better)), better.__getitem__) if is_better]
+        longest = max(spans, key=len, default=None)
+        return (longest[0] + 1, longest[-1] + 1) if longest else None
 
 
 def squared_errors(
@@ -76,10 +58,12 @@ def squared_errors(
     actual: Float[Tensor, "H1 B *X"],
     mean: Float[Tensor, "*X"],
     valid: Bool[Tensor, "H1 B"],
-) -> Errors:
-    """Return the errors of predictions and of naive ones, over steps that are still in the same episode (`valid`).
+) -> Float[Tensor, "4 H1"]:
+    """Return errors of model, repeating and mean, summed over `valid` steps, in the same episode, and their number.
 
-    e_h = sum over valid b of mean_x (predicted[h, b, x] - actual[h, b, x])^2
+        e_h = sum over valid b of mean_x (predicted[h, b, x] - actual[h, b, x])^2
+
+    Entry 0 is the last step that the model saw, entry h is h steps later. Results of several batches add up.
     """
 
     def error(guess: Tensor) -> Tensor:
@@ -87,19 +71,13 @@ def squared_errors(
         each = difference.flatten(2).mean(-1) if difference.dim() > 2 else difference
         return (each * valid).sum(1)
 
-    return Errors(error(predicted), error(actual[:1]), error(mean), valid.sum(1).float())
+    return torch.stack([error(predicted), error(actual[:1]), error(mean), valid.sum(1).float()])
 
 
-def add(left: Errors | None, right: Errors) -> Errors:
-    """Return the sums over both batches."""
-    return right if left is None else Errors(*(a + b for a, b in zip(left, right, strict=True)))
-
-
-def horizons(errors: Errors) -> Horizons:
+def horizons(errors: Float[Tensor, "4 H1"]) -> Horizons:
     """Return means of sums."""
-    reached = errors.reached.tolist()
-    means = ([e / n if n else None for e, n in zip(row.tolist(), reached, strict=True)] for row in errors[:3])
-    return Horizons(*means)
+    *rows, reached = errors.tolist()
+    return Horizons(*([e / n if n else None for e, n in zip(row, reached, strict=True)] for row in rows))
 
 
 def same_episode(is_first: Bool[Tensor, "T B"], context: int) -> Bool[Tensor, "H1 B"]:
@@ -115,8 +93,8 @@ def open_loop_errors(
     context: int,
     means: Mapping[str, Tensor],
     generator: torch.Generator,
-) -> dict[str, Errors]:
-    """Imagine from the last step of the context along the true actions, and compare.
+) -> dict[str, Tensor]:
+    """Imagine from the last step of the context along the true actions, and return `squared_errors` by key.
 
     Args:
         agent: whose world model imagines.

@@ -1,18 +1,13 @@
 """Measurements of a run: rules conclude from them; page, picture and JSON show them."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from reverie.analysis.diagnose.calibration import Discounts, Rewards
-from reverie.analysis.diagnose.latents import Latents
-from reverie.analysis.diagnose.learning import Learning
-from reverie.analysis.diagnose.policy import Policy
 from reverie.analysis.diagnose.prediction import Horizons
-from reverie.analysis.diagnose.values import Values
-from reverie.analysis.format import plain
+from reverie.analysis.format import Measures, plain
 from reverie.config import Config
 from reverie.specs import Array
 
@@ -33,14 +28,16 @@ class Report:
     steps_seen: int  # steps of the replay that were examined
     replay_steps: int  # steps that they were drawn from
     context: int
-    latents: Latents
+    latents: Measures
     predictions: dict[str, Horizons]  # by observation key, images first, and `reward`
     images: tuple[str, ...]
-    rewards: Rewards
-    discounts: Discounts | None  # None where the discount is a constant
-    values: Values
-    policy: Policy
-    learning: Learning
+    rewards: Measures  # in the space of `reward_transform`
+    discounts: Measures | None  # None where the discount is a constant
+    values: Measures
+    """`imagined` compares with lambda-returns of the present policy, as the critic is trained; `replayed` with returns
+    of older policies, None if no state has enough steps after it. In the space of `reward_transform`."""
+    policy: Measures
+    learning: Measures
     rows: list[dict[str, float]] = field(default_factory=list, repr=False)  # of metrics.jsonl
     points: tuple[Array, Array] = field(default=(np.empty(0), np.empty(0)), repr=False)  # values, returns of states
     shared_steps: int = 0  # of a holdout: first steps that the run itself has, too, and that were left out
@@ -70,11 +67,11 @@ class Report:
             "frames": self.frames,
             "updates": self.updates,
             "context": self.context,
-            "findings": [asdict(finding) for finding in findings],
+            "findings": list(findings),
             **self._model(),
-            "value": asdict(self.values),
-            "actor": asdict(self.policy),
-            "learning": asdict(self.learning),
+            "value": self.values,
+            "actor": self.policy,
+            "learning": self.learning,
             "holdout": None if self.holdout is None else {**self.holdout._replay(), **self.holdout._model()},
         }
         return dict(plain(measured, DIGITS))
@@ -83,9 +80,5 @@ class Report:
         return {name: getattr(self, name) for name in ("run", "steps_seen", "replay_steps", "shared_steps")}
 
     def _model(self) -> dict[str, Any]:
-        return {
-            "latents": asdict(self.latents),
-            "prediction": {key: asdict(found) for key, found in self.predictions.items()},
-            "reward": asdict(self.rewards),
-            "discount": None if self.discounts is None else asdict(self.discounts),
-        }
+        parts = {"latents": self.latents, "prediction": self.predictions, "reward": self.rewards}
+        return {**parts, "discount": self.discounts}

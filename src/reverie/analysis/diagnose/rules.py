@@ -1,42 +1,40 @@
-"""Findings: rules are data, and a finding is a rule that holds for a report."""
+"""Findings: what rules.toml says where a rule's condition holds for a report."""
 
-import math
-from collections.abc import Callable, Sequence
+import tomllib
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from pathlib import Path
+from typing import Literal, NamedTuple
 
+from reverie.analysis.diagnose.conditions import CONDITIONS, ENOUGH_UPDATES
 from reverie.analysis.diagnose.report import Report
 from reverie.analysis.diagnose.suggestions import suggestions
-from reverie.analysis.format import decimal
 
 Severity = Literal["problem", "warning", "note", "ok"]
 SEVERITIES: tuple[Severity, ...] = ("problem", "warning", "note", "ok")
 """Worst first: learning is broken; something is probably wrong; worth knowing; nothing found."""
 
-ENOUGH_UPDATES = 1000
-"""Updates below which a finding about what was learnt is only a note: the target critic has been copied ten times at
-most, and even the small tasks of the learning proofs (docs/results.md) take some 1,300."""
-
 
 @dataclass(frozen=True)
 class Rule:
-    """A condition on a report, and texts for where it holds.
-
-    `seen` is a format string of the report `r` and of `found`, the result of `holds`; `advice` is one of `suggestions`.
-    """
+    """Texts for where the condition of this name holds; see rules.toml."""
 
     name: str
     section: str
     severity: Severity
-    holds: Callable[[Report], Any]
     seen: str
     means: str
     advice: str
-    is_early: bool = False  # whether it keeps its severity before `ENOUGH_UPDATES`; others are notes until then
+    early: bool = False
 
 
-@dataclass(frozen=True)
-class Finding:
+RULES = tuple(
+    Rule(name, **texts)
+    for name, texts in tomllib.loads(Path(__file__).with_name("rules.toml").read_text("utf-8")).items()
+)
+
+
+class Finding(NamedTuple):
     """A rule that holds for a run."""
 
     rule: str
@@ -47,14 +45,13 @@ class Finding:
     advice: str = ""
 
 
-def find(report: Report, rules: Sequence[Rule]) -> list[Finding]:
+def find(report: Report) -> list[Finding]:
     """Return findings, worst first; a section in which no rule holds has one of severity `ok`."""
-    findings = []
     options = suggestions(report)
-    for rule in rules:
-        found = rule.holds(report)
-        if found:
-            severity = rule.severity if rule.is_early or report.updates >= ENOUGH_UPDATES else "note"
+    findings = []
+    for rule in RULES:
+        if found := CONDITIONS[rule.name](report):
+            severity = rule.severity if rule.early or report.updates >= ENOUGH_UPDATES else "note"
             seen, advice = rule.seen.format(r=report, found=found), rule.advice.format_map(options)
             findings.append(Finding(rule.name, rule.section, severity, seen, rule.means, advice))
     found_in = {finding.section for finding in findings}
@@ -66,16 +63,10 @@ def find(report: Report, rules: Sequence[Rule]) -> list[Finding]:
     return sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))
 
 
-def number(value: float | None) -> float:
-    """Return nan for None, with which no comparison holds."""
-    return math.nan if value is None else value
-
-
 def _prediction(r: Report) -> str:
     if not r.observation:
         return ""
-    span = r.predictions[r.observation].useful()
-    if span is None:
+    if (span := r.predictions[r.observation].useful()) is None:
         return "No horizon at which the model beats naive predictions."
     return f"Better than both naive predictions from {span[0]} to {span[1]} steps ahead."
 
@@ -104,8 +95,8 @@ SECTIONS: dict[str, Callable[[Report], str]] = {
     ),
     "prediction": _prediction,
     "reward": lambda r: (
-        f"Predicted and actual rewards correlate with "
-        f"{'(unknown)' if r.rewards.correlation is None else decimal(r.rewards.correlation)}."
+        "Predicted and actual rewards correlate with "
+        f"{'(unknown)' if r.rewards.correlation is None else f'{r.rewards.correlation:.2f}'}."
     ),
     "discount": _discount,
     "value": lambda r: (

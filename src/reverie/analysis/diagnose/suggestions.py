@@ -3,11 +3,10 @@
 Advice is a format string: `{kl_scale:0.3}` is the option with 0.3 times its present value.
 """
 
-from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
 
-from reverie.analysis.diagnose.learning import OPTIMIZERS
+from reverie.analysis.diagnose.learning import OFTEN, OPTIMIZERS
 from reverie.analysis.diagnose.report import Report
 from reverie.config import flatten, parse_schedule
 
@@ -22,6 +21,9 @@ class Option:
         """Take paths of settings that hold numbers or schedules; where one is 0, `zero` is scaled instead."""
         self.report, self.paths, self.zero = report, paths, zero
 
+    def __getitem__(self, path: str) -> "Option":
+        return Option(self.report, path)
+
     def __format__(self, factor: str) -> str:
         return " with ".join(self._scaled(path, float(Fraction(factor))) for path in self.paths)
 
@@ -34,26 +36,34 @@ class Option:
         return f"--{path.rstrip('_').replace('_', '-')} {text}"
 
 
-class Options(dict[str, Option]):
-    """Options of single settings by path: `{option[training.steps]:2}`."""
-
-    def __init__(self, report: Report) -> None:
-        """Start empty; an option is made when it is asked for."""
-        super().__init__()
-        self._report = report
-
-    def __missing__(self, path: str) -> Option:
-        return Option(self._report, path)
-
-
 def suggestions(report: Report) -> dict[str, Any]:
-    """Return everything that advice can refer to, by name."""
-    option = Options(report)
-    kl, is_split = "world_model.kl", report.config.world_model.kl.objective == "split"
-    scales = (f"{kl}.prior_scale", f"{kl}.posterior_entropy_scale") if is_split else (f"{kl}.scale",)
+    """Return everything that advice can refer to, by name; `{option[training.steps]:2}` is any single setting."""
+    option = Option(report)
+    model, training = report.config.world_model, report.config.training
+    is_split = model.kl.objective == "split"
+    scales = [f"world_model.kl.{name}" for name in ("prior_scale", "posterior_entropy_scale")]
+    scales = scales if is_split else ["world_model.kl.scale"]
     prior, posterior = (f"{Option(report, path, zero=0.1):3}" for path in (scales[0], scales[-1]))
     part = "image" if report.observation in report.images else "vector"
     lr = {name: Option(report, f"{path}.lr", zero=1e-4) for name, path in OPTIMIZERS.items()}
+    random_play = f"{option['training.prefill']:4}"
+    if 4 * training.prefill >= training.steps:  # as many steps after it as now, where it would leave none
+        random_play += f" with --training.steps {training.steps + 3 * training.prefill}"
+    clips = [  # twice the median norm, with half the rate, where gradients are often clipped
+        f"{option[f'{OPTIMIZERS[name]}.max_grad_norm']:{2 * found.median / found.clip}} with {lr[name]:0.5}"
+        for name, found in report.learning.gradients.items()
+        if found.clipped > OFTEN
+    ]
+    reward_loss = f"Weigh rewards more, {option['world_model.loss_scales.reward']:10}"
+    if model.loss_scales.reward >= HEAVY:
+        reward_loss = f"Rewards weigh {model.loss_scales.reward:g} already: train longer"
+    if not model.head_gradients.reward:
+        reward_loss += ", and let them form the latents, --world-model.head-gradients.reward true"
+    if not training.pretrain_world_model:  # as in the preset atari-laptop (docs/results.md, Boxing)
+        reward_loss += (
+            "; or in a new run let the world model learn from random play before behavior does, "
+            "--training.pretrain-world-model 9000"
+        )
     return {
         "option": option,
         "lr": lr,
@@ -63,41 +73,7 @@ def suggestions(report: Report) -> dict[str, Any]:
         "freer_posterior": posterior,
         "observation_scale": option[f"world_model.loss_scales.{part}"],
         "wider_decoder": f"{option[f'world_model.decoder.{WIDTHS[part]}']:2}",
-        "random_play": _random_play(report, option),
-        "wider_clip": _wider_clip(report, option, lr),
-        "reward_loss": _reward_loss(report, option),
+        "random_play": random_play,
+        "wider_clip": ", ".join(clips),
+        "reward_loss": reward_loss,
     }
-
-
-def _random_play(report: Report, option: Options) -> str:
-    """Return four times the prefill, and as many steps after it as now where it would leave none."""
-    now = report.config.training
-    more = f"{option['training.prefill']:4}"
-    return more if 4 * now.prefill < now.steps else f"{more} with --training.steps {now.steps + 3 * now.prefill}"
-
-
-def _wider_clip(report: Report, option: Options, lr: Mapping[str, Option]) -> str:
-    """Return twice the median norm as the clip of every optimizer that is often clipped, with half its rate."""
-    parts = []
-    for name, found in report.learning.gradients.items():
-        if found.is_often_clipped:
-            clip = option[f"{OPTIMIZERS[name]}.max_grad_norm"]
-            parts.append(f"{clip:{2 * found.median / found.clip}} with {lr[name]:0.5}")
-    return ", ".join(parts)
-
-
-def _reward_loss(report: Report, option: Options) -> str:
-    """Return a larger reward loss, as far as it is not used already."""
-    model = report.config.world_model
-    scale = model.loss_scales.reward
-    text = f"Weigh rewards more, {option['world_model.loss_scales.reward']:10}"
-    if scale >= HEAVY:
-        text = f"Rewards weigh {scale:g} already: train longer"
-    if not model.head_gradients.reward:
-        text += ", and let them form the latents, --world-model.head-gradients.reward true"
-    if not report.config.training.pretrain_world_model:  # as in the preset atari-laptop (docs/results.md, Boxing)
-        text += (
-            "; or in a new run let the world model learn from random play before behavior does, "
-            "--training.pretrain-world-model 9000"
-        )
-    return text

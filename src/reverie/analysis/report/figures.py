@@ -1,7 +1,6 @@
 """The figures of a report."""
 
 import math
-import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
-from reverie.analysis.charts import COLORS, INK, PALE, make_figure, style_axes, style_frames
-from reverie.analysis.comparison import Comparison, Entry, Environment
+from reverie.analysis.charts import COLORS, INK, PALE, legend_outside, make_figure, style_axes, style_frames
+from reverie.analysis.comparison import Entry, Environment
 from reverie.analysis.curves import Curve, band, smooth
 from reverie.analysis.published import PublishedCurve, Variant, curve, game_scores
 from reverie.analysis.report.references import variants_of
@@ -40,11 +39,6 @@ def style(index: int) -> dict[str, Any]:
     }
 
 
-def palette(comparison: Comparison) -> dict[str, str]:
-    """Return the colour of each agent."""
-    return {agent: str(style(index)["color"]) for index, agent in enumerate(comparison.agents)}
-
-
 def entry_curves(entry: Entry) -> tuple[str, list[Curve]]:
     """Return the name and curves of an agent's evaluations if every run has them, or else of its training episodes."""
     evaluations = [run.evaluation for run in entry.runs]
@@ -61,15 +55,18 @@ def learning_curves(place: Environment, agents: Sequence[str]) -> Figure:
     """
     figure = make_figure(WIDTH, HEIGHT)
     axes = figure.add_subplot()
-    runs = [run for entry in place.entries for run in entry.runs]
-    end = max(run.frames for run in runs)
+    end = max(run.frames for run in place.runs)
     for entry in place.entries:
         _draw_entry(axes, entry, style(agents.index(entry.agent)))
-    for variant in variants_of(runs):
+    for variant in variants_of(place.runs):
         line = curve(place.name, variant)
         if line is not None and line.frames[0] <= end:
             _draw_published(axes, line, variant, end, bool(game_scores(place.name)))
-    _style_returns(axes, place.name)
+    _draw_levels(axes, place.name)
+    style_axes(axes, y="return")
+    style_frames(axes)
+    if max(map(abs, axes.get_ylim())) >= 10_000:
+        axes.yaxis.set_major_formatter(EngFormatter(sep=""))
     axes.set_xlim(0, 1.02 * end)
     _legend(figure, axes)
     return figure
@@ -77,28 +74,28 @@ def learning_curves(place: Environment, agents: Sequence[str]) -> Figure:
 
 def aggregates(found: Statistics, agents: Sequence[str]) -> Figure:
     """Draw a panel for each aggregate: points with intervals, a row for each agent."""
-    names, columns = list(found.aggregates), 2
-    rows = math.ceil(len(found.kinds) / columns)
-    figure = make_figure(WIDTH, 0.55 + rows * (0.55 + 0.22 * len(names)))
-    grid = figure.subplots(rows, columns, squeeze=False)
+    numbers = {name: agents.index(name) for name in found.aggregates}
+    rows = math.ceil(len(found.kinds) / 2)
+    figure = make_figure(WIDTH, 0.55 + rows * (0.55 + 0.22 * len(numbers)))
+    grid = figure.subplots(rows, 2, squeeze=False)
     for axes in grid.flat[len(found.kinds) :]:
         axes.set_visible(False)
     for axes, kind in zip(grid.flat, found.kinds, strict=False):
-        for row, name in enumerate(names):
+        for row, (name, number) in enumerate(numbers.items()):
             point, low, high = found.aggregates[name][kind]
-            look = style(agents.index(name))
+            look = style(number)
             if math.isfinite(low):
                 axes.plot([low, high], [row, row], color=look["color"], linewidth=5, alpha=0.35, zorder=2)
             axes.plot(point, row, look["marker"], color=look["color"], markersize=6, zorder=3)
-        axes.set_yticks(range(len(names)), [str(agents.index(name) + 1) for name in names])
-        axes.set_ylim(len(names) - 0.5, -0.5)
+        axes.set_yticks(range(len(numbers)), [str(number + 1) for number in numbers.values()])
+        axes.set_ylim(len(numbers) - 0.5, -0.5)
         style_axes(axes, title=title_of(kind), size=8)
         axes.grid(axis="x", color=PALE, linewidth=0.6)
         axes.grid(visible=False, axis="y")
         axes.xaxis.set_major_locator(MaxNLocator(4))
         axes.margins(x=0.12)
-    for name in names:
-        grid[0, 0].plot([], [], label=f"{agents.index(name) + 1}  {name}", **style(agents.index(name)))
+    for name, number in numbers.items():
+        grid[0, 0].plot([], [], label=f"{number + 1}  {name}", **style(number))
     _legend(figure, grid[0, 0])
     return figure
 
@@ -166,22 +163,10 @@ def _draw_levels(axes: Axes, environment: str) -> None:
             )  # fmt: skip
 
 
-def _style_returns(axes: Axes, environment: str) -> None:
-    _draw_levels(axes, environment)
-    style_axes(axes, y="return")
-    style_frames(axes)
-    if max(map(abs, axes.get_ylim())) >= 10_000:
-        axes.yaxis.set_major_formatter(EngFormatter(sep=""))
-
-
 def _legend(figure: Figure, axes: Axes) -> None:
-    handles, names = axes.get_legend_handles_labels()
-    if handles:
-        columns = 1 if max(map(len, names)) > 26 else 2
-        labels = [textwrap.fill(name, LABEL) for name in names]
-        lines = sum(label.count("\n") + 1 for label in labels) / columns
-        figure.set_figheight(figure.get_figheight() + LINE * max(lines - LINES, 0))
-        figure.legend(
-            handles, labels, loc="outside upper left", ncols=columns, frameon=False, fontsize=8,
-            labelcolor=INK, handlelength=3.2, borderaxespad=0.2, labelspacing=0.3,
-        )  # fmt: skip
+    names = axes.get_legend_handles_labels()[1]
+    columns = 1 if max(map(len, names), default=0) > 26 else 2
+    legend_outside(
+        figure, axes, LABEL, LINE, LINES, columns, loc="outside upper left", handlelength=3.2, borderaxespad=0.2,
+        labelspacing=0.3,
+    )  # fmt: skip

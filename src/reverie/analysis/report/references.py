@@ -8,7 +8,7 @@ import numpy as np
 from reverie.analysis.comparison import Matrix
 from reverie.analysis.format import score_text
 from reverie.analysis.labels import nearest_preset
-from reverie.analysis.published import AGGREGATES, BASELINES, VARIANTS, Variant, curve, game_scores, task
+from reverie.analysis.published import BASELINES, VARIANTS, Variant, curve, game_scores, task
 from reverie.analysis.runs import FINAL_SHARE, Run
 from reverie.analysis.scores import aggregate, published_scores
 from reverie.config import Config
@@ -84,12 +84,9 @@ def reference_aggregates(
     for variant in variants:
         at = {game: published_at(name, variant, frames[name]) for name, game in games.items()}
         rows[f"DreamerV2 ({variant}), published, at the same frames"] = at
-    for variant in VARIANTS:
-        rows[f"DreamerV2 ({variant}), published, 200M"] = published_scores(variant)
-    aggregates = {}
-    for label, scores in rows.items():
-        here = {game: scores.get(game, math.nan) for game in games.values()}
-        if all(map(math.isfinite, here.values())):
-            summary = aggregate(here)
-            aggregates[label] = {kind: getattr(summary, kind) for kind in AGGREGATES}
-    return aggregates
+    rows |= {f"DreamerV2 ({variant}), published, 200M": published_scores(variant) for variant in VARIANTS}
+    return {
+        label: aggregate({game: scores[game] for game in games.values()})._asdict()
+        for label, scores in rows.items()
+        if all(math.isfinite(scores.get(game, math.nan)) for game in games.values())
+    }

@@ -9,30 +9,25 @@ OUT/
     figures/        each figure as SVG and PNG
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
-
-from matplotlib.figure import Figure
+from typing import Any, NamedTuple
 
 from reverie.analysis.charts import save_figure
 from reverie.analysis.comparison import Comparison, compare, matrix
-from reverie.analysis.format import plain
-from reverie.analysis.report import run_page
+from reverie.analysis.format import csv_text, plain
 from reverie.analysis.report.notes import Note, notes
-from reverie.analysis.report.rows import Rows, aggregate_rows, as_json, curve_rows, run_rows, score_rows, write_csv
+from reverie.analysis.report.page import draw, write_page
+from reverie.analysis.report.rows import aggregate_rows, as_json, curve_rows, run_rows, score_rows
 from reverie.analysis.runs import find_runs
 from reverie.analysis.statistics import Statistics, statistics
 from reverie.errors import ReverieError
 from reverie.runs.atomic_io import atomic_path
 
-PAGE = "index.html"
 DPI = 200
 
 
-@dataclass(frozen=True)
-class Report:
+class Report(NamedTuple):
     """The numbers of a report, and its files."""
 
     comparison: Comparison
@@ -67,27 +62,22 @@ def report_runs(paths: Iterable[Path], out: Path, frames: float | None = None) -
     matrices = (matrix(comparison, "atari"), matrix(comparison, "dmc"))
     found = [statistics(one) for one in matrices if one is not None]
     known = notes(comparison, found)
-    drawn = run_page.draw(comparison, found)
-    html = run_page.write_page(comparison, found, known, drawn)
-    tables = {
-        "scores.csv": score_rows(comparison),
-        "runs.csv": run_rows(comparison),
-        "curves.csv": curve_rows(comparison),
-        "aggregates.csv": aggregate_rows(found),
-    }
-    return Report(comparison, found, known, _write(out, html, drawn, tables))
-
-
-def _write(out: Path, html: str, drawn: Mapping[str, Figure], tables: Mapping[str, Rows]) -> list[Path]:
+    drawn = draw(comparison, found)
+    texts = {out / "index.html": write_page(comparison, found, known, drawn)}
+    tables = {"scores": score_rows(comparison), "runs": run_rows(comparison), "curves": curve_rows(comparison)}
+    for name, rows in {**tables, "aggregates": aggregate_rows(found)}.items():
+        if rows:
+            header = list(dict.fromkeys(key for row in rows for key in row))
+            texts[out / f"{name}.csv"] = csv_text(header, ([row.get(key) for key in header] for row in rows))
+    files = list(texts)
     try:
         out.mkdir(parents=True, exist_ok=True)
-        with atomic_path(out / PAGE) as temporary:
-            temporary.write_text(html, encoding="utf-8")
-        files = [out / PAGE, *(write_csv(out / name, rows) for name, rows in tables.items() if rows)]
+        for path, text in texts.items():
+            with atomic_path(path) as temporary:
+                temporary.write_text(text, encoding="utf-8")
         for name, figure in drawn.items():
             files += [save_figure(figure, out / "figures" / f"{name}.{ending}", DPI) for ending in ("svg", "png")]
     except OSError as error:
-        raise ReverieError(
-            f"The report cannot be written to {out} ({error.strerror or error}); choose another --out."
-        ) from error
-    return files
+        reason = error.strerror or error
+        raise ReverieError(f"The report cannot be written to {out} ({reason}); choose another --out.") from error
+    return Report(comparison, found, known, files)
