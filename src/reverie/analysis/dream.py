@@ -15,7 +15,7 @@ from reverie.errors import RunError
 from reverie.specs import Step
 from reverie.training.collectors import SyncCollector
 from reverie.training.dreams import draw_dream
-from reverie.training.evaluation import evaluation_seed
+from reverie.training.evaluation import check_spec, evaluation_seed
 from reverie.video import save_video
 
 MAX_EPISODES = 10
@@ -60,6 +60,7 @@ def dream_run(
     if 0 < limit < length - 1:
         raise _too_short(f"Episodes end after {limit} steps (env.time_limit)", limit + 1, context)
     with make_env(replace(config, num_envs=1), seed, factory) as played:
+        check_spec(agent, played.spec, config.name)
         episode, longest = _play(agent, played, seed, length)
     if not episode:
         raise _too_short(f"The longest of {MAX_EPISODES} episodes has {longest - 1} steps", longest, context)

@@ -15,7 +15,7 @@ from gymnasium.spaces import Discrete
 from reverie.bench.timing import per_second
 from reverie.config import EnvConfig
 from reverie.envs.atari import ENTRY_POINT
-from reverie.envs.catalog import find_spec
+from reverie.envs.registry import find_spec
 
 Speed = Callable[[float], float]
 """Agent steps per second of all environments together, measured for some seconds."""
