@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import psutil
 
+from reverie.bench.rows import write_row
 from reverie.config import ReplayConfig
 from reverie.provenance import commit
 from reverie.replay import REPLAY, ReplayBuffer
@@ -109,10 +110,7 @@ def main() -> int:
     row["missed"] = [name for name, limit in LIMITS.items() if row[name] > limit]
     if row["steps_per_second"] < 20_000:
         row["missed"].append("steps_per_second")
-    print(json.dumps(row, indent=2))
-    if options.out:
-        with options.out.open("a") as file:
-            file.write(json.dumps(row) + "\n")
+    write_row(row, options.out)
     return bool(row["missed"])
 
 

@@ -10,7 +10,6 @@ Processor time is what the update cost where other processes share the cores.
 """
 
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -24,6 +23,7 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.against import revision  # noqa: E402
 from reverie.bench.machine import machine  # noqa: E402
+from reverie.bench.rows import write_row  # noqa: E402
 from reverie.config import preset  # noqa: E402
 
 WARM_UP = 3
@@ -114,10 +114,7 @@ def main() -> int:
         result[f"{name}_ratio_standard_error"] = round(float(error), 4)
     config = preset(options.preset).override(precision=options.precision, device="cpu", threads=options.threads)
     result = {name: value for name, value in result.items() if value is not None} | {"machine": machine(config)}
-    print(json.dumps(result, indent=2))
-    if options.out:
-        with options.out.open("a") as file:
-            file.write(json.dumps(result) + "\n")
+    write_row(result, options.out)
     return 0
 
 
