@@ -164,7 +164,7 @@ def test_strip_columns() -> None:
     ],
 )
 def test_strip_chooses_its_columns(length: int, context: int, expected: list[int]) -> None:
-    assert video._columns(length, context, None) == expected
+    assert video.strip_columns(length, context) == expected
     truth = np.zeros((length, 8, 8, 1), np.uint8)
     assert dream_strip(truth, truth, context).ndim == 3
 
@@ -254,11 +254,11 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
     path = save_video(images(5, 7, 3), tmp_path / "strip.png")
     before = path.read_bytes()
 
-    def fail(frames: NDArray[np.uint8], path: Path, fps: float) -> None:
+    def fail(self: Image.Image, path: Path, **options: bool) -> None:
         path.write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(video, "_save_png", fail)
+    monkeypatch.setattr(Image.Image, "save", fail)
     with pytest.raises(ReverieError, match="No space left"):
         save_video(images(5, 7, 3), path)
     assert path.read_bytes() == before and [file.name for file in tmp_path.iterdir()] == ["strip.png"]

@@ -7,14 +7,13 @@ imagines on where an episode ends, so that the two cannot be compared there.
 
 import errno
 import math
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from reverie.errors import ReverieError
 from reverie.runs.atomic_io import atomic_path
@@ -45,21 +44,12 @@ SUFFIXES = (".gif", ".mp4", ".png")
 
 
 def compare(truth: Frames, model: NDArray[Any]) -> Frames:
-    """Return truth, model and error as colour images.
+    """Return truth, model and error as colour images, uint8 [3, ..., H, W, 3], in the order of `ROWS`.
 
     The error is (model - truth + 1) / 2 of images in [0, 1], as in the release's `video_pred`: grey where the model is
-    right, light where it is too light, dark where it is too dark. Three channels are colours; of any other number the
-    first is shown in grey, since frames are usually stacked there.
-
-    Args:
-        truth: uint8 [..., H, W, C].
-        model: the same shape, uint8 or floats in [0, 1]; beyond that they are clipped, after the error is taken.
-
-    Returns:
-        uint8 [3, ..., H, W, 3], in the order of `ROWS`.
-
-    Raises:
-        ValueError: if the shapes differ or are no images.
+    right, light where it is too light, dark where it is too dark. Truth is uint8 [..., H, W, C], the model is uint8 or
+    floats in [0, 1]; beyond that they are clipped, after the error is taken. Three channels are colours; of any other
+    number the first is shown in grey, since frames are usually stacked there.
     """
     if truth.shape != model.shape or truth.ndim < 3:
         raise ValueError(f"Truth {truth.shape} and model {model.shape} must be images of the same shape.")
@@ -85,28 +75,25 @@ def dream_frames(
     Returns:
         uint8 [T, H', W', 3]; H' and W' are even, as video formats require.
     """
-    if truth.ndim not in (4, 5):
-        raise ValueError(f"Truth has shape {truth.shape}, but must be [T, H, W, C] or [B, T, H, W, C].")
-    rows = compare(truth, model).reshape(3, -1, *truth.shape[-4:-1], 3).repeat(scale, 3).repeat(scale, 4)
+    rows, other = _rows(truth, model, context, scale, is_first)
     _, sequences, length, height, width, _ = rows.shape
     step_y, step_x = height + 2 * BORDER + GAP, width + 2 * BORDER + GAP
-    other = np.atleast_2d(_other_episode(is_first, truth.shape[:-3], context))
     shape = (GUTTER + sequences * step_x + 1) // 2 * 2, (HEADER + 3 * step_y + 1) // 2 * 2
     empty = _with_legend(Image.new("RGB", shape, GROUND), truth.shape[-1], bool(other.any()))
     for row, name in enumerate(ROWS):
         _write(empty, name, 8, HEADER + row * step_y + (height + 2 * BORDER) // 2, INK)
-    video = np.empty((length, *np.asarray(empty).shape), np.uint8)
+    video = []
     for step in range(length):
         picture = empty.copy()
         phase, color = PHASES[step < context]
         _write(picture, phase, GUTTER, HEADER // 2, color)
         _write(picture, f"t = {step:>{len(str(length - 1))}}", picture.width - GAP, HEADER // 2, INK, "rm")
-        for row, name in enumerate(ROWS):
+        for row in range(3):
             for sequence in range(sequences):
-                frame = _frame(name, step < context, other[sequence, step])
-                _tile(picture, rows[row, sequence, step], GUTTER + sequence * step_x, HEADER + row * step_y, frame)
-        video[step] = picture
-    return video
+                corner = GUTTER + sequence * step_x, HEADER + row * step_y
+                _tile(picture, rows[row, sequence, step], corner, row, color, other[sequence, step])
+        video.append(np.asarray(picture))
+    return np.stack(video)
 
 
 def dream_strip(
@@ -118,60 +105,60 @@ def dream_strip(
     Several sequences are drawn one below the other, in uint8 [H', W', 3]. `every` is the number of steps between two
     columns; None chooses some ten columns. The other arguments are those of `dream_frames`.
     """
-    if truth.ndim == 5:
-        starts = [None] * len(truth) if is_first is None else is_first
-        strips = [dream_strip(t, m, context, every, scale, f) for t, m, f in zip(truth, model, starts, strict=True)]
-        return np.concatenate(strips)
-    if truth.ndim != 4:
+    rows, other = _rows(truth, model, context, scale, is_first)
+    begins = np.zeros_like(other) if is_first is None else np.atleast_2d(is_first)
+    strips = [
+        _strip(*one, context, every, truth.shape[-1]) for one in zip(rows.swapaxes(0, 1), other, begins, strict=True)
+    ]
+    return np.concatenate(strips)
+
+
+def _rows(truth: Frames, model: NDArray[Any], context: int, scale: int, is_first: Bools | None) -> tuple[Frames, Bools]:
+    """Return enlarged truth, model and error [3, B, T, H, W, 3], and which steps are of another episode [B, T].
+
+    Another one is any but that of the last step that the model has seen.
+    """
+    if truth.ndim not in (4, 5):
         raise ValueError(f"Truth has shape {truth.shape}, but must be [T, H, W, C] or [B, T, H, W, C].")
-    steps = _columns(len(truth), context, every)
-    other = _other_episode(is_first, truth.shape[:1], context)
-    rows = compare(truth[steps], model[steps]).repeat(scale, 2).repeat(scale, 3)
+    rows = compare(truth, model).reshape(3, -1, *truth.shape[-4:-1], 3).repeat(scale, 3).repeat(scale, 4)
+    if is_first is None:
+        return rows, np.zeros(rows.shape[1:3], bool)
+    episode: NDArray[np.int64] = np.cumsum(np.atleast_2d(is_first), -1) - np.atleast_2d(is_first)[:, :1]
+    last = min(max(context - 1, 0), episode.shape[1] - 1)
+    return rows, np.asarray(episode != episode[:, last : last + 1])
+
+
+def _strip(rows: Frames, other: Bools, is_first: Bools, context: int, every: int | None, channels: int) -> Frames:
+    """Draw the strip of one sequence [3, T, H, W, 3]."""
+    steps = strip_columns(len(other), context, every)
     height, width, gap = rows.shape[2] + 2 * BORDER, rows.shape[3] + 2 * BORDER, GAP // 2
     lefts = [GUTTER + column * (width + gap) for column in range(len(steps))]
     bottom = HEADER + 3 * (height + gap)
     picture = Image.new("RGB", (lefts[-1] + width + GAP, bottom + HEADER - gap), GROUND)
-    draw = ImageDraw.Draw(picture)
     for row, name in enumerate(ROWS):
         top = HEADER + row * (height + gap)
         _write(picture, name, 8, top + height // 2, INK)
-        for image, step, left in zip(rows[row], steps, lefts, strict=True):
-            _tile(picture, image, left, top, _frame(name, step < context, other[step]))
-    for is_seen in (True, False):  # a line over the columns that were seen, and one over those that were imagined
+        for step, left in zip(steps, lefts, strict=True):
+            _tile(picture, rows[row, step], (left, top), row, PHASES[step < context][1], other[step])
+    for is_seen, (phase, color) in PHASES.items():  # a line over the columns that were seen, one over the imagined ones
         columns = [left for step, left in zip(steps, lefts, strict=True) if (step < context) == is_seen]
         if columns:
-            phase, color = PHASES[is_seen]
-            draw.rectangle((columns[0], HEADER - 8, columns[-1] + width - 1, HEADER - 7), color)
+            picture.paste(color, (columns[0], HEADER - 8, columns[-1] + width, HEADER - 6))
             _write(picture, phase, columns[0], HEADER // 2 - 4, color)
     for before, step, left in zip([0, *steps], steps, lefts, strict=False):
-        begins = is_first is not None and bool(is_first[before + 1 : step + 1].any())
+        begins = is_first[before + 1 : step + 1].any()
         text, color = (f"{step}, new episode", OTHER) if begins else (str(step), FAINT)
         _write(picture, text, left + width // 2, bottom + HEADER // 2 - gap, color, "mm")
     _write(picture, "t", 8, bottom + HEADER // 2 - gap, FAINT)
-    return np.asarray(_with_legend(picture, truth.shape[-1], bool(other[steps].any())))
+    return np.asarray(_with_legend(picture, channels, bool(other[steps].any())))
 
 
-def _columns(length: int, context: int, every: int | None) -> list[int]:
+def strip_columns(length: int, context: int, every: int | None = None) -> list[int]:
     """Return the time steps of a strip, by default some ten: the first and last that were seen, then evenly."""
     if every is not None or context >= length:
         return list(range(0, length, every or math.ceil(length / 10)))
     seen = {0, context - 1} if context else set()
     return sorted(seen | set(range(context, length, math.ceil((length - context) / 9))))
-
-
-def _frame(row: str, is_seen: bool, is_other: np.bool_) -> Color:
-    if row == "model":
-        return PHASES[is_seen][1]
-    return OTHER if is_other else QUIET
-
-
-def _other_episode(is_first: Bools | None, shape: tuple[int, ...], context: int) -> Bools:
-    """Return [..., T], whether a step belongs to another episode than the last one that the model has seen."""
-    if is_first is None:
-        return np.zeros(shape, bool)
-    episode: NDArray[np.int64] = np.cumsum(is_first, -1) - is_first[..., :1]
-    last = min(max(context - 1, 0), shape[-1] - 1)
-    return np.asarray(episode != episode[..., last : last + 1])
 
 
 def _write(picture: Image.Image, text: str, x: int, y: int, color: Color, anchor: str = "lm") -> None:
@@ -182,30 +169,31 @@ def _write(picture: Image.Image, text: str, x: int, y: int, color: Color, anchor
     picture.paste(color, (x + left, y + top), mask.point(SHADES))
 
 
-def _tile(picture: Image.Image, image: Frames, left: int, top: int, color: Color) -> None:
-    """Draw an image with a frame whose corner is here."""
-    height, width = image.shape[:2]
-    picture.paste(color, (left, top, left + width + 2 * BORDER, top + height + 2 * BORDER))
-    picture.paste(Image.fromarray(image), (left + BORDER, top + BORDER))
+def _tile(
+    picture: Image.Image, image: Frames, corner: tuple[int, int], row: int, phase: Color, is_other: np.bool_
+) -> None:
+    """Draw an image with a frame at this corner, in the colour of the phase if it is the model's."""
+    color = phase if ROWS[row] == "model" else OTHER if is_other else QUIET
+    picture.paste(ImageOps.expand(Image.fromarray(image), BORDER, color), corner)
 
 
 def legend(channels: int, has_others: bool) -> list[tuple[str, Color]]:
     """Return the words that explain the colours of a picture."""
-    colors = [("a colour: too much of it", FAINT)] if channels == 3 else []
-    frames = [("pink frame: another episode", OTHER)] if has_others else []
-    return [("error: grey is right", FAINT), ("light: too light", FAINT), ("dark: too dark", FAINT), *colors, *frames]
+    words = ["error: grey is right", "light: too light", "dark: too dark"]
+    words += ["a colour: too much of it"] if channels == 3 else []
+    return [(text, FAINT) for text in words] + ([("pink frame: another episode", OTHER)] if has_others else [])
 
 
 def _with_legend(picture: Image.Image, channels: int, has_others: bool) -> Image.Image:
     """Return the picture over its legend, which has as many lines as the width requires."""
-    places, x, line = [], GAP, 0
+    places, x, y = [], GAP, picture.height + LINE // 2
     for text, color in legend(channels, has_others):
         width = math.ceil(FONT.getlength(text))
         if x > GAP and x + width + GAP > picture.width:
-            x, line = GAP, line + 1
-        places.append((text, x, picture.height + line * LINE + LINE // 2, color))
+            x, y = GAP, y + LINE
+        places.append((text, x, y, color))
         x += width + 2 * GAP
-    whole = Image.new("RGB", (picture.width, picture.height + (line + 1) * LINE + GAP), GROUND)
+    whole = Image.new("RGB", (picture.width, y + LINE - LINE // 2 + GAP), GROUND)
     whole.paste(picture)
     for place in places:
         _write(whole, *place)
@@ -213,17 +201,10 @@ def _with_legend(picture: Image.Image, channels: int, has_others: bool) -> Image
 
 
 def save_video(frames: Frames, path: Path, fps: float = 15) -> Path:
-    """Write a video or a picture atomically, in the format of the file's ending.
+    """Write a video or a picture atomically, in the format of the file's ending, and return its path.
 
-    A GIF repeats without end, and shows equal frames that follow each other as one long frame.
-
-    Args:
-        frames: uint8 [T, H, W, 3] for .gif and .mp4, or one picture [H, W, 3] for any of them.
-        path: ends in .gif, .mp4 (H.264) or .png; missing folders are created.
-        fps: frames per second.
-
-    Returns:
-        The path.
+    Frames are uint8 [T, H, W, 3] for .gif and .mp4 (H.264), or one picture [H, W, 3] for these and .png. A GIF repeats
+    without end, and shows equal frames that follow each other as one long frame. Missing folders are created.
 
     Raises:
         ReverieError: if the ending is another one, if a .png should hold more than one picture, or if the file
@@ -237,26 +218,19 @@ def save_video(frames: Frames, path: Path, fps: float = 15) -> Path:
     if suffix == ".png" and len(frames) > 1:
         raise ReverieError(f"Cannot write {len(frames)} frames to '{path}': use .gif or .mp4 for a video.")
     with atomic_path(path) as temporary:
-        {".gif": _save_gif, ".mp4": _save_mp4, ".png": _save_png}[suffix](frames, temporary, fps)
+        if suffix == ".gif":
+            _save_gif(frames, temporary, fps)
+        elif suffix == ".mp4":
+            _save_mp4(frames, temporary, fps)
+        else:
+            Image.fromarray(frames[0]).save(temporary, optimize=True)
     return path
 
 
-def _save_png(frames: Frames, path: Path, fps: float) -> None:
-    Image.fromarray(frames[0]).save(path, optimize=True)
-
-
 def _save_gif(frames: Frames, path: Path, fps: float) -> None:
-    pictures = list(_indexed(frames))
-    # A GIF counts in hundredths of a second; borders are rounded, so that the whole keeps its length.
-    borders = [round(100 * index / fps) for index in range(len(pictures) + 1)]
-    durations = [10 * max(b - a, 2) for a, b in pairwise(borders)]
-    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=durations, loop=0)
+    """Write indices into one palette of at most 256 colours: exact if these are enough, else the nearest.
 
-
-def _indexed(frames: Frames) -> Iterator[Image.Image]:
-    """Yield frames as indices into one palette of at most 256 colours: exact if these are enough, else the nearest.
-
-    Pillow compares every pixel with the palette. Here every colour that occurs is, once, which is far less work.
+    Pillow would compare every pixel with the palette. Here every colour that occurs is, once, which is far less work.
     """
     occurs = np.zeros(1 << 24, bool)
     for frame in frames:
@@ -273,14 +247,17 @@ def _indexed(frames: Frames) -> Iterator[Image.Image]:
         chosen = Image.fromarray(np.concatenate(sample)).quantize(256, dither=Image.Dither.NONE)
         index[used] = np.asarray(Image.fromarray(colors[None]).quantize(palette=chosen, dither=Image.Dither.NONE))
         palette = bytes(chosen.getpalette() or b"")
-    for frame in frames:
-        picture = Image.fromarray(index[_codes(frame)])
+    pictures = [Image.fromarray(index[_codes(frame)]) for frame in frames]
+    for picture in pictures:
         picture.putpalette(palette)
-        yield picture
+    # A GIF counts in hundredths of a second; borders are rounded, so that the whole keeps its length.
+    borders = [round(100 * step / fps) for step in range(len(pictures) + 1)]
+    durations = [10 * max(b - a, 2) for a, b in pairwise(borders)]
+    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=durations, loop=0)
 
 
 def _codes(frame: Frames) -> NDArray[np.uint32]:
-    red, green, blue = (frame[..., channel].astype(np.uint32) for channel in range(3))
+    red, green, blue = np.moveaxis(frame.astype(np.uint32), -1, 0)
     return (red << 16 | green << 8 | blue).astype(np.uint32)
 
 
@@ -291,10 +268,10 @@ def _save_mp4(frames: Frames, path: Path, fps: float) -> None:
     # H.264 requires even sides: the last row and column are repeated where they are odd.
     padded = np.pad(frames, ((0, 0), (0, frames.shape[1] % 2), (0, frames.shape[2] % 2), (0, 0)), mode="edge")
     options: dict[str, Any] = {"codec": "libx264", "quality": 8, "macro_block_size": 2, "ffmpeg_log_level": "quiet"}
-    failure = OSError(errno.EIO, "the video encoder failed; the disk may be full")
     try:
         imageio.imwrite(path, padded, plugin="FFMPEG", fps=fps, **options)
-    except OSError as error:
-        raise failure from error
-    if b"moov" not in path.read_bytes():  # the encoder ends with its table, and says nothing if it could not
-        raise failure
+        is_whole = b"moov" in path.read_bytes()  # the encoder ends with its table, and says nothing if it could not
+    except OSError:
+        is_whole = False
+    if not is_whole:
+        raise OSError(errno.EIO, "the video encoder failed; the disk may be full")

@@ -100,11 +100,7 @@ class Row(NamedTuple):
 
 
 def compare(full: Sequence[float], ablation: Sequence[float]) -> Comparison:
-    """Compare final scores, one a seed; higher is better.
-
-    Raises:
-        ValueError: if one of them has no scores, or one that is not finite.
-    """
+    """Compare final scores, one a seed, higher is better; raise ValueError unless each has some, all finite."""
     if not full or not ablation or not all(map(math.isfinite, (*full, *ablation))):
         raise ValueError(f"Cannot compare {ablation} with {full}: every score must be a finite number.")
     means = float(np.mean(ablation)), float(np.mean(full))
@@ -131,12 +127,7 @@ def welch_interval(a: Sequence[float], b: Sequence[float]) -> tuple[float, float
 
 
 def tabulate(full: Mapping[str, Scores], ablations: Mapping[str, Mapping[str, Scores]]) -> list[Row]:
-    """Compare every ablation with the full agent on every task where no seed is missing.
-
-    Args:
-        full: the full agent's scores by task.
-        ablations: by ablation and task.
-    """
+    """Compare every ablation, by its name and task, with the full agent on every task where no seed is missing."""
     rows = []
     for name, scores in ablations.items():
         missing = {task: "; ".join(filter(None, (full[task].missing, scores[task].missing))) for task in full}
@@ -209,11 +200,7 @@ def as_csv(rows: Sequence[Row]) -> str:
 
 
 def write(rows: Sequence[Row], facts: Mapping[str, Any], folder: Path) -> list[Path]:
-    """Write `ablations.txt`, `.md`, `.csv` and `.json`.
-
-    Raises:
-        ReverieError: if a file cannot be written.
-    """
+    """Write `ablations.txt`, `.md`, `.csv` and `.json`, and return their paths."""
     tables = [[HEADER, *counts_table(rows)], [TASK_HEADER, *tasks_table(rows)]]
     grids, columns = [], []
     for header, *lines in tables:

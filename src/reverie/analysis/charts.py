@@ -70,11 +70,7 @@ def check_suffix(out: Path) -> None:
 
 
 def save_figure(figure: Figure, out: Path, dpi: int) -> Path:
-    """Write a figure atomically; the same figure gives the same bytes.
-
-    Raises:
-        ReverieError: if the ending is not one of `SUFFIXES`, or the file cannot be written.
-    """
+    """Write a figure atomically to a file of one of `SUFFIXES`; the same figure gives the same bytes."""
     check_suffix(out)
     metadata = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(out.suffix.lower())
     with atomic_path(out) as temporary, matplotlib.rc_context({"svg.hashsalt": "reverie"}):

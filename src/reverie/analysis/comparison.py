@@ -99,13 +99,7 @@ class Matrix(NamedTuple):
 
 
 def compare(runs: Sequence[Run], unreadable: Sequence[Unreadable] = (), frames: float | None = None) -> Comparison:
-    """Group runs and score them.
-
-    Args:
-        runs: at least one.
-        unreadable: passed on.
-        frames: at which scores are taken; None takes the most that the runs of each environment have in common.
-    """
+    """Group runs and score them at some frames; None takes the most that the runs of an environment have in common."""
     labels, shared = label_agents(runs)
     groups: dict[str, dict[str, dict[int, Run]]] = {run.environment: {} for run in runs}
     for run in runs:

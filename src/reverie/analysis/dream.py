@@ -39,14 +39,11 @@ def dream_run(
         run: a run folder, a checkpoint, or a saved agent.
         context: steps that the model sees.
         horizon: steps that it imagines.
-        out: .gif or .mp4 for a video, .png for a strip of stills.
+        out: .gif or .mp4 for a video, .png for a strip of stills; returned.
         env: environment in place of the agent's own, see `choose_env`.
         seed: seed of the environment and of all samples; None derives one from the run's.
         fps: frames per second of a video.
         device: where the agent runs.
-
-    Returns:
-        `out`.
 
     Raises:
         RunError: if the agent sees no images, or its episodes are too short.

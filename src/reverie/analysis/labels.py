@@ -32,11 +32,8 @@ def agent_settings(config: Config) -> tuple[tuple[str, Hashable], ...]:
 def shared_settings(agents: Sequence[tuple[Config, str | None, str | None]]) -> dict[str, Any]:
     """Return the settings that several agents all have in place of their presets', by path; labels omit them.
 
-    An agent whose variant itself sets a path has no say for the others: with `straight-through-only` among the agents,
-    `behavior.actor.gradient=both` is still shared by the rest.
-
-    Args:
-        agents: configuration, preset and variant of each, as for `agent_label`; one alone shares nothing.
+    Agents are configuration, preset and variant. One whose variant itself sets a path has no say for the others: with
+    `straight-through-only` among them, `behavior.actor.gradient=both` is still shared by the rest.
     """
     nearest = [_nearest(*agent) for agent in agents]
     own = [combined(variant) for _, variant, _ in nearest]
@@ -57,12 +54,8 @@ def agent_label(
 ) -> str:
     """Return `atari-small`, `atari-small, gaussian-latents`, or with settings, `atari-small, world_model.kl.scale=1`.
 
-    Args:
-        config: of the run.
-        preset: that the run says it was started with; None takes the nearest.
-        variant: likewise.
-        shown: number of other settings that are spelt out, the rest is counted; None spells out all.
-        shared: settings that are left out, from `shared_settings`.
+    Preset and variant are those that the run says it was started with; None takes the nearest. So many settings are
+    spelt out, the rest is counted; None spells out all. Shared ones are left out.
     """
     name, base_variant, every = _nearest(config, preset, variant)
     changes = [setting_text(*entry) for entry in every.items() if shared.get(entry[0], _NOTHING) != entry[1]]

@@ -28,13 +28,9 @@ def plot_learning_curve(runs: Sequence[Path], out: Path) -> Path:
     Seeds of one agent share a colour: a thin line each, their mean, and a band from their least to their greatest over
     the frames that all have. Runs that differ in more than the seed are drawn apart; see `grouped`.
 
-    Args:
-        runs: see `find_runs`.
-        out: ends in .svg, .png or .pdf.
-
     Raises:
         RunError: if there are no runs, or one of them cannot be read.
-        ReverieError: if the ending is another one, or the file cannot be written.
+        ReverieError: if the ending is none of .svg, .png and .pdf, or the file cannot be written.
     """
     out = Path(out)
     charts.check_suffix(out)

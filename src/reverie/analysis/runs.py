@@ -107,14 +107,10 @@ def score_at(run: Run, frames: float) -> Score | None:
 
 
 def find_runs(paths: Iterable[Path]) -> tuple[list[Run], list[Unreadable]]:
-    """Read every run that these paths mean.
+    """Read every run that these paths mean, and return those that cannot be read, too, in the order of the paths.
 
-    Args:
-        paths: run folders; their `metrics.jsonl`; `NAME.metrics.jsonl` next to `NAME.config.toml`; or folders that hold
-            such runs, up to four levels down. A run that is meant twice is read once.
-
-    Returns:
-        Runs, and what could not be read, wrong paths included, in the order of the paths.
+    They are run folders; their `metrics.jsonl`; `NAME.metrics.jsonl` next to `NAME.config.toml`; or folders that hold
+    such runs, up to four levels down. A run that is meant twice is read once.
 
     Raises:
         RunError: if no run is left.
@@ -140,11 +136,7 @@ def find_runs(paths: Iterable[Path]) -> tuple[list[Run], list[Unreadable]]:
 
 
 def locate(path: Path) -> list[Path]:
-    """Return the runs that a path means: run folders, and exported metrics files.
-
-    Raises:
-        RunError: if there is nothing there, or nothing that looks like a run.
-    """
+    """Return the runs that a path means: run folders, and exported metrics files; raise RunError without any."""
     if not path.exists():
         raise RunError(f"There is nothing at {path}. Give the folder of a run, or one that holds runs.")
     if path.is_file():
@@ -160,10 +152,7 @@ def locate(path: Path) -> list[Path]:
 
 
 def read_run(path: Path) -> Run:
-    """Read a run.
-
-    Args:
-        path: its folder, or a metrics file whose name starts as that of its configuration does.
+    """Read a run from its folder, or from a metrics file whose name starts as that of its configuration does.
 
     Raises:
         RunError: if it has no metrics, or they are damaged.

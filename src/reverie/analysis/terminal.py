@@ -12,15 +12,10 @@ DOTS = np.array([[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]])
 
 
 def terminal_curve(points: Sequence[tuple[float, float]], width: int = 60, height: int = 10) -> str:
-    """Draw a curve with Braille dots, two across and four down in every character.
+    """Draw points (environment frames, value) with Braille dots, two across and four down in every character.
 
-    Args:
-        points: (environment frames, value); what is not finite is left out. Values in one column of dots are averaged.
-        width: characters of every line, axis included.
-        height: lines, the one with the frames included.
-
-    Returns:
-        `height` lines of at most `width` characters; "(no points yet)" if there is nothing to draw.
+    What is not finite is left out; values in one column of dots are averaged. The result has `height` lines, frames
+    included, of at most `width` characters, or is "(no points yet)".
     """
     finite = np.array(sorted(point for point in points if all(map(math.isfinite, point))))
     if not len(finite):

@@ -19,14 +19,10 @@ from reverie.specs import Array, Step
 def measure(
     agent: Dreamer, batches: list[Step], endings: Step | None, context: int, generator: torch.Generator
 ) -> Report:
-    """Measure an agent, which is not changed, on sequences of raw steps.
+    """Measure an agent, which is not changed, on batches [T, B, …] of raw steps that were drawn uniformly.
 
-    Args:
-        agent: to measure.
-        batches: [T, B, …] each, drawn uniformly.
-        endings: sequences [T, E, …] whose last step ends an episode; only those that are terminal are used.
-        context: steps that the model sees before it imagines.
-        generator: of all samples.
+    The last steps of `endings` [T, E, …] end an episode; those that are terminal are used. The model sees `context`
+    steps before it imagines. All samples come from the generator.
     """
     means = _means(agent, batches)
     seen: list[dict[str, Tensor]] = []

@@ -36,11 +36,7 @@ SHOWN_FINDINGS = 6
 
 
 def draw(report: Report, findings: Sequence[Finding], out: Path) -> Path:
-    """Draw all panels under a title that names the worst findings.
-
-    Raises:
-        ReverieError: if the ending is not .svg, .png or .pdf, or the file cannot be written.
-    """
+    """Draw all panels under a title that names the worst findings."""
     check_suffix(out)
     figure = make_figure(11.0, 9.6)
     for axes, (title, panel) in zip(figure.subplots(3, 3).flat, PANELS.items(), strict=True):

@@ -96,13 +96,8 @@ def open_loop_errors(
 ) -> dict[str, Tensor]:
     """Imagine from the last step of the context along the true actions, and return `squared_errors` by key.
 
-    Args:
-        agent: whose world model imagines.
-        data: preprocessed steps [T, B, …], T = context + H.
-        posterior: states of the same steps; only that of step `context` - 1 is read.
-        context: steps that the model saw.
-        means: of the observations and of `reward` over all data, preprocessed, by the keys to compare.
-        generator: of the samples.
+    Data are preprocessed steps [T, B, …], T = context + H, with their posterior states; means, of the observations and
+    of `reward` over all data, name the keys to compare.
     """
     model = agent.world_model
     actions = data["action"][context:]

@@ -74,7 +74,10 @@ def write_page(
         .get_template("runs.html")
         .render(
             title=f"{agents} in {listed([place.name for place in places], 3)}",
-            facts=_facts(comparison),
+            states={state: sum(run.status == state for run in runs) for state in ("finished", "running", "stopped")},
+            commits=[f"commit {commit}" for commit in recorded(runs, "commit")],
+            machines=list(dict.fromkeys(filter(None, map(_machine, runs)))),
+            made=f"{datetime.now().astimezone():%Y-%m-%d %H:%M %Z} with reverie {reverie_version()}",
             notes=known,
             comparison=comparison,
             colors={agent: figures.style(index)["color"] for index, agent in enumerate(comparison.agents)},
@@ -105,19 +108,6 @@ def write_page(
             commands=recorded(runs, "command"),
         )
     )
-
-
-def _facts(comparison: Comparison) -> dict[str, str]:
-    runs = comparison.runs
-    states = {state: sum(run.status == state for run in runs) for state in ("finished", "running", "stopped")}
-    return {
-        "Compared": f"{plural(len(runs), 'run')} ({', '.join(f'{n} {state}' for state, n in states.items() if n)}) of "
-        f"{plural(len(comparison.agents), 'agent')} in {plural(len(comparison.environments), 'environment')}",
-        "Score": "mean of the evaluations in the last tenth of the frames up to those of the comparison",
-        "Code": listed([f"commit {commit}" for commit in recorded(runs, "commit")]) or "not noted by these runs",
-        "Machines": listed(list(dict.fromkeys(filter(None, map(_machine, runs)))), 3) or "not noted by these runs",
-        "Made": f"{datetime.now().astimezone():%Y-%m-%d %H:%M %Z} with reverie {reverie_version()}",
-    }
 
 
 def _commit(run: Run) -> str:
@@ -156,18 +146,12 @@ def _suite(
     matrix, suite, kinds, unit = found.matrix, found.matrix.suite, found.kinds, UNITS[found.matrix.suite]
     frames = {place.name: place.frames for place in comparison.environments}
     published = reference_aggregates(matrix, frames, variants) if suite == "atari" else {}
-    has_intervals = found.has_intervals and any(len(scores) > 1 for scores in matrix.scores.values())
-    bars = "Bars are 95 % stratified bootstrap intervals." if has_intervals else "There are no intervals here."
-    bands = " Bands are pointwise 95 % intervals." if has_intervals else ""
-    share = f"Of all runs in all environments, the share whose {unit} is above the threshold. Higher is better."
     estimates = "; ".join(
         f"{agent}: " + ", ".join(f"{title_of(kind)} {score_text(value.point, 3)}" for kind, value in values.items())
         for agent, values in found.aggregates.items()
     )
-    pictures = {
-        "aggregates": ("Aggregates", estimates, f"{bars} Rows are numbered as in the legend."),
-        "profiles": ("Performance profiles", f"Share of runs whose {unit} is above each threshold", share + bands),
-    }
+    shares = f"Share of runs whose {unit} is above each threshold"
+    pictures = {"aggregates": f"Aggregates: {estimates}.", "profiles": f"Performance profiles: {shares}."}
     return {
         "suite": suite,
         "title": SUITES[suite],
@@ -178,10 +162,11 @@ def _suite(
             name: [score_text(values[kind], 3) if kind in values else "–" for kind in kinds]
             for name, values in published.items()
         },
-        "figures": [
-            Drawn(_inline_svg(drawn[f"{name}-{suite}"], f"{name}-{suite}", f"{title}: {text}."), title, caption)
-            for name, (title, text, caption) in pictures.items()
-        ],
+        "has_intervals": found.has_intervals and any(len(scores) > 1 for scores in matrix.scores.values()),
+        "unit": unit,
+        "svgs": {
+            name: _inline_svg(drawn[f"{name}-{suite}"], f"{name}-{suite}", text) for name, text in pictures.items()
+        },
     }
 
 
@@ -221,6 +206,7 @@ def _templates() -> jinja2.Environment:
     templates.filters |= {
         "breakable": _breakable,
         "frames": frames_text,
+        "listed": listed,
         "interval": lambda one, digits=3: interval_text(one.point, one.low, one.high, digits),
         "plural": plural,
         "relative": lambda path, folder: os.path.relpath(Path(path).absolute(), folder),

@@ -47,12 +47,7 @@ class Report(NamedTuple):
 
 
 def report_runs(paths: Iterable[Path], out: Path, frames: float | None = None) -> Report:
-    """Compare runs, and write the page with its tables and figures.
-
-    Args:
-        paths: see `find_runs`.
-        out: folder; it is created, and files of an earlier report are replaced.
-        frames: at which scores are taken; None takes the most that the runs of an environment have in common.
+    """Compare runs (see `find_runs`, `compare`), and write the page with its tables and figures into a folder.
 
     Raises:
         RunError: if there are no runs that can be read.
