@@ -84,11 +84,7 @@ def snapshot(agent: Dreamer) -> Snapshot:
 
 
 def restore(agent: Dreamer, saved: Snapshot) -> None:
-    """Load the result of `snapshot` into an agent of the same sizes.
-
-    Raises:
-        CheckpointError: if its sizes are others.
-    """
+    """Load the result of `snapshot` into an agent, or raise CheckpointError where its sizes are others."""
     try:
         agent.load_state_dict(saved.tensors["weights"])
     except RuntimeError as error:
@@ -108,11 +104,7 @@ def restore(agent: Dreamer, saved: Snapshot) -> None:
 
 
 def load_weights(agent: Dreamer, source: Dreamer) -> None:
-    """Copy the weights of one agent into another, and nothing else of it.
-
-    Raises:
-        ConfigError: if its networks have other sizes.
-    """
+    """Copy the weights of one agent into another and nothing else, or raise ConfigError where sizes differ."""
     try:
         agent.load_state_dict(source.state_dict())
     except RuntimeError as error:
@@ -123,11 +115,7 @@ def load_weights(agent: Dreamer, source: Dreamer) -> None:
 
 
 def save_agent(agent: Dreamer, folder: Path | str) -> None:
-    """Save an agent in a folder of its own, for `reverie.load`.
-
-    Raises:
-        CheckpointError: if it cannot be written, or the folder holds something else.
-    """
+    """Save an agent in a folder of its own, for `reverie.load`; raise CheckpointError where that cannot be written."""
     write_checkpoint(Path(folder), agent.agent_steps, snapshot(agent))
 
 

@@ -75,10 +75,7 @@ class Callback:
         """Called before the first step, in a resumed run after its state was restored."""
 
     def on_step(self, counters: Counters, transitions: Sequence[Transition]) -> Stop | None:
-        """Called after every step of the environments and the updates that were due.
-
-        The transitions are the steps since the last call: one, or several with asynchronous collection.
-        """
+        """Called after every step and the updates that were due, with the steps since the last call."""
 
     def on_update(self, counters: Counters, metrics: Mapping[str, Tensor]) -> Stop | None:
         """Called after every update. The metrics are tensors of one element; reading one waits for the device."""

@@ -58,12 +58,7 @@ class Checkpointing(Callback):
         self.save()
 
     def save(self) -> Path:
-        """Write a checkpoint.
-
-        Raises:
-            Diverged: if a weight is not finite; nothing is saved then.
-            CheckpointError: if it cannot be written; earlier ones are intact.
-        """
+        """Write a checkpoint; raise Diverged if a weight is not finite, CheckpointError if the disk fails."""
         state = self.state
         self.flush()
         self.guard.flush()

@@ -98,10 +98,7 @@ class SyncCollector:
         self._lengths = np.zeros(env.num_envs, int)
 
     def step(self, policy: Policy, max_steps: int = 1) -> list[Transition]:
-        """Take one agent step in every environment, after resetting those whose episode has ended.
-
-        The steps that are left, `max_steps`, are a bound for what is collected ahead.
-        """
+        """Take one agent step in every environment, after resetting those whose episode has ended."""
         steps = [self._reset()] if self._done.any() else []
         action = policy(self._latest)
         self._latest = step = self._env.step(action)
@@ -130,22 +127,14 @@ class SyncCollector:
         return []
 
     def state(self) -> CollectorState | None:
-        """Return the states of the environments; None where one failed. Nothing may be under way.
-
-        Raises:
-            EnvError: if an environment cannot save its state.
-        """
+        """Return the states of the environments, None where one failed; raise EnvError where one cannot save it."""
         if not self._env.is_usable or not self._latest:
             return None
         latest = {LATEST + key: rows for key, rows in self._latest.items()}
         return CollectorState(self._env.get_states(), {**latest, "returns": self._returns, "lengths": self._lengths})
 
     def restore(self, state: CollectorState, episodes: Sequence[Callable[[], Iterator[Step]]]) -> list[str]:
-        """Restore what `state` returned in new environments, with the latest episode of each.
-
-        Returns:
-            For each environment why it could not be restored; empty if it was.
-        """
+        """Restore the states of new environments, and return for each why that failed; empty if it did not."""
         latest = {key.removeprefix(LATEST): rows.copy() for key, rows in state.arrays.items() if key.startswith(LATEST)}
         problems = self._env.set_states(state.envs, latest, episodes)
         self._latest = latest

@@ -45,11 +45,7 @@ def open_loop(
 
 
 def draw_dream(agent: Dreamer, batch: Step, context: int, generator: torch.Generator) -> tuple[Frames, Frames]:
-    """Draw truth, model and error of an open-loop prediction; see `open_loop`. The first image key is drawn.
-
-    Returns:
-        A video [T, H, W, 3], and a strip of stills [H, W, 3] of the first sequence.
-    """
+    """Draw a video [T, H, W, 3] of truth, model and error, and stills [H, W, 3]; see `open_loop` for the arguments."""
     context = min(context, len(batch["is_first"]) - 1)
     sequences = {key: value[:, :SHOWN] for key, value in batch.items()}
     key, predicted = next(iter(open_loop(agent, sequences, context, generator).items()))

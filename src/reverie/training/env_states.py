@@ -19,11 +19,7 @@ _SAME_GAME = ("num_envs", "parallel", "step_timeout", "max_restarts_per_hour")
 
 
 def pack(states: Sequence[EnvState]) -> tuple[list[Any], dict[str, Tensor]]:
-    """Return states in JSON's types, and the bytes of the arrays among them as tensors by name.
-
-    Raises:
-        CheckpointError: if an array holds Python objects.
-    """
+    """Return states in JSON's types, and the bytes of their arrays; raise CheckpointError for Python objects."""
     entries, tensors = [], {}
     for index, state in enumerate(states):
         own = None

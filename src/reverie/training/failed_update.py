@@ -33,11 +33,7 @@ def beginning(agent: Dreamer, batch: Mapping[str, Tensor], world_model_alone: bo
 
 
 def write_failed_update(folder: Path, begun: Snapshot, metrics: Mapping[str, Tensor]) -> None:
-    """Write the result of `beginning`, and the metrics of the update.
-
-    Raises:
-        CheckpointError: if it cannot be written.
-    """
+    """Write the result of `beginning` and the metrics of the update, or raise CheckpointError."""
     outcome = {name: _as_json(float(value)) for name, value in metrics.items()}
     state = {**begun.state, FAILURE: {**begun.state[FAILURE], "metrics": outcome}}
     write_checkpoint(folder, begun.state["agent_steps"], Snapshot(begun.tensors, state))
@@ -92,11 +88,7 @@ class Repeated:
 
 
 def repeat(folder: Path, device: str | None = None) -> Repeated:
-    """Make a failed update again, on the run's device if none is given. The folder is only read.
-
-    Raises:
-        CheckpointError: if it is missing, damaged, or something else.
-    """
+    """Make a failed update again, on the run's device if none is given; raise CheckpointError for another folder."""
     step, snapshot = read_checkpoint(folder)
     if BATCH not in snapshot.tensors or FAILURE not in snapshot.state:
         raise CheckpointError(

@@ -21,11 +21,7 @@ class FailureBudget:
     _in_a_row: int = 0
 
     def record(self, error: EnvError, consequence: str) -> str:
-        """Count a failure, and return a message with its consequence.
-
-        Raises:
-            EnvError: if there were more than allowed.
-        """
+        """Return a message with a failure and its consequence, or raise EnvError where there were more than allowed."""
         now = self.clock()
         self._times = [then for then in self._times if now - then < WINDOW] + [now]
         self._in_a_row += 1

@@ -27,11 +27,7 @@ class Learner:
     guard: NonFiniteGuard
 
     def updates(self, count: int, is_world_model_only: bool = False) -> Iterator[Mapping[str, Tensor]]:
-        """Make `count` updates, and yield the metrics of each, tensors of one element.
-
-        Raises:
-            Diverged: after too many non-finite updates in a row.
-        """
+        """Make `count` updates, and yield the metrics of each; raise Diverged after too many that are not finite."""
         metrics, agent = self.metrics, self.agent
         with explained(agent.config), closing(self.prefetcher.batches(count)) as batches:
             for _ in range(count):

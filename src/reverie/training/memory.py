@@ -16,11 +16,7 @@ _LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_b
 
 
 def check_memory(config: Config, spec: EnvSpec, device: torch.device) -> None:
-    """Check that a batch can fit in memory. The estimate is low, so that nothing is refused that would fit.
-
-    Raises:
-        ConfigError: if it cannot.
-    """
+    """Raise ConfigError if a batch cannot fit in memory. The estimate is low: nothing is refused that would fit."""
     cuda = device.type == "cuda"
     needed, free = least_memory(config, spec, cuda), torch.cuda.mem_get_info(device)[0] if cuda else free_memory()
     if free is not None and needed > free:

@@ -40,15 +40,7 @@ class Metrics:
         self._start = self._last = self.clock()
 
     def add(self, values: Mapping[str, float | Tensor], unless: Tensor | None = None) -> None:
-        """Add one observation of each metric.
-
-        Args:
-            values: numbers or tensors of one element, by name.
-            unless: on the tensors' device; where it is not 0, the tensors among the values are left out.
-
-        Raises:
-            ValueError: if a tensor has more than one element.
-        """
+        """Add numbers or tensors of one element by name; these are left out where the tensor `unless` is not 0."""
         by_device: dict[torch.device, dict[str, Tensor]] = {}
         for name, value in values.items():
             if isinstance(value, Tensor):

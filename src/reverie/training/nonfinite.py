@@ -51,11 +51,7 @@ class NonFiniteGuard:
             self._start = beginning(self.agent, batch, is_world_model_only)
 
     def after_update(self, metrics: Mapping[str, Tensor], is_skipped: Tensor) -> None:
-        """Count an update as skipped if `is_skipped` is not 0, now or after the next update.
-
-        Raises:
-            Diverged: if it was one skipped update in a row too many.
-        """
+        """Count an update, now or after the next; raise Diverged after one skipped update in a row too many."""
         earlier, self._pending = self._pending, _Pending(self.agent.updates, metrics, is_skipped)
         if earlier:
             self._count(earlier)

@@ -23,11 +23,7 @@ SIZES = ("world_model.", "behavior.")
 
 
 def finished_steps(folder: RunFolder) -> int:
-    """Return the steps at which a run that has a checkpoint last finished; 0 if it never did.
-
-    Raises:
-        CheckpointError: if the newest checkpoint is corrupted.
-    """
+    """Return the steps at which a run that has a checkpoint last finished; 0 if it never did."""
     newest = Checkpoints(folder.checkpoints).latest()
     assert newest is not None
     with validate_contents(newest):
@@ -49,11 +45,7 @@ def _first_three(names: list[str]) -> str:
 
 
 def check_files(folder: RunFolder, snapshot: Snapshot) -> None:
-    """Check what a resumed run reads besides its checkpoint.
-
-    Raises:
-        RunError: if the replay is missing, or the metrics are corrupted.
-    """
+    """Raise RunError if the replay of a run to be resumed is missing, or its metrics are corrupted."""
     if not folder.replay.is_file() or not folder.replay.stat().st_size:
         what = "empty" if folder.replay.is_file() else "missing"
         raise RunError(

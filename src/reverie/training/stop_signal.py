@@ -18,10 +18,8 @@ class Interrupted(KeyboardInterrupt):
 class StopSignal:
     """While active, the first SIGINT, SIGTERM or SIGHUP is only noted, and a second one stops at once.
 
-    `requested` is true once one has arrived, and `signal` is its number. SIGHUP stays ignored where it was (`nohup`).
-
-    Args:
-        notify: called when the first one arrives.
+    `requested` is true once one has arrived, and `signal` is its number; `notify` is called then. SIGHUP stays ignored
+    where it was (`nohup`).
     """
 
     def __init__(self, notify: Callable[[], None]) -> None:

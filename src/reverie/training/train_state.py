@@ -99,12 +99,7 @@ class TrainState:
         return Snapshot({**agent.tensors, **tensors}, {**agent.state, "training": training})
 
     def restore(self, snapshot: Snapshot) -> None:
-        """Restore a snapshot; what could not be restored exactly is noted in `messages`.
-
-        Raises:
-            CheckpointError: if the agent has other sizes.
-            ReplayError: if the replay is another one, or corrupted.
-        """
+        """Restore a snapshot. Messages say what could not be restored exactly, errors what does not fit at all."""
         agents.restore(self.agent, snapshot)
         training = snapshot.state["training"]
         for name, value in asdict(Counters(**training["counters"])).items():

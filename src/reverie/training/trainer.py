@@ -40,15 +40,7 @@ class Trainer:
     """Environments, files, threads and the display, which are open while the run trains."""
 
     def train(self) -> Dreamer:
-        """Train to the end.
-
-        Returns:
-            The trained agent.
-
-        Raises:
-            Interrupted: after Ctrl-C or SIGTERM, and a checkpoint.
-            ReverieError: what a user can correct; the state is saved, unless it is not finite.
-        """
+        """Train to the end, and return the agent; raise Interrupted after Ctrl-C or SIGTERM and a checkpoint."""
         with self.resources:
             self.run.counters.start_clock()
             try:

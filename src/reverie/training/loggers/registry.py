@@ -17,11 +17,7 @@ LOGGERS: dict[str, type[Logger]] = {
 
 
 def make_logger(name: str) -> Logger:
-    """Create a logger.
-
-    Raises:
-        ConfigError: if the name is unknown, or the tracker's package cannot be imported.
-    """
+    """Create a logger; raise ConfigError if the name is unknown, or its package is missing."""
     if name not in LOGGERS:
         raise ConfigError(f"There is no logger '{name}'. Nothing was started. Choose from: {', '.join(LOGGERS)}.")
     try:
