@@ -216,6 +216,21 @@ def test_ends_are_looked_up() -> None:
     assert found.on_terminal == pytest.approx(0.25, rel=1e-4)
 
 
+def test_measure_of_endings_takes_their_last_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a predicted discount that differs from state to state."""
+    agent = Dreamer(preset("debug"), IMAGES)
+    model, seen = agent.world_model, []
+    infer = model.infer
+    monkeypatch.setattr(model, "infer", lambda *args, **options: seen.append(infer(*args, **options)) or seen[-1])
+    monkeypatch.setattr(model, "discount", lambda feat: feat.float().mean(-1).sigmoid())
+    endings = random_steps(IMAGES, seed=1)
+    endings["is_terminal"][-1] = True
+    found = measure(agent, [random_steps(IMAGES)], endings, 3, generator()).discounts
+    predicted = model.discount(seen[-1].posterior.feat).mean(1).tolist()
+    assert found is not None and found.on_terminal == pytest.approx(predicted[-1], rel=1e-4)
+    assert found.on_terminal != pytest.approx(predicted[-2], rel=1e-4)
+
+
 @pytest.mark.parametrize("distribution", ["trunc_normal", "tanh_normal"])
 def test_vectors_gaussians_and_continuous_actions(distribution: str, tmp_path: Path) -> None:
     config = preset("debug").override(
