@@ -9,7 +9,8 @@ from typing import NamedTuple
 from reverie.experiments.cells import Cell, changes
 from reverie.experiments.run_progress import ProgressReader, RunProgress
 from reverie.runs.atomic_io import atomic_path
-from reverie.runs.checkpoints import Checkpoints, step_and_copy
+from reverie.runs.checkpoints import Checkpoints
+from reverie.runs.checkpoints.format import step_and_copy
 from reverie.runs.run_folder import RunFolder
 
 FAILURE = "failure.json"

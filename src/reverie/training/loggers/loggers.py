@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from reverie.errors import ReverieError
 from reverie.runs.atomic_io import Unreadable, atomic_write, dumps_checksummed, loads_checksummed, read_file
 from reverie.runs.layout import TRACKERS
 from reverie.training.loggers.logger import Logger, RunInfo, Status
@@ -126,10 +127,9 @@ class Loggers:
         content = {name: {"id": each.id, "steps": each.steps} for name, each in self._progress.items()}
         try:
             atomic_write(self._path, dumps_checksummed(content))
-        except OSError as error:
+        except ReverieError as error:
             if self._can_save:
-                reason = error.strerror or error
-                self._log(f"Cannot write {self._path} ({reason}). A resumed run may log rows twice. Make room there.")
+                self._log(f"{error} A resumed run may log rows twice.")
             self._can_save = False
 
     def _read(self) -> dict[str, _Progress]:
