@@ -233,7 +233,11 @@ def test_a_resumed_run_keeps_its_configuration(run: Run, calls: Calls, tmp_path:
         ("train", "preset atari; with ENV those of the preset that it takes.", 50_000_000),
         ("train My-v0 --logdir saved --resume", "the settings saved in saved.", 7_777),
         ("train --config saved/config.toml", "those of saved/config.toml.", 7_777),
-        ("ablate CliCatch-v0 --suite minatar-quick", "preset crafter, which CliCatch-v0 takes without --preset.", 100_000_000),
+        (
+            "ablate CliCatch-v0 --suite minatar-quick",
+            "preset crafter, which CliCatch-v0 takes without --preset.",
+            100_000_000,
+        ),
         (
             "ablate --suite boxing",
             "preset atari-laptop for ALE/Boxing-v5, with the settings of plan boxing.",

@@ -12,6 +12,7 @@ from reverie.sweeps.plan import Plan, Task
 from reverie.sweeps.planned_runs import PlannedRun, planned_runs
 from reverie.sweeps.scheduler import Scheduler, survey
 from reverie.sweeps.status import SweepStatus
+from reverie.sweeps.view import SweepView
 
 STUB = Path(__file__).with_name("stub_run.py")
 DISCRETE = EnvSpec({"image": ArraySpec((64, 64, 1), "uint8")}, ActionSpec("discrete", (2,)))
@@ -36,7 +37,7 @@ def grid(**arguments: Any) -> list[PlannedRun]:
     return planned_runs(plan(**arguments), spec_of)
 
 
-class Quiet:
+class Quiet(SweepView):
     """Keep the calls that a view receives."""
 
     def __init__(self) -> None:

@@ -108,7 +108,7 @@ def test_a_row_that_was_being_written_is_no_damage(run: Path) -> None:
         with (run / "metrics.jsonl").open("a") as file:
             file.write(row[:cut])
         found = verify(run)
-        assert not found.damage and any("1 row after the newest checkpoint" in text for text in found.unchecked)
+        assert not found.damage and any("rows after the newest checkpoint (1)" in text for text in found.unchecked)
         os.truncate(run / "metrics.jsonl", (run / "metrics.jsonl").stat().st_size - cut)
 
 

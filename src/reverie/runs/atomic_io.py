@@ -143,3 +143,8 @@ def loads_checksummed(data: bytes) -> dict[str, Json]:
     if dumps_checksummed(content) != data:
         raise Unreadable("does not have its checksum")
     return content
+
+
+def read_checksummed(path: Path) -> dict[str, Json]:
+    """Read a file of checksummed JSON."""
+    return loads_checksummed(read_file(path))

@@ -1,6 +1,7 @@
 """The folder of a run: its lock, and the checks before a run is started or resumed in it."""
 
 import os
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -172,8 +173,14 @@ class RunFolder(RunPaths):
             self.owner_path.write_bytes(self._former_owner)
 
     def _check(self, config: Config, resume: bool) -> None:
-        if (self.path / MANIFEST).exists():
-            raise RunError(f"{self.path} holds a saved agent and not a run. Choose another --logdir.")
+        """Set `resumed`; raise RunError if the folder is not to be trained in."""
+        for is_refused, message in self._refusals(config, resume):
+            if is_refused:
+                raise RunError(message)
+
+    def _refusals(self, config: Config, resume: bool) -> Iterator[tuple[bool, str]]:
+        path = self.path
+        yield (path / MANIFEST).exists(), f"{path} holds a saved agent and not a run. Choose another --logdir."
         if self._overwrite:
             return
         stored = {
@@ -182,38 +189,23 @@ class RunFolder(RunPaths):
             REPLAY: _has_content(self.replay) and has_steps(self.replay),
             VIDEOS: _has_content(self.videos),
         }
-        results = [name for name, is_stored in stored.items() if is_stored]
-        if not resume and (results or self.config_path.exists()):
-            raise RunError(
-                f"{self.path} already holds a run. Type --resume to continue it, --overwrite to replace it, or choose "
-                "another --logdir."
-            )
-        if resume and (self.path / OLD_REPLAY).exists():
-            raise RunError(
-                f"{self.path} was written by an earlier version of reverie and cannot be resumed. Choose another "
-                "--logdir, or type --overwrite to replace it."
-            )
+        results = " and ".join(name for name, is_stored in stored.items() if is_stored)
+        advice = "Type --resume to continue it, --overwrite to replace it, or choose another --logdir."
+        yield not resume and bool(results or self.config_path.exists()), f"{path} already holds a run. {advice}"
+        advice = "Type --overwrite to start from the beginning, or choose another --logdir."
+        message = f"{path} was written by an earlier version of reverie and cannot be resumed. {advice}"
+        yield resume and (path / OLD_REPLAY).exists(), message
         self.resumed = self._has_checkpoint()
-        saved = saved_settings(self.path) if resume else None
-        if self.resumed and saved is not None:
-            self._check_same_run(config, saved)
-        elif results:
-            raise RunError(
-                f"{self.path} cannot be resumed: it has {' and '.join(results)} but no checkpoint. Type --overwrite "
-                "to start from the beginning, or choose another --logdir."
-            )
-
-    def _check_same_run(self, config: Config, saved: Config) -> None:
-        if (there := saved.env.name) != config.env.name:
-            raise RunError(
-                f"The run in {self.path} is of {there} and cannot continue with {config.env.name}. Name {there}, or "
-                "choose another --logdir."
-            )
-        if (seed := saved.training.seed) != config.training.seed:
-            raise RunError(
-                f"The run in {self.path} has seed {seed} and cannot continue with seed {config.training.seed}. "
-                "Leave --seed out, or choose another --logdir."
-            )
+        saved = saved_settings(path) if resume else None
+        if saved is None or not self.resumed:
+            yield bool(results), f"{path} cannot be resumed: it has {results} but no checkpoint. {advice}"
+            return
+        there, given = saved.env.name, config.env.name
+        message = f"The run in {path} is of {there} and cannot continue with {given}. Name {there}, or choose another"
+        yield there != given, f"{message} --logdir."
+        seed, new_seed = saved.training.seed, config.training.seed
+        message = f"The run in {path} has seed {seed} and cannot continue with seed {new_seed}. Leave --seed out, or"
+        yield seed != new_seed, f"{message} choose another --logdir."
 
     def _has_checkpoint(self) -> bool:
         return Checkpoints(self.checkpoints).latest() is not None

@@ -9,7 +9,7 @@ from typing import Any
 from reverie import replay
 from reverie.config import as_text, diff, from_dict, to_toml
 from reverie.errors import ConfigError, RunError
-from reverie.runs.atomic_io import Unreadable, loads_checksummed, parse_json, read_file
+from reverie.runs.atomic_io import Unreadable, parse_json, read_checksummed, read_file
 from reverie.runs.checkpoints import Checkpoints, read_state, validate_contents
 from reverie.runs.checkpoints.format import verify_checkpoint
 from reverie.runs.layout import CHECKPOINTS, CONFIG, FAILURES, METRICS, PROVENANCE, TRACKERS, VIDEOS
@@ -85,7 +85,7 @@ def repair(run: Path) -> list[str]:
         if not valid:
             raise RunError(f"{run} cannot be repaired: there is no valid checkpoint to continue from.")
         done = []
-        for path in damage.keys() - valid:
+        for path in (path for path, what in damage.items() if what):
             aside = path.with_name(f"damaged-{path.name}")
             path.rename(aside)
             done.append(f"{path.name} was put aside as {aside.name}.")
@@ -95,8 +95,8 @@ def repair(run: Path) -> list[str]:
         with validate_contents(valid[-1]):
             if lost := replay.repair(folder.replay, *_stored_steps([read_state(path) for path in valid])):
                 done.append(
-                    f"{lost:,} damaged step{'s'[: lost != 1]} of the replay left out permanently; from here on results "
-                    "are not bit-identical to those without the damage."
+                    f"{lost:,} damaged steps of the replay left out permanently; from here on results are not "
+                    "bit-identical to those without the damage."
                 )
         return done
 
@@ -128,10 +128,10 @@ def _checks(folder: RunFolder, unchecked: list[str]) -> Iterator[tuple[str, str,
     remedy = "restore it from a copy, unless the run was resumed with other settings and has not saved since"
     yield CONFIG, _damage(_compare_config, folder, states), remedy
     remedy = "nothing: it only says how the run was started, and a resumed run does not need it"
-    yield PROVENANCE, _damage(_check_json, folder.provenance_path), remedy
+    yield PROVENANCE, _damage(read_checksummed, folder.provenance_path), remedy
     if folder.trackers_path.exists():
         remedy = "delete it; a resumed run then starts new runs in its trackers"
-        yield TRACKERS, _damage(_check_json, folder.trackers_path), remedy
+        yield TRACKERS, _damage(read_checksummed, folder.trackers_path), remedy
 
     remedy = "nothing: a resumed run does not read it"
     for name, sha256 in counters["videos"].items():
@@ -173,7 +173,7 @@ def _metrics_checks(
     yield METRICS, _damage(compare), "restore it from a copy; learning does not need it, curves and reports do"
     later = lines[count:]
     if later:
-        unchecked.append(f"{METRICS}: {len(later):,} row{'s'[: len(later) != 1]} after the newest checkpoint, not kept")
+        unchecked.append(f"{METRICS}: rows after the newest checkpoint ({len(later):,}); --resume drops them")
     if later and b'{"step": '.startswith(later[-1][:9]) and not later[-1].endswith(b"\n"):
         later.pop()  # It was cut short: the run was killed, or is writing it.
     what = "is damaged: there are other lines than rows of metrics after those of the newest checkpoint"
@@ -188,10 +188,6 @@ def _damage(check: Callable[..., object], *args: Any) -> str:
     except Unreadable as error:
         return str(error)
     return ""
-
-
-def _check_json(path: Path) -> None:
-    loads_checksummed(read_file(path))
 
 
 def _compare_file(path: Path, sha256: str) -> None:

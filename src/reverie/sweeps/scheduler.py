@@ -15,7 +15,6 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
 from filelock import BaseFileLock
 
@@ -26,6 +25,7 @@ from reverie.runs.run_folder import RunFolder
 from reverie.sweeps.plan import PLAN_FILE, Plan
 from reverie.sweeps.planned_runs import PlannedRun
 from reverie.sweeps.status import FAILURE, LOCK, OPEN, RunStatus, State, SweepStatus
+from reverie.sweeps.view import SweepView
 from reverie.training.stop_signal import Interrupted, StopSignal
 
 LOG = "output.log"
@@ -56,8 +56,7 @@ def survey(
         status.read()
         if status.state is State.WAITING:
             status.state = State.ELSEWHERE if status.is_locked() else State.WAITING
-            failure = status.read_failure()
-            status.error = failure.error if failure and status.state is State.WAITING else ""
+            status.error = status.read_failure()[0] if status.state is State.WAITING else ""
     if changed := sweep.of(State.CHANGED):
         more = f" (and {len(changed) - 1} more like it)" if len(changed) > 1 else ""
         raise RunError(
@@ -88,20 +87,6 @@ def save_plan(plan: Plan, folder: Path) -> None:
         temporary.write_text(json.dumps({"format": 1, "plan": plan.to_json()}, indent=2) + "\n", encoding="utf-8")
 
 
-@runtime_checkable
-class View(Protocol):
-    """Display of a sweep."""
-
-    def event(self, status: RunStatus) -> None:
-        """Show that a run has begun or ended."""
-
-    def log(self, message: str) -> None:
-        """Show a line that stays."""
-
-    def update(self) -> None:
-        """Show the time that has passed."""
-
-
 class Scheduler:
     """Runs what is left of a sweep.
 
@@ -118,7 +103,7 @@ class Scheduler:
     def __init__(
         self,
         sweep: SweepStatus,
-        view: View,
+        view: SweepView,
         command: Command = reverie_command,
         *,
         retry: int = 0,
@@ -216,11 +201,11 @@ class Scheduler:
         except ReverieError as problem:
             status.state, status.error = State.FAILED, str(problem)
             return
-        failure = status.read_failure()
+        error, failed_at = status.read_failure()
         if status.state is State.CHANGED:
             status.state, status.error = State.FAILED, f"its settings have changed: {status.error}"
-        elif status.state is State.WAITING and failure and not status.attempts and failure.time > self._began:
-            status.state, status.error = State.FAILED, failure.error
+        elif status.state is State.WAITING and not status.attempts and failed_at > self._began:
+            status.state, status.error = State.FAILED, error
 
     def _launch(self, status: RunStatus, lock: BaseFileLock) -> None:
         status.attempts += 1

@@ -9,7 +9,7 @@ import heapq
 import json
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from enum import Enum
 from pathlib import Path
 from statistics import fmean
@@ -96,15 +96,6 @@ class Pace(NamedTuple):
         return (frames - progress.frames) * self.per_frame
 
 
-class Failure(NamedTuple):
-    """Failed attempt at a run."""
-
-    error: str
-    """Last line that it wrote."""
-    time: float
-    """Unix time."""
-
-
 class RunStatus:
     """A run of a sweep and its state.
 
@@ -163,13 +154,13 @@ class RunStatus:
         """Return whether a process runs it."""
         return is_locked(self.folder.path / LOCK) or self.folder.is_locked()
 
-    def read_failure(self) -> Failure | None:
-        """Return the recorded failure; None if there is none."""
+    def read_failure(self) -> tuple[str, float]:
+        """Return the last line that the recorded failure wrote, and its Unix time; empty and 0 if there is none."""
         try:
             recorded = json.loads((self.folder.path / FAILURE).read_text(encoding="utf-8"))
-            return Failure(str(recorded["error"]), float(recorded["time"]))
+            return str(recorded["error"]), float(recorded["time"])
         except (OSError, ValueError, KeyError, TypeError):
-            return None
+            return "", 0.0
 
     @property
     def fraction(self) -> float:
@@ -211,14 +202,15 @@ class RunStatus:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values."""
-        run, progress = self.run, self.progress
-        kind = "evaluation" if progress.evaluated else "training"
+        run = self.run
         return {
-            **{"env": run.env, "variant": run.variant, "seed": run.seed, "preset": run.preset, "id": run.id},
-            **{"folder": str(self.folder.path), "state": self.state.value, "duplicate_of": run.duplicate_of or None},
-            **{"step": progress.step, "steps": run.config.training.steps, "frames_per_second": self.frames_per_second},
-            **{"score": progress.score, "score_of": None if progress.score is None else kind},
-            "error": self.error or None,
+            **{name: getattr(run, name) for name in ("env", "variant", "seed", "preset", "id", "duplicate_of")},
+            **asdict(self.progress),
+            "folder": str(self.folder.path),
+            "state": self.state.value,
+            "steps": run.config.training.steps,
+            "frames_per_second": self.frames_per_second,
+            "error": self.error,
         }
 
 
@@ -276,15 +268,16 @@ class SweepStatus:
 
     def estimate(self) -> Estimate:
         """Return the time until all runs are finished, from the measurements so far."""
-        pace_of, unknown, borrowed = self.paces(), 0, 0
+        pace_of = self.paces()
+        found = [(status, *pace_of(status)) for status in self.of(State.RUNNING, *OPEN)]
+        unknown = sum(pace is None for _, pace, _ in found)
+        if found and unknown == len(found):
+            return Estimate(None, unknown)
         left: dict[bool, list[float]] = {True: [], False: []}  # By whether they run here.
-        for status in self.of(State.RUNNING, *OPEN):
-            pace, is_borrowed = pace_of(status)
-            unknown, borrowed = unknown + (pace is None), borrowed + is_borrowed
+        for status, pace, _ in found:
             left[status.state is State.RUNNING].append(0.0 if pace is None else status.left(pace))
-        total = len(left[True]) + len(left[False])
-        seconds = None if total and unknown == total else makespan(left[True], left[False], self.workers)
-        return Estimate(seconds, unknown, borrowed)
+        seconds = makespan(left[True], left[False], self.workers)
+        return Estimate(seconds, unknown, sum(is_borrowed for *_, is_borrowed in found))
 
     def failures(self) -> str:
         """Return a sentence that names the failed runs; empty if there are none."""
@@ -302,11 +295,12 @@ class SweepStatus:
         """Return plain JSON values."""
         estimate = self.estimate()
         return {
-            **{"name": self.name, "folder": str(self.folder), "workers": self.workers},
+            "name": self.name,
+            "folder": str(self.folder),
+            "workers": self.workers,
             "counts": {state.value: count for state, count in self.counts().items()},
-            "fraction": round(self.fraction, 4),
-            "seconds_left": None if estimate.seconds is None else round(estimate.seconds, 1),
-            "runs_of_unknown_pace": estimate.unknown,
+            "fraction": self.fraction,
+            "estimate": estimate._asdict(),
             "runs": [status.to_json() for status in self.runs],
         }
 

@@ -77,10 +77,8 @@ def checkpoints_in(directory: Path) -> tuple[Path, ...]:
 
 def step_and_copy(name: str) -> tuple[int, int]:
     """Return step and copy of a checkpoint's name: the second one of a step ends in -2."""
-    match = _STEP_NAME.fullmatch(name)
-    if match is None:
-        raise ValueError(f"'{name}' is not the name of a checkpoint")
-    return int(match[1]), int(match[2] or 1)
+    _, step, copy = f"{name}-1".split("-")[:3]
+    return int(step), int(copy)
 
 
 def is_checkpoint(path: Path) -> bool:
