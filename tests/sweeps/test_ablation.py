@@ -32,7 +32,7 @@ def write_run(run: PlannedRun, folder: Path, score: float, random: float = 1.0, 
     (path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
-def test_the_plan() -> None:
+def test_ablation_plan_has_all_ablations() -> None:
     found = ablation_plan(["A-v0", "B-v0"], "debug", 2, {"training.steps": 500})
     assert found.variants == ("full", *ABLATIONS)
     assert (found.seeds, [task.env for task in found.tasks]) == ((0, 1), ["A-v0", "B-v0"])
@@ -46,7 +46,7 @@ def test_the_plan() -> None:
 
 
 @pytest.mark.parametrize("path", SUITES.values(), ids=lambda path: path.stem)
-def test_ablate_of_a_suite_runs_the_cells_of_its_sweep(path: Path) -> None:
+def test_ablated_suite_has_the_runs_of_its_sweep(path: Path) -> None:
     suite = read_plan(path)
     swept, found = (
         [(run.name, run.id) for run in planned_runs(one, spec_of)] for one in (suite, ablated(suite, None, {}))
@@ -54,7 +54,7 @@ def test_ablate_of_a_suite_runs_the_cells_of_its_sweep(path: Path) -> None:
     assert found == swept
 
 
-def test_a_suite_keeps_its_own_settings() -> None:
+def test_ablated_suite_keeps_its_settings() -> None:
     suite = Plan("s", (Task("A-v0", "debug"),), ("full",), (4,), {"behavior.return_lambda": 0.5}, workers=3)
     found = ablated(suite, None, {"training.steps": 700})
     assert (found.seeds, found.workers) == ((4,), 3)
@@ -64,19 +64,17 @@ def test_a_suite_keeps_its_own_settings() -> None:
 @pytest.mark.parametrize(
     ("given", "wanted"), [(("full", "no-gru-norm"), ("full", "no-gru-norm")), (("full",), ("full", *ABLATIONS))]
 )
-def test_a_suite_that_compares_with_the_full_agent_keeps_its_agents(
-    given: tuple[str, ...], wanted: tuple[str, ...]
-) -> None:
+def test_ablated_suite_with_other_agents_keeps_them(given: tuple[str, ...], wanted: tuple[str, ...]) -> None:
     assert ablated(Plan("s", (Task("A-v0", "debug"),), given, (0,), {}), None, {}).variants == wanted
 
 
-def test_a_suite_without_the_full_agent_is_refused() -> None:
+def test_ablated_suite_without_the_full_agent_is_refused() -> None:
     suite = Plan("s", (Task("A-v0", "debug"),), ("no-gru-norm", "size-13m"), (0,), {}, source="plan.toml")
     with pytest.raises(ConfigError, match=r"In plan\.toml, variants: 'full' is missing"):
         ablated(suite, None, {})
 
 
-def test_scores_are_compared(tmp_path: Path) -> None:
+def test_compare_counts_better_worse_and_tied(tmp_path: Path) -> None:
     grid = planned_runs(
         plan(envs=("A-v0", "B-v0"), variants=("full", "no-gru-norm", "no-kl-balancing"), seeds=2), spec_of
     )
@@ -91,7 +89,7 @@ def test_scores_are_compared(tmp_path: Path) -> None:
     assert facts["seeds"] == 2
 
 
-def test_what_is_missing_is_named(tmp_path: Path) -> None:
+def test_compare_names_what_is_missing(tmp_path: Path) -> None:
     base = replace_settings(plan(variants=("full", "no-gru-norm", "gaussian-latents"), seeds=2), {})
     grid = planned_runs(base, spec_of)
     write_run(grid[0], tmp_path, 10)
@@ -109,20 +107,20 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
     assert "A-v0 gaussian-latents seed 1 was run with other settings" in gaussian.missing["A-v0"]
 
 
-def test_an_ablation_that_is_the_same_agent(tmp_path: Path) -> None:
+def test_compare_names_a_duplicate(tmp_path: Path) -> None:
     grid = planned_runs(plan(variants=("full", "reinforce-only"), seeds=1), spec_of)
     write_run(grid[0], tmp_path, 10)
     (row,), _ = compare(grid, tmp_path)
     assert row.missing == {"A-v0": "it is the same agent as A-v0 full seed 0"}
 
 
-def test_there_must_be_something_to_compare(tmp_path: Path) -> None:
+def test_compare_without_full_or_ablation_is_refused(tmp_path: Path) -> None:
     for variants in (("full",), ("no-gru-norm", "gaussian-latents")):
         with pytest.raises(RunError, match="needs the variant 'full' and another one"):
             compare(planned_runs(plan(variants=variants), spec_of), tmp_path)
 
 
-def test_ablate_names_what_is_not_run_in_one_sentence(
+def test_ablate_names_duplicates_in_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """CartPole has no images, and the preset's actor learns by Reinforce alone."""
@@ -147,6 +145,6 @@ def test_ablate_names_what_is_not_run_in_one_sentence(
         (["--suite", "minatar-quik"], "did you mean minatar-quick"),
     ],
 )
-def test_mistakes(words: list[str], sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_ablate_mistake_is_named(words: list[str], sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["ablate", *words]) != 0
     assert sentence in " ".join(capsys.readouterr().err.split())

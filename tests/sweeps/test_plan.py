@@ -35,7 +35,7 @@ def write(folder: Path, text: str) -> Path:
     return path
 
 
-def test_a_plan(tmp_path: Path) -> None:
+def test_read_plan_of_every_key(tmp_path: Path) -> None:
     path = write(tmp_path, GOOD)
     assert read_plan(path) == Plan(
         name="example",
@@ -53,12 +53,12 @@ def test_a_plan(tmp_path: Path) -> None:
     )
 
 
-def test_defaults(tmp_path: Path) -> None:
+def test_read_plan_defaults(tmp_path: Path) -> None:
     found = read_plan(write(tmp_path, 'environments = ["CartPole-v1"]'))
     assert found == Plan("plan", (Task("CartPole-v1"),), ("full",), (0,), source=found.source)
 
 
-def test_json_gives_the_same_plan(tmp_path: Path) -> None:
+def test_to_json_gives_the_same_plan(tmp_path: Path) -> None:
     found = read_plan(write(tmp_path, GOOD))
     again = parse_plan(json.loads(json.dumps(found.to_json())), found.source, "other")
     assert again == found
@@ -91,14 +91,14 @@ def test_json_gives_the_same_plan(tmp_path: Path) -> None:
         ('environments = ["A"]\n[settings]\nsteps = 1\ntraining.steps = 2', "training.steps is set twice"),
     ],
 )
-def test_mistakes(tmp_path: Path, text: str, words: str) -> None:
+def test_read_plan_mistake_is_named_with_file_and_key(tmp_path: Path, text: str, words: str) -> None:
     with pytest.raises(ConfigError) as error:
         read_plan(write(tmp_path, text))
     assert words in str(error.value)
     assert str(tmp_path / "plan.toml") in str(error.value)
 
 
-def test_find_plan(tmp_path: Path) -> None:
+def test_find_plan_of_file_folder_and_suite(tmp_path: Path) -> None:
     path = write(tmp_path, GOOD)
     assert find_plan(str(path)) == path
     (tmp_path / "sweep.json").write_text("{}")
@@ -114,14 +114,14 @@ def test_find_plan(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["", "[]", "{}", '{"plan": 3}'])
-def test_a_damaged_copy(tmp_path: Path, damage: str) -> None:
+def test_read_plan_of_a_damaged_copy_is_refused(tmp_path: Path, damage: str) -> None:
     (tmp_path / "sweep.json").write_text(damage)
     with pytest.raises(ConfigError, match=r"sweep\.json"):
         read_plan(tmp_path / "sweep.json")
 
 
 @pytest.mark.parametrize("path", SUITES.values(), ids=lambda path: path.stem)
-def test_suites_of_the_package(path: Path) -> None:
+def test_suites_of_the_package_have_no_duplicates(path: Path) -> None:
     suite = read_plan(path)
     assert suite.name == path.stem
     assert suite.variants[0] == "full" and len(suite.variants) > 1
@@ -132,7 +132,7 @@ def test_suites_of_the_package(path: Path) -> None:
     assert not [run.name for run in found if run.duplicate_of]
 
 
-def test_twins_are_no_mistake() -> None:
+def test_planned_runs_duplicates_are_no_mistake() -> None:
     assert [run.duplicate_of for run in planned_runs(plan(variants=("full", "reinforce-only"), seeds=1), spec_of)] == [
         "",
         "A-v0 full seed 0",

@@ -16,7 +16,7 @@ from reverie.sweeps.planned_runs import duplicates, folder_name, planned_runs, s
 from tests.helpers.sweeps import plan, replace_settings, spec_of
 
 
-def test_the_order_is_seed_by_seed() -> None:
+def test_planned_runs_order_is_seed_by_seed() -> None:
     found = planned_runs(plan(envs=("A-v0", "B-v0"), variants=("full", "no-gru-norm"), seeds=2), spec_of)
     assert [run.name for run in found] == [
         "A-v0 full seed 0",
@@ -32,7 +32,7 @@ def test_the_order_is_seed_by_seed() -> None:
     assert str(found[1].path) == "A-v0/no-gru-norm/seed-0"
 
 
-def test_configuration() -> None:
+def test_planned_runs_config_is_preset_variant_plan_environment() -> None:
     """Preset, then the variant, then settings, then those of the environment."""
     settings = {"training.steps": 500, "training.prefill": 100, "replay.batch_size": 3}
     tasks = (Task("A-v0", "debug", {"replay.batch_size": 5}),)
@@ -41,7 +41,7 @@ def test_configuration() -> None:
     assert found.config == expected.override(steps=500, prefill=100, seed=7, threads=2, **{"replay.batch_size": 5})
 
 
-def test_a_variant_changes_the_agent_of_the_plan() -> None:
+def test_planned_runs_variant_changes_the_agent_of_the_plan() -> None:
     """What it determines keeps its value, whatever the plan's settings say."""
     base = replace_settings(plan(variants=("full", "reinforce-only"), seeds=1), {"behavior.actor.gradient": "both"})
     full, ablation = planned_runs(base, spec_of)
@@ -50,9 +50,7 @@ def test_a_variant_changes_the_agent_of_the_plan() -> None:
 
 
 @pytest.mark.parametrize("variant", ["full", "reinforce-only", "gaussian-latents+no-gru-norm"])
-def test_the_command_trains_just_this_configuration(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variant: str
-) -> None:
+def test_arguments_train_just_this_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variant: str) -> None:
     calls: list[dict[str, Any]] = []
 
     def train_config(config: Config, logdir: Path, resume: bool, origin: Any, **_: Any) -> None:
@@ -77,7 +75,7 @@ def test_the_command_trains_just_this_configuration(
     assert calls == [{"config": run.config, "logdir": tmp_path / run.path, "resume": True, "variant": variant}]
 
 
-def test_identity() -> None:
+def test_identity_leaves_out_settings_without_effect() -> None:
     def ids(spec: EnvSpec, **more: Any) -> list[str]:
         return [
             run.id for run in planned_runs(plan(variants=("full", "reinforce-only"), seeds=1, **more), lambda _: spec)
@@ -89,13 +87,13 @@ def test_identity() -> None:
     assert ids(discrete) == ids(discrete, threads=3)
 
 
-def test_cells_that_settings_make_equal_have_one_id() -> None:
+def test_planned_runs_that_settings_make_equal_are_duplicates() -> None:
     """The split objective does not read what the variant sets."""
     split = replace_settings(plan(variants=("full", "no-kl-balancing"), seeds=1), {"world_model.kl.objective": "split"})
     assert [run.duplicate_of for run in planned_runs(split, spec_of)] == ["", "A-v0 full seed 0"]
 
 
-def test_cells_of_an_idle_variant_without_its_equal_are_refused() -> None:
+def test_planned_runs_of_an_idle_variant_without_its_equal_are_refused() -> None:
     for variants in (("reinforce-only",), ("full", "no-gru-norm+reinforce-only")):
         with pytest.raises(ConfigError, match=r"\(A-v0\): The variant reinforce-only changes nothing here: "):
             planned_runs(plan(variants=variants), spec_of)
@@ -105,7 +103,7 @@ def test_cells_of_an_idle_variant_without_its_equal_are_refused() -> None:
     assert duplicates(with_equal[:1]) == ""
 
 
-def test_changes() -> None:
+def test_setting_changes_leave_out_execution_and_more_steps() -> None:
     config = preset("debug")
     assert setting_changes(config, config.override(threads=4, keep_checkpoints=9)) == []
     assert setting_changes(config.override(steps=900), config) == []
@@ -126,7 +124,7 @@ def test_changes() -> None:
         (Task("gone-v0"), {}, "environments[1] (gone-v0): It is gone."),
     ],
 )
-def test_mistakes(task: Task, settings: dict[str, Any], words: str) -> None:
+def test_planned_runs_mistake_is_named_with_file_and_key(task: Task, settings: dict[str, Any], words: str) -> None:
     def spec(config: Any) -> EnvSpec:
         if config.name == "gone-v0":
             raise EnvError("It is gone.")
@@ -138,7 +136,7 @@ def test_mistakes(task: Task, settings: dict[str, Any], words: str) -> None:
     assert words in str(error.value)
 
 
-def test_folders() -> None:
+def test_folder_name_replaces_special_characters() -> None:
     assert folder_name("ALE/Pong-v5") == "ALE-Pong-v5"
     with pytest.raises(ConfigError, match="two names differ in special characters only"):
         planned_runs(plan(envs=("ALE/Pong-v5", "ALE:Pong-v5")), spec_of)
