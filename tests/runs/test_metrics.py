@@ -49,7 +49,7 @@ def test_append_counts_rows_and_their_checksum(tmp_path: Path) -> None:
     assert [each["step"] for each in read_metrics(path)] == [0, 1, 2, 3, 4]
 
 
-def test_open_at_checkpoint_drops_later_rows(tmp_path: Path) -> None:
+def test_open_at_a_checkpoint_drops_later_rows(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     earlier = write(path, range(3))
     path.write_text(path.read_text() + json.dumps(row(3)) + "\n" + json.dumps(row(4))[:10])

@@ -41,7 +41,7 @@ def is_alive(pid: int) -> bool:
     return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
-def test_every_cell_runs_once_and_never_again(tmp_path: Path) -> None:
+def test_scheduler_runs_each_run_once(tmp_path: Path) -> None:
     runs = grid(envs=("A-v0", "B-v0"), variants=("full", "no-gru-norm"), seeds=2)
     status, _ = sweep(runs, tmp_path)
     assert status.counts() == {State.DONE: 8}
@@ -53,14 +53,14 @@ def test_every_cell_runs_once_and_never_again(tmp_path: Path) -> None:
     assert not view.events
 
 
-def test_a_larger_plan_runs_only_what_is_new(tmp_path: Path) -> None:
+def test_scheduler_larger_plan_runs_only_what_is_new(tmp_path: Path) -> None:
     sweep(grid(seeds=1), tmp_path)
     runs = grid(envs=("A-v0", "B-v0"), seeds=2)
     sweep(runs, tmp_path)
     assert {run.name: starts(run, tmp_path) for run in runs} == {run.name: 1 for run in runs}
 
 
-def test_more_steps_go_on_and_other_settings_are_refused(tmp_path: Path) -> None:
+def test_scheduler_more_steps_continue_and_other_settings_are_refused(tmp_path: Path) -> None:
     sweep(grid(seeds=1), tmp_path)
     longer = sweeps.planned_runs(
         sweeps.replace_settings(sweeps.plan(seeds=1), {"training.steps": 2 * STEPS}), sweeps.spec_of
@@ -82,7 +82,7 @@ def test_more_steps_go_on_and_other_settings_are_refused(tmp_path: Path) -> None
         survey_of(grid(seeds=1), tmp_path, 1)
 
 
-def test_worker_budget(tmp_path: Path) -> None:
+def test_scheduler_keeps_to_the_number_of_workers(tmp_path: Path) -> None:
     """At no time do more runs run than there are workers, and at some time there are as many."""
     runs = grid(seeds=7)
     sweep(runs, tmp_path, workers=3, pause=0.01)
@@ -105,7 +105,7 @@ def test_worker_budget(tmp_path: Path) -> None:
         ("leaves", "it ended before its planned steps"),
     ],
 )
-def test_a_failing_cell_does_not_stop_the_others(tmp_path: Path, how: str, words: str) -> None:
+def test_scheduler_failing_run_does_not_stop_the_others(tmp_path: Path, how: str, words: str) -> None:
     runs = grid(seeds=4)
     bad = runs[1]
     status, view = sweep(runs, tmp_path, how={bad.name: how})
@@ -125,14 +125,14 @@ def test_a_failing_cell_does_not_stop_the_others(tmp_path: Path, how: str, words
     assert not status.failures()
 
 
-def test_retry(tmp_path: Path) -> None:
+def test_scheduler_retries_a_failing_run(tmp_path: Path) -> None:
     runs = grid(seeds=2)
     status, _ = sweep(runs, tmp_path, how={runs[0].name: "fails once", runs[1].name: "fails"}, retry=2)
     assert [each.state for each in status.runs] == [State.DONE, State.FAILED]
     assert [starts(run, tmp_path) for run in runs] == [2, 3]
 
 
-def test_a_command_that_does_not_exist(tmp_path: Path) -> None:
+def test_scheduler_command_that_does_not_exist_fails(tmp_path: Path) -> None:
     status = survey_of(grid(seeds=1), tmp_path, 1)
     Scheduler(status, Quiet(), lambda run, folder: ["/no/such/program"], poll=0.01).run()
     assert status.runs[0].state is State.FAILED
@@ -140,7 +140,7 @@ def test_a_command_that_does_not_exist(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_stopped_cells_save_and_go_on(tmp_path: Path, number: int) -> None:
+def test_scheduler_stopped_runs_save_and_continue(tmp_path: Path, number: int) -> None:
     runs = grid(seeds=3)
     status = survey_of(runs, tmp_path, 2)
     calls = 0
@@ -172,7 +172,7 @@ def test_stopped_cells_save_and_go_on(tmp_path: Path, number: int) -> None:
     assert [launches(run, tmp_path)[2].step for run in runs[:2]] == saved
 
 
-def test_deaf_cells_are_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scheduler_runs_that_ignore_signals_are_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scheduler_module, "PATIENCE", 0.2)
     (run,) = grid(seeds=1)
     status = survey_of([run], tmp_path, 1)
@@ -189,7 +189,7 @@ def test_deaf_cells_are_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert not is_alive(start.pid)
 
 
-def test_an_error_of_the_sweep_leaves_no_cell_behind(tmp_path: Path) -> None:
+def test_scheduler_own_error_leaves_no_process(tmp_path: Path) -> None:
     (run,) = grid(seeds=1)
     status = survey_of([run], tmp_path, 1)
 
@@ -204,7 +204,7 @@ def test_an_error_of_the_sweep_leaves_no_cell_behind(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("pause", ["0.05"])
-def test_kill_9_leaves_no_cell_behind_and_the_next_call_goes_on(tmp_path: Path, pause: str) -> None:
+def test_scheduler_killed_leaves_no_process_and_the_next_call_continues(tmp_path: Path, pause: str) -> None:
     runs = grid()
     program = [sys.executable, "-m", "tests.helpers.sweeps", str(tmp_path), "2", pause]
     root = Path(__file__).parents[2]
@@ -222,7 +222,7 @@ def test_kill_9_leaves_no_cell_behind_and_the_next_call_goes_on(tmp_path: Path, 
     assert launches(runs[0], tmp_path)[2].step == launches(runs[0], tmp_path)[1].step > 0
 
 
-def test_a_deaf_orphan_is_killed(tmp_path: Path) -> None:
+def test_child_that_ignores_signals_is_killed(tmp_path: Path) -> None:
     """A run whose sweep is gone and that does not hear SIGTERM ends all the same."""
     (run,) = grid(seeds=1)
     command = stub_command({run.name: "deaf"}, 0.05)(run, tmp_path)
@@ -234,7 +234,7 @@ def test_a_deaf_orphan_is_killed(tmp_path: Path) -> None:
     assert child.wait(PATIENCE) == -signal.SIGKILL
 
 
-def test_a_cell_that_runs_elsewhere_is_waited_for(tmp_path: Path) -> None:
+def test_scheduler_waits_for_a_run_of_another_sweep(tmp_path: Path) -> None:
     """Another sweep's process holds the lock. When it ends, what it has done is not done again."""
     runs = grid(seeds=3)
     locks = [acquire_run(RunFolder(tmp_path / run.path)) for run in runs[:2]]
@@ -285,7 +285,7 @@ def sweep_of_another(run: PlannedRun, folder: Path) -> None:
     child.stdin.close()
 
 
-def test_two_sweeps_share_a_folder(tmp_path: Path) -> None:
+def test_scheduler_two_sweeps_share_a_folder(tmp_path: Path) -> None:
     runs = grid(seeds=3)
     root = Path(__file__).parents[2]
     program = [sys.executable, "-m", "tests.helpers.sweeps", str(tmp_path), "1", "0.03"]
@@ -297,7 +297,7 @@ def test_two_sweeps_share_a_folder(tmp_path: Path) -> None:
     assert [starts(run, tmp_path) for run in runs] == [1, 1, 1]
 
 
-def test_a_cell_equal_to_another_is_duplicates(tmp_path: Path) -> None:
+def test_scheduler_leaves_duplicates_out(tmp_path: Path) -> None:
     """With discrete actions the preset's agent has Reinforce gradients only, and so that ablation is itself."""
     runs = grid(variants=("full", "reinforce-only"), seeds=1)
     status, _ = sweep(runs, tmp_path)
@@ -305,7 +305,7 @@ def test_a_cell_equal_to_another_is_duplicates(tmp_path: Path) -> None:
     assert starts(runs[1], tmp_path) == 0
 
 
-def test_replay_of_what_is_done_can_be_removed(tmp_path: Path) -> None:
+def test_scheduler_removes_the_replay_of_what_is_done(tmp_path: Path) -> None:
     runs = grid(seeds=2)
     sweep(runs[:1], tmp_path)
     assert (tmp_path / runs[0].path / "replay.db").exists()
