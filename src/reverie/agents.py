@@ -24,7 +24,6 @@ from reverie.runs.checkpoints import (
     Snapshot,
     read_checkpoint,
     restore_torch,
-    torch_state,
     validate_contents,
     write_checkpoint,
 )
@@ -69,7 +68,7 @@ def snapshot(agent: Dreamer) -> Snapshot:
     """Return the agent's weights, optimizers, generators, counters and configuration."""
     tensors = {
         "weights": dict(agent.state_dict()),
-        "generators": {name: torch_state(generator) for name, generator in _generators(agent).items()},
+        "generators": {name: generator.get_state() for name, generator in _generators(agent).items()},
         "carry": {} if agent.carry is None else agent.carry._asdict(),
     }
     tensors |= {f"{name}_optimizer": optimizer.state_dict() for name, optimizer in _optimizers(agent).items()}

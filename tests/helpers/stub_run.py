@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from reverie.experiments.child import follow_parent
+from reverie.sweeps.child import follow_parent
 
 
 def main(run: Path, config: Path, steps: int, how: str, pause: float) -> None:

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from reverie.config import to_toml
-from reverie.experiments.board import Board
-from reverie.experiments.cells import Cell, cells
-from reverie.experiments.plan import Plan, Task
-from reverie.experiments.scheduler import Scheduler
-from reverie.experiments.sweep import survey
 from reverie.specs import ActionSpec, ArraySpec, EnvSpec
+from reverie.sweeps.plan import Plan, Task
+from reverie.sweeps.planned_runs import PlannedRun, planned_runs
+from reverie.sweeps.scheduler import Scheduler, survey
+from reverie.sweeps.status import SweepStatus
+from reverie.sweeps.view import SweepView
 
 STUB = Path(__file__).with_name("stub_run.py")
 DISCRETE = EnvSpec({"image": ArraySpec((64, 64, 1), "uint8")}, ActionSpec("discrete", (2,)))
@@ -26,26 +26,26 @@ def spec_of(_: Any) -> EnvSpec:
 def plan(envs: tuple[str, ...] = ("A-v0",), variants: tuple[str, ...] = ("full",), seeds: int = 3, **more: Any) -> Plan:
     settings = {"training.steps": STEPS, "training.prefill": 100}
     tasks = tuple(Task(env, "debug") for env in envs)
-    return Plan("stand-ins", tasks, variants, tuple(range(seeds)), settings, **more)
+    return Plan("fake", tasks, variants, tuple(range(seeds)), settings, **more)
 
 
 def replace_settings(old: Plan, settings: Mapping[str, Any]) -> Plan:
     return replace(old, settings={**old.settings, **settings})
 
 
-def grid(**arguments: Any) -> list[Cell]:
-    return cells(plan(**arguments), spec_of)
+def grid(**arguments: Any) -> list[PlannedRun]:
+    return planned_runs(plan(**arguments), spec_of)
 
 
-class Quiet:
+class Quiet(SweepView):
     """Keep the calls that a view receives."""
 
     def __init__(self) -> None:
         self.events: list[tuple[str, str]] = []
         self.lines: list[str] = []
 
-    def event(self, entry: Any) -> None:
-        self.events.append((entry.cell.name, entry.state.value))
+    def event(self, status: Any) -> None:
+        self.events.append((status.run.name, status.state.value))
 
     def log(self, message: str) -> None:
         self.lines.append(message)
@@ -62,37 +62,46 @@ class Launch(NamedTuple):
     time: float
 
 
-def launches(cell: Cell, folder: Path) -> list[Launch]:
-    path = folder / cell.place / "launches"
+def launches(run: PlannedRun, folder: Path) -> list[Launch]:
+    path = folder / run.path / "launches"
     lines = [line.rsplit(" ", 3) for line in path.read_text().splitlines()] if path.exists() else []
     return [Launch(what, int(step), int(pid), float(time)) for what, step, pid, time in lines]
 
 
-def starts(cell: Cell, folder: Path) -> int:
-    return sum(launch.what == "start" for launch in launches(cell, folder))
+def starts(run: PlannedRun, folder: Path) -> int:
+    return sum(launch.what == "start" for launch in launches(run, folder))
 
 
 def stub_command(how: Mapping[str, str], pause: float) -> Any:
     """Commands of fake runs: those given for a run by its name, and `runs` otherwise."""
 
-    def command(cell: Cell, folder: Path) -> list[str]:
-        config = folder / "configs" / f"{cell.id}.toml"
+    def command(run: PlannedRun, folder: Path) -> list[str]:
+        config = folder / "configs" / f"{run.id}.toml"
         config.parent.mkdir(parents=True, exist_ok=True)
-        config.write_text(to_toml(cell.config))
-        steps = str(cell.config.training.steps)
-        words = [str(folder / cell.place), str(config), steps, how.get(cell.name, "runs"), str(pause)]
+        config.write_text(to_toml(run.config))
+        steps = str(run.config.training.steps)
+        words = [str(folder / run.path), str(config), steps, how.get(run.name, "runs"), str(pause)]
         return [sys.executable, str(STUB), *words]
 
     return command
 
 
+def survey_of(runs: list[PlannedRun], folder: Path, workers: int = 1) -> SweepStatus:
+    return survey(plan(workers=workers), runs, folder)
+
+
 def sweep(
-    found: list[Cell], folder: Path, workers: int = 2, how: Mapping[str, str] = {}, pause: float = 0.0, **more: Any
-) -> tuple[Board, Quiet]:
-    """Run cells to the end."""
-    board, view = survey(found, folder, workers), Quiet()
-    Scheduler(board, folder, view, stub_command(how, pause), poll=0.02, **more).run()
-    return board, view
+    runs: list[PlannedRun],
+    folder: Path,
+    workers: int = 2,
+    how: Mapping[str, str] = {},
+    pause: float = 0.0,
+    **more: Any,
+) -> tuple[SweepStatus, Quiet]:
+    """Run a sweep to the end."""
+    status, view = survey_of(runs, folder, workers), Quiet()
+    Scheduler(status, view, stub_command(how, pause), poll=0.02, **more).run()
+    return status, view
 
 
 if __name__ == "__main__":

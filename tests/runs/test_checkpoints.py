@@ -25,16 +25,15 @@ from reverie.runs import checkpoints
 from reverie.runs.checkpoints import (
     Checkpoints,
     Snapshot,
-    is_valid,
     manager,
     numpy_state,
     read_checkpoint,
     restore_numpy,
     restore_torch,
-    torch_state,
     write_checkpoint,
 )
 from reverie.runs.checkpoints import format as checkpoint_format
+from reverie.runs.checkpoints.format import verify_checkpoint
 from tests.helpers.untrusted_files import little_memory
 
 DTYPES = [torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.int16]
@@ -177,14 +176,14 @@ def test_foreign_numpy_state_is_refused(state: Any) -> None:
 def test_torch_generators_go_on() -> None:
     generator = torch.Generator().manual_seed(3)
     torch.randn(7, generator=generator)
-    state = torch_state(generator)
+    state = generator.get_state()
     expected = torch.randn(7, generator=generator)
     other = torch.Generator()
     assert restore_torch(other, state)
     assert torch.equal(torch.randn(7, generator=other), expected)
-    before = torch_state(other)
+    before = other.get_state()
     assert not restore_torch(other, torch.zeros(16, dtype=torch.uint8))  # the state of a CUDA generator
-    assert torch.equal(torch_state(other), before)
+    assert torch.equal(other.get_state(), before)
 
 
 @pytest.mark.parametrize("stem", ["", "../agent", "a/b", "a.b", "-a", "agent\n"])
@@ -309,7 +308,7 @@ def test_killed_between_any_two_operations(tmp_path: Path) -> None:
         seen.add(step)
         assert step in (2, 3)
         assert_same(read, snapshot(step))
-        assert all(is_valid(path) for path in store.list())
+        assert not any(verify_checkpoint(path) for path in store.list())
         assert read_checkpoint(directory / "best")[0] in (1, 3)
         store.save(4, snapshot(4))
         assert not [name for name in names(directory) if name.startswith(".")]
@@ -357,7 +356,7 @@ def test_failing_at_any_operation(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         step, read = store.load()
         assert step in (1, 2)
         assert_same(read, snapshot(step))
-        assert all(is_valid(path) for path in store.list())
+        assert not any(verify_checkpoint(path) for path in store.list())
         if step == 1:
             assert names(directory) == ["step-000000001"]
         at += 1
@@ -408,7 +407,7 @@ def test_a_full_disk(tmp_path: Path) -> None:
     assert run_and_die_at(-1, save_with_limit)
     message = (tmp_path / "message").read_text()
     assert "File too large" in message
-    assert "step-000000001 is intact. Free some space, then continue with --resume" in message
+    assert "Earlier ones are intact. Free some space, then try again, a run with --resume" in message
     assert names(tmp_path) == ["message", "step-000000001"]
     assert_same(store.load()[1], snapshot(1))
 
@@ -473,7 +472,7 @@ def test_all_damage_is_detected_and_a_valid_one_named(tmp_path: Path) -> None:
         assert how.split()[-1] in message, how
         repair = f"`reverie verify '{directory.parent}' --repair` puts it aside"
         assert f"{repair}, and --resume then continues from step-000010000" in message, how
-        assert_same(store.load(directory / "step-000010000")[1], snapshot(1))
+        assert_same(read_checkpoint(directory / "step-000010000")[1], snapshot(1))
         damage(directory / "step-000010000", rng)
         with pytest.raises(CheckpointError, match="no other undamaged checkpoint"):
             store.load()
@@ -486,9 +485,9 @@ def test_every_byte_of_the_manifest_counts(tmp_path: Path) -> None:
     for place in range(len(data)):
         for bit in (0, place % 7 + 1):
             path.write_bytes(data[:place] + bytes([data[place] ^ 1 << bit]) + data[place + 1 :])
-            assert not is_valid(path.parent), (place, bit)
+            assert verify_checkpoint(path.parent), (place, bit)
     path.write_bytes(data)
-    assert is_valid(path.parent)
+    assert not verify_checkpoint(path.parent)
 
 
 def test_swapped_files_and_folders_are_detected(tmp_path: Path) -> None:
@@ -498,13 +497,13 @@ def test_swapped_files_and_folders_are_detected(tmp_path: Path) -> None:
         for source, target in ((one, two), (two, one)):
             kept = (target / name).read_bytes()
             (target / name).write_bytes((source / name).read_bytes())
-            assert not is_valid(target), name
+            assert verify_checkpoint(target), name
             (target / name).write_bytes(kept)
     os.rename(one, tmp_path / "other")
     os.rename(two, one)
     with pytest.raises(CheckpointError, match="another than the folder's name says"):
-        store.load(one)
-    assert is_valid(tmp_path / "other")  # a copy under a name of one's own is fine
+        read_checkpoint(one)
+    assert not verify_checkpoint(tmp_path / "other")  # a copy under a name of one's own is fine
 
 
 def test_missing(tmp_path: Path) -> None:
@@ -512,7 +511,7 @@ def test_missing(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"no checkpoint in .*checkpoints: no folder there is named step-\*"):
         store.load()
     with pytest.raises(CheckpointError, match=r"There is no checkpoint at .*nowhere"):
-        store.load(tmp_path / "nowhere")
+        read_checkpoint(tmp_path / "nowhere")
 
 
 # Untrusted files
@@ -567,7 +566,7 @@ CHANGES: list[Callable[[dict[str, Any]], Any]] = [
 def test_forged_manifests(tmp_path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
     path = Checkpoints(tmp_path, 1).save(1, snapshot(1))
     forge(path, lambda manifest: None)
-    assert is_valid(path)
+    assert not verify_checkpoint(path)
     forge(path, change)
     with pytest.raises(CheckpointError, match=r"cannot be used: \w+\.json "):
         read_checkpoint(path)

@@ -49,18 +49,12 @@ def test_append_counts_rows_and_their_checksum(tmp_path: Path) -> None:
     assert [each["step"] for each in read_metrics(path)] == [0, 1, 2, 3, 4]
 
 
-def test_open_existing_rows_is_refused(tmp_path: Path) -> None:
-    write(tmp_path / "metrics.jsonl", range(5))
-    with pytest.raises(RunError, match="already holds metrics"):
-        MetricsFile(tmp_path / "metrics.jsonl").open()
-
-
-def test_open_at_checkpoint_drops_later_rows(tmp_path: Path) -> None:
+def test_open_at_a_checkpoint_drops_later_rows(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     earlier = write(path, range(3))
     path.write_text(path.read_text() + json.dumps(row(3)) + "\n" + json.dumps(row(4))[:10])
     file = MetricsFile(path)
-    file.open_at(3)
+    file.open(3)
     assert (file.num_rows, file.num_dropped, file.sha256) == (3, 1, earlier.sha256)
     file.append(row(3))
     file.close()
@@ -73,7 +67,7 @@ def test_open_at_removed_line_never_keeps_a_row_after_the_checkpoint(tmp_path: P
     write(path, range(6))
     path.write_text("".join(path.read_text().splitlines(keepends=True)[1:]))
     file = MetricsFile(path)
-    file.open_at(3, step=2)
+    file.open(3, step=2)
     file.close()
     assert [each["step"] for each in read_metrics(path)] == [1, 2]
 
@@ -84,7 +78,7 @@ def test_open_at_damaged_row_changes_nothing(tmp_path: Path) -> None:
     path.write_text("?\n" + path.read_text())
     before = path.read_bytes()
     with pytest.raises(RunError, match="line 1 is damaged"):
-        MetricsFile(path).open_at(3)
+        MetricsFile(path).open(3)
     assert path.read_bytes() == before
 
 

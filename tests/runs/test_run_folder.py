@@ -17,7 +17,7 @@ import torch
 
 from reverie.config import Config, to_toml
 from reverie.errors import CheckpointError, RunError
-from reverie.runs.checkpoints import Checkpoints, Snapshot, write_checkpoint
+from reverie.runs.checkpoints import Checkpoints, Snapshot, read_checkpoint, write_checkpoint
 from reverie.runs.locks import acquire_lock
 from reverie.runs.run_folder import RunFolder, config_changes, find_run
 
@@ -273,6 +273,18 @@ def test_close_without_begin_leaves_the_folder_as_it_was(tmp_path: Path) -> None
     assert (tmp_path / ".lock").exists()
 
 
+def test_create_refused_keeps_the_owner_that_a_killed_process_left(tmp_path: Path) -> None:
+    run_with_checkpoint(tmp_path)
+    (tmp_path / "lock.json").write_text('{"pid": 1}')
+    with pytest.raises(RunError, match="already holds a run"):
+        RunFolder.create(tmp_path, CONFIG)
+    RunFolder.create(tmp_path, CONFIG, resume=True).close()
+    assert (tmp_path / "lock.json").read_text() == '{"pid": 1}'
+    with RunFolder.create(tmp_path, CONFIG, resume=True) as run:
+        run.begin(CONFIG)
+    assert not (tmp_path / "lock.json").exists()
+
+
 def test_is_locked_follows_the_lock_and_leaves_it_free(tmp_path: Path) -> None:
     run_with_checkpoint(tmp_path)
     assert not RunFolder(tmp_path).is_locked()
@@ -352,7 +364,7 @@ def test_find_run_leaves_damage_to_the_reader(tmp_path: Path) -> None:
             CheckpointError,
             match=r"manifest\.json is missing; .* --repair` puts it aside, and --resume .* step-000000005",
         ):
-            store.load(found.checkpoint)
+            read_checkpoint(found.checkpoint)
 
 
 def test_find_run_says_what_is_missing(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from reverie.cli.sweep import Scheduled
 from reverie.cli.train import base_of
 
 if TYPE_CHECKING:
-    from reverie.experiments.cells import Cell
+    from reverie.sweeps.planned_runs import PlannedRun
 
 SEEDS = 3
 
@@ -32,7 +32,8 @@ class Ablate(SettingsCommand, Scheduled):
     preset: str | None = None
     """Settings to start from; by default those for each ENV."""
     suite: str | None = None
-    """Environments, agents and budgets: laptop, quick, evening, boxing, or a plan (TOML). Without ENV: laptop."""
+    """Environments, agents and budgets: cpu-all, minatar-quick, minatar-decisive, boxing, or a plan (TOML). Without
+    ENV: cpu-all."""
     seeds: int | None = None
     """Number of seeds of each agent: 0, 1, ...; by default the suite's, or 3."""
     report: Path | None = None
@@ -41,38 +42,40 @@ class Ablate(SettingsCommand, Scheduled):
     def __call__(self) -> None:
         self._check()
 
-        from reverie.experiments import ablate
-        from reverie.experiments.cells import cells
-        from reverie.experiments.plan import find_plan, parse_plan, read_plan
+        from reverie.sweeps.ablation import ablated, ablation_plan
+        from reverie.sweeps.plan import find_plan, parse_plan, read_plan
+        from reverie.sweeps.planned_runs import planned_runs
 
         if self.report is not None:
-            _report(cells(read_plan(find_plan(str(self.report)))), self.report, self.json)
+            _report(planned_runs(read_plan(find_plan(str(self.report)))), self.report, self.json)
             return
         table = {"environments": ["any"], "settings": self.settings}
         settings = parse_plan(table, "reverie ablate", "ablation").settings
         if self.env:
-            count, name = SEEDS if self.seeds is None else self.seeds, "ablation"
-            plan = ablate.plan_of(self.env, self.preset, count, settings)
+            count = SEEDS if self.seeds is None else self.seeds
+            plan = ablation_plan(self.env, self.preset, count, settings)
+            folder = self.out or Path("runs/ablation")
         else:
-            suite = read_plan(find_plan(self.suite or "laptop"))
-            plan, name = ablate.ablated(suite, self.seeds, settings), f"ablation-{suite.name}"
-        plan, folder = self.with_budget(plan), self.out or Path("runs", name)
-        grid = cells(plan)
+            suite = read_plan(find_plan(self.suite or "cpu-all"))
+            plan = ablated(suite, self.seeds, settings)
+            folder = self.out or Path(f"runs/ablation-{suite.name}")
+        plan = self.with_budget(plan)
+        runs = planned_runs(plan)
         try:
-            self.train(plan, grid, folder, print_status=False)
+            self.train(plan, runs, folder, print_status=False)
         finally:
             # Runs that failed or were stopped are named in the table of the others.
             if not self.dry_run and folder.is_dir():
-                _report(grid, folder, self.json)
+                _report(runs, folder, self.json)
 
     def base(self) -> Base:
         """Return the configuration of the first environment."""
         if self.env or self.preset:
             return base_of(self.preset, next(iter(self.env), None), "minatar")
 
-        from reverie.experiments.plan import find_plan, read_plan
+        from reverie.sweeps.plan import find_plan, read_plan
 
-        plan = read_plan(find_plan(self.suite or "laptop"))
+        plan = read_plan(find_plan(self.suite or "cpu-all"))
         task = plan.tasks[0]
         base = base_of(task.preset, task.env, "minatar")
         config = base.config.override(**{**plan.settings, **task.settings})
@@ -91,11 +94,11 @@ class Ablate(SettingsCommand, Scheduled):
             require(self.report.is_dir(), absent)
 
 
-def _report(grid: "Sequence[Cell]", folder: Path, as_json: bool) -> None:
+def _report(runs: "Sequence[PlannedRun]", folder: Path, as_json: bool) -> None:
     from reverie.analysis import ablations
-    from reverie.experiments.ablate import compare
+    from reverie.sweeps.ablation import compare
 
-    rows, facts = compare(grid, folder)
+    rows, facts = compare(runs, folder)
     print_table(ablations.HEADER, ablations.counts_table(rows), out=console(stderr=as_json))
     paths = ablations.write(rows, facts, folder)
     for line in (*ablations.notes(rows, facts), f"Wrote {', '.join(map(str, paths))}"):

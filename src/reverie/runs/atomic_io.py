@@ -24,7 +24,16 @@ _CHECKSUM = "sha256"
 
 
 class Unreadable(Exception):
-    """The end of a sentence that begins with the file's name, for example `is missing`."""
+    """Reason why a file cannot be used: the end of a sentence that begins with its name, for example `is missing`."""
+
+
+@contextmanager
+def naming(name: str) -> Iterator[None]:
+    """Begin the sentence of an `Unreadable` with the file's name."""
+    try:
+        yield
+    except Unreadable as error:
+        raise Unreadable(f"{name} {error}") from error
 
 
 @contextmanager
@@ -34,40 +43,29 @@ def atomic_path(path: Path) -> Iterator[Path]:
     The content and the name are on the disk then.
 
     Raises:
-        ReverieError: if the file cannot be written; the folder is created if missing.
+        ReverieError: if the file cannot be written; the folder is created if missing, and the old content is kept.
     """
+    # The same name each time: what a killed process left is replaced, too.
+    temporary = path.with_name(f".tmp-{path.stem}{path.suffix.lower()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _renamed(path.with_name(f".{path.stem}.{os.getpid()}{path.suffix.lower()}"), path) as temporary:
-            yield temporary
-            sync(temporary)
+        yield temporary
+        sync(temporary)
+        temporary.replace(path)
         sync(path.parent)
     except OSError as error:
         raise ReverieError(
             f"Cannot write '{path}' ({error.strerror or error}). Make room there, or choose another place."
         ) from error
-
-
-def atomic_write(path: Path, data: bytes) -> None:
-    """Replace a file; on return the new content and the names in its folder are on the disk.
-
-    Raises:
-        OSError: if it cannot be written. The old content is kept.
-    """
-    # The same name each time: what a killed process left is replaced, too.
-    with _renamed(path.with_name(f".{path.name}.tmp"), path) as temporary:
-        write_synced(temporary, data)
-    sync(path.parent)
-
-
-@contextmanager
-def _renamed(temporary: Path, path: Path) -> Iterator[Path]:
-    try:
-        yield temporary
-        temporary.replace(path)
     finally:
         with suppress(OSError):
             temporary.unlink()
+
+
+def atomic_write(path: Path, data: bytes) -> None:
+    """Replace a file as `atomic_path` does."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data)
 
 
 def write_synced(path: Path, data: bytes) -> None:
@@ -106,64 +104,58 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def check_file(path: Path, size: int | None = None, limit: int | None = None) -> None:
-    """Check that a path is a regular file of exactly `size` or at most `limit` bytes, without opening it.
+def read_file(path: Path, size: int | None = None, limit: int | None = None, head: int = -1) -> bytes:
+    """Read a regular file of exactly `size` or at most `limit` bytes; of its content only the first `head` bytes.
 
     Raises:
-        Unreadable: if it is missing, not a file, or of another size.
+        Unreadable: if it is missing, no file, or of another size; no memory is taken for it then.
     """
     try:
         status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # Opening a pipe would block.
+            raise Unreadable("is not a file")
+        if size is not None and status.st_size != size:
+            raise Unreadable(f"has {status.st_size} bytes instead of {size}")
+        if limit is not None and status.st_size > limit:
+            raise Unreadable(f"is too large with {status.st_size} bytes")
+        with path.open("rb") as file:
+            return file.read(head)
     except FileNotFoundError as error:
         raise Unreadable("is missing") from error
     except OSError as error:
         raise Unreadable(f"cannot be read ({error.strerror or error})") from error
-    if not stat.S_ISREG(status.st_mode):  # Opening a pipe would block.
-        raise Unreadable("is not a file")
-    if size is not None and status.st_size != size:
-        raise Unreadable(f"has {status.st_size} bytes instead of {size}")
-    if limit is not None and status.st_size > limit:
-        raise Unreadable(f"is too large with {status.st_size} bytes")
 
 
-def read_file(path: Path, size: int | None = None, limit: int | None = None) -> bytes:
-    """Read a file after `check_file`, so that no memory is taken for one of another size."""
-    check_file(path, size, limit)
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise Unreadable(f"cannot be read ({error.strerror or error})") from error
-
-
-def to_json(value: Json, indent: int | None = 2) -> bytes:
+def to_json(value: Json) -> bytes:
     """Return JSON with sorted keys: equal values give equal bytes."""
-    return (json.dumps(value, indent=indent, sort_keys=True) + "\n").encode()
+    return (json.dumps(value, indent=2, sort_keys=True) + "\n").encode()
 
 
-def parse_json(data: bytes) -> Json:
-    """Parse JSON; raise Unreadable if it is something else."""
+def parse_json(data: bytes) -> dict[str, Json]:
+    """Parse a JSON object; raise Unreadable if it is something else."""
     try:
-        return json.loads(data)
+        value = json.loads(data)
     except (ValueError, RecursionError) as error:
         raise Unreadable("is not valid JSON") from error
+    if not isinstance(value, dict):
+        raise Unreadable("is not a JSON object")
+    return value
 
 
-def dumps_checksummed(content: Mapping[str, Json], indent: int | None = 2) -> bytes:
+def dumps_checksummed(content: Mapping[str, Json]) -> bytes:
     """Return JSON that holds its own checksum."""
-    return to_json({**content, _CHECKSUM: _checksum(content, indent)}, indent)
+    return to_json({**content, _CHECKSUM: hashlib.sha256(to_json(dict(content))).hexdigest()})
 
 
-def loads_checksummed(data: bytes, indent: int | None = 2) -> dict[str, Json]:
+def loads_checksummed(data: bytes) -> dict[str, Json]:
     """Invert `dumps_checksummed`; raise Unreadable if a single byte differs, or there is no checksum."""
-    content = parse_json(data)
-    if not isinstance(content, dict):
-        raise Unreadable("is not valid JSON for this file")
-    given = content.pop(_CHECKSUM, None)
-    # Comparing the text as well finds changes that parsing ignores, such as white space or a repeated key.
-    if given != _checksum(content, indent) or dumps_checksummed(content, indent) != data:
+    content = {name: value for name, value in parse_json(data).items() if name != _CHECKSUM}
+    # The whole text is compared: parsing ignores changes of white space, or a repeated key.
+    if dumps_checksummed(content) != data:
         raise Unreadable("does not have its checksum")
     return content
 
 
-def _checksum(content: Mapping[str, Json], indent: int | None) -> str:
-    return hashlib.sha256(to_json(dict(content), indent)).hexdigest()
+def read_checksummed(path: Path) -> dict[str, Json]:
+    """Read a file of checksummed JSON."""
+    return loads_checksummed(read_file(path))

@@ -2,14 +2,16 @@
 
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 from reverie.errors import RunError
 from reverie.replay import ReplayReader
-from reverie.runs.checkpoints import Checkpoints, read_checkpoint, read_manifest, validate_contents
+from reverie.runs.checkpoints import Checkpoints, read_checkpoint, validate_contents
+from reverie.runs.checkpoints.format import read_manifest
+from reverie.runs.layout import RunPaths
 from reverie.runs.metrics import read_metrics
-from reverie.runs.run_folder import RunFolder
 from reverie.specs import EnvSpec
 
 _TIMES = ("time", "perf/")
@@ -22,9 +24,6 @@ def digest(run: Path) -> dict[str, str]:
     Two runs of one configuration, on one kind of machine with one number of threads, have equal digests however often
     they were stopped on the way. Times, speeds, the file system and `about.json` do not count.
 
-    Args:
-        run: its folder.
-
     Returns:
         By part: `weights` (with optimizers, random generators and all else that checkpoints hold as tensors), `state`
         (counters, schedules, environments), `replay`, `metrics`, `videos`; and `run`.
@@ -34,25 +33,24 @@ def digest(run: Path) -> dict[str, str]:
         CheckpointError: if its newest checkpoint is damaged.
         ReplayError: if its replay is damaged or gone.
     """
-    folder = RunFolder(run)
-    newest = Checkpoints(folder.checkpoints).latest()
+    paths = RunPaths(run)
+    newest = Checkpoints(paths.checkpoints).latest()
     if newest is None:
-        raise RunError(f"There is no checkpoint in {folder.checkpoints}. Give the folder of a run.")
+        raise RunError(f"There is no checkpoint in {paths.checkpoints}. Give the folder of a run.")
     step, snapshot = read_checkpoint(newest)
     with validate_contents(newest):
         training = snapshot.state["training"]
-        spec = EnvSpec.from_json(snapshot.state["spec"])
-        with ReplayReader(folder.replay, spec.step, training["replay"]) as replay:
+        with ReplayReader(paths.replay, EnvSpec.from_json(snapshot.state["spec"]).step, training["replay"]) as replay:
             stored = replay.digest()
         files = read_manifest(newest)["files"].items()
-        tensors = {name: entry["sha256"] for name, entry in files if name.endswith(".safetensors")}
-        videos = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.videos.glob("dream-*")}
+        rows = read_metrics(paths.metrics)[: training["counters"]["rows"]] if paths.metrics.is_file() else []
+        videos = [path for path in paths.videos.glob("dream-*") if int(re.sub(r"\D", "", path.name) or 0) <= step]
         parts = {
-            "weights": _hash(tensors),
+            "weights": _hash({name: entry["sha256"] for name, entry in files if name.endswith(".safetensors")}),
             "state": _hash(_reproducible(snapshot.state)),
             "replay": stored,
-            "metrics": _hash(_rows(folder, training["counters"]["rows"])),
-            "videos": _hash({name: content for name, content in videos.items() if _number(name) <= step}),
+            "metrics": _hash([{n: value for n, value in row.items() if not n.startswith(_TIMES)} for row in rows]),
+            "videos": _hash({path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in videos}),
         }
         return {**parts, "run": _hash(parts)}
 
@@ -62,22 +60,11 @@ def _hash(value: Any) -> str:
 
 
 def _reproducible(state: dict[str, Any]) -> dict[str, Any]:
-    """Leave out times, the machine, and the replay's checksums, which cover the random number of its folder."""
-    training = {**state["training"], "counters": {**state["training"]["counters"], "seconds": 0.0}}
-    del training["counters"]["rows_sha256"], training["runtime"], training["callbacks"]
+    """Leave out times, the machine, and the random number that identifies the replay."""
+    training = {name: part for name, part in state["training"].items() if name not in ("runtime", "callbacks")}
+    training["counters"] = {**training["counters"], "seconds": 0.0, "rows_sha256": ""}
     training["metrics"] = {
         name: part for name, part in training["metrics"].items() if name not in ("seconds", "elapsed")
     }
     training["replay"] = {**training["replay"], "identity": 0}
     return {**state, "training": training}
-
-
-def _rows(folder: RunFolder, count: int) -> list[dict[str, float]]:
-    """Return the first rows of metrics, without times and speeds."""
-    rows = read_metrics(folder.metrics)[:count] if folder.metrics.is_file() else []
-    return [{name: value for name, value in row.items() if not name.startswith(_TIMES)} for row in rows]
-
-
-def _number(name: str) -> int:
-    """Return the step in a video's name."""
-    return int("".join(filter(str.isdigit, name)) or 0)

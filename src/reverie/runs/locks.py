@@ -9,7 +9,6 @@ from pathlib import Path
 
 from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
-_NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP)
 _PATIENCE = 0.1  # Seconds; `is_locked` in another process holds a lock for an instant.
 
 
@@ -18,18 +17,15 @@ def acquire_lock(path: Path) -> BaseFileLock | None:
 
     On a file system without locks the existence of another file, `.soft`, is the lock.
     """
-    lock: BaseFileLock = FileLock(path, thread_local=False)
     try:
         try:
-            lock.acquire(timeout=_PATIENCE, poll_interval=0.02)
+            return FileLock(path, thread_local=False).acquire(timeout=_PATIENCE, poll_interval=0.02).lock
         except OSError as error:
-            if error.errno not in _NO_LOCKS:
+            if error.errno not in (errno.ENOLCK, errno.ENOTSUP):
                 raise
-            lock = SoftFileLock(f"{path}.soft", thread_local=False)
-            lock.acquire(timeout=0)
+            return SoftFileLock(f"{path}.soft", thread_local=False).acquire(timeout=0).lock
     except Timeout:
         return None
-    return lock
 
 
 def is_locked(path: Path) -> bool:
@@ -48,8 +44,7 @@ def is_locked(path: Path) -> bool:
 def write_owner(path: Path) -> None:
     """Name this process as the owner of a lock, in a file of its own."""
     started = datetime.now().astimezone().isoformat(timespec="seconds")
-    owner = {"pid": os.getpid(), "host": socket.gethostname(), "started": started}
-    path.write_text(json.dumps(owner) + "\n")
+    path.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "started": started}) + "\n")
 
 
 def read_owner(path: Path) -> str:

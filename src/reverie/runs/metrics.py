@@ -23,7 +23,6 @@ class Evaluation(NamedTuple):
     """Episodes played with the actor's mode at one step of a run."""
 
     step: int
-    """Agent steps."""
     frames: int
     returns: tuple[float, ...]
     """Undiscounted, of raw rewards."""
@@ -72,31 +71,21 @@ def observation_losses(names: Iterable[str]) -> list[str]:
     return sorted(losses, key=lambda name: (name != "model/image_loss", name))
 
 
-def kept_rows(path: Path, rows: int | None = None, step: float = math.inf, update: float = math.inf) -> list[str]:
-    """Return the lines of a metrics file that a resumed run keeps; those after the first `rows` are not read.
-
-    Raises:
-        RunError: if one of them is damaged.
-    """
-    if not path.exists():
-        return []
-    known = islice(_parse(path), rows or None)
+def kept_rows(path: Path, rows: int, step: float = math.inf, update: float = math.inf) -> list[str]:
+    """Return the lines that a resumed run keeps of the first `rows`; raise RunError if one of them is damaged."""
+    known = islice(_parse(path), rows) if path.exists() else ()
     return [line + "\n" for line, row in known if row["step"] <= step and row.get("updates", 0) <= update]
 
 
 class MetricsTail:
-    """Reads a metrics file as it grows. One that was replaced or shortened is read from its beginning.
-
-    Args:
-        path: the file; it need not exist yet.
-    """
+    """Reads a metrics file, which need not exist yet, as it grows."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._inode = self._offset = 0
 
     def read(self) -> tuple[bool, list[dict[str, Any]]]:
-        """Return whether the file is read from its beginning, and its new rows; other lines are skipped."""
+        """Return the new rows; and True if they are all, as the file was replaced or shortened. Others are skipped."""
         try:
             with self.path.open("rb") as file:
                 status = os.fstat(file.fileno())
@@ -109,7 +98,7 @@ class MetricsTail:
             return False, []
         data = data[: data.rfind(b"\n") + 1]  # Its last line may still be written.
         self._offset += len(data)
-        rows = [_parse_line(line) for line in data.decode(errors="replace").splitlines()]
+        rows = (_parse_line(line)[1] for line in data.decode(errors="replace").splitlines())
         return restarted, [row for row in rows if row is not None]
 
 
@@ -118,38 +107,27 @@ def _read_rows(path: Path) -> Iterator[dict[str, Any]]:
     path = path / METRICS if path.is_dir() else path
     if not path.is_file():
         raise RunError(f"There are no metrics at {path}. Give the folder of a run that has written {METRICS}.")
-    for _, row in _parse(path):
-        yield row
+    return (row for _, row in _parse(path))
 
 
 def _parse(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield each line and its row; a last line that was cut short is left out."""
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    for index, line in enumerate(lines):
-        row = _parse_line(line)
+    for number, line in enumerate(lines, 1):
+        is_json, row = _parse_line(line)
         if row is not None:
             yield line, row
-        elif index < len(lines) - 1 or _is_json(line):
-            raise RunError(
-                f"{path}, line {index + 1} is damaged: it is not a row of metrics. Remove that line and try again."
-            )
+        elif is_json or number < len(lines):
+            raise RunError(f"{path}, line {number} is damaged: it is no row of metrics. Remove it and try again.")
 
 
-def _parse_line(line: str) -> dict[str, Any] | None:
-    """Return a row that names its step and holds only numbers and lists of them, null for a non-finite one."""
+def _parse_line(line: str) -> tuple[bool, dict[str, Any] | None]:
+    """Return whether it is JSON, and a row that names its step and has numbers, null and lists of them only."""
     try:
         row = json.loads(line)
     except (ValueError, RecursionError):
-        return None
+        return False, None
     if not isinstance(row, dict) or type(row.get("step")) not in (int, float):
-        return None
+        return True, None
     values = (entry for value in row.values() for entry in (value if type(value) is list else [value]))
-    return row if all(type(value) in (int, float, NoneType) for value in values) else None
-
-
-def _is_json(line: str) -> bool:
-    try:
-        json.loads(line)
-    except (ValueError, RecursionError):
-        return False
-    return True
+    return True, row if all(type(value) in (int, float, NoneType) for value in values) else None

@@ -36,22 +36,11 @@ class MetricsFile:
         """Checksum of the rows in the file, in hexadecimal."""
         return self._hash.hexdigest()
 
-    def open(self) -> None:
-        """Start a new file.
-
-        Raises:
-            RunError: if it has content, or cannot be written.
-        """
-        with self._explained():
-            if self.path.exists() and self.path.stat().st_size:
-                raise RunError(f"{self.path} already holds metrics. Continue with --resume, or choose another folder.")
-            self._file = self.path.open("a", encoding="utf-8")
-
-    def open_at(self, num_rows: int | None = None, step: float = math.inf, updates: float = math.inf) -> None:
-        """Continue a file after the rows of a checkpoint; later ones are removed, so that none is written twice.
+    def open(self, num_rows: int = 0, step: float = math.inf, updates: float = math.inf) -> None:
+        """Open the file after the rows of a checkpoint; later ones are removed, so that none is written twice.
 
         Args:
-            num_rows: rows at the checkpoint; None if that is not known.
+            num_rows: rows at the checkpoint; 0 for a new run.
             step: agent steps at the checkpoint.
             updates: updates at the checkpoint; in pretraining they rise while steps do not.
 
@@ -69,14 +58,7 @@ class MetricsFile:
             self._file = self.path.open("a", encoding="utf-8")
 
     def append(self, row: Mapping[str, float | Sequence[float]]) -> None:
-        """Write a row; JSON knows neither nan nor inf, so a number that is not finite is written as null.
-
-        Args:
-            row: the `COUNTERS`, then scalars and lists of them.
-
-        Raises:
-            RunError: if it cannot be written, for example on a full disk.
-        """
+        """Write a row of scalars and lists of them, null for what is not finite; raise RunError if that fails."""
         line = json.dumps({name: _as_json(value) for name, value in row.items()}) + "\n"
         with self._explained():
             self._file.write(line)
@@ -107,17 +89,13 @@ class MetricsFile:
             yield
         except OSError as error:
             raise RunError(
-                f"Cannot write {self.path} ({error.strerror or error}). Make room or give access there, then continue "
-                "with --resume."
+                f"Cannot write {self.path} ({error.strerror or error}). Make room there, then continue with --resume."
             ) from error
 
 
-def _as_json(value: float | Sequence[float]) -> float | list[float | None] | None:
-    return [_number(entry) for entry in value] if isinstance(value, Sequence) else _number(value)
-
-
-def _number(value: float) -> float | None:
+def _as_json(value: float | Sequence[float]) -> float | list[Any] | None:
+    if isinstance(value, Sequence):
+        return [_as_json(entry) for entry in value]
     if isinstance(value, int):
         return value
-    # Seven digits are all that float32 has.
-    return float(f"{value:.7g}") if math.isfinite(value) else None
+    return float(f"{value:.7g}") if math.isfinite(value) else None  # Seven digits are all that float32 has.

@@ -1,6 +1,5 @@
 """The launches of a run: preset and variant, and each start with its command, versions and machine."""
 
-import json
 import platform
 from collections.abc import Mapping
 from datetime import datetime
@@ -12,7 +11,7 @@ import torch
 from reverie.config import Config
 from reverie.devices import device_name, precision_name, resolve_device, resolve_dtype
 from reverie.provenance import commit, cpu_name, reverie_version
-from reverie.runs.atomic_io import atomic_path, dumps_checksummed
+from reverie.runs.atomic_io import Unreadable, atomic_write, dumps_checksummed, parse_json, read_file
 from reverie.runs.layout import RunPaths
 
 
@@ -40,17 +39,13 @@ class Provenance(NamedTuple):
 def read_provenance(path: Path) -> Provenance:
     """Read an `about.json`. What is missing or damaged in it is left out."""
     try:
-        about = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        about = None
-    if not isinstance(about, dict):
-        return Provenance()
-    preset, variant = (
-        name if isinstance(name, str) and name else None for name in (about.get("preset"), about.get("variant"))
-    )
+        about = parse_json(read_file(path))
+    except Unreadable:
+        about = {}
+    preset, variant = (name if isinstance(name, str) else None for name in (about.get("preset"), about.get("variant")))
     starts = about.get("starts")
     kept = [start for start in starts if isinstance(start, dict)] if isinstance(starts, list) else []
-    return Provenance(preset, variant, tuple(kept))
+    return Provenance(preset or None, variant or None, tuple(kept))
 
 
 def recorded_names(run: Path, launch: Launch = UNNAMED) -> tuple[str | None, str | None]:
@@ -72,9 +67,8 @@ def record_launch(run: Path, launch: Launch, step: int, config: Config) -> None:
         "python": platform.python_version(),
         **runtime(config),
     }
-    about = {"preset": preset, "variant": variant, "starts": [*read_provenance(path).starts, start]}
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(dumps_checksummed(about))
+    starts = [*read_provenance(path).starts, start]
+    atomic_write(path, dumps_checksummed({"preset": preset, "variant": variant, "starts": starts}))
 
 
 def runtime(config: Config) -> dict[str, Any]:
@@ -91,12 +85,8 @@ def runtime(config: Config) -> dict[str, Any]:
 
 def runtime_changes(before: dict[str, Any], now: dict[str, Any]) -> str:
     """Return a sentence that names the conditions which differ from a checkpoint's; empty if none does."""
-    changed = [
-        f"{name} {before[name]} before, {value} now" for name, value in now.items() if before.get(name, value) != value
-    ]
+    pairs = [(name, before.get(name, value), value) for name, value in now.items()]
+    changed = "; ".join(f"{name} {then} before, {value} now" for name, then, value in pairs if then != value)
     if not changed:
         return ""
-    return (
-        f"Runtime changed since the checkpoint ({'; '.join(changed)}). State is restored; results will not be "
-        "bit-identical."
-    )
+    return f"Runtime changed since the checkpoint ({changed}). State is restored; results will not be bit-identical."

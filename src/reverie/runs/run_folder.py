@@ -1,9 +1,9 @@
 """The folder of a run: its lock, and the checks before a run is started or resumed in it."""
 
 import os
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Any, NamedTuple
 
 from filelock import BaseFileLock
@@ -12,11 +12,13 @@ from reverie.config import Config, diff, load_config, to_toml
 from reverie.errors import CheckpointError, RunError
 from reverie.replay import REPLAY, has_steps
 from reverie.runs.atomic_io import atomic_write, make_dir, remove
-from reverie.runs.checkpoints import MANIFEST, Checkpoints, is_checkpoint
+from reverie.runs.checkpoints import Checkpoints
+from reverie.runs.checkpoints.format import MANIFEST, is_checkpoint
 from reverie.runs.layout import (
     CHECKPOINTS,
     CONFIG,
     CONTENT,
+    LOCK,
     METRICS,
     OLD_REPLAY,
     REPLAY_FILES,
@@ -25,9 +27,6 @@ from reverie.runs.layout import (
     RunPaths,
 )
 from reverie.runs.locks import acquire_lock, is_locked, read_owner, write_owner
-
-_FOLDERS = (TENSORBOARD, CHECKPOINTS, VIDEOS)
-_RESULTS = (METRICS, CHECKPOINTS, REPLAY, VIDEOS)
 
 
 class RunFolder(RunPaths):
@@ -43,8 +42,9 @@ class RunFolder(RunPaths):
         self.resumed = False
         """True where there is a checkpoint to continue from."""
         self._lock: BaseFileLock | None = None
-        self._begun = self._overwrite = False
-        self._added: list[Path] = []  # What `create` and `begin` add, the folder itself last.
+        self._overwrite = self._begun = self._is_new = False
+        self._before: set[str] = set()  # Names that were there before the lock.
+        self._former_owner: bytes | None = None  # Of a process that was killed.
 
     @classmethod
     def create(cls, path: Path | str, config: Config, resume: bool = False, overwrite: bool = False) -> "RunFolder":
@@ -67,23 +67,16 @@ class RunFolder(RunPaths):
         if resume and overwrite:
             raise RunError("--resume continues a run and --overwrite replaces it. Nothing was done. Give one of them.")
         folder = cls(path)
+        folder._overwrite = overwrite
         for parent in (folder.path, *folder.path.parents):
             if parent.is_file():
                 raise RunError(f"{parent} is a file and not a folder. Choose another --logdir.")
+        folder._acquire()
         try:
-            names = (*(folder.path / name for name in CONTENT), folder.path)
-            folder._added = [name for name in names if not name.exists()]
-            folder._acquire()
-            folder._overwrite = overwrite
             folder._check(config, resume)
-        except BaseException as error:
+        except BaseException:
             folder.discard()
             folder.close()
-            if isinstance(error, OSError):
-                raise RunError(
-                    f"The run folder {folder.path} cannot be written ({error.strerror or error}). Check the disk and "
-                    "its permissions, or choose another --logdir."
-                ) from error
             raise
         return folder
 
@@ -99,10 +92,7 @@ class RunFolder(RunPaths):
     def hold(cls, path: Path | str) -> "RunFolder":
         """Lock the folder of a run that exists; raise RunError if it is in use, cannot be written, or is no run."""
         folder = cls.existing(path)
-        try:
-            folder._acquire()
-        except OSError as error:
-            raise RunError(f"The run folder {path} cannot be written ({error.strerror or error}).") from error
+        folder._acquire()
         return folder
 
     def is_locked(self) -> bool:
@@ -116,112 +106,109 @@ class RunFolder(RunPaths):
     def begin(self, config: Config) -> None:
         """Create the folders and save the configuration, which replaces that of a resumed run."""
         self._begun = True
+        # Without --overwrite, only what was left by a run that was killed before its first checkpoint.
+        replaced = CONTENT if self._overwrite else () if self.resumed else (*REPLAY_FILES, CHECKPOINTS)
+        self._before -= {*replaced}
         try:
-            if self._overwrite:
-                self._added = [self.path / name for name in CONTENT]
-                for path in self._added:
-                    remove(path)
-            elif not self.resumed:  # Left by a run that was killed before its first checkpoint.
-                for name in (*REPLAY_FILES, CHECKPOINTS):
-                    remove(self.path / name)
-            for name in _FOLDERS:
+            for name in replaced:
+                remove(self.path / name)
+            for name in (TENSORBOARD, CHECKPOINTS, VIDEOS):
                 (self.path / name).mkdir(exist_ok=True)
-            atomic_write(self.config_path, to_toml(config).encode())
         except OSError as error:
             raise RunError(f"{self.path} cannot be written ({error.strerror}). Check the disk.") from error
+        atomic_write(self.config_path, to_toml(config).encode())
 
     def discard(self) -> None:
         """Remove what was added, unless there is a checkpoint by now; the folder is as unused as before."""
         if self._lock is None or self.resumed or self._has_checkpoint():
             return
         with suppress(OSError):
-            self.owner_path.unlink(missing_ok=True)
-            for path in self._added:
-                if path == self.path:
-                    path.rmdir()  # Fails if another process has put something there.
-                else:
-                    remove(path)
+            for name in {LOCK, *CONTENT} - self._before:
+                remove(self.path / name)
+            self._remove_owner()
+            if self._is_new:
+                self.path.rmdir()  # Fails if another process has put something there.
 
     def close(self) -> None:
         """Release the lock. Its file is removed, too, if nothing was begun and it did not exist before."""
         if self._lock is None:
             return
         with suppress(OSError):
-            self.owner_path.unlink(missing_ok=True)
-            if not self._begun and self.lock_path in self._added:
+            self._remove_owner()
+            if not self._begun and LOCK not in self._before:
                 self.lock_path.unlink(missing_ok=True)
         self._lock.release()
         self._lock = None
 
     def __enter__(self) -> "RunFolder":
-        """Return the folder itself."""
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Release the lock."""
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _acquire(self) -> None:
-        make_dir(self.path)
-        if not self.lock_path.exists():
-            self._added.insert(0, self.lock_path)
-        self._lock = acquire_lock(self.lock_path)
-        if self._lock is None:
+        try:
+            self._is_new = not self.path.exists()
+            make_dir(self.path)
+            self._before = {path.name for path in self.path.iterdir()}
+            self._lock = acquire_lock(self.lock_path)
+            if self._lock is None:
+                raise RunError(
+                    f"{self.path} is in use by {read_owner(self.owner_path)}. Stop that process first, or choose "
+                    "another --logdir."
+                )
+            self._former_owner = self.owner_path.read_bytes() if self.owner_path.exists() else None
+            write_owner(self.owner_path)
+        except OSError as error:
+            self.close()
             raise RunError(
-                f"{self.path} is in use by {read_owner(self.owner_path)}. Stop that process first, or choose another "
-                "--logdir."
-            )
-        write_owner(self.owner_path)
+                f"The run folder {self.path} cannot be written ({error.strerror or error}). Check the disk and its "
+                "permissions, or choose another --logdir."
+            ) from error
+
+    def _remove_owner(self) -> None:
+        if self._former_owner is None or self._begun:
+            self.owner_path.unlink(missing_ok=True)
+        else:
+            self.owner_path.write_bytes(self._former_owner)
 
     def _check(self, config: Config, resume: bool) -> None:
-        if (self.path / MANIFEST).exists():
-            raise RunError(f"{self.path} holds a saved agent and not a run. Choose another --logdir.")
+        """Set `resumed`; raise RunError if the folder is not to be trained in."""
+        for is_refused, message in self._refusals(config, resume):
+            if is_refused:
+                raise RunError(message)
+
+    def _refusals(self, config: Config, resume: bool) -> Iterator[tuple[bool, str]]:
+        path = self.path
+        yield (path / MANIFEST).exists(), f"{path} holds a saved agent and not a run. Choose another --logdir."
         if self._overwrite:
             return
-        results = [name for name in _RESULTS if _has_content(self.path / name)]
-        if not resume and (results or self.config_path.exists()):
-            raise RunError(
-                f"{self.path} already holds a run. Type --resume to continue it, --overwrite to replace it, or choose "
-                "another --logdir."
-            )
-        if resume and (self.path / OLD_REPLAY).exists():
-            raise RunError(
-                f"{self.path} was written by an earlier version of reverie and cannot be resumed. Choose another "
-                "--logdir, or type --overwrite to replace it."
-            )
+        stored = {
+            METRICS: _has_content(self.metrics),
+            CHECKPOINTS: any(self.checkpoints.glob("[!.]*")),
+            REPLAY: _has_content(self.replay) and has_steps(self.replay),
+            VIDEOS: _has_content(self.videos),
+        }
+        results = " and ".join(name for name, is_stored in stored.items() if is_stored)
+        advice = "Type --resume to continue it, --overwrite to replace it, or choose another --logdir."
+        yield not resume and bool(results or self.config_path.exists()), f"{path} already holds a run. {advice}"
+        advice = "Type --overwrite to start from the beginning, or choose another --logdir."
+        message = f"{path} was written by an earlier version of reverie and cannot be resumed. {advice}"
+        yield resume and (path / OLD_REPLAY).exists(), message
         self.resumed = self._has_checkpoint()
-        saved = saved_settings(self.path) if resume else None
-        if self.resumed and saved is not None:
-            self._check_same_run(config, saved)
-        elif results and not self._is_bare():
-            raise RunError(
-                f"{self.path} cannot be resumed: it has {' and '.join(results)} but no checkpoint. Type --overwrite "
-                "to start from the beginning, or choose another --logdir."
-            )
-
-    def _check_same_run(self, config: Config, saved: Config) -> None:
-        if (there := saved.env.name) != config.env.name:
-            raise RunError(
-                f"The run in {self.path} is of {there} and cannot continue with {config.env.name}. Name {there}, or "
-                "choose another --logdir."
-            )
-        if (seed := saved.training.seed) != config.training.seed:
-            raise RunError(
-                f"The run in {self.path} has seed {seed} and cannot continue with seed {config.training.seed}. "
-                "Leave --seed out, or choose another --logdir."
-            )
+        saved = saved_settings(path) if resume else None
+        if saved is None or not self.resumed:
+            yield bool(results), f"{path} cannot be resumed: it has {results} but no checkpoint. {advice}"
+            return
+        there, given = saved.env.name, config.env.name
+        message = f"The run in {path} is of {there} and cannot continue with {given}. Name {there}, or choose another"
+        yield there != given, f"{message} --logdir."
+        seed, new_seed = saved.training.seed, config.training.seed
+        message = f"The run in {path} has seed {seed} and cannot continue with seed {new_seed}. Leave --seed out, or"
+        yield seed != new_seed, f"{message} choose another --logdir."
 
     def _has_checkpoint(self) -> bool:
         return Checkpoints(self.checkpoints).latest() is not None
-
-    def _is_bare(self) -> bool:
-        """Return whether no step is stored, and nothing is measured or drawn: killed before its first checkpoint."""
-        has_checkpoints = any(self.checkpoints.glob("[!.]*"))
-        return not (
-            has_checkpoints or has_steps(self.replay) or _has_content(self.metrics) or _has_content(self.videos)
-        )
 
 
 def saved_settings(run: Path | str) -> Config | None:
@@ -267,21 +254,20 @@ def find_run(path: Path | str) -> Found:
     if path.is_file():
         path = path.parent
     checkpoint = path if is_checkpoint(path) else None
-    run = path.parent if checkpoint is not None else path
+    run = path if checkpoint is None else path.parent
     if run.name == CHECKPOINTS:
         run = run.parent
     elif checkpoint is not None:
         return Found(None, checkpoint)
-    folder = RunPaths(run)
-    config = folder.config_path if folder.config_path.is_file() else None
-    if checkpoint is None:
-        checkpoint = Checkpoints(folder.checkpoints).latest()
+    paths = RunPaths(run)
+    config = paths.config_path if paths.config_path.is_file() else None
+    checkpoint = checkpoint or Checkpoints(paths.checkpoints).latest()
     if checkpoint is not None:
         return Found(config, checkpoint)
     if config is None:
         raise RunError(f"{given} is not the folder of a run, of a checkpoint or of a saved agent: no {CONFIG} in it.")
     raise CheckpointError(
-        f"The run {given} has no checkpoint yet: there is no {folder.checkpoints / 'step-*'}. Let it train longer."
+        f"The run {given} has no checkpoint yet: there is no {paths.checkpoints / 'step-*'}. Let it train longer."
     )
 
 
@@ -291,6 +277,4 @@ def config_changes(saved: Config, given: Config) -> dict[str, tuple[Any, Any]]:
 
 
 def _has_content(path: Path) -> bool:
-    if path.is_dir():
-        return any(path.iterdir())
-    return path.exists() and path.stat().st_size > 0
+    return any(path.iterdir()) if path.is_dir() else path.exists() and path.stat().st_size > 0

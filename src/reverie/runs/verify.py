@@ -1,8 +1,7 @@
 """Verification of a run: every file compared with its checksum, and the files with each other."""
 
 import hashlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,8 +9,9 @@ from typing import Any
 from reverie import replay
 from reverie.config import as_text, diff, from_dict, to_toml
 from reverie.errors import ConfigError, RunError
-from reverie.runs.atomic_io import Unreadable, loads_checksummed, parse_json, read_file
-from reverie.runs.checkpoints import Checkpoints, Snapshot, read_checkpoint, validate_contents, verify_checkpoint
+from reverie.runs.atomic_io import Unreadable, parse_json, read_checksummed, read_file
+from reverie.runs.checkpoints import Checkpoints, read_state, validate_contents
+from reverie.runs.checkpoints.format import verify_checkpoint
 from reverie.runs.layout import CHECKPOINTS, CONFIG, FAILURES, METRICS, PROVENANCE, TRACKERS, VIDEOS
 from reverie.runs.run_folder import RunFolder
 from reverie.shell import command_line
@@ -35,7 +35,7 @@ class Verification:
     """Result of `verify`."""
 
     valid: list[str] = field(default_factory=list)
-    """Each part that is as stored, with how much of it was compared."""
+    """Each part that is as stored, with the files of a folder."""
     unchecked: list[str] = field(default_factory=list)
     """Each part that could not be compared, with the reason."""
     damage: list[Finding] = field(default_factory=list)
@@ -44,34 +44,24 @@ class Verification:
 def verify(run: Path) -> Verification:
     """Compare every byte that a resumed run, or a reader of the run, relies on. Nothing is changed.
 
-    Args:
-        run: its folder. A run that is training may be verified, too; what it writes meanwhile may look damaged.
+    A run that is training may be verified, too; what it writes meanwhile may look damaged.
 
     Raises:
         RunError: if it is no run.
     """
     folder = RunFolder.existing(run)
-    checkpoints = Checkpoints(folder.checkpoints).list()
     found = Verification()
     if folder.is_locked():
         found.unchecked.append("a process is training here: what it writes meanwhile may look damaged")
-    valid = []
-    for path in checkpoints:
-        if what := verify_checkpoint(path):
-            found.damage.append(_checkpoint_damage(path, what, checkpoints))
-        else:
-            valid.append(path)
-    if valid:
-        found.valid.append(f"checkpoints: {', '.join(path.name for path in valid)}")
-    snapshots = [read_checkpoint(path)[1] for path in valid]
-    newest = snapshots[-1] if snapshots else None
-    with validate_contents(valid[-1] if valid else folder.path):
-        _config(folder, newest, found)
-        _provenance(folder, found)
-        _metrics(folder, newest, found)
-        _videos(folder, newest, found)
-        _failures(folder, found)
-        _replay(folder, snapshots, found)
+    valid: dict[str, list[str]] = {}
+    with validate_contents(folder.path):
+        for path, what, remedy in _checks(folder, found.unchecked):
+            if what:
+                found.damage.append(Finding(path, what, remedy))
+            else:
+                part, _, name = path.partition("/")
+                valid.setdefault(part, []).extend([name] if name else [])
+    found.valid = [f"{part}: {', '.join(names)}" if names else part for part, names in valid.items()]
     if any(folder.tensorboard.glob("*")):
         found.unchecked.append("tensorboard: a copy of metrics and videos for TensorBoard, which no run reads")
     return found
@@ -82,9 +72,6 @@ def repair(run: Path) -> list[str]:
 
     Damaged steps of the replay are left out permanently, and damaged checkpoints put aside where a valid one is left.
 
-    Args:
-        run: its folder, which is locked meanwhile.
-
     Returns:
         What was done and what it costs, in sentences.
 
@@ -93,171 +80,144 @@ def repair(run: Path) -> list[str]:
         ReplayError: if the index of the replay is damaged, or the disk is not writable.
     """
     with RunFolder.hold(run) as folder:
-        checkpoints = Checkpoints(folder.checkpoints).list()
-        damaged = [path for path in checkpoints if verify_checkpoint(path)]
-        valid = [path for path in checkpoints if path not in damaged]
+        damage = _checkpoint_damage(folder)
+        valid = [path for path, what in damage.items() if not what]
         if not valid:
             raise RunError(f"{run} cannot be repaired: there is no valid checkpoint to continue from.")
         done = []
-        for path in damaged:
+        for path in (path for path, what in damage.items() if what):
             aside = path.with_name(f"damaged-{path.name}")
             path.rename(aside)
             done.append(f"{path.name} was put aside as {aside.name}.")
         Checkpoints(folder.checkpoints).link_best()
-        if damaged and damaged[-1] == checkpoints[-1]:
+        if valid[-1] != [*damage][-1]:
             done.append(f"The run continues from {valid[-1].name}: later steps are computed again.")
-        snapshots = [read_checkpoint(path)[1] for path in valid]
         with validate_contents(valid[-1]):
-            steps = EnvSpec.from_json(snapshots[-1].state["spec"]).step
-            lost = replay.repair(folder.replay, steps, _commits(snapshots))
-        if lost:
-            done.append(
-                f"{_count(lost, 'damaged step')} of the replay left out permanently; from here on results are not "
-                "bit-identical to those without the damage."
-            )
+            if lost := replay.repair(folder.replay, *_stored_steps([read_state(path) for path in valid])):
+                done.append(
+                    f"{lost:,} damaged steps of the replay left out permanently; from here on results are not "
+                    "bit-identical to those without the damage."
+                )
         return done
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+def _checkpoint_damage(folder: RunFolder) -> dict[Path, str]:
+    return {path: verify_checkpoint(path) for path in Checkpoints(folder.checkpoints).list()}
 
 
-def _commits(snapshots: list[Snapshot]) -> list[Any]:
-    """Return the replay's commit in each snapshot."""
-    return [snapshot.state["training"]["replay"] for snapshot in snapshots]
+def _stored_steps(states: list[dict[str, Any]]) -> tuple[Any, list[Any]]:
+    """Return what the steps of the replay look like, and its commit in each checkpoint."""
+    return EnvSpec.from_json(states[-1]["spec"]).step, [state["training"]["replay"] for state in states]
 
 
-def _checkpoint_damage(path: Path, what: str, checkpoints: tuple[Path, ...]) -> Finding:
-    others = [other for other in checkpoints if other != path and not verify_checkpoint(other)]
-    remedy = f"`{command_line('verify', path.parent.parent, '--repair')}` puts it aside"
-    if not others:
+def _checks(folder: RunFolder, unchecked: list[str]) -> Iterator[tuple[str, str, str]]:
+    """Yield each path, its damage (empty if it is as stored), and the remedy; add to what could not be checked."""
+    checkpoints = _checkpoint_damage(folder)
+    valid = [path for path, what in checkpoints.items() if not what]
+    repair = f"`{command_line('verify', folder.path, '--repair')}`"
+    for path, what in checkpoints.items():
         remedy = "restore it from a copy; without it there is nothing to continue from"
-    elif path == checkpoints[-1]:
-        remedy += f", and --resume continues from {others[-1].name}: later steps are computed again"
-    return Finding(f"{CHECKPOINTS}/{path.name}", f"is damaged: {what}", remedy)
+        if valid:
+            later = f", and --resume continues from {valid[-1].name}: later steps are computed again"
+            remedy = f"{repair} puts it aside{later if path == [*checkpoints][-1] else ''}"
+        yield f"{CHECKPOINTS}/{path.name}", what and f"is damaged: {what}", remedy
 
-
-@contextmanager
-def _finding(found: Verification, path: str, remedy: str) -> Iterator[None]:
-    """Turn an `Unreadable` into a finding."""
-    try:
-        yield
-    except Unreadable as error:
-        found.damage.append(Finding(path, str(error), remedy))
-
-
-def _config(folder: RunFolder, newest: Snapshot | None, found: Verification) -> None:
-    remedy = "restore it from a copy; the newest checkpoint has a configuration of its own, in state.json"
-    with _finding(found, CONFIG, remedy):
-        data = read_file(folder.config_path)
-        try:
-            config = folder.saved_config()
-        except ConfigError as error:
-            raise Unreadable(f"cannot be used: {error}") from error
-        if to_toml(config).encode() != data:
-            raise Unreadable("was edited or is damaged: reverie formats it differently")
-        if newest is None:
-            found.unchecked.append(f"{CONFIG}: there is no valid checkpoint to compare it with")
-        elif changes := diff(config, from_dict(newest.state["config"])):
-            text = ", ".join(f"{name} {as_text(now)} ({as_text(then)} there)" for name, then, now in changes)
-            what = f"is not the configuration of the newest checkpoint: {text}"
-            remedy = "nothing, if the run was resumed with other settings and has not saved since; else restore it"
-            found.damage.append(Finding(CONFIG, what, remedy))
-        else:
-            found.valid.append(CONFIG)
-
-
-def _provenance(folder: RunFolder, found: Verification) -> None:
+    states = [read_state(path) for path in valid]
+    none: dict[str, Any] = {"rows": 0, "videos": {}, "steps": 0}
+    counters = states[-1]["training"]["counters"] if states else none
+    remedy = "restore it from a copy, unless the run was resumed with other settings and has not saved since"
+    yield CONFIG, _damage(_compare_config, folder, states), remedy
     remedy = "nothing: it only says how the run was started, and a resumed run does not need it"
-    with _finding(found, PROVENANCE, remedy):
-        if loads_checksummed(read_file(folder.provenance_path)).keys() != {"preset", "variant", "starts"}:
-            raise Unreadable("is another file: it does not say how a run was started")
-        found.valid.append(PROVENANCE)
+    yield PROVENANCE, _damage(_check_provenance, folder.provenance_path), remedy
     if folder.trackers_path.exists():
-        with _finding(found, TRACKERS, "delete it; a resumed run then starts new runs in its trackers"):
-            trackers = loads_checksummed(read_file(folder.trackers_path)).values()
-            if not all(isinstance(each, dict) and each.keys() == {"id", "steps"} for each in trackers):
-                raise Unreadable("is another file: it does not list trackers")
-            found.valid.append(TRACKERS)
+        remedy = "delete it; a resumed run then starts new runs in its trackers"
+        yield TRACKERS, _damage(_check_trackers, folder.trackers_path), remedy
 
+    remedy = "nothing: a resumed run does not read it"
+    for name, sha256 in counters["videos"].items():
+        yield f"{VIDEOS}/{name}", _damage(_compare_file, folder.videos / name, sha256), remedy
+    if num_later := sum(path.name not in counters["videos"] for path in folder.videos.glob("*")):
+        unchecked.append(f"videos: {num_later} files that the newest checkpoint does not list")
+    remedy = "nothing: `reverie replay-step` cannot use it any more, and the run does not need it"
+    for path in sorted(path for path in folder.failures.glob("update-*") if path.is_dir()):
+        what = verify_checkpoint(path)
+        yield f"{FAILURES}/{path.name}", what and f"is damaged: {what}", remedy
 
-def _metrics(folder: RunFolder, newest: Snapshot | None, found: Verification) -> None:
-    if newest is None:
-        found.unchecked.append(f"{METRICS}: no checkpoint has a checksum of it")
+    if not states:
+        unchecked.append(f"{METRICS} and {folder.replay.name}: there is no valid checkpoint to compare them with")
         return
-    state = newest.state["training"]["counters"]
-    count: int = state["rows"]
+    yield from _metrics_checks(folder, counters, unchecked)
+    if folder.replay.is_file():
+        health = replay.verify(folder.replay, *_stored_steps(states))
+        remedy = "restore it from a copy; without it only weights are left of the run"
+        if health.is_repairable:
+            remedy = f"{repair} leaves the damaged episodes out permanently"
+        yield from ((folder.replay.name, what, remedy) for what in health.damage or [""])
+    elif counters["steps"]:
+        remedy = "nothing, if it was removed on purpose; the run can be read, but not resumed"
+        yield folder.replay.name, "is missing", remedy
+
+
+def _metrics_checks(
+    folder: RunFolder, counters: dict[str, Any], unchecked: list[str]
+) -> Iterator[tuple[str, str, str]]:
     lines: list[bytes] = []
-    with _finding(found, METRICS, "restore it from a copy; learning does not need it, curves and reports do"):
-        lines = read_file(folder.metrics).splitlines(keepends=True) if count else []
+    count: int = counters["rows"]
+
+    def compare() -> None:
+        lines.extend(read_file(folder.metrics).splitlines(keepends=True) if count else [])
         if len(lines) < count:
             raise Unreadable(f"has {len(lines):,} rows, and had {count:,} at the newest checkpoint")
-        if hashlib.sha256(b"".join(lines[:count])).hexdigest() != state["rows_sha256"]:
-            raise Unreadable("is damaged: it differs from the newest checkpoint's checksum")
-        found.valid.append(f"{METRICS}: {_count(count, 'row')}")
-    if later := lines[count:]:
-        found.unchecked.append(
-            f"{METRICS}: {_count(len(later), 'row')} after the newest checkpoint; --resume drops them"
-        )
-    if not all(_is_row(line) or (line is lines[-1] and _is_cut_short(line)) for line in later):
-        what = "is damaged: there are other lines than rows of metrics after those of the newest checkpoint"
-        found.damage.append(Finding(METRICS, what, "continue with --resume, which drops them"))
+        _compare(b"".join(lines[:count]), counters["rows_sha256"])
+
+    yield METRICS, _damage(compare), "restore it from a copy; learning does not need it, curves and reports do"
+    later = lines[count:]
+    if later:
+        unchecked.append(f"{METRICS}: rows after the newest checkpoint ({len(later):,}); --resume drops them")
+    if later and b'{"step": '.startswith(later[-1][:9]) and not later[-1].endswith(b"\n"):
+        later.pop()  # It was cut short: the run was killed, or is writing it.
+    what = "is damaged: there are other lines than rows of metrics after those of the newest checkpoint"
+    if any(_damage(parse_json, line) for line in later):
+        yield METRICS, what, "continue with --resume, which drops them"
 
 
-def _is_row(line: bytes) -> bool:
+def _damage(check: Callable[..., object], *args: Any) -> str:
+    """Return why a file is unreadable; empty if it is not."""
     try:
-        return isinstance(parse_json(line), dict)
-    except Unreadable:
-        return False
+        check(*args)
+    except Unreadable as error:
+        return str(error)
+    return ""
 
 
-def _is_cut_short(line: bytes) -> bool:
-    """Return whether this may be the beginning of a row: the run was killed, or is writing it."""
-    begins = b'{"step": '
-    return not line.endswith(b"\n") and (line.startswith(begins) or begins.startswith(line))
+def _check_provenance(path: Path) -> None:
+    if read_checksummed(path).keys() != {"preset", "variant", "starts"}:
+        raise Unreadable("is another file: it does not say how a run was started")
 
 
-def _videos(folder: RunFolder, newest: Snapshot | None, found: Verification) -> None:
-    known = newest.state["training"]["counters"]["videos"] if newest else {}
-    num_valid = 0
-    for name, sha256 in known.items():
-        with _finding(found, f"{VIDEOS}/{name}", "nothing: a resumed run does not read it"):
-            if hashlib.sha256(read_file(folder.videos / name)).hexdigest() != sha256:
-                raise Unreadable("is damaged: it does not have its checksum")
-            num_valid += 1
-    if num_valid:
-        found.valid.append(f"videos: {num_valid} files")
-    if later := [path for path in folder.videos.glob("*") if path.name not in known]:
-        found.unchecked.append(f"videos: {len(later)} files that the newest checkpoint does not list")
+def _check_trackers(path: Path) -> None:
+    trackers = read_checksummed(path).values()
+    if not all(isinstance(each, dict) and each.keys() == {"id", "steps"} for each in trackers):
+        raise Unreadable("is another file: it does not list trackers")
 
 
-def _failures(folder: RunFolder, found: Verification) -> None:
-    remedy = "nothing: `reverie replay-step` cannot use it any more, and the run does not need it"
-    valid = []
-    for path in sorted(path for path in folder.failures.glob("update-*") if path.is_dir()):
-        with _finding(found, f"{FAILURES}/{path.name}", remedy):
-            if what := verify_checkpoint(path):
-                raise Unreadable(f"is damaged: {what}")
-            valid.append(path.name)
-    if valid:
-        found.valid.append(f"failures: {', '.join(valid)}")
+def _compare_file(path: Path, sha256: str) -> None:
+    _compare(read_file(path), sha256)
 
 
-def _replay(folder: RunFolder, snapshots: list[Snapshot], found: Verification) -> None:
-    name = folder.replay.name
-    if not folder.replay.is_file():
-        if snapshots and snapshots[-1].state["training"]["counters"]["steps"]:
-            what, remedy = "is missing", "nothing, if it was removed on purpose; the run can be read, but not resumed"
-            found.damage.append(Finding(name, what, remedy))
-        return
-    if not snapshots:
-        found.unchecked.append(f"{name}: there is no valid checkpoint that says what its steps look like")
-        return
-    spec = EnvSpec.from_json(snapshots[-1].state["spec"])
-    health = replay.verify(folder.replay, spec.step, _commits(snapshots))
-    remedy = f"`{command_line('verify', folder.path, '--repair')}` leaves the damaged episodes out permanently"
-    if not health.is_repairable:
-        remedy = "restore it from a copy; without it only weights are left of the run"
-    found.damage += [Finding(name, what, remedy) for what in health.damage]
-    if not health.damage:
-        found.valid.append(f"{name}: {_count(health.num_steps, 'step')}")
+def _compare(data: bytes, sha256: str) -> None:
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise Unreadable("is damaged: it does not have its checksum")
+
+
+def _compare_config(folder: RunFolder, states: list[dict[str, Any]]) -> None:
+    data = read_file(folder.config_path)
+    try:
+        config = folder.saved_config()
+    except ConfigError as error:
+        raise Unreadable(f"cannot be used: {error}") from error
+    if to_toml(config).encode() != data:
+        raise Unreadable("was edited or is damaged: reverie formats it differently")
+    if states and (changes := diff(config, from_dict(states[-1]["config"]))):
+        text = ", ".join(f"{name} {as_text(now)} ({as_text(then)} there)" for name, then, now in changes)
+        raise Unreadable(f"is not the configuration of the newest checkpoint: {text}")

@@ -104,7 +104,7 @@ def build_trainer(
         file = MetricsFile(folder.metrics)
         resources.callback(file.close)
         if resumed:
-            file.open_at(counters.rows, step=resumed[0], updates=counters.updates)
+            file.open(counters.rows, step=resumed[0], updates=counters.updates)
         else:
             file.open()
         outputs = Loggers(loggers, folder.path, log)

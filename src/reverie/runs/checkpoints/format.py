@@ -15,6 +15,7 @@ import errno
 import hashlib
 import operator
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -30,33 +31,28 @@ from reverie.provenance import reverie_version
 from reverie.runs.atomic_io import (
     Json,
     Unreadable,
-    check_file,
     dumps_checksummed,
+    loads_checksummed,
     make_dir,
+    naming,
     parse_json,
+    read_file,
     remove,
     sync,
     to_json,
     write_synced,
 )
-from reverie.runs.checkpoints.manifest import (
-    FORMAT,
-    MANIFEST,
-    STATE,
-    Damaged,
-    checkpoints_in,
-    damage,
-    is_file_name,
-    is_valid,
-    read_listed,
-    read_manifest,
-    verify_checkpoint,
-)
 from reverie.runs.layout import CHECKPOINTS
 from reverie.shell import command_line
 
+FORMAT = 1
+MANIFEST = "manifest.json"
+STATE = "state.json"
 TEMPORARY = ".tmp-"
 _TENSORS = ".safetensors"
+_FILE_NAME = re.compile(r"(?!manifest\.json$)[A-Za-z0-9_][A-Za-z0-9_-]*\.(safetensors|json)")
+_STEP_NAME = re.compile(r"step-([0-9]{9,15})(?:-([0-9]{1,9}))?")
+_MANIFEST_LIMIT = 1 << 20  # Bytes; a usual manifest has about a thousand.
 _HEADER_LIMIT = 1 << 25  # Bytes; a tensor takes about a hundred.
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _UNEXPECTED = (ArithmeticError, AttributeError, LookupError, RecursionError, RuntimeError, TypeError, ValueError)
@@ -75,6 +71,23 @@ class Snapshot:
     """Counters, numpy generator states, the replay's commit, ..."""
 
 
+def checkpoints_in(directory: Path) -> tuple[Path, ...]:
+    """Return the checkpoints in a folder, oldest first, valid or not."""
+    found = (path for path in directory.glob("step-*") if _STEP_NAME.fullmatch(path.name) and path.is_dir())
+    return tuple(sorted(found, key=lambda path: step_and_copy(path.name)))
+
+
+def step_and_copy(name: str) -> tuple[int, int]:
+    """Return step and copy of a checkpoint's name: the second one of a step ends in -2."""
+    _, step, copy = f"{name}-1".split("-")[:3]
+    return int(step), int(copy)
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Return whether a folder holds a checkpoint or is named like one; it may be damaged."""
+    return path.is_dir() and ((path / MANIFEST).exists() or _STEP_NAME.fullmatch(path.name) is not None)
+
+
 def write_checkpoint(folder: Path, step: int, snapshot: Snapshot, score: float | None = None) -> None:
     """Write one checkpoint folder; at every instant `folder` is absent or whole.
 
@@ -90,67 +103,123 @@ def write_checkpoint(folder: Path, step: int, snapshot: Snapshot, score: float |
         CheckpointError: if the disk is full or not writable, or `folder` holds something else.
     """
     folder = Path(os.path.abspath(folder))
-    with disk_errors(f"{folder} could not be written"):
-        write_folder(folder, step, snapshot, score)
+    temporary, old = (folder.with_name(TEMPORARY + name) for name in (folder.name, f"old-{folder.name}"))
+    with disk_errors(f"The checkpoint of step {step:,} could not be written to {folder}"):
+        is_replacement = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
+        if is_replacement and not (folder / MANIFEST).is_file():
+            raise CheckpointError(f"{folder} holds something other than a checkpoint. Choose another name for this.")
+        make_dir(folder.parent)
+        remove(temporary)
+        try:
+            _write_files(temporary, step, snapshot, score)
+            if damage := verify_checkpoint(temporary):
+                raise CheckpointError(f"{folder} was not kept: the disk returned other data, {damage}. Check the disk.")
+            if is_replacement:
+                remove(old)
+                os.replace(folder, old)
+            os.replace(temporary, folder)
+        except BaseException:
+            with suppress(OSError):
+                if is_replacement and not folder.exists():
+                    os.replace(old, folder)
+                remove(temporary)
+            raise
+        sync(folder.parent)
+        remove(old)
 
 
 @contextmanager
-def disk_errors(problem: str, consequence: str = "", ending: str = "") -> Iterator[None]:
-    """Turn an OSError into a CheckpointError: problem with the reason, consequence, advice with its ending."""
+def disk_errors(problem: str) -> Iterator[None]:
+    """Turn an OSError into a CheckpointError."""
     try:
         yield
     except OSError as error:
         advice = "Free some space" if error.errno in _NO_SPACE else "Check the disk and the folder's permissions"
-        raise CheckpointError(f"{problem} ({error.strerror or error}).{consequence} {advice}{ending}.") from error
+        raise CheckpointError(
+            f"{problem} ({error.strerror or error}). Earlier ones are intact. {advice}, then try again, a run with "
+            "--resume."
+        ) from error
 
 
-def write_folder(folder: Path, step: int, snapshot: Snapshot, score: float | None) -> None:
-    """Write a checkpoint as `write_checkpoint` does, but raise the system's own errors."""
-    temporary = folder.with_name(TEMPORARY + folder.name)
-    replaced = folder.with_name(TEMPORARY + "old-" + folder.name)
-    occupied = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
-    if occupied and not (folder / MANIFEST).is_file():
-        raise CheckpointError(f"{folder} holds something other than a checkpoint. Choose another name for this one.")
-    make_dir(folder.parent)
-    remove(temporary)
-    try:
-        temporary.mkdir()
-        files = {}
-        for name, data in _contents(snapshot):
-            write_synced(temporary / name, data)
-            files[name] = {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
-        package = reverie_version() or "unknown"
-        manifest = {"format": FORMAT, "package": package, "step": step, "score": score, "files": files}
-        write_synced(temporary / MANIFEST, dumps_checksummed(manifest))
-        sync(temporary)
-        if found := verify_checkpoint(temporary):
-            raise CheckpointError(f"{folder} was not kept: the disk returned other data, {found}. Check the disk.")
-        if occupied:
-            remove(replaced)
-            os.replace(folder, replaced)
-        os.replace(temporary, folder)
-    except BaseException:
-        with suppress(OSError):
-            if occupied and not folder.exists():
-                os.replace(replaced, folder)
-            remove(temporary)
-        raise
-    sync(folder.parent)
-    remove(replaced)
+def _write_files(folder: Path, step: int, snapshot: Snapshot, score: float | None) -> None:
+    folder.mkdir()
+    files = {}
+    for name, data in _contents(snapshot):
+        write_synced(folder / name, data)
+        files[name] = {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
+    package = reverie_version() or "unknown"
+    manifest = {"format": FORMAT, "package": package, "step": step, "score": score, "files": files}
+    write_synced(folder / MANIFEST, dumps_checksummed(manifest))
+    sync(folder)
 
 
 def _contents(snapshot: Snapshot) -> Iterator[tuple[str, bytes]]:
     """Yield file names with their bytes; one at a time, since a group can be large."""
     yield STATE, to_json(snapshot.state)
     for group, tensors in snapshot.tensors.items():
-        if not is_file_name(group + _TENSORS):
+        if not _FILE_NAME.fullmatch(group + _TENSORS):
             raise ValueError(f"'{group}' cannot be the name of a group of tensors")
-        # safetensors needs each tensor contiguous and in memory of its own.
-        copies = {
+        copies = {  # safetensors needs each tensor contiguous and in memory of its own.
             name: tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
             for name, tensor in tensors.items()
         }
         yield group + _TENSORS, tensors_to_bytes(copies)
+
+
+def read_manifest(folder: Path) -> dict[str, Json]:
+    """Read the manifest of a checkpoint; raise Unreadable if it is missing, damaged, or of another format."""
+    with naming(MANIFEST):
+        data = read_file(folder / MANIFEST, limit=_MANIFEST_LIMIT)
+        manifest = parse_json(data)
+        if "format" not in manifest:
+            raise Unreadable("is not a checkpoint's manifest")
+        if manifest["format"] != FORMAT:
+            raise Unreadable(
+                f"says format {str(manifest['format'])[:20]}, written by reverie {str(manifest.get('package'))[:20]}, "
+                f"while this version reads format {FORMAT}"
+            )
+        manifest = loads_checksummed(data)
+        # An untrusted manifest can have a correct checksum.
+        step, score, files = manifest.get("step"), manifest.get("score"), manifest.get("files")
+        if type(step) is not int or step < 0 or not (score is None or type(score) in (int, float)):
+            raise Unreadable("has no valid step and score")
+        if not isinstance(files, dict) or STATE not in files:
+            raise Unreadable(f"does not list {STATE}")
+        for name, entry in files.items():
+            if not _FILE_NAME.fullmatch(name):
+                raise Unreadable(f"lists '{name[:80]}', which is not the name of a file in a checkpoint")
+            if not isinstance(entry, dict) or type(entry.get("size")) is not int:
+                raise Unreadable(f"does not give the size of {name}")
+        match = _STEP_NAME.fullmatch(folder.resolve().name)
+        if match is not None and int(match[1]) != step:
+            raise Unreadable(f"is of step {step}, another than the folder's name says")
+    return manifest
+
+
+def _read_listed(folder: Path, manifest: dict[str, Json], name: str) -> bytes:
+    entry = manifest["files"][name]
+    with naming(name):
+        data = read_file(folder / name, size=entry["size"])
+        if hashlib.sha256(data).hexdigest() != entry.get("sha256"):
+            raise Unreadable("does not have its checksum")
+    return data
+
+
+def _read_state(folder: Path, manifest: dict[str, Json]) -> dict[str, Json]:
+    data = _read_listed(folder, manifest, STATE)
+    with naming(STATE):
+        return parse_json(data)
+
+
+def verify_checkpoint(folder: Path) -> str:
+    """Return the first damage of a checkpoint; empty if every file has its checksum."""
+    try:
+        manifest = read_manifest(folder)
+        for name in manifest["files"]:
+            _read_listed(folder, manifest, name)
+    except Unreadable as found:
+        return str(found)
+    return ""
 
 
 def read_checkpoint(
@@ -174,16 +243,15 @@ def read_checkpoint(
     with _reading(folder):
         manifest = read_manifest(folder)
         state = _read_state(folder, manifest)
-        names = [name for name in manifest["files"] if name.endswith(_TENSORS)]
+        groups = {name: name.removesuffix(_TENSORS) for name in manifest["files"] if name.endswith(_TENSORS)}
         if check is not None:
-            shapes = {name.removesuffix(_TENSORS): _read_shapes(folder, manifest, name) for name in names}
             with validate_contents(folder):
-                check(state, shapes)
+                check(state, {group: _read_shapes(folder, manifest, name) for name, group in groups.items()})
         tensors = {}
         for name in manifest["files"]:
-            data = read_listed(folder, manifest, name)
-            if name in names:
-                tensors[name.removesuffix(_TENSORS)] = _parse_tensors(name, data, device)
+            data = _read_listed(folder, manifest, name)
+            if name in groups:
+                tensors[groups[name]] = _parse_tensors(name, data, device)
     return manifest["step"], Snapshot(tensors, state)
 
 
@@ -214,46 +282,34 @@ def _reading(folder: Path) -> Iterator[None]:
         raise CheckpointError(f"There is no checkpoint at {folder}; a checkpoint is a folder with {MANIFEST} in it.")
     try:
         yield
-    except Damaged as found:
+    except Unreadable as found:
         raise CheckpointError(f"Checkpoint {folder} cannot be used: {found}; {_alternative(folder)}.") from found
-
-
-def _read_state(folder: Path, manifest: dict[str, Json]) -> dict[str, Json]:
-    data = read_listed(folder, manifest, STATE)
-    with damage(STATE):
-        state = parse_json(data)
-    if not isinstance(state, dict):
-        raise Damaged(f"{STATE} is not a dictionary")
-    return state
 
 
 def _read_shapes(folder: Path, manifest: dict[str, Json], name: str) -> dict[str, tuple[int, ...]]:
     """Read a safetensors header alone; `safe_open` would map the whole file."""
-    with damage(name):
-        check_file(folder / name, size=manifest["files"][name]["size"])
-    try:
-        with (folder / name).open("rb") as file:
-            size = int.from_bytes(file.read(8), "little")
-            header = parse_json(file.read(min(size, _HEADER_LIMIT)))
-        header.pop("__metadata__", None)
-        return {key: tuple(map(operator.index, entry["shape"])) for key, entry in header.items()}
-    except (Unreadable, OSError, AttributeError, KeyError, TypeError) as error:
-        raise Damaged(f"{name} is not a valid safetensors file") from error
+    with naming(name):
+        data = read_file(folder / name, size=manifest["files"][name]["size"], head=_HEADER_LIMIT)
+        try:
+            header = parse_json(data[8 : 8 + int.from_bytes(data[:8], "little")])
+            header.pop("__metadata__", None)
+            return {key: tuple(map(operator.index, entry["shape"])) for key, entry in header.items()}
+        except (Unreadable, KeyError, TypeError) as error:
+            raise Unreadable("is not a valid safetensors file") from error
 
 
 def _parse_tensors(name: str, data: bytes, device: torch.device | str) -> dict[str, torch.Tensor]:
     try:
-        tensors: dict[str, torch.Tensor] = tensors_from_bytes(data)
-    except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
-        raise Damaged(f"{name} is not a valid safetensors file") from error
-    return {key: value.to(device) for key, value in tensors.items()}
+        return {key: value.to(device) for key, value in tensors_from_bytes(data).items()}
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise Unreadable(f"{name} is not a valid safetensors file") from error
 
 
 def _alternative(folder: Path) -> str:
     """Return the words to type when `folder` is damaged."""
     damaged = folder.resolve()
     for other in reversed(checkpoints_in(folder.parent)):
-        if other.resolve() != damaged and is_valid(other):
+        if other.resolve() != damaged and not verify_checkpoint(other):
             if folder.parent.name != CHECKPOINTS:
                 return f"{other} in the same folder is undamaged"
             repair = command_line("verify", folder.parent.parent, "--repair")

@@ -13,11 +13,7 @@ def numpy_state(generator: np.random.Generator) -> Json:
 
 
 def restore_numpy(generator: np.random.Generator, state: Json) -> None:
-    """Set a numpy generator, in place, to a result of `numpy_state`.
-
-    Raises:
-        CheckpointError: if the state is not one of this kind of generator.
-    """
+    """Set a numpy generator to a result of `numpy_state`; raise CheckpointError for that of another kind."""
     try:
         generator.bit_generator.state = state_from_json(state)
     except (ValueError, TypeError, KeyError, OverflowError) as error:
@@ -25,18 +21,8 @@ def restore_numpy(generator: np.random.Generator, state: Json) -> None:
         raise CheckpointError(f"The checkpoint's random state does not fit numpy's {kind} generator.") from error
 
 
-def torch_state(generator: torch.Generator) -> torch.Tensor:
-    """Return the state of a torch generator: uint8 [n] on the CPU."""
-    return generator.get_state()
-
-
 def restore_torch(generator: torch.Generator, state: torch.Tensor) -> bool:
-    """Set a torch generator to a result of `torch_state`.
-
-    Returns:
-        False, without a change, if the state is of another kind of device: the run then continues with other random
-        numbers.
-    """
+    """Set the state of a torch generator; return False, without a change, for that of another kind of device."""
     state = state.cpu()
     if state.dtype != torch.uint8 or state.shape != generator.get_state().shape:
         return False

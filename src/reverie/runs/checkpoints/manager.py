@@ -3,16 +3,21 @@
 import errno
 import math
 import os
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-import torch
-
 from reverie.errors import CheckpointError
-from reverie.runs.atomic_io import Json, remove, sync
-from reverie.runs.checkpoints.format import TEMPORARY, Shapes, Snapshot, disk_errors, read_checkpoint, write_folder
-from reverie.runs.checkpoints.manifest import Damaged, checkpoints_in, read_manifest, step_and_copy
+from reverie.runs.atomic_io import Unreadable, remove, sync
+from reverie.runs.checkpoints.format import (
+    TEMPORARY,
+    Snapshot,
+    checkpoints_in,
+    disk_errors,
+    read_checkpoint,
+    read_manifest,
+    step_and_copy,
+    write_checkpoint,
+)
 
 
 class Checkpoints:
@@ -38,24 +43,21 @@ class Checkpoints:
                 ones the latest.
 
         Returns:
-            The new folder.
+            The new folder. A checkpoint is never overwritten, not even by a later one of the same step.
 
         Raises:
             CheckpointError: if the disk is full or not writable. Earlier checkpoints are intact then.
         """
-        if score is not None:
-            score = float(score) if math.isfinite(score) else None
-        previous = self.latest()
-        kept = f" {previous.name} is intact." if previous else " There is no earlier one."
-        ending = ", then continue with --resume" if previous else ", then try again"
-        folder = self._free_name(step)
-        with disk_errors(f"The checkpoint of step {step:,} could not be written to {self.directory}", kept, ending):
+        copies = [copy for other, copy in (step_and_copy(path.name) for path in self.list()) if other == step]
+        folder = self.directory / (f"step-{step:09d}" + (f"-{max(copies) + 1}" if copies else ""))
+        with disk_errors(f"Unfinished checkpoints in {self.directory} could not be removed"):
             self._remove_temporary()  # Left by a killed process.
-            write_folder(folder, step, snapshot, score)
-        problem = f"{folder} is written, but earlier checkpoints in {self.directory} could not be removed"
-        with disk_errors(problem, ending=", then continue with --resume"):
+        write_checkpoint(folder, step, snapshot, score if score is not None and math.isfinite(score) else None)
+        with disk_errors(f"{folder} is written, but earlier ones could not be removed"):
             self.link_best()
-            self._prune(folder)
+            newest = {step_and_copy(path.name)[0]: path for path in self.list()}  # Of one step only the last copy.
+            for path in {*self.list()} - {folder, self.best(), *[*newest.values()][-self.keep :]}:
+                _discard(path)
             self._remove_temporary()
         return folder
 
@@ -65,35 +67,28 @@ class Checkpoints:
 
     def latest(self) -> Path | None:
         """Return the newest checkpoint, valid or not; None if there is none."""
-        return self.list()[-1] if self.list() else None
+        return next(reversed(self.list()), None)
 
     def best(self) -> Path | None:
         """Return the checkpoint with the highest score, the newest of equal ones; None if none has a score."""
         best, best_score = None, -math.inf
         for path in self.list():
-            with suppress(Damaged):
+            with suppress(Unreadable):
                 score = read_manifest(path)["score"]
                 if score is not None and score >= best_score:
                     best, best_score = path, score
         return best
 
-    def load(
-        self,
-        path: Path | None = None,
-        device: torch.device | str = "cpu",
-        check: Callable[[dict[str, Json], Shapes], None] | None = None,
-    ) -> tuple[int, Snapshot]:
-        """Read a checkpoint, the newest one by default; see `read_checkpoint`.
+    def load(self) -> tuple[int, Snapshot]:
+        """Read the newest checkpoint, see `read_checkpoint`.
 
         Raises:
             CheckpointError: if there is none, or it is damaged. No other one is read silently: the message names a
                 valid one and how to continue from it.
         """
-        if path is not None:
-            return read_checkpoint(Path(path), device, check)
         while (latest := self.latest()) is not None:
             try:
-                return read_checkpoint(latest, device, check)
+                return read_checkpoint(latest)
             except CheckpointError:
                 if latest.exists():
                     raise
@@ -106,7 +101,7 @@ class Checkpoints:
         if best is None or (link.is_symlink() and os.readlink(link) == best.name):
             return
         if link.is_dir() and not link.is_symlink():  # The run was copied by a tool that follows links.
-            self._discard(link)
+            _discard(link)
         temporary = self.directory / (TEMPORARY + "best")
         try:
             os.symlink(best.name, temporary)
@@ -116,26 +111,15 @@ class Checkpoints:
             raise
         os.replace(temporary, link)
 
-    def _free_name(self, step: int) -> Path:
-        """Return a free name: a checkpoint is never overwritten, not even by a later one of the same step."""
-        copies = [copy for other, copy in (step_and_copy(path.name) for path in self.list()) if other == step]
-        return self.directory / (f"step-{step:09d}" + (f"-{max(copies) + 1}" if copies else ""))
-
-    def _prune(self, written: Path) -> None:
-        newest = {step_and_copy(path.name)[0]: path for path in self.list()}  # Of one step only the last copy counts.
-        kept = {written, self.best(), *[*newest.values()][-self.keep :]}
-        for path in self.list():
-            if path not in kept:
-                self._discard(path)
-
-    def _discard(self, path: Path) -> None:
-        """Rename a checkpoint to what `_remove_temporary` removes: half of one would be taken for a damaged one."""
-        doomed = path.with_name(TEMPORARY + "old-" + path.name)
-        remove(doomed)
-        os.replace(path, doomed)
-
     def _remove_temporary(self) -> None:
-        if doomed := list(self.directory.glob(TEMPORARY + "*")):
+        if doomed := [*self.directory.glob(TEMPORARY + "*")]:
             sync(self.directory)  # Else a power cut may restore the names, and not the files.
             for path in doomed:
                 remove(path)
+
+
+def _discard(path: Path) -> None:
+    """Rename a checkpoint to what `_remove_temporary` removes: half of one would be taken for a damaged one."""
+    doomed = path.with_name(TEMPORARY + "old-" + path.name)
+    remove(doomed)
+    os.replace(path, doomed)

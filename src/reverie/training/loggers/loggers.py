@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from reverie.errors import ReverieError
 from reverie.runs.atomic_io import Unreadable, atomic_write, dumps_checksummed, loads_checksummed, read_file
 from reverie.runs.layout import TRACKERS
 from reverie.training.loggers.logger import Logger, RunInfo, Status, Video
@@ -103,10 +104,9 @@ class Loggers:
         content = {name: asdict(progress) for name, progress in self._progress.items()}
         try:
             atomic_write(self._path, dumps_checksummed(content))
-        except OSError as error:
+        except ReverieError as error:
             if self._can_save:
-                reason = error.strerror or error
-                self._log(f"Cannot write {self._path} ({reason}). A resumed run may log rows twice. Make room there.")
+                self._log(f"{error} A resumed run may log rows twice.")
             self._can_save = False
 
     def _read(self) -> dict[str, _Progress]:

@@ -1,6 +1,5 @@
 """Cells: their order, configuration, command and identity."""
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +10,15 @@ from reverie.cli import main as cli
 from reverie.cli import train
 from reverie.config import Config, preset, with_variant
 from reverie.errors import ConfigError, EnvError
-from reverie.experiments.cells import cells, changes, folder_name, not_run
-from reverie.experiments.plan import Plan, Task
 from reverie.specs import ActionSpec, EnvSpec
+from reverie.sweeps.plan import Plan, Task
+from reverie.sweeps.planned_runs import duplicates, folder_name, planned_runs, setting_changes
 from tests.helpers.sweeps import plan, replace_settings, spec_of
 
 
-def test_the_order_is_seed_by_seed() -> None:
-    found = cells(plan(envs=("A-v0", "B-v0"), variants=("full", "no-gru-norm"), seeds=2), spec_of)
-    assert [cell.name for cell in found] == [
+def test_planned_runs_order_is_seed_by_seed() -> None:
+    found = planned_runs(plan(envs=("A-v0", "B-v0"), variants=("full", "no-gru-norm"), seeds=2), spec_of)
+    assert [run.name for run in found] == [
         "A-v0 full seed 0",
         "A-v0 no-gru-norm seed 0",
         "B-v0 full seed 0",
@@ -29,43 +28,29 @@ def test_the_order_is_seed_by_seed() -> None:
         "B-v0 full seed 1",
         "B-v0 no-gru-norm seed 1",
     ]
-    assert len({cell.id for cell in found}) == 8
-    assert str(found[1].place) == "A-v0/no-gru-norm/seed-0"
+    assert len({run.id for run in found}) == 8
+    assert str(found[1].path) == "A-v0/no-gru-norm/seed-0"
 
 
-def test_configuration() -> None:
+def test_planned_runs_config_is_preset_variant_plan_environment() -> None:
     """Preset, then the variant, then settings, then those of the environment."""
     settings = {"training.steps": 500, "training.prefill": 100, "replay.batch_size": 3}
     tasks = (Task("A-v0", "debug", {"replay.batch_size": 5}),)
-    (found,) = cells(Plan("p", tasks, ("no-gru-norm",), (7,), settings, threads=2), spec_of)
+    (found,) = planned_runs(Plan("p", tasks, ("no-gru-norm",), (7,), settings, threads=2), spec_of)
     expected = with_variant(preset("debug"), "no-gru-norm").for_env("A-v0")
     assert found.config == expected.override(steps=500, prefill=100, seed=7, threads=2, **{"replay.batch_size": 5})
 
 
-def test_cells_of_a_class_of_the_current_folder_have_its_preset(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.path", ["", *sys.path])
-    code = "from gymnasium.envs.classic_control import CartPoleEnv\n\nclass Own(CartPoleEnv):\n    pass\n"
-    (tmp_path / "cells_own_class.py").write_text(code)
-    (cell,) = cells(Plan("p", (Task("cells_own_class:Own"),), ("full",), (0,)))
-    assert (cell.config.env.name, cell.preset) == ("cells_own_class:Own", "vector")
-    assert cell.arguments(tmp_path)[1] == "cells_own_class:Own"
-
-
-def test_a_variant_changes_the_agent_of_the_plan() -> None:
+def test_planned_runs_variant_changes_the_agent_of_the_plan() -> None:
     """What it determines keeps its value, whatever the plan's settings say."""
     base = replace_settings(plan(variants=("full", "reinforce-only"), seeds=1), {"behavior.actor.gradient": "both"})
-    full, ablation = cells(base, spec_of)
+    full, ablation = planned_runs(base, spec_of)
     assert (full.config.behavior.actor.gradient, ablation.config.behavior.actor.gradient) == ("both", "reinforce")
-    assert not ablation.twin
+    assert not ablation.duplicate_of
 
 
 @pytest.mark.parametrize("variant", ["full", "reinforce-only", "gaussian-latents+no-gru-norm"])
-def test_the_command_trains_just_this_configuration(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variant: str
-) -> None:
+def test_arguments_train_just_this_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variant: str) -> None:
     calls: list[dict[str, Any]] = []
 
     def train_config(config: Config, logdir: Path, resume: bool, origin: Any, **_: Any) -> None:
@@ -85,14 +70,16 @@ def test_the_command_trains_just_this_configuration(
         "training.prefill": "3e2",
     }
     base = Plan("p", (Task("CartPole-v1", "debug"),), (variant,), (3,), settings, threads=1)
-    (cell,) = cells(base, spec_of)
-    assert cli.main(cell.arguments(tmp_path)) == 0
-    assert calls == [{"config": cell.config, "logdir": tmp_path / cell.place, "resume": True, "variant": variant}]
+    (run,) = planned_runs(base, spec_of)
+    assert cli.main(run.arguments(tmp_path)) == 0
+    assert calls == [{"config": run.config, "logdir": tmp_path / run.path, "resume": True, "variant": variant}]
 
 
-def test_identity() -> None:
+def test_identity_leaves_out_settings_without_effect() -> None:
     def ids(spec: EnvSpec, **more: Any) -> list[str]:
-        return [cell.id for cell in cells(plan(variants=("full", "reinforce-only"), seeds=1, **more), lambda _: spec)]
+        return [
+            run.id for run in planned_runs(plan(variants=("full", "reinforce-only"), seeds=1, **more), lambda _: spec)
+        ]
 
     discrete, continuous = (EnvSpec({}, ActionSpec(kind, (2,))) for kind in ("discrete", "continuous"))
     assert len(set(ids(discrete))) == 1
@@ -100,56 +87,56 @@ def test_identity() -> None:
     assert ids(discrete) == ids(discrete, threads=3)
 
 
-def test_cells_that_settings_make_equal_have_one_id() -> None:
+def test_planned_runs_that_settings_make_equal_are_duplicates() -> None:
     """The split objective does not read what the variant sets."""
     split = replace_settings(plan(variants=("full", "no-kl-balancing"), seeds=1), {"world_model.kl.objective": "split"})
-    assert [cell.twin for cell in cells(split, spec_of)] == ["", "A-v0 full seed 0"]
+    assert [run.duplicate_of for run in planned_runs(split, spec_of)] == ["", "A-v0 full seed 0"]
 
 
-def test_cells_of_an_idle_variant_without_its_equal_are_refused() -> None:
+def test_planned_runs_of_an_idle_variant_without_its_equal_are_refused() -> None:
     for variants in (("reinforce-only",), ("full", "no-gru-norm+reinforce-only")):
         with pytest.raises(ConfigError, match=r"\(A-v0\): The variant reinforce-only changes nothing here: "):
-            cells(plan(variants=variants), spec_of)
-    with_equal = cells(plan(variants=("no-gru-norm", "no-gru-norm+reinforce-only"), seeds=1), spec_of)
-    assert [cell.twin for cell in with_equal] == ["", "A-v0 no-gru-norm seed 0"]
-    assert not_run(with_equal).endswith("as another cell: A-v0 no-gru-norm+reinforce-only.")
-    assert not_run(with_equal[:1]) == ""
+            planned_runs(plan(variants=variants), spec_of)
+    with_equal = planned_runs(plan(variants=("no-gru-norm", "no-gru-norm+reinforce-only"), seeds=1), spec_of)
+    assert [run.duplicate_of for run in with_equal] == ["", "A-v0 no-gru-norm seed 0"]
+    assert duplicates(with_equal).endswith("as another run: A-v0 no-gru-norm+reinforce-only.")
+    assert duplicates(with_equal[:1]) == ""
 
 
-def test_changes() -> None:
+def test_setting_changes_leave_out_execution_and_more_steps() -> None:
     config = preset("debug")
-    assert changes(config, config.override(threads=4, keep_checkpoints=9)) == []
-    assert changes(config.override(steps=900), config) == []
-    assert changes(config, config.override(steps=900)) == ["training.steps was 1000 and is now 900"]
+    assert setting_changes(config, config.override(threads=4, keep_checkpoints=9)) == []
+    assert setting_changes(config.override(steps=900), config) == []
+    assert setting_changes(config, config.override(steps=900)) == ["training.steps was 1000 and is now 900"]
     fp32, auto = (config.override(precision=precision) for precision in ("fp32", "auto"))
-    assert changes(fp32, auto) == []
-    assert changes(auto, fp32) == ["training.precision was auto and is now fp32"]
-    assert changes(config, config.override(seed=2)) == ["training.seed was 0 and is now 2"]
+    assert setting_changes(fp32, auto) == []
+    assert setting_changes(auto, fp32) == ["training.precision was auto and is now fp32"]
+    assert setting_changes(config, config.override(seed=2)) == ["training.seed was 0 and is now 2"]
 
 
 @pytest.mark.parametrize(
     ("task", "settings", "words"),
     [
         (Task("A-v0", "debugg"), {}, "environments[1] (A-v0): There is no preset 'debugg'; did you mean debug?"),
-        (Task("A-v0", "debug"), {"replay.batch_size": "many"}, "(A-v0), variant full: replay.batch_size is 'many'"),
-        (Task("A-v0", "debug"), {"training.steps": 20}, "(A-v0), variant full: training.steps is 20"),
+        (Task("A-v0", "debug"), {"replay.batch_size": "many"}, "(A-v0): variant full: replay.batch_size is 'many'"),
+        (Task("A-v0", "debug"), {"training.steps": 20}, "(A-v0): variant full: training.steps is 20"),
         (Task("gone-v0", "debug"), {}, "environments[1] (gone-v0): It is gone."),
         (Task("gone-v0"), {}, "environments[1] (gone-v0): It is gone."),
     ],
 )
-def test_mistakes(task: Task, settings: dict[str, Any], words: str) -> None:
+def test_planned_runs_mistake_is_named_with_file_and_key(task: Task, settings: dict[str, Any], words: str) -> None:
     def spec(config: Any) -> EnvSpec:
         if config.name == "gone-v0":
             raise EnvError("It is gone.")
         return spec_of(config)
 
     with pytest.raises(ConfigError) as error:
-        cells(Plan("p", (task,), ("full",), (0,), settings, source="some.toml"), spec)
+        planned_runs(Plan("p", (task,), ("full",), (0,), settings, source="some.toml"), spec)
     assert str(error.value).startswith("In some.toml, ")
     assert words in str(error.value)
 
 
-def test_folders() -> None:
+def test_folder_name_replaces_special_characters() -> None:
     assert folder_name("ALE/Pong-v5") == "ALE-Pong-v5"
     with pytest.raises(ConfigError, match="two names differ in special characters only"):
-        cells(plan(envs=("ALE/Pong-v5", "ALE:Pong-v5")), spec_of)
+        planned_runs(plan(envs=("ALE/Pong-v5", "ALE:Pong-v5")), spec_of)

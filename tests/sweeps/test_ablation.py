@@ -9,18 +9,18 @@ from reverie.analysis.ablations import Counts
 from reverie.cli.main import main
 from reverie.config import ABLATIONS, to_toml
 from reverie.errors import ConfigError, RunError
-from reverie.experiments.ablate import ablated, compare, plan_of
-from reverie.experiments.cells import Cell, cells
-from reverie.experiments.plan import SUITES, Plan, Task, read_plan
+from reverie.sweeps.ablation import ablated, ablation_plan, compare
+from reverie.sweeps.plan import SUITES, Plan, Task, read_plan
+from reverie.sweeps.planned_runs import PlannedRun, planned_runs
 from tests.helpers.sweeps import plan, replace_settings, spec_of
 
 
-def write_run(cell: Cell, folder: Path, score: float, random: float = 1.0, until: float = 1.0) -> None:
+def write_run(run: PlannedRun, folder: Path, score: float, random: float = 1.0, until: float = 1.0) -> None:
     """A run with random episodes first, and evaluations that end at a score."""
-    run = folder / cell.place
-    run.mkdir(parents=True)
-    (run / "config.toml").write_text(to_toml(cell.config))
-    steps = int(cell.config.training.steps * until)
+    path = folder / run.path
+    path.mkdir(parents=True)
+    (path / "config.toml").write_text(to_toml(run.config))
+    steps = int(run.config.training.steps * until)
     rows = [
         {"step": 10, "frames": 10, "time": 1, "updates": 0, "episode/return": random},
         {"step": 20, "frames": 20, "time": 2, "updates": 0, "episode/return": random + 2},
@@ -29,30 +29,32 @@ def write_run(cell: Cell, folder: Path, score: float, random: float = 1.0, until
         {"step": steps - 5, "frames": steps - 5, "time": 5, "updates": 2, "eval/return": score - 1},
         {"step": steps, "frames": steps, "time": 6, "updates": 3, "eval/return": score + 1},
     ]
-    (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
-def test_the_plan() -> None:
-    found = plan_of(["A-v0", "B-v0"], "debug", 2, {"training.steps": 500})
+def test_ablation_plan_has_all_ablations() -> None:
+    found = ablation_plan(["A-v0", "B-v0"], "debug", 2, {"training.steps": 500})
     assert found.variants == ("full", *ABLATIONS)
     assert (found.seeds, [task.env for task in found.tasks]) == ((0, 1), ["A-v0", "B-v0"])
-    grid = cells(found, spec_of)
+    grid = planned_runs(found, spec_of)
     assert len(grid) == 2 * 8 * 2
-    assert not [cell for cell in grid if cell.twin]
-    full, reinforce = grid[0], next(cell for cell in grid if cell.variant == "reinforce-only")
+    assert not [run for run in grid if run.duplicate_of]
+    full, reinforce = grid[0], next(run for run in grid if run.variant == "reinforce-only")
     assert full.config.behavior.actor.gradient == "both"
     assert full.config.behavior.actor.reinforce_weight == 0.9
     assert reinforce.config.behavior.actor.reinforce_weight is None
 
 
-@pytest.mark.parametrize("path", sorted(SUITES.glob("*.toml")), ids=lambda path: path.stem)
-def test_ablate_of_a_suite_runs_the_cells_of_its_sweep(path: Path) -> None:
+@pytest.mark.parametrize("path", SUITES.values(), ids=lambda path: path.stem)
+def test_ablated_suite_has_the_runs_of_its_sweep(path: Path) -> None:
     suite = read_plan(path)
-    swept, found = ([(cell.name, cell.id) for cell in cells(one, spec_of)] for one in (suite, ablated(suite, None, {})))
+    swept, found = (
+        [(run.name, run.id) for run in planned_runs(one, spec_of)] for one in (suite, ablated(suite, None, {}))
+    )
     assert found == swept
 
 
-def test_a_suite_keeps_its_own_settings() -> None:
+def test_ablated_suite_keeps_its_settings() -> None:
     suite = Plan("s", (Task("A-v0", "debug"),), ("full",), (4,), {"behavior.return_lambda": 0.5}, workers=3)
     found = ablated(suite, None, {"training.steps": 700})
     assert (found.seeds, found.workers) == ((4,), 3)
@@ -62,24 +64,24 @@ def test_a_suite_keeps_its_own_settings() -> None:
 @pytest.mark.parametrize(
     ("given", "wanted"), [(("full", "no-gru-norm"), ("full", "no-gru-norm")), (("full",), ("full", *ABLATIONS))]
 )
-def test_a_suite_that_compares_with_the_full_agent_keeps_its_agents(
-    given: tuple[str, ...], wanted: tuple[str, ...]
-) -> None:
+def test_ablated_suite_with_other_agents_keeps_them(given: tuple[str, ...], wanted: tuple[str, ...]) -> None:
     assert ablated(Plan("s", (Task("A-v0", "debug"),), given, (0,), {}), None, {}).variants == wanted
 
 
-def test_a_suite_without_the_full_agent_is_refused() -> None:
+def test_ablated_suite_without_the_full_agent_is_refused() -> None:
     suite = Plan("s", (Task("A-v0", "debug"),), ("no-gru-norm", "size-13m"), (0,), {}, source="plan.toml")
     with pytest.raises(ConfigError, match=r"In plan\.toml, variants: 'full' is missing"):
         ablated(suite, None, {})
 
 
-def test_scores_are_compared(tmp_path: Path) -> None:
-    grid = cells(plan(envs=("A-v0", "B-v0"), variants=("full", "no-gru-norm", "no-kl-balancing"), seeds=2), spec_of)
+def test_compare_counts_better_worse_and_tied(tmp_path: Path) -> None:
+    grid = planned_runs(
+        plan(envs=("A-v0", "B-v0"), variants=("full", "no-gru-norm", "no-kl-balancing"), seeds=2), spec_of
+    )
     scores = {("A-v0", "full"): 10, ("A-v0", "no-gru-norm"): 20, ("A-v0", "no-kl-balancing"): 10}
     scores |= {("B-v0", "full"): 10, ("B-v0", "no-gru-norm"): 5, ("B-v0", "no-kl-balancing"): 10}
-    for cell in grid:
-        write_run(cell, tmp_path, scores[cell.env, cell.variant] + 0.01 * cell.seed)
+    for run in grid:
+        write_run(run, tmp_path, scores[run.env, run.variant] + 0.01 * run.seed)
     (norm, balancing), facts = compare(grid, tmp_path)
     assert (norm.ablation, norm.counts("supported")) == ("no-gru-norm", Counts(1, 1, 0))
     assert (balancing.ablation, balancing.counts("paper")) == ("no-kl-balancing", Counts(0, 0, 2))
@@ -87,14 +89,14 @@ def test_scores_are_compared(tmp_path: Path) -> None:
     assert facts["seeds"] == 2
 
 
-def test_what_is_missing_is_named(tmp_path: Path) -> None:
+def test_compare_names_what_is_missing(tmp_path: Path) -> None:
     base = replace_settings(plan(variants=("full", "no-gru-norm", "gaussian-latents"), seeds=2), {})
-    grid = cells(base, spec_of)
+    grid = planned_runs(base, spec_of)
     write_run(grid[0], tmp_path, 10)
     write_run(grid[1], tmp_path, 10, until=0.5)
-    (tmp_path / grid[1].place / "checkpoints" / "step-000000100").mkdir(parents=True)
+    (tmp_path / grid[1].path / "checkpoints" / "step-000000100").mkdir(parents=True)
     write_run(grid[2], tmp_path, 10)
-    other = cells(replace_settings(base, {"replay.batch_size": 9}), spec_of)
+    other = planned_runs(replace_settings(base, {"replay.batch_size": 9}), spec_of)
     write_run(other[5], tmp_path, 10)
     (norm, gaussian), _ = compare(grid, tmp_path)
     assert norm.counts("paper") == gaussian.counts("supported") == Counts(0, 0, 0)
@@ -105,20 +107,20 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
     assert "A-v0 gaussian-latents seed 1 was run with other settings" in gaussian.missing["A-v0"]
 
 
-def test_an_ablation_that_is_the_same_agent(tmp_path: Path) -> None:
-    grid = cells(plan(variants=("full", "reinforce-only"), seeds=1), spec_of)
+def test_compare_names_a_duplicate(tmp_path: Path) -> None:
+    grid = planned_runs(plan(variants=("full", "reinforce-only"), seeds=1), spec_of)
     write_run(grid[0], tmp_path, 10)
     (row,), _ = compare(grid, tmp_path)
     assert row.missing == {"A-v0": "it is the same agent as A-v0 full seed 0"}
 
 
-def test_there_must_be_something_to_compare(tmp_path: Path) -> None:
+def test_compare_without_full_or_ablation_is_refused(tmp_path: Path) -> None:
     for variants in (("full",), ("no-gru-norm", "gaussian-latents")):
         with pytest.raises(RunError, match="needs the variant 'full' and another one"):
-            compare(cells(plan(variants=variants), spec_of), tmp_path)
+            compare(planned_runs(plan(variants=variants), spec_of), tmp_path)
 
 
-def test_ablate_names_what_is_not_run_in_one_sentence(
+def test_ablate_names_duplicates_in_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """CartPole has no images, and the preset's actor learns by Reinforce alone."""
@@ -127,7 +129,7 @@ def test_ablate_names_what_is_not_run_in_one_sentence(
     assert main(["ablate", "--suite", "plan.toml", "--dry-run"]) == 0
     (said,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("Not run")]
     assert said == (
-        "Not run, since it would be the same agent as another cell: CartPole-v1 no-image-gradients, CartPole-v1 "
+        "Not run, since it would be the same agent as another run: CartPole-v1 no-image-gradients, CartPole-v1 "
         "reinforce-only."
     )
 
@@ -137,12 +139,12 @@ def test_ablate_names_what_is_not_run_in_one_sentence(
     [
         (["--report", "nothere"], "there is no folder nothere"),
         (["--report", ".", "MinAtar/Breakout-v1"], "leave the others out"),
-        (["MinAtar/Breakout-v1", "--suite", "quick"], "not both"),
-        (["--suite", "quick", "--preset", "minatar"], "a suite has its own presets"),
+        (["MinAtar/Breakout-v1", "--suite", "minatar-quick"], "not both"),
+        (["--suite", "minatar-quick", "--preset", "minatar"], "a suite has its own presets"),
         (["MinAtar/Breakout-v1", "--seeds", "0"], "at least 1"),
-        (["--suite", "quik"], "did you mean quick"),
+        (["--suite", "minatar-quik"], "did you mean minatar-quick"),
     ],
 )
-def test_mistakes(words: list[str], sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_ablate_mistake_is_named(words: list[str], sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["ablate", *words]) != 0
     assert sentence in " ".join(capsys.readouterr().err.split())

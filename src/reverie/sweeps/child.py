@@ -1,7 +1,7 @@
-"""Process of a cell: runs `reverie`, and a thread that ends it when the sweep has ended.
+"""Process of a run: `reverie`, and a thread that ends it when the sweep has ended.
 
-The sweep holds one end of a pipe, and the cell's standard input is the other. The system closes the sweep's end when
-it ends, however it ends, a `kill -9` included. The cell then stops as at SIGTERM, with a checkpoint.
+The sweep holds one end of a pipe, and the run's standard input is the other. The system closes the sweep's end when
+it ends, however it ends, a `kill -9` included. The run then stops as at SIGTERM, with a checkpoint.
 """
 
 import os
@@ -12,7 +12,7 @@ import threading
 import time
 
 GRACE = 120.0
-"""Seconds that a cell has for its last step and its checkpoint."""
+"""Seconds that a run has for its last step and its checkpoint."""
 
 
 def follow_parent(grace: float = GRACE) -> None:

@@ -7,8 +7,8 @@ import pytest
 
 from reverie.config import ABLATIONS
 from reverie.errors import ConfigError
-from reverie.experiments.cells import cells
-from reverie.experiments.plan import SUITES, Plan, Task, find_plan, parse_plan, read_plan
+from reverie.sweeps.plan import SUITES, Plan, Task, find_plan, parse_plan, read_plan
+from reverie.sweeps.planned_runs import planned_runs
 from tests.helpers.sweeps import plan, spec_of
 
 GOOD = """
@@ -35,7 +35,7 @@ def write(folder: Path, text: str) -> Path:
     return path
 
 
-def test_a_plan(tmp_path: Path) -> None:
+def test_read_plan_of_every_key(tmp_path: Path) -> None:
     path = write(tmp_path, GOOD)
     assert read_plan(path) == Plan(
         name="example",
@@ -53,12 +53,12 @@ def test_a_plan(tmp_path: Path) -> None:
     )
 
 
-def test_defaults(tmp_path: Path) -> None:
+def test_read_plan_defaults(tmp_path: Path) -> None:
     found = read_plan(write(tmp_path, 'environments = ["CartPole-v1"]'))
     assert found == Plan("plan", (Task("CartPole-v1"),), ("full",), (0,), source=found.source)
 
 
-def test_json_gives_the_same_plan(tmp_path: Path) -> None:
+def test_to_json_gives_the_same_plan(tmp_path: Path) -> None:
     found = read_plan(write(tmp_path, GOOD))
     again = parse_plan(json.loads(json.dumps(found.to_json())), found.source, "other")
     assert again == found
@@ -68,50 +68,44 @@ def test_json_gives_the_same_plan(tmp_path: Path) -> None:
     ("text", "words"),
     [
         ("environments = [", "is not valid TOML"),
-        ("", "plan.toml, environments: it is missing, but it must be a list that is not empty"),
-        ("environments = []", "plan.toml, environments: it is []"),
-        ("environments = [3]", "plan.toml, environments[1]: 3 is not a table"),
-        ('environments = ["A", "A"]', "plan.toml, environments: A is there twice"),
-        ('environments = [{preset = "debug"}]', "environments[1]: it has no name"),
-        (
-            'environments = [{name = "A", presets = "debug"}]',
-            "environments[1]: there is no key 'presets'; did you mean",
-        ),
+        ("", "plan.toml: environments is None, but it must be a list"),
+        ("environments = []", "plan.toml: environments is [], but it must name something"),
+        ("environments = [3]", "plan.toml: environments[1] is 3, but it must be a table"),
+        ('environments = ["A", "A"]', "environments is ['A', 'A'], but it must name something, and nothing twice"),
+        ('environments = [{preset = "debug"}]', "environments[1].name is None, but it must be text"),
+        ('environments = [{name = "A", presets = "debug"}]', "environments[1] has an unknown key 'presets'; did you"),
         ('environments = [{name = "A", settings = {stepps = 3}}]', "environments[1].settings: There is no setting"),
-        ('enviroments = ["A"]', "plan.toml: there is no key 'enviroments'; did you mean environments?"),
+        ('enviroments = ["A"]', "plan.toml: it has an unknown key 'enviroments'; did you mean environments?"),
         ('environments = ["A"]\nvariants = ["fulll"]', "variants: There is no variant 'fulll'; did you mean full?"),
-        ('environments = ["A"]\nvariants = ["full", "full"]', "plan.toml, variants: full is there twice"),
-        ('environments = ["A"]\nvariants = "full"', "plan.toml, variants: it is 'full', but it must be a list"),
-        ('environments = ["A"]\nseeds = [1, 1]', "plan.toml, seeds: 1 is there twice"),
-        ('environments = ["A"]\nseeds = [-1]', "plan.toml, seeds: it is -1, but it must be a whole number, 0 at least"),
-        ('environments = ["A"]\nseeds = [true]', "plan.toml, seeds: it is True"),
-        ('environments = ["A"]\nworkers = 0', "plan.toml, workers: it is 0, but it must be a whole number, 1 at least"),
-        (
-            'environments = ["A"]\nkeep_replay = "no"',
-            "plan.toml, keep_replay: it is 'no', but it must be true or false",
-        ),
-        ('environments = ["A"]\nname = ""', "plan.toml, name: it is '', but it must be text"),
+        ('environments = ["A"]\nvariants = ["full", "full"]', "variants is ['full', 'full'], but"),
+        ('environments = ["A"]\nvariants = 3', "plan.toml: variants is 3, but it must be a list"),
+        ('environments = ["A"]\nseeds = [1, 1]', "plan.toml: seeds is [1, 1], but"),
+        ('environments = ["A"]\nseeds = [-1]', "plan.toml: seeds is -1, but it must be at least 0"),
+        ('environments = ["A"]\nseeds = [true]', "plan.toml: seeds is True, but it must be a whole number"),
+        ('environments = ["A"]\nworkers = 0', "plan.toml: workers is 0, but it must be at least 1"),
+        ('environments = ["A"]\nkeep_replay = "maybe"', "keep_replay is 'maybe', but it must be true or false"),
+        ('environments = ["A"]\nname = 3', "plan.toml: name is 3, but it must be text"),
         ('environments = ["A"]\n[settings]\nworld_model.kl.scal = 1', "settings: There is no setting"),
         ('environments = ["A"]\n[settings]\n"world_model.kl" = 1', "world_model.kl is a group of settings"),
-        ('environments = ["A"]\n[settings]\nseed = 1', "training.seed cannot be set here, since seeds say it"),
+        ('environments = ["A"]\n[settings]\nseed = 1', "training.seed cannot be set here, since the plan's seeds say"),
         ('environments = ["A"]\n[settings]\nsteps = 1\ntraining.steps = 2', "training.steps is set twice"),
     ],
 )
-def test_mistakes(tmp_path: Path, text: str, words: str) -> None:
+def test_read_plan_mistake_is_named_with_file_and_key(tmp_path: Path, text: str, words: str) -> None:
     with pytest.raises(ConfigError) as error:
         read_plan(write(tmp_path, text))
     assert words in str(error.value)
     assert str(tmp_path / "plan.toml") in str(error.value)
 
 
-def test_find_plan(tmp_path: Path) -> None:
+def test_find_plan_of_file_folder_and_suite(tmp_path: Path) -> None:
     path = write(tmp_path, GOOD)
     assert find_plan(str(path)) == path
     (tmp_path / "sweep.json").write_text("{}")
     assert find_plan(str(tmp_path)) == tmp_path / "sweep.json"
-    assert find_plan("laptop") == SUITES / "laptop.toml"
-    with pytest.raises(ConfigError, match=r"There is no plan 'laptp'; did you mean laptop\?"):
-        find_plan("laptp")
+    assert find_plan("cpu-all") == SUITES["cpu-all"]
+    with pytest.raises(ConfigError, match=r"There is no plan 'cpu-al'; did you mean cpu-all\?"):
+        find_plan("cpu-al")
     with pytest.raises(ConfigError, match=r"There is no plan '\?'; give a plan \(TOML\), a sweep's folder, or one of "):
         find_plan("?")
     (tmp_path / "empty").mkdir()
@@ -120,26 +114,26 @@ def test_find_plan(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["", "[]", "{}", '{"plan": 3}'])
-def test_a_damaged_copy(tmp_path: Path, damage: str) -> None:
+def test_read_plan_of_a_damaged_copy_is_refused(tmp_path: Path, damage: str) -> None:
     (tmp_path / "sweep.json").write_text(damage)
     with pytest.raises(ConfigError, match=r"sweep\.json"):
         read_plan(tmp_path / "sweep.json")
 
 
-@pytest.mark.parametrize("path", sorted(SUITES.glob("*.toml")), ids=lambda path: path.stem)
-def test_suites_of_the_package(path: Path) -> None:
+@pytest.mark.parametrize("path", SUITES.values(), ids=lambda path: path.stem)
+def test_suites_of_the_package_have_no_duplicates(path: Path) -> None:
     suite = read_plan(path)
     assert suite.name == path.stem
     assert suite.variants[0] == "full" and len(suite.variants) > 1
     assert set(suite.variants[1:]) <= set(ABLATIONS)
-    assert path.stem in ("boxing", "evening") or suite.variants == ("full", *ABLATIONS)
-    found = cells(suite, spec_of)
+    assert path.stem in ("boxing", "minatar-decisive") or suite.variants == ("full", *ABLATIONS)
+    found = planned_runs(suite, spec_of)
     assert len(found) == len(suite.tasks) * len(suite.variants) * len(suite.seeds)
-    assert not [cell.name for cell in found if cell.twin]
+    assert not [run.name for run in found if run.duplicate_of]
 
 
-def test_twins_are_no_mistake() -> None:
-    assert [cell.twin for cell in cells(plan(variants=("full", "reinforce-only"), seeds=1), spec_of)] == [
+def test_planned_runs_duplicates_are_no_mistake() -> None:
+    assert [run.duplicate_of for run in planned_runs(plan(variants=("full", "reinforce-only"), seeds=1), spec_of)] == [
         "",
         "A-v0 full seed 0",
     ]

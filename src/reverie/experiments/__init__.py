@@ -1,1 +1,0 @@
-"""Many runs from one plan: environments x variants x seeds, in child processes, resumable."""
