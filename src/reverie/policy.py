@@ -1,6 +1,6 @@
 """A trained agent in a Gymnasium environment: observations as its `step` returns them, actions as it takes them."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,13 +11,14 @@ from torch import Tensor
 
 from reverie.acting import AgentPolicy
 from reverie.dreamer import ActState, Dreamer
-from reverie.envs.atari import screen_shape, screen_to_image
-from reverie.envs.catalog import is_atari
-from reverie.envs.checks import InvalidStepError
-from reverie.envs.space_json import Space, native_spaces
-from reverie.envs.spaces import ActionAdapter, ObservationAdapter
+from reverie.envs.atari import screens_to_images
+from reverie.envs.registry import is_atari
+from reverie.envs.space_json import native_spaces
+from reverie.envs.spaces import ActionAdapter, InvalidStepError, ObservationAdapter
 from reverie.errors import ObservationError
-from reverie.specs import Step
+from reverie.specs import STEP_KEYS, Array, Step
+
+_GIVE = "Give the observation that env.reset or env.step returns."
 
 
 class Policy:
@@ -64,21 +65,18 @@ class Policy:
             ObservationError: if the observation does not fit the space that the agent was trained on.
         """
         if isinstance(obs, Mapping) and "is_first" in obs:
-            return self._policy(obs)
-        obs = _to_arrays(obs, self.observation_space)
-        if self._reads_screens:
-            obs = self._screens_to_images(obs)
-        count = self._batch_size(obs)
-        num_envs = 1 if count is None else count
-        if self._is_first is not None and len(self._is_first) != num_envs:
-            raise ObservationError(
-                f"The observation is of {num_envs} environments, but the policy acts in {len(self._is_first)}. "
-                "Call policy.reset() before acting in others."
-            )
-        step = self._to_step([obs] if count is None else [_row(obs, index) for index in range(count)])
-        step["is_first"] = np.ones(num_envs, bool) if self._is_first is None else self._is_first
+            return self._policy(self._read_step(obs))
+        values, count = self._read(obs)
+        rows = [values] if count is None else [{key: value[i] for key, value in values.items()} for i in range(count)]
+        self._check_count(len(rows))
+        try:
+            converted = [self._observe.convert(row) for row in rows]
+        except InvalidStepError as error:
+            raise ObservationError(f"The {error}. {_GIVE}") from None
+        step = {key: np.stack([row[key] for row in converted]) for key in converted[0]}
+        step["is_first"] = np.ones(len(rows), bool) if self._is_first is None else self._is_first
         actions = [self._act(row) for row in self._policy(step)]
-        self._is_first = np.zeros(num_envs, bool)
+        self._is_first = np.zeros(len(rows), bool)
         return actions[0] if count is None else np.array(actions, self.action_space.dtype)
 
     def reset(self, mask: Any = None) -> None:
@@ -109,76 +107,60 @@ class Policy:
         mode = "deterministic" if self.deterministic else "sampling"
         return f"Policy({mode}, observations {self.observation_space}, actions {self.action_space})"
 
-    def _screens_to_images(self, screens: NDArray[Any]) -> NDArray[Any]:
-        shape = screen_shape(screens.shape)
-        image_shape: tuple[int, ...] = self.observation_space.shape or ()
-        if shape is None or screens.dtype != np.uint8 or (len(shape) == 2 and image_shape[-1] == 3):
-            return screens
-        if screens.shape == shape:
-            return screen_to_image(screens, image_shape)
-        images = [screen_to_image(screen, image_shape) for screen in screens]
-        return np.stack(images) if images else screens
+    def _read_step(self, obs: Mapping[str, Any]) -> Step:
+        """Return the entries that the agent reads of a step of `reverie.make_env`."""
+        step = {}
+        for key, spec in {**self.agent.spec.observations, "is_first": STEP_KEYS["is_first"]}.items():
+            step[key] = rows = _to_array(f"'{key}'", obs.get(key))
+            expected = (*np.shape(obs["is_first"])[:1], *spec.shape)
+            is_valid = rows.shape == expected and np.can_cast(rows.dtype, spec.dtype, "same_kind")
+            if len(expected) != len(spec.shape) + 1 or not is_valid or not np.isfinite(rows).all():
+                raise ObservationError(
+                    f"'{key}' has dtype {rows.dtype} and shape {rows.shape}, or numbers that are not finite. A step of "
+                    f"reverie.make_env has {spec.dtype} {('N', *spec.shape)}."
+                )
+        self._check_count(len(step["is_first"]))
+        return step
 
-    def _batch_size(self, obs: Any) -> int | None:
-        """Return N of a batch, None for one observation."""
-        counts = {key: _batch_size(array, space, key) for key, array, space in _leaves(obs, self.observation_space)}
-        (first, count), *others = counts.items()
-        for key, other in others:
-            if other != count:
-                sizes = [f"a batch of {size}" if size is not None else "no batch" for size in (other, count)]
-                raise ObservationError(f"'{key}' is {sizes[0]}, but '{first}' is {sizes[1]}. Give the same for all.")
-        if count == 0:
+    def _read(self, obs: Any) -> tuple[dict[str, Array], int | None]:
+        """Return the entries of an observation, and N if it is a batch."""
+        if isinstance(obs, tuple):
+            raise ObservationError(f"The observation is a tuple. {_GIVE}")
+        try:
+            split = self._observe.split(obs)
+        except InvalidStepError as error:
+            raise ObservationError(f"The {error}. {_GIVE}") from None
+        values, counts = {}, {}
+        for key, entry in self._observe.entries.items():
+            name, expected = f"'{key}'" if entry.path else "The observation", entry.space.shape or ()
+            values[key] = array = _to_array(name, split[key])
+            if self._reads_screens:
+                values[key] = array = screens_to_images(array, expected)
+            if array.shape not in (expected, (*array.shape[:1], *expected)):
+                batch = f"({', '.join(map(str, ('N', *expected)))}{'' if expected else ','})"
+                raise ObservationError(
+                    f"{name} has shape {array.shape}, but the agent was trained on {expected}. "
+                    f"Give {expected}, or {batch} for a batch."
+                )
+            counts[key] = None if array.shape == expected else len(array)
+        count, *others = set(counts.values())
+        if others:
+            sizes = (f"'{key}' is {'no batch' if n is None else f'a batch of {n}'}" for key, n in counts.items())
+            raise ObservationError(f"The observation's entry {', '.join(sizes)}. Give the same for all.")
+        return values, count
+
+    def _check_count(self, num_envs: int) -> None:
+        if num_envs == 0:
             raise ObservationError("The observation is a batch of 0 environments. Give at least one.")
-        return count
-
-    def _to_step(self, rows: list[Any]) -> Step:
-        try:
-            converted = [self._observe(row) for row in rows]
-        except InvalidStepError as complaint:
-            raise ObservationError(f"The {complaint}. {_GIVE}") from None
-        return {key: np.stack([row[key] for row in converted]) for key in converted[0]}
+        if self.state is not None and len(self.state.action) != num_envs:
+            raise ObservationError(
+                f"The observation is of {num_envs} environments, but the policy acts in {len(self.state.action)}. "
+                "Call policy.reset() before acting in others."
+            )
 
 
-def _to_arrays(obs: Any, space: Space, path: tuple[str, ...] = ()) -> Any:
-    """Return an array, or a dict of arrays for a Dict space."""
-    name = f"'{'/'.join(path)}'" if path else "The observation"
-    if not isinstance(space, spaces.Dict):
-        try:
-            return obs.detach().cpu().numpy() if isinstance(obs, Tensor) else np.asarray(obs)
-        except Exception:
-            raise ObservationError(f"{name} is a {type(obs).__name__}, not an array. {_GIVE}") from None
-    keys = ", ".join(space.spaces)
-    if not isinstance(obs, Mapping):
-        raise ObservationError(f"{name} is a {type(obs).__name__}, but the agent reads a dict of {keys}. {_GIVE}")
-    if missing := [key for key in space.spaces if key not in obs]:
-        raise ObservationError(f"{name} has no '{missing[0]}'. The agent reads a dict of {keys}. {_GIVE}")
-    return {key: _to_arrays(obs[key], child, (*path, key)) for key, child in space.spaces.items()}
-
-
-def _leaves(obs: Any, space: Space, path: tuple[str, ...] = ()) -> Iterator[tuple[str, NDArray[Any], Space]]:
-    """Yield key, array and space of each entry of an observation."""
-    if isinstance(space, spaces.Dict):
-        for key, child in space.spaces.items():
-            yield from _leaves(obs[key], child, (*path, key))
-    else:
-        yield "/".join(path), obs, space
-
-
-def _batch_size(array: NDArray[Any], space: Space, key: str) -> int | None:
-    shape = space.shape or ()
-    if array.shape == shape:
-        return None
-    if array.shape[1:] == shape:
-        return len(array)
-    name = f"'{key}'" if key else "The observation"
-    batch = f"(N, {', '.join(map(str, shape))})" if shape else "(N,)"
-    raise ObservationError(
-        f"{name} has shape {array.shape}, but the agent was trained on {shape}. Give {shape}, or {batch} for a batch."
-    )
-
-
-def _row(obs: Any, index: int) -> Any:
-    return {key: _row(value, index) for key, value in obs.items()} if isinstance(obs, dict) else obs[index]
-
-
-_GIVE = "Give the observation that env.reset or env.step returns."
+def _to_array(name: str, value: Any) -> Array:
+    try:
+        return value.detach().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value)
+    except Exception:
+        raise ObservationError(f"{name} is a {type(value).__name__}, not an array. {_GIVE}") from None

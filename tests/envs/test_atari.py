@@ -10,11 +10,25 @@ from gymnasium.utils import seeding
 from gymnasium.utils.env_checker import check_env
 
 from reverie.config import EnvConfig
-from reverie.envs import make_env
-from reverie.envs.atari import Atari, screen_shape, screen_to_image
+from reverie.envs import atari, make_env
+from reverie.envs.atari import screens_to_images
 from reverie.errors import EnvError
 
 ale_py = pytest.importorskip("ale_py")
+
+
+def create(
+    game: str,
+    repeat: int = 4,
+    sticky_actions: float = 0.25,
+    noops: int = 30,
+    grayscale: bool = True,
+    full: bool = False,
+    **options: Any,
+) -> atari.Atari:
+    """Return a game with some settings."""
+    settings = {"action_repeat": repeat, "sticky_actions": sticky_actions, "noop_max": noops, "grayscale": grayscale}
+    return atari.Atari(game, EnvConfig(**settings, full_action_space=full), **options)
 
 
 class Reference:
@@ -79,7 +93,7 @@ def test_frame_by_frame(
     game: str, seed: int, steps: int, gray: bool, full: bool, repeat: int, sticky: float, noops: int
 ) -> None:
     reference = Reference(game, seed, repeat, sticky, noops, gray, full)
-    env = Atari(game, repeat, sticky, noops, gray, full)
+    env = create(game, repeat, sticky, noops, gray, full)
     assert env.action_space.n == len(reference.actions)
     rng = np.random.default_rng(0)
     image, _ = env.reset(seed=seed)
@@ -116,12 +130,12 @@ def console(sticky: float) -> Any:
 
 
 def boxers(ale: Any) -> bytes:
-    """Where both stand, one frame ago."""
+    """Return the places of both, one frame ago."""
     return bytes(ale.getRAM()[32:36].tobytes())
 
 
 def test_actions_stick_by_the_law_of_the_consoles_own() -> None:
-    """Where four frames lead to, and how often, by the law written out: for ours, and for the emulator's own."""
+    """Compare places after four frames, and their frequencies, with the law written out and the emulator's own."""
     sticky, tries, given = 0.4, 500, (3, 5, 3, 5)  # right, down, right, down; before them the console is idle
     plain = console(0.0)
     expected: dict[bytes, float] = {}
@@ -134,7 +148,7 @@ def test_actions_stick_by_the_law_of_the_consoles_own() -> None:
         place = boxers(plain)
         expected[place] = expected.get(place, 0.0) + chance
     assert len(expected) >= 5 and abs(sum(expected.values()) - 1) < 1e-9
-    ours, theirs = Atari("boxing", 1, sticky, 0), console(sticky)
+    ours, theirs = create("boxing", 1, sticky, 0), console(sticky)
     ours.reset(seed=0)
     found: list[dict[bytes, int]] = [dict.fromkeys(expected, 0) for _ in range(2)]
     for _ in range(tries):
@@ -152,11 +166,11 @@ def test_actions_stick_by_the_law_of_the_consoles_own() -> None:
 
 def test_whether_an_action_sticks_is_decided_at_every_frame() -> None:
     def images(sticky: float, seed: int, action: int) -> Any:
-        env = Atari("boxing", sticky_actions=sticky, noops=0)
+        env = create("boxing", sticky_actions=sticky, noops=0)
         env.reset(seed=seed)
         return np.stack([env.step(action)[0] for _ in range(15)])
 
-    # Always sticky: the idle start is repeated for ever, so actions are void. Never: seeds make no difference.
+    # Always sticky: the idle start is always repeated, so actions are void. Never: seeds make no difference.
     # (3 is right; some other actions only push against the ropes.)
     np.testing.assert_array_equal(images(1.0, 0, 3), images(1.0, 0, 5))
     np.testing.assert_array_equal(images(0.0, 0, 3), images(0.0, 1, 3))
@@ -168,7 +182,7 @@ def test_whether_an_action_sticks_is_decided_at_every_frame() -> None:
 def test_a_game_goes_on_from_its_saved_state(game: str, sticky: float) -> None:
     """At twelve places of an episode, and across the start of the next one."""
 
-    def shown(env: Atari, actions: Any, resets: bool) -> list[Any]:
+    def shown(env: atari.Atari, actions: Any, resets: bool) -> list[Any]:
         seen = [env.step(int(action)) for action in actions]
         if resets:
             seen.append((*env.reset(), 0, 0, 0))
@@ -177,7 +191,7 @@ def test_a_game_goes_on_from_its_saved_state(game: str, sticky: float) -> None:
 
     rng = np.random.default_rng(0)
     for place in range(12):
-        env, other = (Atari(game, sticky_actions=sticky, noops=5) for _ in range(2))
+        env, other = (create(game, sticky_actions=sticky, noops=5) for _ in range(2))
         env.reset(seed=place)
         before, after = rng.integers(env.action_space.n, size=(2, 20))
         shown(env, before[: place + 1], resets=False)
@@ -191,7 +205,7 @@ def test_a_game_goes_on_from_its_saved_state(game: str, sticky: float) -> None:
 
 
 def test_idle_frames_at_the_start_are_uniform() -> None:
-    env = Atari("pong", noops=4)
+    env = create("pong", noops=4)
     counts = []
     for episode in range(80):
         env.reset(seed=0 if episode == 0 else None)
@@ -200,12 +214,12 @@ def test_idle_frames_at_the_start_are_uniform() -> None:
     assert len(values) == 4
     assert np.ptp(values) == 3
     assert occurrences.min() >= 8
-    Atari("pong", noops=0).reset(seed=0)
+    create("pong", noops=0).reset(seed=0)
 
 
 def test_same_seed_same_episodes() -> None:
     def play(seed: int) -> Any:
-        env = Atari("breakout", noops=0)
+        env = create("breakout", noops=0)
         rng = np.random.default_rng(0)
         images = [env.reset(seed=seed)[0]]
         for _ in range(60):
@@ -219,7 +233,7 @@ def test_same_seed_same_episodes() -> None:
 
 def test_conforms_to_gymnasium() -> None:
     with pytest.warns(UserWarning, match="spec"):  # it is not registered
-        check_env(Atari("pong", noops=3))
+        check_env(create("pong", noops=3))
 
 
 def test_game_over_is_terminal_and_the_time_limit_is_not() -> None:
@@ -263,16 +277,14 @@ def test_old_ids_are_pointed_to_the_new_ones() -> None:
 
 
 @pytest.mark.parametrize("grayscale", [True, False])
-def test_screen_to_image_of_the_rendered_screen_is_the_image(grayscale: bool) -> None:
-    options: dict[str, Any] = {"action_repeat": 1, "sticky_actions": 0.0, "noops": 0, "grayscale": grayscale}
-    env = Atari("breakout", render_mode="rgb_array", **options)
+def test_screens_to_images_of_the_rendered_screen_is_the_image(grayscale: bool) -> None:
+    env = create("breakout", 1, 0.0, 0, grayscale, render_mode="rgb_array")
     image, _ = env.reset(seed=0)
     for step in range(30):
         screen = env.render()
-        assert screen is not None and screen_shape(screen.shape) == screen_shape((5, *screen.shape)) == screen.shape
-        np.testing.assert_array_equal(screen_to_image(screen, image.shape), image)
-        if grayscale:
-            gray = cv2.cvtColor(screen, cv2.COLOR_RGB2GRAY)
-            assert screen_shape(gray.shape) == gray.shape
-            np.testing.assert_array_equal(screen_to_image(gray, image.shape), image)
+        assert screen is not None
+        np.testing.assert_array_equal(screens_to_images(screen, image.shape), image)
+        np.testing.assert_array_equal(screens_to_images(np.stack([screen] * 2), image.shape), np.stack([image] * 2))
+        gray = cv2.cvtColor(screen, cv2.COLOR_RGB2GRAY)
+        np.testing.assert_array_equal(screens_to_images(gray, image.shape), image if grayscale else gray)
         image, *_ = env.step(step % 4)

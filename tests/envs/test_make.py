@@ -14,7 +14,7 @@ import pytest
 
 from reverie.config import EnvConfig
 from reverie.envs import as_factory, list_envs, make_env
-from reverie.envs.catalog import FAMILIES, find_spec
+from reverie.envs.registry import SUITES, EnvSuite, find_spec
 from reverie.errors import EnvError
 from reverie.specs import ActionSpec
 from tests.helpers.environments import Catch, Counting, Spaces
@@ -48,7 +48,7 @@ def test_unknown_games() -> None:
 
 
 def test_missing_packages_say_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("reverie.envs.catalog._installed", lambda family: family.requires is None)
+    monkeypatch.setattr(EnvSuite, "is_installed", property(lambda suite: not suite.requires))
     assert "pip install 'reverie[atari]'" in message("ALE/Pong-v5")
     assert "pip install minigrid" in message("MiniGrid-Empty-5x5-v0")
     assert "pip install 'reverie[minatar]'" in message("MinAtar/Breakout-v1")
@@ -62,9 +62,9 @@ def test_a_package_that_is_installed_later_is_found() -> None:
     """In a process of its own: another test may have registered the ids before."""
     pytest.importorskip("minatar")
     program = (
-        "from unittest import mock; from reverie.envs import catalog\n"
-        "with mock.patch.object(catalog, '_installed', lambda family: family.requires is None): catalog.list_envs()\n"
-        "print(catalog.find_spec('MinAtar/Breakout-v1').id)"
+        "from unittest import mock; from reverie.envs import registry\n"
+        "with mock.patch.object(registry.EnvSuite, 'is_installed', False): registry.list_envs()\n"
+        "print(registry.find_spec('MinAtar/Breakout-v1').id)"
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert result.stdout.strip() == "MinAtar/Breakout-v1", result.stderr
@@ -72,8 +72,8 @@ def test_a_package_that_is_installed_later_is_found() -> None:
 
 @pytest.mark.parametrize(("name", "package"), [("LunarLander-v3", "box2d"), ("HalfCheetah-v5", "mujoco")])
 def test_registered_but_not_installed(name: str, package: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    family = next(family for family in FAMILIES if family.title.lower() == package)
-    monkeypatch.setitem(sys.modules, str(family.requires), None)  # as if it were not installed
+    suite = next(suite for suite in SUITES if suite.title.lower() == package)
+    monkeypatch.setitem(sys.modules, suite.requires, None)  # as if it were not installed
     assert f"gymnasium[{package}]" in message(name)
 
 

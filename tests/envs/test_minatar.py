@@ -1,4 +1,4 @@
-"""MinAtar's games as pictures, beside the package's own environment."""
+"""MinAtar's games as pictures, compared with the package's own environment."""
 
 from typing import Any
 
@@ -8,8 +8,8 @@ import pytest
 
 from reverie.config import EnvConfig, default_preset
 from reverie.envs import env_spec, make_env
-from reverie.envs.catalog import find_spec
 from reverie.envs.minatar import COLORS, MinAtar
+from reverie.envs.registry import find_spec
 
 GAMES = ("Asterix", "Breakout", "Freeway", "Seaquest", "SpaceInvaders")
 

@@ -9,8 +9,7 @@ from gymnasium import spaces
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reverie.envs.checks import InvalidStepError
-from reverie.envs.spaces import ActionAdapter, ObservationAdapter, check_actions
+from reverie.envs.spaces import ActionAdapter, InvalidStepError, ObservationAdapter, check_actions
 from reverie.errors import EnvError
 from reverie.specs import ActionSpec, ArraySpec
 from tests.helpers.environments import Everything
@@ -132,8 +131,8 @@ def test_reserved_keys(key: str) -> None:
         (spaces.Box(-9, 9, (2,), np.int64), np.array([0.5, 1]), "has dtype float64"),
         (spaces.Discrete(3), 3, "not in Discrete"),
         (spaces.Discrete(3, start=1), 0, "not in Discrete"),
-        (spaces.Dict({"a": spaces.Discrete(2)}), {"b": 1}, "no entry 'a'"),
-        (spaces.Dict({"a": spaces.Discrete(2)}), 1, "no entry 'a'"),
+        (spaces.Dict({"a": spaces.Discrete(2)}), {"b": 1}, "entry 'a' is missing"),
+        (spaces.Dict({"a": spaces.Discrete(2)}), 1, "entry 'a' is missing"),
     ],
 )
 def test_values_that_do_not_fit(space: spaces.Space[Any], value: Any, complaint: str) -> None:

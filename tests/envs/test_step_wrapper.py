@@ -89,7 +89,7 @@ def test_step_after_the_episode_ended_raises() -> None:
         ("observation nan", "observation 'vector' contains NaN"),
         ("shape", "observation 'image' has shape (32, 64, 3), but the space says (64, 64, 3)"),
         ("dtype", "observation 'image' has dtype float32, but the space says uint8"),
-        ("missing key", "the observation has no entry 'vector'"),
+        ("missing key", "observation entry 'vector' is missing"),
         ("old api", "step() returned 4 values instead of"),
     ],
 )

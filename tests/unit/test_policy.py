@@ -192,25 +192,19 @@ Change = Callable[[dict[str, Any]], Any]
 REFUSED: dict[str, tuple[Change, str]] = {
     "missing key": (
         lambda obs: {"camera": obs["camera"]},
-        r"The observation has no 'state'. The agent reads a dict of",
+        r"The observation entry 'state' is missing. Give the observation that env.reset",
     ),
     "another image": (
         lambda obs: obs | {"camera": np.zeros((64, 64, 3), np.uint8)},
         r"'camera' has shape \(64, 64, 3\), but the agent was trained on \(48, 80, 3\)",
     ),
     "another vector": (lambda obs: obs | {"state": np.zeros(2)}, r"'state' has shape \(2,\), .* \(N, 3\) for a batch"),
-    "key of a batch": (
-        lambda obs: obs | {"state": np.zeros((2, 3))},
-        "'state' is a batch of 2, but 'camera' is no batch",
-    ),
+    "key of a batch": (lambda obs: obs | {"state": np.zeros((2, 3))}, "'camera' is no batch, 'state' is a batch of 2"),
     "empty batch": (lambda obs: {key: value[None][:0] for key, value in obs.items()}, "a batch of 0 environments"),
     "floats": (lambda obs: obs | {"camera": obs["camera"].astype(np.float32)}, "'camera' has dtype float32"),
     "NaN": (lambda obs: obs | {"state": np.full(3, np.nan)}, "'state' contains NaN"),
-    "result of reset": (
-        lambda obs: (obs, {}),
-        "The observation is a tuple, but the agent reads a dict of",
-    ),
-    "array": (lambda obs: obs["camera"], "is a ndarray, but the agent reads a dict"),
+    "result of reset": (lambda obs: (obs, {}), "The observation is a tuple. Give the observation that"),
+    "array": (lambda obs: obs["camera"], "entry 'camera' is missing"),
     "text": (lambda obs: obs | {"state": "far"}, r"'state' has shape \(\)"),
     "ragged list": (lambda obs: obs | {"state": [[1], [2, 3]]}, "'state' is a list, not an array"),
 }
@@ -238,9 +232,37 @@ def test_policy_bare_observation_of_another_shape_is_refused() -> None:
     policy = make_agent("CartPole-v1").policy()
     with pytest.raises(ObservationError, match=r"^The observation has shape \(3,\), .* trained on \(4,\)"):
         policy(np.zeros(3))
-    with pytest.raises(ObservationError, match="is a tuple, not an array"):
+    with pytest.raises(ObservationError, match="is a tuple"):
         policy((np.zeros(4), {}))
     assert type(policy([0.0, 0.1, 0.0, 0.1])) is int and type(policy(torch.zeros(4))) is int
+
+
+STEP = {
+    "vector": np.zeros((2, 4), np.float32),
+    "is_first": np.ones(2, bool),
+    "reward": np.zeros(2, np.float32),
+}
+REFUSED_STEPS: dict[str, tuple[dict[str, Any], str]] = {
+    "missing key": ({"vector": None}, r"'vector' has dtype object and shape \(\)"),
+    "another shape": ({"vector": np.zeros((2, 3))}, r"'vector' .* shape \(2, 3\), .* float32 \('N', 4\)"),
+    "unbatched": ({"vector": np.zeros(4), "is_first": np.bool_(True)}, r"'vector' .* shape \(4,\)"),
+    "different batches": ({"vector": np.zeros((3, 4))}, r"shape \(3, 4\)"),
+    "text": ({"vector": np.full((2, 4), "a")}, "'vector' has dtype <U1"),
+    "NaN": ({"vector": np.full((2, 4), np.nan)}, "not finite"),
+    "infinite tensor": ({"vector": torch.full((2, 4), torch.inf)}, "not finite"),
+    "is_first of floats": ({"is_first": np.zeros(2)}, "'is_first' has dtype float64"),
+    "another batch": ({"vector": np.zeros((3, 4)), "is_first": np.ones(3, bool)}, "of 3 environments, but"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED_STEPS)
+def test_policy_step_that_does_not_fit_is_refused_in_a_sentence(name: str) -> None:
+    changes, words = REFUSED_STEPS[name]
+    policy = make_agent("CartPole-v1").policy()
+    assert policy(STEP).shape == policy({**STEP, "vector": torch.zeros(2, 4), "label": "not read"}).shape == (2, 2)
+    with pytest.raises(ObservationError, match=words) as refused:
+        policy({**STEP, **changes})
+    assert "\n" not in str(refused.value) and len(str(refused.value)) <= 160
 
 
 def test_policy_other_number_of_environments_is_refused() -> None:

@@ -1,8 +1,8 @@
 """Gymnasium environments in, vectorised numpy steps out. Start at `make.py`, then `vector.py`."""
 
-from reverie.envs.catalog import EnvListing, list_envs
 from reverie.envs.importing import choose_env, import_env
-from reverie.envs.make import EnvFactory, as_factory, env_spec, make_env, make_gym_env
+from reverie.envs.make import EnvFactory, InstanceFactory, as_factory, create_env, env_spec, make_env, make_gym_env
+from reverie.envs.registry import EnvListing, list_envs
 from reverie.envs.state import EnvState, random_state, set_random_state
 from reverie.envs.vector import VectorEnv
 
@@ -10,9 +10,11 @@ __all__ = [
     "EnvFactory",
     "EnvListing",
     "EnvState",
+    "InstanceFactory",
     "VectorEnv",
     "as_factory",
     "choose_env",
+    "create_env",
     "env_spec",
     "import_env",
     "list_envs",

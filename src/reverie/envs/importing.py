@@ -37,16 +37,13 @@ def import_env(name: str) -> str | EnvFactory:
             f"The module of {name} cannot be imported ({type(error).__name__}: {error}). "
             "Type the command in the folder of the module, or install it."
         ) from error
-    if not attribute.isidentifier():
-        return name
-    found = getattr(module, attribute, None)
-    if not callable(found):
-        classes = [key for key, value in vars(module).items() if isinstance(value, type) and _creates_env(value)]
-        advice = f"It has {', '.join(classes)}." if classes else "Write it as module:Class or module:function."
-        what = "no" if found is None else "no class or function"
-        raise EnvError(f"The module {module_name} has {what} {attribute}. {advice}")
-    factory: EnvFactory = found
-    return factory
+    found: Any = getattr(module, attribute, None) if attribute.isidentifier() else name
+    if callable(found) or found == name:
+        return found
+    classes = [key for key, value in vars(module).items() if isinstance(value, type) and hasattr(value, "step")]
+    advice = f"It has {', '.join(classes)}." if classes else "Write it as module:Class or module:function."
+    what = "no" if found is None else "no class or function"
+    raise EnvError(f"The module {module_name} has {what} {attribute}. {advice}")
 
 
 def choose_env(config: EnvConfig, env: Any = None) -> tuple[EnvConfig, EnvFactory | None]:
@@ -67,7 +64,11 @@ def choose_env(config: EnvConfig, env: Any = None) -> tuple[EnvConfig, EnvFactor
                 f"The agent was trained in {config.name}, a class or function. It is imported only if you name it. "
                 f"Give it: --env {module or 'module'}:{name}, or env={name} in Python."
             )
-        if module and not _is_importable(module):  # the current folder only where its module was named by the user
+        try:
+            is_importable = not module or importlib.util.find_spec(module) is not None
+        except (ImportError, ValueError):
+            is_importable = False
+        if not is_importable:  # the current folder only where its module was named by the user
             raise EnvError(
                 f"The agent was trained in {config.name}, whose module is not installed. "
                 f"To import it from the current folder, give it: --env {config.name}."
@@ -75,14 +76,3 @@ def choose_env(config: EnvConfig, env: Any = None) -> tuple[EnvConfig, EnvFactor
         return config, None
     name, factory = as_factory(import_env(env) if isinstance(env, str) else env)
     return replace(config, name=name), factory
-
-
-def _is_importable(module: str) -> bool:
-    try:
-        return importlib.util.find_spec(module) is not None
-    except (ImportError, ValueError):
-        return False
-
-
-def _creates_env(value: type) -> bool:
-    return callable(getattr(value, "reset", None)) and callable(getattr(value, "step", None))

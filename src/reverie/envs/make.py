@@ -6,7 +6,6 @@ import inspect
 import warnings
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import replace
 from typing import Any
 
 import cv2
@@ -16,22 +15,62 @@ from gymnasium.wrappers import TimeLimit
 
 from reverie.config import EnvConfig
 from reverie.envs import atari, minatar
-from reverie.envs.atari import Atari
-from reverie.envs.catalog import find_spec, install_hint
-from reverie.envs.minatar import MinAtar
 from reverie.envs.process_worker import IS_SUPPORTED, ProcessWorker
-from reverie.envs.repeat import RepeatAction
-from reverie.envs.restarting_worker import RestartingWorker
-from reverie.envs.spaces import env_name
-from reverie.envs.step_wrapper import StepWrapper
+from reverie.envs.registry import find_spec, install_hint
+from reverie.envs.step_wrapper import RepeatAction, StepWrapper, env_name
 from reverie.envs.vector import VectorEnv
-from reverie.envs.workers import SyncWorker, Worker
+from reverie.envs.workers import RestartingWorker, SyncWorker, Worker
 from reverie.errors import EnvError
 from reverie.provenance import usable_cores
 from reverie.specs import EnvSpec
 
-EnvFactory = Callable[[], gymnasium.Env[Any, Any]]
+Env = gymnasium.Env[Any, Any]
+EnvFactory = Callable[[], Env]
 """A function, or class, that creates a new environment at every call."""
+
+
+class InstanceFactory:
+    """Returns an instance at the first call and deep copies of it later."""
+
+    def __init__(self, env: Env) -> None:
+        self.env = env
+        self.name = env_name(env)
+        self._is_used = False
+
+    def __call__(self) -> Env:
+        """Return the instance, or a copy."""
+        if not self._is_used:
+            self._is_used = True
+            return self.env
+        try:
+            return copy.deepcopy(self.env)
+        except Exception as error:
+            raise EnvError(
+                f"Training and evaluation need separate environments, but {self.name} cannot be copied ({error}); "
+                "pass a function that creates the environment instead."
+            ) from error
+
+
+def as_factory(env: Any) -> tuple[str, EnvFactory | None]:
+    """Return the name of an environment and the function for `make_env`.
+
+    Args:
+        env: a Gymnasium id, which needs no function; or an instance, which is used once, and copied for a second
+            environment (evaluation); or a function or class, called for every environment.
+
+    Raises:
+        EnvError: if it is something else.
+    """
+    if isinstance(env, str):
+        return env, None
+    if isinstance(env, gymnasium.Env):
+        return env_name(env), InstanceFactory(env)
+    if callable(env):
+        return _name(env).rsplit(".", 1)[-1], env
+    raise EnvError(
+        f"An environment must be a Gymnasium id, a gymnasium.Env, or a function that creates one, "
+        f"not {type(env).__name__}."
+    )
 
 
 def make_env(config: EnvConfig, seed: int, factory: EnvFactory | None = None, restart: bool = False) -> VectorEnv:
@@ -75,9 +114,7 @@ def make_env(config: EnvConfig, seed: int, factory: EnvFactory | None = None, re
     return env
 
 
-def make_gym_env(
-    config: EnvConfig, factory: EnvFactory | None = None, render_mode: str | None = None
-) -> gymnasium.Env[Any, Any]:
+def make_gym_env(config: EnvConfig, factory: EnvFactory | None = None, render_mode: str | None = None) -> Env:
     """Create one environment as a plain `gymnasium.Env`, with the action repeat and time limit of a configuration.
 
     Args:
@@ -88,177 +125,105 @@ def make_gym_env(
     Raises:
         EnvError: as `make_env`, and if the environment does not have that render mode.
     """
-    if factory is None:
-        env, repeat = _from_name(config, render_mode)
-    else:
-        env, repeat = _from_factory(_with_render_mode(factory, render_mode)), config.action_repeat
+    env = create_env(config, factory, render_mode)
+    env = RepeatAction(env, repeat) if (repeat := _action_repeat(config, env)) > 1 else env
+    return TimeLimit(env, config.time_limit) if config.time_limit else env
+
+
+def env_spec(config: EnvConfig, factory: EnvFactory | None = None) -> EnvSpec:
+    """Return the spec of an environment, without using up an instance that a user passed."""
+    if isinstance(factory, InstanceFactory):
+        return StepWrapper(factory.env, 0, image_size=config.image_size).spec
+    wrapper = StepWrapper(create_env(config, factory), 0, image_size=config.image_size)
+    wrapper.close()
+    return wrapper.spec
+
+
+def create_env(config: EnvConfig, factory: EnvFactory | None = None, render_mode: str | None = None) -> Env:
+    """Create one environment as a user knows it; `make_gym_env` has the arguments."""
+    env = _from_name(config, render_mode) if factory is None else _from_factory(factory, render_mode)
     modes = env.metadata.get("render_modes") or [env.render_mode]
     if render_mode is not None and (env.render_mode != render_mode or render_mode not in modes):
         raise EnvError(
             f"{env_name(env)} has no render mode {render_mode}. It cannot be shown. Let its class take render_mode, "
             "and list it in metadata['render_modes']."
         )
-    # Atari games, ale-py's own too, repeat actions themselves.
-    is_atari = env.spec is not None and env.spec.entry_point == atari.ENTRY_POINT
-    if repeat > 1 and not is_atari:
-        env = RepeatAction(env, repeat)
-    return TimeLimit(env, config.time_limit) if config.time_limit else env
-
-
-def _with_render_mode(factory: EnvFactory, render_mode: str | None) -> EnvFactory:
-    make: Callable[..., gymnasium.Env[Any, Any]] = factory
-    if render_mode is None:
-        return factory
-    try:
-        inspect.signature(make).bind(render_mode=render_mode)
-    except (TypeError, ValueError):  # it may have one already
-        return factory
-    return functools.wraps(factory)(lambda: make(render_mode=render_mode))
-
-
-def env_spec(config: EnvConfig, factory: EnvFactory | None = None) -> EnvSpec:
-    """Return the spec of an environment, without using up an instance that a user passed.
-
-    Raises:
-        EnvError: as `make_env`.
-    """
-    if isinstance(factory, InstanceFactory):
-        return factory.spec
-    with make_env(replace(config, num_envs=1), 0, factory) as env:
-        return env.spec
-
-
-def as_factory(env: Any) -> tuple[str, EnvFactory | None]:
-    """Return the name of an environment and the function for `make_env`.
-
-    Args:
-        env: a Gymnasium id, which needs no function; or an instance, which is used once, and copied for a second
-            environment (evaluation); or a function or class, called for every environment.
-
-    Raises:
-        EnvError: if it is something else.
-    """
-    if isinstance(env, str):
-        return env, None
-    if isinstance(env, gymnasium.Env):
-        return env_name(env), InstanceFactory(env)
-    if callable(env):
-        name = getattr(env, "__qualname__", None) or type(env).__name__
-        return name.rsplit(".", 1)[-1], env
-    raise EnvError(
-        f"An environment must be a Gymnasium id, a gymnasium.Env, or a function that creates one, "
-        f"not {type(env).__name__}."
-    )
-
-
-class InstanceFactory:
-    """Returns an instance at the first call and deep copies of it later."""
-
-    single = True
-
-    def __init__(self, env: gymnasium.Env[Any, Any]) -> None:
-        self._env = env
-        self._is_used = False
-        self.name = env_name(env)
-
-    @property
-    def spec(self) -> EnvSpec:
-        """Spec of the instance, which is neither reset nor closed."""
-        return StepWrapper(self._env, seed=0).spec
-
-    def __call__(self) -> gymnasium.Env[Any, Any]:
-        """Return the instance, or a copy.
-
-        Raises:
-            EnvError: if it cannot be copied.
-        """
-        if not self._is_used:
-            self._is_used = True
-            return self._env
-        try:
-            return copy.deepcopy(self._env)
-        except Exception as error:
-            raise EnvError(
-                f"Training and evaluation need separate environments, but {self.name} cannot be copied ({error}); "
-                "pass a function that creates the environment instead."
-            ) from error
+    return env
 
 
 def _start_worker(
     config: EnvConfig, seed: int, factory: EnvFactory | None, numbers: list[int], use_processes: bool, num_restarts: int
 ) -> Worker:
-    builders = []
-    for number in numbers:
-        entropy = (seed, number, num_restarts) if num_restarts else (seed, number)
-        env_seed = int(np.random.SeedSequence(entropy).generate_state(1)[0])
-        builders.append(functools.partial(_build, config, env_seed, number, factory))
+    builders = [functools.partial(_build, config, seed, factory, number, num_restarts) for number in numbers]
     if not use_processes:
         return SyncWorker(builders)
     label = f"environments {numbers[0]} to {numbers[-1]}" if len(numbers) > 1 else f"environment {numbers[0]}"
     return ProcessWorker(builders, label, config.step_timeout)
 
 
-def _build(config: EnvConfig, seed: int, number: int, factory: EnvFactory | None) -> StepWrapper:
-    env, repeat = _from_name(config) if factory is None else (_from_factory(factory), config.action_repeat)
+def _build(config: EnvConfig, seed: int, factory: EnvFactory | None, number: int, num_restarts: int) -> StepWrapper:
+    env = create_env(config, factory)
+    entropy = (seed, number, num_restarts) if num_restarts else (seed, number)
+    env_seed = int(np.random.SeedSequence(entropy).generate_state(1)[0])
     label = f" ({number + 1} of {config.num_envs})" if config.num_envs > 1 else ""
-    return StepWrapper(env, seed, repeat, config.time_limit, config.image_size, label)
+    return StepWrapper(env, env_seed, _action_repeat(config, env), config.time_limit, config.image_size, label)
 
 
-def _from_factory(factory: EnvFactory) -> gymnasium.Env[Any, Any]:
-    name = getattr(factory, "name", None) or getattr(factory, "__qualname__", type(factory).__name__)
+def _action_repeat(config: EnvConfig, env: Env) -> int:
+    """Return how often a wrapper repeats actions; Atari games, ale-py's own too, repeat them themselves."""
+    if env.spec is not None and env.spec.entry_point == atari.ENTRY_POINT and env.spec.kwargs.get("frameskip") != 1:
+        return 1
+    return 1 if isinstance(env.unwrapped, atari.Atari) else config.action_repeat
+
+
+def _name(factory: EnvFactory) -> str:
+    return str(getattr(factory, "name", None) or getattr(factory, "__qualname__", type(factory).__name__))
+
+
+def _from_factory(factory: EnvFactory, render_mode: str | None) -> Env:
+    options: dict[str, Any] = {}
+    if render_mode is not None and _takes_render_mode(factory):
+        options["render_mode"] = render_mode
     try:
-        env = factory()
+        env = factory(**options)
     except EnvError:
         raise
     except Exception as error:
-        raise EnvError(f"{name} could not create the environment: {type(error).__name__}: {error}.") from error
+        raise EnvError(
+            f"{_name(factory)} could not create the environment: {type(error).__name__}: {error}."
+        ) from error
     if not isinstance(env, gymnasium.Env):
         raise EnvError(
-            f"{name} created a {type(env).__module__}.{type(env).__name__}, which is no gymnasium.Env; environments "
-            "of the older Gym can be wrapped with the package shimmy."
+            f"{_name(factory)} created a {type(env).__module__}.{type(env).__name__}, which is no gymnasium.Env; "
+            "environments of the older Gym can be wrapped with the package shimmy."
         )
     return env
 
 
-def _from_name(config: EnvConfig, render_mode: str | None = None) -> tuple[gymnasium.Env[Any, Any], int]:
-    """Return the environment of an id and how often its wrapper repeats actions; Atari games repeat them themselves."""
+def _takes_render_mode(factory: EnvFactory) -> bool:
+    try:
+        inspect.signature(factory).bind(render_mode="")
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _from_name(config: EnvConfig, render_mode: str | None) -> Env:
     spec = find_spec(config.name)
     if spec.entry_point == atari.ENTRY_POINT:
-        return _atari(config, spec, render_mode), 1
+        return atari.make_game(config, spec, render_mode)
     if spec.entry_point == minatar.ENTRY_POINT:
-        game, minimal = spec.kwargs["game"], spec.kwargs["use_minimal_action_set"]
-        return MinAtar(game, minimal, config.image_size, render_mode), config.action_repeat
+        game, is_minimal = spec.kwargs["game"], spec.kwargs["use_minimal_action_set"]
+        return minatar.MinAtar(game, is_minimal, config.image_size, render_mode)
     # env.time_limit replaces the registered limit; -1 removes that.
     limit = -1 if config.time_limit else None
+    options = {} if render_mode is None else {"render_mode": render_mode}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
             # Returned values are checked by `StepWrapper`, with better messages.
-            options = {} if render_mode is None else {"render_mode": render_mode}
-            env = gymnasium.make(spec, limit, disable_env_checker=True, **options)
+            return gymnasium.make(spec, limit, disable_env_checker=True, **options)
     except Exception as error:
         hint = install_hint(spec)
         advice = f" Type: {hint}" if hint else ""
         raise EnvError(f"{config.name} could not be created: {error}.{advice}") from error
-    return env, config.action_repeat
-
-
-def _atari(config: EnvConfig, spec: gymnasium.envs.registration.EnvSpec, render_mode: str | None) -> Atari:
-    if spec.namespace != "ALE" and spec.version in (0, 4):
-        game = spec.name.removesuffix("NoFrameskip")
-        raise EnvError(
-            f"{config.name} fixes frame skip and stickiness itself; use ALE/{game}-v5, where env.action_repeat and "
-            "env.sticky_actions set them."
-        )
-    return Atari(
-        spec.kwargs["game"],
-        action_repeat=config.action_repeat,
-        sticky_actions=config.sticky_actions,
-        noops=config.noop_max,
-        grayscale=config.grayscale,
-        full_action_space=config.full_action_space,
-        image_size=config.image_size,
-        mode=spec.kwargs.get("mode"),
-        difficulty=spec.kwargs.get("difficulty"),
-        render_mode=render_mode,
-    )

@@ -16,25 +16,11 @@ from numpy.typing import NDArray
 from reverie.errors import EnvError
 
 ENTRY_POINT = "minatar.gym:BaseEnv"
-"""How minatar's registered ids are recognised."""
+"""Entry point of minatar's registered ids."""
 
-COLORS = np.array(
-    [
-        (0, 0, 0),
-        (0, 220, 90),
-        (255, 255, 255),
-        (90, 90, 110),
-        (230, 60, 40),
-        (250, 200, 0),
-        (60, 110, 255),
-        (200, 70, 230),
-        (0, 210, 230),
-        (150, 90, 30),
-        (255, 150, 190),
-    ],
-    np.uint8,
-)
-"""Of an empty cell, then of a game's objects, one for each channel of its state."""
+_HEX = "000000 00dc5a ffffff 5a5a6e e63c28 fac800 3c6eff c846e6 00d2e6 965a1e ff96be"
+COLORS = np.array([list(bytes.fromhex(color)) for color in _HEX.split()], np.uint8)
+"""Colour of an empty cell, then of a game's objects, one for each channel of its state."""
 
 _CONSTANT = ("channels", "action_map", "ramping", "random")
 """Attributes of a game of the package that are not part of its state."""
@@ -99,7 +85,7 @@ class MinAtar(gymnasium.Env[Image, np.int64]):
         return self._image().repeat(5, 0).repeat(5, 1) if self.render_mode == "rgb_array" else None
 
     def save_state(self) -> dict[str, NDArray[Any]]:
-        """Everything that decides what happens next: the game's attributes, what sticks, and the random generator."""
+        """Return the game's attributes, the action that may stick, and the random generator."""
         kind, keys, position, has_gauss, gauss = self._game.random.get_state()
         plain = {name: value for name, value in vars(self._game.env).items() if name not in _CONSTANT}
         arrays = {f"game/{name}": value.copy() for name, value in plain.items() if isinstance(value, np.ndarray)}
@@ -110,7 +96,7 @@ class MinAtar(gymnasium.Env[Image, np.int64]):
         return {**arrays, "random": keys, "rest": text}
 
     def load_state(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Go on where a game that was made alike stood."""
+        """Continue from a state of the same game."""
         rest = json.loads(state["rest"].tobytes())
         kind, position, has_gauss, gauss = rest["random"]
         self._game.random.set_state((kind, state["random"], position, has_gauss, gauss))

@@ -9,7 +9,6 @@ arguments; a reply is the result, or an error's message and traceback. Steps are
 """
 
 import contextlib
-import mmap
 import os
 import pickle
 import socket
@@ -19,7 +18,7 @@ import tempfile
 import threading
 import traceback
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.connection import Connection
 from typing import IO, Any, Literal
 
@@ -27,9 +26,9 @@ import cloudpickle  # type: ignore[import-untyped]
 import cv2
 import numpy as np
 
-from reverie.envs.workers import Answer, EnvBuilder, SyncWorker, Worker
+from reverie.envs.workers import Answer, EnvBuilder, SyncWorker, Worker, allocate_rows
 from reverie.errors import EnvError
-from reverie.specs import STEP_KEYS, Array, EnvSpec, Step
+from reverie.specs import Array, EnvSpec
 
 IS_SUPPORTED = hasattr(os, "fork")
 """True on POSIX systems, where file descriptors can be handed to a new process."""
@@ -54,7 +53,7 @@ class ProcessWorker(Worker):
         self.num_envs = len(builders)
         self._label = label
         self._step_timeout = timeout
-        self._timeout: float | None = None
+        self._timeout = 0.0
         try:
             message = cloudpickle.dumps(("start", list(builders)))
         except Exception as error:
@@ -80,8 +79,8 @@ class ProcessWorker(Worker):
     def wait_ready(self) -> EnvSpec:  # noqa: D102
         spec: EnvSpec = self._receive()
         with self._memory_file:
-            self._shared = map_steps(spec, self.num_envs, self._memory_file.fileno())
-        self._timeout = self._step_timeout or None
+            self._rows = allocate_rows(spec, self.num_envs, self._memory_file.fileno())
+        self._timeout = self._step_timeout
         return spec
 
     def send(self, method: Literal["reset", "step"], argument: Array) -> None:  # noqa: D102
@@ -95,7 +94,7 @@ class ProcessWorker(Worker):
                 "Convert them to numbers, or set env.parallel to False.",
                 stacklevel=2,
             )
-        return {key: rows[:count] for key, rows in self._shared.items()}, infos
+        return {key: rows[:count] for key, rows in self._rows.items()}, infos
 
     def call(self, index: int, method: str, *args: Any) -> Any:  # noqa: D102
         self._send(pickle.dumps(("call", index, method, *args)))
@@ -144,19 +143,6 @@ class ProcessWorker(Worker):
         return f"killed by signal {-code}" if code < 0 else f"exit status {code}"
 
 
-def map_steps(spec: EnvSpec, num_envs: int, memory_file: int) -> Step:
-    """Return arrays `[n, …]` for the entries of a step in the memory of a file, given as its descriptor."""
-    entries = {**spec.observations, **STEP_KEYS}
-    sizes = [num_envs * entry.size * np.dtype(entry.dtype).itemsize for entry in entries.values()]
-    *starts, end = np.cumsum([0, *(-(-size // 64) * 64 for size in sizes)]).tolist()  # aligned to 64 bytes
-    os.ftruncate(memory_file, end)
-    memory = mmap.mmap(memory_file, end)
-    return {
-        key: np.ndarray((num_envs, *entry.shape), entry.dtype, memory, start)
-        for (key, entry), start in zip(entries.items(), starts, strict=True)
-    }
-
-
 def _open_memory_file() -> IO[bytes]:
     if hasattr(os, "memfd_create"):
         return open(os.memfd_create("reverie"), "r+b", buffering=0)
@@ -164,12 +150,7 @@ def _open_memory_file() -> IO[bytes]:
 
 
 def main(pipe_file: int, memory_file: int) -> None:
-    """Serve environments in a worker process until the connection closes.
-
-    Args:
-        pipe_file: file descriptor of the connection.
-        memory_file: file descriptor of the shared memory.
-    """
+    """Serve environments in a worker process until the connection closes, given the descriptors of both files."""
     cv2.setNumThreads(0)
     threading.Thread(target=_exit_with_parent, daemon=True).start()
     pipe = Connection(pipe_file)
@@ -186,41 +167,36 @@ def main(pipe_file: int, memory_file: int) -> None:
             pipe.send_bytes(reply)
 
 
-def _exit_with_parent() -> None:
-    """End this process when the learner's end of stdin closes, even in the middle of a step."""
-    while os.read(0, 1):
-        pass
-    os._exit(1)
-
-
 class _Server:
     """Environments of a worker process; its methods are the requests."""
 
     def __init__(self, memory_file: int) -> None:
         self._memory_file = memory_file
-        self._worker: SyncWorker | None = None
+        self.close: Callable[[], None] = lambda: None
 
     def start(self, builders: Sequence[EnvBuilder]) -> EnvSpec:
         self._worker = SyncWorker(builders)
+        self.call, self.close = self._worker.call, self._worker.close
         spec = self._worker.wait_ready()
-        self._shared = map_steps(spec, len(builders), self._memory_file)
-        self.call = self._worker.call
+        self._rows = allocate_rows(spec, len(builders), self._memory_file)
         return spec
 
     def exchange(self, method: Literal["reset", "step"], dtype: str, argument: bytes) -> Any:
-        """Return the number of rows written to shared memory, the infos, and the names of entries left out of them."""
-        assert self._worker is not None
+        """Return the number of rows in shared memory, the infos, and the names of entries left out of them."""
         self._worker.send(method, np.frombuffer(argument, dtype).reshape(self._worker.num_envs, -1))
         rows, infos = self._worker.receive()
         count = len(rows["reward"])
         for key, values in rows.items():
-            self._shared[key][:count] = values
+            self._rows[key][:count] = values
         dropped: dict[str, None] = {}
         return count, {index: _keep_picklable(info, dropped) for index, info in infos.items()}, list(dropped)
 
-    def close(self) -> None:
-        if self._worker is not None:
-            self._worker.close()
+
+def _exit_with_parent() -> None:
+    """End this process when the learner's end of stdin closes, even in the middle of a step."""
+    while os.read(0, 1):
+        pass
+    os._exit(1)
 
 
 def _keep_picklable(info: Mapping[Any, Any], dropped: dict[str, None], prefix: str = "") -> dict[Any, Any]:

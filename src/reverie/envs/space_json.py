@@ -7,10 +7,15 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
+from reverie.envs.spaces import Space
 from reverie.specs import Array, EnvSpec
 
-Space = spaces.Space[Any]
-
+_ATTRIBUTES: dict[type[Space], tuple[str, ...]] = {
+    spaces.Box: ("shape", "dtype", "low", "high"),
+    spaces.Discrete: ("n", "start"),
+    spaces.MultiDiscrete: ("shape", "dtype", "nvec", "start"),
+    spaces.MultiBinary: ("shape",),
+}
 _MAX_SIZE = 1 << 25
 """Largest number of entries of a space that is read, enough for images of 4K."""
 _MAX_DEPTH = 8
@@ -24,26 +29,21 @@ def env_spaces(env: gymnasium.Env[Any, Any]) -> dict[str, Any]:
 def native_spaces(spec: EnvSpec) -> tuple[Space, Space]:
     """Return the observation and the action space of an environment.
 
-    Args:
-        spec: of the environment. Without `spec.spaces` they are those of the agent: a Dict of Box spaces, and Discrete,
-            MultiDiscrete or Box(-1, 1).
+    Without `spec.spaces` they are those of the agent: a Dict of Box spaces, and Discrete, MultiDiscrete or Box(-1, 1).
 
     Raises:
         ValueError: if `spec.spaces` is something else; so may TypeError, LookupError and OverflowError.
     """
     if spec.spaces is not None:
         return space_from_json(spec.spaces["observation"]), space_from_json(spec.spaces["action"])
-    observation = spaces.Dict(
-        {
-            key: spaces.Box(0, 255, entry.shape, np.uint8)
-            if entry.is_image
-            else spaces.Box(-np.inf, np.inf, entry.shape)
-            for key, entry in spec.observations.items()
-        }
-    )
+    boxes: dict[str, Space] = {
+        key: spaces.Box(0, 255, entry.shape, np.uint8) if entry.is_image else spaces.Box(-np.inf, np.inf, entry.shape)
+        for key, entry in spec.observations.items()
+    }
+    observation = spaces.Dict(boxes)
     sizes = spec.action.sizes
     if spec.action.kind == "continuous":
-        return observation, spaces.Box(-1, 1, (spec.action.size,))
+        return observation, spaces.Box(-1, 1, sizes)
     return observation, spaces.Discrete(sizes[0]) if len(sizes) == 1 else spaces.MultiDiscrete(list(sizes))
 
 
@@ -55,72 +55,57 @@ def space_to_json(space: Space) -> dict[str, Any]:
     """
     if isinstance(space, spaces.Dict):  # pairs, since their order counts
         return {"kind": "Dict", "spaces": [[key, space_to_json(child)] for key, child in space.spaces.items()]}
-    if isinstance(space, spaces.Discrete):
-        return {"kind": "Discrete", "n": int(space.n), "start": int(space.start)}
-    if isinstance(space, spaces.MultiDiscrete):
-        return {"kind": "MultiDiscrete", "nvec": space.nvec.tolist(), "start": space.start.tolist()} | _dtype(space)
-    if isinstance(space, spaces.MultiBinary):
-        return {"kind": "MultiBinary", "shape": list(space.shape)}
-    if isinstance(space, spaces.Box):
-        bounds = {"low": _bound_to_json(space.low), "high": _bound_to_json(space.high)}
-        return {"kind": "Box", "shape": list(space.shape), **bounds} | _dtype(space)
+    for kind, names in _ATTRIBUTES.items():
+        if isinstance(space, kind):
+            return {"kind": kind.__name__, **{name: _to_json(getattr(space, name)) for name in names}}
     raise TypeError(f"{type(space).__name__} has no JSON form")
 
 
-def space_from_json(data: Any) -> Space:
+def space_from_json(data: Any, depth: int = 0) -> Space:
     """Return the space of which `space_to_json` returned this.
 
     Raises:
         ValueError: if it is something else, or too large; so may TypeError, LookupError and OverflowError.
     """
     try:
-        return _from_json(data, 0)
+        match data["kind"]:
+            case "Dict" if depth < _MAX_DEPTH:
+                return spaces.Dict([(str(key), space_from_json(child, depth + 1)) for key, child in data["spaces"]])
+            case "Discrete":
+                return spaces.Discrete(_whole(data["n"], 1), start=_whole(data["start"]))
+            case "MultiDiscrete":
+                nvec, start = (_array(data, name, "iu") for name in ("nvec", "start"))
+                return spaces.MultiDiscrete(nvec, nvec.dtype.type, start=start)
+            case "MultiBinary":
+                shape = _shape(data)
+                return spaces.MultiBinary(shape[0] if len(shape) == 1 else shape)
+            case "Box":
+                low, high = (_array(data, name, "fiub") for name in ("low", "high"))
+                return spaces.Box(low, high, low.shape, low.dtype.type)
+            case kind:
+                raise ValueError(f"there is no space {str(kind)[:20]}")
     except AssertionError as error:  # Gymnasium's answer to wrong arguments
         raise ValueError(str(error)) from None
 
 
-def _from_json(data: Any, depth: int) -> Space:
-    kind = data["kind"]
-    if kind == "Dict" and depth < _MAX_DEPTH:
-        return spaces.Dict([(str(key), _from_json(child, depth + 1)) for key, child in data["spaces"]])
-    if kind == "Discrete":
-        return spaces.Discrete(_whole(data["n"], 1), start=_whole(data["start"]))
-    if kind == "MultiDiscrete":
-        dtype = _checked_dtype(data["dtype"], "iu")
-        return spaces.MultiDiscrete(np.array(data["nvec"], dtype), dtype, start=np.array(data["start"], dtype))
-    if kind == "MultiBinary":
-        shape = _shape(data)
-        return spaces.MultiBinary(shape[0] if len(shape) == 1 else shape)
-    if kind == "Box":
-        shape, dtype = _shape(data), _checked_dtype(data["dtype"], "fiub")
-        low, high = (_bound_from_json(data[name], shape, dtype) for name in ("low", "high"))
-        return spaces.Box(low, high, shape, dtype.type)
-    raise ValueError(f"there is no space {str(kind)[:20]}")
+def _to_json(value: Any) -> Any:
+    """Return an array as one number where all are equal, else as a flat list; infinities as text."""
+    if isinstance(value, np.ndarray):
+        is_constant = (value == value.flat[0]).all()
+        entries = [x if np.isfinite(x) else str(x) for x in value.flat[: 1 if is_constant else None].tolist()]
+        return entries[0] if is_constant else entries
+    if isinstance(value, np.generic):
+        return value.item()
+    return list(value) if isinstance(value, tuple) else str(value)
 
 
-def _dtype(space: Space) -> dict[str, str]:
-    return {"dtype": str(np.dtype(space.dtype))}
-
-
-def _checked_dtype(name: Any, kinds: str) -> np.dtype[Any]:
-    dtype = np.dtype(str(name))
+def _array(data: Any, name: str, kinds: str) -> Array:
+    shape, dtype, values = _shape(data), np.dtype(str(data["dtype"])), data[name]
     if dtype.kind not in kinds:
         raise ValueError(f"no space has the dtype {dtype}")
-    return dtype
-
-
-def _bound_to_json(bound: Array) -> Any:
-    """Return one number where all are equal, else a flat list; infinities as text, which JSON has no number for."""
-    flat = bound.reshape(-1)
-    values = flat[:1] if flat.size and (flat == flat[0]).all() else flat
-    entries = [value if np.isfinite(value) else str(value) for value in values.tolist()]
-    return entries[0] if len(values) < flat.size or flat.size == 1 else entries
-
-
-def _bound_from_json(value: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-    if isinstance(value, list):
-        return np.array([float(v) if isinstance(v, str) else v for v in value], dtype).reshape(shape)
-    return np.full(shape, float(value) if isinstance(value, str) else value, dtype)
+    if isinstance(values, list):
+        return np.array([float(x) if isinstance(x, str) else x for x in values], dtype).reshape(shape)
+    return np.full(shape, float(values) if isinstance(values, str) else values, dtype)
 
 
 def _shape(data: Any) -> tuple[int, ...]:

@@ -1,19 +1,17 @@
 """Conversion of Gymnasium's observations to the arrays of `specs.py`, and of the agent's actions to Gymnasium's.
 
 Observations become uint8 images of 64x64 pixels, or float32 vectors. Each entry of a (nested) Dict space stays apart.
+A space that is not supported raises `EnvError`, a value that does not fit its space `InvalidStepError`.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
-import gymnasium
 import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from reverie.envs.checks import InvalidStepError, check_array
 from reverie.errors import EnvError
 from reverie.specs import RESERVED_KEYS, ActionSpec, Array, ArraySpec
 
@@ -22,15 +20,23 @@ SUPPORTED_OBSERVATIONS = (
     "MultiDiscrete, MultiBinary, and Dict of these"
 )
 SUPPORTED_ACTIONS = "Discrete, MultiDiscrete with one dimension, and Box of floats with finite bounds"
+LARGEST = float(np.finfo(np.float32).max)
+
+Space = spaces.Space[Any]
+Converter = Callable[[Array], Array]
 
 
-@dataclass(frozen=True)
-class ObservationEntry:
-    """One key of a step: its path in the environment's observation, its spec and its conversion."""
+class InvalidStepError(Exception):
+    """A value that an environment returned does not fit."""
+
+
+class Entry(NamedTuple):
+    """Entry of an observation: its place in a nested Dict, its space, and its form for the agent."""
 
     path: tuple[str, ...]
+    space: Space
     spec: ArraySpec
-    convert: Callable[[Any], Array]
+    convert: Converter
 
 
 class ObservationAdapter:
@@ -38,125 +44,160 @@ class ObservationAdapter:
 
     A bare image gets the key `image`, any other bare observation `vector`; keys of nested Dicts are joined with "/".
 
-    Raises:
-        EnvError: if the space is not supported; `env` is the name that the message gives.
+    Attributes:
+        entries: entries by key, in the order of the space.
     """
 
-    def __init__(self, space: spaces.Space[Any], env: str, image_size: tuple[int, int] = (64, 64)) -> None:
-        self._entries: dict[str, ObservationEntry] = {}
+    def __init__(self, space: Space, env: str, image_size: tuple[int, int] = (64, 64)) -> None:
+        self.entries: dict[str, Entry] = {}
         for path, leaf in _leaves(space):
-            converter = _observation_converter(leaf, image_size)
-            if converter is None:
+            found = _observation_converter(leaf, image_size)
+            if found is None:
                 where = f" under key '{'/'.join(path)}'" if path else ""
                 raise EnvError(
                     f"{env}: the observation space {leaf}{where} is not supported; "
                     f"reverie reads {SUPPORTED_OBSERVATIONS}. Convert it with a gymnasium.ObservationWrapper."
                 )
-            spec, convert = converter
+            spec, convert = found
             key = "/".join(path) or ("image" if spec.is_image else "vector")
-            if key in RESERVED_KEYS or key in self._entries:
+            if key in RESERVED_KEYS or key in self.entries:
                 raise EnvError(f"{env}: the observation key '{key}' is taken; rename it in the environment.")
-            self._entries[key] = ObservationEntry(path, spec, convert)
-        if not self._entries:
+            self.entries[key] = Entry(path, leaf, spec, convert)
+        if not self.entries:
             raise EnvError(f"{env}: the observation space {space} is empty; reverie reads {SUPPORTED_OBSERVATIONS}.")
 
     @property
     def specs(self) -> dict[str, ArraySpec]:
-        """Shape and dtype by key, in the order of the space."""
-        return {key: entry.spec for key, entry in self._entries.items()}
+        """Shape and dtype by key."""
+        return {key: entry.spec for key, entry in self.entries.items()}
 
     def __call__(self, observation: Any) -> dict[str, Array]:
-        """Convert one observation; the arrays never share memory with it.
+        """Convert one observation; the arrays never share memory with it."""
+        return self.convert(self.split(observation))
 
-        Raises:
-            InvalidStepError: if the observation does not fit its space.
-        """
-        result = {}
-        for key, entry in self._entries.items():
+    def split(self, observation: Any) -> dict[str, Any]:
+        """Return the values of the entries by key, of one observation or of a batch."""
+        values = {}
+        for key, entry in self.entries.items():
             value = observation
             for part in entry.path:
                 if not isinstance(value, Mapping) or part not in value:
-                    raise InvalidStepError(f"the observation has no entry '{key}'")
+                    raise InvalidStepError(f"observation entry '{key}' is missing")
                 value = value[part]
+            values[key] = value
+        return values
+
+    def convert(self, values: Mapping[str, Any]) -> dict[str, Array]:
+        """Convert the result of `split` for one observation."""
+        result = {}
+        for key, (_, space, _, convert) in self.entries.items():
             try:
-                result[key] = entry.convert(value)
+                result[key] = convert(check_array(values[key], space))
             except InvalidStepError as error:
                 raise InvalidStepError(f"observation '{key}' {error}") from None
         return result
 
 
 class ActionAdapter:
-    """Converter of the agent's action vectors (see `ActionSpec`) to actions of `space`.
+    """Converter of the agent's action vectors `[A]` to actions of `space`.
 
-    Raises:
-        EnvError: if the space is not supported; `env` is the name that the message gives.
+    Attributes:
+        spec: form of the agent's actions.
     """
 
-    def __init__(self, space: spaces.Space[Any], env: str) -> None:
-        self.spec, self._convert = _action_converter(space, env)
+    def __init__(self, space: Space, env: str) -> None:
+        self._space: Any = space
+        if isinstance(space, spaces.Discrete):
+            self.spec, self._convert = ActionSpec("discrete", (int(space.n),)), self._to_discrete
+        elif isinstance(space, spaces.MultiDiscrete) and len(space.shape) == 1:
+            self.spec, self._convert = ActionSpec("discrete", tuple(space.nvec.tolist())), self._to_multi_discrete
+        elif isinstance(space, spaces.Box) and np.issubdtype(space.dtype, np.floating) and 0 not in space.shape:
+            if not space.is_bounded():
+                raise EnvError(
+                    f"{env}: the action space {space} has no finite bounds. Actions in [-1, 1] cannot be rescaled to "
+                    "it. Give the Box bounds, or wrap the environment, with bounds that suit it: "
+                    "gymnasium.wrappers.TransformAction(env, lambda action: action, "
+                    f"gymnasium.spaces.Box(-1, 1, {space.shape}))."
+                )
+            self.spec, self._convert = ActionSpec("continuous", (spaces.flatdim(space),)), self._to_box
+        else:
+            raise EnvError(f"{env}: the action space {space} is not supported; reverie acts in {SUPPORTED_ACTIONS}.")
 
     def __call__(self, action: Array) -> Any:
-        """Convert one action `[A]`."""
+        """Convert one action."""
         return self._convert(action)
+
+    def _to_discrete(self, action: Array) -> Any:
+        return int(action.argmax()) + int(self._space.start)
+
+    def _to_multi_discrete(self, action: Array) -> Any:
+        classes = [part.argmax() for part in np.split(action, np.cumsum(self.spec.sizes)[:-1])]
+        return (np.array(classes) + self._space.start).astype(self._space.dtype)
+
+    def _to_box(self, action: Array) -> Any:
+        low, high, shape, dtype = self._space.low, self._space.high, self._space.shape, self._space.dtype
+        unit = (np.clip(action, -1, 1).astype(np.float64).reshape(shape) + 1) / 2
+        # The clip removes what rounding to the space's dtype adds at the bounds.
+        return np.clip((low + unit * (high.astype(np.float64) - low)).astype(dtype), low, high)
 
 
 def check_actions(actions: Array, spec: ActionSpec, num_envs: int) -> Array:
     """Return actions `[N, A]` as float32, if they are one-hot where discrete (up to float noise), finite otherwise.
 
     Source: the one-hot check of SPEC 39.
-
-    Raises:
-        EnvError: if they are not.
     """
     actions = np.asarray(actions, np.float32)
     if actions.shape != (num_envs, spec.size):
         raise EnvError(f"The actions have shape {actions.shape}, but {(num_envs, spec.size)} is needed.")
-    if spec.kind == "continuous":
-        _check_finite(actions)
-        return actions
+    if not np.isfinite(actions).all():
+        raise EnvError("The agent's actions contain NaN or infinity; the policy has probably diverged.")
     start = 0
-    for size in spec.sizes:
+    for size in spec.sizes if spec.kind == "discrete" else ():
         part = actions[:, start : start + size]
         start += size
-        distance = np.abs(np.maximum.reduce(part, 1) - 1) + np.abs(np.add.reduce(np.abs(part), 1) - 1)
-        # Written so that NaN fails, and does not need a check of its own every time.
-        if not np.logical_and.reduce(distance <= 1e-3):
-            _check_finite(actions)
+        if (np.abs(part.max(1) - 1) + np.abs(np.abs(part).sum(1) - 1)).max() > 1e-3:
             raise EnvError(f"Discrete actions must be one-hot vectors, not {part.tolist()}.")
     return actions
 
 
-def _check_finite(actions: Array) -> None:
-    if not np.isfinite(actions).all():
-        raise EnvError("The agent's actions contain NaN or infinity; the policy has probably diverged.")
+def check_array(value: Any, space: Space) -> NDArray[Any]:
+    """Return `value` as an array, if shape and dtype fit the space and every number is finite as float32.
+
+    Floats of any width pass for floats, integers and bools of any width for integers of a vector; images (uint8)
+    must be uint8, since a conversion would hide values that do not fit.
+    """
+    try:
+        array = np.asarray(value)
+    except Exception as error:
+        raise InvalidStepError(f"is no array ({error})") from None
+    if array.shape != space.shape:
+        raise InvalidStepError(f"has shape {array.shape}, but the space says {space.shape}")
+    declared = np.dtype(space.dtype)
+    is_exact = declared in (np.uint8, np.bool_)
+    if array.dtype != declared if is_exact else array.dtype.kind not in ("fiub" if declared.kind == "f" else "iub"):
+        raise InvalidStepError(f"has dtype {array.dtype}, but the space says {declared}")
+    if array.dtype.kind == "f" and not (np.abs(array) <= LARGEST).all():
+        raise InvalidStepError("contains NaN" if np.isnan(array).any() else "contains infinity, or numbers near it")
+    return array
 
 
-def _leaves(space: spaces.Space[Any], path: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], spaces.Space[Any]]]:
+def _leaves(space: Space, path: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], Space]]:
     if isinstance(space, spaces.Dict):
         return [leaf for key, child in space.spaces.items() for leaf in _leaves(child, (*path, key))]
     return [(path, space)]
 
 
-Integers = NDArray[np.integer[Any]]
-_Converter = tuple[ArraySpec, Callable[[Any], Array]]
-
-
-def _observation_converter(space: spaces.Space[Any], image_size: tuple[int, int]) -> _Converter | None:
-    """Return spec and conversion of one leaf space; None if it is not supported."""
-    if isinstance(space, spaces.Box):
-        if 0 in space.shape:
-            return None
-        if _is_image(space):
-            return _image_converter(space, image_size)
-        if len(space.shape) <= 2 and space.dtype is not None and space.dtype.kind in "fiub":
-            return _vector_converter(space)
-        return None
+def _observation_converter(space: Space, image_size: tuple[int, int]) -> tuple[ArraySpec, Converter] | None:
     if isinstance(space, spaces.Discrete):
         return _one_hot_converter(space, np.array([space.n]), np.array([space.start]))
     if isinstance(space, spaces.MultiDiscrete):
         return _one_hot_converter(space, space.nvec.reshape(-1), space.start.reshape(-1))
-    if isinstance(space, spaces.MultiBinary):
-        return _vector_converter(space)
+    if isinstance(space, spaces.Box) and 0 not in space.shape and _is_image(space):
+        return _image_converter(space, image_size)
+    is_vector = isinstance(space, spaces.Box) and len(space.shape) <= 2 and np.dtype(space.dtype).kind in "fiub"
+    if (is_vector or isinstance(space, spaces.MultiBinary)) and 0 not in (space.shape or ()):
+        is_bytes = is_vector and space.dtype == np.uint8
+        return ArraySpec((spaces.flatdim(space),), "float32"), _bytes_to_vector if is_bytes else _to_vector
     return None
 
 
@@ -167,14 +208,12 @@ def _is_image(space: spaces.Box) -> bool:
     return len(space.shape) == 3 and np.issubdtype(space.dtype, np.floating) and unit
 
 
-def _image_converter(space: spaces.Box, size: tuple[int, int]) -> _Converter:
+def _image_converter(space: spaces.Box, size: tuple[int, int]) -> tuple[ArraySpec, Converter]:
     shape = space.shape if len(space.shape) == 3 else (*space.shape, 1)
     # Channels are the shortest axis, last unless the first is shorter still.
     channels_first = shape[0] < shape[2]
-    channels = shape[0] if channels_first else shape[2]
 
-    def convert(value: Any) -> Array:
-        image = check_array(value, space)
+    def convert(image: Array) -> Array:
         if space.dtype == np.bool_:
             image = image.astype(np.uint8) * np.uint8(255)
         elif space.dtype != np.uint8:
@@ -182,44 +221,37 @@ def _image_converter(space: spaces.Box, size: tuple[int, int]) -> _Converter:
                 raise InvalidStepError(f"has values outside [0, 1]: {image.min()} to {image.max()}")
             image = np.rint(image * 255).astype(np.uint8)
         image = image.reshape(shape)
-        if channels_first:
-            image = image.transpose(1, 2, 0)
-        return resize(image, size)
+        return resize(image.transpose(1, 2, 0) if channels_first else image, size)
 
-    return ArraySpec((*size, channels), "uint8"), convert
+    return ArraySpec((*size, shape[0] if channels_first else shape[2]), "uint8"), convert
 
 
 def resize(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
     """Resize uint8 `[h, w, C]` to `[*size, C]` by averaging areas; always a new array."""
-    height, width = size
-    if image.shape[:2] == (height, width):
+    if image.shape[:2] == size:
         return np.array(image, order="C")
-    result = np.empty((height, width, image.shape[2]), np.uint8)
-    for start in range(0, image.shape[2], 4):  # OpenCV averages areas of at most four channels at once
-        part = np.ascontiguousarray(image[:, :, start : start + 4])
-        resized = cv2.resize(part, (width, height), interpolation=cv2.INTER_AREA)
-        result[:, :, start : start + 4] = resized.reshape(height, width, -1)
-    return result
+    height, width = size
+    # OpenCV averages areas of at most four channels at once.
+    parts = [np.ascontiguousarray(image[:, :, start : start + 4]) for start in range(0, image.shape[2], 4)]
+    resized = [cv2.resize(part, (width, height), interpolation=cv2.INTER_AREA) for part in parts]
+    return np.concatenate([part.reshape(height, width, -1) for part in resized], 2, dtype=np.uint8)
 
 
-def _vector_converter(space: spaces.Box | spaces.MultiBinary) -> _Converter:
-    size = int(np.prod(space.shape))
+def _to_vector(array: Array) -> Array:
+    return array.astype(np.float32).reshape(-1)
+
+
+def _bytes_to_vector(array: Array) -> Array:
     # Bytes are scaled like pixels, as the release does with the console's memory (SPEC 3).
-    scaled = space.dtype == np.uint8 and isinstance(space, spaces.Box)
-
-    def convert(value: Any) -> Array:
-        vector = check_array(value, space).astype(np.float32).reshape(size)
-        return vector / np.float32(255) - np.float32(0.5) if scaled else vector
-
-    return ArraySpec((size,), "float32"), convert
+    return _to_vector(array) / np.float32(255) - np.float32(0.5)
 
 
-def _one_hot_converter(space: spaces.Space[Any], sizes: Integers, starts: Integers) -> _Converter:
-    offsets = np.concatenate([[0], np.cumsum(sizes)[:-1]])
+def _one_hot_converter(space: Space, sizes: Array, starts: Array) -> tuple[ArraySpec, Converter]:
+    offsets = np.cumsum(sizes) - sizes
     total = int(sizes.sum())
 
-    def convert(value: Any) -> Array:
-        index = check_array(value, space).reshape(-1) - starts
+    def convert(value: Array) -> Array:
+        index = value.reshape(-1) - starts
         if (index < 0).any() or (index >= sizes).any():
             raise InvalidStepError(f"is {value}, which is not in {space}")
         vector = np.zeros(total, np.float32)
@@ -227,47 +259,3 @@ def _one_hot_converter(space: spaces.Space[Any], sizes: Integers, starts: Intege
         return vector
 
     return ArraySpec((total,), "float32"), convert
-
-
-def _action_converter(space: spaces.Space[Any], env: str) -> tuple[ActionSpec, Callable[[Array], Any]]:
-    if isinstance(space, spaces.Discrete):
-        start = int(space.start)
-        return ActionSpec("discrete", (int(space.n),)), lambda action: int(np.argmax(action)) + start
-    if isinstance(space, spaces.MultiDiscrete) and len(space.shape) == 1:
-        return _multi_discrete(space)
-    if isinstance(space, spaces.Box) and np.issubdtype(space.dtype, np.floating) and 0 not in space.shape:
-        if np.isfinite(space.low).all() and np.isfinite(space.high).all():
-            return _rescaled_box(space)
-        raise EnvError(
-            f"{env}: the action space {space} has no finite bounds. Actions in [-1, 1] cannot be rescaled to it. Give "
-            "the Box bounds, or wrap the environment, with bounds that suit it: gymnasium.wrappers.TransformAction("
-            f"env, lambda action: action, gymnasium.spaces.Box(-1, 1, {space.shape}))."
-        )
-    raise EnvError(f"{env}: the action space {space} is not supported; reverie acts in {SUPPORTED_ACTIONS}.")
-
-
-def _multi_discrete(space: spaces.MultiDiscrete) -> tuple[ActionSpec, Callable[[Array], Any]]:
-    sizes = tuple(int(size) for size in space.nvec)
-    borders = np.cumsum(sizes)[:-1]
-
-    def convert(action: Array) -> Any:
-        parts = [part.argmax() for part in np.split(action, borders)]
-        return (np.array(parts) + space.start).astype(space.dtype)
-
-    return ActionSpec("discrete", sizes), convert
-
-
-def _rescaled_box(space: spaces.Box) -> tuple[ActionSpec, Callable[[Array], Any]]:
-    low, high = space.low.astype(np.float64), space.high.astype(np.float64)
-
-    def convert(action: Array) -> Any:
-        unit = (np.clip(action, -1, 1).astype(np.float64).reshape(space.shape) + 1) / 2
-        # The clip removes what rounding to the space's dtype adds at the bounds.
-        return np.clip((low + unit * (high - low)).astype(space.dtype), space.low, space.high)
-
-    return ActionSpec("continuous", (int(np.prod(space.shape)),)), convert
-
-
-def env_name(env: gymnasium.Env[Any, Any]) -> str:
-    """Return the registered id of an environment, or the name of its class."""
-    return env.spec.id if env.spec is not None else type(env.unwrapped).__name__

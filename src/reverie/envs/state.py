@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
-import gymnasium
 import numpy as np
 
 from reverie.specs import Array, EnvSpec
@@ -45,12 +44,6 @@ class EnvState:
     """State of its `np_random` before that reset, as `Generator.bit_generator.state`; None if it has none."""
     own: dict[str, Array] | None = None
     """Result of `save_state`; None for an environment without it."""
-
-
-def find_generator(env: gymnasium.Env[Any, Any]) -> np.random.Generator | None:
-    """Return the environment's `np_random`; None if it is not a NumPy generator."""
-    found = getattr(env.unwrapped, "np_random", None)
-    return found if isinstance(found, np.random.Generator) else None
 
 
 def random_state(generator: np.random.Generator) -> Array:

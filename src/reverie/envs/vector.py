@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from reverie.envs.spaces import check_actions
 from reverie.envs.state import EnvState, fingerprint
-from reverie.envs.workers import Worker
+from reverie.envs.workers import Worker, allocate_rows
 from reverie.errors import EnvError
-from reverie.specs import STEP_KEYS, Array, EnvSpec, Step
+from reverie.specs import Array, Step
 
 FAILED_STEP = {"reward": 0.0, "is_first": False, "is_last": True, "is_terminal": False}
 """Entries of the row of an environment that failed; its observations are those of the step before."""
@@ -22,7 +22,7 @@ class VectorEnv:
 
     Finished environments are not reset on their own: pass them to `reset` before the next `step`. Unlike
     `gymnasium.vector`, one worker process steps several environments, failed ones can be restarted, and the state of
-    each can be saved.
+    each can be saved. Whatever fails in an environment is raised as an `EnvError`.
 
     Args:
         workers: step the environments.
@@ -38,20 +38,15 @@ class VectorEnv:
     """
 
     def __init__(self, workers: Sequence[Worker], frames_per_step: int = 1) -> None:
-        specs = [worker.wait_ready() for worker in workers]
-        self.spec: EnvSpec = specs[0]
+        self.spec, *_ = [worker.wait_ready() for worker in workers]
         self.num_workers = len(workers)
         self.frames_per_step = frames_per_step
         borders = np.cumsum([0, *(worker.num_envs for worker in workers)]).tolist()
-        self._parts = [(worker, slice(*ends)) for worker, ends in zip(workers, pairwise(borders), strict=True)]
-        self._places = [(worker, index) for worker in workers for index in range(worker.num_envs)]
+        self._workers = [(worker, slice(*ends)) for worker, ends in zip(workers, pairwise(borders), strict=True)]
         self.num_envs: int = borders[-1]
         self.failed = np.zeros(self.num_envs, bool)
         self.infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
-        entries = {**self.spec.observations, **STEP_KEYS}
-        self._latest: Step = {
-            key: np.zeros((self.num_envs, *entry.shape), entry.dtype) for key, entry in entries.items()
-        }
+        self._latest = allocate_rows(self.spec, self.num_envs)
         self._has_started = False
         self._is_waiting = False  # for an answer, which would pass for the next one if it were never received
         self._is_closed = False
@@ -62,9 +57,6 @@ class VectorEnv:
         Returns:
             Every observation key, reward, is_first, is_last, is_terminal, each `[N, …]`, in new arrays: the first step
             of the new episodes, and the latest step of the environments that are not in the mask.
-
-        Raises:
-            EnvError: if an environment fails, or returns values that do not fit its spaces.
         """
         mask = np.asarray(mask)
         if mask.shape != (self.num_envs,) or mask.dtype != np.bool_:
@@ -73,31 +65,21 @@ class VectorEnv:
             raise ValueError("The first reset must include every environment.")
         self._has_started = True
         mask = mask | self.failed  # environments of one worker restart together
-        parts = [(worker, part, part.start + np.flatnonzero(mask[part])) for worker, part in self._parts]
-        return self._exchange("reset", mask, [entry for entry in parts if len(entry[2])])
+        return self._exchange("reset", mask, [entry for entry in self._workers if mask[entry[1]].any()])
 
     def step(self, action: NDArray[np.float32]) -> Step:
-        """Step every environment with the agent's actions `[N, A]` (see `ActionSpec`).
-
-        Returns:
-            The steps that the actions led to, as `reset`.
-
-        Raises:
-            EnvError: as `reset`; also if an action is invalid, or an episode has ended and was not reset.
-        """
-        actions = check_actions(action, self.spec.action, self.num_envs)
-        return self._exchange("step", actions, [(worker, part, part) for worker, part in self._parts])
+        """Step every environment with the agent's actions `[N, A]` (see `ActionSpec`); returns steps as `reset`."""
+        return self._exchange("step", check_actions(action, self.spec.action, self.num_envs), self._workers)
 
     def get_states(self) -> list[EnvState]:
-        """Return the state of every environment.
-
-        Raises:
-            EnvError: if an environment fails to save its state.
-        """
+        """Return the state of every environment."""
         self._begin_exchange()
-        places = zip(self._places, self.failed, strict=True)
         try:
-            states = [EnvState() if failed else worker.call(index, "get_state") for (worker, index), failed in places]
+            states = [
+                EnvState() if self.failed[part.start + index] else worker.call(index, "get_state")
+                for worker, part in self._workers
+                for index in range(worker.num_envs)
+            ]
         except EnvError:
             self._is_waiting = False  # the error was the answer
             raise
@@ -118,22 +100,23 @@ class VectorEnv:
         Returns:
             For each environment the reason why its state could not be restored; empty if it was. Such an environment
             begins a new episode at the next reset.
-
-        Raises:
-            EnvError: if an environment fails and cannot begin a new episode.
         """
         self._begin_exchange()
-        places = zip(self._places, states, episodes, strict=True)
-        problems = [self._set_state(worker, i, state, episode) for (worker, i), state, episode in places]
+        problems = [
+            self._set_state(worker, index, states[part.start + index], episodes[part.start + index])
+            for worker, part in self._workers
+            for index in range(worker.num_envs)
+        ]
         latest["is_last"] |= np.array([bool(problem) for problem in problems])
-        self._latest = {key: latest[key].copy() for key in self._latest}
+        for key, rows in self._latest.items():
+            rows[:] = latest[key]
         self._has_started = True
         self._is_waiting = False
         return problems
 
     def pop_errors(self) -> list[EnvError]:
         """Return the failures since the last call after which environments were restarted."""
-        return [error for worker, _ in self._parts for error in worker.pop_errors()]
+        return [error for worker, _ in self._workers for error in worker.pop_errors()]
 
     @property
     def is_usable(self) -> bool:
@@ -144,7 +127,7 @@ class VectorEnv:
         """Close all environments and end their processes; a second call does nothing."""
         if not self._is_closed:
             self._is_closed = True
-            for worker, _ in self._parts:
+            for worker, _ in self._workers:
                 worker.close()
 
     def __enter__(self) -> "VectorEnv":
@@ -154,20 +137,20 @@ class VectorEnv:
         self.close()
 
     def _exchange(
-        self, method: Literal["reset", "step"], argument: Array, parts: Sequence[tuple[Worker, slice, slice | Array]]
+        self, method: Literal["reset", "step"], argument: Array, workers: Sequence[tuple[Worker, slice]]
     ) -> Step:
-        """Reset or step; each worker has the rows of a slice, and answers for some or all of them."""
         self._begin_exchange()
         self.failed = self.failed.copy()
         self.infos = [{} for _ in range(self.num_envs)]
-        for worker, part, _ in parts:
+        for worker, part in workers:
             worker.send(method, argument[part])
-        for worker, part, answered in parts:
+        for worker, part in workers:
             answer = worker.receive()
             self.failed[part] = answer is None
             rows, infos = (FAILED_STEP, {}) if answer is None else answer
+            answered = argument[part] if answer is not None and method == "reset" else slice(None)
             for key, values in rows.items():
-                self._latest[key][part if answer is None else answered] = values
+                self._latest[key][part][answered] = values
             for index, info in infos.items():
                 self.infos[part.start + index] = info
         self._is_waiting = False

@@ -1,27 +1,28 @@
 """Scores of a trained agent, its policy or its run."""
 
-from contextlib import ExitStack
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import gymnasium
 import numpy as np
+from gymnasium.wrappers import RenderCollection
 from numpy.typing import NDArray
 from scipy import stats
 
 from reverie.agents import load
 from reverie.config import EnvConfig
 from reverie.dreamer import Dreamer
-from reverie.envs import EnvFactory, choose_env, make_gym_env
-from reverie.envs.catalog import is_atari
-from reverie.errors import EnvError, ReverieError
+from reverie.envs import EnvFactory, InstanceFactory, choose_env, create_env
+from reverie.envs.registry import is_atari
+from reverie.errors import ReverieError
 from reverie.policy import Policy
-from reverie.training.collectors import Episode
-from reverie.training.evaluation import evaluate, evaluation_seed, report_to_standard_error
-from reverie.training.play import FPS, play_episodes, render_frame, video_writer
-from reverie.training.watchdog import EpisodeWatch
+from reverie.training.evaluation import evaluate, evaluation_seed
 
+FPS = 30.0
+"""Frames per second of a video where the environment has no `render_fps`."""
 CONFIDENCE = 0.95
 
 
@@ -54,22 +55,18 @@ class Evaluation:
     @property
     def interval(self) -> tuple[float, float] | None:
         """Interval of the mean at 95 % confidence by Student's t; None for one episode."""
-        count = len(self.returns)
         if self.std is None:
             return None
+        count = len(self.returns)
         half = float(stats.t.ppf((1 + CONFIDENCE) / 2, count - 1)) * self.std / count**0.5
         return self.mean - half, self.mean + half
 
     def to_json(self) -> dict[str, Any]:
         """Return values that JSON can hold."""
+        values = {name: getattr(self, name) for name in ("env", "agent_steps", "seed", "protocol", "mean", "std")}
         episodes = zip(self.returns.tolist(), self.lengths.tolist(), strict=True)
         return {
-            "env": self.env,
-            "agent_steps": self.agent_steps,
-            "seed": self.seed,
-            "protocol": self.protocol,
-            "mean": self.mean,
-            "std": self.std,
+            **values,
             "interval": None if self.interval is None else list(self.interval),
             "episodes": [{"return": return_, "length": length} for return_, length in episodes],
         }
@@ -106,64 +103,69 @@ def evaluate_policy(
     if render and video is not None:
         raise ReverieError("An environment has one render mode: a window or a video. Choose one of them.")
     if isinstance(policy, str | Path):
-        policy = Policy(load(policy, device))
-    elif isinstance(policy, Dreamer):
-        policy = Policy(policy)
-    agent = policy.agent
-    config, factory = choose_env(agent.config.env, env)
-    origin = "derived from the run's, apart from training" if seed is None else "given"
+        policy = load(policy, device)
+    agent, deterministic = (policy, True) if isinstance(policy, Dreamer) else (policy.agent, policy.deterministic)
+    config, factory = choose_env(agent.config.env, _Borrowed(env) if isinstance(env, gymnasium.Env) else env)
+    protocol = _protocol(config, factory, deterministic, seed is None)
     seed = evaluation_seed(agent.config.training.seed, 0) if seed is None else seed
-    if render or video is not None or isinstance(env, gymnasium.Env):
-        policy = Policy(agent, policy.deterministic, seed)  # its own state and samples
-        played = _play_in_one(policy, config, factory, episodes, seed, render, None if video is None else Path(video))
-    else:
-        played = evaluate(agent, config, episodes, seed, factory, mode="mode" if policy.deterministic else "sample")
+    recording: AbstractContextManager[Callable[[], None]] = nullcontext(lambda: None)
+    if render or video is not None:
+        shown = create_env(config, factory, "human" if render else "rgb_array")
+        if video is not None:
+            shown = RenderCollection(shown, reset_clean=False)
+            recording = _video_writer(Path(video), shown)
+        factory = InstanceFactory(shown)
+    if isinstance(factory, InstanceFactory):
+        config = replace(config, parallel=False, step_timeout=0)
+    mode: Any = "mode" if deterministic else "sample"
+    with recording as write_frames:
+        played = evaluate(agent, config, episodes, seed, factory, on_step=write_frames, mode=mode)
     return Evaluation(
         np.array([episode.return_ for episode in played]),
         np.array([episode.length for episode in played]),
         config.name,
         agent.agent_steps,
         seed,
-        {**_protocol(config, factory, policy.deterministic), "seed": origin},
+        protocol,
     )
 
 
-def _play_in_one(
-    policy: Policy,
-    config: EnvConfig,
-    factory: EnvFactory | None,
-    episodes: int,
-    seed: int,
-    render: bool,
-    video: Path | None,
-) -> list[Episode]:
-    """Play in one plain Gymnasium environment, which may be shown or recorded."""
-    if video is not None and video.suffix.lower() != ".mp4":
-        raise ReverieError(f"The video {video} is no .mp4 file. Nothing was played. Let its name end in .mp4.")
-    is_instance = getattr(factory, "single", False)
-    with ExitStack() as stack:
-        env = make_gym_env(config, factory, "human" if render else "rgb_array" if video else None)
-        if not is_instance:
-            stack.callback(env.close)
-        if env.action_space != policy.action_space:
-            raise EnvError(
-                f"The agent was trained on actions {policy.action_space}, but {config.name} takes {env.action_space}."
-            )
-        watch = EpisodeWatch(report_to_standard_error, "evaluation", config.time_limit)
-        write = None
-        if video is not None:
-            write = stack.enter_context(video_writer(video, float(env.metadata.get("render_fps") or FPS)))
+class _Borrowed(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """An environment that stays open when an evaluation closes it."""
 
-        def on_step(is_last: bool) -> None:
-            watch.step(is_last)
-            if write is not None:
-                write(render_frame(env))
-
-        first = int(np.random.SeedSequence((seed, 0)).generate_state(1)[0])  # as `make_env` seeds its first
-        return play_episodes(policy, env, episodes, first, on_step)
+    def close(self) -> None:
+        """Leave it open."""
 
 
-def _protocol(config: EnvConfig, factory: EnvFactory | None, deterministic: bool) -> dict[str, Any]:
+@contextmanager
+def _video_writer(path: Path, env: RenderCollection[Any, Any]) -> Iterator[Callable[[], None]]:
+    """Open an .mp4 file, and yield a function that writes what was rendered since its last call."""
+    import imageio.v2 as imageio
+
+    if path.suffix.lower() != ".mp4":
+        raise ReverieError(f"The video {path} is no .mp4 file. Nothing was played. Let its name end in .mp4.")
+    options: dict[str, Any] = {"codec": "libx264", "quality": 8, "macro_block_size": 2, "ffmpeg_log_level": "error"}
+    writer: Any
+
+    def write_frames() -> None:
+        for frame in env.render():
+            if not (isinstance(frame, np.ndarray) and frame.shape[2:] == (3,) and frame.dtype == np.uint8):
+                raise ReverieError("render() returned no uint8 picture [H, W, 3]. No video can be made of it.")
+            # H.264 needs even sides: an odd last row or column is repeated.
+            odd = ((0, frame.shape[0] % 2), (0, frame.shape[1] % 2), (0, 0))
+            writer.append_data(np.pad(frame, odd, mode="edge"))
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fps = float(env.metadata.get("render_fps") or FPS)
+        with imageio.get_writer(path, format="FFMPEG", fps=fps, **options) as writer:
+            yield write_frames
+            write_frames()
+    except (OSError, ImportError) as error:
+        raise ReverieError(f"The video {path} cannot be written ({error}). Check folder and disk.") from error
+
+
+def _protocol(config: EnvConfig, factory: EnvFactory | None, deterministic: bool, is_derived: bool) -> dict[str, Any]:
     return {
         "sticky_actions": config.sticky_actions if factory is None and is_atari(config.name) else None,
         "action_repeat": config.action_repeat,
@@ -171,4 +173,5 @@ def _protocol(config: EnvConfig, factory: EnvFactory | None, deterministic: bool
         "actions": "mode" if deterministic else "sampled",
         "latents": "sampled",
         "episodes": "counted to their end",
+        "seed": "derived from the run's, apart from training" if is_derived else "given",
     }

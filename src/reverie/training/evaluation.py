@@ -1,6 +1,5 @@
 """Evaluation: whole episodes in fresh environments, with the mode of the actor (SPEC 38, 43)."""
 
-import itertools
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,8 +11,9 @@ from reverie.acting import AgentPolicy
 from reverie.config import EnvConfig
 from reverie.dreamer import Dreamer
 from reverie.dreamer.recurrent_policy import Mode
-from reverie.envs import EnvFactory, make_env
+from reverie.envs import EnvFactory, InstanceFactory, make_env
 from reverie.errors import EnvError
+from reverie.specs import EnvSpec
 from reverie.training.callbacks import Callback, EvaluationResult, Run
 from reverie.training.collectors import Episode, SyncCollector
 from reverie.training.counters import Counters
@@ -27,11 +27,6 @@ MAX_ENVS = 8
 """Environments of an evaluation."""
 
 
-def report_to_standard_error(text: str) -> None:
-    """Print a sentence."""
-    print(text, file=sys.stderr, flush=True)
-
-
 def evaluate(
     agent: Dreamer,
     config: EnvConfig,
@@ -40,7 +35,7 @@ def evaluate(
     factory: EnvFactory | None = None,
     stop: StopSignal | None = None,
     on_step: Callable[[], None] = lambda: None,
-    log: Callable[[str], None] = report_to_standard_error,
+    log: Callable[[str], None] = lambda text: print(text, file=sys.stderr, flush=True),
     mode: Mode = "mode",
 ) -> list[Episode]:
     """Play episodes to their end; latent states are sampled.
@@ -60,35 +55,36 @@ def evaluate(
         log: prints a line where no episode ends for a while.
         mode: take the actor's mode, or sample actions.
     """
-    count = 1 if getattr(factory, "single", False) else min(episodes, MAX_ENVS)
+    count = 1 if isinstance(factory, InstanceFactory) else min(episodes, MAX_ENVS)
     quota = [len(part) for part in np.array_split(np.arange(episodes), count)]
+    finished: list[list[Episode]] = [[] for _ in quota]
     policy = AgentPolicy(agent, mode, torch.Generator(agent.device).manual_seed(seed))
-    finished: list[list[Episode]] = [[] for _ in range(count)]
     parallel = config.parallel and (config.num_envs > 1 or config.step_timeout > 0)
     with make_env(replace(config, num_envs=count, parallel=parallel), seed, factory) as env:
-        if env.spec != agent.spec:
-            raise EnvError(
-                f"The agent was trained with {agent.spec.action} and observations {dict(agent.spec.observations)}, "
-                f"but {config.name} has {env.spec.action} and {dict(env.spec.observations)}."
-            )
+        check_spec(agent, env.spec, config.name)
         collector = SyncCollector(env)
         watch = EpisodeWatch(log, "evaluation", config.time_limit)
-        while any(len(done) < wanted for done, wanted in zip(finished, quota, strict=True)):
-            if stop is not None and stop.requested:
-                break
+        while [len(done) for done in finished] != quota and not (stop is not None and stop.requested):
             on_step()
-            ended = collector.step(policy)[0].episodes
-            watch.step(has_ended=any(len(finished[episode.env]) < quota[episode.env] for episode in ended))
+            (transition,) = collector.step(policy)
+            ended = [episode for episode in transition.episodes if len(finished[episode.env]) < quota[episode.env]]
+            watch.step(has_ended=bool(ended))
             for episode in ended:
                 finished[episode.env].append(episode)
-    return [episode for done, wanted in zip(finished, quota, strict=True) for episode in done[:wanted]]
+    return [episode for done in finished for episode in done]
+
+
+def check_spec(agent: Dreamer, spec: EnvSpec, name: str) -> None:
+    """Raise an `EnvError` if an environment is not of the agent's kind."""
+    if spec != agent.spec:
+        raise EnvError(
+            f"The agent was trained with {agent.spec.action} and observations {dict(agent.spec.observations)}, "
+            f"but {name} has {spec.action} and {dict(spec.observations)}."
+        )
 
 
 def evaluation_seed(seed: int, number: int, attempt: int = 0) -> int:
-    """Return the seed of the number-th evaluation of a run, independent of those of its training environments.
-
-    An evaluation in which an environment failed is repeated as attempt 1, 2, …, with another seed.
-    """
+    """Return the seed of the number-th evaluation of a run, independent of those of its training environments."""
     entropy = (seed, 0xE7A1, number, attempt) if attempt else (seed, 0xE7A1, number)
     return int(np.random.SeedSequence(entropy).generate_state(1)[0])
 
@@ -150,27 +146,19 @@ class Evaluation(Callback):
         return True
 
     def _play(self) -> list[Episode]:
-        """Play the episodes; all of them again where an environment failed."""
-        run, settings = self._run, self._run.config.training
-        for attempt in itertools.count():
-            seed = evaluation_seed(settings.seed, run.counters.evaluations + 1, attempt)
+        """Play the episodes; all of them again, with another seed, where an environment failed."""
+        run, config, attempt = self._run, self._run.config, 0
+        while True:
+            seed = evaluation_seed(config.training.seed, run.counters.evaluations + 1, attempt)
             try:
-                return evaluate(
-                    run.agent,
-                    run.config.env,
-                    settings.eval_episodes,
-                    seed,
-                    self._factory,
-                    self._stop,
-                    self._before_step,
-                    run.log,
-                )
+                count, on_step = config.training.eval_episodes, self._before_step
+                return evaluate(run.agent, config.env, count, seed, self._factory, self._stop, on_step, run.log)
             except EnvError as error:
-                if not run.config.env.max_restarts_per_hour:
+                if not config.env.max_restarts_per_hour:
                     raise
+                attempt += 1
                 run.counters.restarts += 1
                 run.log(self._budget.record(error, "The evaluation starts over."))
-        raise AssertionError("attempts never end")
 
     def _before_step(self) -> None:
         self._metrics.show_progress()
