@@ -23,7 +23,7 @@ from gymnasium import spaces
 import reverie
 from reverie.cli import main as cli
 from reverie.config import load_config
-from reverie.envs.catalog import FAMILIES
+from reverie.envs.registry import SUITES
 from reverie.runs.checkpoints import read_checkpoint
 from reverie.runs.metrics import read_metrics
 from reverie.runs.run_folder import RunFolder
@@ -159,9 +159,9 @@ def test_a_start_that_fails_leaves_other_files_alone(type_: Type) -> None:
 
 
 def test_what_to_install_is_said(type_: Type, monkeypatch: pytest.MonkeyPatch) -> None:
-    family = next(family for family in FAMILIES if family.title == "MiniGrid")
-    monkeypatch.setitem(sys.modules, str(family.requires), None)  # as if it were not installed
-    assert family.install in type_(train(environment=f"{family.prefixes[0]}x-v0"), 1)
+    suite = next(suite for suite in SUITES if suite.title == "MiniGrid")
+    monkeypatch.setitem(sys.modules, suite.requires, None)  # as if it were not installed
+    assert suite.install in type_(train(environment=f"{suite.prefixes[0]}x-v0"), 1)
 
 
 # Environments that fail after a while

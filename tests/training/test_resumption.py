@@ -16,6 +16,7 @@ from gymnasium.envs.classic_control import PendulumEnv
 
 import reverie
 from reverie import Callback
+from reverie.config import EnvConfig
 from reverie.envs.atari import Atari
 from reverie.envs.minatar import MinAtar
 from reverie.replay import ReplayBuffer, ReplayReader
@@ -39,7 +40,7 @@ RUN: dict[str, Any] = {
 
 
 def boxing() -> Atari:
-    return Atari("boxing", noops=3)
+    return Atari("boxing", EnvConfig(action_repeat=4, noop_max=3))
 
 
 def asterix() -> MinAtar:

@@ -16,7 +16,7 @@ from reverie.errors import RunError
 from reverie.specs import Step
 from reverie.training.collectors import SyncCollector
 from reverie.training.dreams import draw_dream
-from reverie.training.evaluation import evaluation_seed
+from reverie.training.evaluation import check_spec, evaluation_seed
 from reverie.video import save_video
 
 MAX_EPISODES = 10
@@ -72,6 +72,7 @@ def _play(agent: Dreamer, config: EnvConfig, factory: EnvFactory | None, seed: i
     policy = AgentPolicy(agent, generator=torch.Generator(agent.device).manual_seed(seed))
     length, longest = context + horizon, 0
     with make_env(replace(config, num_envs=1), seed, factory) as env:
+        check_spec(agent, env.spec, config.name)
         collector = SyncCollector(env)
         for _ in range(MAX_EPISODES):
             steps: list[Step] = []

@@ -14,7 +14,7 @@ from gymnasium.spaces import Discrete
 
 from reverie.config import EnvConfig
 from reverie.envs.atari import ENTRY_POINT
-from reverie.envs.catalog import find_spec
+from reverie.envs.registry import find_spec
 
 
 def is_atari(config: EnvConfig) -> bool:
