@@ -58,7 +58,8 @@ class Atari(gymnasium.Env[Image, np.int64]):
         ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
         self._ale = ale_py.ALEInterface()
         self._state_class = ale_py.ALEState
-        self._config = config
+        self._action_repeat, self._image_size = config.action_repeat, config.image_size
+        self._sticky_actions, self._noop_max = config.sticky_actions, config.noop_max
         self.render_mode = render_mode
         self.metadata = {"render_modes": ["human", "rgb_array"], "render_fps": 60 // config.action_repeat}
         self._ale.setBool("display_screen", render_mode == "human")
@@ -86,7 +87,7 @@ class Atari(gymnasium.Env[Image, np.int64]):
             self._ale.setInt("random_seed", int(self.np_random.integers(2**31)))
             self._load()
         self._ale.reset_game()
-        self._held, noops = self._idle, self._config.noop_max
+        self._held, noops = self._idle, self._noop_max
         for _ in range(self.np_random.integers(1, noops + 1) if noops else 0):
             self._ale.act(self._idle)
             if self._ale.game_over(with_truncation=False):
@@ -138,7 +139,7 @@ class Atari(gymnasium.Env[Image, np.int64]):
         self._previous[...] = state["previous"]
 
     def _sticks(self) -> bool:
-        return self._config.sticky_actions > 0 and self.np_random.random() < self._config.sticky_actions
+        return self._sticky_actions > 0 and self.np_random.random() < self._sticky_actions
 
     def _load(self) -> None:
         self._ale.loadROM(self._rom)
@@ -152,7 +153,7 @@ class Atari(gymnasium.Env[Image, np.int64]):
             np.maximum(self._pooled, self._previous, out=self._pooled)
 
     def _image(self) -> Image:
-        return resize(self._pooled.reshape(*self._pooled.shape[:2], -1), self._config.image_size)
+        return resize(self._pooled.reshape(*self._pooled.shape[:2], -1), self._image_size)
 
 
 def make_game(config: EnvConfig, spec: EnvSpec, render_mode: str | None) -> Atari:

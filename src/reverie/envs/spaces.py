@@ -149,14 +149,18 @@ def check_actions(actions: Array, spec: ActionSpec, num_envs: int) -> Array:
     actions = np.asarray(actions, np.float32)
     if actions.shape != (num_envs, spec.size):
         raise EnvError(f"The actions have shape {actions.shape}, but {(num_envs, spec.size)} is needed.")
-    if not np.isfinite(actions).all():
-        raise EnvError("The agent's actions contain NaN or infinity; the policy has probably diverged.")
+    is_discrete = spec.kind == "discrete"
+    is_valid = is_discrete or bool(np.isfinite(actions).all())
     start = 0
-    for size in spec.sizes if spec.kind == "discrete" else ():
+    for size in spec.sizes if is_discrete else ():
         part = actions[:, start : start + size]
         start += size
-        if (np.abs(part.max(1) - 1) + np.abs(np.abs(part).sum(1) - 1)).max() > 1e-3:
-            raise EnvError(f"Discrete actions must be one-hot vectors, not {part.tolist()}.")
+        distance = np.abs(part.max(1) - 1) + np.abs(np.abs(part).sum(1) - 1)
+        is_valid = is_valid and bool((distance <= 1e-3).all())  # NaN fails, too
+    if not is_valid and not np.isfinite(actions).all():
+        raise EnvError("The agent's actions contain NaN or infinity; the policy has probably diverged.")
+    if not is_valid:
+        raise EnvError(f"Discrete actions must be one-hot vectors, not {actions.tolist()}.")
     return actions
 
 

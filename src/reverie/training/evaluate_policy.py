@@ -58,8 +58,8 @@ class Evaluation:
         if self.std is None:
             return None
         count = len(self.returns)
-        low, high = stats.t.interval(CONFIDENCE, count - 1, self.mean, self.std / count**0.5)
-        return float(low), float(high)
+        half = float(stats.t.ppf((1 + CONFIDENCE) / 2, count - 1)) * self.std / count**0.5
+        return self.mean - half, self.mean + half
 
     def to_json(self) -> dict[str, Any]:
         """Return values that JSON can hold."""
