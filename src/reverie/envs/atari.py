@@ -100,7 +100,7 @@ class Atari(gymnasium.Env[Image, np.int64]):
         """Repeat the action; `truncated` is always False."""
         emulator_action = self._actions[action]
         reward = 0
-        for frames_left in reversed(range(self._config.action_repeat)):
+        for frames_left in reversed(range(self._action_repeat)):
             if not self._sticks():
                 self._held = emulator_action
             reward += self._ale.act(self._held)
@@ -149,7 +149,7 @@ class Atari(gymnasium.Env[Image, np.int64]):
             self._ale.setDifficulty(self._difficulty)
 
     def _pool(self) -> None:
-        if self._config.action_repeat > 1:
+        if self._action_repeat > 1:
             np.maximum(self._pooled, self._previous, out=self._pooled)
 
     def _image(self) -> Image:
