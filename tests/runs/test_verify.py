@@ -193,6 +193,12 @@ def test_changed_metrics_and_videos_are_told_when_the_run_goes_on(
     assert not damaged(run).keys() - {"videos"}
 
 
+@pytest.mark.parametrize(("copied", "replaced"), [("trackers.json", "about.json"), ("about.json", "trackers.json")])
+def test_verify_file_of_another_kind_is_found_despite_its_checksum(run: Path, copied: str, replaced: str) -> None:
+    shutil.copyfile(run / copied, run / replaced)
+    assert damaged(run)[replaced].startswith("is another file")
+
+
 def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="is not the folder of a run"):
         verify(tmp_path)

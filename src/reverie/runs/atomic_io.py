@@ -40,6 +40,8 @@ def naming(name: str) -> Iterator[None]:
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield another name, with the same suffix, to write to; rename it when the block ends without an error.
 
+    Content and name are on the disk then.
+
     Raises:
         ReverieError: if the file cannot be written; the folder is created if missing, and the old content is kept.
     """
@@ -48,7 +50,9 @@ def atomic_path(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
+        sync(temporary)
         temporary.replace(path)
+        sync(path.parent)
     except OSError as error:
         raise ReverieError(
             f"Cannot write '{path}' ({error.strerror or error}). Make room there, or choose another place."
@@ -59,10 +63,9 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 def atomic_write(path: Path, data: bytes) -> None:
-    """Replace a file as `atomic_path` does; on return the new content and name are on the disk."""
+    """Replace a file as `atomic_path` does."""
     with atomic_path(path) as temporary:
-        write_synced(temporary, data)
-    sync_dir(path.parent)
+        temporary.write_bytes(data)
 
 
 def write_synced(path: Path, data: bytes) -> None:
@@ -73,9 +76,17 @@ def write_synced(path: Path, data: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def sync_dir(path: Path) -> None:
-    """Force the names inside a folder onto the disk."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+def make_dir(path: Path) -> None:
+    """Create a folder and its parents, if they are missing; on return their names are on the disk."""
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    for folder in missing:
+        sync(folder.parent)
+
+
+def sync(path: Path) -> None:
+    """Force the content of a file, or the names inside a folder, onto the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     except OSError as error:

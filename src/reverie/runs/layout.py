@@ -24,7 +24,7 @@ METRICS = "metrics.jsonl"
 TRACKERS = "trackers.json"
 TENSORBOARD = "tensorboard"
 CHECKPOINTS = "checkpoints"
-REPLAY_FILES = (REPLAY, f"{REPLAY}-wal", f"{REPLAY}-shm")
+REPLAY_FILES = (REPLAY, f"{REPLAY}-wal", f"{REPLAY}-shm", f"{REPLAY}-journal")
 OLD_REPLAY = "replay/index.json"
 """Replay of an earlier version, which is not read."""
 VIDEOS = "videos"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from reverie.errors import RunError
-from reverie.runs.atomic_io import atomic_write
+from reverie.runs.atomic_io import atomic_write, sync
 from reverie.runs.metrics import kept_rows
 
 
@@ -66,11 +66,18 @@ class MetricsFile:
         self.num_rows += 1
         self._hash.update(line.encode())
 
+    def sync(self) -> None:
+        """Force all rows onto the disk; raise RunError if they cannot be written."""
+        with self._explained():
+            sync(self.path)
+            sync(self.path.parent)
+
     def close(self) -> None:
-        """Close the file."""
+        """Close the file; raise RunError if the rest of a row that did not fit still does not."""
         if self._file is not None:
-            self._file.close()
-            self._file = None
+            file, self._file = self._file, None
+            with self._explained():
+                file.close()
 
     @contextmanager
     def _explained(self) -> Iterator[None]:

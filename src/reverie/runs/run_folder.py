@@ -11,7 +11,7 @@ from filelock import BaseFileLock
 from reverie.config import Config, diff, load_config, to_toml
 from reverie.errors import CheckpointError, RunError
 from reverie.replay import REPLAY, has_steps
-from reverie.runs.atomic_io import atomic_write, remove
+from reverie.runs.atomic_io import atomic_write, make_dir, remove
 from reverie.runs.checkpoints import Checkpoints
 from reverie.runs.checkpoints.format import MANIFEST, is_checkpoint
 from reverie.runs.layout import (
@@ -149,7 +149,7 @@ class RunFolder(RunPaths):
     def _acquire(self) -> None:
         try:
             self._is_new = not self.path.exists()
-            self.path.mkdir(parents=True, exist_ok=True)
+            make_dir(self.path)
             self._before = {path.name for path in self.path.iterdir()}
             self._lock = acquire_lock(self.lock_path)
             if self._lock is None:

@@ -13,6 +13,7 @@ itself, so that every changed byte is found. Equal snapshots give equal bytes: n
 
 import errno
 import hashlib
+import operator
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -32,11 +33,12 @@ from reverie.runs.atomic_io import (
     Unreadable,
     dumps_checksummed,
     loads_checksummed,
+    make_dir,
     naming,
     parse_json,
     read_file,
     remove,
-    sync_dir,
+    sync,
     to_json,
     write_synced,
 )
@@ -106,7 +108,7 @@ def write_checkpoint(folder: Path, step: int, snapshot: Snapshot, score: float |
         is_replacement = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
         if is_replacement and not (folder / MANIFEST).is_file():
             raise CheckpointError(f"{folder} holds something other than a checkpoint. Choose another name for this.")
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        make_dir(folder.parent)
         remove(temporary)
         try:
             _write_files(temporary, step, snapshot, score)
@@ -122,7 +124,7 @@ def write_checkpoint(folder: Path, step: int, snapshot: Snapshot, score: float |
                     os.replace(old, folder)
                 remove(temporary)
             raise
-        sync_dir(folder.parent)
+        sync(folder.parent)
         remove(old)
 
 
@@ -148,7 +150,7 @@ def _write_files(folder: Path, step: int, snapshot: Snapshot, score: float | Non
     package = reverie_version() or "unknown"
     manifest = {"format": FORMAT, "package": package, "step": step, "score": score, "files": files}
     write_synced(folder / MANIFEST, dumps_checksummed(manifest))
-    sync_dir(folder)
+    sync(folder)
 
 
 def _contents(snapshot: Snapshot) -> Iterator[tuple[str, bytes]]:
@@ -290,7 +292,8 @@ def _read_shapes(folder: Path, manifest: dict[str, Json], name: str) -> dict[str
         data = read_file(folder / name, size=manifest["files"][name]["size"], head=_HEADER_LIMIT)
         try:
             header = parse_json(data[8 : 8 + int.from_bytes(data[:8], "little")])
-            return {key: tuple(entry["shape"]) for key, entry in header.items() if key != "__metadata__"}
+            header.pop("__metadata__", None)
+            return {key: tuple(map(operator.index, entry["shape"])) for key, entry in header.items()}
         except (Unreadable, KeyError, TypeError) as error:
             raise Unreadable("is not a valid safetensors file") from error
 

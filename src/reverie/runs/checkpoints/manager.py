@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from reverie.errors import CheckpointError
-from reverie.runs.atomic_io import Unreadable, remove, sync_dir
+from reverie.runs.atomic_io import Unreadable, remove, sync
 from reverie.runs.checkpoints.format import (
     TEMPORARY,
     Snapshot,
@@ -51,15 +51,14 @@ class Checkpoints:
         copies = [copy for other, copy in (step_and_copy(path.name) for path in self.list()) if other == step]
         folder = self.directory / (f"step-{step:09d}" + (f"-{max(copies) + 1}" if copies else ""))
         with disk_errors(f"Unfinished checkpoints in {self.directory} could not be removed"):
-            for path in self.directory.glob(TEMPORARY + "*"):  # Left by a killed process.
-                remove(path)
+            self._remove_temporary()  # Left by a killed process.
         write_checkpoint(folder, step, snapshot, score if score is not None and math.isfinite(score) else None)
         with disk_errors(f"{folder} is written, but earlier ones could not be removed"):
             self.link_best()
-            sync_dir(self.directory)  # The link must not point to a checkpoint that is removed next.
             newest = {step_and_copy(path.name)[0]: path for path in self.list()}  # Of one step only the last copy.
             for path in {*self.list()} - {folder, self.best(), *[*newest.values()][-self.keep :]}:
                 _discard(path)
+            self._remove_temporary()
         return folder
 
     def list(self) -> tuple[Path, ...]:
@@ -112,10 +111,15 @@ class Checkpoints:
             raise
         os.replace(temporary, link)
 
+    def _remove_temporary(self) -> None:
+        if doomed := list(self.directory.glob(TEMPORARY + "*")):
+            sync(self.directory)  # Else a power cut may restore the names, and not the files.
+            for path in doomed:
+                remove(path)
+
 
 def _discard(path: Path) -> None:
-    # Renamed first, so that a checkpoint half removed is never taken for a damaged one.
+    """Rename a checkpoint to what `_remove_temporary` removes: half of one would be taken for a damaged one."""
     doomed = path.with_name(TEMPORARY + "old-" + path.name)
     remove(doomed)
     os.replace(path, doomed)
-    remove(doomed)
