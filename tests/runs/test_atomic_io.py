@@ -8,7 +8,15 @@ from typing import Any
 import pytest
 
 from reverie.errors import ReverieError
-from reverie.runs.atomic_io import Unreadable, atomic_write, dumps_checksummed, loads_checksummed, read_file
+from reverie.runs.atomic_io import (
+    Unreadable,
+    atomic_path,
+    atomic_write,
+    dumps_checksummed,
+    loads_checksummed,
+    make_dir,
+    read_file,
+)
 
 CONTENT = {"format": "reverie-replay", "version": 2, "episodes": [[0, 1, 2], [1, 0, 300]], "note": None}
 
@@ -47,15 +55,33 @@ def test_a_file_that_cannot_be_written_leaves_the_former_one(tmp_path: Path, mon
     assert path.read_bytes() == b"before" and os.listdir(tmp_path) == ["file.json"]
 
 
-def test_content_is_on_the_disk_before_its_name_is_and_then_the_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    done: list[Any] = []
-    path, sync, replace = tmp_path / "file", os.fsync, Path.replace
-    monkeypatch.setattr(os, "fsync", lambda fd: done.append(os.readlink(f"/proc/self/fd/{fd}")) or sync(fd))
-    monkeypatch.setattr(Path, "replace", lambda self, to: done.append("renamed") or replace(self, to))
-    atomic_write(path, b"content")
+@pytest.fixture
+def done(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What was synced, and when something was renamed."""
+    events: list[Any] = []
+    sync, replace = os.fsync, Path.replace
+    monkeypatch.setattr(os, "fsync", lambda fd: events.append(os.readlink(f"/proc/self/fd/{fd}")) or sync(fd))
+    monkeypatch.setattr(Path, "replace", lambda self, to: events.append("renamed") or replace(self, to))
+    return events
+
+
+def test_atomic_write_content_is_synced_before_the_rename_and_the_folder_after(tmp_path: Path, done: list[str]) -> None:
+    atomic_write(tmp_path / "file", b"content")
     assert done == [str(tmp_path / ".tmp-file"), "renamed", str(tmp_path)]
+
+
+def test_atomic_path_content_is_synced_before_the_rename_and_the_folder_after(tmp_path: Path, done: list[str]) -> None:
+    with atomic_path(tmp_path / "film.gif") as temporary:
+        temporary.write_bytes(b"content")
+    assert done == [str(temporary), "renamed", str(tmp_path)]
+
+
+def test_make_dir_new_parents_are_synced_into_theirs(tmp_path: Path, done: list[str]) -> None:
+    make_dir(tmp_path / "runs" / "one")
+    assert set(done) == {str(tmp_path), str(tmp_path / "runs")}
+    done.clear()
+    make_dir(tmp_path / "runs" / "one")
+    assert not done
 
 
 def test_no_memory_is_taken_for_a_file_of_the_wrong_size(tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ def naming(name: str) -> Iterator[None]:
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield another name, with the same suffix, to write to; rename it when the block ends without an error.
 
-    The content and the name are on the disk then.
+    Content and name are on the disk then.
 
     Raises:
         ReverieError: if the file cannot be written; the folder is created if missing, and the old content is kept.

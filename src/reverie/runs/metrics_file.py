@@ -67,11 +67,7 @@ class MetricsFile:
         self._hash.update(line.encode())
 
     def sync(self) -> None:
-        """Force all rows onto the disk.
-
-        Raises:
-            RunError: if they cannot be written.
-        """
+        """Force all rows onto the disk; raise RunError if they cannot be written."""
         with self._explained():
             sync(self.path)
             sync(self.path.parent)

@@ -128,10 +128,10 @@ def _checks(folder: RunFolder, unchecked: list[str]) -> Iterator[tuple[str, str,
     remedy = "restore it from a copy, unless the run was resumed with other settings and has not saved since"
     yield CONFIG, _damage(_compare_config, folder, states), remedy
     remedy = "nothing: it only says how the run was started, and a resumed run does not need it"
-    yield PROVENANCE, _damage(_check_provenance, folder.provenance_path), remedy
+    yield PROVENANCE, _damage(_compare_provenance, folder.provenance_path), remedy
     if folder.trackers_path.exists():
         remedy = "delete it; a resumed run then starts new runs in its trackers"
-        yield TRACKERS, _damage(_check_trackers, folder.trackers_path), remedy
+        yield TRACKERS, _damage(_compare_trackers, folder.trackers_path), remedy
 
     remedy = "nothing: a resumed run does not read it"
     for name, sha256 in counters["videos"].items():
@@ -190,12 +190,12 @@ def _damage(check: Callable[..., object], *args: Any) -> str:
     return ""
 
 
-def _check_provenance(path: Path) -> None:
+def _compare_provenance(path: Path) -> None:
     if read_checksummed(path).keys() != {"preset", "variant", "starts"}:
         raise Unreadable("is another file: it does not say how a run was started")
 
 
-def _check_trackers(path: Path) -> None:
+def _compare_trackers(path: Path) -> None:
     trackers = read_checksummed(path).values()
     if not all(isinstance(each, dict) and each.keys() == {"id", "steps"} for each in trackers):
         raise Unreadable("is another file: it does not list trackers")
