@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def reverie_version() -> str | None:
-    """Of the installed package; None if it was not installed."""
+    """Return the version of the installed package; None if it was not installed."""
     try:
         return metadata.version("reverie")
     except metadata.PackageNotFoundError:

@@ -29,7 +29,7 @@ SCHEMAS = (
     "ALTER TABLE episodes ADD COLUMN more DEFAULT 'x'",
     "CREATE TRIGGER t AFTER INSERT ON steps BEGIN DELETE FROM episodes; END",
     "CREATE TRIGGER t AFTER DELETE ON steps BEGIN INSERT INTO steps VALUES(old.id + 1, old.data, old.crc); END",
-    "CREATE TRIGGER steps BEFORE UPDATE ON meta BEGIN SELECT load_extension('/tmp/x'); END",
+    "CREATE TRIGGER steps BEFORE UPDATE ON meta BEGIN SELECT load_extension('x'); END",
     "CREATE INDEX i ON steps(length(hex(data)))",
     "CREATE INDEX i ON episodes(env) WHERE abs(id) > 0",
     "CREATE TABLE more(a); INSERT INTO more VALUES(1)",

@@ -1,4 +1,4 @@
-"""What a user of the replay sees: validation, bounds, errors, and the disk."""
+"""Public behavior of the replay: validation, bounds, errors, and the disk."""
 
 import json
 import resource

@@ -1,4 +1,4 @@
-"""What commands print: consoles, tables, one-line errors, values of settings."""
+"""Output of commands: consoles, tables, one-line errors, values of settings."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn

@@ -39,7 +39,7 @@ class Base(NamedTuple):
 
     config: Config
     origin: str
-    """Where it is from, as the help says it: `preset atari.`."""
+    """Source as the help names it: `preset atari.`."""
     preset: str | None = None
 
 

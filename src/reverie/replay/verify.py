@@ -40,7 +40,7 @@ def verify(path: Path, steps: Mapping[str, ArraySpec], commits: Sequence[Any] = 
 def repair(path: Path, steps: Mapping[str, ArraySpec], commits: Sequence[Any] = ()) -> int:
     """If `verify` finds damage, copy all episodes without a damaged step into a new file; return the steps left out.
 
-    Nobody else may have the file open.
+    No other process may have the file open.
 
     Raises:
         ReplayError: if more than steps is damaged, or the disk is full.

@@ -46,7 +46,7 @@ class Plan:
     keep_replay: bool = True
     """Keep the replay of a run that is done; it is most of what a run takes of the disk."""
     source: str = "the plan"
-    """Where it was read, for messages."""
+    """File and key, for messages."""
 
     def to_json(self) -> dict[str, Any]:
         """Return what `parse_plan` turns into the same plan."""

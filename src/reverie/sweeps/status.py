@@ -191,7 +191,7 @@ class RunStatus:
 
     @property
     def kinds(self) -> tuple[tuple[str, ...], ...]:
-        """What runs are compared by, closest first."""
+        """Keys by which runs are compared, closest first."""
         run = self.run
         return ("variant", run.env, run.variant), ("env", run.env), ("preset", run.preset)
 
@@ -218,7 +218,7 @@ class Estimate(NamedTuple):
     """Time until a sweep is finished."""
 
     seconds: float | None
-    """Of the runs whose pace is known; None if it is known of none that is left."""
+    """Estimate from the runs whose pace is known; None if no pace of a remaining run is known."""
     unknown: int
     """Runs left that resemble nothing measured."""
     borrowed: int = 0

@@ -67,7 +67,7 @@ class Repeated:
     weights: tuple[Numbers, ...]
     """Before the update."""
     gradients: tuple[Numbers, ...]
-    """Of the parameters that got one, before clipping."""
+    """Gradients before clipping, of the parameters that got one."""
 
     @property
     def same(self) -> bool:

@@ -76,7 +76,7 @@ class _Set:
         return {key: torch.from_numpy(array) for key, array in self._arrays.items()}
 
     def release(self) -> None:
-        """What uses the batch has been started."""
+        """Note that all uses of the batch were queued."""
 
 
 class _CudaSet(_Set):

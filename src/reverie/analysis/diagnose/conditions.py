@@ -230,4 +230,4 @@ CONDITIONS: dict[str, Callable[[Report], Any]] = {
     "losses-rising": lambda r: _losses(r, "rising"),
     "still-learning": lambda r: _losses(r, "falling"),
 }
-"""What a rule finds in a report, empty where it does not hold."""
+"""Values that a rule finds in a report, empty where it does not hold."""
