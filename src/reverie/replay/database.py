@@ -254,7 +254,7 @@ class Database:
 
 
 def _connect(path: Path, read_only: bool) -> sqlite3.Connection:
-    # Without a write-ahead log no process writes. Such a file is read without locks, which would leave two files behind.
+    # Without a write-ahead log no process writes. The file is then read without locks, which would leave two files.
     is_alone = read_only and not path.with_name(path.name + "-wal").exists()
     mode = ("mode=ro&immutable=1" if is_alone else "mode=ro") if read_only else "mode=rwc"
     uri = f"{path.absolute().as_uri()}?{mode}"
