@@ -25,7 +25,7 @@ from reverie.bench.timing import spread
 from reverie.config import Config, preset
 from reverie.devices import resolve_dtype
 from reverie.dreamer import Dreamer
-from reverie.dreamer.recurrent_policy import Policy
+from reverie.dreamer.recurrent_policy import RecurrentPolicy
 from reverie.kernels import optimize
 
 IN_UPDATES = ("filtering", "imagination", "dense", "convolutions", "adam")
@@ -46,12 +46,12 @@ def contenders(config: Config, preset_name: str) -> dict[str, Callable[[], Any]]
 
     work: dict[str, Callable[[], Any]] = {name: partial(agent(name).train_step, batch) for name in ("", *IN_UPDATES)}
     work["all"] = partial(agent(*IN_UPDATES).train_step, batch)
-    policy, obs = agent().policy, {key: batch[key][0, :1] for key in (*spec.observations, "is_first")}
+    policy, obs = agent().recurrent_policy, {key: batch[key][0, :1] for key in (*spec.observations, "is_first")}
     work["policy"] = partial(decide, policy.clone(), obs)
     return work | {"with policy": partial(decide, optimize(policy.clone(), only=["policy"]), obs)}
 
 
-def decide(policy: Policy, obs: dict[str, torch.Tensor]) -> None:
+def decide(policy: RecurrentPolicy, obs: dict[str, torch.Tensor]) -> None:
     """Make decisions in one environment."""
     generator, state = torch.Generator().manual_seed(0), None
     for _ in range(NUM_DECISIONS):

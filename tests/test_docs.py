@@ -120,7 +120,7 @@ def test_commands(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     monkeypatch.chdir(tmp_path)
     for words in commands(name):
         # Placeholders stand for a preset and a suite that exist.
-        words = [{"PRESET": "atari", "SUITE": "quick"}.get(word, word) for word in words if word != "--help"]
+        words = [{"PRESET": "atari", "SUITE": "minatar-quick"}.get(word, word) for word in words if word != "--help"]
         if not arguments(words):
             continue  # only mentioned
         try:

@@ -198,7 +198,7 @@ def train_step(session: Session) -> Iterator[Row]:
         yield session.bench("train-step", preset, "--replay.batch-size", str(batch), "--precision", precision, *repeats)
     preset, batch, precision = cases[0]
     for path in SWITCHED_OFF:
-        more = ["--batch", str(batch), "--precision", precision, *repeats, *path]
+        more = ["--replay.batch-size", str(batch), "--precision", precision, *repeats, *path]
         yield session.bench("train-step", preset, *more)
 
 

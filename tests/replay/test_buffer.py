@@ -245,8 +245,8 @@ def test_too_short_says_it_as_soon_as_episodes_have_ended(tmp_path: Path) -> Non
     assert replay.too_short() == ""
     add_episode(replay, 4)
     assert "too long for all of the 1 finished episodes" in replay.too_short()
-    assert "the longest has 4 (3 frames). Lower" in replay.too_short()
-    with pytest.raises(ReplayError, match=r"the longest has 4 \(6 frames\)"):
+    assert "the longest has 4 (3 frames at env.action_repeat=1). Lower" in replay.too_short()
+    with pytest.raises(ReplayError, match=r"the longest has 4 \(6 frames at"):
         replay.check_sampleable(2)
     add_episode(replay, 9)
     assert replay.too_short() == ""

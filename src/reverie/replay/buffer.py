@@ -153,7 +153,7 @@ class ReplayBuffer:
         return (
             f"replay.batch_length={length} is too long for all of the {len(finished)} finished episodes: one of at "
             f"least {length + 1} steps is needed, and the longest has {longest} ({(longest - 1) * frames_per_step} "
-            "frames). Lower replay.batch_length, or set replay.sampling=steps."
+            f"frames at env.action_repeat={frames_per_step}). Lower replay.batch_length, or set replay.sampling=steps."
         )
 
     def sample(self, rng: np.random.Generator, out: Step | None = None) -> Step:

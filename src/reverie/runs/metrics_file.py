@@ -48,7 +48,7 @@ class MetricsFile:
             RunError: if a row that is kept is damaged, or the file cannot be written.
         """
         with self._explained():
-            if self.path.exists():
+            if self.path.exists() and self.path.stat().st_size:
                 kept = kept_rows(self.path, num_rows, step, updates)
                 self.num_rows = len(kept)
                 self.num_dropped = self.path.read_bytes().count(b"\n") - self.num_rows
