@@ -12,7 +12,7 @@ TORCH_INDEX ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check -qq install -c constraints.txt
+PIP := $(BIN)/python -m pip --disable-pip-version-check -qq install --no-compile -c constraints.txt
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
@@ -23,6 +23,7 @@ help:  ## List the targets
 
 setup: $(STAMP)  ## Create .venv and install everything from constraints.txt
 
+# Modules are compiled when they are imported: compiling all of them takes as long as installing them.
 # PyTorch first and by its exact version, so that nothing later can choose another build of it.
 $(STAMP): pyproject.toml constraints.txt
 	@command -v $(PYTHON) >/dev/null || { echo "reverie needs Python 3.11, 3.12 or 3.13, and '$(PYTHON)' was not found; install one, or name it: make PYTHON=python3.12 ..." >&2; exit 1; }
