@@ -189,7 +189,7 @@ os.unlink("folder/link")
 
 @pytest.fixture
 def recorded(disk: ModuleType, tmp_path: Path) -> Any:
-    """What `WRITER` leaves on a simulated disk."""
+    """Files that `WRITER` leaves on a simulated disk."""
     root, log = tmp_path / "root", tmp_path / "log"
     root.mkdir()
     library = disk.build_recorder(tmp_path)

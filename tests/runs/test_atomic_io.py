@@ -57,7 +57,7 @@ def test_a_file_that_cannot_be_written_leaves_the_former_one(tmp_path: Path, mon
 
 @pytest.fixture
 def done(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What was synced, and when something was renamed."""
+    """Paths that were synced, and renames, in their order."""
     events: list[Any] = []
     sync, replace = os.fsync, Path.replace
     monkeypatch.setattr(os, "fsync", lambda fd: events.append(os.readlink(f"/proc/self/fd/{fd}")) or sync(fd))

@@ -1,4 +1,4 @@
-"""The engine with stand-ins for the runs: each run once, failures survived, interruptions made good."""
+"""The engine with stand-ins for the runs: each run once, failures survived, interruptions resumed."""
 
 import json
 import os

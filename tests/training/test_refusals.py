@@ -137,6 +137,7 @@ REFUSALS: dict[str, tuple[Callable[[Path], Any], Any, dict[str, Any], str]] = {
     "too large a batch": (nothing, Line, {"replay.batch_size": 10**9}, "A batch of replay.batch_size=1000000000 x"),
     "no such device": (nothing, Line, {"device": "cuda"}, "no CUDA device here"),
     "no such device and nothing to do": (nothing, Line, {"device": "cuda", "steps": 40}, "no CUDA device here"),
+    "no such logger": (nothing, Line, {"loggers": ["nosuch"]}, "There is no logger 'nosuch'"),
     "no replay": (remove("replay.db"), Line, {}, r"{run} cannot be resumed: .*{run}/replay\.db is missing"),
     "an empty replay": (
         lambda run: (run / "replay.db").write_bytes(b""),

@@ -33,7 +33,7 @@ from reverie.training.evaluation import Evaluation
 from reverie.training.every import Every
 from reverie.training.failure_budget import FailureBudget
 from reverie.training.learner import Learner
-from reverie.training.loggers import Logger, Loggers
+from reverie.training.loggers import Logger, Loggers, make_logger
 from reverie.training.memory import check_memory
 from reverie.training.metrics import Metrics
 from reverie.training.metrics_log import MetricsLog
@@ -70,6 +70,8 @@ def build_trainer(
     resumed = checkpoints.load() if folder.resumed else None
     # Environments that cannot be restored get another seed, so that they do not repeat their episodes.
     seeds = np.random.SeedSequence((settings.seed, resumed[0] if resumed else 0)).spawn(3)
+    # Before anything is written: an unknown name changes no file.
+    loggers = [make_logger(logger) if isinstance(logger, str) else logger for logger in loggers]
     with ExitStack() as resources:
         collector = make_collector(config, int(seeds[0].generate_state(1)[0]), factory)
         resources.callback(collector.close)
