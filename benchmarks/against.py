@@ -1,12 +1,14 @@
-"""Compare the time of training with that of another checkout: the same run in both, interleaved, pair by pair.
+"""Compare the time of training with that of another checkout, or without protection: pair by pair, interleaved.
 
     git worktree add ../before COMMIT
     python benchmarks/against.py ../before --rounds 8 --out results/against.jsonl
+    python benchmarks/against.py --unprotected --rounds 8 --out results/against.jsonl
 
 Each run trains on Boxing with one thread, from a cold start to its last checkpoint: collecting, the replay, updates,
 metrics, and as many checkpoints for each step as by default. What counts is the time from the first row of metrics
 after an update to the last one, as the run itself measures it, so that imports and the first compilation do not. The
-first round warms up and is not counted.
+first round warms up and is not counted. `--unprotected` compares with the same commit without checksums of steps and
+without waiting for the disk (`unprotected.py`), and times a checkpoint, of which the other runs have none in that time.
 """
 
 import json
@@ -15,6 +17,7 @@ import shlex
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,20 +29,34 @@ from reverie.runs.metrics import read_metrics
 ROOT = Path(__file__).resolve().parents[1]
 SETTINGS = shlex.split(
     "--preset atari-small --seed 0 --threads 1 --prefill 500 --replay.sampling steps --pretrain 0 --eval-every 0 "
-    "--video-every 0 --log-every 100 --checkpoint-every 25000"
+    "--video-every 0 --log-every 100"
 )
+CHECKPOINT_EVERY = 25_000  # by default
 
 
-def train(checkout: Path, steps: int, folder: Path) -> dict[str, float]:
-    """Return the seconds from the first row after an update to the last, and those of the processor in all."""
-    command = [sys.executable, "-m", "reverie", "train", "ALE/Boxing-v5", "--logdir", str(folder), *SETTINGS]
+def train(program: Sequence[str], checkout: Path, steps: int, folder: Path, *options: str) -> list[dict[str, float]]:
+    """Train, and return the rows after the first update, each with the processor's seconds of the whole run."""
+    command = [sys.executable, *program, "train", "ALE/Boxing-v5", "--logdir", str(folder), *SETTINGS, *options]
     environment = {**os.environ, "PYTHONPATH": str(checkout / "src"), "OMP_NUM_THREADS": "1"}
     before = os.times()
     subprocess.run([*command, "--steps", str(steps)], env=environment, check=True, capture_output=True)
     after = os.times()
-    rows = [row for row in read_metrics(folder) if row["updates"]]
     cpu = after.children_user - before.children_user + after.children_system - before.children_system
-    return {"seconds": rows[-1]["time"] - rows[0]["time"], "cpu_seconds": cpu}
+    return [{**row, "cpu_seconds": cpu} for row in read_metrics(folder) if row["updates"]]
+
+
+def times(rows: list[dict[str, float]]) -> dict[str, float]:
+    """Return the seconds from the first row to the last, and those of the processor in all."""
+    return {"seconds": rows[-1]["time"] - rows[0]["time"], "cpu_seconds": rows[0]["cpu_seconds"]}
+
+
+def checkpoint_cost(program: Sequence[str], steps: int, folder: Path) -> dict[str, float]:
+    """Return the seconds of a checkpoint, and its share of the time in which one is due by default."""
+    rows = train(program, ROOT, steps, folder, "--checkpoint-every", str(steps // 2))
+    seconds = sum(row.get("time/checkpoint", 0.0) for row in rows)
+    elapsed, num_steps = times(rows)["seconds"] - seconds, rows[-1]["step"] - rows[0]["step"]
+    due = elapsed / num_steps * CHECKPOINT_EVERY
+    return {"checkpoint_seconds": round(seconds, 3), "checkpoint_share": round(seconds / due, 5)}
 
 
 def revision(checkout: Path) -> str:
@@ -52,22 +69,30 @@ def revision(checkout: Path) -> str:
 def main() -> int:
     """Train in both checkouts, interleaved, and compare."""
     options_parser = parser(__doc__)
-    options_parser.add_argument("checkout", type=Path, help="worktree of another commit")
+    options_parser.add_argument("checkout", type=Path, nargs="?", help="worktree of another commit")
+    options_parser.add_argument("--unprotected", action="store_true", help="compare with the same without protection")
     options_parser.add_argument("--rounds", type=int, default=8)
     options_parser.add_argument("--steps", type=int, default=1300)
     options = options_parser.parse_args()
-    report = Report(options.out)
-    commits = {"now": revision(ROOT), "before": revision(options.checkout)}
+    if options.unprotected == bool(options.checkout):
+        options_parser.error("Give a checkout or --unprotected")
+    report, now = Report(options.out), ("now", ["-m", "reverie"], ROOT)
+    before = ("before", ["-m", "reverie"], options.checkout.resolve() if options.checkout else ROOT)
+    commits = {"now": revision(ROOT), "before": revision(before[2])}
+    if options.unprotected:
+        before, commits["before"] = ("before", [str(ROOT / "benchmarks/unprotected.py")], ROOT), "unprotected"
     found: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as temporary:
         for number in range(options.rounds + 1):
             row = {}
-            order = [("now", ROOT), ("before", options.checkout.resolve())]
-            for name, checkout in order if number % 2 else reversed(order):
-                row[name] = train(checkout, options.steps, Path(temporary, f"{name}-{number}"))
+            for name, program, checkout in (now, before) if number % 2 else (before, now):
+                row[name] = times(train(program, checkout, options.steps, Path(temporary, f"{name}-{number}")))
             print(json.dumps(row), flush=True)
             found += [row] if number else []
-        report.write(summarise(found, commits, options.steps), Path(temporary, "now-0"))
+        summary = summarise(found, commits, options.steps)
+        if options.unprotected:
+            summary |= checkpoint_cost(now[1], options.steps, Path(temporary, "checkpoint"))
+        report.write(summary, Path(temporary, "now-0"))
     return 0
 
 
