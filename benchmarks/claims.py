@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -20,6 +21,14 @@ from reverie.config import PRESETS
 
 RESULTS = Path(__file__).parents[1] / "results"
 AGENTS = ("full", "no-kl-balancing", "straight-through-only", "gaussian-latents", "no-image-gradients")
+PLACES = {
+    "pages": "Pages of the database",
+    "rows": "Rows",
+    "log": "Write-ahead log",
+    "checkpoints": "Checkpoints",
+    "metrics": "Metrics",
+    "other": "Other files",
+}
 NORMAL = 0.5 * math.log(2 * math.pi)
 """Constant of a loss of unit variance."""
 
@@ -756,69 +765,61 @@ def collection() -> Iterator[Claim]:
 
 
 def durability() -> Iterator[Claim]:
-    (damage,), (soak,), (growth,), (hostile,) = (jsonl(f"{x}.jsonl") for x in ("damage", "soak", "growth", "hostile"))
-    gone = damage["outcomes"]
-    yield text(
-        "Of {} places, {} were named, {} took a checkpoint away as a whole (which is how one goes back to the "
-        "one before), and {} had no effect",
-        damage["places"],
-        gone["found"],
-        gone["a checkpoint is gone as a whole"],
-        gone["no effect"],
-    )
+    names = ("soak", "damage", "hostile", "power_cut", "full_disk", "growth", "sigterm")
+    (soak,), (damage,), (hostile,), (cut,), (disk,), (growth,), (stopped,) = (jsonl(f"{name}.jsonl") for name in names)
+    workers = soak["workers_killed"]
+    yield text("{} steps with a checkpoint every 50, killed with SIGKILL {} times", soak["steps"], soak["kills"])
+    yield text("from its start to step {}", max(soak["checkpoint_steps_when_killed"]))
+    yield text("another run, {} worker processes were killed", workers["kills"])
+    yield text("{} restarts were counted", workers["restarts_counted"])
+    counts: Counter[str] = Counter()
+    for place, outcomes in damage["outcomes"].items():
+        counts.update(outcomes)
+        named = outcomes["found"] + outcomes.get("a checkpoint is gone as a whole", 0)
+        rest = outcomes.get("no effect", 0), outcomes.get("unchanged", 0)
+        yield row("Place | Named", PLACES[place], [named, *rest])
+    yield text("{} places: {} were named", damage["places"], counts["found"])
+    yield text("{} are a checkpoint that was gone as a whole", counts["a checkpoint is gone as a whole"])
     resumed = damage["resumed"]
     yield text(
-        "Of {} damaged copies that were resumed, {} were refused by name,", sum(resumed.values()), resumed["refused"]
+        "Of {} copies that were resumed, {} were refused in a sentence, {} ended with the digest of the undamaged "
+        "run, and {} said what was lost",
+        sum(resumed.values()),
+        resumed["refused"],
+        resumed["the same"],
+        resumed["said"],
     )
-    yield text("by name, {} ended in the very bits", resumed["the same"])
-    yield text("and {} said what was lost", resumed["said"])
-    yield text("No stack trace, no other data. {} minutes of one core", damage["seconds"] / 60)
-    yield text("{} steps with a checkpoint every 50: killed with SIGKILL {} times", soak["steps"], soak["kills"])
-    yield text("before the folder is opened to step {}, half", max(soak["checkpoint_steps_when_killed"]))
-    workers = soak["workers_killed"]
-    yield text("In a third run {} worker processes were killed", workers["kills"])
-    yield text("with {} failures counted", workers["faults_counted"])
-    yield text("ending already, it is assumed). {} minutes", soak["seconds"] / 60)
+    yield text("{} inputs, {} of each of", hostile["inputs"], max(hostile["by_test"].values()))
+    yield text("and {} runs that were resumed", sum(n for name, n in hostile["by_test"].items() if "resumed" in name))
+    yield text("{} writes, syncs and renames of a run were recorded", cut["operations"])
+    yield text("{} moments were chosen", cut["cuts"])
+    yield text("{} disks were filled", disk["disks"])
     for faults in jsonl("faults.jsonl"):
-        ways = faults["ways"].values()
-        yield text("trains for {} steps while each step raises", faults["steps"])
+        kinds = faults["kinds"].values()
+        yield text("{} steps, each of which fails with a chance of {} %", faults["steps"], 100 * faults["probability"])
         yield text(
-            "with a chance of {} %: {} failures, {} to {} in each of these ways, {} episodes",
-            100 * faults["probability"],
-            faults["faults_counted"],
-            min(ways),
-            max(ways),
+            f"| {'during' if faults['async_collection'] == 'on' else 'between'} updates | {{}} | {{}} | {{}} to {{}} | {{}} |",
+            faults["restarts_counted"],
+            faults["restarts_reported"],
+            min(kinds),
+            max(kinds),
             faults["episodes_truncated"],
         )
-    kinds = hostile["by_test"]
-    yield text(
-        "makes up {} of them, {} of each kind and {} runs that are resumed",
-        hostile["inputs"],
-        max(kinds.values()),
-        kinds["test_runs_that_are_resumed"],
-    )
-    values = [
-        [growth[f"{part}"][key] for key in ("slope_per_100k_steps", "standard_error", "least", "most")]
-        for part in ("memory_mib", "open_files", "disk_mib")
-    ]
-    yield text(
-        "memory of both processes {} ± {} MiB (of {} to {}), open files {} ± {} (of {} to {}), threads {} ({}), "
-        "disk {} ± {} MiB (of {} to {})",
-        *values[0],
-        *values[1],
-        growth["threads"]["slope_per_100k_steps"],
-        growth["threads"]["most"],
-        *values[2],
-    )
-    yield text("which grow by {} MiB", growth["records_mib"]["slope_per_100k_steps"])
-    yield text("growth.jsonl`: {} steps of a tiny agent", growth["steps"])
-    busy, now = jsonl("against.jsonl")
-    clock, cpu = (
-        [now[f"{kind}_ratio_{x}"] for x in ("mean", "standard_error", "median")] for kind in ("seconds", "cpu_seconds")
-    )
-    yield text("is {} ± {} of the other's (median {})", *clock)
-    yield text("processor time {} ± {} (median {})", *cpu)
-    yield text("medians {} and {})", busy["seconds_ratio_median"], busy["cpu_seconds_ratio_median"])
+    yield text("{} steps of a tiny agent", growth["steps"])
+    units = {"memory_mib": "Memory", "open_files": "Open files", "threads": "Threads", "disk_mib": "Disk"}
+    for name, label in (units | {"records_mib": "Metrics and videos"}).items():
+        keys = ("slope_per_100k_steps", "standard_error", "least", "most")
+        yield row("Quantity | By 100,000 steps", label, [growth[name][key] for key in keys])
+    yield text("{} signals at random moments", stopped["signals"])
+    seconds = [stopped[f"seconds_{name}"] for name in ("least", "most", "median")]
+    yield text("ended after {} to {} seconds (median {})", *seconds)
+    cost = pick("against.jsonl", before="unprotected")
+    for kind, words in {"seconds": "the time", "cpu_seconds": "the processor time"}.items():
+        values = [cost[f"{kind}_ratio_{name}"] for name in ("mean", "standard_error", "median")]
+        yield text(f"{words} with protection is {{}} ± {{}} of that without (median {{}}", *values)
+    yield text("over {} pairs", cost["rounds"])
+    yield text("A checkpoint takes {} s", cost["checkpoint_seconds"])
+    yield text("{} % of the time until the next one is due", 100 * cost["checkpoint_share"])
 
 
 def variants() -> Iterator[Claim]:

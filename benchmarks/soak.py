@@ -111,7 +111,7 @@ def run_without_workers(folder: Path, steps: int, kills: int, rng: random.Random
     return {
         "kills": done,
         "steps": int(rows[-1]["step"]),
-        "faults_counted": int(rows[-1].get("env/restarts", 0)),
+        "restarts_counted": int(rows[-1].get("env/restarts", 0)),
         "damage": [f"{finding.path} {finding.what}" for finding in verify(folder).damage],
     }
 
@@ -150,7 +150,7 @@ def main() -> int:
         }
         report.write(row, whole)
     good = row["same_bits"] and not result["damage"] and not others["damage"]
-    return 0 if good and 0 < others["faults_counted"] <= others["kills"] else 1
+    return 0 if good and 0 < others["restarts_counted"] <= others["kills"] else 1
 
 
 if __name__ == "__main__":
