@@ -18,24 +18,15 @@ def _linear(step: float, initial: float, final: float, duration: float) -> float
     return (1 - mix) * initial + mix * final
 
 
-def _warmup(step: float, duration: float, value: float) -> float:
-    return min(max(step / duration, 0.0), 1.0) * value
-
-
-def _exp(step: float, initial: float, final: float, halflife: float) -> float:
-    return float((initial - final) * 0.5 ** (step / halflife) + final)
-
-
-def _horizon(step: float, initial: float, final: float, duration: float) -> float:
-    mix = min(max(step / duration, 0.0), 1.0)
-    return 1 - 1 / ((1 - mix) * initial + mix * final)
-
-
 FORMS: dict[str, tuple[Callable[..., float], int, int]] = {
-    "linear": (_linear, 3, 2),  # linear(initial, final, steps)
-    "warmup": (_warmup, 2, 0),  # warmup(steps, value): from 0 up to value
-    "exp": (_exp, 3, 2),  # exp(initial, final, halflife)
-    "horizon": (_horizon, 3, 2),  # horizon(initial, final, steps): 1 - 1/horizon, for discounts
+    # linear(initial, final, steps)
+    "linear": (_linear, 3, 2),
+    # warmup(steps, value): from 0 up to value
+    "warmup": (lambda step, duration, value: _linear(step, 0.0, value, duration), 2, 0),
+    # exp(initial, final, halflife)
+    "exp": (lambda step, initial, final, halflife: (initial - final) * 0.5 ** (step / halflife) + final, 3, 2),
+    # horizon(initial, final, steps): 1 - 1/horizon, for discounts
+    "horizon": (lambda step, initial, final, duration: 1 - 1 / _linear(step, initial, final, duration), 3, 2),
 }
 """Functions by name, each with its number of arguments after the step and the index of the duration among them."""
 
@@ -55,7 +46,8 @@ def parse_schedule(
         frames_per_step: environment frames of an agent step; needed for durations in frames.
 
     Raises:
-        ConfigError: if the text is none of the forms, or counts frames without `frames_per_step`.
+        ConfigError: if the text is none of the forms, its duration is not above 0, or it counts frames without
+            `frames_per_step`.
     """
     try:
         constant = float(text)
@@ -77,7 +69,7 @@ def parse_schedule(
         arguments = [float(part) for part in texts]
     except ValueError:
         arguments = []
-    if form is None or len(arguments) != arity:
+    if form is None or len(arguments) != arity or not arguments[duration] > 0:
         raise ConfigError(
             f"{field}: '{text}' is not a schedule; write a number or one of linear(from,to,steps), "
             "warmup(steps,value), exp(from,to,halflife), horizon(from,to,steps), with durations in agent steps or, "
