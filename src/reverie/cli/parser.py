@@ -24,7 +24,7 @@ from docstring_parser import parse_from_object
 from tyro.extras import SubcommandApp
 
 from reverie.cli.console import UsageError
-from reverie.config import FIELD_TYPES, PATHS, Config, did_you_mean, nearest, option, preset, resolve
+from reverie.config import PATHS, Config, did_you_mean, flatten, nearest, option, preset, resolve
 from reverie.errors import ConfigError
 
 _HELP = ("-h", "--help")
@@ -143,6 +143,7 @@ def _split(
     """Separate the settings from the words that tyro reads."""
     rest: list[str] = []
     settings: dict[str, str | list[str]] = {}
+    default = flatten(Config())
     while words:
         word = words.pop(0)
         flag, equals, value = word.partition("=")
@@ -154,8 +155,8 @@ def _split(
             raise UsageError(f"{flag} is given twice.")
         values = [value] if equals else list(takewhile(lambda word: not _is_option(word), words))
         if not values:
-            raise UsageError(f"{flag} needs {'true or false' if FIELD_TYPES[path] is bool else 'a value'}.")
-        is_list = not equals and typing.get_origin(FIELD_TYPES[path]) is tuple and "," not in values[0]
+            raise UsageError(f"{flag} needs {'true or false' if isinstance(default[path], bool) else 'a value'}.")
+        is_list = not equals and isinstance(default[path], tuple) and "," not in values[0]
         settings[path] = values if is_list else values[0]
         del words[: 0 if equals else len(values) if is_list else 1]
     return rest, settings

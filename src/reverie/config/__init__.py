@@ -4,11 +4,10 @@ Start with `schema.py`, which has every setting. `settings.py` reads, writes and
 loads configuration files, `variants.py` named changes of the agent.
 """
 
-from reverie.config.names import did_you_mean, nearest, nearest_settings, option, resolve
-from reverie.config.presets import PRESETS, Preset, default_preset, load_config, preset
-from reverie.config.schedules import Schedule, parse_schedule
+from reverie.config.names import did_you_mean, nearest, option, resolve
+from reverie.config.presets import PRESETS, default_preset, load_config, preset
+from reverie.config.schedules import parse_schedule
 from reverie.config.schema import (
-    FIELD_TYPES,
     PATHS,
     ActorConfig,
     BehaviorConfig,
@@ -17,9 +16,7 @@ from reverie.config.schema import (
     DecoderConfig,
     EncoderConfig,
     EnvConfig,
-    HeadGradients,
     KLConfig,
-    LossScales,
     MLPConfig,
     OptimizerConfig,
     ReplayConfig,
@@ -30,13 +27,12 @@ from reverie.config.schema import (
     config_in_steps,
     from_dict,
 )
-from reverie.config.settings import FieldError, as_text, convert, diff, flatten, to_dict, to_toml
-from reverie.config.variants import ABLATIONS, VARIANTS, Variant, combined, configure, effective, idle, with_variant
+from reverie.config.settings import as_text, convert, diff, flatten, to_dict, to_toml
+from reverie.config.variants import ABLATIONS, VARIANTS, combined, configure, effective, idle, with_variant
 from reverie.errors import ConfigError
 
 __all__ = [
     "ABLATIONS",
-    "FIELD_TYPES",
     "PATHS",
     "PRESETS",
     "VARIANTS",
@@ -48,19 +44,13 @@ __all__ = [
     "DecoderConfig",
     "EncoderConfig",
     "EnvConfig",
-    "FieldError",
-    "HeadGradients",
     "KLConfig",
-    "LossScales",
     "MLPConfig",
     "OptimizerConfig",
-    "Preset",
     "RSSMConfig",
     "ReplayConfig",
     "RewardNormConfig",
-    "Schedule",
     "TrainingConfig",
-    "Variant",
     "WorldModelConfig",
     "as_text",
     "combined",
@@ -76,7 +66,6 @@ __all__ = [
     "idle",
     "load_config",
     "nearest",
-    "nearest_settings",
     "option",
     "parse_schedule",
     "preset",

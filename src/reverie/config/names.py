@@ -24,26 +24,19 @@ def resolve(name: str, known: Sequence[str]) -> str:
 
 
 def unknown_setting(name: str, known: Sequence[str]) -> ConfigError:
-    """Return the error for an unknown name; the message has the nearest ones."""
-    near = nearest_settings(name, known)
-    return ConfigError(f"There is no setting '{name}'" + (f"; did you mean {' or '.join(near)}?" if near else "."))
+    """Return the error for an unknown name, with the nearest ones: by its end, the whole path, or its last part."""
+    plain = name.replace("-", "_")
+    near = [path for path in known if path.endswith(f".{plain}")] or nearest(plain, [*known, *groups(known)], 1)
+    if not near:
+        leaves = [path.rpartition(".")[2] for path in known]
+        leaf = nearest(plain.rpartition(".")[2], leaves, 1)
+        near = [path for path, last in zip(known, leaves, strict=True) if last in leaf]
+    return ConfigError(f"There is no setting '{name}'" + (f"; did you mean {' or '.join(near[:3])}?" if near else "."))
 
 
 def groups(known: Iterable[str]) -> set[str]:
     """Return the paths of all groups of settings."""
     return {path[:i] for path in known for i, letter in enumerate(path) if letter == "."}
-
-
-def nearest_settings(name: str, known: Sequence[str]) -> list[str]:
-    """Return up to three paths that a misspelt name may mean: by its end, the whole path, or its last part."""
-    plain = name.replace("-", "_")
-    if ends := [path for path in known if path.endswith(f".{plain}")]:
-        return ends[:3]
-    if whole := nearest(plain, [*known, *groups(known)], 1):
-        return whole
-    leaves = [path.rpartition(".")[2] for path in known]
-    leaf = nearest(plain.rpartition(".")[2], leaves, 1)
-    return [path for path, last in zip(known, leaves, strict=True) if last in leaf][:3]
 
 
 def nearest(name: str, names: Iterable[str], count: int = 3) -> list[str]:

@@ -32,11 +32,7 @@ class Preset:
 
 
 def preset(name: str) -> Config:
-    """Return the configuration of a preset.
-
-    Raises:
-        ConfigError: if there is none of that name; the nearest one is given.
-    """
+    """Return the configuration of a preset; raise ConfigError, with the nearest name, if there is none."""
     plain = name.replace("_", "-")
     if plain not in _NAMES:
         raise ConfigError(f"There is no preset '{name}'{did_you_mean(name, _NAMES, 'the presets are')}")

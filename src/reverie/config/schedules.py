@@ -6,6 +6,8 @@ Durations count agent steps, that is, environment frames divided by the action r
 
 import re
 from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
 
 from reverie.errors import ConfigError
 
@@ -49,21 +51,14 @@ def parse_schedule(
         ConfigError: if the text is none of the forms, its duration is not above 0, or it counts frames without
             `frames_per_step`.
     """
-    try:
+    with suppress(ValueError):
         constant = float(text)
-    except ValueError:
-        pass
-    else:
         return lambda step: constant
     match = re.fullmatch(r"\s*(\w+)\s*\(([^()]*)\)\s*", str(text))
     form, arity, duration = FORMS.get(match.group(1), (None, 0, 0)) if match else (None, 0, 0)
     texts = [part.strip() for part in match.group(2).split(",")] if match else []
     scale = 1.0
-    if form is not None and len(texts) == arity and (frames := FRAMES.match(texts[duration])):
-        if frames_per_step is None:
-            raise ConfigError(
-                f"{field}: '{text}' counts frames, but here only agent steps are known; give it in steps."
-            )
+    if frames_per_step and len(texts) > duration and (frames := FRAMES.match(texts[duration])):
         texts[duration], scale = frames.group(1), frames_per_step
     try:
         arguments = [float(part) for part in texts]
@@ -80,9 +75,11 @@ def parse_schedule(
     return lambda step: function(step, *arguments)
 
 
-def in_steps(text: Schedule | None, frames_per_step: int) -> Schedule | None:
-    """Return a schedule with its duration in agent steps: at 4 frames a step, `40 frames` become `10.0`."""
-    if not isinstance(text, str) or "frames" not in text:
+def in_steps(text: Any, frames_per_step: int) -> Any:
+    """Return a schedule with its duration in agent steps: at 4 frames a step, `40 frames` become `10.0`.
+
+    Other values are returned as they are.
+    """
+    if not isinstance(text, str) or not re.search(r"frames\s*[,)]", text):
         return text
-    parse_schedule(text, frames_per_step=frames_per_step)
     return re.sub(r"([^(),]+?)\s*frames", lambda match: repr(float(match.group(1)) / frames_per_step), text)

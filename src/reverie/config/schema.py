@@ -10,7 +10,8 @@ from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
 
 from reverie.config.schedules import Schedule, in_steps
-from reverie.config.settings import FieldError, Range, Settings, field_types, flatten, override, update
+from reverie.config.settings import Range, Settings, flatten, override, update
+from reverie.errors import ConfigError
 
 PositiveInt = Annotated[int, Range("at least 1", lambda value: value >= 1)]
 NonNegativeInt = Annotated[int, Range("at least 0", lambda value: value >= 0)]
@@ -377,25 +378,22 @@ class Config(Settings):
 
     def __post_init__(self) -> None:
         env, replay, training = self.env, self.replay, self.training
-        needed = env.num_envs * replay.batch_length
+        length, needed = f"replay.batch_length={replay.batch_length}", env.num_envs * replay.batch_length
         if training.prefill < needed:
-            raise FieldError(
-                "training.prefill",
-                f" is {training.prefill}, but at least {needed} steps are needed for one sequence of "
-                f"replay.batch_length={replay.batch_length} from each of env.num_envs={env.num_envs} environments.",
+            raise ConfigError(
+                f"training.prefill is {training.prefill}, but at least {needed} steps are needed for one sequence of "
+                f"{length} from each of env.num_envs={env.num_envs} environments."
             )
         if training.steps < training.prefill:
-            raise FieldError(
-                "training.steps",
-                f" is {training.steps}, but training.prefill alone takes {training.prefill} of them; "
-                "give more steps or a smaller prefill.",
+            raise ConfigError(
+                f"training.steps is {training.steps}, but training.prefill alone takes {training.prefill} of them; "
+                "give more steps or a smaller prefill."
             )
         # An episode of n steps is stored with its reset: n + 1 entries.
         if replay.sampling == "episodes" and 0 < env.time_limit < replay.batch_length:
-            raise FieldError(
-                "replay.batch_length",
-                f" is {replay.batch_length}, but env.time_limit={env.time_limit} leaves no episode that long; "
-                "shorten the sequences, raise the limit, or use replay.sampling=steps.",
+            raise ConfigError(
+                f"{length.replace('=', ' is ')}, but env.time_limit={env.time_limit} leaves no episode that long; "
+                "shorten the sequences, raise the limit, or use replay.sampling=steps."
             )
 
     def override(self, **settings: Any) -> "Config":
@@ -411,18 +409,15 @@ class Config(Settings):
         Raises:
             ConfigError: if a name is unknown (the nearest valid one is given), or a value does not fit.
         """
-        changed: Config = override(self, settings)
-        return changed
+        return override(self, settings)
 
     def for_env(self, name: str) -> "Config":
         """Return a copy for another environment."""
         return replace(self, env=replace(self.env, name=name))
 
 
-FIELD_TYPES: Mapping[str, Any] = field_types(Config)
-"""Type of every setting by its path, in the order of the classes."""
-PATHS = tuple(FIELD_TYPES)
-"""Path of every setting."""
+PATHS = tuple(flatten(Config()))
+"""Path of every setting, in the order of the classes."""
 
 
 def from_dict(data: Mapping[str, Any], base: Config | None = None) -> Config:
@@ -431,8 +426,7 @@ def from_dict(data: Mapping[str, Any], base: Config | None = None) -> Config:
     Raises:
         ConfigError: if a name is unknown, or a value does not fit.
     """
-    config: Config = update(base or Config(), data)
-    return config
+    return update(base or Config(), data)
 
 
 def config_in_steps(config: Config) -> Config:
@@ -440,7 +434,6 @@ def config_in_steps(config: Config) -> Config:
     changed = {
         path: schedule
         for path, value in flatten(config).items()
-        if FIELD_TYPES[path] in (Schedule, Schedule | None)
-        and (schedule := in_steps(value, config.env.action_repeat)) != value
+        if (schedule := in_steps(value, config.env.action_repeat)) != value
     }
     return config.override(**changed) if changed else config

@@ -9,7 +9,7 @@ import typing
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, fields, is_dataclass, replace
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import tomlkit
 
@@ -20,18 +20,6 @@ from reverie.errors import ConfigError
 TRUTH = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 
 
-class FieldError(ConfigError):
-    """Error for the value of a field; `problem` completes the sentence.
-
-    A class does not know its place in `Config` and names itself. `update` knows it, and names the path instead:
-    `OptimizerConfig.eps is 0 ...` becomes `behavior.actor.optimizer.eps is 0 ...`.
-    """
-
-    def __init__(self, field: str, problem: str, owner: str = "") -> None:
-        super().__init__(f"{owner}{field}{problem}")
-        self.field, self.problem = field, problem
-
-
 class Range(NamedTuple):
     """Range of a number, in the annotation of its field."""
 
@@ -40,7 +28,11 @@ class Range(NamedTuple):
 
 
 class Settings:
-    """Base class of a frozen dataclass of settings and groups of them; numbers are checked by the fields' types."""
+    """Base class of a frozen dataclass of settings and groups of them; numbers are checked by the fields' types.
+
+    A class does not know its place in `Config` and names itself in errors, `OptimizerConfig.eps is 0 ...`. `update`
+    knows it, and names the path instead, `behavior.actor.optimizer.eps is 0 ...`.
+    """
 
     def __post_init__(self) -> None:
         for name, hint in typing.get_type_hints(type(self), include_extras=True).items():
@@ -48,26 +40,16 @@ class Settings:
             for limit in getattr(hint, "__metadata__", ()):
                 self._require(limit.contains(value), name, f", but it must be {limit.words}.")
             if value is not None and hint in (Schedule, Schedule | None):
-                try:
-                    initial = parse_schedule(value, "", frames_per_step=1)(0.0)
-                except ConfigError as error:
-                    raise FieldError(name, str(error), f"{type(self).__name__}.") from None
+                initial = parse_schedule(value, f"{type(self).__name__}.{name}", frames_per_step=1)(0.0)
                 is_valid = math.isfinite(initial) and initial >= 0
                 self._require(is_valid, name, ", but it must be finite and not negative.")
 
     def _require(self, condition: bool, field: str, problem: str) -> None:
         if not condition:
-            raise FieldError(field, f" is {getattr(self, field)}{problem}", f"{type(self).__name__}.")
+            raise ConfigError(f"{type(self).__name__}.{field} is {getattr(self, field)}{problem}")
 
 
-def field_types(kind: Any) -> dict[str, Any]:
-    """Return the type of every setting by its path, without its range."""
-    found: dict[str, Any] = {}
-    hint: Any
-    for name, hint in typing.get_type_hints(kind).items():
-        below = field_types(hint) if is_dataclass(hint) else {}
-        found.update({f"{name}.{path}": leaf for path, leaf in below.items()} or {name: hint})
-    return found
+T = TypeVar("T", bound=Settings)
 
 
 def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
@@ -111,7 +93,7 @@ def to_toml(config: Any, comments: Mapping[str, str] | None = None) -> str:
     return "\n".join(f"[{group}]\n{''.join(lines)}" for group, lines in tables.items() if lines)
 
 
-def override(config: Any, settings: Mapping[str, Any]) -> Any:
+def override(config: T, settings: Mapping[str, Any]) -> T:
     """Return a copy with some settings, or groups of them, changed; see `Config.override`."""
     known = tuple(flatten(config))
     tree: dict[str, Any] = {}
@@ -129,7 +111,7 @@ def override(config: Any, settings: Mapping[str, Any]) -> Any:
     return update(config, tree)
 
 
-def update(config: Any, changes: Mapping[str, Any]) -> Any:
+def update(config: T, changes: Mapping[str, Any]) -> T:
     """Return a copy with the settings of a nested dictionary; every group of it checks its fields again.
 
     Raises:
@@ -153,10 +135,11 @@ def update(config: Any, changes: Mapping[str, Any]) -> Any:
                 raise ConfigError(f"{path} is a group of settings and cannot be {value!r}; set one of its fields.")
         try:
             return replace(group, **values)
-        except FieldError as error:
-            raise ConfigError(f"{prefix}{error.field}{error.problem}") from None
+        except ConfigError as error:
+            raise ConfigError(prefix + str(error).removeprefix(f"{type(group).__name__}.")) from None
 
-    return changed(config, changes, "")
+    result: T = changed(config, changes, "")
+    return result
 
 
 def convert(value: Any, hint: Any, path: str) -> Any:

@@ -10,8 +10,8 @@ from typing import Any
 
 from reverie.config.names import did_you_mean
 from reverie.config.presets import read_toml
-from reverie.config.schema import FIELD_TYPES, Config, EnvConfig
-from reverie.config.settings import as_text, convert, flatten
+from reverie.config.schema import Config, EnvConfig
+from reverie.config.settings import as_text, flatten
 from reverie.errors import ConfigError
 from reverie.specs import EnvSpec
 
@@ -42,8 +42,8 @@ VARIANTS: dict[str, Variant] = {}
 """Variants by name, in the order of the file."""
 for _name, _values in read_toml(Path(__file__).with_suffix(".toml")).items():
     _description = _values.pop("description")
-    _settings = {path: convert(value, FIELD_TYPES[path], path) for path, value in _values.items()}
-    VARIANTS[_name] = Variant(_name, _description, _settings)
+    _converted = flatten(Config().override(**_values))
+    VARIANTS[_name] = Variant(_name, _description, {path: _converted[path] for path in _values})
 
 
 def combined(names: str) -> dict[str, Any]:
