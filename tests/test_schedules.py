@@ -34,8 +34,8 @@ def test_frames_stand_behind_a_duration(text: str) -> None:
         parse_schedule(text, frames_per_step=4)
 
 
-def test_frames_are_refused_where_nobody_knows_them() -> None:
-    with pytest.raises(ConfigError, match=r"lr: 'linear\(1,0,80 frames\)' counts frames"):
+def test_frames_are_refused_where_the_action_repeat_is_unknown() -> None:
+    with pytest.raises(ConfigError, match=r"lr: 'linear\(1,0,80 frames\)' is not a schedule"):
         parse_schedule("linear(1,0,80 frames)", "lr")
 
 

@@ -9,7 +9,6 @@ import torch
 from reverie.agents import build_agent, parameter_counts
 from reverie.config import (
     ABLATIONS,
-    MODIFICATIONS,
     VARIANTS,
     Config,
     DecoderConfig,
@@ -30,6 +29,15 @@ from reverie.training.dreams import open_loop
 from tests.helpers.agents import ATARI_IMAGE, CONTINUOUS, DISCRETE, random_steps, tensors, tiny
 
 SPEC = EnvSpec(ATARI_IMAGE, DISCRETE)
+MODIFICATIONS = {
+    "categorical-latents": "gaussian-latents",
+    "mixed-gradients": "straight-through-only",
+    "policy-entropy": "action-noise",
+    "kl-balancing": "free-nats",
+    "size-22m": "size-13m",
+    "gru-norm": "no-gru-norm",
+}
+"""The article's summary of modifications in its order, each with the variant of atari-paper that is without it."""
 
 
 def changed(base: Config, name: str) -> dict[str, object]:

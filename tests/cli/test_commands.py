@@ -15,8 +15,19 @@ import torch
 from reverie import training
 from reverie.cli import demo, train
 from reverie.cli import main as cli
-from reverie.cli.console import show
-from reverie.config import PATHS, PRESETS, Config, flatten, load_config, option, preset, to_dict, to_toml, with_variant
+from reverie.config import (
+    PATHS,
+    PRESETS,
+    Config,
+    as_text,
+    flatten,
+    load_config,
+    option,
+    preset,
+    to_dict,
+    to_toml,
+    with_variant,
+)
 from reverie.runs.provenance import UNNAMED, Launch
 from tests.helpers.environments import Catch
 
@@ -119,17 +130,17 @@ def test_arguments_come_in_any_order(run: Run, calls: Calls, line: str) -> None:
 @pytest.mark.parametrize("logdir", ["", "--logdir there"])
 def test_a_variant_comes_between_preset_and_options(run: Run, calls: Calls, logdir: str) -> None:
     options = "--variant no-gru-norm+no-kl-balancing --world-model.kl.scale 0.3"
-    run(f"train {options} --preset debug {logdir} My-v0")
+    run(f"train {options} --preset debug {logdir} CliCatch-v0")
     wanted = (
         preset("debug")
-        .for_env("My-v0")
+        .for_env("CliCatch-v0")
         .override(
             **{"world_model.rssm.gru_layer_norm": False, "world_model.kl.balance": 0.5, "world_model.kl.scale": 0.3}
         )
     )
     [call] = calls
     assert call["config"] == wanted
-    assert call["logdir"] == Path("there" if logdir else "runs/My-v0-debug-no-gru-norm+no-kl-balancing-1")
+    assert call["logdir"] == Path("there" if logdir else "runs/CliCatch-v0-debug-no-gru-norm+no-kl-balancing-1")
     assert call["origin"][:2] == ("debug", "no-gru-norm+no-kl-balancing")
 
 
@@ -137,11 +148,11 @@ def test_train_refuses_a_variant_without_effect_but_resumes_a_run_that_has_it(
     run: Run, calls: Calls, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for more in ([], ["--logdir", str(tmp_path / "new"), "--resume"]):
-        assert cli.main(["train", "My-v0", "--preset", "article", "--variant", "no-kl-balancing", *more]) == 1
+        assert cli.main(["train", "CliCatch-v0", "--preset", "article", "--variant", "no-kl-balancing", *more]) == 1
         assert "no-kl-balancing changes nothing here: world_model.kl.balance is not read" in capsys.readouterr().err
         assert not calls
-    (tmp_path / "config.toml").write_text(to_toml(with_variant(preset("debug"), "no-gru-norm").for_env("My-v0")))
-    run(f"train My-v0 --variant no-gru-norm --logdir {tmp_path} --resume")
+    (tmp_path / "config.toml").write_text(to_toml(with_variant(preset("debug"), "no-gru-norm").for_env("CliCatch-v0")))
+    run(f"train CliCatch-v0 --variant no-gru-norm --logdir {tmp_path} --resume")
     assert calls[0]["config"].world_model.rssm.gru_layer_norm is False
 
 
@@ -149,7 +160,7 @@ def test_train_refuses_a_variant_without_effect_but_resumes_a_run_that_has_it(
 def test_every_setting_is_an_option(run: Run, calls: Calls, path: str) -> None:
     base = preset("atari-paper")
     value = flatten(base)[path]
-    text = "image" if value == () else show(value)
+    text = "image" if value == () else as_text(value)
     text = shlex.quote(text) if isinstance(value, str) else text
     run(f"train My-v0 --preset atari-paper {option(path)} {text}")
     expected = {"env.name": "My-v0"} | ({path: ("image",)} if value == () else {})
@@ -228,27 +239,17 @@ def test_a_resumed_run_keeps_its_configuration(run: Run, calls: Calls, tmp_path:
 @pytest.mark.parametrize(
     ("line", "origin", "default"),
     [
-        ("train CliCatch-v0", "preset crafter, which CliCatch-v0 takes without --preset.", 100_000_000),
-        ("train CartPole-v1", "preset vector, which CartPole-v1 takes without --preset.", 20_000),
-        ("train CliCatch-v0 --preset=atari_small", "preset atari-small.", 250_000),
-        ("train", "preset atari; with ENV those of the preset that it takes.", 50_000_000),
-        ("train My-v0 --logdir saved --resume", "the settings saved in saved.", 7_777),
-        ("train --config saved/config.toml", "those of saved/config.toml.", 7_777),
-        (
-            "ablate CliCatch-v0 --suite minatar-quick",
-            "preset crafter, which CliCatch-v0 takes without --preset.",
-            100_000_000,
-        ),
-        (
-            "ablate --suite boxing",
-            "preset atari-laptop for ALE/Boxing-v5, with the settings of plan boxing.",
-            164_000,
-        ),
-        ("ablate", "preset minatar for MinAtar/Breakout-v1, with the settings of plan cpu-all.", 40_000),
-        ("ablate --suite plan.toml", "preset debug for My-v0, with the settings of plan mine.", 5_000),
-        ("bench loop --preset debug", "preset debug.", 1_000),
-        ("demo", "preset demo.", 7_000),
-        ("config atari", "preset atari.", 50_000_000),
+        ("train CliCatch-v0", "those of the preset crafter.", 100_000_000),
+        ("train CartPole-v1", "those of the preset vector.", 20_000),
+        ("train CliCatch-v0 --preset=atari_small", "those of the preset atari-small.", 250_000),
+        ("train", "those of the preset atari.", 50_000_000),
+        ("train My-v0 --logdir saved --resume", "the given configuration's.", 7_777),
+        ("train --config saved/config.toml", "the given configuration's.", 7_777),
+        ("ablate CliCatch-v0 --suite minatar-quick", "those of the preset crafter.", 100_000_000),
+        ("ablate --suite boxing", "the given configuration's.", 164_000),
+        ("ablate --suite plan.toml", "the given configuration's.", 5_000),
+        ("bench loop --preset debug", "those of the preset debug.", 1_000),
+        ("demo", "those of the preset demo.", 7_000),
     ],
 )
 def test_help_names_the_preset_of_its_defaults(run: Run, tmp_path: Path, line: str, origin: str, default: int) -> None:
@@ -257,7 +258,7 @@ def test_help_names_the_preset_of_its_defaults(run: Run, tmp_path: Path, line: s
     plan = 'name = "mine"\npreset = "debug"\nenvironments = ["My-v0"]\nsettings = {steps = 5_000}'
     (tmp_path / "plan.toml").write_text(plan)
     text = re.sub(r"[\s│]+", " ", run(f"{line} --help"))
-    assert f"Defaults below: {origin}" in text
+    assert f"The defaults below are {origin}" in text
     assert re.search(rf"--steps INT ((?! --).)*\(default: {default}\)", text)
 
 

@@ -76,7 +76,7 @@ def test_scheduler_more_steps_continue_and_other_settings_are_refused(tmp_path: 
         sweeps.replace_settings(sweeps.plan(seeds=1), {"world_model.kl.scale": 0.3, "training.steps": 2 * STEPS}),
         sweeps.spec_of,
     )
-    with pytest.raises(RunError, match=r"A-v0/full/seed-0 .*world_model.kl.scale was 1.0 and is now 0.3.*--out"):
+    with pytest.raises(RunError, match=r"A-v0/full/seed-0 .*world_model.kl.scale was 1 and is now 0.3.*--out"):
         survey_of(other, tmp_path, 1)
     with pytest.raises(RunError, match=r"training.steps was 400 and is now 200"):
         survey_of(grid(seeds=1), tmp_path, 1)

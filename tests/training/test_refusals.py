@@ -307,7 +307,7 @@ def test_train_resume_reports_where_it_continues_and_what_has_changed(
     out = capsys.readouterr().out
     assert "debug" in out.splitlines()[0]  # the preset that the run was started with
     assert f"Resuming from {newest_name(40)}" in out
-    assert "world_model.kl.scale: 0.5 (was 1.0)" in out and "training.steps: 60 (was 40)" in out
+    assert "world_model.kl.scale: 0.5 (was 1)" in out and "training.steps: 60 (was 40)" in out
     saved = load_config(run / "config.toml")
     assert saved.world_model.kl.scale == 0.5
     assert json.loads((run / "about.json").read_text())["preset"] == "debug"

@@ -78,8 +78,7 @@ class Ablate(SettingsCommand, Scheduled):
         plan = read_plan(find_plan(self.suite or "cpu-all"))
         task = plan.tasks[0]
         base = base_of(task.preset, task.env, "minatar")
-        config = base.config.override(**{**plan.settings, **task.settings})
-        return Base(config, f"{base.origin.removesuffix('.')} for {task.env}, with the settings of plan {plan.name}.")
+        return Base(base.config.override(**{**plan.settings, **task.settings}))
 
     def _check(self) -> None:
         both = "Give environments or --suite, not both: a suite has its own environments."

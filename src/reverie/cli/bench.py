@@ -134,9 +134,6 @@ class Loop(Benchmark):
         return measure_loop(config, self.preset, self.updates)
 
 
-BENCHMARKS = {"train-step": TrainStep, "collect": Collect, "replay": ReplayBench, "loop": Loop}
-
-
 def print_result(row: dict[str, Any]) -> None:
     """Print what was asked for, what was measured as a table, and on what."""
     asked = takewhile(lambda key: not _MEASURED.search(key), row)

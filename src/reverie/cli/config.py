@@ -6,9 +6,9 @@ from pathlib import Path
 
 import tyro
 
-from reverie.cli.console import UsageError, show
+from reverie.cli.console import UsageError
 from reverie.cli.parser import Base, SettingsCommand, of_preset
-from reverie.config import PRESETS, Config, diff, load_config, to_dict, to_toml
+from reverie.config import PRESETS, Config, as_text, diff, load_config, to_dict, to_toml
 
 
 @dataclass(frozen=True)
@@ -31,18 +31,17 @@ class ShowConfig(SettingsCommand):
             print(json.dumps(to_dict(config), indent=2))
             return
         print(f"# {name}: {PRESETS[name].description}\n" if name in PRESETS else f"# {self.source}\n")
-        print(
-            to_toml(config, {path: f"default: {show(default)}" for path, default, _ in diff(config, Config())}), end=""
-        )
+        comments = {path: f"default: {as_text(default)}" for path, default, _ in diff(config, Config())}
+        print(to_toml(config, comments), end="")
 
     def base(self) -> Base:
         """Return the configuration that is printed."""
         if self.source is None:
-            return Base(Config(), "those of the release.")
+            return Base(Config())
         path = Path(self.source)
         if not path.exists():
             return of_preset(self.source)
 
         from reverie.runs.layout import CONFIG
 
-        return Base(load_config(path / CONFIG if path.is_dir() else path), f"those of {path}.")
+        return Base(load_config(path / CONFIG if path.is_dir() else path))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
-from reverie.cli.console import heading, print_table, say
+from reverie.cli.console import print_table, say
 from reverie.cli.parser import Base, SettingsCommand, of_preset
 from reverie.cli.plot import print_returns
 from reverie.cli.train import announce
@@ -63,7 +63,7 @@ class Demo(SettingsCommand):
             "another game": command_line("train", "ALE/Pong-v5", "--preset", "atari-small"),
             "in full": shlex.join(["tensorboard", "--logdir", str(folder)]),
         }
-        print_table(("What was learned", ""), [(heading(name), value) for name, value in rows.items()])
+        print_table(("What was learned", ""), rows.items())
 
     def base(self) -> Base:
         """Return the preset."""

@@ -39,19 +39,19 @@ class Eval:
         from reverie.training.threads import act_on_one_thread
 
         act_on_one_thread()
-        more: dict[str, Any] = {"seed": self.seed, "device": self.device, "render": self.render, "video": self.video}
-        result = with_references(evaluate_policy(self.run, self.env, self.episodes, **more).to_json())
+        shown: dict[str, Any] = {"device": self.device, "render": self.render, "video": self.video}
+        found = evaluate_policy(self.run, self.env, self.episodes, seed=self.seed, **shown)
+        result = with_references(found.to_json())
         if self.json:
             print(json.dumps(result))
             return
-        header, episodes = ("episode", "return", "length"), result["episodes"]
-        rows = [(str(i), f"{one['return']:,.2f}", f"{one['length']:,}") for i, one in enumerate(episodes, 1)]
+        header, spread = ("episode", "return", "length"), ""
+        rows = [(str(i), f"{one['return']:,.2f}", f"{one['length']:,}") for i, one in enumerate(result["episodes"], 1)]
         print_table(header, rows, right=header)
-        spread = ""
         if result["interval"] is not None:
             low, high = result["interval"]
             spread = f", 95% interval {low:,.2f} to {high:,.2f}, standard deviation {result['std']:,.2f}"
-        say(f"mean return {result['mean']:,.2f}{spread}, n = {len(episodes)}")
+        say(f"mean return {result['mean']:,.2f}{spread}, n = {len(rows)}")
         if scores := result["normalised"]:
             say("normalised: " + ", ".join(f"{value:.3f} {NAMES[kind]}" for kind, value in scores.items()))
         if known := result["references"]:

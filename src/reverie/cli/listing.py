@@ -1,17 +1,13 @@
 """`reverie list`: presets, variants, environments and runs."""
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
 
-from reverie.cli.console import heading, print_table, say, show, unknown
-from reverie.config import PRESETS, VARIANTS, nearest, to_dict
-
-NUM_SHOWN = 6
-"""Ids of a family in the overview."""
+from reverie.cli.console import UsageError, print_table, say
+from reverie.config import PRESETS, VARIANTS, as_text, did_you_mean, to_dict
 
 
 @dataclass(frozen=True)
@@ -29,7 +25,7 @@ class Presets:
         for name, entry in PRESETS.items():
             training, replay = entry.config.training, entry.config.replay
             every, batch = training.train_every / training.train_steps, f"{replay.batch_size} x {replay.batch_length}"
-            rows.append((heading(name), entry.description, f"{training.steps:,}", f"{every:g} steps", batch))
+            rows.append((name, entry.description, f"{training.steps:,}", f"{every:g} steps", batch))
         print_table(("preset", "what it is", "agent steps", "update every", "batch"), rows)
 
 
@@ -44,10 +40,10 @@ class Variants:
         if self.json:
             print(json.dumps({name: dict(entry.settings) for name, entry in VARIANTS.items()}))
             return
-        rows = []
-        for name, entry in VARIANTS.items():
-            settings = "\n".join(f"{path}={show(value)}" for path, value in entry.settings.items())
-            rows.append((heading(name), entry.description, settings))
+        rows = [
+            (name, entry.description, "\n".join(f"{path}={as_text(value)}" for path, value in entry.settings.items()))
+            for name, entry in VARIANTS.items()
+        ]
         print_table(("variant", "what it is", "settings"), rows)
 
 
@@ -72,14 +68,14 @@ class Envs:
         elif self.family is not None:
             by_name = {title.lower(): entry.ids for title, entry in families.items()}
             if self.family.lower() not in by_name:
-                near = nearest(self.family, families, 1)
-                unknown("There is no family", self.family, near, f"; there are {', '.join(families)}.")
+                ending = did_you_mean(self.family, families, "there are")
+                raise UsageError(f"There is no family '{self.family}'{ending}")
             print("\n".join(by_name[self.family.lower()]))
         else:
-            rows = [
-                (heading(title), str(len(entry.ids) or ""), _few(entry.ids), entry.install)
-                for title, entry in families.items()
-            ]
+            rows = []
+            for title, entry in families.items():
+                ids = ", ".join(entry.ids[:6]) + (", ..." if len(entry.ids) > 6 else "")
+                rows.append((title, str(len(entry.ids) or ""), ids, entry.install))
             print_table(("family", "number", "ids", "to install"), rows)
             say("reverie list envs --family NAME prints all of a family.")
 
@@ -109,13 +105,6 @@ class Runs:
             shown = "" if score is None else f"{score:,.2f}"
             rows.append((*map(str, known.values()), f"{steps:,} of {planned:,}", shown))
         if not self.json:
-            print_table((*known, "steps", "return"), rows)
+            print_table(("run", "environment", "agent", "seed", "status", "steps", "return"), rows)
         for each in unreadable:
             say(f"{each.path} is left out. {each.reason}", stderr=True)
-
-
-LISTINGS = {"presets": Presets, "variants": Variants, "envs": Envs, "runs": Runs}
-
-
-def _few(ids: Sequence[str]) -> str:
-    return ", ".join(ids[:NUM_SHOWN]) + (", ..." if len(ids) > NUM_SHOWN else "")

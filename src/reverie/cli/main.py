@@ -5,47 +5,35 @@ import os
 import sys
 from collections.abc import Sequence
 
-from reverie.cli.ablate import Ablate
-from reverie.cli.bench import BENCHMARKS
-from reverie.cli.config import ShowConfig
 from reverie.cli.console import UsageError, say
-from reverie.cli.demo import Demo
-from reverie.cli.diagnose import Diagnose
-from reverie.cli.digest import Digest
-from reverie.cli.dream import Dream
-from reverie.cli.evaluate import Eval
-from reverie.cli.listing import LISTINGS
-from reverie.cli.parser import Group, parse
-from reverie.cli.plot import Plot
-from reverie.cli.replay_step import ReplayStep
-from reverie.cli.report import Report
-from reverie.cli.sweep import Sweep
-from reverie.cli.train import Train
-from reverie.cli.verify import Verify
+from reverie.cli.parser import parse
 from reverie.errors import ReverieError
 from reverie.provenance import reverie_version
 
-REVERIE = Group(
-    "DreamerV2 for PyTorch. Start with: reverie demo, or reverie train ALE/Pong-v5 --preset atari-small.",
-    {
-        "train": Train,
-        "eval": Eval,
-        "dream": Dream,
-        "diagnose": Diagnose,
-        "plot": Plot,
-        "report": Report,
-        "sweep": Sweep,
-        "ablate": Ablate,
-        "demo": Demo,
-        "list": Group("List presets, variants, environments or runs.", LISTINGS),
-        "config": ShowConfig,
-        "digest": Digest,
-        "verify": Verify,
-        "replay-step": ReplayStep,
-        "bench": Group("Measure speed and memory.", BENCHMARKS),
-    },
-)
-"""Commands in the order of the help. Their modules import PyTorch only when they run: it takes seconds."""
+COMMANDS = {
+    "train": "train:Train",
+    "eval": "evaluate:Eval",
+    "dream": "dream:Dream",
+    "diagnose": "diagnose:Diagnose",
+    "plot": "plot:Plot",
+    "report": "report:Report",
+    "sweep": "sweep:Sweep",
+    "ablate": "ablate:Ablate",
+    "demo": "demo:Demo",
+    "list presets": "listing:Presets",
+    "list variants": "listing:Variants",
+    "list envs": "listing:Envs",
+    "list runs": "listing:Runs",
+    "config": "config:ShowConfig",
+    "digest": "digest:Digest",
+    "verify": "verify:Verify",
+    "replay-step": "replay_step:ReplayStep",
+    "bench train-step": "bench:TrainStep",
+    "bench collect": "bench:Collect",
+    "bench replay": "bench:ReplayBench",
+    "bench loop": "bench:Loop",
+}
+"""Module and class of each command, in the order of the help; they import PyTorch only when they run."""
 
 OK, FAILED, MISUSED, INTERRUPTED = 0, 1, 2, 130
 
@@ -56,14 +44,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         Exit status: 0, 1 after an error, 2 if the command line was wrong, 128 and the signal's number if interrupted.
     """
-    words = list(sys.argv[1:] if argv is None else argv)
-    if words[:1] == ["help"]:
+    words = list(sys.argv[1:] if argv is None else argv) or ["--help"]
+    if words[0] == "help":
         words = [*words[1:], "--help"]
     try:
-        if words[:1] in (["-V"], ["--version"], ["version"]):
+        if words[0] in ("-V", "--version", "version"):
             print(f"reverie {reverie_version() or '(version unknown: not installed)'}")
         else:
-            parse(REVERIE, words or ["--help"])()
+            parse(COMMANDS, words)()
         sys.stdout.flush()  # a closed pipe or a full disk is reported here, not at exit
         return OK
     except ReverieError as error:

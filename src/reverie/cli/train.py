@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import tyro
 
-from reverie.cli.console import require, say, show
+from reverie.cli.console import require, say
 from reverie.cli.dream import Dream
 from reverie.cli.parser import Base, SettingsCommand, of_preset
-from reverie.config import Config, EnvConfig, configure, default_preset, diff, load_config, with_variant
+from reverie.config import Config, as_text, configure, default_preset, diff, load_config, with_variant
 from reverie.shell import command_line
 
 if TYPE_CHECKING:
@@ -48,13 +48,19 @@ class Train(SettingsCommand):
     """Accept a variant that changes nothing here. A sweep has compared it with the agent of its plan."""
 
     def __call__(self) -> None:
-        self._check()
+        both = '--preset and --config are both given. Name the preset in the file, base = "PRESET".'
+        require(self.preset is None or self.config is None, both)
+        for option, is_given in (("--resume", self.resume), ("--overwrite", self.overwrite)):
+            require(self.logdir or not is_given, f"{option} needs the folder of the run: --logdir DIR.")
         saved, base, named = self._saved(), self._without_variant(), self._named()
         env = named or base.config.env.name
         missing = f"{self.config} names no environment." if self.config else "The environment is missing."
         require(env, f"{missing} Type reverie train ENV; reverie list envs shows what is installed.")
 
         from reverie.envs import choose_env, env_factory, env_spec
+        from reverie.runs.provenance import Launch, recorded_names
+        from reverie.training import train_config
+        from reverie.training.start import new_run_dir
 
         if named is None:
             choose_env(base.config.env)  # refuses code that only the file of a run names
@@ -64,11 +70,6 @@ class Train(SettingsCommand):
             config = with_variant(base.config, self.variant).override(**settings)
         else:
             config = configure(base.config, self.variant, settings, lambda env: env_spec(env, factory))
-
-        from reverie.runs.provenance import Launch, recorded_names
-        from reverie.training import train_config
-        from reverie.training.start import new_run_dir
-
         logdir = self.logdir or new_run_dir(env, base.preset, self.variant)
         if not self.quiet:
             # Of a resumed run, training says what differs from the saved settings.
@@ -91,16 +92,14 @@ class Train(SettingsCommand):
     def base(self) -> Base:
         """Return the configuration whose values the help shows."""
         base = self._without_variant()
-        if self.variant is None:
-            return base
-        return Base(with_variant(base.config, self.variant), f"variant {self.variant}, {base.origin}")
+        return base if self.variant is None else Base(with_variant(base.config, self.variant), base.preset)
 
     def _without_variant(self) -> Base:
         saved = self._saved()
+        if saved is not None and self.preset is None and self.config is None:
+            return Base(saved)
         if self.config is not None:
-            base = Base(load_config(self.config), f"those of {self.config}.")
-        elif saved is not None and self.preset is None:
-            return Base(saved, f"the settings saved in {self.logdir}.")
+            base = Base(load_config(self.config))
         else:
             base = base_of(self.preset, self._named(), "atari")
         return base if saved is None else base._replace(config=base.config.override(seed=saved.training.seed))
@@ -119,12 +118,6 @@ class Train(SettingsCommand):
         require(len(given) < 2, f"The environment is given twice, as {' and '.join(given)}. Give one.")
         return given[0] if given else None
 
-    def _check(self) -> None:
-        both = '--preset and --config are both given. Name the preset in the file, base = "PRESET".'
-        require(self.preset is None or self.config is None, both)
-        for option, is_given in (("--resume", self.resume), ("--overwrite", self.overwrite)):
-            require(self.logdir or not is_given, f"{option} needs the folder of the run: --logdir DIR.")
-
 
 def base_of(name: str | None, env: str | None, otherwise: str) -> Base:
     """Return the preset of a command line: as named, or by the environment, or else another one.
@@ -132,16 +125,11 @@ def base_of(name: str | None, env: str | None, otherwise: str) -> Base:
     Raises:
         EnvError: if no preset is named and the environment is unknown or unsupported.
     """
-    if name is not None:
-        return of_preset(name)
-    if env is None:
-        return of_preset(otherwise, "; with ENV those of the preset that it takes")
-    found = default_preset(env)
-    if found == "vector":  # the name does not tell
+    if name is None and env is not None:
         from reverie.envs import env_factory, env_spec
 
-        found = default_preset(env, env_spec(EnvConfig(name=env), env_factory(env)))
-    return of_preset(found, f", which {env} takes without --preset")
+        name = default_preset(env, lambda config: env_spec(config, env_factory(config.name)))
+    return of_preset(name or otherwise)
 
 
 def announce(logdir: Path, config: Config, name: str | None, base: Config) -> None:
@@ -153,7 +141,7 @@ def announce(logdir: Path, config: Config, name: str | None, base: Config) -> No
         say(f"  The agent sees {kinds} only; with {both} it sees everything.")
     for path, before, now in diff(config, base):
         if path != "env.name":
-            say(f"  {path}: {show(now)} (was {show(before)})")
+            say(f"  {path}: {as_text(now)} (was {as_text(before)})")
 
 
 def next_commands(agent: "Dreamer", run: Path) -> list[str]:

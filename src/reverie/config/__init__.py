@@ -1,14 +1,14 @@
 """Configuration: settings as frozen dataclasses, presets and variants as TOML.
 
-Start with `schema.py`, which has every setting. `conversion.py` and `settings.py` read, write and change settings by
-name, `presets.py` loads configuration files, `variants.py` named changes of the agent.
+Start with `schema.py`, which has every setting. `settings.py` reads, writes and changes settings by name, `presets.py`
+loads configuration files, `variants.py` named changes of the agent.
 """
 
-from reverie.config.conversion import TRUTH, FieldError, as_text, convert, flatten, to_toml
-from reverie.config.names import RENAMED, SHORT, any_of, did_you_mean, nearest, option
-from reverie.config.presets import PRESETS, Preset, default_preset, load_config, preset
-from reverie.config.schedules import Schedule, parse_schedule
+from reverie.config.names import did_you_mean, nearest, option, resolve
+from reverie.config.presets import PRESETS, default_preset, load_config, preset
+from reverie.config.schedules import parse_schedule
 from reverie.config.schema import (
+    PATHS,
     ActorConfig,
     BehaviorConfig,
     Config,
@@ -16,9 +16,7 @@ from reverie.config.schema import (
     DecoderConfig,
     EncoderConfig,
     EnvConfig,
-    HeadGradients,
     KLConfig,
-    LossScales,
     MLPConfig,
     OptimizerConfig,
     ReplayConfig,
@@ -26,43 +24,17 @@ from reverie.config.schema import (
     RSSMConfig,
     TrainingConfig,
     WorldModelConfig,
-)
-from reverie.config.settings import (
-    FIELD_TYPES,
-    PATHS,
     config_in_steps,
-    diff,
     from_dict,
-    nearest_settings,
-    renamed,
-    resolve,
-    to_dict,
 )
-from reverie.config.variants import (
-    ABLATIONS,
-    MODIFICATIONS,
-    VARIANTS,
-    Variant,
-    combined,
-    configure,
-    effective,
-    idle,
-    left_out,
-    unread,
-    variant,
-    with_variant,
-)
+from reverie.config.settings import as_text, convert, diff, flatten, to_dict, to_toml
+from reverie.config.variants import ABLATIONS, VARIANTS, combined, configure, effective, idle, with_variant
 from reverie.errors import ConfigError
 
 __all__ = [
     "ABLATIONS",
-    "FIELD_TYPES",
-    "MODIFICATIONS",
     "PATHS",
     "PRESETS",
-    "RENAMED",
-    "SHORT",
-    "TRUTH",
     "VARIANTS",
     "ActorConfig",
     "BehaviorConfig",
@@ -72,21 +44,14 @@ __all__ = [
     "DecoderConfig",
     "EncoderConfig",
     "EnvConfig",
-    "FieldError",
-    "HeadGradients",
     "KLConfig",
-    "LossScales",
     "MLPConfig",
     "OptimizerConfig",
-    "Preset",
     "RSSMConfig",
     "ReplayConfig",
     "RewardNormConfig",
-    "Schedule",
     "TrainingConfig",
-    "Variant",
     "WorldModelConfig",
-    "any_of",
     "as_text",
     "combined",
     "config_in_steps",
@@ -99,18 +64,13 @@ __all__ = [
     "flatten",
     "from_dict",
     "idle",
-    "left_out",
     "load_config",
     "nearest",
-    "nearest_settings",
     "option",
     "parse_schedule",
     "preset",
-    "renamed",
     "resolve",
     "to_dict",
     "to_toml",
-    "unread",
-    "variant",
     "with_variant",
 ]

@@ -4,36 +4,21 @@ A file is TOML: settings by group, and at the top the preset that they change, `
 change the defaults. `presets/` has the files of the presets; a run folder's `config.toml` is such a file, too.
 """
 
+import functools
 import os
 import tomllib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reverie.config.names import did_you_mean, nearest
-from reverie.config.schema import Config
-from reverie.config.settings import from_dict
+from reverie.config.names import did_you_mean
+from reverie.config.schema import Config, EnvConfig, from_dict
 from reverie.errors import ConfigError
 from reverie.specs import EnvSpec
 
-NAMES = (
-    "atari",
-    "atari-paper",
-    "article",
-    "dreamer-v1",
-    "atari-small",
-    "atari-laptop",
-    "minatar",
-    "crafter",
-    "dmc-vision",
-    "dmc-proprio",
-    "vector",
-    "demo",
-    "debug",
-)
-"""Presets in the order in which they are listed."""
-
 _FOLDER = Path(__file__).with_name("presets")
+_NAMES = sorted(path.stem for path in _FOLDER.glob("*.toml"))
 
 
 @dataclass(frozen=True)
@@ -47,17 +32,11 @@ class Preset:
 
 
 def preset(name: str) -> Config:
-    """Return the configuration of a preset.
-
-    Raises:
-        ConfigError: if there is none of that name; the nearest ones are given.
-    """
-    found = PRESETS.get(name.replace("_", "-"))
-    if found is None:
-        near = nearest(name, PRESETS, 1)
-        ending = did_you_mean(near) if near else f"; the presets are {', '.join(PRESETS)}."
-        raise ConfigError(f"There is no preset '{name}'{ending}")
-    return found.config
+    """Return the configuration of a preset; raise ConfigError, with the nearest name, if there is none."""
+    plain = name.replace("_", "-")
+    if plain not in _NAMES:
+        raise ConfigError(f"There is no preset '{name}'{did_you_mean(name, _NAMES, 'the presets are')}")
+    return _named(plain).config
 
 
 def load_config(path: str | os.PathLike[str]) -> Config:
@@ -83,12 +62,12 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"The configuration {path} is not valid TOML: {error}.") from None
 
 
-def default_preset(env_name: str, spec: EnvSpec | None = None) -> str:
+def default_preset(env_name: str, spec_of: Callable[[EnvConfig], EnvSpec]) -> str:
     """Return the name of the preset for an environment when the user gives none.
 
     The name of the environment decides where it can: `ALE/` is atari, `MinAtar/` is minatar, Crafter is crafter.
-    Otherwise its spaces do: without images it is vector; images are dmc-vision with continuous actions and crafter with
-    discrete ones. Without a `spec` every other environment is vector.
+    Otherwise its spaces do, for which `spec_of` is called: without images it is vector; images are dmc-vision with
+    continuous actions and crafter with discrete ones.
     """
     if env_name.startswith("ALE/"):
         return "atari"
@@ -96,9 +75,15 @@ def default_preset(env_name: str, spec: EnvSpec | None = None) -> str:
         return "minatar"
     if "crafter" in env_name.lower():
         return "crafter"
-    if spec is None or not any(observation.is_image for observation in spec.observations.values()):
+    spec = spec_of(EnvConfig(name=env_name))
+    if not any(observation.is_image for observation in spec.observations.values()):
         return "vector"
     return "dmc-vision" if spec.action.kind == "continuous" else "crafter"
+
+
+@functools.cache
+def _named(name: str) -> Preset:
+    return _load(_FOLDER / f"{name}.toml")
 
 
 def _load(path: Path) -> Preset:
@@ -111,7 +96,5 @@ def _load(path: Path) -> Preset:
     return Preset(path.stem, description, config)
 
 
-PRESETS: dict[str, Preset] = {}
-"""Presets by name, in the order of `NAMES`; a base comes before the presets that change it."""
-for _name in NAMES:
-    PRESETS[_name] = _load(_FOLDER / f"{_name}.toml")
+PRESETS = {name: _named(name) for name in _NAMES}
+"""Presets by name."""

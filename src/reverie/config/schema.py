@@ -1,125 +1,95 @@
 """All settings of reverie, as frozen dataclasses.
 
 The text below a field has its unit and range, the paper's symbol, and the source of its default. Defaults are those
-of the authors' release (`configs.yaml`, section `defaults`); `presets/` has the named configurations. A check of one
-class is in its `__post_init__`, a check across classes in that of `Config`.
+of the authors' release (`configs.yaml`, section `defaults`); `presets/` has the named configurations. Ranges are
+checked by the fields' types, other conditions in `__post_init__`, those across classes in that of `Config`.
 """
 
-import math
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any, Literal
 
-from reverie.config import conversion
-from reverie.config.conversion import FieldError
-from reverie.config.schedules import Schedule, parse_schedule
+from reverie.config.schedules import Schedule, in_steps
+from reverie.config.settings import Range, Settings, flatten, override, update
 from reverie.errors import ConfigError
 
-
-def _require(condition: bool, owner: object, field: str, problem: str) -> None:
-    """Raise `<owner>.<field> is <value><problem>` unless the condition holds."""
-    if not condition:
-        raise FieldError(type(owner).__name__, field, f" is {getattr(owner, field)}{problem}")
-
-
-def _at_least(least: float, owner: object, *fields: str) -> None:
-    for field in fields:
-        _require(getattr(owner, field) >= least, owner, field, f", but it must be at least {least}.")
-
-
-def _require_schedules(owner: object, *fields: str) -> None:
-    """Check that each field is a number or a schedule with a finite initial value of at least 0."""
-    for field in fields:
-        value = getattr(owner, field)
-        try:
-            initial = parse_schedule(value, "", frames_per_step=1)(0.0)
-        except ConfigError as error:
-            raise FieldError(type(owner).__name__, field, str(error)) from None
-        except ZeroDivisionError:
-            initial = math.nan
-        _require(math.isfinite(initial) and initial >= 0, owner, field, ", but it must be finite and not negative.")
+PositiveInt = Annotated[int, Range("at least 1", lambda value: value >= 1)]
+NonNegativeInt = Annotated[int, Range("at least 0", lambda value: value >= 0)]
+IntFrom2 = Annotated[int, Range("at least 2", lambda value: value >= 2)]
+PositiveFloat = Annotated[float, Range("above 0", lambda value: value > 0)]
+NonNegativeFloat = Annotated[float, Range("at least 0", lambda value: value >= 0)]
+UnitInterval = Annotated[float, Range("between 0 and 1", lambda value: 0 <= value <= 1)]
 
 
 @dataclass(frozen=True)
-class EnvConfig:
+class EnvConfig(Settings):
     """Environment and its wrappers."""
 
     name: str = ""
     """Gymnasium id, for example ALE/Pong-v5."""
-    num_envs: int = 1
+    num_envs: PositiveInt = 1
     """Environments stepped together, at least 1. The release: 1. The update ratio does not depend on it."""
     parallel: bool = True
     """Several environments step in worker processes; False steps them one after the other in this process."""
-    action_repeat: int = 1
+    action_repeat: PositiveInt = 1
     """Emulator frames per agent step, at least 1; their rewards are summed. Atari: 4."""
-    time_limit: int = 0
+    time_limit: NonNegativeInt = 0
     """Agent steps until an episode is truncated; 0 leaves it to the environment. Atari: 27000."""
-    step_timeout: float = 0.0
+    step_timeout: NonNegativeFloat = 0.0
     """Timeout in seconds for `step` and `reset`. A worker that exceeds it is restarted. 0 disables it. With a timeout,
     a single environment has a worker process, too."""
-    max_restarts_per_hour: int = 10
+    max_restarts_per_hour: NonNegativeInt = 10
     """Failures of environments (errors, timeouts, dead processes) within an hour after which training stops. Up to
     then they are restarted, and their episodes are truncated. 0 stops at the first failure."""
     image_size: tuple[int, int] = (64, 64)
     """Height and width of images in pixels. The convolutions need 64x64."""
     grayscale: bool = True
     """Atari only: one channel instead of three."""
-    sticky_actions: float = 0.25
+    sticky_actions: UnitInterval = 0.25
     """Atari only: probability in [0, 1] that the previous action is repeated, at each emulator frame."""
-    noop_max: int = 30
+    noop_max: NonNegativeInt = 30
     """Atari only: largest number of idle frames at the start of an episode (at least one); 0 for none."""
     full_action_space: bool = False
     """Atari only: all 18 actions instead of the game's own. The release: False; the paper: True."""
 
     def __post_init__(self) -> None:
-        _at_least(1, self, "num_envs", "action_repeat")
-        _at_least(0, self, "time_limit", "step_timeout", "max_restarts_per_hour", "noop_max")
+        super().__post_init__()
         needed = ", but only worker processes (env.parallel) can be stopped."
-        _require(not self.step_timeout or self.parallel, self, "step_timeout", needed)
-        _require(0 <= self.sticky_actions <= 1, self, "sticky_actions", ", but a probability is between 0 and 1.")
-        fits = tuple(self.image_size) == (64, 64)
-        _require(fits, self, "image_size", ", but the convolutions of DreamerV2 fit (64, 64) only.")
+        self._require(not self.step_timeout or self.parallel, "step_timeout", needed)
+        fits = self.image_size == (64, 64)
+        self._require(fits, "image_size", ", but the convolutions of DreamerV2 fit (64, 64) only.")
 
 
 @dataclass(frozen=True)
-class OptimizerConfig:
+class OptimizerConfig(Settings):
     """The release's Adam: clip by global norm, decay weights, then step."""
 
     lr: Schedule = 1e-4
     """Learning rate, a number or a schedule over agent steps."""
-    eps: float = 1e-5
+    eps: PositiveFloat = 1e-5
     """Epsilon, above 0; added to sqrt(v) outside the bias correction, as in TensorFlow."""
-    max_grad_norm: float = 100.0
+    max_grad_norm: NonNegativeFloat = 100.0
     """Largest global norm of the gradients; 0 does not clip."""
-    weight_decay: float = 1e-6
+    weight_decay: Annotated[float, Range("at least 0 and below 1", lambda value: 0 <= value < 1)] = 1e-6
     """Share of the weights that a step removes, in [0, 1); not scaled by the learning rate."""
     weight_decay_on: Literal["all", "kernels"] = "all"
     """Decayed parameters: all of them (release), or only matrices and convolution kernels."""
 
-    def __post_init__(self) -> None:
-        _require_schedules(self, "lr")
-        _require(self.eps > 0, self, "eps", ", but it must be above 0.")
-        _require(self.max_grad_norm >= 0, self, "max_grad_norm", "; use 0 for no clipping.")
-        _require(0 <= self.weight_decay < 1, self, "weight_decay", ", but it must be at least 0 and below 1.")
-
 
 @dataclass(frozen=True)
-class MLPConfig:
+class MLPConfig(Settings):
     """Multilayer perceptron with ELU."""
 
-    layers: int = 4
+    layers: NonNegativeInt = 4
     """Number of hidden layers, at least 0."""
-    units: int = 400
+    units: PositiveInt = 400
     """Width of the hidden layers, at least 1."""
     layer_norm: bool = False
     """Layer norm between each dense layer and its ELU. Crafter: True."""
 
-    def __post_init__(self) -> None:
-        _at_least(0, self, "layers")
-        _at_least(1, self, "units")
-
 
 @dataclass(frozen=True)
-class EncoderConfig:
+class EncoderConfig(Settings):
     """Encoder: observations to one embedding, images by convolutions and the rest by an MLP."""
 
     keys: tuple[str, ...] = ()
@@ -127,17 +97,14 @@ class EncoderConfig:
     kinds: Literal["all", "images", "vectors"] = "all"
     """Kinds of observations that are read (decoder: predicted). The release: images in dmc_vision, vectors in
     dmc_proprio."""
-    cnn_depth: int = 48
+    cnn_depth: PositiveInt = 48
     """Channels of the first convolution, at least 1; each further one doubles them."""
     cnn_activation: Literal["elu", "relu"] = "elu"
     """Activation after each convolution but the decoder's last. Dreamer (V1): relu, which has no kernel on a CPU."""
-    mlp: MLPConfig = MLPConfig()
+    mlp: MLPConfig = field(default_factory=MLPConfig)
     """MLP of the vector observations, concatenated in the order of the observation space."""
     layer_norm: bool = False
     """Layer norm after each convolution. Crafter: True."""
-
-    def __post_init__(self) -> None:
-        _at_least(1, self, "cnn_depth")
 
 
 @dataclass(frozen=True)
@@ -146,19 +113,19 @@ class DecoderConfig(EncoderConfig):
 
 
 @dataclass(frozen=True)
-class RSSMConfig:
+class RSSMConfig(Settings):
     """Recurrent state-space model."""
 
     latents: Literal["categorical", "gaussian", "binary"] = "categorical"
     """Distribution of the stochastic state s_t. The article: categorical; Dreamer (V1): gaussian. Binary latents have
     stoch * classes bits, as wide as a categorical sample."""
-    stoch: int = 32
+    stoch: PositiveInt = 32
     """Number of latent variables S, at least 1."""
-    classes: int = 32
+    classes: PositiveInt = 32
     """Classes K of each categorical variable, at least 1; Gaussian variables have none."""
-    deter: int = 1024
+    deter: PositiveInt = 1024
     """Size D of the deterministic state h_t, the GRU's, at least 1."""
-    hidden: int = 1024
+    hidden: PositiveInt = 1024
     """Width of the dense layers around the GRU, at least 1."""
     layer_norm: bool = False
     """Layer norm in those dense layers. Crafter: True."""
@@ -166,16 +133,12 @@ class RSSMConfig:
     """Layer norm inside the GRU. The release: always True, whatever the other layers have."""
     std_activation: Literal["sigmoid2", "softplus"] = "sigmoid2"
     """Gaussian latents only: function that makes the standard deviation positive."""
-    min_std: float = 0.1
+    min_std: PositiveFloat = 0.1
     """Gaussian latents only: constant added to the standard deviation, above 0."""
-
-    def __post_init__(self) -> None:
-        _at_least(1, self, "stoch", "classes", "deter", "hidden")
-        _require(self.min_std > 0, self, "min_std", ", but it must be above 0.")
 
 
 @dataclass(frozen=True)
-class KLConfig:
+class KLConfig(Settings):
     """KL loss between posterior q and prior p: balanced, or split into its two parts."""
 
     objective: Literal["balanced", "split"] = "balanced"
@@ -188,7 +151,7 @@ class KLConfig:
     """eta_q, for objective=split: weight of the posterior's entropy."""
     scale: Schedule = 1.0
     """beta, weight of the KL. Atari: 0.1."""
-    balance: float = 0.8
+    balance: UnitInterval = 0.8
     """alpha, share of the gradient that trains the prior, in [0, 1]. Exactly 0.5 is the plain KL, whose whole gradient
     trains both sides (release): twice as much as at 0.501."""
     equal_scale: bool = False
@@ -201,30 +164,23 @@ class KLConfig:
     forward: bool = False
     """KL(p || q) instead of KL(q || p) (release option, off everywhere)."""
 
-    def __post_init__(self) -> None:
-        _require_schedules(self, "prior_scale", "posterior_entropy_scale", "scale", "free_nats")
-        _require(0 <= self.balance <= 1, self, "balance", ", but it must be between 0 and 1.")
-
 
 @dataclass(frozen=True)
-class LossScales:
+class LossScales(Settings):
     """Weights of the negative log-likelihoods in the world model's loss, each at least 0."""
 
-    image: float = 1.0
+    image: NonNegativeFloat = 1.0
     """eta_x of images; their log-likelihood is summed over pixels."""
-    vector: float = 1.0
+    vector: NonNegativeFloat = 1.0
     """eta_x of vectors; their log-likelihood is summed over entries."""
-    reward: float = 1.0
+    reward: NonNegativeFloat = 1.0
     """eta_r."""
-    discount: float = 1.0
+    discount: NonNegativeFloat = 1.0
     """eta_gamma. Atari: 5."""
-
-    def __post_init__(self) -> None:
-        _at_least(0, self, "image", "vector", "reward", "discount")
 
 
 @dataclass(frozen=True)
-class HeadGradients:
+class HeadGradients(Settings):
     """Heads whose gradients train the representation; the others train only themselves (the article's ablations)."""
 
     image: bool = True
@@ -238,29 +194,26 @@ class HeadGradients:
 
 
 @dataclass(frozen=True)
-class WorldModelConfig:
+class WorldModelConfig(Settings):
     """World model: encoder, RSSM, heads, loss, and their optimizer."""
 
-    encoder: EncoderConfig = EncoderConfig()
-    rssm: RSSMConfig = RSSMConfig()
-    decoder: DecoderConfig = DecoderConfig()
-    reward_head: MLPConfig = MLPConfig()
-    discount_head: MLPConfig = MLPConfig()
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    rssm: RSSMConfig = field(default_factory=RSSMConfig)
+    decoder: DecoderConfig = field(default_factory=DecoderConfig)
+    reward_head: MLPConfig = field(default_factory=MLPConfig)
+    discount_head: MLPConfig = field(default_factory=MLPConfig)
     predict_discount: bool = True
     """A discount head learns where episodes end; False: the constant below everywhere. Continuous control: False."""
-    discount: float = 0.99
+    discount: UnitInterval = 0.99
     """gamma, in [0, 1]. The discount head's labels are gamma * (1 - is_terminal). Atari: 0.999; the paper: 0.995."""
     reward_transform: Literal["tanh", "identity", "sign"] = "tanh"
     """Function of the rewards that the model learns; scores are always of raw rewards."""
     normalize_vectors: bool = False
     """Vector observations are standardised by their running mean and deviation. The release: False."""
-    kl: KLConfig = KLConfig()
-    loss_scales: LossScales = LossScales()
-    head_gradients: HeadGradients = HeadGradients()
-    optimizer: OptimizerConfig = OptimizerConfig(lr=1e-4)
-
-    def __post_init__(self) -> None:
-        _require(0 <= self.discount <= 1, self, "discount", ", but it must be between 0 and 1.")
+    kl: KLConfig = field(default_factory=KLConfig)
+    loss_scales: LossScales = field(default_factory=LossScales)
+    head_gradients: HeadGradients = field(default_factory=HeadGradients)
+    optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(lr=1e-4))
 
 
 @dataclass(frozen=True)
@@ -269,9 +222,9 @@ class ActorConfig(MLPConfig):
 
     distribution: Literal["auto", "trunc_normal", "tanh_normal"] = "auto"
     """Distribution of continuous actions; auto is trunc_normal. Discrete actions are one-hot."""
-    min_std: float = 0.1
+    min_std: PositiveFloat = 0.1
     """Continuous actions: constant added to the standard deviation, above 0."""
-    init_std: float = 0.0
+    init_std: NonNegativeFloat = 0.0
     """distribution=tanh_normal only: standard deviation of an untrained policy, without min_std. Dreamer (V1): 5. 0
     shifts nothing, which gives 0.69 (release)."""
     gradient: Literal["auto", "reinforce", "dynamics", "both"] = "auto"
@@ -285,20 +238,15 @@ class ActorConfig(MLPConfig):
     its gradient, which cancels the Reinforce term. Discrete actions: no difference."""
     entropy: Schedule = 2e-3
     """eta_e, weight of the policy's entropy. Atari: 1e-3."""
-    exploration_noise: float = 0.0
+    exploration_noise: UnitInterval = 0.0
     """Noise on collected actions, in [0, 1]: share of random choices, or standard deviation. Dreamer (V1): 0.3."""
-    optimizer: OptimizerConfig = OptimizerConfig(lr=8e-5)
+    optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(lr=8e-5))
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _require_schedules(self, "dynamics_weight", "entropy")
-        if self.reinforce_weight is not None:
-            _require_schedules(self, "reinforce_weight")
-            unused = f", but it is used with gradient=both only, and gradient is {self.gradient}."
-            _require(self.gradient == "both", self, "reinforce_weight", unused)
-        _require(self.min_std > 0, self, "min_std", ", but it must be above 0.")
-        _at_least(0, self, "init_std")
-        _require(0 <= self.exploration_noise <= 1, self, "exploration_noise", ", but it must be between 0 and 1.")
+        is_used = self.reinforce_weight is None or self.gradient == "both"
+        unused = f", but it is used with gradient=both only, and gradient is {self.gradient}."
+        self._require(is_used, "reinforce_weight", unused)
 
 
 @dataclass(frozen=True)
@@ -307,125 +255,109 @@ class CriticConfig(MLPConfig):
 
     slow_target: bool = True
     """The critic bootstraps from the target critic; False: from itself."""
-    target_update_interval: int = 100
+    target_update_interval: PositiveInt = 100
     """Critic updates between two updates of the target critic, at least 1."""
-    target_tau: float = 1.0
+    target_tau: Annotated[float, Range("above 0 and at most 1", lambda value: 0 < value <= 1)] = 1.0
     """Share of the critic's weights in an updated target critic, in (0, 1]; 1 is a copy."""
-    optimizer: OptimizerConfig = OptimizerConfig(lr=2e-4)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _at_least(1, self, "target_update_interval")
-        _require(0 < self.target_tau <= 1, self, "target_tau", ", but it must be above 0 and at most 1.")
+    optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(lr=2e-4))
 
 
 @dataclass(frozen=True)
-class RewardNormConfig:
+class RewardNormConfig(Settings):
     """Division of imagined rewards by a running mean of their magnitude."""
 
-    momentum: float = 1.0
+    momentum: UnitInterval = 1.0
     """Momentum of the running mean, in [0, 1]; 1 never updates it, and rewards stay as they are (release)."""
-    scale: float = 1.0
+    scale: PositiveFloat = 1.0
     """Factor of the result, above 0."""
-    eps: float = 1e-8
+    eps: PositiveFloat = 1e-8
     """Constant added to the magnitude, above 0."""
-
-    def __post_init__(self) -> None:
-        _require(0 <= self.momentum <= 1, self, "momentum", ", but it must be between 0 and 1.")
-        _require(self.scale > 0, self, "scale", ", but it must be above 0.")
-        _require(self.eps > 0, self, "eps", ", but it must be above 0.")
 
 
 @dataclass(frozen=True)
-class BehaviorConfig:
+class BehaviorConfig(Settings):
     """Behavior learning inside the world model."""
 
-    horizon: int = 15
+    horizon: IntFrom2 = 15
     """H, imagined steps from every state of the batch, at least 2."""
-    return_lambda: float = 0.95
+    return_lambda: UnitInterval = 0.95
     """lambda of the lambda-return, in [0, 1]."""
     long_term_entropy: bool = False
     """The policy's entropy, times actor.entropy and the probability that the episode continues, is added to imagined
     rewards, so that values include later entropy (the article's "long-term entropy", tried without benefit)."""
-    actor: ActorConfig = ActorConfig()
-    critic: CriticConfig = CriticConfig()
-    reward_norm: RewardNormConfig = RewardNormConfig()
-
-    def __post_init__(self) -> None:
-        _require(self.horizon >= 2, self, "horizon", ", but the actor's loss needs at least 2.")
-        _require(0 <= self.return_lambda <= 1, self, "return_lambda", ", but it must be between 0 and 1.")
+    actor: ActorConfig = field(default_factory=ActorConfig)
+    critic: CriticConfig = field(default_factory=CriticConfig)
+    reward_norm: RewardNormConfig = field(default_factory=RewardNormConfig)
 
 
 @dataclass(frozen=True)
-class ReplayConfig:
+class ReplayConfig(Settings):
     """Replay buffer and its sampler."""
 
     capacity: int = 2_000_000
     """Steps kept on disk, at least batch_length; the oldest episodes are evicted first."""
-    batch_size: int = 16
+    batch_size: PositiveInt = 16
     """B, sequences per update, at least 1. The paper: 50."""
-    batch_length: int = 50
+    batch_length: IntFrom2 = 50
     """T, steps per sequence, at least 2."""
     sampling: Literal["episodes", "steps"] = "episodes"
     """Sampler. episodes: uniform over finished episodes of at least batch_length steps (release). steps: uniform over
     all steps, across episode borders and with unfinished episodes."""
     prioritize_ends: bool = True
     """sampling=episodes only: the last window of an episode is drawn more often. Continuous control: False."""
-    fsync_interval: float = 1.0
+    fsync_interval: NonNegativeFloat = 1.0
     """Seconds between two calls of fsync, which bound what a power cut takes; 0 leaves it to the system."""
 
     def __post_init__(self) -> None:
-        _at_least(1, self, "batch_size")
-        _at_least(2, self, "batch_length")
-        _at_least(0, self, "fsync_interval")
+        super().__post_init__()
         short = f", less than one sequence of replay.batch_length={self.batch_length}."
-        _require(self.capacity >= self.batch_length, self, "capacity", short)
+        self._require(self.capacity >= self.batch_length, "capacity", short)
 
 
 @dataclass(frozen=True)
-class TrainingConfig:
+class TrainingConfig(Settings):
     """Training loop: lengths, intervals, device."""
 
-    steps: int = 100_000_000
+    steps: PositiveInt = 100_000_000
     """Agent steps in all, prefill included. Atari: 5e7, which is 2e8 frames at action repeat 4."""
-    seed: int = 0
+    seed: Annotated[int, Range("at least 0 and below 2**63", lambda value: 0 <= value < 2**63)] = 0
     """Seed of all generators, at least 0. The same seed and number of threads give the same run, bit for bit, on the
     same machine."""
-    prefill: int = 10_000
+    prefill: NonNegativeInt = 10_000
     """Random agent steps before learning. Atari: 50000."""
-    pretrain_world_model: int = 0
+    pretrain_world_model: NonNegativeInt = 0
     """Updates of the world model alone, after the prefill and before all others. Not in the release. A behavior learned
     from a world model without rewards avoids the steps from which rewards could be learned."""
-    pretrain: int = 2
+    pretrain: NonNegativeInt = 2
     """Updates before the agent first acts. The release: one to build its variables, and one more."""
-    train_every: int = 5
+    train_every: PositiveInt = 5
     """Agent steps between updates, at least 1. Atari: 16; the paper: 4."""
-    train_steps: int = 1
+    train_steps: PositiveInt = 1
     """Updates each time, at least 1."""
     async_collection: Literal["auto", "on", "off"] = "auto"
     """Collection during updates. on: environments take the next train_every steps meanwhile, with the weights from
     before these updates. off: collection and updates alternate (release). auto: on with CUDA."""
-    eval_every: int = 100_000
+    eval_every: NonNegativeInt = 100_000
     """Agent steps between evaluations; 0 for none. Atari: 250000."""
-    eval_episodes: int = 1
+    eval_episodes: PositiveInt = 1
     """Episodes per evaluation, with the actor's mode, in separate environments; at least 1."""
-    log_every: int = 1_000
+    log_every: PositiveInt = 1_000
     """Agent steps between rows of metrics, at least 1."""
-    video_every: int = 100_000
+    video_every: NonNegativeInt = 100_000
     """Agent steps between open-loop videos; 0 for none."""
-    checkpoint_every: int = 25_000
+    checkpoint_every: PositiveInt = 25_000
     """Agent steps between checkpoints, at least 1. The end of training and Ctrl-C write one, too."""
-    keep_checkpoints: int = 3
+    keep_checkpoints: PositiveInt = 3
     """Number of latest checkpoints kept, at least 1, next to the one with the best evaluation."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Device of the learner; auto is cuda where there is a CUDA device."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Precision of matrix products and convolutions; norms, distributions, losses, and the output layers of critic,
     reward and discount are float32 in each. auto: bf16 on CUDA and on CPUs with AMX or AVX-512-BF16, else fp32."""
-    max_nonfinite_updates: int = 10
+    max_nonfinite_updates: NonNegativeInt = 10
     """Skipped updates in a row (a loss or its gradients are not finite) after which training stops. 0 stops at the
     first one."""
-    threads: int = 0
+    threads: Annotated[int, Range("between 0 and 4096", lambda value: 0 <= value <= 4096)] = 0
     """CPU threads of the learner, fixed while a run lives. 0: OMP_NUM_THREADS, or else the usable cores."""
     cuda_graphs: bool = True
     """On CUDA: an update is recorded once and replayed with a single launch. Experimental: no GPU has run it."""
@@ -433,44 +365,36 @@ class TrainingConfig:
     """auto: on CUDA with Triton, the RSSM's steps are compiled, which takes about a minute at the first update.
     Experimental: no GPU has run it."""
 
-    def __post_init__(self) -> None:
-        _at_least(1, self, "steps", "train_every", "train_steps", "eval_episodes", "log_every", "checkpoint_every")
-        _at_least(0, self, "prefill", "pretrain_world_model", "pretrain", "eval_every", "video_every")
-        _at_least(0, self, "threads", "seed", "max_nonfinite_updates")
-        _require(self.seed < 2**63, self, "seed", ", but it must be below 2**63.")
-        _require(self.threads <= 4096, self, "threads", ", but it must be at most 4096.")
-        _at_least(1, self, "keep_checkpoints")
-
 
 @dataclass(frozen=True)
-class Config:
+class Config(Settings):
     """All settings of a run."""
 
-    env: EnvConfig = EnvConfig()
-    world_model: WorldModelConfig = WorldModelConfig()
-    behavior: BehaviorConfig = BehaviorConfig()
-    replay: ReplayConfig = ReplayConfig()
-    training: TrainingConfig = TrainingConfig()
+    env: EnvConfig = field(default_factory=EnvConfig)
+    world_model: WorldModelConfig = field(default_factory=WorldModelConfig)
+    behavior: BehaviorConfig = field(default_factory=BehaviorConfig)
+    replay: ReplayConfig = field(default_factory=ReplayConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
 
     def __post_init__(self) -> None:
         env, replay, training = self.env, self.replay, self.training
-        needed = env.num_envs * replay.batch_length
+        length, needed = f"replay.batch_length={replay.batch_length}", env.num_envs * replay.batch_length
         if training.prefill < needed:
-            raise FieldError("", "training.prefill", (
-                f" is {training.prefill}, but at least {needed} steps are needed for one sequence of "
-                f"replay.batch_length={replay.batch_length} from each of env.num_envs={env.num_envs} environments."
-            ))  # fmt: skip
+            raise ConfigError(
+                f"training.prefill is {training.prefill}, but at least {needed} steps are needed for one sequence of "
+                f"{length} from each of env.num_envs={env.num_envs} environments."
+            )
         if training.steps < training.prefill:
-            raise FieldError("", "training.steps", (
-                f" is {training.steps}, but training.prefill alone takes {training.prefill} of them; "
+            raise ConfigError(
+                f"training.steps is {training.steps}, but training.prefill alone takes {training.prefill} of them; "
                 "give more steps or a smaller prefill."
-            ))  # fmt: skip
+            )
         # An episode of n steps is stored with its reset: n + 1 entries.
         if replay.sampling == "episodes" and 0 < env.time_limit < replay.batch_length:
-            raise FieldError("", "replay.batch_length", (
-                f" is {replay.batch_length}, but env.time_limit={env.time_limit} leaves no episode that long; "
+            raise ConfigError(
+                f"{length.replace('=', ' is ')}, but env.time_limit={env.time_limit} leaves no episode that long; "
                 "shorten the sequences, raise the limit, or use replay.sampling=steps."
-            ))  # fmt: skip
+            )
 
     def override(self, **settings: Any) -> "Config":
         """Return a copy with some settings changed.
@@ -485,9 +409,31 @@ class Config:
         Raises:
             ConfigError: if a name is unknown (the nearest valid one is given), or a value does not fit.
         """
-        changed: Config = conversion.override(self, settings)
-        return changed
+        return override(self, settings)
 
     def for_env(self, name: str) -> "Config":
         """Return a copy for another environment."""
         return replace(self, env=replace(self.env, name=name))
+
+
+PATHS = tuple(flatten(Config()))
+"""Path of every setting, in the order of the classes."""
+
+
+def from_dict(data: Mapping[str, Any], base: Config | None = None) -> Config:
+    """Return the inverse of `to_dict`. Absent settings have the value of `base`, or the default.
+
+    Raises:
+        ConfigError: if a name is unknown, or a value does not fit.
+    """
+    return update(base or Config(), data)
+
+
+def config_in_steps(config: Config) -> Config:
+    """Return a copy whose schedules count agent steps only, as learning does; the same object if all of them do."""
+    changed = {
+        path: schedule
+        for path, value in flatten(config).items()
+        if (schedule := in_steps(value, config.env.action_repeat)) != value
+    }
+    return config.override(**changed) if changed else config

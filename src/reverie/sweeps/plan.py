@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from reverie.config import PATHS, combined, convert, did_you_mean, nearest, resolve
+from reverie.config import PATHS, combined, convert, did_you_mean, resolve
 from reverie.errors import ConfigError
 
 SUITES = {path.stem: path for path in sorted((Path(__file__).parent / "suites").glob("*.toml"))}
@@ -68,8 +68,7 @@ def find_plan(given: str) -> Path:
         raise ConfigError(f"{given} is not the folder of a sweep: there is no {PLAN_FILE} in it; name a plan (TOML).")
     if path.is_file() or given in SUITES:
         return SUITES.get(given, path)
-    near = nearest(given, SUITES, 1)
-    ending = did_you_mean(near) if near else f"; give a plan (TOML), a sweep's folder, or one of {', '.join(SUITES)}."
+    ending = did_you_mean(given, SUITES, "give a plan (TOML), a sweep's folder, or one of")
     raise ConfigError(f"There is no plan '{given}'{ending}")
 
 
@@ -122,9 +121,7 @@ def _table(value: Any, where: str, known: Sequence[str]) -> dict[str, Any]:
         raise ConfigError(f"{where} is {value!r}, but it must be a table.")
     for name in value:
         if name not in known:
-            near = nearest(name, known, 1)
-            ending = did_you_mean(near) if near else f"; the keys are {', '.join(known)}."
-            raise ConfigError(f"{where} has an unknown key '{name}'{ending}")
+            raise ConfigError(f"{where} has an unknown key '{name}'{did_you_mean(name, known, 'the keys are')}")
     return value
 
 
@@ -145,7 +142,7 @@ def _settings(table: Any, where: str) -> dict[str, Any]:
         raise ConfigError(f"{where} is {table!r}, but it must be a table.")
     for name, value in _flat(table):
         try:
-            path = resolve(name)
+            path = resolve(name, PATHS)
         except ConfigError as error:
             raise ConfigError(f"{where}: {error}") from None
         if path not in PATHS:

@@ -17,7 +17,6 @@ from reverie.config import (
     diff,
     effective,
     idle,
-    left_out,
     option,
     preset,
     with_variant,
@@ -112,9 +111,7 @@ def planned_runs(plan: Plan, spec_of: SpecOf = spec_by_name) -> list[PlannedRun]
 
 
 def _runs_of_task(plan: Plan, task: Task, spec_of: SpecOf) -> list[PlannedRun]:
-    preset_name = task.preset or default_preset(task.env)
-    if task.preset is None and preset_name == "vector":
-        preset_name = default_preset(task.env, spec_of(EnvConfig(name=task.env)))
+    preset_name = task.preset or default_preset(task.env, spec_of)
     base = preset(preset_name)
     settings = {**plan.settings, **task.settings, "env.name": task.env}
     if plan.threads or "OMP_NUM_THREADS" not in os.environ:
@@ -127,8 +124,12 @@ def _runs_of_task(plan: Plan, task: Task, spec_of: SpecOf) -> list[PlannedRun]:
             raise ConfigError(f"variant {variant}: {error}") from None
     spec = spec_of(next(iter(built.values()))[0].env)
     ids = [identity(config, spec) for config, _ in built.values()]
+
+    def build(variant: str) -> Config:
+        return _build(base, variant, settings)[0]
+
     for (variant, (config, _)), id_ in zip(built.items(), ids, strict=True):
-        if ids.count(id_) == 1 and (problem := _idle(base, variant, config, settings, spec)):
+        if ids.count(id_) == 1 and (problem := idle(variant, config, build, spec)):
             raise ConfigError(problem)
     runs = []
     for variant, (unseeded, given) in built.items():
@@ -148,18 +149,6 @@ def _build(base: Config, variant: str, settings: Mapping[str, Any]) -> tuple[Con
     """
     given = {path: as_text(value) for path, value in settings.items() if path not in combined(variant)}
     return with_variant(base, variant).override(**given), given
-
-
-def _idle(base: Config, names: str, config: Config, settings: Mapping[str, Any], spec: EnvSpec) -> str:
-    """Return why one of several variants has no effect on the agent of a plan; empty if all have one."""
-    for name, others in left_out(names):
-        try:
-            without = _build(base, others, settings)[0]
-        except ConfigError:  # The settings need this variant.
-            continue
-        if problem := idle(name, config, without, spec):
-            return problem
-    return ""
 
 
 def identity(config: Config, spec: EnvSpec) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from reverie.agents import load, load_agent
-from reverie.config import Config, EnvConfig, configure, default_preset, with_variant
+from reverie.config import Config, configure, default_preset, with_variant
 from reverie.config import preset as preset_config
 from reverie.dreamer import Dreamer
 from reverie.envs import EnvFactory, as_factory, env_factory, env_spec
@@ -113,7 +113,7 @@ def train(
     if preset is None and saved is not None:
         base = saved
     else:
-        preset = preset or default_preset(name, env_spec(EnvConfig(name=name), factory))
+        preset = preset or default_preset(name, lambda env: env_spec(env, factory))
         base = preset_config(preset)
         if saved is not None:
             base = base.override(seed=saved.training.seed)

@@ -16,9 +16,9 @@ from reverie.analysis.diagnose.prediction import Horizons
 from reverie.analysis.diagnose.rules import SECTIONS
 from reverie.analysis.diagnose.suggestions import suggestions
 from reverie.analysis.format import Measures
-from reverie.cli.main import REVERIE
+from reverie.cli.main import COMMANDS
 from reverie.cli.parser import SettingsCommand, parse
-from reverie.config import PRESETS, Config, preset, resolve
+from reverie.config import PRESETS, Config, preset
 from tests.helpers.diagnosed_reports import changed, healthy, ill
 
 FLAT = Trend(1.0, 1.0, "flat")
@@ -162,7 +162,7 @@ def test_advice_can_be_typed(name: str) -> None:
     typed = re.findall(r"--([a-z.-]+)(?: ([\w.-]*\w))?", finding.advice)
     for path, value in typed:
         assert value, finding.advice
-        report.config.override(**{resolve(path): value})
+        report.config.override(**{path: value})
 
 
 def typeable(advice: str, base: Config) -> int:
@@ -173,7 +173,7 @@ def typeable(advice: str, base: Config) -> int:
     found = re.findall(r"--\S+ \S+(?: with --\S+ \S+)*", advice)
     for options in found:
         words = [word.strip(",.;") for word in options.split() if word != "with"]
-        command = parse(REVERIE, ["train", "CartPole-v1", *words])
+        command = parse(COMMANDS, ["train", "CartPole-v1", *words])
         assert isinstance(command, SettingsCommand)
         base.override(**command.settings)
     return sum(options.count("--") for options in found)
