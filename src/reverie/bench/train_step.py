@@ -7,8 +7,7 @@ import torch
 from reverie.acting import to_tensors
 from reverie.agents import build_agent, parameter_counts
 from reverie.bench.examples import example_spec, random_batch
-from reverie.bench.machine import prepare
-from reverie.bench.timing import seconds_of, spread
+from reverie.bench.measuring import prepare, seconds_of, spread
 from reverie.config import Config
 from reverie.devices import resolve_device
 from reverie.dreamer import Dreamer

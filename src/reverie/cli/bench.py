@@ -1,19 +1,14 @@
 """`reverie bench`: measure updates, collection, replay, or the whole training loop."""
 
-import re
 import tempfile
 from abc import abstractmethod
 from dataclasses import dataclass
-from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from reverie.cli.console import print_table, require, require_positive, say
+from reverie.cli.console import print_table, require, require_positive
 from reverie.cli.parser import Base, SettingsCommand, of_preset
 from reverie.config import Config
-
-_MEASURED = re.compile("seconds|_per_|share|_mib")
-"""Units, in the names of measured quantities."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,8 +28,7 @@ class Benchmark(SettingsCommand):
         config = self.configured
         measured = self.measure(config)
 
-        from reverie.bench.machine import machine
-        from reverie.bench.rows import write_row
+        from reverie.bench.measuring import machine, write_row
 
         row = {"benchmark": self.argv[1], "preset": self.base().preset, **measured, **machine(config)}
         print_result(row)
@@ -54,7 +48,7 @@ class TrainStep(Benchmark):
     """
 
     repeats: int = 5
-    """Updates that are timed, after two that are not."""
+    """Updates that are timed, after some that are not."""
 
     def measure(self, config: Config) -> dict[str, Any]:
         require_positive(self, "repeats")
@@ -66,7 +60,7 @@ class TrainStep(Benchmark):
 
 @dataclass(frozen=True, kw_only=True)
 class Collect(Benchmark):
-    """Measure environment steps per second with and without the policy, compared with bare ale-py for Atari games.
+    """Measure environment steps per second with and without the policy.
 
     Nothing is learned or stored. The environment is --env.name, or one that suits the preset. Every setting is an
     option, for example --env.num-envs 4 or --threads 1.
@@ -138,34 +132,14 @@ BENCHMARKS = {"train-step": TrainStep, "collect": Collect, "replay": ReplayBench
 
 
 def print_result(row: dict[str, Any]) -> None:
-    """Print what was asked for, what was measured as a table, and on what."""
-    asked = takewhile(lambda key: not _MEASURED.search(key), row)
-    say(", ".join(row[k] if isinstance(row[k], str) else f"{_words(k)} {row[k]:,}" for k in asked))
+    """Print a row as a table, with the quartiles of what was measured several times."""
     lines = []
-    for key in filter(_MEASURED.search, row):
-        name = key.removesuffix("_median")
-        if name != key:
-            low, high = (quantity(name, value) for value in row[f"{name}_quartiles"])
-            lines.append((_words(name), quantity(name, row[key]), f"{low} to {high}"))
-        elif not key.endswith(("_quartiles", "_all")) and row[key] is not None:
-            lines.append((_words(key), quantity(key, row[key]), ""))
-    print_table(("", "median", "quartiles"), lines, right=("median", "quartiles"))
-    say(
-        f"{row['precision']} on {row['device']}; {row['cpu']} ({' '.join(row['cpu_flags'])}), cores {row['cores']}, "
-        f"threads {row['threads']}; reverie {row['reverie'] or ''} ({row['commit'] or 'no commit'}), "
-        f"torch {row['torch']}, Python {row['python']}",
-    )
-
-
-def quantity(name: str, value: float) -> str:
-    """Return a quantity with its unit, which its name contains."""
-    if "share" in name:
-        return f"{value:.1%}"
-    if name.endswith("seconds"):
-        return f"{value:.3g} s" if value >= 1 else f"{1e3 * value:.3g} ms"
-    number = f"{value:,.0f}" if value >= 1000 or value == int(value) else f"{value:.3g}"
-    return f"{number} MiB" if "_mib" in name else number
-
-
-def _words(key: str) -> str:
-    return key.replace("_mib", "").removesuffix("seconds").replace("_", " ").strip() or "time"
+    for key, value in row.items():
+        if not key.endswith(("_quartiles", "_all")):
+            name = key.removesuffix("_median")
+            spread = " to ".join(f"{x:,.6g}" for x in row[f"{name}_quartiles"]) if name != key else ""
+            value = " ".join(value) if isinstance(value, list) else value
+            lines.append(
+                (name.replace("_", " "), f"{value:,.6g}" if isinstance(value, int | float) else str(value), spread)
+            )
+    print_table(("", "median", "quartiles"), lines)
