@@ -159,21 +159,14 @@ def _tile(
 
 
 def _with_legend(picture: Image.Image, channels: int, has_others: bool) -> Image.Image:
-    """Return the picture over the legend of its colours, which has as many lines as the width requires."""
-    legend = [(text, FAINT) for text in ("error: grey is right", "light: too light", "dark: too dark")]
-    legend += [("a colour: too much of it", FAINT)] if channels == 3 else []
-    legend += [("pink frame: another episode", OTHER)] if has_others else []
-    places, x, y = [], GAP, picture.height + LINE // 2
-    for text, color in legend:
-        width = math.ceil(FONT.getlength(text))
-        if x > GAP and x + width + GAP > picture.width:
-            x, y = GAP, y + LINE
-        places.append((text, x, y, color))
-        x += width + 2 * GAP
-    whole = Image.new("RGB", (picture.width, y + LINE - LINE // 2 + GAP), GROUND)
+    """Return the picture over the words that explain its colours, a line each."""
+    legend = {"error: grey is right": FAINT, "light: too light": FAINT, "dark: too dark": FAINT}
+    legend |= {"a colour: too much of it": FAINT} if channels == 3 else {}
+    legend |= {"pink frame: another episode": OTHER} if has_others else {}
+    whole = Image.new("RGB", (picture.width, picture.height + LINE * len(legend)), GROUND)
     whole.paste(picture)
-    for place in places:
-        _write(whole, *place)
+    for number, (text, color) in enumerate(legend.items()):
+        _write(whole, text, GAP, picture.height + LINE * number + LINE // 2, color)
     return whole
 
 

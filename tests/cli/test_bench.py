@@ -26,7 +26,7 @@ TINY = {
 MEASURED = {
     "train-step": {"seconds"},
     "collect": {"without_policy_steps_per_second", "with_policy_steps_per_second", "act_seconds"},
-    "replay": {"warm_batch_seconds", "train_step_seconds"},
+    "replay": {"warm_batch_seconds"},
     "loop": {
         *("frames_per_second", "updates_per_second"),
         *(f"{phase}_share" for phase in ("collect", "replay", "sample", "learn", "other")),
@@ -96,8 +96,6 @@ def test_settings_of_the_others(capsys: pytest.CaptureFixture[str]) -> None:
     result = bench(capsys, "replay --preset debug --steps 90 --batches 1 --replay.batch-size 3")
     assert (result["steps"], result["batch"], result["length"]) == (90, 3, 10)
     assert result["warm_samples_per_second"] == pytest.approx(30 / result["warm_batch_seconds_median"], rel=1e-5)
-    ratio = result["warm_batch_seconds_median"] / result["train_step_seconds_median"]
-    assert result["share_of_train_step"] == pytest.approx(ratio, rel=1e-4)
 
 
 def test_nothing_is_left_behind(

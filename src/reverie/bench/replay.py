@@ -7,20 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from reverie.agents import build_agent
 from reverie.bench.examples import example_spec, random_batch
-from reverie.bench.measuring import prepare, resident_mib, rounded, seconds_of, spread
-from reverie.bench.train_step import train_step_seconds
+from reverie.bench.measuring import resident_mib, rounded, seconds_of, spread
 from reverie.config import Config
 from reverie.replay import REPLAY, ReplayBuffer
 from reverie.specs import EnvSpec
 
 EPISODE = 1000
 """Steps of an episode; fewer where not so many are stored."""
-UPDATES = 3
-"""Updates that are timed for comparison."""
-
-_VARIETY = 256  # Different steps. They are stored again and again.
+VARIETY = 256
+"""Different steps, which are stored again and again."""
 
 
 def measure_replay(config: Config, preset: str, steps: int, batches: int, folder: Path) -> dict[str, Any]:
@@ -29,7 +25,7 @@ def measure_replay(config: Config, preset: str, steps: int, batches: int, folder
     The operating system still holds what it can of the file that was just written: all, if that fits its memory.
 
     Args:
-        config: batch, sampling and number of environments are taken from it, and the agent for the comparison.
+        config: batch, sampling and number of environments are taken from it.
         preset: its name; it decides what the steps look like.
         steps: stored, of all environments together; more than `batch_length` of each.
         batches: those that are timed, after as many that are not.
@@ -48,8 +44,6 @@ def measure_replay(config: Config, preset: str, steps: int, batches: int, folder
     warm = [seconds_of(lambda: replay.sample(rng)) for _ in range(2 * batches)][batches:]
     after = resident_mib()
     replay.close()
-    prepare(config)
-    updates = train_step_seconds(build_agent(config, spec, seed=0), UPDATES)
     return {
         "steps": replay.num_steps,
         "batch": settings.batch_size,
@@ -60,17 +54,15 @@ def measure_replay(config: Config, preset: str, steps: int, batches: int, folder
         "resident_mib_added": None if before is None or after is None else round(after - before, 1),
         **spread("warm_batch_seconds", warm),
         "warm_samples_per_second": rounded(settings.batch_size * settings.batch_length / median(warm)),
-        **spread("train_step_seconds", updates),
-        "share_of_train_step": rounded(median(warm) / median(updates)),
     }
 
 
 def fill(replay: ReplayBuffer, spec: EnvSpec, steps: int, num_envs: int) -> None:
     """Store random steps, at least so many, and close the replay."""
-    random_steps, rows = random_batch(spec, _VARIETY, num_envs), -(-steps // num_envs)
+    random_steps, rows = random_batch(spec, VARIETY, num_envs), -(-steps // num_envs)
     episode = min(EPISODE, rows)
     for row in range(rows):
-        step = {key: values[row % _VARIETY] for key, values in random_steps.items()}
+        step = {key: values[row % VARIETY] for key, values in random_steps.items()}
         step["is_first"] = np.full(num_envs, row % episode == 0)
         step["is_last"] = step["is_terminal"] = np.full(num_envs, row % episode == episode - 1)
         replay.add(step)
