@@ -42,10 +42,7 @@ class Benchmark(SettingsCommand):
 
 @dataclass(frozen=True, kw_only=True)
 class TrainStep(Benchmark):
-    """Measure the time of one update of world model, actor and critic, on random data.
-
-    Every setting is an option, for example --precision bf16, --threads 4 or --replay.batch-size 32.
-    """
+    """Measure the time of one update of world model, actor and critic, on random data."""
 
     repeats: int = 5
     """Updates that are timed, after some that are not."""
@@ -62,8 +59,7 @@ class TrainStep(Benchmark):
 class Collect(Benchmark):
     """Measure environment steps per second with and without the policy.
 
-    Nothing is learned or stored. The environment is --env.name, or one that suits the preset. Every setting is an
-    option, for example --env.num-envs 4 or --threads 1.
+    Nothing is learned or stored. The environment is --env.name, or one that suits the preset.
     """
 
     repeats: int = 10
@@ -82,10 +78,7 @@ class Collect(Benchmark):
 
 @dataclass(frozen=True, kw_only=True)
 class ReplayBench(Benchmark):
-    """Measure how fast random steps are stored and sampled, and the memory that this takes.
-
-    Every setting is an option, for example --replay.batch-size 50.
-    """
+    """Measure how fast random steps are stored and sampled, and the memory that this takes."""
 
     steps: int = 200_000
     """Steps in the replay; an Atari step takes 4 kB of disk."""
@@ -100,8 +93,7 @@ class ReplayBench(Benchmark):
         needed = config.env.num_envs * (length + 1)
         few = f"--steps is {self.steps}, but at least {needed} are needed for sequences of {length}."
         require(self.steps >= needed, few)
-        absent = f"--folder is {self.folder}, but there is no such folder."
-        require(self.folder is None or self.folder.is_dir(), absent)
+        require((self.folder or Path()).is_dir(), f"--folder is {self.folder}, but there is no such folder.")
 
         from reverie.bench.replay import measure_replay
 
@@ -114,7 +106,7 @@ class Loop(Benchmark):
     """Measure the whole training loop at the preset's update ratio: frames per second, and time per phase.
 
     A run in a temporary folder, from a replay of random steps, without pretraining and evaluations. The environment is
-    --env.name, or one that suits the preset. Every setting is an option, for example --train-every 4.
+    --env.name, or one that suits the preset.
     """
 
     updates: int = 20
@@ -134,12 +126,13 @@ BENCHMARKS = {"train-step": TrainStep, "collect": Collect, "replay": ReplayBench
 def print_result(row: dict[str, Any]) -> None:
     """Print a row as a table, with the quartiles of what was measured several times."""
     lines = []
-    for key, value in row.items():
+    for key in row:
         if not key.endswith(("_quartiles", "_all")):
             name = key.removesuffix("_median")
-            spread = " to ".join(f"{x:,.6g}" for x in row[f"{name}_quartiles"]) if name != key else ""
-            value = " ".join(value) if isinstance(value, list) else value
-            lines.append(
-                (name.replace("_", " "), f"{value:,.6g}" if isinstance(value, int | float) else str(value), spread)
-            )
+            spread = " to ".join(map(_text, row[f"{name}_quartiles"])) if name != key else ""
+            lines.append((name.replace("_", " "), _text(row[key]), spread))
     print_table(("", "median", "quartiles"), lines)
+
+
+def _text(value: Any) -> str:
+    return f"{value:,.6g}" if isinstance(value, int | float) else str(value)

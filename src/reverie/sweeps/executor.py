@@ -80,12 +80,8 @@ def execute(
 ) -> None:
     """Run what is left of a sweep, until every run is done or has failed.
 
-    Args:
-        sweep: its runs and their states, from `survey`.
-        console: shows a line when a run begins or ends, on a terminal a table of the running ones, and all at the end.
-        command: returns the command of a run in the folder of the sweep.
-        keep_replay: keep the replay of a run that is done.
-        poll: seconds between two checks of the processes.
+    The console shows a line when a run begins or ends, on a terminal a table of the running ones, and all at the end.
+    The processes are checked every `poll` seconds; `keep_replay=False` removes the replay of a run that is done.
 
     Raises:
         Interrupted: on Ctrl-C, SIGTERM or SIGHUP, after all runs have ended with a checkpoint.

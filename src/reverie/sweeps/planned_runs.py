@@ -112,7 +112,6 @@ def _runs_of_task(plan: Plan, task: Task, spec_of: Callable[[EnvConfig], EnvSpec
     settings["env.name"] = task.env
     if plan.threads or "OMP_NUM_THREADS" not in os.environ:
         settings["training.threads"] = plan.threads or max(1, usable_cores() // plan.workers)
-
     base = preset(name)
 
     def build(variant: str) -> Config:
@@ -126,13 +125,13 @@ def _runs_of_task(plan: Plan, task: Task, spec_of: Callable[[EnvConfig], EnvSpec
     spec = spec_of(built[plan.variants[0]].env)
     ids = [identity(config, spec) for config in built.values()]
     for variant, config in built.items():
-        if ids.count(identity(config, spec)) == 1:
-            for one, others in configs.left_out(variant):
-                problem = ""
-                with suppress(ConfigError):  # the settings need this variant
-                    problem = configs.idle(one, config, build(others), spec)
-                if problem:
-                    raise ConfigError(problem)
+        is_single = ids.count(identity(config, spec)) == 1
+        for one, others in configs.left_out(variant) if is_single else ():
+            problem = ""
+            with suppress(ConfigError):  # the settings need this variant
+                problem = configs.idle(one, config, build(others), spec)
+            if problem:
+                raise ConfigError(problem)
         for seed in plan.seeds:
             seeded = config.override(**{"training.seed": seed})
             yield PlannedRun(task.env, variant, seed, name.replace("_", "-"), seeded, identity(seeded, spec))
