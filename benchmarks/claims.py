@@ -797,8 +797,9 @@ def durability() -> Iterator[Claim]:
     for faults in jsonl("faults.jsonl"):
         kinds = faults["kinds"].values()
         yield text("{} steps, each of which fails with a chance of {} %", faults["steps"], 100 * faults["probability"])
+        when = "during" if faults["async_collection"] == "on" else "between"
         yield text(
-            f"| {'during' if faults['async_collection'] == 'on' else 'between'} updates | {{}} | {{}} | {{}} to {{}} | {{}} |",
+            f"| {when} updates | {{}} | {{}} | {{}} to {{}} | {{}} |",
             faults["restarts_counted"],
             faults["restarts_reported"],
             min(kinds),

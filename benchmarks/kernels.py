@@ -20,8 +20,7 @@ import numpy as np
 import torch
 
 from reverie.bench.examples import example_spec, random_batch
-from reverie.bench.machine import machine, prepare
-from reverie.bench.timing import spread
+from reverie.bench.measuring import machine, prepare, spread
 from reverie.config import Config, preset
 from reverie.devices import resolve_dtype
 from reverie.dreamer import Dreamer

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import psutil
 
-from reverie.bench.rows import write_row
+from reverie.bench.measuring import write_row
 from reverie.config import ReplayConfig
 from reverie.provenance import commit
 from reverie.replay import REPLAY, ReplayBuffer

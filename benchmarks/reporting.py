@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from reverie.bench.machine import machine
+from reverie.bench.measuring import machine
 from reverie.config import load_config
 from reverie.provenance import commit
 

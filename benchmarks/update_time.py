@@ -22,8 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.against import revision  # noqa: E402
-from reverie.bench.machine import machine  # noqa: E402
-from reverie.bench.rows import write_row  # noqa: E402
+from reverie.bench.measuring import machine, write_row  # noqa: E402
 from reverie.config import preset  # noqa: E402
 
 WARM_UP = 3

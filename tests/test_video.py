@@ -10,9 +10,11 @@ from PIL import Image
 
 from reverie import video
 from reverie.errors import ReverieError
-from reverie.video import DREAMT, OTHER, QUIET, SEEN, compare, dream_frames, dream_strip, save_video
+from reverie.video import DREAMT, OTHER, QUIET, SEEN, compare, dream_frames, dream_strip, mp4_writer, save_video
 
-BATCHES = [(), (3,)]
+
+def one_episode(*shape: int) -> NDArray[np.bool_]:
+    return np.zeros(shape, bool)
 
 
 def images(*shape: int, seed: int = 0) -> NDArray[np.uint8]:
@@ -49,17 +51,16 @@ def test_channels(channels: int) -> None:
     assert np.array_equal(shown, expected)
 
 
-@pytest.mark.parametrize("batch", BATCHES)
 @pytest.mark.parametrize("scale", [1, 3])
-def test_frames_hold_truth_model_and_error(batch: tuple[int, ...], scale: int) -> None:
-    truth, model = images(*batch, 4, 8, 10, 3), images(*batch, 4, 8, 10, 3, seed=1)
-    frames = dream_frames(truth, model, context=2, scale=scale)
+def test_frames_hold_truth_model_and_error(scale: int) -> None:
+    truth, model = images(3, 4, 8, 10, 3), images(3, 4, 8, 10, 3, seed=1)
+    frames = dream_frames(truth, model, 2, one_episode(3, 4), scale)
     assert frames.dtype == np.uint8 and frames.shape[0] == 4 and frames.shape[3] == 3
     assert frames.shape[1] % 2 == frames.shape[2] % 2 == 0
-    shown = compare(truth.reshape(-1, 4, 8, 10, 3), model.reshape(-1, 4, 8, 10, 3))
+    shown = compare(truth, model)
     height, width = 8 * scale + 2 * video.BORDER, 10 * scale + 2 * video.BORDER
     for row in range(3):
-        for sequence in range(*(batch or (1,))):
+        for sequence in range(3):
             top = video.HEADER + row * (height + video.GAP)
             left = video.GUTTER + sequence * (width + video.GAP)
             tile = frames[:, top : top + height, left : left + width]
@@ -76,8 +77,8 @@ def ink(picture: NDArray[np.uint8]) -> int:
 
 
 def test_frames_are_labelled() -> None:
-    truth = np.zeros((12, 64, 64, 1), np.uint8)
-    frames = dream_frames(truth, truth, context=5)
+    truth = np.zeros((1, 12, 64, 64, 1), np.uint8)
+    frames = dream_frames(truth, truth, 5, one_episode(1, 12))
     for row in range(3):
         top = video.HEADER + row * (64 * 3 + 2 * video.BORDER + video.GAP)
         assert ink(frames[0, top : top + 192, : video.GUTTER - 2]) > 50
@@ -97,7 +98,7 @@ def test_dream_frames_another_episode_is_framed() -> None:
     truth = images(3, 6, 8, 8, 3)
     is_first = np.zeros((3, 6), bool)
     is_first[0, 4] = is_first[1, 1] = is_first[2, 0] = True
-    frames = dream_frames(truth, truth, context=3, scale=1, is_first=is_first)
+    frames = dream_frames(truth, truth, 3, is_first, scale=1)
     expected = [[QUIET] * 4 + [OTHER] * 2, [OTHER] + [QUIET] * 5, [QUIET] * 6]
     for sequence, colors in enumerate(expected):
         left = video.GUTTER + sequence * (8 + 2 * video.BORDER + video.GAP)
@@ -110,38 +111,43 @@ def test_dream_strip_another_episode_is_framed_and_named() -> None:
     truth = images(12, 64, 64, 1)
     is_first = np.zeros(12, bool)
     is_first[7] = True
-    plain = dream_strip(truth, truth, context=3, every=2, scale=1)
-    marked = dream_strip(truth, truth, context=3, every=2, scale=1, is_first=is_first)
+    plain = dream_strip(truth, truth, 3, one_episode(12), scale=1)
+    marked = dream_strip(truth, truth, 3, is_first, scale=1)
     width = 64 + 2 * video.BORDER + video.GAP // 2
-    found = [frame_colors(marked, 64, video.GUTTER + column * width, video.GAP // 2)[0] for column in range(6)]
-    assert found == [QUIET] * 4 + [OTHER] * 2
+    found = [frame_colors(marked, 64, video.GUTTER + column * width, video.GAP // 2)[0] for column in range(11)]
+    assert video.strip_columns(12, 3) == [0, *range(2, 12)]
+    assert found == [QUIET] * 6 + [OTHER] * 5
     top = video.HEADER + 3 * width
-    changed = (plain[top:] != marked[top : len(plain)]).any((0, 2))
-    middles = [video.GUTTER + column * width + 32 for column in range(6)]
+    changed = (plain[top : top + 20] != marked[top : top + 20]).any((0, 2))
+    middles = [video.GUTTER + column * width + 32 for column in range(11)]
     label = [changed[x - 30 : x + 30].any() for x in middles]
-    assert label[4] and not label[2]
-    assert np.array_equal(dream_strip(truth, truth, 3, 2, 1, is_first=np.eye(1, 12, dtype=bool)[0]), plain)
+    assert label[6] and not label[4]
+    assert np.array_equal(dream_strip(truth, truth, 3, np.eye(1, 12, dtype=bool)[0], scale=1), plain)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_dream_pictures_explain_the_colors_of_the_error(channels: int) -> None:
-    """The words fit below one sequence of 64 pixels; colours are explained where there are some."""
-    words = [text for text, _ in video.legend(channels, has_others=True)]
-    assert "error: grey is right" in words and ("a colour: too much of it" in words) == (channels == 3)
-    assert ("pink frame: another episode" in words) and len(video.legend(channels, has_others=False)) == len(words) - 1
+def test_dream_pictures_explain_their_colors(channels: int) -> None:
+    """The words fit below one sequence of 64 pixels; those of colours are there where there are some."""
     truth = np.zeros((2, 64, 64, channels), np.uint8)
-    for picture in (dream_frames(truth, truth, 1)[0], dream_strip(truth, truth, 1)):
-        assert ink(picture[-video.HEADER :]) > 100
-        assert ink(picture[:, -video.GAP // 2 :]) == 0  # nothing is cut off
+    more = np.eye(2, dtype=bool)[1]
+    for is_first in (one_episode(2), more):
+        for picture in (
+            dream_frames(truth[None], truth[None], 1, is_first[None])[0],
+            dream_strip(truth, truth, 1, is_first),
+        ):
+            assert ink(picture[-video.HEADER :]) > 100
+            assert ink(picture[:, -video.GAP // 2 :]) == 0  # nothing is cut off
+            has_pink = (picture[-video.LINE :] == OTHER).all(-1).any()
+            assert has_pink == is_first.any()
 
 
-def test_strip_columns() -> None:
+def test_strip_has_truth_frames_and_numbers() -> None:
     truth = images(50, 64, 64, 1)
-    width = 64 + 2 * video.BORDER + video.GAP // 2
-    strip = dream_strip(truth, truth, context=5, every=10, scale=1)
-    assert strip.shape[1] == video.GUTTER + 5 * width - video.GAP // 2 + video.GAP
+    width, steps = 64 + 2 * video.BORDER + video.GAP // 2, [0, 4, *range(5, 50, 5)]
+    strip = dream_strip(truth, truth, 5, one_episode(50), scale=1)
+    assert strip.shape[1] == video.GUTTER + len(steps) * width - video.GAP // 2 + video.GAP
     top = video.HEADER + video.BORDER
-    for column, step in enumerate(range(0, 50, 10)):
+    for column, step in enumerate(steps):
         left = video.GUTTER + column * width + video.BORDER
         assert np.array_equal(strip[top : top + 64, left : left + 64, 0], truth[step, ..., 0])
         model_border = strip[top + 64 + 2 * video.BORDER + video.GAP // 2 - 1, left]
@@ -165,29 +171,9 @@ def test_strip_columns() -> None:
 )
 def test_strip_chooses_its_columns(length: int, context: int, expected: list[int]) -> None:
     assert video.strip_columns(length, context) == expected
-    truth = np.zeros((length, 8, 8, 1), np.uint8)
-    assert dream_strip(truth, truth, context).ndim == 3
-
-
-def test_strips_of_a_batch_stand_below_each_other() -> None:
-    truth, model = images(2, 6, 8, 8, 3), images(2, 6, 8, 8, 3, seed=1)
-    both = dream_strip(truth, model, 2)
-    assert np.array_equal(both, np.concatenate([dream_strip(t, m, 2) for t, m in zip(truth, model, strict=True)]))
-
-
-def test_tiny_pictures_are_possible() -> None:
-    truth = np.zeros((101, 1, 1, 1), np.uint8)
-    assert dream_frames(truth, truth, 3, scale=1).shape[0] == 101
-    assert dream_strip(truth, truth, 101, scale=1).ndim == 3
-
-
-def test_shapes_must_fit() -> None:
-    with pytest.raises(ValueError, match="same shape"):
-        compare(images(4, 8, 8, 1), images(4, 8, 8, 3))
-    with pytest.raises(ValueError, match=r"\[T, H, W, C\]"):
-        dream_frames(images(8, 8, 3), images(8, 8, 3), 1)
-    with pytest.raises(ValueError, match=r"\[T, H, W, C\]"):
-        dream_strip(images(8, 8, 3), images(8, 8, 3), 1)
+    truth = np.zeros((length, 1, 1, 1), np.uint8)
+    assert dream_strip(truth, truth, context, one_episode(length)).ndim == 3
+    assert len(dream_frames(truth[None], truth[None], context, one_episode(1, length))) == length
 
 
 def read_gif(path: Path) -> tuple[NDArray[np.uint8], list[int], Image.Image]:
@@ -201,10 +187,10 @@ def read_gif(path: Path) -> tuple[NDArray[np.uint8], list[int], Image.Image]:
 
 
 def test_gif_of_few_colours_is_exact(tmp_path: Path) -> None:
-    truth = np.zeros((9, 16, 16, 1), np.uint8)
+    truth = np.zeros((1, 9, 16, 16, 1), np.uint8)
     for step in range(9):
-        truth[step, step : step + 4, 3:7] = 20 + 25 * step
-    frames = dream_frames(truth, truth, 3)
+        truth[0, step, step : step + 4, 3:7] = 20 + 25 * step
+    frames = dream_frames(truth, truth, 3, one_episode(1, 9))
     assert save_video(frames, tmp_path / "new" / "dream.gif", fps=15) == tmp_path / "new" / "dream.gif"
     read, durations, gif = read_gif(tmp_path / "new" / "dream.gif")
     assert np.array_equal(read, frames)
@@ -268,3 +254,16 @@ def test_a_file_where_the_folder_should_be(tmp_path: Path) -> None:
     (tmp_path / "videos").write_text("")
     with pytest.raises(ReverieError, match="Cannot write"):
         save_video(images(5, 7, 3), tmp_path / "videos" / "strip.png")
+
+
+def test_mp4_writer_that_is_broken_off_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "out.mp4"
+    path.write_bytes(b"old")
+    with pytest.raises(RuntimeError, match="the environment broke"), mp4_writer(path, 10) as append:
+        append(images(32, 32, 3))
+        assert path.read_bytes() == b"old"
+        raise RuntimeError("the environment broke")
+    assert path.read_bytes() == b"old" and [file.name for file in tmp_path.iterdir()] == ["out.mp4"]
+    with mp4_writer(path, 10) as append:
+        append(images(32, 32, 3))
+    assert imageio.imread(path, plugin="FFMPEG").shape == (1, 32, 32, 3)

@@ -7,7 +7,8 @@ imagines on where an episode ends, so that the two cannot be compared there.
 
 import errno
 import math
-from itertools import pairwise
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ LINE = 20
 FONT: Any = ImageFont.load_default(14)
 SHADES = [51 * round(shade / 51) for shade in range(256)]
 SUFFIXES = (".gif", ".mp4", ".png")
+H264: dict[str, Any] = {"codec": "libx264", "quality": 8, "macro_block_size": 2, "ffmpeg_log_level": "quiet"}
 
 
 def compare(truth: Frames, model: NDArray[Any]) -> Frames:
@@ -51,8 +53,6 @@ def compare(truth: Frames, model: NDArray[Any]) -> Frames:
     floats in [0, 1]; beyond that they are clipped, after the error is taken. Three channels are colours; of any other
     number the first is shown in grey, since frames are usually stacked there.
     """
-    if truth.shape != model.shape or truth.ndim < 3:
-        raise ValueError(f"Truth {truth.shape} and model {model.shape} must be images of the same shape.")
     true, dreamt = (images / 255.0 if images.dtype == np.uint8 else images.astype(float) for images in (truth, model))
     if truth.shape[-1] != 3:
         true, dreamt = (np.repeat(images[..., :1], 3, axis=-1) for images in (true, dreamt))
@@ -60,22 +60,20 @@ def compare(truth: Frames, model: NDArray[Any]) -> Frames:
     return np.rint(np.clip(rows, 0.0, 1.0) * 255.0).astype(np.uint8)
 
 
-def dream_frames(
-    truth: Frames, model: NDArray[Any], context: int, scale: int = 3, is_first: Bools | None = None
-) -> Frames:
+def dream_frames(truth: Frames, model: NDArray[Any], context: int, is_first: Bools, scale: int = 3) -> Frames:
     """Draw the open-loop prediction as a video: truth over model over error, labelled, sequences from left to right.
 
     Args:
-        truth: uint8 [T, H, W, C] or [B, T, H, W, C].
+        truth: uint8 [B, T, H, W, C].
         model: the same shape, uint8 or floats in [0, 1].
         context: frames at the start that the model has seen.
+        is_first: whether an episode begins with a step [B, T].
         scale: pixels on the screen, each way, for every pixel of the images.
-        is_first: whether an episode begins with a step, [T] or [B, T]; None where all steps are of one.
 
     Returns:
         uint8 [T, H', W', 3]; H' and W' are even, as video formats require.
     """
-    rows, other = _rows(truth, model, context, scale, is_first)
+    rows, other = _enlarged(truth, model, scale), _is_other_episode(is_first, context)
     _, sequences, length, height, width, _ = rows.shape
     step_y, step_x = height + 2 * BORDER + GAP, width + 2 * BORDER + GAP
     shape = (GUTTER + sequences * step_x + 1) // 2 * 2, (HEADER + 3 * step_y + 1) // 2 * 2
@@ -96,41 +94,13 @@ def dream_frames(
     return np.stack(video)
 
 
-def dream_strip(
-    truth: Frames, model: NDArray[Any], context: int, every: int | None = None, scale: int = 2,
-    is_first: Bools | None = None,
-) -> Frames:  # fmt: skip
-    """Draw the open-loop prediction as one picture: rows truth, model and error, time from left to right.
+def dream_strip(truth: Frames, model: NDArray[Any], context: int, is_first: Bools, scale: int = 2) -> Frames:
+    """Draw some ten steps of one sequence as one picture: rows truth, model and error, time from left to right.
 
-    Several sequences are drawn one below the other, in uint8 [H', W', 3]. `every` is the number of steps between two
-    columns; None chooses some ten columns. The other arguments are those of `dream_frames`.
+    Arguments are those of `dream_frames` without B. Returns uint8 [H', W', 3].
     """
-    rows, other = _rows(truth, model, context, scale, is_first)
-    begins = np.zeros_like(other) if is_first is None else np.atleast_2d(is_first)
-    strips = [
-        _strip(*one, context, every, truth.shape[-1]) for one in zip(rows.swapaxes(0, 1), other, begins, strict=True)
-    ]
-    return np.concatenate(strips)
-
-
-def _rows(truth: Frames, model: NDArray[Any], context: int, scale: int, is_first: Bools | None) -> tuple[Frames, Bools]:
-    """Return enlarged truth, model and error [3, B, T, H, W, 3], and which steps are of another episode [B, T].
-
-    Another one is any but that of the last step that the model has seen.
-    """
-    if truth.ndim not in (4, 5):
-        raise ValueError(f"Truth has shape {truth.shape}, but must be [T, H, W, C] or [B, T, H, W, C].")
-    rows = compare(truth, model).reshape(3, -1, *truth.shape[-4:-1], 3).repeat(scale, 3).repeat(scale, 4)
-    if is_first is None:
-        return rows, np.zeros(rows.shape[1:3], bool)
-    episode: NDArray[np.int64] = np.cumsum(np.atleast_2d(is_first), -1) - np.atleast_2d(is_first)[:, :1]
-    last = min(max(context - 1, 0), episode.shape[1] - 1)
-    return rows, np.asarray(episode != episode[:, last : last + 1])
-
-
-def _strip(rows: Frames, other: Bools, is_first: Bools, context: int, every: int | None, channels: int) -> Frames:
-    """Draw the strip of one sequence [3, T, H, W, 3]."""
-    steps = strip_columns(len(other), context, every)
+    rows, other = _enlarged(truth, model, scale), _is_other_episode(is_first, context)
+    steps = strip_columns(len(truth), context)
     height, width, gap = rows.shape[2] + 2 * BORDER, rows.shape[3] + 2 * BORDER, GAP // 2
     lefts = [GUTTER + column * (width + gap) for column in range(len(steps))]
     bottom = HEADER + 3 * (height + gap)
@@ -150,15 +120,26 @@ def _strip(rows: Frames, other: Bools, is_first: Bools, context: int, every: int
         text, color = (f"{step}, new episode", OTHER) if begins else (str(step), FAINT)
         _write(picture, text, left + width // 2, bottom + HEADER // 2 - gap, color, "mm")
     _write(picture, "t", 8, bottom + HEADER // 2 - gap, FAINT)
-    return np.asarray(_with_legend(picture, channels, bool(other[steps].any())))
+    return np.asarray(_with_legend(picture, truth.shape[-1], bool(other[steps].any())))
 
 
-def strip_columns(length: int, context: int, every: int | None = None) -> list[int]:
-    """Return the time steps of a strip, by default some ten: the first and last that were seen, then evenly."""
-    if every is not None or context >= length:
-        return list(range(0, length, every or math.ceil(length / 10)))
+def strip_columns(length: int, context: int) -> list[int]:
+    """Return the time steps of a strip, some ten: the first and last that were seen, then evenly."""
+    if context >= length:
+        return list(range(0, length, math.ceil(length / 10)))
     seen = {0, context - 1} if context else set()
     return sorted(seen | set(range(context, length, math.ceil((length - context) / 9))))
+
+
+def _enlarged(truth: Frames, model: NDArray[Any], scale: int) -> Frames:
+    return compare(truth, model).repeat(scale, -3).repeat(scale, -2)
+
+
+def _is_other_episode(is_first: Bools, context: int) -> Bools:
+    """Return which steps [..., T] are of another episode than the last step that the model has seen."""
+    episode: NDArray[np.int64] = np.cumsum(is_first, -1) - is_first[..., :1]
+    last = min(max(context - 1, 0), is_first.shape[-1] - 1)
+    return np.asarray(episode != episode[..., last : last + 1])
 
 
 def _write(picture: Image.Image, text: str, x: int, y: int, color: Color, anchor: str = "lm") -> None:
@@ -177,26 +158,15 @@ def _tile(
     picture.paste(ImageOps.expand(Image.fromarray(image), BORDER, color), corner)
 
 
-def legend(channels: int, has_others: bool) -> list[tuple[str, Color]]:
-    """Return the words that explain the colours of a picture."""
-    words = ["error: grey is right", "light: too light", "dark: too dark"]
-    words += ["a colour: too much of it"] if channels == 3 else []
-    return [(text, FAINT) for text in words] + ([("pink frame: another episode", OTHER)] if has_others else [])
-
-
 def _with_legend(picture: Image.Image, channels: int, has_others: bool) -> Image.Image:
-    """Return the picture over its legend, which has as many lines as the width requires."""
-    places, x, y = [], GAP, picture.height + LINE // 2
-    for text, color in legend(channels, has_others):
-        width = math.ceil(FONT.getlength(text))
-        if x > GAP and x + width + GAP > picture.width:
-            x, y = GAP, y + LINE
-        places.append((text, x, y, color))
-        x += width + 2 * GAP
-    whole = Image.new("RGB", (picture.width, y + LINE - LINE // 2 + GAP), GROUND)
+    """Return the picture over the words that explain its colours, a line each."""
+    legend = {"error: grey is right": FAINT, "light: too light": FAINT, "dark: too dark": FAINT}
+    legend |= {"a colour: too much of it": FAINT} if channels == 3 else {}
+    legend |= {"pink frame: another episode": OTHER} if has_others else {}
+    whole = Image.new("RGB", (picture.width, picture.height + LINE * len(legend)), GROUND)
     whole.paste(picture)
-    for place in places:
-        _write(whole, *place)
+    for number, (text, color) in enumerate(legend.items()):
+        _write(whole, text, GAP, picture.height + LINE * number + LINE // 2, color)
     return whole
 
 
@@ -217,61 +187,42 @@ def save_video(frames: Frames, path: Path, fps: float = 15) -> Path:
     frames = frames[None] if frames.ndim == 3 else frames
     if suffix == ".png" and len(frames) > 1:
         raise ReverieError(f"Cannot write {len(frames)} frames to '{path}': use .gif or .mp4 for a video.")
+    if suffix == ".mp4":
+        with mp4_writer(path, fps) as append:
+            for frame in frames:
+                append(frame)
+        return path
+    # A GIF counts in hundredths of a second; borders are rounded, so that the whole keeps its length.
+    borders = [round(100 * step / fps) for step in range(len(frames) + 1)]
+    gif: dict[str, Any] = {
+        "save_all": True,
+        "duration": [10 * max(step, 2) for step in np.diff(borders).tolist()],
+        "loop": 0,
+    }
+    first, *others = map(Image.fromarray, frames)
     with atomic_path(path) as temporary:
-        if suffix == ".gif":
-            _save_gif(frames, temporary, fps)
-        elif suffix == ".mp4":
-            _save_mp4(frames, temporary, fps)
-        else:
-            Image.fromarray(frames[0]).save(temporary, optimize=True)
+        first.save(temporary, optimize=True, **({**gif, "append_images": others} if suffix == ".gif" else {}))
     return path
 
 
-def _save_gif(frames: Frames, path: Path, fps: float) -> None:
-    """Write indices into one palette of at most 256 colours: exact if these are enough, else the nearest.
+@contextmanager
+def mp4_writer(path: Path, fps: float) -> Iterator[Callable[[Frames], None]]:
+    """Yield a function that appends a frame, uint8 [H, W, 3], to an .mp4 file, which is there when the block ends.
 
-    Pillow would compare every pixel with the palette. Here every colour that occurs is, once, which is far less work.
+    Raises:
+        ReverieError: if the file cannot be written; the old one is kept.
     """
-    occurs = np.zeros(1 << 24, bool)
-    for frame in frames:
-        occurs[_codes(frame)] = True
-    used = np.flatnonzero(occurs)
-    colors = np.stack([used >> 16, used >> 8 & 255, used & 255], axis=-1).astype(np.uint8)
-    index = np.zeros(1 << 24, np.uint8)
-    if len(used) <= 256:
-        index[used] = np.arange(len(used))
-        palette = colors.tobytes()
-    else:
-        # From frames, because how often a colour occurs matters. Dithering would flicker, and cost bytes.
-        sample = frames[np.linspace(0, len(frames) - 1, min(len(frames), 16)).astype(int)]
-        chosen = Image.fromarray(np.concatenate(sample)).quantize(256, dither=Image.Dither.NONE)
-        index[used] = np.asarray(Image.fromarray(colors[None]).quantize(palette=chosen, dither=Image.Dither.NONE))
-        palette = bytes(chosen.getpalette() or b"")
-    pictures = [Image.fromarray(index[_codes(frame)]) for frame in frames]
-    for picture in pictures:
-        picture.putpalette(palette)
-    # A GIF counts in hundredths of a second; borders are rounded, so that the whole keeps its length.
-    borders = [round(100 * step / fps) for step in range(len(pictures) + 1)]
-    durations = [10 * max(b - a, 2) for a, b in pairwise(borders)]
-    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=durations, loop=0)
+    import imageio.v2 as imageio  # imported late: it starts its encoder program, which other formats do not need
 
+    def append(frame: Frames) -> None:
+        # H.264 requires even sides: the last row and column are repeated where they are odd.
+        odd = ((0, frame.shape[0] % 2), (0, frame.shape[1] % 2), (0, 0))
+        writer.append_data(np.pad(frame, odd, mode="edge"))
 
-def _codes(frame: Frames) -> NDArray[np.uint32]:
-    red, green, blue = np.moveaxis(frame.astype(np.uint32), -1, 0)
-    return (red << 16 | green << 8 | blue).astype(np.uint32)
-
-
-def _save_mp4(frames: Frames, path: Path, fps: float) -> None:
-    import imageio.v3 as imageio  # imported late: it starts its encoder program, which other formats do not need
-
-    path.touch()  # where this is not allowed, it says so in plainer words than the encoder does
-    # H.264 requires even sides: the last row and column are repeated where they are odd.
-    padded = np.pad(frames, ((0, 0), (0, frames.shape[1] % 2), (0, frames.shape[2] % 2), (0, 0)), mode="edge")
-    options: dict[str, Any] = {"codec": "libx264", "quality": 8, "macro_block_size": 2, "ffmpeg_log_level": "quiet"}
-    try:
-        imageio.imwrite(path, padded, plugin="FFMPEG", fps=fps, **options)
-        is_whole = b"moov" in path.read_bytes()  # the encoder ends with its table, and says nothing if it could not
-    except OSError:
-        is_whole = False
-    if not is_whole:
-        raise OSError(errno.EIO, "the video encoder failed; the disk may be full")
+    with atomic_path(path) as temporary:
+        temporary.touch()  # where this is not allowed, it says so in plainer words than the encoder does
+        writer: Any
+        with imageio.get_writer(temporary, format="FFMPEG", fps=fps, **H264) as writer:
+            yield append
+        if b"moov" not in temporary.read_bytes():  # the encoder ends with its table, and says nothing if it could not
+            raise OSError(errno.EIO, "the video encoder failed; the disk may be full")

@@ -1,17 +1,14 @@
-"""Rates on a clock that the test moves, and the game and settings of bare ale-py."""
+"""Rates on a clock that the test moves."""
 
 import time
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pytest
 
-from reverie.bench import bare_ale, collect
-from reverie.bench.bare_ale import is_atari, load_emulator, play
-from reverie.config import EnvConfig, preset
+from reverie.bench import collect
+from reverie.config import preset
 from reverie.training.collectors import Policy, SyncCollector
-
-BOXING = EnvConfig(name="ALE/Boxing-v5", action_repeat=3, sticky_actions=0.125, full_action_space=True)
 
 
 class Clock:
@@ -50,41 +47,3 @@ def test_rates(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     assert result["without_policy_steps_per_second_all"] == [12.0, 12.0]
     assert result["with_policy_steps_per_second_all"] == [4.0, 4.0]
     assert result["act_seconds_all"] == [0.5, 0.5]
-
-
-def test_which_games_are_ataris() -> None:
-    assert is_atari(BOXING)
-    assert not is_atari(EnvConfig(name="CartPole-v1"))
-
-
-def test_bare_ale_has_the_settings_of_the_environment(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
-    emulator = load_emulator(BOXING)
-    assert emulator.getFloat("repeat_action_probability") == 0.125
-    monkeypatch.setattr(bare_ale, "load_emulator", lambda config: Watched(emulator, clock))
-    assert play(BOXING, 5.0) == 4.0
-    # One screen after every three frames.
-    assert np.diff(Watched.screens).tolist() == [3] * 19
-
-
-class Watched:
-    """Emulator that notes the frame of each screen, which takes a quarter of a second."""
-
-    screens: ClassVar[list[int]] = []
-
-    def __init__(self, emulator: Any, clock: Clock) -> None:
-        self._emulator, self._clock = emulator, clock
-
-    def getScreenGrayscale(self) -> None:
-        self._clock.now += 0.25
-        self.screens.append(self._emulator.getEpisodeFrameNumber())
-
-    def getMinimalActionSet(self) -> None:
-        raise AssertionError("all 18 actions are wanted")
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._emulator, name)
-
-
-def test_two_emulators_play_more_than_none() -> None:
-    with bare_ale.bare_ale(BOXING, 2) as speed:
-        assert speed(0.01) > 0

@@ -19,7 +19,6 @@ from reverie.sweeps.child import follow_parent
 def main(run: Path, config: Path, steps: int, how: str, pause: float) -> None:
     follow_parent(grace=0.5)
     launches = run / "launches"
-    earlier = launches.read_text().count("start") if launches.exists() else 0
     metrics = run / "metrics.jsonl"
     step = json.loads(metrics.read_text().splitlines()[-1])["step"] if metrics.exists() else 0
     note(launches, "start", step)
@@ -35,7 +34,9 @@ def main(run: Path, config: Path, steps: int, how: str, pause: float) -> None:
     while step < steps:
         time.sleep(pause)
         step += 10
-        if how == "fails" or (how == "fails once" and not earlier):
+        if how == "fails silently":
+            sys.exit(3)
+        if how == "fails":
             print("error: The motor is on fire.", file=sys.stderr)
             note(launches, "failure", step)
             sys.exit(1)
@@ -43,7 +44,14 @@ def main(run: Path, config: Path, steps: int, how: str, pause: float) -> None:
             os.kill(os.getpid(), signal.SIGSEGV)
         if how == "leaves":
             sys.exit(0)
-        row = {"step": step, "frames": step, "time": step / 100, "updates": step, "eval/return": float(step)}
+        row = {
+            "step": step,
+            "frames": step,
+            "time": step / 100,
+            "updates": step,
+            "perf/fps": 100,
+            "eval/return": float(step),
+        }
         with metrics.open("a") as file:
             file.write(json.dumps(row) + "\n")
     while how == "hangs":

@@ -1,18 +1,20 @@
-"""Small grids of fake runs, for the tests of the engine. As a program it runs one: sweeps.py FOLDER WORKERS PAUSE."""
+"""Small grids of fake runs, for the tests of sweeps. As a program it runs one: sweeps.py FOLDER WORKERS PAUSE."""
 
+import io
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from rich.console import Console
+
 from reverie.config import to_toml
 from reverie.specs import ActionSpec, ArraySpec, EnvSpec
+from reverie.sweeps.executor import execute, survey, sweep_folder
 from reverie.sweeps.plan import Plan, Task
 from reverie.sweeps.planned_runs import PlannedRun, planned_runs
-from reverie.sweeps.scheduler import Scheduler, survey
-from reverie.sweeps.status import SweepStatus
-from reverie.sweeps.view import SweepView
+from reverie.sweeps.status import RunStatus, Sweep
 
 STUB = Path(__file__).with_name("stub_run.py")
 DISCRETE = EnvSpec({"image": ArraySpec((64, 64, 1), "uint8")}, ActionSpec("discrete", (2,)))
@@ -35,22 +37,6 @@ def replace_settings(old: Plan, settings: Mapping[str, Any]) -> Plan:
 
 def grid(**arguments: Any) -> list[PlannedRun]:
     return planned_runs(plan(**arguments), spec_of)
-
-
-class Quiet(SweepView):
-    """Keep the calls that a view receives."""
-
-    def __init__(self) -> None:
-        self.events: list[tuple[str, str]] = []
-        self.lines: list[str] = []
-
-    def event(self, status: Any) -> None:
-        self.events.append((status.run.name, status.state.value))
-
-    def log(self, message: str) -> None:
-        self.lines.append(message)
-
-    def update(self) -> None: ...
 
 
 class Launch(NamedTuple):
@@ -86,23 +72,30 @@ def stub_command(how: Mapping[str, str], pause: float) -> Any:
     return command
 
 
-def survey_of(runs: list[PlannedRun], folder: Path, workers: int = 1) -> SweepStatus:
+def survey_of(runs: list[PlannedRun], folder: Path, workers: int = 1) -> Sweep:
     return survey(plan(workers=workers), runs, folder)
 
 
-def sweep(
+def status_of(run: PlannedRun, folder: Path) -> RunStatus:
+    status = RunStatus(run, folder)
+    status.read()
+    return status
+
+
+def run_sweep(
     runs: list[PlannedRun],
     folder: Path,
     workers: int = 2,
     how: Mapping[str, str] = {},
     pause: float = 0.0,
     **more: Any,
-) -> tuple[SweepStatus, Quiet]:
-    """Run a sweep to the end."""
-    status, view = survey_of(runs, folder, workers), Quiet()
-    Scheduler(status, view, stub_command(how, pause), poll=0.02, **more).run()
-    return status, view
+) -> tuple[Sweep, str]:
+    """Run a sweep to the end; return its status and what was printed."""
+    sweep, console = survey_of(runs, folder, workers), Console(file=io.StringIO(), width=160)
+    execute(sweep, console, command=stub_command(how, pause), poll=0.02, **more)
+    return sweep, console.file.getvalue()  # type: ignore[attr-defined]
 
 
 if __name__ == "__main__":
-    sweep(grid(), Path(sys.argv[1]), int(sys.argv[2]), pause=float(sys.argv[3]))
+    with sweep_folder(plan(), grid(), Path(sys.argv[1])):
+        run_sweep(grid(), Path(sys.argv[1]), int(sys.argv[2]), pause=float(sys.argv[3]))

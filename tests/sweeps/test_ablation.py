@@ -33,7 +33,7 @@ def write_run(run: PlannedRun, folder: Path, score: float, random: float = 1.0, 
 
 
 def test_ablation_plan_has_all_ablations() -> None:
-    found = ablation_plan(["A-v0", "B-v0"], "debug", 2, {"training.steps": 500})
+    found = ablated(ablation_plan(["A-v0", "B-v0"], "debug"), 2, {"training.steps": 500})
     assert found.variants == ("full", *ABLATIONS)
     assert (found.seeds, [task.env for task in found.tasks]) == ((0, 1), ["A-v0", "B-v0"])
     grid = planned_runs(found, spec_of)
@@ -70,7 +70,7 @@ def test_ablated_suite_with_other_agents_keeps_them(given: tuple[str, ...], want
 
 def test_ablated_suite_without_the_full_agent_is_refused() -> None:
     suite = Plan("s", (Task("A-v0", "debug"),), ("no-gru-norm", "size-13m"), (0,), {}, source="plan.toml")
-    with pytest.raises(ConfigError, match=r"In plan\.toml, variants: 'full' is missing"):
+    with pytest.raises(ConfigError, match=r"In plan\.toml: variants: 'full' is missing"):
         ablated(suite, None, {})
 
 
@@ -104,7 +104,10 @@ def test_compare_names_what_is_missing(tmp_path: Path) -> None:
         "A-v0 full seed 1 was not run; A-v0 no-gru-norm seed 0 is at step 100 of 200; "
         "A-v0 no-gru-norm seed 1 was not run"
     )
-    assert "A-v0 gaussian-latents seed 1 was run with other settings" in gaussian.missing["A-v0"]
+    assert (
+        "A-v0 gaussian-latents seed 1: A-v0/gaussian-latents/seed-1 was run with other settings"
+        in gaussian.missing["A-v0"]
+    )
 
 
 def test_compare_names_a_duplicate(tmp_path: Path) -> None:
@@ -137,12 +140,12 @@ def test_ablate_names_duplicates_in_one_sentence(
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["--report", "nothere"], "there is no folder nothere"),
+        (["--report", "nothere"], "There is no plan 'nothere'. Give a plan (TOML), the folder of a sweep"),
         (["--report", ".", "MinAtar/Breakout-v1"], "leave the others out"),
-        (["MinAtar/Breakout-v1", "--suite", "minatar-quick"], "not both"),
+        (["MinAtar/Breakout-v1", "--suite", "minatar-quick"], "not both: a suite has its own"),
         (["--suite", "minatar-quick", "--preset", "minatar"], "a suite has its own presets"),
         (["MinAtar/Breakout-v1", "--seeds", "0"], "at least 1"),
-        (["--suite", "minatar-quik"], "did you mean minatar-quick"),
+        (["--suite", "minatar-quik"], "There is no plan 'minatar-quik'. Give a plan"),
     ],
 )
 def test_ablate_mistake_is_named(words: list[str], sentence: str, capsys: pytest.CaptureFixture[str]) -> None:

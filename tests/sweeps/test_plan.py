@@ -9,7 +9,7 @@ from reverie.config import ABLATIONS
 from reverie.errors import ConfigError
 from reverie.sweeps.plan import SUITES, Plan, Task, find_plan, parse_plan, read_plan
 from reverie.sweeps.planned_runs import planned_runs
-from tests.helpers.sweeps import plan, spec_of
+from tests.helpers.sweeps import spec_of
 
 GOOD = """
 name = "example"
@@ -68,14 +68,15 @@ def test_to_json_gives_the_same_plan(tmp_path: Path) -> None:
     ("text", "words"),
     [
         ("environments = [", "is not valid TOML"),
-        ("", "plan.toml: environments is None, but it must be a list"),
+        ("", "plan.toml: environments is [], but it must name something"),
+        ("environments = 3", "plan.toml: environments is 3, but it must be a list"),
         ("environments = []", "plan.toml: environments is [], but it must name something"),
         ("environments = [3]", "plan.toml: environments[1] is 3, but it must be a table"),
         ('environments = ["A", "A"]', "environments is ['A', 'A'], but it must name something, and nothing twice"),
         ('environments = [{preset = "debug"}]', "environments[1].name is None, but it must be text"),
-        ('environments = [{name = "A", presets = "debug"}]', "environments[1] has an unknown key 'presets'; did you"),
+        ('environments = [{name = "A", presets = "debug"}]', "environments[1].presets is an unknown key"),
         ('environments = [{name = "A", settings = {stepps = 3}}]', "environments[1].settings: There is no setting"),
-        ('enviroments = ["A"]', "plan.toml: it has an unknown key 'enviroments'; did you mean environments?"),
+        ('enviroments = ["A"]', "plan.toml: enviroments is an unknown key; the keys are"),
         ('environments = ["A"]\nvariants = ["fulll"]', "variants: There is no variant 'fulll'; did you mean full?"),
         ('environments = ["A"]\nvariants = ["full", "full"]', "variants is ['full', 'full'], but"),
         ('environments = ["A"]\nvariants = 3', "plan.toml: variants is 3, but it must be a list"),
@@ -87,7 +88,6 @@ def test_to_json_gives_the_same_plan(tmp_path: Path) -> None:
         ('environments = ["A"]\nname = 3', "plan.toml: name is 3, but it must be text"),
         ('environments = ["A"]\n[settings]\nworld_model.kl.scal = 1', "settings: There is no setting"),
         ('environments = ["A"]\n[settings]\n"world_model.kl" = 1', "world_model.kl is a group of settings"),
-        ('environments = ["A"]\n[settings]\nseed = 1', "training.seed cannot be set here, since the plan's seeds say"),
         ('environments = ["A"]\n[settings]\nsteps = 1\ntraining.steps = 2', "training.steps is set twice"),
     ],
 )
@@ -104,13 +104,12 @@ def test_find_plan_of_file_folder_and_suite(tmp_path: Path) -> None:
     (tmp_path / "sweep.json").write_text("{}")
     assert find_plan(str(tmp_path)) == tmp_path / "sweep.json"
     assert find_plan("cpu-all") == SUITES["cpu-all"]
-    with pytest.raises(ConfigError, match=r"There is no plan 'cpu-al'; did you mean cpu-all\?"):
-        find_plan("cpu-al")
-    with pytest.raises(ConfigError, match=r"There is no plan '\?'; give a plan \(TOML\), a sweep's folder, or one of "):
-        find_plan("?")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ConfigError, match=r"is not the folder of a sweep: there is no sweep\.json in it"):
-        find_plan(str(tmp_path / "empty"))
+    for name in ("cpu-al", str(tmp_path / "empty")):
+        with pytest.raises(
+            ConfigError, match=rf"There is no plan '{name}'\. Give a plan .*, or one of boxing, cpu-all"
+        ):
+            find_plan(name)
 
 
 @pytest.mark.parametrize("damage", ["", "[]", "{}", '{"plan": 3}'])
@@ -130,10 +129,3 @@ def test_suites_of_the_package_have_no_duplicates(path: Path) -> None:
     found = planned_runs(suite, spec_of)
     assert len(found) == len(suite.tasks) * len(suite.variants) * len(suite.seeds)
     assert not [run.name for run in found if run.duplicate_of]
-
-
-def test_planned_runs_duplicates_are_no_mistake() -> None:
-    assert [run.duplicate_of for run in planned_runs(plan(variants=("full", "reinforce-only"), seeds=1), spec_of)] == [
-        "",
-        "A-v0 full seed 0",
-    ]

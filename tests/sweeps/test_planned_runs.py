@@ -9,10 +9,10 @@ from reverie import training
 from reverie.cli import main as cli
 from reverie.cli import train
 from reverie.config import Config, preset, with_variant
-from reverie.errors import ConfigError, EnvError
+from reverie.errors import ConfigError, EnvError, RunError
 from reverie.specs import ActionSpec, EnvSpec
 from reverie.sweeps.plan import Plan, Task
-from reverie.sweeps.planned_runs import duplicates, folder_name, planned_runs, setting_changes
+from reverie.sweeps.planned_runs import PlannedRun, folder_name, planned_runs
 from tests.helpers.sweeps import plan, replace_settings, spec_of
 
 
@@ -99,19 +99,25 @@ def test_planned_runs_of_an_idle_variant_without_its_equal_are_refused() -> None
             planned_runs(plan(variants=variants), spec_of)
     with_equal = planned_runs(plan(variants=("no-gru-norm", "no-gru-norm+reinforce-only"), seeds=1), spec_of)
     assert [run.duplicate_of for run in with_equal] == ["", "A-v0 no-gru-norm seed 0"]
-    assert duplicates(with_equal).endswith("as another run: A-v0 no-gru-norm+reinforce-only.")
-    assert duplicates(with_equal[:1]) == ""
 
 
-def test_setting_changes_leave_out_execution_and_more_steps() -> None:
+def test_check_settings_accepts_execution_and_more_steps() -> None:
     config = preset("debug")
-    assert setting_changes(config, config.override(threads=4, keep_checkpoints=9)) == []
-    assert setting_changes(config.override(steps=900), config) == []
-    assert setting_changes(config, config.override(steps=900)) == ["training.steps was 1000 and is now 900"]
+
+    def check(planned: Config, saved: Config) -> None:
+        PlannedRun("A-v0", "full", 0, "debug", planned, "id").check_settings(saved)
+
     fp32, auto = (config.override(precision=precision) for precision in ("fp32", "auto"))
-    assert setting_changes(fp32, auto) == []
-    assert setting_changes(auto, fp32) == ["training.precision was auto and is now fp32"]
-    assert setting_changes(config, config.override(seed=2)) == ["training.seed was 0 and is now 2"]
+    check(config.override(threads=4, keep_checkpoints=9), config)
+    check(config, config.override(steps=900))
+    check(auto, fp32)
+    for planned, saved, words in (
+        (config.override(steps=900), config, "training.steps was 1000 and is now 900"),
+        (fp32, auto, "training.precision was auto and is now fp32"),
+        (config.override(seed=2), config, "training.seed was 0 and is now 2"),
+    ):
+        with pytest.raises(RunError, match=words):
+            check(planned, saved)
 
 
 @pytest.mark.parametrize(
@@ -120,6 +126,7 @@ def test_setting_changes_leave_out_execution_and_more_steps() -> None:
         (Task("A-v0", "debugg"), {}, "environments[1] (A-v0): There is no preset 'debugg'; did you mean debug?"),
         (Task("A-v0", "debug"), {"replay.batch_size": "many"}, "(A-v0): variant full: replay.batch_size is 'many'"),
         (Task("A-v0", "debug"), {"training.steps": 20}, "(A-v0): variant full: training.steps is 20"),
+        (Task("A-v0", "debug"), {"training.seed": 3}, "training.seed cannot be among the settings"),
         (Task("gone-v0", "debug"), {}, "environments[1] (gone-v0): It is gone."),
         (Task("gone-v0"), {}, "environments[1] (gone-v0): It is gone."),
     ],
@@ -132,7 +139,7 @@ def test_planned_runs_mistake_is_named_with_file_and_key(task: Task, settings: d
 
     with pytest.raises(ConfigError) as error:
         planned_runs(Plan("p", (task,), ("full",), (0,), settings, source="some.toml"), spec)
-    assert str(error.value).startswith("In some.toml, ")
+    assert str(error.value).startswith("In some.toml: ")
     assert words in str(error.value)
 
 

@@ -165,7 +165,7 @@ def test_evaluate_mistake_is_refused_in_a_sentence(agent: Agent, settings: dict[
 
 def test_evaluate_video_that_cannot_be_written_is_refused(agent: Agent, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(ReverieError, match="cannot be written"):
+    with pytest.raises(ReverieError, match="Cannot write"):
         reverie.evaluate(agent, Count, 1, video=tmp_path / "file" / "out.mp4")
 
 
@@ -176,6 +176,7 @@ def test_evaluate_video_of_no_picture_is_refused(agent: Agent, tmp_path: Path) -
 
     with pytest.raises(ReverieError, match=r"render\(\) returned no uint8 picture"):
         reverie.evaluate(agent, Blind, 1, video=tmp_path / "out.mp4")
+    assert not list(tmp_path.iterdir())
 
 
 def test_evaluate_video_of_repeated_actions_has_a_frame_for_each_frame(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Runs for analysis, read from a run folder or a pair of exported files."""
 
+import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from reverie.analysis.curves import Curve, curve
 from reverie.analysis.labels import agent_label
 from reverie.config import Config, load_config
 from reverie.errors import ReverieError, RunError
-from reverie.runs.layout import CONFIG, METRICS, RunPaths
+from reverie.runs.layout import CONFIG, METRICS, SWEEP, RunPaths
 from reverie.runs.locks import is_locked
 from reverie.runs.metrics import read_metrics
 from reverie.runs.provenance import read_provenance
@@ -110,7 +111,8 @@ def find_runs(paths: Iterable[Path]) -> tuple[list[Run], list[Unreadable]]:
     """Read every run that these paths mean, and return those that cannot be read, too, in the order of the paths.
 
     They are run folders; their `metrics.jsonl`; `NAME.metrics.jsonl` next to `NAME.config.toml`; or folders that hold
-    such runs, up to four levels down. A run that is meant twice is read once.
+    such runs, up to four levels down; those that the plan of their sweep does not name any more count as unreadable. A
+    run that is meant twice is read once.
 
     Raises:
         RunError: if no run is left.
@@ -121,7 +123,10 @@ def find_runs(paths: Iterable[Path]) -> tuple[list[Run], list[Unreadable]]:
     for given in map(Path, paths):
         try:
             for path in locate(given):
-                located.setdefault(path.resolve(), path)
+                if path != given and _is_dropped(path.resolve()):
+                    broken.append(Unreadable(path, "The plan of its sweep does not name it any more."))
+                else:
+                    located.setdefault(path.resolve(), path)
         except RunError as error:
             broken.append(Unreadable(given, str(error)))
     for path in located.values():
@@ -172,6 +177,15 @@ def read_run(path: Path) -> Run:
     ended: Literal["finished", "stopped"] = "finished" if rows[-1]["step"] >= config.training.steps else "stopped"
     status = "running" if is_locked(paths.lock_path) else ended
     return Run(path, config, rows, status, *read_provenance(paths.provenance_path))
+
+
+def _is_dropped(run: Path) -> bool:
+    """Return whether a run SWEEP/ENV/VARIANT/seed-N is not in the plan of its sweep."""
+    try:
+        planned = json.loads((run.parents[2] / SWEEP).read_text(encoding="utf-8"))["runs"]
+        return run.relative_to(run.parents[2]).as_posix() not in planned
+    except (OSError, ValueError, LookupError, TypeError):
+        return False
 
 
 def _walk(folder: Path, depth: int) -> Iterator[Path]:

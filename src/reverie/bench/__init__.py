@@ -1,1 +1,1 @@
-"""Measurements of speed and memory, a module each, whose results are single rows of JSON; see `rows.write_row`."""
+"""Measurements of speed and memory, a module each; `measuring.py` has what they share. Results are rows of JSON."""

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from reverie.bench.examples import example_env
-from reverie.bench.timing import spread
+from reverie.bench.measuring import spread
 from reverie.config import Config
 from reverie.runs.metrics import read_metrics
 from reverie.runs.provenance import Launch

@@ -12,9 +12,8 @@ from reverie.cli.sweep import Scheduled
 from reverie.cli.train import base_of
 
 if TYPE_CHECKING:
+    from reverie.sweeps.plan import Plan
     from reverie.sweeps.planned_runs import PlannedRun
-
-SEEDS = 3
 
 
 @dataclass(frozen=True)
@@ -38,69 +37,54 @@ class Ablate(SettingsCommand, Scheduled):
     """Number of seeds of each agent: 0, 1, ...; by default the suite's, or 3."""
     report: Path | None = None
     """Only make the table of what is in the folder of a sweep."""
+    json: bool = False
+    """Print the table as one JSON object on the last line."""
 
     def __call__(self) -> None:
-        self._check()
+        require(not self.env or not self.suite, "Give environments or --suite, not both: a suite has its own.")
+        require(self.env or self.preset is None, "--preset goes with environments; a suite has its own presets.")
+        require_positive(self, "seeds")
 
-        from reverie.sweeps.ablation import ablated, ablation_plan
-        from reverie.sweeps.plan import find_plan, parse_plan, read_plan
+        from reverie.sweeps.ablation import ablated
+        from reverie.sweeps.plan import find_plan, read_plan
         from reverie.sweeps.planned_runs import planned_runs
 
         if self.report is not None:
-            _report(planned_runs(read_plan(find_plan(str(self.report)))), self.report, self.json)
+            others = "--report takes environments and settings from the folder; leave the others out."
+            require(not (self.env or self.suite or self.settings), others)
+            self._print_table(planned_runs(read_plan(find_plan(str(self.report)))), self.report)
             return
-        table = {"environments": ["any"], "settings": self.settings}
-        settings = parse_plan(table, "reverie ablate", "ablation").settings
-        if self.env:
-            count = SEEDS if self.seeds is None else self.seeds
-            plan = ablation_plan(self.env, self.preset, count, settings)
-            folder = self.out or Path("runs/ablation")
-        else:
-            suite = read_plan(find_plan(self.suite or "cpu-all"))
-            plan = ablated(suite, self.seeds, settings)
-            folder = self.out or Path(f"runs/ablation-{suite.name}")
-        plan = self.with_budget(plan)
+        plan = self.with_budget(ablated(self._plan(), self.seeds, self.settings))
+        folder = self.out or Path("runs/ablation" if self.env else f"runs/ablation-{plan.name}")
         runs = planned_runs(plan)
         try:
-            self.train(plan, runs, folder, print_status=False)
+            self.train(plan, runs, folder)
         finally:
             # Runs that failed or were stopped are named in the table of the others.
             if not self.dry_run and folder.is_dir():
-                _report(runs, folder, self.json)
+                self._print_table(runs, folder)
 
     def base(self) -> Base:
         """Return the configuration of the first environment."""
-        if self.env or self.preset:
-            return base_of(self.preset, next(iter(self.env), None), "minatar")
-
-        from reverie.sweeps.plan import find_plan, read_plan
-
-        plan = read_plan(find_plan(self.suite or "cpu-all"))
+        plan = self._plan()
         task = plan.tasks[0]
         base = base_of(task.preset, task.env, "minatar")
-        return Base(base.config.override(**{**plan.settings, **task.settings}))
+        return Base(base.config.override(**plan.settings | task.settings))
 
-    def _check(self) -> None:
-        both = "Give environments or --suite, not both: a suite has its own environments."
-        require(not self.env or not self.suite, both)
-        alone = "--preset goes with environments that are named; a suite has its own presets."
-        require(self.env or self.preset is None, alone)
-        require_positive(self, "seeds")
-        if self.report is not None:
-            others = "--report takes environments and settings from the folder; leave the others out."
-            require(not (self.env or self.suite or self.settings), others)
-            absent = f"--report: there is no folder {self.report}; name the folder of an ablation (--out)."
-            require(self.report.is_dir(), absent)
+    def _plan(self) -> "Plan":
+        from reverie.sweeps.ablation import ablation_plan
+        from reverie.sweeps.plan import find_plan, read_plan
 
+        return ablation_plan(self.env, self.preset) if self.env else read_plan(find_plan(self.suite or "cpu-all"))
 
-def _report(runs: "Sequence[PlannedRun]", folder: Path, as_json: bool) -> None:
-    from reverie.analysis import ablations
-    from reverie.sweeps.ablation import compare
+    def _print_table(self, runs: "Sequence[PlannedRun]", folder: Path) -> None:
+        from reverie.analysis import ablations
+        from reverie.sweeps.ablation import compare
 
-    rows, facts = compare(runs, folder)
-    print_table(ablations.HEADER, ablations.counts_table(rows), out=console(stderr=as_json))
-    paths = ablations.write(rows, facts, folder)
-    for line in (*ablations.notes(rows, facts), f"Wrote {', '.join(map(str, paths))}"):
-        say(line, stderr=as_json)
-    if as_json:
-        print(json.dumps(ablations.as_json(rows, facts)))
+        rows, facts = compare(runs, folder)
+        print_table(ablations.HEADER, ablations.counts_table(rows), out=console(stderr=self.json))
+        paths = ablations.write(rows, facts, folder)
+        for line in (*ablations.notes(rows, facts), f"Wrote {', '.join(map(str, paths))}"):
+            say(line, stderr=self.json)
+        if self.json:
+            print(json.dumps(ablations.as_json(rows, facts)))

@@ -1,19 +1,14 @@
 """`reverie bench`: measure updates, collection, replay, or the whole training loop."""
 
-import re
 import tempfile
 from abc import abstractmethod
 from dataclasses import dataclass
-from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from reverie.cli.console import print_table, require, require_positive, say
+from reverie.cli.console import print_table, require, require_positive
 from reverie.cli.parser import Base, SettingsCommand, of_preset
 from reverie.config import Config
-
-_MEASURED = re.compile("seconds|_per_|share|_mib")
-"""Units, in the names of measured quantities."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,8 +28,7 @@ class Benchmark(SettingsCommand):
         config = self.configured
         measured = self.measure(config)
 
-        from reverie.bench.machine import machine
-        from reverie.bench.rows import write_row
+        from reverie.bench.measuring import machine, write_row
 
         row = {"benchmark": self.argv[1], "preset": self.base().preset, **measured, **machine(config)}
         print_result(row)
@@ -48,13 +42,10 @@ class Benchmark(SettingsCommand):
 
 @dataclass(frozen=True, kw_only=True)
 class TrainStep(Benchmark):
-    """Measure the time of one update of world model, actor and critic, on random data.
-
-    Every setting is an option, for example --precision bf16, --threads 4 or --replay.batch-size 32.
-    """
+    """Measure the time of one update of world model, actor and critic, on random data."""
 
     repeats: int = 5
-    """Updates that are timed, after two that are not."""
+    """Updates that are timed, after some that are not."""
 
     def measure(self, config: Config) -> dict[str, Any]:
         require_positive(self, "repeats")
@@ -66,10 +57,9 @@ class TrainStep(Benchmark):
 
 @dataclass(frozen=True, kw_only=True)
 class Collect(Benchmark):
-    """Measure environment steps per second with and without the policy, compared with bare ale-py for Atari games.
+    """Measure environment steps per second with and without the policy.
 
-    Nothing is learned or stored. The environment is --env.name, or one that suits the preset. Every setting is an
-    option, for example --env.num-envs 4 or --threads 1.
+    Nothing is learned or stored. The environment is --env.name, or one that suits the preset.
     """
 
     repeats: int = 10
@@ -88,10 +78,7 @@ class Collect(Benchmark):
 
 @dataclass(frozen=True, kw_only=True)
 class ReplayBench(Benchmark):
-    """Measure how fast random steps are stored and sampled, and the memory that this takes.
-
-    Every setting is an option, for example --replay.batch-size 50.
-    """
+    """Measure how fast random steps are stored and sampled, and the memory that this takes."""
 
     steps: int = 200_000
     """Steps in the replay; an Atari step takes 4 kB of disk."""
@@ -106,8 +93,7 @@ class ReplayBench(Benchmark):
         needed = config.env.num_envs * (length + 1)
         few = f"--steps is {self.steps}, but at least {needed} are needed for sequences of {length}."
         require(self.steps >= needed, few)
-        absent = f"--folder is {self.folder}, but there is no such folder."
-        require(self.folder is None or self.folder.is_dir(), absent)
+        require((self.folder or Path()).is_dir(), f"--folder is {self.folder}, but there is no such folder.")
 
         from reverie.bench.replay import measure_replay
 
@@ -120,7 +106,7 @@ class Loop(Benchmark):
     """Measure the whole training loop at the preset's update ratio: frames per second, and time per phase.
 
     A run in a temporary folder, from a replay of random steps, without pretraining and evaluations. The environment is
-    --env.name, or one that suits the preset. Every setting is an option, for example --train-every 4.
+    --env.name, or one that suits the preset.
     """
 
     updates: int = 20
@@ -135,34 +121,15 @@ class Loop(Benchmark):
 
 
 def print_result(row: dict[str, Any]) -> None:
-    """Print what was asked for, what was measured as a table, and on what."""
-    asked = takewhile(lambda key: not _MEASURED.search(key), row)
-    say(", ".join(row[k] if isinstance(row[k], str) else f"{_words(k)} {row[k]:,}" for k in asked))
+    """Print a row as a table, with the quartiles of what was measured several times."""
     lines = []
-    for key in filter(_MEASURED.search, row):
-        name = key.removesuffix("_median")
-        if name != key:
-            low, high = (quantity(name, value) for value in row[f"{name}_quartiles"])
-            lines.append((_words(name), quantity(name, row[key]), f"{low} to {high}"))
-        elif not key.endswith(("_quartiles", "_all")) and row[key] is not None:
-            lines.append((_words(key), quantity(key, row[key]), ""))
-    print_table(("", "median", "quartiles"), lines, right=("median", "quartiles"))
-    say(
-        f"{row['precision']} on {row['device']}; {row['cpu']} ({' '.join(row['cpu_flags'])}), cores {row['cores']}, "
-        f"threads {row['threads']}; reverie {row['reverie'] or ''} ({row['commit'] or 'no commit'}), "
-        f"torch {row['torch']}, Python {row['python']}",
-    )
+    for key in row:
+        if not key.endswith(("_quartiles", "_all")):
+            name = key.removesuffix("_median")
+            spread = " to ".join(map(_text, row[f"{name}_quartiles"])) if name != key else ""
+            lines.append((name.replace("_", " "), _text(row[key]), spread))
+    print_table(("", "median", "quartiles"), lines)
 
 
-def quantity(name: str, value: float) -> str:
-    """Return a quantity with its unit, which its name contains."""
-    if "share" in name:
-        return f"{value:.1%}"
-    if name.endswith("seconds"):
-        return f"{value:.3g} s" if value >= 1 else f"{1e3 * value:.3g} ms"
-    number = f"{value:,.0f}" if value >= 1000 or value == int(value) else f"{value:.3g}"
-    return f"{number} MiB" if "_mib" in name else number
-
-
-def _words(key: str) -> str:
-    return key.replace("_mib", "").removesuffix("seconds").replace("_", " ").strip() or "time"
+def _text(value: Any) -> str:
+    return f"{value:,.6g}" if isinstance(value, int | float) else str(value)

@@ -1,12 +1,11 @@
 """`reverie sweep`: run a grid of environments x variants x seeds."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from reverie.cli.console import console, require, require_positive
+from reverie.cli.console import console, require, require_positive, say
 from reverie.errors import RunError
 from reverie.shell import command_line
 
@@ -25,54 +24,44 @@ class Scheduled:
     """Number of runs at a time; by default the plan's."""
     threads: int | None = None
     """CPU threads of each; 0 divides the usable cores by the workers. By default the plan's."""
-    retry: int = 0
-    """Number of times that a failing run is tried again at once. The next call of the command tries it again anyway."""
     dry_run: bool = False
     """Only print the grid, its progress, and an estimate of the remaining time."""
-    json: bool = False
-    """Print the result as one JSON object on the last line."""
 
     def with_budget(self, plan: "Plan") -> "Plan":
         """Return a plan with the workers and threads of the command line."""
         require_positive(self, "workers")
         require((self.threads or 0) >= 0, f"--threads is {self.threads}, but it must not be negative.")
-        given: dict[str, Any] = {"workers": self.workers, "threads": self.threads}
-        return replace(plan, **{name: value for name, value in given.items() if value is not None})
+        threads = plan.threads if self.threads is None else self.threads
+        return replace(plan, workers=self.workers or plan.workers, threads=threads)
 
-    def train(self, plan: "Plan", runs: "Sequence[PlannedRun]", folder: Path, print_status: bool) -> None:
+    def train(self, plan: "Plan", runs: "Sequence[PlannedRun]", folder: Path) -> None:
         """Train the runs of a plan in a folder, or only print their progress.
 
         Raises:
             RunError: if a run has failed, after all others.
             Interrupted: if it was stopped.
         """
-        from reverie.sweeps.planned_runs import duplicates
-        from reverie.sweeps.scheduler import Scheduler, save_plan, survey
-        from reverie.sweeps.view import SweepView, counts_words, estimate_words, grid_table
+        from reverie.sweeps.executor import execute, survey, sweep_folder
+        from reverie.sweeps.status import State, status_table
         from reverie.training.stop_signal import Interrupted
 
-        out = console(stderr=print_status)
+        out = console()
         sweep = survey(plan, runs, folder)
-        if sentence := duplicates(runs):
-            out.print(sentence, markup=False, soft_wrap=True)
+        if same := ", ".join(dict.fromkeys(f"{run.env} {run.variant}" for run in runs if run.duplicate_of)):
+            say(f"Not run, since it would be the same agent as another run: {same}.")
         try:
             if self.dry_run:
-                out.print(grid_table(sweep))
-                left = estimate_words(sweep.estimate())
-                out.print(f"{folder}: {counts_words(sweep)}; {sweep.workers} at a time; {left}.", markup=False)
-            else:
-                save_plan(plan, folder)
-                with SweepView(sweep, out) as view:
-                    Scheduler(sweep, view, retry=self.retry, keep_replay=plan.keep_replay).run()
+                out.print(status_table(sweep.runs, sweep.summary()))
+                return
+            with sweep_folder(plan, runs, folder):
+                execute(sweep, out, keep_replay=plan.keep_replay)
         except Interrupted as stopped:
             own = next((run.env for run in runs if ":" in run.env), "")
             again = command_line("sweep", folder, env=own)
             raise Interrupted(f"Stopped; continue with `{again}`.", stopped.signal) from None
-        finally:
-            if print_status:
-                print(json.dumps(sweep.to_json()))
-        if problem := sweep.failures():
-            raise RunError(problem)
+        if failed := sweep.of(State.FAILED):
+            what = f"{len(failed)} of {len(runs)} runs failed, first {failed[0].run.name}: {failed[0].error}"
+            raise RunError(f"{what.rstrip('.')}. Each output.log says more. Type the command again to try them again.")
 
 
 @dataclass(frozen=True)
@@ -88,10 +77,9 @@ class Sweep(Scheduled):
     minatar-decisive or boxing."""
 
     def __call__(self) -> None:
-        from reverie.sweeps.plan import PLAN_FILE, find_plan, read_plan
+        from reverie.sweeps.plan import find_plan, read_plan
         from reverie.sweeps.planned_runs import planned_runs
 
-        path = find_plan(self.plan)
-        plan = self.with_budget(read_plan(path))
-        in_folder = path.parent if path.name == PLAN_FILE else None
-        self.train(plan, planned_runs(plan), self.out or in_folder or Path("runs") / plan.name, self.json)
+        plan, given = self.with_budget(read_plan(find_plan(self.plan))), Path(self.plan)
+        folder = self.out or (given if given.is_dir() else Path("runs", plan.name))
+        self.train(plan, planned_runs(plan), folder)

@@ -29,6 +29,8 @@ OLD_REPLAY = "replay/index.json"
 """Replay of an earlier version, which is not read."""
 VIDEOS = "videos"
 FAILURES = "failures"
+SWEEP = "sweep.json"
+"""In the folder of a sweep, ENV/VARIANT/seed-N above its runs: its plan, and the folders of the planned runs."""
 OWNER = "lock.json"
 LOCK = ".lock"
 

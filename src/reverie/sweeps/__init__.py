@@ -1,5 +1,5 @@
-"""Sweeps: many runs from one plan, environments x variants x seeds, in processes of their own, resumable.
+"""Sweeps: many runs from one plan, environments x variants x seeds, in child processes, resumable.
 
-Start with `plan.py`, which reads a plan and expands it into runs. `status.py` reads what they have reached,
-`scheduler.py` runs the rest, `view.py` shows it, `ablation.py` compares the results.
+Start with `plan.py`. `planned_runs.py` expands a plan into runs, `executor.py` runs them, `status.py` reads their
+progress from their folders, `ablation.py` compares their scores.
 """

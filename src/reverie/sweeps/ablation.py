@@ -1,6 +1,6 @@
 """The article's ablations as a sweep, and its results as a table."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,41 +14,36 @@ from reverie.sweeps.planned_runs import PlannedRun
 from reverie.sweeps.status import RunStatus, State
 
 FULL = "full"
-AGENT: Mapping[str, Any] = VARIANTS["mixed-gradients"].settings
-"""The article's full agent has both actor gradients; without them, Reinforce only would be no ablation."""
 
 
-def ablation_plan(envs: Sequence[str], preset: str | None, seeds: int, settings: Mapping[str, Any]) -> Plan:
-    """Return the plan of the ablations on some environments, with the article's full agent."""
+def ablation_plan(envs: Sequence[str], preset: str | None) -> Plan:
+    """Return the plan of all ablations on some environments.
+
+    The article's full agent has both actor gradients; without them, Reinforce only would be no ablation.
+    """
+    settings = dict(VARIANTS["mixed-gradients"].settings)
     tasks = tuple(Task(env, preset) for env in envs)
-    return ablated(Plan("ablation", tasks, settings=AGENT, source="reverie ablate"), seeds, settings)
+    return Plan("ablation", tasks, seeds=(0, 1, 2), settings=settings, source="reverie ablate")
 
 
-def ablated(plan: Plan, seeds: int | None, settings: Mapping[str, Any]) -> Plan:
-    """Return a plan of ablations: the plan's own agents, and all ablations if it has the full agent alone.
-
-    Args:
-        plan: environments, agents, budgets, and settings.
-        seeds: how many; None keeps the plan's.
-        settings: on top of the plan's.
+def ablated(plan: Plan, seeds: int | None, settings: dict[str, Any]) -> Plan:
+    """Return a plan with so many seeds, if given, more settings, and all ablations if it has the full agent alone.
 
     Raises:
-        ConfigError: if the plan lacks the full agent.
+        ConfigError: if it lacks the full agent.
     """
     if FULL not in plan.variants:
-        raise ConfigError(
-            f"In {plan.source}, variants: '{FULL}' is missing, with which ablations are compared; add it."
-        )
+        raise ConfigError(f"In {plan.source}: variants: '{FULL}' is missing, with which others are compared. Add it.")
     return replace(
         plan,
         variants=plan.variants if len(plan.variants) > 1 else (FULL, *ABLATIONS),
         seeds=plan.seeds if seeds is None else tuple(range(seeds)),
-        settings={**plan.settings, **settings},
+        settings=plan.settings | settings,
     )
 
 
 def compare(runs: Sequence[PlannedRun], folder: Path) -> tuple[list[Row], dict[str, Any]]:
-    """Return the table of the runs in the folder of a sweep.
+    """Compare the runs in the folder of a sweep.
 
     Returns:
         A row for each variant but the full agent, and facts for the notes.
@@ -56,38 +51,28 @@ def compare(runs: Sequence[PlannedRun], folder: Path) -> tuple[list[Row], dict[s
     Raises:
         RunError: if the sweep has no full agent, or nothing to compare it with.
     """
-    variants = dict.fromkeys(run.variant for run in runs)
-    if FULL not in variants or len(variants) < 2:
+    agents: dict[str, dict[str, Scores]] = {}
+    for variant, env in dict.fromkeys((run.variant, run.env) for run in runs):
+        found = [_score(run, folder) for run in runs if (run.variant, run.env) == (variant, env)]
+        values = tuple(score for score in found if not isinstance(score, str))
+        missing = "; ".join(reason for reason in found if isinstance(reason, str))
+        agents.setdefault(variant, {})[env] = Scores(values, missing)
+    if FULL not in agents or len(agents) < 2:
         raise RunError(f"The sweep in {folder} cannot be compared: it needs the variant '{FULL}' and another one.")
-    values: dict[str, dict[str, list[float]]] = {}
-    missing: dict[str, dict[str, list[str]]] = {}
-    for run in runs:
-        score = _score(run, folder)
-        for found in (values, missing):
-            found.setdefault(run.variant, {}).setdefault(run.env, [])
-        if isinstance(score, str):
-            missing[run.variant][run.env].append(score)
-        else:
-            values[run.variant][run.env].append(score)
-    scores = {
-        variant: {env: Scores(tuple(each), "; ".join(missing[variant][env])) for env, each in by_env.items()}
-        for variant, by_env in values.items()
-    }
-    tasks = dict.fromkeys(f"{run.env} ({run.preset}, {run.frames:,} frames)" for run in runs)
     facts = {
         "seeds": len({run.seed for run in runs}),
-        "tasks": ", ".join(tasks),
+        "tasks": ", ".join(dict.fromkeys(f"{run.env} ({run.preset}, {run.frames:,} frames)" for run in runs)),
         "score": f"A run's final score is the mean of its evaluations in the last {FINAL_SHARE:.0%} of its frames.",
         "budgets": {run.env: {"preset": run.preset, "frames": run.frames} for run in runs},
     }
-    return tabulate(scores.pop(FULL), scores), facts
+    return tabulate(agents.pop(FULL), agents), facts
 
 
 def _score(run: PlannedRun, folder: Path) -> float | str:
     """Return a run's final score, or why there is none, in words."""
     if run.duplicate_of:
         return f"it is the same agent as {run.duplicate_of}"
-    status = RunStatus(run, folder, float)
+    status = RunStatus(run, folder)
     try:
         status.read()
         if status.state is State.DONE:
@@ -95,8 +80,6 @@ def _score(run: PlannedRun, folder: Path) -> float | str:
             return f"{run.name} has no episode in its last frames" if score is None else score.value
     except ReverieError as error:
         return f"{run.name}: {error}"
-    if status.state is State.CHANGED:
-        return f"{run.name} was run with other settings"
-    if status.progress.step:
-        return f"{run.name} is at step {status.progress.step:,} of {run.config.training.steps:,}"
+    if status.step:
+        return f"{run.name} is at step {status.step:,} of {run.config.training.steps:,}"
     return f"{run.name} was not run"

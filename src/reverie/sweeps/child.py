@@ -1,7 +1,7 @@
 """Process of a run: `reverie`, and a thread that ends it when the sweep has ended.
 
-The sweep holds one end of a pipe, and the run's standard input is the other. The system closes the sweep's end when
-it ends, however it ends, a `kill -9` included. The run then stops as at SIGTERM, with a checkpoint.
+Standard input is a pipe whose other end the sweep holds. The system closes that end when the sweep ends, also by
+`kill -9`. The run then stops as at SIGTERM, with a checkpoint.
 """
 
 import os
@@ -11,21 +11,18 @@ import sys
 import threading
 import time
 
-GRACE = 120.0
-"""Seconds that a run has for its last step and its checkpoint."""
 
+def follow_parent(grace: float = 120.0) -> None:
+    """End this process when standard input ends: by SIGTERM, and after `grace` seconds by SIGKILL."""
 
-def follow_parent(grace: float = GRACE) -> None:
-    """End this process when standard input ends: by SIGTERM at first, and by SIGKILL if that did not help in time."""
-    threading.Thread(target=_watch, args=(grace,), daemon=True).start()
+    def watch() -> None:
+        while os.read(0, 1024):
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(grace)
+        os.kill(os.getpid(), signal.SIGKILL)
 
-
-def _watch(grace: float) -> None:
-    while os.read(0, 1024):
-        pass
-    os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(grace)
-    os.kill(os.getpid(), signal.SIGKILL)
+    threading.Thread(target=watch, daemon=True).start()
 
 
 if __name__ == "__main__":

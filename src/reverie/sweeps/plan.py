@@ -2,31 +2,29 @@
 
 import json
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from reverie.config import PATHS, combined, convert, did_you_mean, resolve
+from reverie.config import PATHS, combined, convert, resolve
 from reverie.errors import ConfigError
+from reverie.runs.layout import SWEEP
 
 SUITES = {path.stem: path for path in sorted((Path(__file__).parent / "suites").glob("*.toml"))}
 """Plans that come with the package."""
-PLAN_FILE = "sweep.json"
-"""The copy of its plan that a sweep's folder holds."""
-OWNED = {"env.name": "environments", "training.seed": "seeds", "training.threads": "threads"}
-"""Settings that other keys of the plan determine."""
+TASK_KEYS: dict[str, Any] = {"name": str, "preset": str, "settings": Any}
+PLAN_KEYS = TASK_KEYS | {"environments": tuple[Any, ...], "variants": tuple[str, ...], "seeds": tuple[int, ...]}
+PLAN_KEYS |= {"workers": int, "threads": int, "keep_replay": bool}
 
 
 @dataclass(frozen=True)
 class Task:
-    """An environment of the grid, and what is particular to it."""
+    """An environment of the grid; `preset` None is chosen by it, `settings` by path replace the plan's."""
 
     env: str
     preset: str | None = None
-    """None: chosen by the environment, as `reverie train` does."""
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    """By path; they replace the plan's."""
+    settings: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -37,7 +35,7 @@ class Plan:
     tasks: tuple[Task, ...]
     variants: tuple[str, ...] = ("full",)
     seeds: tuple[int, ...] = (0,)
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
     """By path, on top of every preset and below the variants."""
     workers: int = 1
     """Runs at a time."""
@@ -46,35 +44,29 @@ class Plan:
     keep_replay: bool = True
     """Keep the replay of a run that is done; it is most of what a run takes of the disk."""
     source: str = "the plan"
-    """File and key, for messages."""
+    """File, for messages."""
 
     def to_json(self) -> dict[str, Any]:
         """Return what `parse_plan` turns into the same plan."""
-        tasks = [
-            {"name": task.env, "settings": task.settings} | ({"preset": task.preset} if task.preset else {})
-            for task in self.tasks
-        ]
         values = asdict(self)
-        del values["tasks"], values["source"]
-        return {**values, "environments": tasks}
+        del values["source"]
+        tasks = [{"name": task.pop("env"), **task} for task in values.pop("tasks")]
+        return {**values, "environments": [{k: v for k, v in task.items() if v is not None} for task in tasks]}
 
 
 def find_plan(given: str) -> Path:
     """Return the plan that a word on the command line means: a file, the folder of a sweep, or a suite."""
-    path = Path(given)
-    if path.is_dir():
-        if (path / PLAN_FILE).is_file():
-            return path / PLAN_FILE
-        raise ConfigError(f"{given} is not the folder of a sweep: there is no {PLAN_FILE} in it; name a plan (TOML).")
-    if path.is_file() or given in SUITES:
-        return SUITES.get(given, path)
-    ending = did_you_mean(given, SUITES, "give a plan (TOML), a sweep's folder, or one of")
-    raise ConfigError(f"There is no plan '{given}'{ending}")
+    path = SUITES.get(given, Path(given))
+    path = path / SWEEP if path.is_dir() else path
+    if not path.is_file():
+        known = f"a plan (TOML), the folder of a sweep, or one of {', '.join(SUITES)}"
+        raise ConfigError(f"There is no plan '{given}'. Give {known}.")
+    return path
 
 
 def read_plan(path: Path) -> Plan:
     """Read a plan from TOML, or from the `sweep.json` of a sweep's folder; raise ConfigError for a mistake in it."""
-    kind = "JSON" if path.name == PLAN_FILE else "TOML"
+    kind = "JSON" if path.name == SWEEP else "TOML"
     try:
         text = path.read_text(encoding="utf-8")
         data = tomllib.loads(text) if kind == "TOML" else json.loads(text)["plan"]
@@ -85,78 +77,65 @@ def read_plan(path: Path) -> Plan:
 
 def parse_plan(data: Any, source: str, default_name: str) -> Plan:
     """Return the plan of a TOML table; raise ConfigError for the first mistake."""
-    types: dict[str, Any] = {"name": str, "preset": str, "variants": tuple[str, ...], "seeds": tuple[int, ...]}
-    types |= {"workers": int, "threads": int, "keep_replay": bool}
-    table = _table(data, f"In {source}: it", (*types, "environments", "settings"))
-    values = {key: convert(table[key], hint, f"In {source}: {key}") for key, hint in types.items() if key in table}
-    preset_name = values.pop("preset", None)
-    entries = convert(table.get("environments"), tuple[Any, ...], f"In {source}: environments")
-    values["tasks"] = tuple(
-        _task(entry, preset_name, f"In {source}: environments[{index}]") for index, entry in enumerate(entries, 1)
-    )
-    values["variants"] = tuple(name.replace("_", "-") for name in values.get("variants", ("full",)))
-    settings = _settings(table.get("settings", {}), f"In {source}, settings")
-    plan = Plan(**{"name": default_name, **values}, settings=settings, source=source)
+    table = {"settings": {}, **_table(data, f"In {source}: ", PLAN_KEYS)}
+    preset_name, tasks = table.pop("preset", None), []
+    for number, entry in enumerate(table.pop("environments", ()), 1):
+        where = f"In {source}: environments[{number}]."
+        given = _table({"name": entry} if isinstance(entry, str) else entry, where, TASK_KEYS)
+        settings = _settings(given.get("settings", {}), f"{where}settings")
+        tasks.append(Task(convert(given.get("name"), str, f"{where}name"), given.get("preset", preset_name), settings))
+    table["settings"] = _settings(table["settings"], f"In {source}: settings")
+    table["variants"] = tuple(name.replace("_", "-") for name in table.get("variants", ("full",)))
+    plan = Plan(**{"name": default_name, **table}, tasks=tuple(tasks), source=source)
     for name in plan.variants:
         try:
             combined(name)
         except ConfigError as error:
-            raise ConfigError(f"In {source}, variants: {error}") from None
+            raise ConfigError(f"In {source}: variants: {error}") from None
     lists = {"environments": [task.env for task in plan.tasks], "variants": plan.variants, "seeds": plan.seeds}
     for key, items in lists.items():
         if not items or len(set(items)) < len(items):
             raise ConfigError(f"In {source}: {key} is {list(items)!r}, but it must name something, and nothing twice.")
-    for key, value, least in (
-        ("workers", plan.workers, 1),
-        ("threads", plan.threads, 0),
-        ("seeds", min(plan.seeds), 0),
-    ):
-        if value < least:
-            raise ConfigError(f"In {source}: {key} is {value}, but it must be at least {least}.")
+    least = {"workers": (plan.workers, 1), "threads": (plan.threads, 0), "seeds": (min(plan.seeds), 0)}
+    for key, (value, limit) in least.items():
+        if value < limit:
+            raise ConfigError(f"In {source}: {key} is {value}, but it must be at least {limit}.")
     return plan
 
 
-def _table(value: Any, where: str, known: Sequence[str]) -> dict[str, Any]:
+def _table(value: Any, where: str, types: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of a table, each converted to the type of its key."""
     if not isinstance(value, dict):
-        raise ConfigError(f"{where} is {value!r}, but it must be a table.")
-    for name in value:
-        if name not in known:
-            raise ConfigError(f"{where} has an unknown key '{name}'{did_you_mean(name, known, 'the keys are')}")
-    return value
-
-
-def _task(entry: Any, preset_name: str | None, where: str) -> Task:
-    entry = _table({"name": entry} if isinstance(entry, str) else entry, where, ("name", "preset", "settings"))
-    name = entry.get("preset", preset_name)
-    return Task(
-        env=convert(entry.get("name"), str, f"{where}.name"),
-        preset=None if name is None else convert(name, str, f"{where}.preset"),
-        settings=_settings(entry.get("settings", {}), f"{where}.settings"),
-    )
+        raise ConfigError(f"{where[:-1]} is {value!r}, but it must be a table.")
+    if unknown := [name for name in value if name not in types]:
+        raise ConfigError(f"{where}{unknown[0]} is an unknown key; the keys are {', '.join(types)}.")
+    return {
+        name: entry if types[name] is Any else convert(entry, types[name], where + name)
+        for name, entry in value.items()
+    }
 
 
 def _settings(table: Any, where: str) -> dict[str, Any]:
     """Return settings by their full paths, whether they were written as paths or as tables within tables."""
-    found: dict[str, Any] = {}
     if not isinstance(table, dict):
         raise ConfigError(f"{where} is {table!r}, but it must be a table.")
-    for name, value in _flat(table):
+    found: dict[str, Any] = {}
+    for name, value in _leaves(table):
         try:
             path = resolve(name, PATHS)
         except ConfigError as error:
             raise ConfigError(f"{where}: {error}") from None
-        if path not in PATHS:
-            raise ConfigError(f"{where}: {path} is a group of settings; set one of its fields.")
-        if path in OWNED:
-            raise ConfigError(f"{where}: {path} cannot be set here, since the plan's {OWNED[path]} say it.")
         if path in found:
-            raise ConfigError(f"{where}: {path} is set twice; give it once.")
+            raise ConfigError(f"{where}: {path} is set twice. Give it once.")
+        if path not in PATHS:
+            raise ConfigError(f"{where}: {path} is a group of settings. Set one of its fields.")
         found[path] = value
     return found
 
 
-def _flat(table: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    flat: list[tuple[str, Any]] = []
+def _leaves(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for name, value in table.items():
-        flat += _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else [(prefix + name, value)]
-    return flat
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value

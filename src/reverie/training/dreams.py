@@ -52,5 +52,5 @@ def draw_dream(agent: Dreamer, batch: Step, context: int, generator: torch.Gener
     truth = sequences[key].swapaxes(0, 1)
     model = predicted.float().cpu().numpy().swapaxes(0, 1)
     is_first = sequences["is_first"].swapaxes(0, 1)
-    video = dream_frames(truth, model, context, is_first=is_first)
-    return video, dream_strip(truth[0], model[0], context, is_first=is_first[0])
+    video = dream_frames(truth, model, context, is_first)
+    return video, dream_strip(truth[0], model[0], context, is_first[0])

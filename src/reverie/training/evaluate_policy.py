@@ -20,6 +20,7 @@ from reverie.envs.registry import is_atari
 from reverie.errors import ReverieError
 from reverie.policy import Policy
 from reverie.training.evaluation import evaluate, evaluation_seed
+from reverie.video import mp4_writer
 
 FPS = 30.0
 """Frames per second of a video where the environment has no `render_fps`."""
@@ -140,29 +141,18 @@ class _Borrowed(gymnasium.Wrapper[Any, Any, Any, Any]):
 @contextmanager
 def _video_writer(path: Path, env: RenderCollection[Any, Any]) -> Iterator[Callable[[], None]]:
     """Open an .mp4 file, and yield a function that writes what was rendered since its last call."""
-    import imageio.v2 as imageio
-
     if path.suffix.lower() != ".mp4":
         raise ReverieError(f"The video {path} is no .mp4 file. Nothing was played. Let its name end in .mp4.")
-    options: dict[str, Any] = {"codec": "libx264", "quality": 8, "macro_block_size": 2, "ffmpeg_log_level": "error"}
-    writer: Any
+    with mp4_writer(path, float(env.metadata.get("render_fps") or FPS)) as append:
 
-    def write_frames() -> None:
-        for frame in env.render():
-            if not (isinstance(frame, np.ndarray) and frame.shape[2:] == (3,) and frame.dtype == np.uint8):
-                raise ReverieError("render() returned no uint8 picture [H, W, 3]. No video can be made of it.")
-            # H.264 needs even sides: an odd last row or column is repeated.
-            odd = ((0, frame.shape[0] % 2), (0, frame.shape[1] % 2), (0, 0))
-            writer.append_data(np.pad(frame, odd, mode="edge"))
+        def write_frames() -> None:
+            for frame in env.render():
+                if not (isinstance(frame, np.ndarray) and frame.shape[2:] == (3,) and frame.dtype == np.uint8):
+                    raise ReverieError("render() returned no uint8 picture [H, W, 3]. No video can be made of it.")
+                append(frame)
 
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        fps = float(env.metadata.get("render_fps") or FPS)
-        with imageio.get_writer(path, format="FFMPEG", fps=fps, **options) as writer:
-            yield write_frames
-            write_frames()
-    except (OSError, ImportError) as error:
-        raise ReverieError(f"The video {path} cannot be written ({error}). Check folder and disk.") from error
+        yield write_frames
+        write_frames()
 
 
 def _protocol(config: EnvConfig, factory: EnvFactory | None, deterministic: bool, is_derived: bool) -> dict[str, Any]:

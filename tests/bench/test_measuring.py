@@ -1,4 +1,4 @@
-"""What is said about the machine and the program, against other sources."""
+"""Machine facts against other sources, and summaries of a handful of numbers, against numbers worked out by hand."""
 
 import mmap
 import os
@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from reverie import provenance
-from reverie.bench.machine import CPU_FLAGS, machine, resident_mib
+from reverie.bench.measuring import CPU_FLAGS, machine, resident_mib, spread
 from reverie.config import preset
 
 CONFIG = preset("debug").override(device="cpu", precision="bf16")
@@ -79,3 +79,15 @@ def test_memory() -> None:
     assert during - before == pytest.approx(size, abs=20)
     # The peak stays when the memory is given back.
     assert machine(CONFIG)["peak_resident_mib"] >= during - 1  # the kernel adds up in batches
+
+
+@pytest.mark.parametrize(
+    ("values", "median", "quartiles", "every"),
+    [
+        ([5.0, 1.0, 2.0, 4.0], 3.0, [1.75, 4.25], [5.0, 1.0, 2.0, 4.0]),  # interpolated
+        ([2], 2.0, [2.0, 2.0], [2.0]),
+        ([0.00123456789, 0.00123456789], 0.00123457, [0.00123457] * 2, [0.00123457] * 2),  # six digits
+    ],
+)
+def test_spread(values: list[float], median: float, quartiles: list[float], every: list[float]) -> None:
+    assert spread("x", values) == {"x_median": median, "x_quartiles": quartiles, "x_all": every}

@@ -1,0 +1,168 @@
+"""Runs the runs of a sweep as child processes, some at a time.
+
+Each is `reverie train ... --resume`: a sweep is resumed by typing it again. If the sweep is killed, its children end,
+too (see `child.py`); until one has, the lock of its run folder keeps another process from starting that run.
+"""
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from rich.console import Console
+from rich.live import Live
+
+from reverie.errors import ReverieError, RunError
+from reverie.runs.atomic_io import atomic_write, remove, to_json
+from reverie.runs.layout import SWEEP
+from reverie.runs.locks import acquire_lock
+from reverie.runs.run_folder import RunFolder
+from reverie.sweeps.plan import Plan
+from reverie.sweeps.planned_runs import PlannedRun
+from reverie.sweeps.status import RunStatus, State, Sweep, status_table
+from reverie.training.stop_signal import Interrupted, StopSignal
+
+LOCK = ".sweep.lock"
+"""In the folder of a sweep: locked while its runs are run."""
+LOG = "output.log"
+"""In a run folder: the commands of the run's processes, and what they wrote."""
+PATIENCE = 150.0
+"""Seconds that runs have to end with a checkpoint, before they are killed."""
+
+
+def survey(plan: Plan, runs: Sequence[PlannedRun], folder: Path) -> Sweep:
+    """Read the status of all runs but duplicates in the folder of a sweep; raise ReverieError as `read` does."""
+    sweep = Sweep(plan.name, folder, plan.workers, [RunStatus(run, folder) for run in runs if not run.duplicate_of])
+    for status in sweep.runs:
+        status.read()
+    return sweep
+
+
+@contextmanager
+def sweep_folder(plan: Plan, runs: Sequence[PlannedRun], folder: Path) -> Iterator[None]:
+    """Lock the folder of a sweep, and save the plan in it, so that `reverie sweep FOLDER` continues it.
+
+    Raises:
+        RunError: if the folder is in use, holds a run, or cannot be written.
+    """
+    if RunFolder(folder).config_path.exists():
+        raise RunError(f"{folder} holds a run and not a sweep. Choose another folder with --out.")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = acquire_lock(folder / LOCK)
+    except OSError as error:
+        raise RunError(f"{folder} cannot be written ({error.strerror}). Choose another folder with --out.") from error
+    if lock is None:
+        raise RunError(f"Another sweep runs in {folder}. Nothing was started. Wait for its end, or stop it.")
+    with lock:
+        planned = [run.path.as_posix() for run in runs]
+        atomic_write(folder / SWEEP, to_json({"format": 1, "plan": plan.to_json(), "runs": planned}))
+        yield
+
+
+def reverie_command(run: PlannedRun, folder: Path) -> list[str]:
+    """Return the command that starts or continues a run, in a process that ends with this one."""
+    return [sys.executable, "-m", "reverie.sweeps.child", *run.arguments(folder)]
+
+
+def execute(
+    sweep: Sweep,
+    console: Console,
+    *,
+    command: Callable[[PlannedRun, Path], list[str]] = reverie_command,
+    keep_replay: bool = True,
+    poll: float = 0.5,
+) -> None:
+    """Run what is left of a sweep, until every run is done or has failed.
+
+    The console shows a line when a run begins or ends, on a terminal a table of the running ones, and all at the end.
+    The processes are checked every `poll` seconds; `keep_replay=False` removes the replay of a run that is done.
+
+    Raises:
+        Interrupted: on Ctrl-C, SIGTERM or SIGHUP, after all runs have ended with a checkpoint.
+    """
+    children: dict[RunStatus, subprocess.Popen[bytes]] = {}
+
+    def say(message: str) -> None:
+        console.print(message, markup=False, soft_wrap=True)
+
+    def start(status: RunStatus) -> None:
+        try:
+            status.read()  # another process may run it, or have finished it
+            if status.state is State.WAITING:
+                children[status] = _start(status.folder.path, command(status.run, sweep.folder))
+                status.state = State.RUNNING
+                say(f"{status.run.name} {f'continues at step {status.step:,}' if status.step else 'begins'}")
+        except (OSError, ReverieError) as error:
+            fail(status, str(error))
+
+    def settle(status: RunStatus, code: int) -> None:
+        try:
+            status.read()
+        except ReverieError as error:
+            return fail(status, str(error))
+        if status.state is not State.DONE:
+            return fail(status, _failure(status.folder.path / LOG, code))
+        say(f"{status.run.name} is done: last score {status.score}")
+        if not keep_replay:
+            with suppress(OSError):
+                remove(status.folder.replay)
+
+    def fail(status: RunStatus, why: str) -> None:
+        status.state, status.error = State.FAILED, why
+        say(f"{status.run.name} failed: {why}")
+
+    with (
+        Live(console=console, auto_refresh=False, transient=True) as live,
+        StopSignal(lambda: say("Stopping, each run with a checkpoint. Press Ctrl-C again to stop at once.")) as stop,
+    ):
+        try:
+            while not stop.requested and (children or sweep.unfinished):
+                for status, child in list(children.items()):
+                    status.read_metrics()
+                    if child.poll() is not None:
+                        with children.pop(status):
+                            settle(status, child.returncode)
+                for status in sweep.unfinished:
+                    if status not in children and len(children) < sweep.workers:
+                        start(status)
+                live.update(status_table(children, sweep.summary()), refresh=True)
+                time.sleep(poll)
+            for child in children.values():
+                child.terminate()
+            deadline = time.monotonic() + PATIENCE
+            for status, child in children.items():
+                with suppress(subprocess.TimeoutExpired, ReverieError):
+                    child.wait(max(deadline - time.monotonic(), 0))
+                    status.read()
+        finally:
+            for child in children.values():
+                with child, suppress(ProcessLookupError, PermissionError):
+                    os.killpg(child.pid, signal.SIGKILL)
+    console.print(status_table(sweep.runs, sweep.summary()))
+    if stop.requested:
+        raise Interrupted("", stop.signal)
+
+
+def _start(folder: Path, command: list[str]) -> "subprocess.Popen[bytes]":
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / LOG).open("ab") as log:
+        log.write(f"$ {shlex.join(command)}\n".encode())
+        log.flush()
+        # A session of its own: Ctrl-C in the terminal is for the sweep, which passes it on once.
+        return subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+        )
+
+
+def _failure(log: Path, code: int) -> str:
+    """Return why a process failed: the last line that it wrote, or the signal that ended it."""
+    if code <= 0:
+        return f"ended by {signal.Signals(-code).name}" if code else "it ended before its planned steps"
+    last = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()][-1]
+    return f"exit status {code}, without output" if last.startswith("$ ") else last.removeprefix("error: ")
