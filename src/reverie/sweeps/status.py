@@ -15,8 +15,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
 
+from reverie.runs.checkpoint import step_and_copy
 from reverie.runs.checkpoints import Checkpoints
-from reverie.runs.checkpoints.format import step_and_copy
 from reverie.runs.locks import is_locked
 from reverie.runs.metrics import MetricsTail
 from reverie.runs.run_folder import RunFolder
