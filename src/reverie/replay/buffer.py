@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from reverie.config import ReplayConfig
 from reverie.errors import ReplayError
-from reverie.replay.database import Database
+from reverie.replay.database import Database, damaged
 from reverie.replay.index import STEP_BITS, Commit, Episode
 from reverie.replay.sampling import draw_windows, read_steps, read_windows
 from reverie.specs import Array, ArraySpec, Step
@@ -176,7 +176,7 @@ class ReplayBuffer:
         for episodes in self._database.index(Commit.from_json(commit)).envs:
             for each in episodes:
                 if what := self._database.damage(each):
-                    self._database.raise_damaged(what)
+                    raise damaged(self.path, what)
 
     def rewind(self, commit: Any) -> bool:
         """Return to a commit of this or an earlier process, and say whether everything is there that it held.
@@ -274,8 +274,7 @@ class ReplayBuffer:
     def _uncommitted(self) -> list[Episode]:
         """Return the stored episodes that were running at the last commit, or begun after it, as they finished."""
         commit, stored = self._commits[-1], self._database.episodes().values()
-        found = [each for each in stored if each.id >= commit.num_begun or each.id in commit.running]
-        return sorted(found, key=lambda each: (each.finished is None, each.finished or 0, each.id))
+        return [each for each in stored if each.id >= commit.num_begun or each.id in commit.running]
 
     def _delete_uncommitted(self) -> None:
         """Delete what was stored after the last commit and is not in the index."""

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
@@ -63,7 +63,7 @@ def sqlite_errors(path: Path) -> Iterator[None]:
         yield
     except (sqlite3.Error, OSError) as error:
         if _code(error) in _DAMAGE:
-            raise _damaged(path, str(error)) from error
+            raise damaged(path, str(error)) from error
         if _code(error) == sqlite3.SQLITE_FULL:
             raise ReplayError(
                 f"The disk is full. {path} cannot grow, but all earlier steps are intact. Free some space or lower "
@@ -128,17 +128,13 @@ class Database:
         """Return the bytes of steps `start` to `stop` - 1 of an episode, all of which are intact."""
         found = list(self.intact_steps(episode, start, stop))
         if len(found) < stop - start:
-            self.raise_damaged(_not_stored(episode, start + len(found)))
+            raise damaged(self.path, _not_stored(episode, start + len(found)))
         return found
 
     def damage(self, episode: Episode) -> str:
         """Return which step of an episode is missing or damaged; empty if all are intact."""
         num_intact = sum(1 for _ in self.intact_steps(episode.id, 0, episode.length))
         return _not_stored(episode.id, num_intact) if num_intact < episode.length else ""
-
-    def raise_damaged(self, what: str) -> NoReturn:
-        """Raise a ReplayError that says what is damaged, and what to do."""
-        raise _damaged(self.path, what)
 
     def intact_steps(self, episode: int, start: int, stop: int) -> Iterator[bytes]:
         """Yield the bytes of steps `start` to `stop` - 1 of an episode, up to the first missing or damaged one."""
@@ -183,12 +179,13 @@ class Database:
             self.execute("REPLACE INTO episodes VALUES(?, ?, ?, ?, ?)", (each.id, *row, crc))
 
     def episodes(self) -> dict[int, Episode]:
-        """Return all stored episodes by id."""
+        """Return all stored episodes by id, in the order in which they finished; running ones are the last."""
         found = {}
-        for number, *row, crc in self.execute("SELECT id, env, length, finished, crc FROM episodes"):
+        order = "finished IS NULL, finished, id"
+        for number, *row, crc in self.execute(f"SELECT id, env, length, finished, crc FROM episodes ORDER BY {order}"):
             is_valid = are_numbers(number, *row[:2], 0 if row[2] is None else row[2])
             if not is_valid or _checksum(number, repr(tuple(row)).encode()) != crc:
-                self.raise_damaged(f"episode {number} is not what was stored")
+                raise damaged(self.path, f"episode {number} is not what was stored")
             found[number] = Episode(number, *row)
         return found
 
@@ -206,9 +203,9 @@ class Database:
         needed = range(max(commit.oldest, self.commits()[0].oldest), commit.num_finished)
         held = [each for each in stored.values() if each.finished in needed and each.id not in commit.running]
         if len(held) != len(needed) or any(each.env >= len(commit.envs) for each in held):
-            self.raise_damaged("episodes of a checkpoint are missing")
+            raise damaged(self.path, "episodes of a checkpoint are missing")
         index = EpisodeIndex(max(num_envs, len(commit.envs)), capacity, min_length)
-        for each in sorted(held, key=lambda each: each.finished or 0):
+        for each in held:
             if each.length:  # else repair has removed its steps
                 index.num_finished = each.finished or 0
                 index.extend(index.begin(each.env, each.id), each.length)
@@ -253,7 +250,7 @@ class Database:
                 value = json.loads(found[0][0])
                 if isinstance(value, list) and value:
                     return value
-        self.raise_damaged(f"its entry '{key}' is not what was stored")
+        raise damaged(self.path, f"its entry '{key}' is not what was stored")
 
     def _write_meta(self, key: str, value: list[Any]) -> None:
         text = json.dumps(value)
@@ -281,7 +278,8 @@ def _not_stored(episode: int, step: int) -> str:
     return f"step {step} of episode {episode} is not what was stored"
 
 
-def _damaged(path: Path, what: str) -> ReplayError:
+def damaged(path: Path, what: str) -> ReplayError:
+    """Return an error that says what is damaged, and what to do."""
     command = command_line("verify", path.parent)
     return ReplayError(f"{path} is damaged ({what}). Its steps cannot be used. Type `{command}`.")
 

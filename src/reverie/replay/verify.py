@@ -65,7 +65,7 @@ def repair(path: Path, steps: Mapping[str, ArraySpec], commits: Sequence[Any] = 
     try:
         _delete(copy)
         with closing(Database(path, steps, read_only=True)) as old, closing(Database(copy, steps)) as new:
-            for each in old.episodes().values():
+            for _, each in sorted(old.episodes().items()):
                 with new.transaction():
                     if each.id not in health.lost:
                         new.insert(enumerate(old.intact_steps(each.id, 0, MAX_LENGTH), each.id << STEP_BITS))

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -51,10 +51,8 @@ TEMPORARY = ".tmp-"
 _STEP_NAME = re.compile(r"step-([0-9]{9,15})(?:-([0-9]{1,9}))?")
 _MANIFEST_LIMIT = 1 << 20  # Bytes; a usual manifest has about a thousand.
 _HEADER_LIMIT = 1 << 25  # Bytes; a tensor takes about a hundred.
-_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _UNEXPECTED = (ArithmeticError, AttributeError, LookupError, RecursionError, RuntimeError, TypeError, ValueError)
 
-_T = TypeVar("_T")
 Shapes = Mapping[str, Mapping[str, tuple[int, ...]]]
 """Shape of each tensor, by group and name."""
 
@@ -167,8 +165,7 @@ def read_manifest(folder: Path) -> dict[str, Json]:
             raise Unreadable(f"does not list {STATE} and {TENSORS}")
         if not all(isinstance(entry, dict) and type(entry.get("size")) is int for entry in files.values()):
             raise Unreadable("does not give the size of each file")
-        match = _STEP_NAME.fullmatch(folder.resolve().name)
-        if match is not None and int(match[1]) != step:
+        if (match := _STEP_NAME.fullmatch(folder.resolve().name)) and int(match[1]) != step:
             raise Unreadable(f"is of step {step}, another than the folder's name says")
     return manifest
 
@@ -186,7 +183,7 @@ def verify_checkpoint(folder: Path) -> str:
     """Return the first damage of a checkpoint; empty if every file has its checksum."""
     try:
         manifest = read_manifest(folder)
-        for name in (STATE, TENSORS):
+        for name in manifest["files"]:
             _read_listed(folder, manifest, name)
     except Unreadable as found:
         return str(found)
@@ -262,8 +259,8 @@ def _read_shapes(folder: Path, manifest: dict[str, Json]) -> dict[str, tuple[int
             raise Unreadable("is not a valid safetensors file") from error
 
 
-def _by_group(values: Mapping[str, _T]) -> dict[str, dict[str, _T]]:
-    grouped: dict[str, dict[str, _T]] = defaultdict(dict)
+def _by_group(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    grouped = defaultdict[str, dict[str, Any]](dict)
     for key, value in values.items():
         group, _, name = key.partition("/")
         grouped[group][name] = value
@@ -298,7 +295,8 @@ def disk_errors(problem: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        advice = "Free some space" if error.errno in _NO_SPACE else "Check the disk and the folder's permissions"
+        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        advice = "Free some space" if is_full else "Check the disk and the folder's permissions"
         raise CheckpointError(
             f"{problem} ({error.strerror or error}). Earlier ones are intact. {advice}, then try again, a run with "
             "--resume."
