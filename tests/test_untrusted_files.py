@@ -23,7 +23,7 @@ from reverie.config import load_config
 from reverie.dreamer import Dreamer
 from reverie.errors import ReverieError
 from reverie.runs.atomic_io import dumps_checksummed
-from reverie.runs.checkpoints import read_checkpoint
+from reverie.runs.checkpoint import TENSORS, Snapshot, read_checkpoint, write_checkpoint
 from reverie.runs.digest import digest
 from reverie.runs.metrics import read_metrics
 from reverie.runs.provenance import read_provenance
@@ -107,18 +107,18 @@ def test_manifests(run: Path, data: st.DataObject) -> None:
         path.write_bytes(before)
 
 
-@pytest.mark.parametrize("name", ["weights", "model_optimizer", "generators", "carry", "collector"])
+@pytest.mark.parametrize("group", ["weights", "model_optimizer", "generators", "carry", "collector"])
 @HOSTILE
 @given(data=st.data())
-def test_tensors(run: Path, name: str, data: st.DataObject) -> None:
+def test_tensors(run: Path, group: str, data: st.DataObject) -> None:
     """Headers of safetensors files, and what follows them."""
     folder = newest(run)
-    before = (folder / f"{name}.safetensors").read_bytes()
-    put(folder, f"{name}.safetensors", data.draw(spoiled_safetensors(before)))
+    before = (folder / TENSORS).read_bytes()
+    put(folder, TENSORS, data.draw(spoiled_safetensors(before, f"{group}/")))
     try:
         refused_or_done(lambda: acts(load_agent(folder, "cpu")), lambda: verify(run))
     finally:
-        put(folder, f"{name}.safetensors", before)
+        put(folder, TENSORS, before)
 
 
 @HOSTILE
@@ -224,11 +224,9 @@ def test_it_would_be_noticed(run: Path) -> None:
 
 def test_failed_updates_are_checkpoints(run: Path) -> None:
     """So what was tested above holds for them; this is what they hold beside it."""
-    folder = newest(run)
-    content = json.loads((folder / "state.json").read_bytes())
-    batch = (folder / "carry.safetensors").read_bytes()
+    step, saved = read_checkpoint(newest(run))
+    tensors = {**saved.tensors, "batch": saved.tensors["carry"]}
     for failure in (None, {}, {"world_model_alone": True}, {"world_model_alone": True, "metrics": {"model/loss": "x"}}):
-        put(folder, "state.json", json.dumps({**content, "failure": failure}).encode())
-        put(folder, "batch.safetensors", batch)
+        write_checkpoint(run / "failed", step, Snapshot(tensors, {**saved.state, "failure": failure}))
         with pytest.raises(ReverieError):
-            repeat(folder)
+            repeat(run / "failed")

@@ -21,24 +21,26 @@ PIECE = 16_000_000
 
 def split(checkpoint: Path, out: Path, piece: int = PIECE) -> dict[str, Any]:
     """Write `weights.json` and `weights.NN`; returns how many and how large they are."""
-    stored = json.loads((checkpoint / "state.json").read_text())
-    data = halved((checkpoint / "weights.safetensors").read_bytes())
+    from reverie.runs.checkpoint import read_checkpoint
+
+    _, stored = read_checkpoint(checkpoint)
+    data = halved(stored.tensors["weights"])
     parts = [data[start : start + piece] for start in range(0, len(data), piece)]
     for old in out.glob("weights.[0-9][0-9]"):
         old.unlink()
     for number, part in enumerate(parts):
         (out / f"weights.{number:02d}").write_bytes(part)
-    index = {name: stored[name] for name in ("config", "spec", "updates", "agent_steps")}
+    index = {name: stored.state[name] for name in ("config", "spec", "updates", "agent_steps")}
     index |= {"sha256": sha256(data), "pieces": [sha256(part) for part in parts]}
     (out / INDEX).write_text(json.dumps(index))
-    return {"pieces": len(parts), "bytes": len(data), "agent_steps": stored["agent_steps"]}
+    return {"pieces": len(parts), "bytes": len(data), "agent_steps": stored.state["agent_steps"]}
 
 
-def halved(data: bytes) -> bytes:
+def halved(weights: dict[str, Any]) -> bytes:
     """The same weights in half precision; whole numbers stay as they are."""
-    from safetensors.torch import load, save
+    from safetensors.torch import save
 
-    return save({name: value.half() if value.is_floating_point() else value for name, value in load(data).items()})
+    return save({name: value.half() if value.is_floating_point() else value for name, value in weights.items()})
 
 
 def join(out: Path, folder: Path) -> None:

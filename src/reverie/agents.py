@@ -19,15 +19,8 @@ from reverie.envs.space_json import native_spaces
 from reverie.envs.spaces import ActionAdapter, ObservationAdapter
 from reverie.errors import CheckpointError, ConfigError, EnvError
 from reverie.policy import Policy
-from reverie.runs.checkpoints import (
-    Shapes,
-    Snapshot,
-    read_checkpoint,
-    restore_torch,
-    validate_contents,
-    write_checkpoint,
-)
-from reverie.runs.run_folder import find_run
+from reverie.runs.checkpoint import Shapes, Snapshot, read_checkpoint, validate_contents, write_checkpoint
+from reverie.runs.run_folder import find_checkpoint
 from reverie.specs import EnvSpec
 
 
@@ -94,7 +87,9 @@ def restore(agent: Dreamer, saved: Snapshot) -> None:
     for name, optimizer in _optimizers(agent).items():
         optimizer.load_state_dict(saved.tensors[f"{name}_optimizer"])
     for name, generator in _generators(agent).items():
-        restore_torch(generator, saved.tensors["generators"][name])
+        state = saved.tensors["generators"][name]
+        if state.shape == generator.get_state().shape:  # else that of another kind of device
+            generator.set_state(state)
     carry = {name: part.to(agent.device) for name, part in saved.tensors["carry"].items()}
     agent.carry = State(**carry) if carry else None
     agent.updates = operator.index(saved.state["updates"])
@@ -157,7 +152,7 @@ def load(path: Path | str, device: str = "auto") -> Agent:
         RunError: if there is no agent.
         CheckpointError: if it is damaged; a valid checkpoint is offered where there is one.
     """
-    return load_agent(find_run(path).checkpoint, device)
+    return load_agent(find_checkpoint(path), device)
 
 
 def parameter_counts(agent: Dreamer) -> dict[str, int]:

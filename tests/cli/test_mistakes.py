@@ -24,7 +24,8 @@ import reverie
 from reverie.cli import main as cli
 from reverie.config import load_config
 from reverie.envs.registry import SUITES
-from reverie.runs.checkpoints import format, read_checkpoint
+from reverie.runs import checkpoint
+from reverie.runs.checkpoint import read_checkpoint
 from reverie.runs.metrics import read_metrics
 from reverie.runs.run_folder import RunFolder
 from reverie.training.display import Display
@@ -254,12 +255,12 @@ def test_missing_checkpoints(type_: Type) -> None:
 def test_a_damaged_checkpoint(type_: Type) -> None:
     type_(train())
     newest = max(Path("run/checkpoints").glob("step-*"))
-    weights = newest / "weights.safetensors"
+    weights = newest / "tensors.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"x")
     before = content(Path("run"))
     err = type_("train Fragile-v0 --logdir run --resume", 1)
     assert content(Path("run")) == before
-    assert "weights.safetensors does not have its checksum" in err
+    assert "tensors.safetensors does not have its checksum" in err
     assert "rm -r" not in err
     (repair,) = re.findall("`reverie (.*?)`", err)
     assert f"`reverie {repair}`" in type_("eval run", 1)
@@ -327,7 +328,7 @@ def full(*_: Any) -> None:
 
 def test_no_room_for_a_checkpoint(type_: Type, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as disk:
-        Fragile.fault = lambda result: disk.setattr(format, "write_synced", full)
+        Fragile.fault = lambda result: disk.setattr(checkpoint, "write_synced", full)
         err = type_(train(), 1)
     assert "The checkpoint of step 80 could not be written" in err
     assert "Earlier ones are intact. Free some space, then try again, a run with --resume" in err
@@ -337,7 +338,7 @@ def test_no_room_for_a_checkpoint(type_: Type, monkeypatch: pytest.MonkeyPatch) 
 
 def test_no_room_for_the_first_checkpoint(type_: Type, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as disk:
-        disk.setattr(format, "write_synced", full)
+        disk.setattr(checkpoint, "write_synced", full)
         assert "Free some space, then try again" in type_(train(), 1)
     assert not Path("run").exists()
     type_(train())

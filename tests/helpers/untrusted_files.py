@@ -85,8 +85,8 @@ def split_safetensors(data: bytes) -> tuple[Any, bytes]:
 
 
 @st.composite
-def spoiled_safetensors(draw: st.DrawFn, data: bytes) -> bytes:
-    """With another header, another length of it, other data, or none of it a safetensors file at all."""
+def spoiled_safetensors(draw: st.DrawFn, data: bytes, prefix: str = "") -> bytes:
+    """With another header for names that begin so, another length of it, other data, or no safetensors file at all."""
     header, rest = split_safetensors(data)
     kind = draw(st.integers(0, 4))
     if kind == 0:
@@ -96,7 +96,10 @@ def spoiled_safetensors(draw: st.DrawFn, data: bytes) -> bytes:
         return struct.pack("<Q", length) + data[8:]
     if kind == 2:
         return data[: draw(st.integers(0, len(data)))]
-    text = json.dumps(draw(spoiled(header))).encode()
+    spoilt = draw(spoiled({name: entry for name, entry in header.items() if name.startswith(prefix)}))
+    if isinstance(spoilt, dict):
+        spoilt = {**{name: entry for name, entry in header.items() if not name.startswith(prefix)}, **spoilt}
+    text = json.dumps(spoilt).encode()
     return struct.pack("<Q", len(text)) + text + rest
 
 

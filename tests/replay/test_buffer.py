@@ -256,7 +256,7 @@ def test_too_short_says_it_as_soon_as_episodes_have_ended(tmp_path: Path) -> Non
 def test_another_environment_is_refused(tmp_path: Path) -> None:
     open_replay(tmp_path).close()
     other = {**SPECS, "vector": ArraySpec((7,), "float32"), "image": ArraySpec((64, 64, 3), "uint8")}
-    with pytest.raises(ReplayError, match=r"'vector', 'float32', \[2\].* there, .*\[7\].*image.* here"):
+    with pytest.raises(ReplayError, match=r"'vector', 'float32', \[2\].* there, .*image.*\[7\].* here"):
         ReplayBuffer(tmp_path / "replay.db", other, ReplayConfig(), 1)
 
 
@@ -438,8 +438,8 @@ def test_recover_of_some_environments_drops_the_others(tmp_path: Path) -> None:
         step["is_last"], step["is_first"] = (np.array([(i + k) % n == 0 for n in (5, 7, 9)]) for k in (1, 0))
         replay.add(step)
     replay.rewind(commit)
-    found = replay.recover_uncommitted([0, 2])
-    assert found.episodes == 9 and replay.num_steps == 4 * 3 + 2 * 26
+    _, num_ends = replay.recover_uncommitted([0, 2])
+    assert num_ends == 9 and replay.num_steps == 4 * 3 + 2 * 26
     assert [replay.open_steps(env) for env in range(3)] == [0, 4, 3]
     rewards = [np.concatenate([p["reward"] for p in replay.latest_episode(env, 30)] or [[]]) for env in range(3)]
     assert [len(each) for each in rewards] == [30, 0, 30] and rewards[2].tolist() == list(range(30))

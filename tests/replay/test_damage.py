@@ -93,7 +93,7 @@ def test_changed_steps_are_found_everywhere_and_repaired(path: Path, recorded: t
     CHANGES[kind](path)
     health = verify(path, SPECS, [recorded[1]])
     assert health.lost == {0: EPISODE} and health.is_repairable
-    assert "of episode 0 (environment 0) is not what was stored" in health.damage[0]
+    assert "of episode 0 is not what was stored" in health.damage[0]
     words = r"is damaged \(step \d of episode 0 is not what was stored\)\. Its steps cannot be used\. Type `reverie"
     with ReplayReader(path, SPECS) as reader, pytest.raises(ReplayError, match=words):
         reader.digest()

@@ -156,7 +156,6 @@ class ReplayMachine(RuleBasedStateMachine):
         self.remember(commit)
         health = verify(self.path, SPECS, [each for each, _ in self.commits])
         assert not health.damage
-        assert self.model.num_steps <= health.num_steps
         self.num_uncommitted = 0
 
     def remember(self, commit: Any) -> None:
@@ -180,8 +179,8 @@ class ReplayMachine(RuleBasedStateMachine):
         if self.commits[-1][1].num_steps + self.num_uncommitted > self.config.capacity:
             return  # Evicting at once is not always evicting step by step.
         assert self.replay.rewind(self.commits[-1][0])
-        found = self.replay.recover_uncommitted()
-        assert found.steps <= self.num_uncommitted
+        num_steps, _ = self.replay.recover_uncommitted()
+        assert num_steps <= self.num_uncommitted
         self.truncate_episodes()  # as training does
 
     @rule(data=st.data())

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -67,13 +68,32 @@ def done(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def test_atomic_write_content_is_synced_before_the_rename_and_the_folder_after(tmp_path: Path, done: list[str]) -> None:
     atomic_write(tmp_path / "file", b"content")
-    assert done == [str(tmp_path / ".tmp-file"), "renamed", str(tmp_path)]
+    assert done[0].startswith(str(tmp_path / ".tmp-")) and done[1:] == ["renamed", str(tmp_path)]
 
 
 def test_atomic_path_content_is_synced_before_the_rename_and_the_folder_after(tmp_path: Path, done: list[str]) -> None:
     with atomic_path(tmp_path / "film.gif") as temporary:
         temporary.write_bytes(b"content")
     assert done == [str(temporary), "renamed", str(tmp_path)]
+
+
+def test_atomic_path_two_writers_at_once_both_succeed(tmp_path: Path) -> None:
+    path = tmp_path / "film.gif"
+    with atomic_path(path) as first:
+        first.write_bytes(b"first")
+        atomic_write(path, b"second")
+        assert path.read_bytes() == b"second"
+    assert path.read_bytes() == b"first" and os.listdir(tmp_path) == ["film.gif"]
+
+
+def test_atomic_path_removes_what_a_killed_process_left(tmp_path: Path) -> None:
+    child = subprocess.Popen(["true"])
+    child.wait()
+    left, other = (tmp_path / f".tmp-{process}-0123abcd-film.gif" for process in (child.pid, 1))
+    left.touch()
+    other.touch()
+    atomic_write(tmp_path / "film.gif", b"content")
+    assert not left.exists() and other.exists()
 
 
 def test_make_dir_new_parents_are_synced_into_theirs(tmp_path: Path, done: list[str]) -> None:

@@ -21,19 +21,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reverie.errors import CheckpointError
-from reverie.runs import checkpoints
-from reverie.runs.checkpoints import (
-    Checkpoints,
-    Snapshot,
-    manager,
-    numpy_state,
-    read_checkpoint,
-    restore_numpy,
-    restore_torch,
-    write_checkpoint,
-)
-from reverie.runs.checkpoints import format as checkpoint_format
-from reverie.runs.checkpoints.format import verify_checkpoint
+from reverie.runs import checkpoint, checkpoints
+from reverie.runs.atomic_io import to_json
+from reverie.runs.checkpoint import Snapshot, read_checkpoint, verify_checkpoint, write_checkpoint
+from reverie.runs.checkpoints import Checkpoints
 from tests.helpers.untrusted_files import little_memory
 
 DTYPES = [torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.int16]
@@ -52,7 +43,7 @@ def snapshot(seed: int) -> Snapshot:
     moments = {"a.weight/m": torch.randn(5, 3, generator=generator).double()}
     return Snapshot(
         {"agent": weights, "optimizers": moments, "generators": {"noise": generator.get_state()}},
-        {"updates": seed, "generator": numpy_state(np.random.default_rng(seed)), "note": "μ"},
+        {"updates": seed, "generator": np.random.default_rng(seed).bit_generator.state, "note": "μ"},
     )
 
 
@@ -65,6 +56,7 @@ def content(value: Snapshot) -> Any:
     groups = {
         stem: {name: (tensor.dtype, tuple(tensor.shape), raw(tensor)) for name, tensor in group.items()}
         for stem, group in value.tensors.items()
+        if group
     }
     return groups, value.state
 
@@ -139,7 +131,7 @@ def test_views_and_shared_tensors(tmp_path: Path) -> None:
 def test_what_was_read_does_not_change_with_the_file(tmp_path: Path) -> None:
     path = Checkpoints(tmp_path, 1).save(1, snapshot(1))
     _, read = Checkpoints(tmp_path, 1).load()
-    (path / "agent.safetensors").write_bytes(b"\xff" * (path / "agent.safetensors").stat().st_size)
+    (path / "tensors.safetensors").write_bytes(b"\xff" * (path / "tensors.safetensors").stat().st_size)
     shutil.rmtree(path)
     assert_same(read, snapshot(1))
 
@@ -155,42 +147,14 @@ def test_equal_snapshots_give_equal_bytes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["PCG64", "PCG64DXSM", "MT19937", "Philox", "SFC64"])
-def test_numpy_generators_go_on(kind: str) -> None:
-    generator = np.random.Generator(getattr(np.random, kind)(5))
+def test_numpy_generators_continue_from_json(kind: str) -> None:
+    generator, other = (np.random.Generator(getattr(np.random, kind)(seed)) for seed in (5, 6))
     generator.standard_normal(3)
     generator.integers(10, size=3, dtype=np.uint32)  # leaves half of a 64-bit word behind
-    state = json.loads(json.dumps(numpy_state(generator)))
-    expected = generator.integers(10, size=9, dtype=np.uint32), generator.random(9)
-    other = np.random.Generator(getattr(np.random, kind)(6))
-    restore_numpy(other, state)
-    found = other.integers(10, size=9, dtype=np.uint32), other.random(9)
-    assert all(np.array_equal(a, b) for a, b in zip(expected, found, strict=True))
-
-
-@pytest.mark.parametrize("state", [None, 3, {}, [], {"bit_generator": "MT19937"}, {"bit_generator": "PCG64"}])
-def test_foreign_numpy_state_is_refused(state: Any) -> None:
-    with pytest.raises(CheckpointError, match="PCG64"):
-        restore_numpy(np.random.default_rng(0), state)
-
-
-def test_torch_generators_go_on() -> None:
-    generator = torch.Generator().manual_seed(3)
-    torch.randn(7, generator=generator)
-    state = generator.get_state()
-    expected = torch.randn(7, generator=generator)
-    other = torch.Generator()
-    assert restore_torch(other, state)
-    assert torch.equal(torch.randn(7, generator=other), expected)
-    before = other.get_state()
-    assert not restore_torch(other, torch.zeros(16, dtype=torch.uint8))  # the state of a CUDA generator
-    assert torch.equal(other.get_state(), before)
-
-
-@pytest.mark.parametrize("stem", ["", "../agent", "a/b", "a.b", "-a", "agent\n"])
-def test_stems_must_be_names(tmp_path: Path, stem: str) -> None:
-    with pytest.raises(ValueError, match="cannot be the name"):
-        Checkpoints(tmp_path, 1).save(1, Snapshot({stem: {}}, {}))
-    assert names(tmp_path) == []
+    other.bit_generator.state = json.loads(to_json(generator.bit_generator.state))
+    numbers, others = (each.integers(10, size=9, dtype=np.uint32) for each in (generator, other))
+    np.testing.assert_array_equal(numbers, others)
+    np.testing.assert_array_equal(generator.random(9), other.random(9))
 
 
 # Which are kept
@@ -243,14 +207,14 @@ def test_a_reader_is_not_disturbed_by_a_writer(tmp_path: Path, monkeypatch: pyte
     """The newest checkpoint is replaced between the moments when a reader lists it and reads it."""
     store = Checkpoints(tmp_path, 1)
     store.save(1, snapshot(1))
-    read = checkpoints.read_checkpoint
+    read = read_checkpoint
 
     def read_late(folder: Path, *arguments: Any) -> Any:
         if folder.name == "step-000000001":
             store.save(2, snapshot(2))
         return read(folder, *arguments)
 
-    monkeypatch.setattr(manager, "read_checkpoint", read_late)
+    monkeypatch.setattr(checkpoints, "read_checkpoint", read_late)
     assert store.load()[0] == 2
 
 
@@ -313,7 +277,7 @@ def test_killed_between_any_two_operations(tmp_path: Path) -> None:
         store.save(4, snapshot(4))
         assert not [name for name in names(directory) if name.startswith(".")]
     assert seen == {2, 3}
-    assert operation > 30
+    assert operation > 25
 
 
 @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])
@@ -342,7 +306,7 @@ def test_failing_at_any_operation(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         with monkeypatch.context() as patch:
             for name in ("fsync", "replace", "symlink"):
                 patch.setattr(os, name, failing.wrap(getattr(os, name)))
-            patch.setattr(checkpoint_format, "write_synced", failing.wrap(checkpoint_format.write_synced))
+            patch.setattr(checkpoint, "write_synced", failing.wrap(checkpoint.write_synced))
             failed = False
             try:
                 store.save(2, snapshot(2), 1.0)
@@ -360,7 +324,7 @@ def test_failing_at_any_operation(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         if step == 1:
             assert names(directory) == ["step-000000001"]
         at += 1
-    assert at > 12
+    assert at > 8
 
 
 def test_order_of_flushes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -415,10 +379,8 @@ def test_a_full_disk(tmp_path: Path) -> None:
 def test_a_disk_that_gives_back_other_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = Checkpoints(tmp_path, 1)
     store.save(1, snapshot(1))
-    write = checkpoint_format.write_synced
-    monkeypatch.setattr(
-        checkpoint_format, "write_synced", lambda path, data: write(path, data.replace(b"note", b"mote"))
-    )
+    write = checkpoint.write_synced
+    monkeypatch.setattr(checkpoint, "write_synced", lambda path, data: write(path, data.replace(b"note", b"mote")))
     with pytest.raises(CheckpointError, match=r"the disk returned other data, state\.json does not have its checksum"):
         store.save(2, snapshot(2))
     assert names(tmp_path) == ["step-000000001"]
@@ -532,20 +494,6 @@ def forge_file(path: Path, name: str, data: bytes) -> None:
     forge(path, lambda manifest: manifest["files"].update({name: entry}))
 
 
-@pytest.mark.parametrize(
-    "name", ["../secret.json", "/etc/secret.json", "a/../../secret.json", "..", "", "a.pt", "x\0.json"]
-)
-def test_names_stay_inside_the_folder(tmp_path: Path, name: str) -> None:
-    path = Checkpoints(tmp_path, 1).save(1, snapshot(1))
-    (tmp_path / "secret.json").write_text("{}")
-    forge(
-        path,
-        lambda manifest: manifest["files"].update({name: {"size": 2, "sha256": hashlib.sha256(b"{}").hexdigest()}}),
-    )
-    with pytest.raises(CheckpointError, match="not the name of a file"):
-        read_checkpoint(path)
-
-
 CHANGES: list[Callable[[dict[str, Any]], Any]] = [
     lambda m: m.update(step=-1),
     lambda m: m.update(step="1"),
@@ -557,7 +505,8 @@ CHANGES: list[Callable[[dict[str, Any]], Any]] = [
     lambda m: m["files"]["state.json"].update(size=10**30),
     lambda m: m["files"]["state.json"].update(size="12"),
     lambda m: m["files"]["state.json"].update(sha256=None),
-    lambda m: m["files"].update({"manifest.json": {"size": 1, "sha256": ""}}),
+    lambda m: m["files"].update({"../secret.json": {"size": 2, "sha256": hashlib.sha256(b"{}").hexdigest()}}),
+    lambda m: m["files"].pop("tensors.safetensors"),
     lambda m: m.pop("step"),
 ]
 
@@ -607,20 +556,20 @@ def header(fields: dict[str, Any], data: bytes = b"", length: int | None = None)
 )
 def test_hostile_tensors(tmp_path: Path, data: bytes) -> None:
     path = Checkpoints(tmp_path, 1).save(1, snapshot(1))
-    forge_file(path, "agent.safetensors", data)
+    forge_file(path, "tensors.safetensors", data)
     for check in (None, lambda state, shapes: None):
-        with pytest.raises(CheckpointError, match=r"agent\.safetensors is not a valid safetensors file"):
+        with pytest.raises(CheckpointError, match=r"tensors\.safetensors is not a valid safetensors file"):
             read_checkpoint(path, check=check)
 
 
 def test_read_checkpoint_check_sees_state_and_shapes_before_tensors_are_read(tmp_path: Path) -> None:
     path = Checkpoints(tmp_path, 1).save(1, snapshot(1))
-    huge = header({"w": {"dtype": "F32", "shape": [2**33], "data_offsets": [0, 2**35]}})
-    with (path / "agent.safetensors").open("wb") as file:
+    huge = header({"agent/w": {"dtype": "F32", "shape": [2**33], "data_offsets": [0, 2**35]}})
+    with (path / "tensors.safetensors").open("wb") as file:
         file.write(huge)
         file.truncate(len(huge) + 2**35)  # Sparse.
     entry = {"sha256": "0" * 64, "size": len(huge) + 2**35}
-    forge(path, lambda manifest: manifest["files"].update({"agent.safetensors": entry}))
+    forge(path, lambda manifest: manifest["files"].update({"tensors.safetensors": entry}))
     seen: list[Any] = []
 
     def check(state: Any, shapes: Any) -> None:
@@ -634,7 +583,7 @@ def test_read_checkpoint_check_sees_state_and_shapes_before_tensors_are_read(tmp
         read_checkpoint(path)
 
 
-@pytest.mark.parametrize("name", ["manifest.json", "agent.safetensors"])
+@pytest.mark.parametrize("name", ["manifest.json", "tensors.safetensors"])
 def test_a_pipe_does_not_hang(tmp_path: Path, name: str) -> None:
     path = Checkpoints(tmp_path, 1).save(1, snapshot(1))
     (path / name).unlink()
@@ -653,15 +602,15 @@ def test_a_huge_manifest_is_not_read(tmp_path: Path) -> None:
 
 def test_a_later_format_says_which_version_wrote_it(tmp_path: Path) -> None:
     path = Checkpoints(tmp_path, 1).save(1, snapshot(1))
-    forge(path, lambda manifest: manifest.update(format=2, package="7.8.9"))
+    forge(path, lambda manifest: manifest.update(format=3, package="7.8.9"))
     with pytest.raises(
-        CheckpointError, match=r"format 2, written by reverie 7\.8\.9, while this version reads format 1"
+        CheckpointError, match=r"format 3, written by reverie 7\.8\.9, while this version reads format 2"
     ):
         read_checkpoint(path)
 
 
 def test_nothing_is_unpickled() -> None:
-    source = "".join(path.read_text() for path in Path(checkpoints.__file__).parent.glob("*.py"))
+    source = "".join(path.read_text() for path in Path(checkpoints.__file__).parent.glob("**/*.py"))
     assert "import pickle" not in source
     assert "torch.load" not in source
 

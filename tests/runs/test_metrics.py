@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from reverie.errors import RunError
-from reverie.runs.metrics import MetricsTail, read_columns, read_metrics
-from reverie.runs.metrics_file import MetricsFile
+from reverie.runs.metrics import MetricsFile, MetricsTail, read_columns, read_metrics
 
 
 def row(step: int, **more: float | None) -> dict[str, float | None]:
@@ -19,7 +18,6 @@ def row(step: int, **more: float | None) -> dict[str, float | None]:
 
 def write(path: Path, steps: range) -> MetricsFile:
     file = MetricsFile(path)
-    file.open()
     for step in steps:
         file.append(row(step))
     file.close()
@@ -53,8 +51,7 @@ def test_open_at_a_checkpoint_drops_later_rows(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     earlier = write(path, range(3))
     path.write_text(path.read_text() + json.dumps(row(3)) + "\n" + json.dumps(row(4))[:10])
-    file = MetricsFile(path)
-    file.open(3)
+    file = MetricsFile(path, 3)
     assert (file.num_rows, file.num_dropped, file.sha256) == (3, 1, earlier.sha256)
     file.append(row(3))
     file.close()
@@ -66,8 +63,7 @@ def test_open_at_removed_line_never_keeps_a_row_after_the_checkpoint(tmp_path: P
     path = tmp_path / "metrics.jsonl"
     write(path, range(6))
     path.write_text("".join(path.read_text().splitlines(keepends=True)[1:]))
-    file = MetricsFile(path)
-    file.open(3, step=2)
+    file = MetricsFile(path, 3, step=2)
     file.close()
     assert [each["step"] for each in read_metrics(path)] == [1, 2]
 
@@ -78,7 +74,7 @@ def test_open_at_damaged_row_changes_nothing(tmp_path: Path) -> None:
     path.write_text("?\n" + path.read_text())
     before = path.read_bytes()
     with pytest.raises(RunError, match="line 1 is damaged"):
-        MetricsFile(path).open(3)
+        MetricsFile(path, 3)
     assert path.read_bytes() == before
 
 

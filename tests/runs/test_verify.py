@@ -70,11 +70,11 @@ def test_verify_undamaged_run_finds_and_changes_nothing(trained_run: Path, capsy
 
 def test_what_is_damaged_is_named_with_what_to_do(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     name = newest(run).name
-    flip(newest(run) / "weights.safetensors", -1)
+    flip(newest(run) / "tensors.safetensors", -1)
     assert main(["verify", str(run)]) == 1
     shown = capsys.readouterr()
     text = " ".join(shown.out.split())
-    assert f"damaged checkpoints/{name} is damaged: weights.safetensors does not have its checksum." in text
+    assert f"damaged checkpoints/{name} is damaged: tensors.safetensors does not have its checksum." in text
     assert f"{run} --repair` puts it aside, and --resume continues from step-" in text
     assert "1 thing is not as stored" in " ".join(shown.err.split())
     assert main(["verify", str(run), "--json"]) == 1
@@ -123,7 +123,7 @@ def damage_step(run: Path, number: int) -> int:
 
 def test_verify_of_a_damaged_step_names_its_episode(run: Path) -> None:
     episode = damage_step(run, 0)
-    words = f"of episode {episode} (environment 0) is not what was stored"
+    words = f"of episode {episode} is not what was stored"
     [what] = damaged(run).values()
     assert what == f"is damaged: step 0 {words}"
     with pytest.raises(ReplayError, match=f"step 0 of episode {episode} is not what was stored.*verify {run}`"):
@@ -136,7 +136,7 @@ def test_a_damaged_run_is_repaired_and_goes_on(run: Path, capsys: pytest.Capture
     """A step in the replay and the newest checkpoint are damaged; what is left is said, and enough to finish."""
     damage_step(run, 0)
     name = newest(run).name
-    flip(newest(run) / "carry.safetensors", -1)
+    flip(newest(run) / "tensors.safetensors", -1)
     assert main(["verify", str(run), "--repair"]) == 0
     text = " ".join(capsys.readouterr().out.split())
     assert f"{name} was put aside as damaged-{name}. repaired The run continues from step-" in text
@@ -148,7 +148,7 @@ def test_a_damaged_run_is_repaired_and_goes_on(run: Path, capsys: pytest.Capture
 
 def test_without_a_valid_checkpoint_nothing_is_repaired(run: Path) -> None:
     for path in (run / "checkpoints").glob("step-*"):
-        flip(path / "carry.safetensors", -1)
+        flip(path / "tensors.safetensors", -1)
     with pytest.raises(RunError, match="cannot be repaired: there is no valid checkpoint"):
         repair(run)
     assert {f"checkpoints/{path.name}" for path in (run / "checkpoints").glob("step-*")} <= damaged(run).keys()

@@ -95,7 +95,7 @@ def test_execute_more_steps_continue_and_other_settings_are_refused(tmp_path: Pa
     found = [(launch.what, launch.step) for launch in launches(longer[0], tmp_path)]
     assert found == [("start", 0), ("end", STEPS), ("start", STEPS), ("end", 2 * STEPS)]
     other = {"world_model.kl.scale": 0.3, "training.steps": 2 * STEPS}
-    with pytest.raises(RunError, match=r"A-v0/full/seed-0 .*world_model.kl.scale was 1.0 and is now 0.3.*--out"):
+    with pytest.raises(RunError, match=r"A-v0/full/seed-0 .*world_model.kl.scale was 1 and is now 0.3.*--out"):
         survey_of(planned_runs(replace_settings(plan(seeds=1), other), spec_of), tmp_path)
     with pytest.raises(RunError, match=r"training.steps was 400 and is now 200"):
         survey_of(grid(seeds=1), tmp_path)

@@ -9,9 +9,10 @@ import pytest
 
 import reverie
 from reverie import Callback, Stop
-from reverie.runs.checkpoints import Checkpoints, read_state
+from reverie.runs.checkpoint import read_state
+from reverie.runs.checkpoints import Checkpoints
 from reverie.runs.digest import digest
-from reverie.runs.metrics import COUNTERS, read_evaluations, read_metrics
+from reverie.runs.metrics import read_metrics, read_rows
 from reverie.training.callbacks import CallbackList
 from reverie.training.metrics_log import numeric_entries
 from tests.helpers import environments
@@ -165,7 +166,7 @@ def test_callback_on_evaluation_gets_the_episodes_of_the_step(tmp_path: Path) ->
     recorder = Recorder()
     train(tmp_path, recorder)
     results = [result for [result] in recorder.named("on_evaluation")]
-    found = [(evaluation.step, evaluation.returns) for evaluation in read_evaluations(tmp_path)]
+    found = [(row["step"], tuple(row["eval/returns"])) for row in read_rows(tmp_path) if "eval/returns" in row]
     assert [(result.step, result.returns) for result in results] == found
     assert [step for step, _ in found] == [24, 44, 60]
     assert [result.is_final for result in results] == [False, False, True]
@@ -188,7 +189,7 @@ def test_callback_on_end_comes_after_evaluation_and_row_and_before_the_checkpoin
 
     class Looks(Callback):
         def on_end(self) -> None:
-            evaluations = [evaluation.step for evaluation in read_evaluations(tmp_path)]
+            evaluations = [row["step"] for row in read_metrics(tmp_path) if "eval/return" in row]
             newest = Checkpoints(tmp_path / "checkpoints").latest()
             assert newest is not None
             seen.append((evaluations, read_state(newest)["training"]["counters"]["finished_at"]))
@@ -243,9 +244,9 @@ def test_callback_stop_ends_the_run_with_evaluation_row_and_checkpoint(
     steps = agent.agent_steps
     assert 26 <= steps < 60
     assert f"Training ends at step {steps}. Enough." in capsys.readouterr().out
-    assert read_evaluations(tmp_path)[-1].step == steps
     last = [row for row in read_metrics(tmp_path) if row["step"] == steps]
-    names = [name for row in last for name in row if name not in COUNTERS]
+    assert any("eval/return" in row for row in last)
+    names = [name for row in last for name in row if name not in ("step", "frames", "time", "updates")]
     assert "time/collect" in names and len(names) == len({*names})
     assert reverie.load(tmp_path).agent_steps == steps
     newest = Checkpoints(tmp_path / "checkpoints").latest()

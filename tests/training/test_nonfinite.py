@@ -158,11 +158,11 @@ def test_replay_step_shows_what_is_not_finite(
     found = json.loads(capsys.readouterr().out)
     assert found["same"] and found["now"]["model/loss"] == "nan" and found["world_model_alone"]
     assert before == {path.name: path.read_bytes() for path in folder.iterdir()}
-    (folder / "batch.safetensors").write_bytes(before["batch.safetensors"][:-1])
+    (folder / "tensors.safetensors").write_bytes(before["tensors.safetensors"][:-1])
     assert [each.path for each in verify(tmp_path).damage] == [f"failures/{folder.name}"]
     assert main(["replay-step", str(folder)]) == 1
-    assert "batch.safetensors" in capsys.readouterr().err
-    (folder / "batch.safetensors").write_bytes(before["batch.safetensors"])
+    assert "tensors.safetensors" in capsys.readouterr().err
+    (folder / "tensors.safetensors").write_bytes(before["tensors.safetensors"])
     # A repetition with other results is reported.
     monkeypatch.setattr(Dreamer, "train_world_model", lambda self, batch: {"model/loss": torch.zeros(())})
     assert main(["replay-step", str(folder)]) == 0

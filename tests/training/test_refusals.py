@@ -173,10 +173,10 @@ REFUSALS: dict[str, tuple[Callable[[Path], Any], Any, dict[str, Any], str]] = {
         r"{run}/config\.toml is not valid TOML",
     ),
     "damaged weights": (
-        lambda run: damage(newest(run) / "weights.safetensors"),
+        lambda run: damage(newest(run) / "tensors.safetensors"),
         Line,
         {},
-        r"weights\.safetensors does not have its checksum; `reverie verify {run} --repair`",
+        r"tensors\.safetensors does not have its checksum; `reverie verify {run} --repair`",
     ),
     "a damaged state": (lambda run: damage(newest(run) / "state.json"), Line, {}, r"state\.json does not have"),
     "no manifest": (lambda run: (newest(run) / "manifest.json").unlink(), Line, {}, r"manifest\.json is missing"),

@@ -9,7 +9,8 @@ import torch
 
 import reverie
 from reverie.provenance import usable_cores
-from reverie.runs.checkpoints import Checkpoints, read_state
+from reverie.runs.checkpoint import read_state
+from reverie.runs.checkpoints import Checkpoints
 from reverie.training.threads import act_on_one_thread, cpu_threads, resolve_threads
 
 

@@ -18,7 +18,7 @@ import reverie
 import reverie.errors
 from reverie.acting import AgentPolicy
 from reverie.errors import CheckpointError, EnvError, ReplayError, RunError
-from reverie.runs.metrics import read_evaluations, read_metrics
+from reverie.runs.metrics import read_metrics, read_rows
 from reverie.training.collectors import Episode
 from reverie.training.evaluation import evaluate
 from reverie.training.stop_signal import Interrupted
@@ -141,7 +141,8 @@ def test_train_evaluation_is_in_the_row_of_its_step_with_every_return(
     assert [step for step, _ in played] == sorted({*range(40, steps, eval_every), steps})
     rows = {row["step"]: row["eval/return"] for row in read_metrics(tmp_path) if "eval/return" in row}
     assert rows == pytest.approx({step: np.mean(returns) for step, returns in played})
-    assert [(found.step, found.returns) for found in read_evaluations(tmp_path)] == played
+    rows_of_returns = [row for row in read_rows(tmp_path) if "eval/returns" in row]
+    assert [(row["step"], tuple(row["eval/returns"])) for row in rows_of_returns] == played
     board = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     assert {event.step: event.value for event in board.Scalars("eval/return")} == pytest.approx(rows)
 
@@ -319,7 +320,7 @@ def test_train_broken_environment_loses_no_step(collection: str, tmp_path: Path)
 def test_load_damaged_checkpoint_names_the_previous_one(tmp_path: Path) -> None:
     train("CartPole-v1", tmp_path)
     newest = max((tmp_path / "checkpoints").glob("step-*"))
-    file = newest / "weights.safetensors"
+    file = newest / "tensors.safetensors"
     file.write_bytes(file.read_bytes()[:-1])
     with pytest.raises(CheckpointError, match=r"--resume then continues from step-"):
         reverie.load(tmp_path)

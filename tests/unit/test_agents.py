@@ -11,7 +11,7 @@ from reverie.config import preset
 from reverie.devices import resolve_device, resolve_dtype
 from reverie.dreamer import Dreamer
 from reverie.errors import CheckpointError, ConfigError
-from reverie.runs.checkpoints import write_checkpoint
+from reverie.runs.checkpoint import write_checkpoint
 from reverie.specs import ActionSpec, EnvSpec
 from tests.helpers.agents import ATARI_IMAGE, DISCRETE, tiny
 

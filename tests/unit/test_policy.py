@@ -16,7 +16,7 @@ from reverie.agents import Agent, build_agent, load, save_agent, snapshot
 from reverie.config import preset
 from reverie.envs import as_factory, make_env
 from reverie.errors import CheckpointError, ObservationError, ReverieError
-from reverie.runs.checkpoints import Snapshot, write_checkpoint
+from reverie.runs.checkpoint import Snapshot, write_checkpoint
 from reverie.specs import EnvSpec
 from tests.helpers.agents import DICT, DISCRETE, TINY
 from tests.helpers.environments import Everything

@@ -5,11 +5,11 @@ Start with `buffer.py`, the replay itself. `index.py` holds the episodes and the
 finds and removes damage.
 """
 
-from reverie.replay.buffer import TRANSACTION_STEPS, Recovered, ReplayBuffer
+from reverie.replay.buffer import TRANSACTION_STEPS, ReplayBuffer
 from reverie.replay.database import has_steps, largest_size
 from reverie.replay.reader import ReplayReader
 from reverie.replay.sampling import window_start
-from reverie.replay.verify import ReplayHealth, repair, verify
+from reverie.replay.verify import repair, verify
 
 REPLAY = "replay.db"
 """Name of the file in a run's folder."""
@@ -17,9 +17,7 @@ REPLAY = "replay.db"
 __all__ = [
     "REPLAY",
     "TRANSACTION_STEPS",
-    "Recovered",
     "ReplayBuffer",
-    "ReplayHealth",
     "ReplayReader",
     "has_steps",
     "largest_size",

@@ -9,28 +9,22 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
+from itertools import permutations
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from reverie.config import ReplayConfig
 from reverie.errors import ReplayError
-from reverie.replay.database import Database
+from reverie.replay.database import Database, damaged
 from reverie.replay.index import STEP_BITS, Commit, Episode
 from reverie.replay.sampling import draw_windows, read_steps, read_windows
 from reverie.specs import Array, ArraySpec, Step
 
 TRANSACTION_STEPS = 256
 _AT_ONCE = 256  # steps of an episode that are read at a time
-
-
-class Recovered(NamedTuple):
-    """Steps that were stored after a commit and appended again."""
-
-    steps: int  # agent steps; reset steps are not counted
-    episodes: int  # ends of episodes among them
 
 
 class ReplayBuffer:
@@ -181,8 +175,8 @@ class ReplayBuffer:
         """Compare every step that a commit holds with its checksum; the first damaged one is a ReplayError."""
         for episodes in self._database.index(Commit.from_json(commit)).envs:
             for each in episodes:
-                for start in range(0, each.length, _AT_ONCE):
-                    self._database.read(each.id, start, min(start + _AT_ONCE, each.length))
+                if what := self._database.damage(each):
+                    raise damaged(self.path, what)
 
     def rewind(self, commit: Any) -> bool:
         """Return to a commit of this or an earlier process, and say whether everything is there that it held.
@@ -206,16 +200,15 @@ class ReplayBuffer:
             self._write(self._commits)
         return self._index.num_steps == target.num_steps
 
-    def recover_uncommitted(self, envs: Iterable[int] | None = None) -> Recovered:
+    def recover_uncommitted(self, envs: Iterable[int] | None = None) -> tuple[int, int]:
         """Append steps again that were stored after the commit to which `rewind` has just returned.
 
-        Those of the given environments, by default of all; the steps of others are deleted.
+        Those of the given environments, by default of all; the steps of others are deleted. Returns the number of
+        steps, resets not counted, and of ends of episodes among them.
         """
-        if not self._has_uncommitted:
-            return Recovered(0, 0)
         index, num_steps, num_ends = self._index, 0, 0
         chosen = set(range(len(index.envs)) if envs is None else envs)
-        for stored in self._uncommitted():
+        for stored in self._uncommitted() if self._has_uncommitted else ():
             length = stored.length if stored.finished is not None else self._database.num_stored(stored.id)
             if stored.env not in chosen or not length:
                 continue
@@ -227,7 +220,7 @@ class ReplayBuffer:
                 num_ends += bool(np.frombuffer(last, self._database.dtype)["is_last"][0])
                 index.finish(stored.env)
         self._write()
-        return Recovered(num_steps, num_ends)
+        return num_steps, num_ends
 
     def close(self) -> None:
         """Commit and close the file."""
@@ -241,8 +234,8 @@ class ReplayBuffer:
         """Return the step of each environment as one structured value [N]."""
         given = {key: (array.dtype, array.shape) for key, array in step.items()}
         if given != self._arrays:
-            expected, found = dict(self._arrays.items() - given.items()), dict(given.items() - self._arrays.items())
-            raise ReplayError(f"The step does not fit: the replay stores {expected}, but was given {found}.")
+            stored, found = (dict(one - other) for one, other in permutations((self._arrays.items(), given.items())))
+            raise ReplayError(f"The step does not fit: the replay stores {stored}, but was given {found}.")
         data = np.empty(self._num_envs, self._database.dtype)
         for key, array in step.items():
             data[key] = array
@@ -281,8 +274,7 @@ class ReplayBuffer:
     def _uncommitted(self) -> list[Episode]:
         """Return the stored episodes that were running at the last commit, or begun after it, as they finished."""
         commit, stored = self._commits[-1], self._database.episodes().values()
-        found = [each for each in stored if each.id >= commit.num_begun or each.id in commit.running]
-        return sorted(found, key=lambda each: (each.finished is None, each.finished or 0, each.id))
+        return [each for each in stored if each.id >= commit.num_begun or each.id in commit.running]
 
     def _delete_uncommitted(self) -> None:
         """Delete what was stored after the last commit and is not in the index."""

@@ -7,7 +7,6 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict
-from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from reverie.replay.index import STEP_BITS, Commit, Episode, EpisodeIndex, are_n
 from reverie.shell import command_line
 from reverie.specs import ArraySpec
 
-_APPLICATION_ID, _VERSION = 0x52564552, 1
+_APPLICATION_ID, _VERSION = 0x52564552, 2
 _PAGE_SIZE = 65536
 _WAL_PAGES = 1024  # 64 MiB, then SQLite writes them into the database
 _MAX_LENGTH = 1 << 27  # bytes of one value
@@ -33,11 +32,11 @@ _DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_TOOBIG)
 
 
 def step_dtype(specs: Mapping[str, ArraySpec]) -> np.dtype[np.void]:
-    """Return the structured dtype of the bytes of one step."""
+    """Return the structured dtype of the bytes of one step: its entries by name."""
     wrong = sorted({spec.dtype for spec in specs.values() if np.dtype(spec.dtype).kind not in "biuf"})
     if wrong:
         raise ReplayError(f"The replay cannot store arrays of dtype {', '.join(wrong)}.")
-    return np.dtype([(key, spec.dtype, spec.shape) for key, spec in specs.items()])
+    return np.dtype([(key, spec.dtype, spec.shape) for key, spec in sorted(specs.items())])
 
 
 def largest_size(specs: Mapping[str, ArraySpec], num_steps: int) -> int:
@@ -64,13 +63,16 @@ def sqlite_errors(path: Path) -> Iterator[None]:
         yield
     except (sqlite3.Error, OSError) as error:
         if _code(error) in _DAMAGE:
-            raise _damaged(path, str(error)) from error
-        what = f"{path} cannot be read or written ({error}). All earlier steps are intact. "
-        remedy = "Check the disk and its free space, then resume."
+            raise damaged(path, str(error)) from error
         if _code(error) == sqlite3.SQLITE_FULL:
-            what = f"The disk is full. {path} cannot grow, but all earlier steps are intact. "
-            remedy = "Free some space or lower replay.capacity, then resume."
-        raise ReplayError(what + remedy) from error
+            raise ReplayError(
+                f"The disk is full. {path} cannot grow, but all earlier steps are intact. Free some space or lower "
+                "replay.capacity, then resume."
+            ) from error
+        raise ReplayError(
+            f"{path} cannot be read or written ({error}). All earlier steps are intact. Check the disk and its free "
+            "space, then resume."
+        ) from error
 
 
 class Database:
@@ -81,8 +83,7 @@ class Database:
 
     def __init__(self, path: Path, specs: Mapping[str, ArraySpec], read_only: bool = False) -> None:
         self.path = path
-        step_dtype(specs)  # refuses what is not made of numbers
-        given = [[key, spec.dtype, list(spec.shape)] for key, spec in specs.items()]
+        self.dtype = step_dtype(specs)
         if read_only and not path.is_file():
             raise ReplayError(f"There is no replay at {path}. Give the folder of a run that still has its own.")
         with sqlite_errors(path):
@@ -90,12 +91,17 @@ class Database:
                 path.parent.mkdir(parents=True, exist_ok=True)
             self._connection = _connect(path, read_only)
         try:
+            entries = [[key, spec.dtype, list(spec.shape)] for key, spec in sorted(specs.items())]
             if read_only:
                 self.execute("BEGIN")
             elif not self.execute("SELECT 1 FROM sqlite_master"):
-                self._create(given)
+                self._create(entries)
             self._check_format()
-            self.dtype = self._stored_dtype(given)
+            if (stored := self._meta("steps")) != entries:
+                pairs = (stored, entries), (entries, stored)
+                there, here = (str([each for each in one if each not in other])[:200] for one, other in pairs)
+                what = f"{there} there, {here} here"
+                raise ReplayError(f"{path} holds steps of another environment: {what}. Choose another folder.")
         except BaseException:
             self._connection.close()
             raise
@@ -122,8 +128,13 @@ class Database:
         """Return the bytes of steps `start` to `stop` - 1 of an episode, all of which are intact."""
         found = list(self.intact_steps(episode, start, stop))
         if len(found) < stop - start:
-            raise _damaged(self.path, f"step {start + len(found)} of episode {episode} is not what was stored")
+            raise damaged(self.path, _not_stored(episode, start + len(found)))
         return found
+
+    def damage(self, episode: Episode) -> str:
+        """Return which step of an episode is missing or damaged; empty if all are intact."""
+        num_intact = sum(1 for _ in self.intact_steps(episode.id, 0, episode.length))
+        return _not_stored(episode.id, num_intact) if num_intact < episode.length else ""
 
     def intact_steps(self, episode: int, start: int, stop: int) -> Iterator[bytes]:
         """Yield the bytes of steps `start` to `stop` - 1 of an episode, up to the first missing or damaged one."""
@@ -143,9 +154,9 @@ class Database:
 
     def num_stored(self, episode: int) -> int:
         """Return the number of an episode's last stored step, plus one."""
-        limits = (episode << STEP_BITS, (episode + 1) << STEP_BITS)
-        [(last,)] = self.execute("SELECT max(id) FROM steps WHERE id >= ? AND id < ?", limits)
-        return 0 if last is None else last - limits[0] + 1
+        first, stop = episode << STEP_BITS, (episode + 1) << STEP_BITS
+        [(last,)] = self.execute("SELECT max(id) FROM steps WHERE id >= ? AND id < ?", (first, stop))
+        return 0 if last is None else last - first + 1
 
     def insert(self, steps: Iterable[tuple[int, bytes]]) -> None:
         """Store steps by id."""
@@ -168,12 +179,13 @@ class Database:
             self.execute("REPLACE INTO episodes VALUES(?, ?, ?, ?, ?)", (each.id, *row, crc))
 
     def episodes(self) -> dict[int, Episode]:
-        """Return all stored episodes by id."""
+        """Return all stored episodes by id, in the order in which they finished; running ones are the last."""
         found = {}
-        for number, *row, crc in self.execute("SELECT id, env, length, finished, crc FROM episodes"):
+        order = "finished IS NULL, finished, id"
+        for number, *row, crc in self.execute(f"SELECT id, env, length, finished, crc FROM episodes ORDER BY {order}"):
             is_valid = are_numbers(number, *row[:2], 0 if row[2] is None else row[2])
             if not is_valid or _checksum(number, repr(tuple(row)).encode()) != crc:
-                raise _damaged(self.path, f"episode {number} is not what was stored")
+                raise damaged(self.path, f"episode {number} is not what was stored")
             found[number] = Episode(number, *row)
         return found
 
@@ -191,9 +203,9 @@ class Database:
         needed = range(max(commit.oldest, self.commits()[0].oldest), commit.num_finished)
         held = [each for each in stored.values() if each.finished in needed and each.id not in commit.running]
         if len(held) != len(needed) or any(each.env >= len(commit.envs) for each in held):
-            raise _damaged(self.path, "episodes of a checkpoint are missing")
+            raise damaged(self.path, "episodes of a checkpoint are missing")
         index = EpisodeIndex(max(num_envs, len(commit.envs)), capacity, min_length)
-        for each in sorted(held, key=lambda each: each.finished or 0):
+        for each in held:
             if each.length:  # else repair has removed its steps
                 index.num_finished = each.finished or 0
                 index.extend(index.begin(each.env, each.id), each.length)
@@ -231,14 +243,6 @@ class Database:
                 f"{self.path} is no replay of this version of reverie. It was not read. Choose another folder."
             )
 
-    def _stored_dtype(self, given: list[Any]) -> np.dtype[np.void]:
-        stored = self._meta("steps")
-        if sorted(map(repr, stored)) != sorted(map(repr, given)):
-            there, here = ([each for each in one if each not in other] for one, other in permutations((stored, given)))
-            what = f"{str(there)[:200]} there, {str(here)[:200]} here"
-            raise ReplayError(f"{self.path} holds steps of another environment: {what}. Choose another folder.")
-        return np.dtype([(key, dtype, tuple(shape)) for key, dtype, shape in stored])
-
     def _meta(self, key: str) -> list[Any]:
         found = self.execute("SELECT value, crc FROM meta WHERE key = ?", (key,))
         if found and type(found[0][0]) is str and _checksum(key, found[0][0].encode()) == found[0][1]:
@@ -246,7 +250,7 @@ class Database:
                 value = json.loads(found[0][0])
                 if isinstance(value, list) and value:
                     return value
-        raise _damaged(self.path, f"its entry '{key}' is not what was stored")
+        raise damaged(self.path, f"its entry '{key}' is not what was stored")
 
     def _write_meta(self, key: str, value: list[Any]) -> None:
         text = json.dumps(value)
@@ -270,7 +274,12 @@ def _code(error: Exception) -> int:
     return getattr(error, "sqlite_errorcode", 0) & 0xFF
 
 
-def _damaged(path: Path, what: str) -> ReplayError:
+def _not_stored(episode: int, step: int) -> str:
+    return f"step {step} of episode {episode} is not what was stored"
+
+
+def damaged(path: Path, what: str) -> ReplayError:
+    """Return an error that says what is damaged, and what to do."""
     command = command_line("verify", path.parent)
     return ReplayError(f"{path} is damaged ({what}). Its steps cannot be used. Type `{command}`.")
 

@@ -49,11 +49,6 @@ class ReplayReader:
         return int((self._stop - self._first).sum())
 
     @property
-    def num_episodes(self) -> int:
-        """Finished episodes of the commit, short ones included."""
-        return len(self._index.finished)
-
-    @property
     def longest(self) -> int:
         """Most steps of one environment in a row."""
         return int((self._stop - self._first).max(initial=0))
@@ -92,7 +87,9 @@ class ReplayReader:
             for episode in own if theirs else ():
                 num_common = episode.length
                 if episode.id >= min(theirs):
-                    num_common = self._num_equal(episode, theirs.get(episode.id), other)
+                    num_common = min(num_common, theirs[episode.id].length) if episode.id in theirs else 0
+                    steps = (each._database.intact_steps(episode.id, 0, num_common) for each in (self, other))
+                    num_common = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(*steps, strict=False)))
                 self._first[episode.env] = episode.offset + num_common
                 if num_common < episode.length:
                     break
@@ -108,8 +105,7 @@ class ReplayReader:
                 f"The replay at {self.path} holds {self.longest} steps in a row at its last checkpoint, but {length} "
                 "are needed. Let the run continue, or ask for fewer."
             )
-        envs, first = window_in_envs(self._first, self._stop, length, count, rng)
-        return self._read_windows(envs.tolist(), first.tolist(), length)
+        return self._read_windows(window_in_envs(self._first, self._stop, length, count, rng), length)
 
     def endings(self, rng: np.random.Generator, length: int, count: int) -> Step | None:
         """Read at most `count` windows as from `windows` whose last step is that of a finished episode, each once.
@@ -120,15 +116,8 @@ class ReplayReader:
         if not fitting:
             return None
         chosen = [fitting[number] for number in rng.permutation(len(fitting))[:count]]
-        return self._read_windows([each.env for each in chosen], [each.stop - length for each in chosen], length)
+        return self._read_windows([(each.env, each.stop - length) for each in chosen], length)
 
-    def _read_windows(self, envs: list[int], first: list[int], length: int) -> Step:
-        windows = [self._index.segments(env, number, length) for env, number in zip(envs, first, strict=True)]
+    def _read_windows(self, places: list[tuple[int, int]], length: int) -> Step:
+        windows = [self._index.segments(env, first, length) for env, first in places]
         return read_windows(self._database.read, self._database.dtype, windows)
-
-    def _num_equal(self, own: Episode, their: Episode | None, other: "ReplayReader") -> int:
-        """Count the first steps of an episode that another replay has, too."""
-        num_common = min(own.length, their.length) if their else 0
-        steps = (each._database.intact_steps(own.id, 0, num_common) for each in (self, other))
-        pairs = zip(*steps, strict=False)
-        return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))

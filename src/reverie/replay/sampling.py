@@ -28,7 +28,7 @@ def window_start(total: ArrayLike, length: ArrayLike, end_bonus: int, rng: np.ra
 
 def window_in_envs(
     first: Integers, stop: Integers, length: int, count: int, rng: np.random.Generator
-) -> tuple[Integers, Integers]:
+) -> list[tuple[int, int]]:
     """Draw `count` windows uniformly from all that fit into the steps of an environment, across episode borders.
 
     Each environment holds its steps `first` to `stop` - 1, int64 [N]; at least one must hold `length` of them. Returns
@@ -37,15 +37,15 @@ def window_in_envs(
     before = np.concatenate(([0], np.cumsum(np.maximum(stop - first - length + 1, 0))))
     draws = rng.integers(before[-1], size=count)
     envs = np.searchsorted(before, draws, side="right") - 1
-    return envs, first[envs] + draws - before[envs]
+    return list(zip(envs.tolist(), (first[envs] + draws - before[envs]).tolist(), strict=True))
 
 
 def draw_windows(index: EpisodeIndex, config: ReplayConfig, rng: np.random.Generator) -> list[list[Segment]]:
     """Draw the windows of a batch, B lists of segments; at least one window must fit."""
     length, count = config.batch_length, config.batch_size
     if config.sampling == "steps":
-        places = zip(*window_in_envs(*index.spans(), length, count, rng), strict=True)
-        return [index.segments(int(env), int(first), length) for env, first in places]
+        places = window_in_envs(*index.spans(), length, count, rng)
+        return [index.segments(env, first, length) for env, first in places]
     episodes = [index.eligible[number] for number in rng.integers(len(index.eligible), size=count).tolist()]
     totals = np.array([episode.length for episode in episodes], np.int64)
     starts = window_start(totals, length, length if config.prioritize_ends else 0, rng).tolist()

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,9 @@ from reverie.specs import ArraySpec
 class ReplayHealth:
     """Result of `verify`."""
 
-    num_steps: int = 0  # that are intact
-    damage: list[str] = field(default_factory=list)  # ends of sentences that begin with the file
-    is_repairable: bool = True  # Only steps and pages are damaged, and not what describes them.
-    lost: dict[int, int] = field(default_factory=dict)  # length of each episode with a damaged step, by id
+    damage: list[str]  # ends of sentences that begin with the file
+    lost: dict[int, int]  # length of each episode with a damaged step, by id
+    is_repairable: bool  # Only steps and pages are damaged, and not what describes them.
 
 
 def verify(path: Path, steps: Mapping[str, ArraySpec], commits: Sequence[Any] = ()) -> ReplayHealth:
@@ -30,11 +29,25 @@ def verify(path: Path, steps: Mapping[str, ArraySpec], commits: Sequence[Any] = 
         steps: shape and dtype of each entry of a step, as from `EnvSpec.step`.
         commits: of checkpoints, whose episodes must be there.
     """
+    damage, lost = [], {}
     try:
         with closing(Database(path, steps, read_only=True)) as database:
-            return _verify(database, [*database.commits(), *map(Commit.from_json, commits)])
+            try:
+                pages = [line for (line,) in database.execute("PRAGMA integrity_check(20)") if line != "ok"]
+            except ReplayError as error:
+                pages = [str(error)]
+            damage += [f"is damaged: SQLite reports {line}" for line in pages]
+            stored = database.episodes()
+            for commit in [*database.commits(), *map(Commit.from_json, commits)]:
+                for [*_, each] in filter(None, database.index(commit).envs):  # raises if the file lacks episodes
+                    stored[each.id].length = max(stored[each.id].length, each.length)
+            for each in stored.values():
+                if what := database.damage(each):
+                    lost[each.id] = each.length
+                    damage.append(f"is damaged: {what}")
     except ReplayError as error:
-        return ReplayHealth(damage=[f"cannot be used: {error}"], is_repairable=False)
+        return ReplayHealth([f"cannot be used: {error}"], {}, is_repairable=False)
+    return ReplayHealth(damage, lost, is_repairable=True)
 
 
 def repair(path: Path, steps: Mapping[str, ArraySpec], commits: Sequence[Any] = ()) -> int:
@@ -52,7 +65,7 @@ def repair(path: Path, steps: Mapping[str, ArraySpec], commits: Sequence[Any] = 
     try:
         _delete(copy)
         with closing(Database(path, steps, read_only=True)) as old, closing(Database(copy, steps)) as new:
-            for each in old.episodes().values():
+            for _, each in sorted(old.episodes().items()):
                 with new.transaction():
                     if each.id not in health.lost:
                         new.insert(enumerate(old.intact_steps(each.id, 0, MAX_LENGTH), each.id << STEP_BITS))
@@ -68,26 +81,6 @@ def repair(path: Path, steps: Mapping[str, ArraySpec], commits: Sequence[Any] = 
         with suppress(ReplayError):
             _delete(copy)
     return sum(health.lost.values())
-
-
-def _verify(database: Database, commits: Sequence[Commit]) -> ReplayHealth:
-    try:
-        pages = [line for (line,) in database.execute("PRAGMA integrity_check(20)") if line != "ok"]
-    except ReplayError as error:
-        pages = [str(error)]
-    damage, num_steps, lost = [f"is damaged: SQLite reports {line}" for line in pages], 0, {}
-    stored = database.episodes()
-    for commit in commits:
-        for each in (each for each in database.index(commit).envs if each):  # raises if the file lacks episodes
-            stored[each[-1].id].length = max(stored[each[-1].id].length, each[-1].length)
-    for number, episode in stored.items():
-        num_intact = sum(1 for _ in database.intact_steps(number, 0, episode.length))
-        num_steps += num_intact
-        if num_intact < episode.length:
-            lost[number] = episode.length
-            what = f"step {num_intact} of episode {number} (environment {episode.env}) is not what was stored"
-            damage.append(f"is damaged: {what}")
-    return ReplayHealth(num_steps, damage, lost=lost)
 
 
 def _delete(path: Path) -> None:

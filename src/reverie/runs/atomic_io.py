@@ -8,12 +8,16 @@ import errno
 import hashlib
 import json
 import os
+import re
+import secrets
 import shutil
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeAlias
+
+import numpy as np
 
 from reverie.errors import ReverieError
 
@@ -40,15 +44,15 @@ def naming(name: str) -> Iterator[None]:
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield another name, with the same suffix, to write to; rename it when the block ends without an error.
 
-    Content and name are on the disk then.
+    Content and name are on the disk then. Of two writers at one moment the later one wins.
 
     Raises:
         ReverieError: if the file cannot be written; the folder is created if missing, and the old content is kept.
     """
-    # The same name each time: what a killed process left is replaced, too.
-    temporary = path.with_name(f".tmp-{path.stem}{path.suffix.lower()}")
+    temporary = path.with_name(f".tmp-{os.getpid()}-{secrets.token_hex(4)}-{path.stem}{path.suffix.lower()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_temporary_of_killed(path.parent)
         yield temporary
         sync(temporary)
         temporary.replace(path)
@@ -68,12 +72,21 @@ def atomic_write(path: Path, data: bytes) -> None:
         temporary.write_bytes(data)
 
 
+def _remove_temporary_of_killed(folder: Path) -> None:
+    for path in folder.glob(".tmp-*"):
+        if process := re.match(r"\.tmp-([0-9]{1,9})-", path.name):
+            try:
+                os.kill(int(process[1]), 0)
+            except ProcessLookupError:
+                path.unlink(missing_ok=True)
+            except PermissionError:  # It is running, as another user.
+                pass
+
+
 def write_synced(path: Path, data: bytes) -> None:
     """Write a file and force it onto the disk."""
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+    path.write_bytes(data)
+    sync(path)
 
 
 def make_dir(path: Path) -> None:
@@ -127,8 +140,8 @@ def read_file(path: Path, size: int | None = None, limit: int | None = None, hea
 
 
 def to_json(value: Json) -> bytes:
-    """Return JSON with sorted keys: equal values give equal bytes."""
-    return (json.dumps(value, indent=2, sort_keys=True) + "\n").encode()
+    """Return JSON with sorted keys, arrays as lists: equal values give equal bytes."""
+    return (json.dumps(value, indent=2, sort_keys=True, default=np.ndarray.tolist) + "\n").encode()
 
 
 def parse_json(data: bytes) -> dict[str, Json]:
@@ -154,8 +167,3 @@ def loads_checksummed(data: bytes) -> dict[str, Json]:
     if dumps_checksummed(content) != data:
         raise Unreadable("does not have its checksum")
     return content
-
-
-def read_checksummed(path: Path) -> dict[str, Json]:
-    """Read a file of checksummed JSON."""
-    return loads_checksummed(read_file(path))

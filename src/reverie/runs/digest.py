@@ -8,8 +8,8 @@ from typing import Any
 
 from reverie.errors import RunError
 from reverie.replay import ReplayReader
-from reverie.runs.checkpoints import Checkpoints, read_checkpoint, validate_contents
-from reverie.runs.checkpoints.format import read_manifest
+from reverie.runs.checkpoint import TENSORS, read_checkpoint, read_manifest, validate_contents
+from reverie.runs.checkpoints import Checkpoints
 from reverie.runs.layout import RunPaths
 from reverie.runs.metrics import read_metrics
 from reverie.specs import EnvSpec
@@ -42,11 +42,10 @@ def digest(run: Path) -> dict[str, str]:
         training = snapshot.state["training"]
         with ReplayReader(paths.replay, EnvSpec.from_json(snapshot.state["spec"]).step, training["replay"]) as replay:
             stored = replay.digest()
-        files = read_manifest(newest)["files"].items()
         rows = read_metrics(paths.metrics)[: training["counters"]["rows"]] if paths.metrics.is_file() else []
         videos = [path for path in paths.videos.glob("dream-*") if int(re.sub(r"\D", "", path.name) or 0) <= step]
         parts = {
-            "weights": _hash({name: entry["sha256"] for name, entry in files if name.endswith(".safetensors")}),
+            "weights": read_manifest(newest)["files"][TENSORS]["sha256"],
             "state": _hash(_reproducible(snapshot.state)),
             "replay": stored,
             "metrics": _hash([{n: value for n, value in row.items() if not n.startswith(_TIMES)} for row in rows]),
@@ -63,8 +62,7 @@ def _reproducible(state: dict[str, Any]) -> dict[str, Any]:
     """Leave out times, the machine, and the random number that identifies the replay."""
     training = {name: part for name, part in state["training"].items() if name not in ("runtime", "callbacks")}
     training["counters"] = {**training["counters"], "seconds": 0.0, "rows_sha256": ""}
-    training["metrics"] = {
-        name: part for name, part in training["metrics"].items() if name not in ("seconds", "elapsed")
-    }
+    metrics = training["metrics"].items()
+    training["metrics"] = {name: part for name, part in metrics if name not in ("seconds", "elapsed")}
     training["replay"] = {**training["replay"], "identity": 0}
     return {**state, "training": training}

@@ -25,13 +25,10 @@ TRACKERS = "trackers.json"
 TENSORBOARD = "tensorboard"
 CHECKPOINTS = "checkpoints"
 REPLAY_FILES = (REPLAY, f"{REPLAY}-wal", f"{REPLAY}-shm", f"{REPLAY}-journal")
-OLD_REPLAY = "replay/index.json"
-"""Replay of an earlier version, which is not read."""
 VIDEOS = "videos"
 FAILURES = "failures"
 SWEEP = "sweep.json"
 """In the folder of a sweep, ENV/VARIANT/seed-N above its runs: its plan, and the folders of the planned runs."""
-OWNER = "lock.json"
 LOCK = ".lock"
 
 CONTENT = (CONFIG, PROVENANCE, METRICS, TRACKERS, TENSORBOARD, CHECKPOINTS, *REPLAY_FILES, VIDEOS, FAILURES)
@@ -58,4 +55,4 @@ class RunPaths:
         self.videos = self.path / VIDEOS
         self.failures = self.path / FAILURES
         self.lock_path = self.path / f"{prefix}{LOCK}"
-        self.owner_path = self.path / OWNER
+        self.owner_path = self.path / "lock.json"

@@ -1,10 +1,6 @@
 """Locks of folders: one process at a time, released by the system when it ends."""
 
 import errno
-import json
-import os
-import socket
-from datetime import datetime
 from pathlib import Path
 
 from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
@@ -39,18 +35,3 @@ def is_locked(path: Path) -> bool:
     if lock is not None:
         lock.release()
     return lock is None
-
-
-def write_owner(path: Path) -> None:
-    """Name this process as the owner of a lock, in a file of its own."""
-    started = datetime.now().astimezone().isoformat(timespec="seconds")
-    path.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "started": started}) + "\n")
-
-
-def read_owner(path: Path) -> str:
-    """Return the owner of a lock, in words; one that was just acquired may not be named yet."""
-    try:
-        owner = json.loads(path.read_text())
-        return f"process {int(owner['pid'])} on {owner['host']} since {owner['started']}"
-    except (OSError, ValueError, KeyError, TypeError):
-        return "another process"

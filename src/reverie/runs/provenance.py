@@ -20,8 +20,7 @@ class Launch(NamedTuple):
 
     preset: str | None = None
     variant: str | None = None
-    command: str | None = None
-    """As typed in a shell; None for a run that was started from Python."""
+    command: str | None = None  # as typed in a shell; None for a run that was started from Python
 
 
 UNNAMED = Launch()
@@ -32,8 +31,7 @@ class Provenance(NamedTuple):
 
     preset: str | None = None
     variant: str | None = None
-    starts: tuple[Mapping[str, Any], ...] = ()
-    """Time, step, command, commit and machine of each start."""
+    starts: tuple[Mapping[str, Any], ...] = ()  # time, step, command, commit and machine of each
 
 
 def read_provenance(path: Path) -> Provenance:
@@ -43,9 +41,8 @@ def read_provenance(path: Path) -> Provenance:
     except Unreadable:
         about = {}
     preset, variant = (name if isinstance(name, str) else None for name in (about.get("preset"), about.get("variant")))
-    starts = about.get("starts")
-    kept = [start for start in starts if isinstance(start, dict)] if isinstance(starts, list) else []
-    return Provenance(preset or None, variant or None, tuple(kept))
+    starts = about["starts"] if isinstance(about.get("starts"), list) else []
+    return Provenance(preset or None, variant or None, tuple(start for start in starts if isinstance(start, dict)))
 
 
 def recorded_names(run: Path, launch: Launch = UNNAMED) -> tuple[str | None, str | None]:

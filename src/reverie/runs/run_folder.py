@@ -1,32 +1,22 @@
 """The folder of a run: its lock, and the checks before a run is started or resumed in it."""
 
+import json
 import os
-from collections.abc import Iterator
+import socket
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
-from typing import Any, NamedTuple
 
 from filelock import BaseFileLock
 
-from reverie.config import Config, diff, load_config, to_toml
+from reverie.config import Config, load_config, to_toml
 from reverie.errors import CheckpointError, RunError
 from reverie.replay import REPLAY, has_steps
 from reverie.runs.atomic_io import atomic_write, make_dir, remove
+from reverie.runs.checkpoint import MANIFEST, is_checkpoint
 from reverie.runs.checkpoints import Checkpoints
-from reverie.runs.checkpoints.format import MANIFEST, is_checkpoint
-from reverie.runs.layout import (
-    CHECKPOINTS,
-    CONFIG,
-    CONTENT,
-    LOCK,
-    METRICS,
-    OLD_REPLAY,
-    REPLAY_FILES,
-    TENSORBOARD,
-    VIDEOS,
-    RunPaths,
-)
-from reverie.runs.locks import acquire_lock, is_locked, read_owner, write_owner
+from reverie.runs.layout import CHECKPOINTS, CONFIG, CONTENT, LOCK, METRICS, REPLAY_FILES, VIDEOS, RunPaths
+from reverie.runs.locks import acquire_lock, is_locked
 
 
 class RunFolder(RunPaths):
@@ -37,14 +27,12 @@ class RunFolder(RunPaths):
     """
 
     def __init__(self, path: Path | str) -> None:
-        """Read and write nothing yet."""
         super().__init__(path)
         self.resumed = False
         """True where there is a checkpoint to continue from."""
         self._lock: BaseFileLock | None = None
         self._overwrite = self._begun = self._is_new = False
         self._before: set[str] = set()  # Names that were there before the lock.
-        self._former_owner: bytes | None = None  # Of a process that was killed.
 
     @classmethod
     def create(cls, path: Path | str, config: Config, resume: bool = False, overwrite: bool = False) -> "RunFolder":
@@ -68,9 +56,6 @@ class RunFolder(RunPaths):
             raise RunError("--resume continues a run and --overwrite replaces it. Nothing was done. Give one of them.")
         folder = cls(path)
         folder._overwrite = overwrite
-        for parent in (folder.path, *folder.path.parents):
-            if parent.is_file():
-                raise RunError(f"{parent} is a file and not a folder. Choose another --logdir.")
         folder._acquire()
         try:
             folder._check(config, resume)
@@ -112,31 +97,31 @@ class RunFolder(RunPaths):
         try:
             for name in replaced:
                 remove(self.path / name)
-            for name in (TENSORBOARD, CHECKPOINTS, VIDEOS):
-                (self.path / name).mkdir(exist_ok=True)
+            for folder in (self.tensorboard, self.checkpoints, self.videos):
+                folder.mkdir(exist_ok=True)
         except OSError as error:
             raise RunError(f"{self.path} cannot be written ({error.strerror}). Check the disk.") from error
         atomic_write(self.config_path, to_toml(config).encode())
 
     def discard(self) -> None:
-        """Remove what was added, unless there is a checkpoint by now; the folder is as unused as before."""
+        """Remove what was added, unless there is a checkpoint by now; once closed the folder is as before."""
         if self._lock is None or self.resumed or self._has_checkpoint():
             return
         with suppress(OSError):
-            for name in {LOCK, *CONTENT} - self._before:
+            for name in {*CONTENT} - self._before:
                 remove(self.path / name)
-            self._remove_owner()
-            if self._is_new:
-                self.path.rmdir()  # Fails if another process has put something there.
+        self._begun = False
 
     def close(self) -> None:
-        """Release the lock. Its file is removed, too, if nothing was begun and it did not exist before."""
+        """Release the lock. If nothing was begun, its file and the folder are removed where they are new."""
         if self._lock is None:
             return
         with suppress(OSError):
-            self._remove_owner()
+            self.owner_path.unlink(missing_ok=True)
             if not self._begun and LOCK not in self._before:
                 self.lock_path.unlink(missing_ok=True)
+            if not self._begun and self._is_new:
+                self.path.rmdir()  # Fails if another process has put something there.
         self._lock.release()
         self._lock = None
 
@@ -154,11 +139,11 @@ class RunFolder(RunPaths):
             self._lock = acquire_lock(self.lock_path)
             if self._lock is None:
                 raise RunError(
-                    f"{self.path} is in use by {read_owner(self.owner_path)}. Stop that process first, or choose "
-                    "another --logdir."
+                    f"{self.path} is in use by {self._owner()}. Stop that process first, or choose another --logdir."
                 )
-            self._former_owner = self.owner_path.read_bytes() if self.owner_path.exists() else None
-            write_owner(self.owner_path)
+            started = datetime.now().astimezone().isoformat(timespec="seconds")
+            owner = {"pid": os.getpid(), "host": socket.gethostname(), "started": started}
+            self.owner_path.write_text(json.dumps(owner) + "\n")
         except OSError as error:
             self.close()
             raise RunError(
@@ -166,21 +151,18 @@ class RunFolder(RunPaths):
                 "permissions, or choose another --logdir."
             ) from error
 
-    def _remove_owner(self) -> None:
-        if self._former_owner is None or self._begun:
-            self.owner_path.unlink(missing_ok=True)
-        else:
-            self.owner_path.write_bytes(self._former_owner)
+    def _owner(self) -> str:
+        try:
+            owner = json.loads(self.owner_path.read_text())
+            return f"process {int(owner['pid'])} on {owner['host']} since {owner['started']}"
+        except (OSError, ValueError, KeyError, TypeError):  # It has just acquired the lock.
+            return "another process"
 
     def _check(self, config: Config, resume: bool) -> None:
         """Set `resumed`; raise RunError if the folder is not to be trained in."""
-        for is_refused, message in self._refusals(config, resume):
-            if is_refused:
-                raise RunError(message)
-
-    def _refusals(self, config: Config, resume: bool) -> Iterator[tuple[bool, str]]:
         path = self.path
-        yield (path / MANIFEST).exists(), f"{path} holds a saved agent and not a run. Choose another --logdir."
+        if (path / MANIFEST).exists():
+            raise RunError(f"{path} holds a saved agent and not a run. Choose another --logdir.")
         if self._overwrite:
             return
         stored = {
@@ -190,22 +172,28 @@ class RunFolder(RunPaths):
             VIDEOS: _has_content(self.videos),
         }
         results = " and ".join(name for name, is_stored in stored.items() if is_stored)
-        advice = "Type --resume to continue it, --overwrite to replace it, or choose another --logdir."
-        yield not resume and bool(results or self.config_path.exists()), f"{path} already holds a run. {advice}"
-        advice = "Type --overwrite to start from the beginning, or choose another --logdir."
-        message = f"{path} was written by an earlier version of reverie and cannot be resumed. {advice}"
-        yield resume and (path / OLD_REPLAY).exists(), message
+        if not resume and (results or self.config_path.exists()):
+            advice = "Type --resume to continue it, --overwrite to replace it, or choose another --logdir."
+            raise RunError(f"{path} already holds a run. {advice}")
         self.resumed = self._has_checkpoint()
         saved = saved_settings(path) if resume else None
         if saved is None or not self.resumed:
-            yield bool(results), f"{path} cannot be resumed: it has {results} but no checkpoint. {advice}"
+            if results:
+                advice = "Type --overwrite to start from the beginning, or choose another --logdir."
+                raise RunError(f"{path} cannot be resumed: it has {results} but no checkpoint. {advice}")
             return
         there, given = saved.env.name, config.env.name
-        message = f"The run in {path} is of {there} and cannot continue with {given}. Name {there}, or choose another"
-        yield there != given, f"{message} --logdir."
-        seed, new_seed = saved.training.seed, config.training.seed
-        message = f"The run in {path} has seed {seed} and cannot continue with seed {new_seed}. Leave --seed out, or"
-        yield seed != new_seed, f"{message} choose another --logdir."
+        if there != given:
+            raise RunError(
+                f"The run in {path} is of {there} and cannot continue with {given}. Name {there}, or choose another "
+                "--logdir."
+            )
+        seed = saved.training.seed
+        if seed != config.training.seed:
+            raise RunError(
+                f"The run in {path} has seed {seed} and cannot continue with seed {config.training.seed}. Leave --seed "
+                "out, or choose another --logdir."
+            )
 
     def _has_checkpoint(self) -> bool:
         return Checkpoints(self.checkpoints).latest() is not None
@@ -229,16 +217,8 @@ def saved_settings(run: Path | str) -> Config | None:
     return None
 
 
-class Found(NamedTuple):
-    """A checkpoint, and the configuration next to it."""
-
-    config: Path | None
-    """The `config.toml` of the run; None for a saved agent."""
-    checkpoint: Path
-
-
-def find_run(path: Path | str) -> Found:
-    """Find the checkpoint that a path means, and its configuration.
+def find_checkpoint(path: Path | str) -> Path:
+    """Return the checkpoint that a path means.
 
     Args:
         path: a run folder (its newest checkpoint), a checkpoint folder in it (`RUN/checkpoints/best`, too), the
@@ -253,27 +233,16 @@ def find_run(path: Path | str) -> Found:
         raise RunError(f"There is nothing at {given}. Give the folder of a run, of a checkpoint or of a saved agent.")
     if path.is_file():
         path = path.parent
-    checkpoint = path if is_checkpoint(path) else None
-    run = path if checkpoint is None else path.parent
-    if run.name == CHECKPOINTS:
-        run = run.parent
-    elif checkpoint is not None:
-        return Found(None, checkpoint)
-    paths = RunPaths(run)
-    config = paths.config_path if paths.config_path.is_file() else None
-    checkpoint = checkpoint or Checkpoints(paths.checkpoints).latest()
-    if checkpoint is not None:
-        return Found(config, checkpoint)
-    if config is None:
+    if is_checkpoint(path):
+        return path
+    run = RunPaths(path.parent if path.name == CHECKPOINTS else path)
+    if newest := Checkpoints(run.checkpoints).latest():
+        return newest
+    if not run.config_path.is_file():
         raise RunError(f"{given} is not the folder of a run, of a checkpoint or of a saved agent: no {CONFIG} in it.")
     raise CheckpointError(
-        f"The run {given} has no checkpoint yet: there is no {paths.checkpoints / 'step-*'}. Let it train longer."
+        f"The run {given} has no checkpoint yet: there is no {run.checkpoints / 'step-*'}. Let it train longer."
     )
-
-
-def config_changes(saved: Config, given: Config) -> dict[str, tuple[Any, Any]]:
-    """Return the settings that differ: path, with its saved and its given value."""
-    return {path: (old, new) for path, old, new in diff(given, saved)}
 
 
 def _has_content(path: Path) -> bool:

@@ -9,10 +9,11 @@ from typing import Any
 from reverie import replay
 from reverie.config import as_text, diff, from_dict, to_toml
 from reverie.errors import ConfigError, RunError
-from reverie.runs.atomic_io import Unreadable, parse_json, read_checksummed, read_file
-from reverie.runs.checkpoints import Checkpoints, read_state, validate_contents
-from reverie.runs.checkpoints.format import verify_checkpoint
+from reverie.runs.atomic_io import Unreadable, loads_checksummed, read_file
+from reverie.runs.checkpoint import read_state, validate_contents, verify_checkpoint
+from reverie.runs.checkpoints import Checkpoints
 from reverie.runs.layout import CHECKPOINTS, CONFIG, FAILURES, METRICS, PROVENANCE, TRACKERS, VIDEOS
+from reverie.runs.metrics import parse_row
 from reverie.runs.run_folder import RunFolder
 from reverie.shell import command_line
 from reverie.specs import EnvSpec
@@ -22,22 +23,17 @@ from reverie.specs import EnvSpec
 class Finding:
     """A difference from what was stored."""
 
-    path: str
-    """Relative to the run's folder."""
-    what: str
-    """End of a sentence that begins with the path."""
-    remedy: str
-    """Advice, and its cost."""
+    path: str  # relative to the run's folder
+    what: str  # end of a sentence that begins with the path
+    remedy: str  # advice, and its cost
 
 
 @dataclass
 class Verification:
     """Result of `verify`."""
 
-    valid: list[str] = field(default_factory=list)
-    """Each part that is as stored, with the files of a folder."""
-    unchecked: list[str] = field(default_factory=list)
-    """Each part that could not be compared, with the reason."""
+    valid: list[str] = field(default_factory=list)  # parts that are as stored, with the files of a folder
+    unchecked: list[str] = field(default_factory=list)  # parts that could not be compared, with the reason
     damage: list[Finding] = field(default_factory=list)
 
 
@@ -121,32 +117,32 @@ def _checks(folder: RunFolder, unchecked: list[str]) -> Iterator[tuple[str, str,
             later = f", and --resume continues from {valid[-1].name}: later steps are computed again"
             remedy = f"{repair} puts it aside{later if path == [*checkpoints][-1] else ''}"
         yield f"{CHECKPOINTS}/{path.name}", what and f"is damaged: {what}", remedy
-
-    states = [read_state(path) for path in valid]
-    none: dict[str, Any] = {"rows": 0, "videos": {}, "steps": 0}
-    counters = states[-1]["training"]["counters"] if states else none
-    remedy = "restore it from a copy, unless the run was resumed with other settings and has not saved since"
-    yield CONFIG, _damage(_compare_config, folder, states), remedy
-    remedy = "nothing: it only says how the run was started, and a resumed run does not need it"
-    yield PROVENANCE, _damage(_compare_provenance, folder.provenance_path), remedy
-    if folder.trackers_path.exists():
-        remedy = "delete it; a resumed run then starts new runs in its trackers"
-        yield TRACKERS, _damage(_compare_trackers, folder.trackers_path), remedy
-
-    remedy = "nothing: a resumed run does not read it"
-    for name, sha256 in counters["videos"].items():
-        yield f"{VIDEOS}/{name}", _damage(_compare_file, folder.videos / name, sha256), remedy
-    if num_later := sum(path.name not in counters["videos"] for path in folder.videos.glob("*")):
-        unchecked.append(f"videos: {num_later} files that the newest checkpoint does not list")
     remedy = "nothing: `reverie replay-step` cannot use it any more, and the run does not need it"
     for path in sorted(path for path in folder.failures.glob("update-*") if path.is_dir()):
         what = verify_checkpoint(path)
         yield f"{FAILURES}/{path.name}", what and f"is damaged: {what}", remedy
 
+    states = [read_state(path) for path in valid]
+    remedy = "restore it from a copy, unless the run was resumed with other settings and has not saved since"
+    yield CONFIG, _damage(_compare_config, folder, states), remedy
+    remedy = "nothing: it only says how the run was started, and a resumed run does not need it"
+    expected = {"preset", "variant", "starts"}
+    yield PROVENANCE, _damage(_compare_json, folder.provenance_path, lambda about: about.keys() == expected), remedy
+    if folder.trackers_path.exists():
+        remedy = "delete it; a resumed run then starts new runs in its trackers"
+        yield TRACKERS, _damage(_compare_json, folder.trackers_path, _are_trackers), remedy
     if not states:
-        unchecked.append(f"{METRICS} and {folder.replay.name}: there is no valid checkpoint to compare them with")
+        unchecked.append(f"{METRICS}, {VIDEOS} and {folder.replay.name}: there is no valid checkpoint to compare with")
         return
-    yield from _metrics_checks(folder, counters, unchecked)
+
+    counters = states[-1]["training"]["counters"]
+    for name, sha256 in counters["videos"].items():
+        what = _damage(lambda path=folder.videos / name, sha256=sha256: _compare(read_file(path), sha256))
+        yield f"{VIDEOS}/{name}", what, "nothing: a resumed run does not read it"
+    if num_later := sum(path.name not in counters["videos"] for path in folder.videos.glob("*")):
+        unchecked.append(f"{VIDEOS}: {num_later} files that the newest checkpoint does not list")
+    remedy = "restore it from a copy; learning does not need it, curves and reports do"
+    yield METRICS, _damage(_compare_metrics, folder.metrics, counters, unchecked), remedy
     if folder.replay.is_file():
         health = replay.verify(folder.replay, *_stored_steps(states))
         remedy = "restore it from a copy; without it only weights are left of the run"
@@ -158,29 +154,6 @@ def _checks(folder: RunFolder, unchecked: list[str]) -> Iterator[tuple[str, str,
         yield folder.replay.name, "is missing", remedy
 
 
-def _metrics_checks(
-    folder: RunFolder, counters: dict[str, Any], unchecked: list[str]
-) -> Iterator[tuple[str, str, str]]:
-    lines: list[bytes] = []
-    count: int = counters["rows"]
-
-    def compare() -> None:
-        lines.extend(read_file(folder.metrics).splitlines(keepends=True) if count else [])
-        if len(lines) < count:
-            raise Unreadable(f"has {len(lines):,} rows, and had {count:,} at the newest checkpoint")
-        _compare(b"".join(lines[:count]), counters["rows_sha256"])
-
-    yield METRICS, _damage(compare), "restore it from a copy; learning does not need it, curves and reports do"
-    later = lines[count:]
-    if later:
-        unchecked.append(f"{METRICS}: rows after the newest checkpoint ({len(later):,}); --resume drops them")
-    if later and b'{"step": '.startswith(later[-1][:9]) and not later[-1].endswith(b"\n"):
-        later.pop()  # It was cut short: the run was killed, or is writing it.
-    what = "is damaged: there are other lines than rows of metrics after those of the newest checkpoint"
-    if any(_damage(parse_json, line) for line in later):
-        yield METRICS, what, "continue with --resume, which drops them"
-
-
 def _damage(check: Callable[..., object], *args: Any) -> str:
     """Return why a file is unreadable; empty if it is not."""
     try:
@@ -190,24 +163,18 @@ def _damage(check: Callable[..., object], *args: Any) -> str:
     return ""
 
 
-def _compare_provenance(path: Path) -> None:
-    if read_checksummed(path).keys() != {"preset", "variant", "starts"}:
-        raise Unreadable("is another file: it does not say how a run was started")
-
-
-def _compare_trackers(path: Path) -> None:
-    trackers = read_checksummed(path).values()
-    if not all(isinstance(each, dict) and each.keys() == {"id", "steps"} for each in trackers):
-        raise Unreadable("is another file: it does not list trackers")
-
-
-def _compare_file(path: Path, sha256: str) -> None:
-    _compare(read_file(path), sha256)
-
-
 def _compare(data: bytes, sha256: str) -> None:
     if hashlib.sha256(data).hexdigest() != sha256:
         raise Unreadable("is damaged: it does not have its checksum")
+
+
+def _compare_json(path: Path, is_expected: Callable[[dict[str, Any]], bool]) -> None:
+    if not is_expected(loads_checksummed(read_file(path))):
+        raise Unreadable("is another file under this name")
+
+
+def _are_trackers(content: dict[str, Any]) -> bool:
+    return all(isinstance(each, dict) and each.keys() == {"id", "steps"} for each in content.values())
 
 
 def _compare_config(folder: RunFolder, states: list[dict[str, Any]]) -> None:
@@ -221,3 +188,17 @@ def _compare_config(folder: RunFolder, states: list[dict[str, Any]]) -> None:
     if states and (changes := diff(config, from_dict(states[-1]["config"]))):
         text = ", ".join(f"{name} {as_text(now)} ({as_text(then)} there)" for name, then, now in changes)
         raise Unreadable(f"is not the configuration of the newest checkpoint: {text}")
+
+
+def _compare_metrics(path: Path, counters: dict[str, Any], unchecked: list[str]) -> None:
+    count: int = counters["rows"]
+    lines = read_file(path).splitlines(keepends=True) if count or path.exists() else []
+    if len(lines) < count:
+        raise Unreadable(f"has {len(lines):,} rows, and had {count:,} at the newest checkpoint")
+    _compare(b"".join(lines[:count]), counters["rows_sha256"])
+    if later := lines[count:]:
+        unchecked.append(f"{METRICS}: rows after the newest checkpoint ({len(later):,}); --resume drops them")
+    if later and b'{"step": '.startswith(later[-1][:9]) and not later[-1].endswith(b"\n"):
+        later.pop()  # It was cut short: the run was killed, or is writing it.
+    if not all(parse_row(line.decode(errors="replace")) for line in later):
+        raise Unreadable("is damaged: there are other lines than rows of metrics after those of the newest checkpoint")

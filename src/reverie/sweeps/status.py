@@ -11,8 +11,8 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from reverie.runs.checkpoint import step_and_copy
 from reverie.runs.checkpoints import Checkpoints
-from reverie.runs.checkpoints.format import step_and_copy
 from reverie.runs.metrics import MetricsTail
 from reverie.runs.run_folder import RunFolder
 from reverie.sweeps.planned_runs import PlannedRun

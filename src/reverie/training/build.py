@@ -16,7 +16,7 @@ from reverie.dreamer import Dreamer
 from reverie.envs import EnvFactory, make_env
 from reverie.replay import ReplayBuffer
 from reverie.runs.checkpoints import Checkpoints
-from reverie.runs.metrics_file import MetricsFile
+from reverie.runs.metrics import MetricsFile
 from reverie.runs.provenance import UNNAMED, Launch
 from reverie.runs.run_folder import RunFolder
 from reverie.shell import command_line
@@ -103,12 +103,8 @@ def build_trainer(
         display = Display.for_run(agent, state.counters, folder.path, launch, collector.frames_per_step, is_quiet)
         counters, metrics, log = state.counters, state.metrics, resources.enter_context(display).log
         resources.enter_context(Watchdog(metrics, log))
-        file = MetricsFile(folder.metrics)
+        file = MetricsFile(folder.metrics, counters.rows, resumed[0] if resumed else 0, counters.updates)
         resources.callback(file.close)
-        if resumed:
-            file.open(counters.rows, step=resumed[0], updates=counters.updates)
-        else:
-            file.open()
         outputs = Loggers(loggers, folder.path, log)
         resources.callback(outputs.close, "failed")  # unless the trainer has closed it with another status
         stop = resources.enter_context(StopSignal(lambda: log(_STOPPING)))

@@ -11,7 +11,6 @@ from torch import Tensor
 from reverie.config import EnvConfig, flatten
 from reverie.envs import EnvState
 from reverie.errors import CheckpointError
-from reverie.runs.checkpoints import state_from_json, state_to_json
 
 MISSING = "the checkpoint does not have its state"
 _SAME_GAME = ("num_envs", "parallel", "step_timeout", "max_restarts_per_hour")
@@ -31,7 +30,7 @@ def pack(states: Sequence[EnvState]) -> tuple[list[Any], dict[str, Tensor]]:
                 own[name] = {"dtype": array.dtype.str, "shape": list(array.shape)}
                 flat = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
                 tensors[f"{index}/{name}"] = torch.from_numpy(flat.copy())
-        entries.append({**asdict(replace(state, own=None)), "random": state_to_json(state.random), "own": own})
+        entries.append({**asdict(replace(state, own=None)), "own": own})
     return entries, tensors
 
 
@@ -43,7 +42,7 @@ def unpack(entries: Sequence[Any], tensors: Mapping[str, Tensor]) -> list[EnvSta
             name: tensors[f"{index}/{name}"].numpy().view(np.dtype(kind["dtype"])).reshape(kind["shape"])
             for name, kind in entry["own"].items()
         }
-        states.append(EnvState(**{**entry, "random": state_from_json(entry["random"]), "own": own}))
+        states.append(EnvState(**{**entry, "own": own}))
     return states
 
 

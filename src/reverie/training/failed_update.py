@@ -1,6 +1,6 @@
 """An update that ended a run: its start, kept in a folder, and its result when it is made again.
 
-The folder is a checkpoint of the agent before the update (see `reverie.runs.checkpoints`) with the batch, and with the
+The folder is a checkpoint of the agent before the update (see `reverie.runs.checkpoint`) with the batch, and with the
 metrics of the update in its state. `reverie.load` reads it, too.
 """
 
@@ -18,7 +18,7 @@ from reverie import agents
 from reverie.dreamer import Dreamer
 from reverie.dreamer.agent import NONFINITE
 from reverie.errors import CheckpointError
-from reverie.runs.checkpoints import Snapshot, read_checkpoint, validate_contents, write_checkpoint
+from reverie.runs.checkpoint import Snapshot, read_checkpoint, validate_contents, write_checkpoint
 
 BATCH, FAILURE = "batch", "failure"
 """Names of what the folder holds in addition to the agent."""

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 from typing_extensions import override
 
-from reverie.runs.metrics_file import MetricsFile
+from reverie.runs.metrics import MetricsFile
 from reverie.training.callbacks import Callback, EvaluationResult
 from reverie.training.collectors import Episode
 from reverie.training.counters import Counters

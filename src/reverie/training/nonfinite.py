@@ -12,7 +12,7 @@ from torch import Tensor
 
 from reverie.dreamer import Dreamer
 from reverie.errors import CheckpointError, RunError
-from reverie.runs.checkpoints import Snapshot
+from reverie.runs.checkpoint import Snapshot
 from reverie.training.counters import Counters
 from reverie.training.failed_update import beginning, write_failed_update
 

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 from typing_extensions import override
 
-from reverie.config import Config, as_text, to_dict
+from reverie.config import Config, as_text, diff, to_dict
 from reverie.errors import CheckpointError, RunError
 from reverie.runs.atomic_io import Unreadable, read_file
-from reverie.runs.checkpoints import Checkpoints, Snapshot, read_state, validate_contents
-from reverie.runs.metrics import kept_rows
-from reverie.runs.metrics_file import MetricsFile
+from reverie.runs.checkpoint import Snapshot, read_state, validate_contents
+from reverie.runs.checkpoints import Checkpoints
+from reverie.runs.metrics import MetricsFile, kept_rows
 from reverie.runs.provenance import Launch, record_launch, recorded_names
-from reverie.runs.run_folder import RunFolder, config_changes
+from reverie.runs.run_folder import RunFolder
 from reverie.training.callbacks import Callback, Run
 from reverie.training.loggers import Loggers, RunInfo
 from reverie.training.train_state import TrainState
@@ -34,7 +34,7 @@ def nothing_to_do(done: int, config: Config, saved: Config) -> str:
     """Return a message that a run is finished, with the settings in which the given ones differ in vain."""
     wanted = config.training.steps
     steps = f"its {done:,} steps" if wanted == done else f"{done:,} steps, and {wanted:,} were asked for"
-    names = [path for path in config_changes(saved, config) if path != "training.steps"]
+    names = [path for path, _, _ in diff(config, saved) if path != "training.steps"]
     unsaved = f", nor were new settings ({_first_three(names)})" if names else ""
     return f"This run has {steps}; nothing was trained or saved{unsaved}. Raise --steps to continue it."
 
@@ -63,12 +63,12 @@ def restore(state: TrainState, snapshot: Snapshot, folder: RunFolder, config: Co
         CheckpointError: if it does not fit the agent, or has other contents than this version writes.
         ReplayError: if the replay is another one, or corrupted.
     """
-    changes = config_changes(folder.saved_config(), config)
+    changes = diff(config, folder.saved_config())
     try:
         with validate_contents("The checkpoint"):
             state.restore(snapshot)
     except CheckpointError as error:
-        sizes = [f"{path} ({old} there)" for path, (old, _) in changes.items() if path.startswith(SIZES)]
+        sizes = [f"{path} ({old} there)" for path, old, _ in changes if path.startswith(SIZES)]
         if not sizes:
             raise
         raise CheckpointError(
@@ -80,7 +80,7 @@ def restore(state: TrainState, snapshot: Snapshot, folder: RunFolder, config: Co
     state.messages = [
         f"Resuming from {newest.name}: step {counters.steps:,} of {config.training.steps:,}, {counters.updates:,} "
         "updates.",
-        *(f"  {path}: {as_text(new)} (was {as_text(old)})" for path, (old, new) in changes.items()),
+        *(f"  {path}: {as_text(new)} (was {as_text(old)})" for path, old, new in changes),
         *state.messages,
     ]
 
@@ -94,7 +94,6 @@ class Opening(Callback):
     state: TrainState
     """Its messages are completed and printed; its counters then count what is there."""
     file: MetricsFile
-    """Opened at the checkpoint."""
     loggers: Loggers
     is_quiet: bool
 

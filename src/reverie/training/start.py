@@ -13,9 +13,9 @@ from reverie.config import Config, configure, default_preset, with_variant
 from reverie.config import preset as preset_config
 from reverie.dreamer import Dreamer
 from reverie.envs import EnvFactory, as_factory, env_factory, env_spec
-from reverie.runs.checkpoints import read_state
+from reverie.runs.checkpoint import read_state
 from reverie.runs.provenance import UNNAMED, Launch
-from reverie.runs.run_folder import RunFolder, find_run, saved_settings
+from reverie.runs.run_folder import RunFolder, find_checkpoint, saved_settings
 from reverie.training.build import build_trainer
 from reverie.training.callbacks import Callback
 from reverie.training.loggers import Logger
@@ -48,7 +48,7 @@ def train_config(
     with RunFolder.create(logdir, config, resume, overwrite) as folder:
         try:
             if folder.resumed and (done := finished_steps(folder)) >= config.training.steps:
-                agent = load_agent(find_run(folder.path).checkpoint, config.training.device)
+                agent = load_agent(find_checkpoint(folder.path), config.training.device)
                 message = nothing_to_do(done, config, folder.saved_config())
                 if quiet:
                     logging.getLogger("reverie").info(message)
@@ -141,5 +141,5 @@ def _recorded_threads(folder: RunFolder) -> int | None:
     """Threads of the run that is resumed; None for a new run."""
     if not folder.resumed:
         return None
-    threads = read_state(find_run(folder.path).checkpoint)["training"]["runtime"]["threads"]
+    threads = read_state(find_checkpoint(folder.path))["training"]["runtime"]["threads"]
     return threads if type(threads) is int and 0 < threads <= 4096 else None

@@ -14,7 +14,7 @@ from reverie.acting import AgentPolicy
 from reverie.dreamer import ActState, Dreamer, State
 from reverie.errors import EnvError
 from reverie.replay import TRANSACTION_STEPS, ReplayBuffer
-from reverie.runs.checkpoints import Snapshot, numpy_state, restore_numpy
+from reverie.runs.checkpoint import Snapshot
 from reverie.runs.provenance import runtime, runtime_changes
 from reverie.specs import Step
 from reverie.training import env_states
@@ -83,8 +83,8 @@ class TrainState:
         packed, env_tensors = env_states.pack(envs.envs if envs else [])
         training = {
             "counters": asdict(self.counters),
-            "sample_rng": numpy_state(self.sample_rng),
-            "prefill_rng": numpy_state(self.prefill_rng),
+            "sample_rng": self.sample_rng.bit_generator.state,
+            "prefill_rng": self.prefill_rng.bit_generator.state,
             "metrics": self.metrics.state(),
             "runtime": runtime(self.agent.config),
             ENVIRONMENTS: packed,
@@ -106,8 +106,8 @@ class TrainState:
             setattr(self.counters, name, value)
         for name, every in self.schedules.items():
             every.last = self.counters.last_due[name]
-        restore_numpy(self.sample_rng, training["sample_rng"])
-        restore_numpy(self.prefill_rng, training["prefill_rng"])
+        self.sample_rng.bit_generator.state = training["sample_rng"]
+        self.prefill_rng.bit_generator.state = training["prefill_rng"]
         self.metrics.restore(training["metrics"], self.agent.device)
         self.messages += self.callbacks.restore(training["callbacks"])
         self._restore_replay(training["replay"])
@@ -131,20 +131,20 @@ class TrainState:
 
     def _recover_steps(self, envs: list[int] | None) -> None:
         """Count steps after the checkpoint of environments (None for all) that will not repeat them."""
-        recovered = self.replay.recover_uncommitted(envs)
+        num_steps, num_ends = self.replay.recover_uncommitted(envs)
         self.replay.truncate_episodes(envs)
-        if not recovered.steps:
+        if not num_steps:
             return
         counters = self.counters
-        counters.steps += recovered.steps
+        counters.steps += num_steps
         counters.frames = counters.steps * self.collector.frames_per_step
-        counters.episodes += recovered.episodes
+        counters.episodes += num_ends
         self.agent.agent_steps = counters.steps
         if counters.is_pretrained:
             counters.pending_updates += self.num_updates_due()
         after = f" after {counters.pending_updates:,} updates that are due" if counters.pending_updates else ""
         self.messages.append(
-            f"The replay holds {recovered.steps:,} steps after the checkpoint. They are kept: training continues at "
+            f"The replay holds {num_steps:,} steps after the checkpoint. They are kept: training continues at "
             f"step {counters.steps:,}{after}."
         )
 

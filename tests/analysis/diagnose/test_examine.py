@@ -26,7 +26,7 @@ from reverie.config import Config, load_config, preset, to_toml
 from reverie.dreamer import Dreamer
 from reverie.errors import CheckpointError, ReplayError, ReverieError, RunError
 from reverie.replay import ReplayReader
-from reverie.runs.run_folder import RunFolder, find_run
+from reverie.runs.run_folder import RunFolder, find_checkpoint
 from reverie.specs import STEP_KEYS, ActionSpec, ArraySpec, EnvSpec, Step
 from tests.helpers.diagnosed_reports import healthy, ill
 from tests.helpers.environments import Catch
@@ -134,7 +134,7 @@ def test_the_replay_of_another_run(trained: Path, other_seed: Path) -> None:
     assert (own["holdout"]["run"], own["holdout"]["shared_steps"]) == (str(other_seed), 0)
     assert 100 < own["holdout"]["replay_steps"] < own["replay_steps"]
 
-    agent = load(find_run(trained).checkpoint, "cpu")
+    agent = load(find_checkpoint(trained), "cpu")
     rng = np.random.default_rng(0)
     with ReplayReader(other_seed / "replay.db", agent.spec.step) as reader:
         batches = [reader.windows(rng, SMALL.length, SMALL.batch) for _ in range(SMALL.batches)]

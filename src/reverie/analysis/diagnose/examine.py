@@ -11,12 +11,12 @@ from reverie.agents import load
 from reverie.analysis.diagnose.learning import measure_learning
 from reverie.analysis.diagnose.measure import measure
 from reverie.analysis.diagnose.report import Report
-from reverie.config import EnvConfig, load_config
+from reverie.config import EnvConfig
 from reverie.dreamer import Dreamer
 from reverie.errors import RunError
 from reverie.replay import ReplayReader
 from reverie.runs.metrics import read_metrics
-from reverie.runs.run_folder import RunFolder, find_run
+from reverie.runs.run_folder import RunFolder, find_checkpoint
 from reverie.specs import Step
 
 ENDINGS = 64  # ends of episodes that are drawn on purpose: they are rare in the uniform sample
@@ -60,7 +60,7 @@ def examine(
         ReplayError: if a replay is too short, or damaged.
     """
     amount = amount or Amount()
-    checkpoint = find_run(run).checkpoint
+    checkpoint = find_checkpoint(run)
     folder = RunFolder(checkpoint.parent.parent)
     if not folder.replay.is_file():
         raise RunError(f"{run} has no replay to examine; give the folder of the run that trained this agent.")
@@ -98,15 +98,15 @@ def _draw_holdout(
     agent: Dreamer, folder: RunFolder, own: ReplayReader, holdout: Path, amount: Amount, seed: int
 ) -> _Drawn:
     """Draw sequences of another run's replay, without what the run that is examined has seen as well."""
-    found = find_run(holdout)
-    other = RunFolder(found.checkpoint.parent.parent)
+    found = find_checkpoint(holdout)
+    other = RunFolder(found.parent.parent)
     if not other.replay.is_file():
         raise RunError(f"--holdout: {holdout} has no replay; give another run that still has its own.")
     if other.path.samefile(folder.path):
         raise RunError(f"--holdout: {holdout} is the run itself, which has seen its own replay; give another run.")
-    if found.config is None:
+    if not other.config_path.is_file():
         raise RunError(f"--holdout: {holdout} has no config.toml that names its environment; give a whole run folder.")
-    _check_same_environment(holdout, load_config(found.config).env, agent.config.env)
+    _check_same_environment(holdout, other.saved_config().env, agent.config.env)
     with ReplayReader(other.replay, agent.spec.step) as reader:
         shared = reader.leave_out_shared(own)
         if shared and reader.longest < amount.length:

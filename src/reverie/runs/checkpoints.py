@@ -8,7 +8,7 @@ from pathlib import Path
 
 from reverie.errors import CheckpointError
 from reverie.runs.atomic_io import Unreadable, remove, sync
-from reverie.runs.checkpoints.format import (
+from reverie.runs.checkpoint import (
     TEMPORARY,
     Snapshot,
     checkpoints_in,
@@ -23,15 +23,11 @@ from reverie.runs.checkpoints.format import (
 class Checkpoints:
     """The checkpoints of a run: the last `keep`, and the one with the best score, to which `best` is a link.
 
-    Only the process that holds the run's lock may save; others may read at any time.
+    Only the process that holds the run's lock may save; others may read at any time. The folder need not exist yet.
     """
 
     def __init__(self, directory: Path, keep: int = 3) -> None:
-        """`directory` need not exist yet; `keep` is at least 1."""
-        if keep < 1:
-            raise ValueError(f"keep is {keep}, but at least one checkpoint must be kept")
-        self.directory = Path(directory)
-        self.keep = keep
+        self.directory, self.keep = Path(directory), keep
 
     def save(self, step: int, snapshot: Snapshot, score: float | None = None) -> Path:
         """Write a checkpoint, then remove those that need not be kept any longer.
@@ -62,7 +58,7 @@ class Checkpoints:
         return folder
 
     def list(self) -> tuple[Path, ...]:
-        """Return every checkpoint, oldest first; `best` is one of them and not listed again."""
+        """Return every checkpoint, oldest first, valid or not; `best` is one of them and not listed again."""
         return checkpoints_in(self.directory)
 
     def latest(self) -> Path | None:
@@ -102,7 +98,7 @@ class Checkpoints:
             return
         if link.is_dir() and not link.is_symlink():  # The run was copied by a tool that follows links.
             _discard(link)
-        temporary = self.directory / (TEMPORARY + "best")
+        temporary = self.directory / f"{TEMPORARY}best"
         try:
             os.symlink(best.name, temporary)
         except OSError as error:
@@ -112,7 +108,7 @@ class Checkpoints:
         os.replace(temporary, link)
 
     def _remove_temporary(self) -> None:
-        if doomed := [*self.directory.glob(TEMPORARY + "*")]:
+        if doomed := [*self.directory.glob(f"{TEMPORARY}*")]:
             sync(self.directory)  # Else a power cut may restore the names, and not the files.
             for path in doomed:
                 remove(path)
@@ -120,6 +116,6 @@ class Checkpoints:
 
 def _discard(path: Path) -> None:
     """Rename a checkpoint to what `_remove_temporary` removes: half of one would be taken for a damaged one."""
-    doomed = path.with_name(TEMPORARY + "old-" + path.name)
+    doomed = path.with_name(f"{TEMPORARY}old-{path.name}")
     remove(doomed)
     os.replace(path, doomed)

@@ -1,14 +1,12 @@
-"""Checkpoints on disk: folders of safetensors and JSON that are whole or absent, and never pickled.
-
-A checkpoint is a folder
+"""Checkpoints: folders of safetensors and JSON that are whole or absent, and never pickled.
 
     step-000012000/
-        weights.safetensors ... one file per group of tensors
+        tensors.safetensors     weights, optimizers, random generators, ..., named GROUP/NAME
         state.json              counters, numpy generators and other JSON
-        manifest.json           format, package version, step, score; size and SHA-256 of every other file
+        manifest.json           format, package version, step, score; size and SHA-256 of both files, and its own
 
-It is written under a temporary name, flushed to the disk, read back, and renamed. The manifest carries a checksum of
-itself, so that every changed byte is found. Equal snapshots give equal bytes: nothing depends on time or machine.
+A checkpoint is written under a temporary name, flushed to the disk, read back, and renamed. Equal snapshots give equal
+bytes: nothing depends on time or machine.
 """
 
 import errno
@@ -16,10 +14,12 @@ import hashlib
 import operator
 import os
 import re
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -45,16 +45,12 @@ from reverie.runs.atomic_io import (
 from reverie.runs.layout import CHECKPOINTS
 from reverie.shell import command_line
 
-FORMAT = 1
-MANIFEST = "manifest.json"
-STATE = "state.json"
+FORMAT = 2
+MANIFEST, STATE, TENSORS = "manifest.json", "state.json", "tensors.safetensors"
 TEMPORARY = ".tmp-"
-_TENSORS = ".safetensors"
-_FILE_NAME = re.compile(r"(?!manifest\.json$)[A-Za-z0-9_][A-Za-z0-9_-]*\.(safetensors|json)")
 _STEP_NAME = re.compile(r"step-([0-9]{9,15})(?:-([0-9]{1,9}))?")
 _MANIFEST_LIMIT = 1 << 20  # Bytes; a usual manifest has about a thousand.
 _HEADER_LIMIT = 1 << 25  # Bytes; a tensor takes about a hundred.
-_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _UNEXPECTED = (ArithmeticError, AttributeError, LookupError, RecursionError, RuntimeError, TypeError, ValueError)
 
 Shapes = Mapping[str, Mapping[str, tuple[int, ...]]]
@@ -65,10 +61,8 @@ Shapes = Mapping[str, Mapping[str, tuple[int, ...]]]
 class Snapshot:
     """State of an agent or a run, as tensors by group and JSON."""
 
-    tensors: dict[str, dict[str, torch.Tensor]]
-    """Group -> name -> tensor, for example {"weights": {...}, "model_optimizer": {...}, "generators": {...}}."""
-    state: dict[str, Json]
-    """Counters, numpy generator states, the replay's commit, ..."""
+    tensors: dict[str, dict[str, torch.Tensor]]  # by group, such as `weights`, and name; no empty group is stored
+    state: dict[str, Json]  # counters, numpy generator states, the replay's commit, ...
 
 
 def checkpoints_in(directory: Path) -> tuple[Path, ...]:
@@ -128,42 +122,26 @@ def write_checkpoint(folder: Path, step: int, snapshot: Snapshot, score: float |
         remove(old)
 
 
-@contextmanager
-def disk_errors(problem: str) -> Iterator[None]:
-    """Turn an OSError into a CheckpointError."""
-    try:
-        yield
-    except OSError as error:
-        advice = "Free some space" if error.errno in _NO_SPACE else "Check the disk and the folder's permissions"
-        raise CheckpointError(
-            f"{problem} ({error.strerror or error}). Earlier ones are intact. {advice}, then try again, a run with "
-            "--resume."
-        ) from error
-
-
 def _write_files(folder: Path, step: int, snapshot: Snapshot, score: float | None) -> None:
+    tensors = {  # safetensors needs each tensor contiguous and in memory of its own.
+        f"{group}/{name}": tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+        for group, part in snapshot.tensors.items()
+        for name, tensor in part.items()
+    }
+    contents = {STATE: to_json(snapshot.state), TENSORS: tensors_to_bytes(tensors)}
+    manifest = {
+        "format": FORMAT,
+        "package": reverie_version() or "unknown",
+        "step": step,
+        "score": score,
+        "files": {
+            name: {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)} for name, data in contents.items()
+        },
+    }
     folder.mkdir()
-    files = {}
-    for name, data in _contents(snapshot):
+    for name, data in {**contents, MANIFEST: dumps_checksummed(manifest)}.items():
         write_synced(folder / name, data)
-        files[name] = {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
-    package = reverie_version() or "unknown"
-    manifest = {"format": FORMAT, "package": package, "step": step, "score": score, "files": files}
-    write_synced(folder / MANIFEST, dumps_checksummed(manifest))
     sync(folder)
-
-
-def _contents(snapshot: Snapshot) -> Iterator[tuple[str, bytes]]:
-    """Yield file names with their bytes; one at a time, since a group can be large."""
-    yield STATE, to_json(snapshot.state)
-    for group, tensors in snapshot.tensors.items():
-        if not _FILE_NAME.fullmatch(group + _TENSORS):
-            raise ValueError(f"'{group}' cannot be the name of a group of tensors")
-        copies = {  # safetensors needs each tensor contiguous and in memory of its own.
-            name: tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
-            for name, tensor in tensors.items()
-        }
-        yield group + _TENSORS, tensors_to_bytes(copies)
 
 
 def read_manifest(folder: Path) -> dict[str, Json]:
@@ -180,18 +158,14 @@ def read_manifest(folder: Path) -> dict[str, Json]:
             )
         manifest = loads_checksummed(data)
         # An untrusted manifest can have a correct checksum.
-        step, score, files = manifest.get("step"), manifest.get("score"), manifest.get("files")
+        step, score, files = (manifest.get(name) for name in ("step", "score", "files"))
         if type(step) is not int or step < 0 or not (score is None or type(score) in (int, float)):
             raise Unreadable("has no valid step and score")
-        if not isinstance(files, dict) or STATE not in files:
-            raise Unreadable(f"does not list {STATE}")
-        for name, entry in files.items():
-            if not _FILE_NAME.fullmatch(name):
-                raise Unreadable(f"lists '{name[:80]}', which is not the name of a file in a checkpoint")
-            if not isinstance(entry, dict) or type(entry.get("size")) is not int:
-                raise Unreadable(f"does not give the size of {name}")
-        match = _STEP_NAME.fullmatch(folder.resolve().name)
-        if match is not None and int(match[1]) != step:
+        if not isinstance(files, dict) or files.keys() != {STATE, TENSORS}:
+            raise Unreadable(f"does not list {STATE} and {TENSORS}")
+        if not all(isinstance(entry, dict) and type(entry.get("size")) is int for entry in files.values()):
+            raise Unreadable("does not give the size of each file")
+        if (match := _STEP_NAME.fullmatch(folder.resolve().name)) and int(match[1]) != step:
             raise Unreadable(f"is of step {step}, another than the folder's name says")
     return manifest
 
@@ -203,12 +177,6 @@ def _read_listed(folder: Path, manifest: dict[str, Json], name: str) -> bytes:
         if hashlib.sha256(data).hexdigest() != entry.get("sha256"):
             raise Unreadable("does not have its checksum")
     return data
-
-
-def _read_state(folder: Path, manifest: dict[str, Json]) -> dict[str, Json]:
-    data = _read_listed(folder, manifest, STATE)
-    with naming(STATE):
-        return parse_json(data)
 
 
 def verify_checkpoint(folder: Path) -> str:
@@ -223,19 +191,16 @@ def verify_checkpoint(folder: Path) -> str:
 
 
 def read_checkpoint(
-    folder: Path,
-    device: torch.device | str = "cpu",
-    check: Callable[[dict[str, Json], Shapes], None] | None = None,
+    folder: Path, check: Callable[[dict[str, Json], Shapes], None] | None = None
 ) -> tuple[int, Snapshot]:
     """Read one checkpoint folder; checksums are compared before anything is interpreted.
 
     Args:
         folder: the checkpoint's folder, or a link to it.
-        device: device of the tensors.
         check: called with the state and the shapes of all tensors before any tensor is read; raises to refuse them.
 
     Returns:
-        Agent steps taken so far, and the snapshot as it was written (JSON makes lists of tuples).
+        Agent steps taken so far, and the snapshot as it was written, on the CPU (JSON makes lists of tuples).
 
     Raises:
         CheckpointError: if it is missing or damaged; names the file, and a valid checkpoint in the same folder.
@@ -243,16 +208,16 @@ def read_checkpoint(
     with _reading(folder):
         manifest = read_manifest(folder)
         state = _read_state(folder, manifest)
-        groups = {name: name.removesuffix(_TENSORS) for name in manifest["files"] if name.endswith(_TENSORS)}
         if check is not None:
+            shapes = _by_group(_read_shapes(folder, manifest))
             with validate_contents(folder):
-                check(state, {group: _read_shapes(folder, manifest, name) for name, group in groups.items()})
-        tensors = {}
-        for name in manifest["files"]:
-            data = _read_listed(folder, manifest, name)
-            if name in groups:
-                tensors[groups[name]] = _parse_tensors(name, data, device)
-    return manifest["step"], Snapshot(tensors, state)
+                check(state, shapes)
+        data = _read_listed(folder, manifest, TENSORS)
+        try:
+            tensors = tensors_from_bytes(data)
+        except (SafetensorError, ValueError, KeyError, TypeError) as error:
+            raise Unreadable(f"{TENSORS} is not a valid safetensors file") from error
+    return manifest["step"], Snapshot(_by_group(tensors), state)
 
 
 def read_state(folder: Path) -> dict[str, Json]:
@@ -276,20 +241,16 @@ def validate_contents(where: Path | str) -> Iterator[None]:
         ) from error
 
 
-@contextmanager
-def _reading(folder: Path) -> Iterator[None]:
-    if not folder.is_dir():
-        raise CheckpointError(f"There is no checkpoint at {folder}; a checkpoint is a folder with {MANIFEST} in it.")
-    try:
-        yield
-    except Unreadable as found:
-        raise CheckpointError(f"Checkpoint {folder} cannot be used: {found}; {_alternative(folder)}.") from found
+def _read_state(folder: Path, manifest: dict[str, Json]) -> dict[str, Json]:
+    data = _read_listed(folder, manifest, STATE)
+    with naming(STATE):
+        return parse_json(data)
 
 
-def _read_shapes(folder: Path, manifest: dict[str, Json], name: str) -> dict[str, tuple[int, ...]]:
-    """Read a safetensors header alone; `safe_open` would map the whole file."""
-    with naming(name):
-        data = read_file(folder / name, size=manifest["files"][name]["size"], head=_HEADER_LIMIT)
+def _read_shapes(folder: Path, manifest: dict[str, Json]) -> dict[str, tuple[int, ...]]:
+    """Read the header of the tensors alone; `safe_open` would map the whole file."""
+    with naming(TENSORS):
+        data = read_file(folder / TENSORS, size=manifest["files"][TENSORS]["size"], head=_HEADER_LIMIT)
         try:
             header = parse_json(data[8 : 8 + int.from_bytes(data[:8], "little")])
             header.pop("__metadata__", None)
@@ -298,11 +259,22 @@ def _read_shapes(folder: Path, manifest: dict[str, Json], name: str) -> dict[str
             raise Unreadable("is not a valid safetensors file") from error
 
 
-def _parse_tensors(name: str, data: bytes, device: torch.device | str) -> dict[str, torch.Tensor]:
+def _by_group(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    grouped = defaultdict[str, dict[str, Any]](dict)
+    for key, value in values.items():
+        group, _, name = key.partition("/")
+        grouped[group][name] = value
+    return grouped
+
+
+@contextmanager
+def _reading(folder: Path) -> Iterator[None]:
+    if not folder.is_dir():
+        raise CheckpointError(f"There is no checkpoint at {folder}; a checkpoint is a folder with {MANIFEST} in it.")
     try:
-        return {key: value.to(device) for key, value in tensors_from_bytes(data).items()}
-    except (SafetensorError, ValueError, KeyError, TypeError) as error:
-        raise Unreadable(f"{name} is not a valid safetensors file") from error
+        yield
+    except Unreadable as found:
+        raise CheckpointError(f"Checkpoint {folder} cannot be used: {found}; {_alternative(folder)}.") from found
 
 
 def _alternative(folder: Path) -> str:
@@ -315,3 +287,17 @@ def _alternative(folder: Path) -> str:
             repair = command_line("verify", folder.parent.parent, "--repair")
             return f"`{repair}` puts it aside, and --resume then continues from {other.name}"
     return "the folder has no other undamaged checkpoint, so restore it from a copy"
+
+
+@contextmanager
+def disk_errors(problem: str) -> Iterator[None]:
+    """Turn an OSError into a CheckpointError."""
+    try:
+        yield
+    except OSError as error:
+        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        advice = "Free some space" if is_full else "Check the disk and the folder's permissions"
+        raise CheckpointError(
+            f"{problem} ({error.strerror or error}). Earlier ones are intact. {advice}, then try again, a run with "
+            "--resume."
+        ) from error
