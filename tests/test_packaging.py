@@ -14,7 +14,8 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
 BOUNDS = {"sqlalchemy", "alembic", "imageio-ffmpeg"}
-"""Declared and not imported: what a dependency needs. MLflow keeps runs on this machine in SQLite by SQLAlchemy and Alembic, and imageio writes videos by its plugin."""
+"""Declared and not imported: what a dependency needs. MLflow keeps runs on this machine in SQLite by SQLAlchemy and
+Alembic, and imageio writes videos by its plugin."""
 DISTRIBUTIONS = {"mlflow": "mlflow-skinny"}
 """By the name that is imported, where that is another one and the package may be missing."""
 

@@ -33,8 +33,7 @@ def test_an_atari_game() -> None:
         "sticky actions p=0.25, mode actions, sampled latents, whole episodes (up to 27,000 steps), "
         "seed 12 (given), checkpoint of step 250,000"
     )
-    assert [sentence[:5] for sentence in cautions(found)] == ["n = 2"]
-    assert cautions(with_published(result(returns=(1.0,) * 10))) == []
+    assert cautions(found) == []
 
 
 def test_other_protocols_are_pointed_out() -> None:

@@ -22,7 +22,7 @@ def test_a_run(tmp_path: Path) -> None:
     assert (run.status, run.frames, run.frames_planned) == ("finished", 1_000_000, 1_000_000)
     assert run.label == "atari-small, gaussian-latents"
     assert run.starts[0]["commit"] == "0123abc"
-    assert len(run.evaluation) == 20
+    assert len(run.curve("eval/return")) == 20
     # 900k, 950k and 1M lie in the last tenth
     assert run.final_score is not None
     assert run.final_score.value == pytest.approx((0.9 + 0.95 + 1.0) / 3)

@@ -9,7 +9,7 @@ from rliable import library, metrics
 
 from reverie.analysis import statistics as module
 from reverie.analysis.comparison import Matrix
-from reverie.analysis.statistics import probability_of_improvement, statistics
+from reverie.analysis.statistics import statistics
 
 GAMES = ("ALE/Boxing-v5", "ALE/Pong-v5", "ALE/Freeway-v5")
 """(random, gamer, record): (0.1, 12.1, 100), (-20.7, 14.6, 21), (0, 29.6, 38)."""
@@ -78,22 +78,12 @@ def test_against_rliable() -> None:
         assert found.aggregates[name]["gamer_median"] == pytest.approx(
             rliable_estimate(scores, lambda x: np.array([metrics.aggregate_median(x)]))
         )
-    pair = [table.scores["a"], table.scores["b"]]
-    expected = rliable_estimate(pair, lambda x, y: np.array([metrics.probability_of_improvement(x, y)]))
-    assert found.improvement["a", "b"] == pytest.approx(expected)
-    assert found.improvement["a", "b"].point + found.improvement["b", "a"].point == pytest.approx(1)
-
-
-def test_probability_of_improvement_by_hand() -> None:
-    # 3 > 1, 3 > 2, 2 > 1 and 2 = 2: 3.5 of 4 pairs; in the other environment none of 4.
-    assert probability_of_improvement(np.array([[3.0, 0], [2, 0]]), np.array([[1.0, 5], [2, 5]])) == 3.5 / 8
 
 
 def test_one_seed_has_no_interval() -> None:
     found = statistics(matrix_of(a=[[6.1, 0]], b=[[7.1, 3], [8.1, 4]]))
     assert np.isnan(found.aggregates["a"]["gamer_mean"][1:]).all()
     assert np.isfinite(found.aggregates["b"]["gamer_mean"][1:]).all()
-    assert np.isnan(found.improvement["a", "b"][1:]).all()
 
 
 def test_control_suite() -> None:

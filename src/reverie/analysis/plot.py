@@ -89,13 +89,8 @@ def draw_runs(
             end = f", to {frames_text(frames[-1])} frames" if is_shorter else ""
             what = {"episode/return": "training", "eval/return": "evaluation"}.get(name, "" if label else name)
             text = f"{', '.join(filter(None, (label, what)))} (n={len(averaged)}{end})"
-            look: dict[str, Any] = {
-                "linewidth": 1.6,
-                "markersize": 4,
-                "markerfacecolor": "white",
-                "markevery": len(frames) // 8 + 1,
-            }
-            axes.plot(frames, mean, label=text, color=color, zorder=3, **look, **style)
+            style |= {"markersize": 4, "markerfacecolor": "white", "markevery": len(frames) // 8 + 1}
+            axes.plot(frames, mean, label=text, color=color, linewidth=1.6, zorder=3, **style)
 
 
 def grouped(runs: Sequence[Run]) -> dict[str, list[Run]]:

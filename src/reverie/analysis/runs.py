@@ -81,23 +81,14 @@ class Run:
         """Return a metric over environment frames."""
         return curve(self.rows, metric)
 
-    @property
-    def evaluation(self) -> Curve:
-        """Mean returns of evaluations."""
-        return self.curve("eval/return")
-
-    @property
-    def training(self) -> Curve:
-        """Returns of the episodes that were collected."""
-        return self.curve("episode/return")
-
     def score_at(self, frames: float) -> Score | None:
         """Return the mean of the evaluations in the last tenth of the frames up to here, [0.9 F, F].
 
         Without any, it is the mean of the training episodes there, and says so; None if there are none of these either.
         """
-        sources: dict[Source, Curve] = {"evaluations": self.evaluation, "training episodes": self.training}
-        for source, line in sources.items():
+        sources: dict[Source, str] = {"evaluations": "eval/return", "training episodes": "episode/return"}
+        for source, metric in sources.items():
+            line = self.curve(metric)
             inside = line.values[(line.frames >= (1 - FINAL_SHARE) * frames) & (line.frames <= frames)]
             if len(inside):
                 return Score(float(inside.mean()), source, len(inside))

@@ -5,7 +5,6 @@ the aggregates of these draws. It covers what other seeds would give in the same
 rliable's `get_interval_estimates` with numpy's generator seeded with 0.
 """
 
-import itertools
 import math
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -48,8 +47,7 @@ class Statistics(NamedTuple):
     """Aggregates of one suite."""
 
     matrix: Matrix
-    aggregates: Mapping[str, Mapping[str, Estimate]]  # by agent, then by kind
-    improvement: Mapping[tuple[str, str], Estimate]  # P(first > second) for each ordered pair of agents
+    aggregates: Mapping[str, Mapping[str, Estimate]]  # by agent, then by the key of `KINDS`
 
     @property
     def kinds(self) -> list[str]:
@@ -58,32 +56,20 @@ class Statistics(NamedTuple):
 
 
 def statistics(matrix: Matrix) -> Statistics:
-    """Return every aggregate of a suite."""
+    """Return every aggregate of a suite, with intervals for agents that have several seeds."""
     games = [found for name in matrix.environments if (found := game_scores(name))]
     summarise = partial(atari_aggregates, games=games) if games else dmc_aggregates
-    agents = matrix.scores.items()
-    improvement = {
-        (first, second): bootstrap(lambda x, y: {"": probability_of_improvement(x, y)}, x, y)[""]
-        for (first, x), (second, y) in itertools.permutations(agents, 2)
-    }
-    return Statistics(matrix, {agent: bootstrap(summarise, scores) for agent, scores in agents}, improvement)
+    return Statistics(matrix, {agent: _bootstrap(summarise, scores) for agent, scores in matrix.scores.items()})
 
 
-def probability_of_improvement(x: Floats, y: Floats) -> float:
-    """Return P(X > Y) + P(X = Y) / 2 for a random seed of each [seeds, environments], mean over environments."""
-    return float(((x[:, None] > y) + 0.5 * (x[:, None] == y)).mean())
-
-
-def bootstrap(function: Callable[..., dict[str, float]], *scores: Floats) -> dict[str, Estimate]:
-    """Return named values of scores [seeds, environments], with intervals where each has several seeds."""
-    points = function(*scores)
-    if min(map(len, scores)) < 2:
-        return {name: Estimate(point) for name, point in points.items()}
-    random, draws = np.random.RandomState(SEED), []
-    for _ in range(REPETITIONS):
-        drawn = (np.take_along_axis(each, random.choice(len(each), each.shape), axis=0) for each in scores)
-        draws.append(list(function(*drawn).values()))
-    ends = np.quantile(draws, [(1 - SIZE) / 2, (1 + SIZE) / 2], axis=0)
+def _bootstrap(summarise: Callable[[Floats], dict[str, float]], scores: Floats) -> dict[str, Estimate]:
+    points = summarise(scores)
+    if len(scores) < 2:
+        return {kind: Estimate(point) for kind, point in points.items()}
+    random = np.random.RandomState(SEED)
+    draws = [random.choice(len(scores), scores.shape) for _ in range(REPETITIONS)]
+    values = [list(summarise(np.take_along_axis(scores, draw, axis=0)).values()) for draw in draws]
+    ends = np.quantile(values, [(1 - SIZE) / 2, (1 + SIZE) / 2], axis=0)
     return {
-        name: Estimate(point, *map(float, pair)) for (name, point), pair in zip(points.items(), ends.T, strict=True)
+        kind: Estimate(point, *map(float, pair)) for (kind, point), pair in zip(points.items(), ends.T, strict=True)
     }

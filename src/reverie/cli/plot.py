@@ -52,7 +52,7 @@ def print_curve(run: "Run", metric: str = "return") -> None:
 
     from reverie.analysis.format import frames_text, score_text
 
-    line = run.training if metric == "return" else run.curve(metric)
+    line = run.curve("episode/return" if metric == "return" else metric)
     if len(line):
         values = np.array([part.mean() for part in np.array_split(line.values, min(len(line), 60))])
         low, high = values.min(), values.max()

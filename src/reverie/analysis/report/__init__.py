@@ -33,10 +33,6 @@ class Report(NamedTuple):
                 "environments": one.matrix.environments,
                 "seeds": {agent: len(scores) for agent, scores in one.matrix.scores.items()},
                 "agents": one.aggregates,
-                "probability_of_improvement": [
-                    {"agent": first, "over": second, **estimate._asdict()}
-                    for (first, second), estimate in one.improvement.items()
-                ],
             }
             for one in self.statistics
         }

@@ -11,6 +11,7 @@ from typing import Any
 
 import jinja2
 import matplotlib
+import numpy as np
 from markupsafe import Markup
 from matplotlib.ticker import EngFormatter
 
@@ -58,13 +59,9 @@ def write_page(comparison: Comparison, found: Sequence[Statistics], known: Seque
 def _machine(run: Run) -> str:
     """Return processor or GPU, threads, precision and PyTorch of the run's last start; empty if not recorded."""
     start = run.starts[-1] if run.starts else {}
-    names = {
-        "cpu" if start.get("device") in (None, "cpu") else "device": "",
-        "threads": "threads ",
-        "precision": "",
-        "torch": "torch ",
-    }
-    return ", ".join(f"{before}{start[name]}" for name, before in names.items() if start.get(name))
+    names = ["cpu" if start.get("device") in (None, "cpu") else "device", "threads", "precision", "torch"]
+    texts = [f"{name} {start[name]}" for name in names if start.get(name)]
+    return ", ".join(texts).removeprefix("cpu ").removeprefix("device ")
 
 
 def _curves(entries: Sequence[Entry], colors: Mapping[str, str]) -> tuple[Markup, str]:
@@ -85,12 +82,10 @@ def _curves(entries: Sequence[Entry], colors: Mapping[str, str]) -> tuple[Markup
         elif line is not None:
             inside = line.frames <= end
             x, mean, std, n = (values[inside] for values in (line.frames, line.mean, line.std, line.seeds))
-            seeds = "-".join(map(str, sorted({n.min(), n.max()})))
-            label = f"DreamerV2 ({variant}), published (n={seeds})"
+            label = f"DreamerV2 ({variant}), published (n={'-'.join(map(str, np.unique([n.min(), n.max()])))})"
             axes.fill_between(x, mean - std, mean + std, color="black", alpha=0.10, linewidth=0)
-            axes.plot(
-                x, mean, color="black", linestyle=PUBLISHED[variant], marker="*" if len(x) < 3 else "", label=label
-            )
+            dashes, marker = PUBLISHED[variant], "*" if len(x) < 3 else ""
+            axes.plot(x, mean, color="black", linestyle=dashes, marker=marker, label=label)
     low, high = axes.get_ylim()
     for who, level in (("random", game.random), ("gamer", game.gamer)) if game else ():
         if low - 0.35 * (high - low) <= level <= high + 0.35 * (high - low):
