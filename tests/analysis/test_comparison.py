@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from reverie.analysis.comparison import Comparison, Entry, compare, matrix
+from reverie.analysis.comparison import Comparison, Entry, compare
 from reverie.analysis.runs import Run, read_run
+from reverie.analysis.statistics import suite_scores
 from tests.helpers.fake_runs import write_run
 
 BOXING, PONG = "ALE/Boxing-v5", "ALE/Pong-v5"
@@ -120,17 +121,17 @@ def test_a_setting_that_one_agent_does_not_have_is_not_shared(make: Any) -> None
 
 def test_a_matrix_has_as_many_seeds_everywhere(make: Any) -> None:
     runs = [make(10 + seed, seed=seed) for seed in range(3)] + [make(20 + seed, env=PONG, seed=seed) for seed in (1, 2)]
-    found = matrix(compare(runs), "atari")
+    found = suite_scores(compare(runs), "atari")
     assert found is not None
     assert found.environments == (BOXING, PONG)
     assert found.scores["atari-small"].tolist() == [[10, 21], [11, 22]]
     assert found.unused == {"atari-small": ((BOXING, 2),)}
-    assert matrix(compare(runs), "dmc") is None
+    assert suite_scores(compare(runs), "dmc") is None
 
 
 def test_a_matrix_has_the_environments_that_all_agents_have(make: Any) -> None:
     runs = [make(1), make(2, env=PONG), make(3, variant="gaussian-latents"), make(9, env="CartPole-v1")]
-    found = matrix(compare(runs), "atari")
+    found = suite_scores(compare(runs), "atari")
     assert found is not None
     assert (found.environments, found.without) == ((BOXING,), (PONG,))
     assert {agent: scores.tolist() for agent, scores in found.scores.items()} == {
@@ -140,8 +141,8 @@ def test_a_matrix_has_the_environments_that_all_agents_have(make: Any) -> None:
 
 
 def test_no_matrix_without_common_environments(make: Any) -> None:
-    assert matrix(compare([make(1), make(2, env=PONG, variant="gaussian-latents")]), "atari") is None
-    assert matrix(compare([make(1, env="CartPole-v1")]), "atari") is None
+    assert suite_scores(compare([make(1), make(2, env=PONG, variant="gaussian-latents")]), "atari") is None
+    assert suite_scores(compare([make(1, env="CartPole-v1")]), "atari") is None
 
 
 def test_a_silent_run_has_no_score(make: Any) -> None:

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from reverie.analysis.labels import agent_label, agent_settings, setting_text, shared_settings
-from reverie.analysis.published import Suite, task
 from reverie.analysis.runs import Run, Score, Unreadable
 
 Floats = NDArray[np.float64]
@@ -81,16 +80,6 @@ class Comparison:
         return [run for entry in self.entries for run in entry.runs]
 
 
-class Matrix(NamedTuple):
-    """Scores of several agents over the same environments, each agent with as many seeds in each of them."""
-
-    suite: Suite
-    environments: tuple[str, ...]
-    scores: Mapping[str, Floats]  # by agent: raw scores, [seeds, environments]
-    without: tuple[str, ...]  # environments of the suite in which some agent has no score
-    unused: Mapping[str, tuple[tuple[str, int], ...]]  # by agent: environment and seed of scores that are left out
-
-
 def compare(runs: Sequence[Run], unreadable: Sequence[Unreadable] = (), frames: float | None = None) -> Comparison:
     """Group runs and score them at some frames; None takes the most that the runs of an environment have in common."""
     labels, shared = label_agents(runs)
@@ -122,22 +111,3 @@ def label_agents(runs: Sequence[Run]) -> tuple[dict[Any, str], dict[str, Any]]:
     agents = {agent_settings(run.config): (run.config, run.preset, run.variant) for run in reversed(runs)}
     shared = shared_settings(list(agents.values()))
     return {settings: agent_label(*agent, shared) for settings, agent in agents.items()}, shared
-
-
-def matrix(comparison: Comparison, suite: Suite) -> Matrix | None:
-    """Return scores over the environments of a suite in which all agents have some; None if there are none.
-
-    In each environment an agent has as many seeds as in the one where it has the fewest: those of the lowest numbers.
-    """
-    names = [name for name in comparison.environments if (found := task(name)) and found.suite == suite]
-    table = {(entry.agent, entry.environment): entry for entry in comparison.entries if entry.n}
-    agents = [agent for agent in comparison.agents if any((agent, name) in table for name in names)]
-    shared = tuple(name for name in names if all((agent, name) in table for agent in agents))
-    scores, unused = {}, {}
-    for agent in agents if shared else ():
-        count = min(table[agent, name].n for name in shared)
-        scores[agent] = np.stack([table[agent, name].values[:count] for name in shared], axis=1)
-        if rest := tuple((name, seed) for name in shared for seed in list(table[agent, name].scores)[count:]):
-            unused[agent] = rest
-    without = tuple(name for name in names if name not in shared)
-    return Matrix(suite, shared, scores, without, unused) if shared else None

@@ -6,18 +6,15 @@ rliable's `get_interval_estimates` with numpy's generator seeded with 0.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from reverie.analysis.comparison import Matrix
-from reverie.analysis.published import game_scores
+from reverie.analysis.comparison import Comparison, Floats
+from reverie.analysis.published import Suite, game_scores, task
 from reverie.analysis.scores import atari_aggregates, dmc_aggregates
-
-Floats = NDArray[np.float64]
 
 REPETITIONS = 2000  # bootstrap draws
 SIZE = 0.95  # confidence of the intervals
@@ -43,10 +40,14 @@ class Estimate(NamedTuple):
     high: float = math.nan
 
 
-class Statistics(NamedTuple):
-    """Aggregates of one suite."""
+class SuiteScores(NamedTuple):
+    """Scores and aggregates of agents over the same environments, each with as many seeds in each of them."""
 
-    matrix: Matrix
+    suite: Suite
+    environments: tuple[str, ...]
+    scores: Mapping[str, Floats]  # by agent: raw scores, [seeds, environments]
+    without: tuple[str, ...]  # environments of the suite in which some agent has no score
+    unused: Mapping[str, tuple[tuple[str, int], ...]]  # by agent: environment and seed of scores that are left out
     aggregates: Mapping[str, Mapping[str, Estimate]]  # by agent, then by the key of `KINDS`
 
     @property
@@ -55,14 +56,30 @@ class Statistics(NamedTuple):
         return list(next(iter(self.aggregates.values())))
 
 
-def statistics(matrix: Matrix) -> Statistics:
-    """Return every aggregate of a suite, with intervals for agents that have several seeds."""
-    games = [found for name in matrix.environments if (found := game_scores(name))]
+def suite_scores(comparison: Comparison, suite: Suite) -> SuiteScores | None:
+    """Return scores over the environments of a suite in which all agents have some; None if there are none.
+
+    In each environment an agent has as many seeds as in the one where it has the fewest: those of the lowest numbers.
+    """
+    names = [name for name in comparison.environments if (found := task(name)) and found.suite == suite]
+    table = {(entry.agent, entry.environment): entry for entry in comparison.entries if entry.n}
+    agents = [agent for agent in comparison.agents if any((agent, name) in table for name in names)]
+    shared = tuple(name for name in names if all((agent, name) in table for agent in agents))
+    scores, unused = {}, {}
+    for agent in agents if shared else ():
+        count = min(table[agent, name].n for name in shared)
+        scores[agent] = np.stack([table[agent, name].values[:count] for name in shared], axis=1)
+        if rest := tuple((name, seed) for name in shared for seed in list(table[agent, name].scores)[count:]):
+            unused[agent] = rest
+    without = tuple(name for name in names if name not in shared)
+    aggregates = {agent: aggregate_estimates(shared, found) for agent, found in scores.items()}
+    return SuiteScores(suite, shared, scores, without, unused, aggregates) if shared else None
+
+
+def aggregate_estimates(environments: Sequence[str], scores: Floats) -> dict[str, Estimate]:
+    """Return every aggregate of raw scores [seeds, environments] of one suite; one seed has no intervals."""
+    games = [found for name in environments if (found := game_scores(name))]
     summarise = partial(atari_aggregates, games=games) if games else dmc_aggregates
-    return Statistics(matrix, {agent: _bootstrap(summarise, scores) for agent, scores in matrix.scores.items()})
-
-
-def _bootstrap(summarise: Callable[[Floats], dict[str, float]], scores: Floats) -> dict[str, Estimate]:
     points = summarise(scores)
     if len(scores) < 2:
         return {kind: Estimate(point) for kind, point in points.items()}

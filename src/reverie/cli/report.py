@@ -55,7 +55,7 @@ class Report:
         print_table(("environment", "frames", "agent", "n", "mean", "s.d.", "95 % interval (Student t)"), scores)
         for one in report.statistics:
             aggregates = [
-                (agent, str(len(one.matrix.scores[agent])), *(interval_text(*found[kind]) for kind in one.kinds))
+                (agent, str(len(one.scores[agent])), *(interval_text(*found[kind]) for kind in one.kinds))
                 for agent, found in one.aggregates.items()
             ]
             print_table(("agent", "n", *(KINDS[kind] for kind in one.kinds)), aggregates)

@@ -6,14 +6,14 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from reverie.analysis.comparison import Comparison, Entry, compare, matrix
+from reverie.analysis.comparison import Comparison, Entry, compare
 from reverie.analysis.format import plain
 from reverie.analysis.published import VARIANTS
 from reverie.analysis.report.notes import Note, notes
 from reverie.analysis.report.page import write_page
 from reverie.analysis.runs import find_runs
 from reverie.analysis.scores import normalised_scores, references
-from reverie.analysis.statistics import Statistics, statistics
+from reverie.analysis.statistics import SuiteScores, suite_scores
 from reverie.runs.atomic_io import atomic_write
 
 
@@ -21,7 +21,7 @@ class Report(NamedTuple):
     """The numbers of a report, and its files."""
 
     comparison: Comparison
-    statistics: Sequence[Statistics]
+    statistics: Sequence[SuiteScores]
     notes: Sequence[Note]
     page: Path  # `index.html`
     data: Path  # `report.json`
@@ -29,9 +29,9 @@ class Report(NamedTuple):
     def json(self) -> dict[str, Any]:
         """Return every number of the page, and its path."""
         aggregates = {
-            one.matrix.suite: {
-                "environments": one.matrix.environments,
-                "seeds": {agent: len(scores) for agent, scores in one.matrix.scores.items()},
+            one.suite: {
+                "environments": one.environments,
+                "seeds": {agent: len(scores) for agent, scores in one.scores.items()},
                 "agents": one.aggregates,
             }
             for one in self.statistics
@@ -50,8 +50,7 @@ def report_runs(paths: Iterable[Path], out: Path, frames: float | None = None) -
         ReverieError: if `out` cannot be written.
     """
     comparison = compare(*find_runs(paths), frames)
-    matrices = (matrix(comparison, "atari"), matrix(comparison, "dmc"))
-    found = [statistics(one) for one in matrices if one is not None]
+    found = [one for one in (suite_scores(comparison, "atari"), suite_scores(comparison, "dmc")) if one is not None]
     report = Report(comparison, found, list(notes(comparison, found)), out / "index.html", out / "report.json")
     atomic_write(report.page, write_page(comparison, found, report.notes).encode())
     atomic_write(report.data, (json.dumps(report.json(), indent=2) + "\n").encode())

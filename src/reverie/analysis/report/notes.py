@@ -7,7 +7,7 @@ from reverie.analysis.comparison import Comparison, Entry
 from reverie.analysis.format import frames_text, listed
 from reverie.analysis.published import STICKY_ACTIONS, game_scores
 from reverie.analysis.runs import Run
-from reverie.analysis.statistics import Statistics
+from reverie.analysis.statistics import SuiteScores
 
 
 class Note(NamedTuple):
@@ -17,7 +17,7 @@ class Note(NamedTuple):
     text: str
 
 
-def notes(comparison: Comparison, statistics: Sequence[Statistics]) -> Iterator[Note]:
+def notes(comparison: Comparison, suites: Sequence[SuiteScores]) -> Iterator[Note]:
     """Yield everything to know, what changes numbers first."""
     for path, why in comparison.unreadable:
         yield Note("Unreadable", f"{'/'.join(path.parts[-2:])} takes no part: {why}")
@@ -33,12 +33,12 @@ def notes(comparison: Comparison, statistics: Sequence[Statistics]) -> Iterator[
             )
             yield Note("Shorter", f"{text} Curves show everything.")
     yield from _missing(comparison)
-    for matrix in (one.matrix for one in statistics):
-        if matrix.without:
-            yield Note("Not in aggregates", f"{listed(matrix.without)}: not every agent has a score there.")
-        for agent, rest in matrix.unused.items():
+    for suite in suites:
+        if suite.without:
+            yield Note("Not in aggregates", f"{listed(suite.without)}: not every agent has a score there.")
+        for agent, rest in suite.unused.items():
             seeds = listed([f"{name} seed {seed}" for name, seed in rest])
-            why = f"Aggregates need as many seeds in every environment, and some has only {len(matrix.scores[agent])}."
+            why = f"Aggregates need as many seeds in every environment, and some has only {len(suite.scores[agent])}."
             yield Note("Not in aggregates", f"{agent}: {seeds}. {why} The table of scores has all seeds.")
     if shared := comparison.shared:
         text = f"All agents have {listed(shared, len(shared))}, unless their variant says otherwise."

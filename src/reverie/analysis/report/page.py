@@ -23,7 +23,7 @@ from reverie.analysis.plot import draw_runs
 from reverie.analysis.published import BASELINES, VARIANTS, Variant, curve, game_scores, task
 from reverie.analysis.report.notes import Note, recorded
 from reverie.analysis.runs import Run
-from reverie.analysis.statistics import KINDS, Statistics
+from reverie.analysis.statistics import KINDS, SuiteScores
 from reverie.provenance import reverie_version
 
 FEW = 5  # number of seeds below which their number is marked
@@ -32,7 +32,7 @@ LEVELS = {"random": (1, 3), "gamer": (6, 4)}
 """Dashes."""
 
 
-def write_page(comparison: Comparison, found: Sequence[Statistics], known: Sequence[Note]) -> str:
+def write_page(comparison: Comparison, found: Sequence[SuiteScores], known: Sequence[Note]) -> str:
     """Return the page as HTML."""
     runs, places = comparison.runs, comparison.environments
     variants = scores.variants_of(run for run in runs if task(run.environment))
@@ -60,8 +60,8 @@ def _machine(run: Run) -> str:
     """Return processor or GPU, threads, precision and PyTorch of the run's last start; empty if not recorded."""
     start = run.starts[-1] if run.starts else {}
     names = ["cpu" if start.get("device") in (None, "cpu") else "device", "threads", "precision", "torch"]
-    texts = [f"{name} {start[name]}" for name in names if start.get(name)]
-    return ", ".join(texts).removeprefix("cpu ").removeprefix("device ")
+    units = {"threads": "threads ", "torch": "torch "}
+    return ", ".join(f"{units.get(name, '')}{start[name]}" for name in names if start.get(name))
 
 
 def _curves(entries: Sequence[Entry], colors: Mapping[str, str]) -> tuple[Markup, str]:
@@ -104,10 +104,10 @@ def _curves(entries: Sequence[Entry], colors: Mapping[str, str]) -> tuple[Markup
     return Markup('<img alt="{}" src="data:image/svg+xml;base64,{}">').format(description, data), caption
 
 
-def _published(comparison: Comparison, found: Statistics, variants: Sequence[Variant]) -> dict[str, dict[str, float]]:
+def _published(comparison: Comparison, found: SuiteScores, variants: Sequence[Variant]) -> dict[str, dict[str, float]]:
     """Return the aggregates of published agents with a score in every game of a suite; at 200M frames if not named."""
-    names = found.matrix.environments
-    games = [one.name for name in names if (one := task(name)) and one.suite == "atari"]
+    names = found.environments
+    games = [one.name for name in names if (one := task(name))] if found.suite == "atari" else []
     rows = {f"{heading}, published": scores.published_scores(name) for name, heading in BASELINES.items()}
     for variant in variants if games else ():
         at = [scores.published_at(name, variant, comparison.environments[name][0].frames) for name in names]
