@@ -407,6 +407,12 @@ def test_plot_of_a_folder_draws_the_runs_inside(run: Run, trained: Path) -> None
     assert f"{trained}: return of training episodes" in run(f"plot {trained.parent}")
 
 
+def test_plot_metric_names_the_path_that_it_leaves_out(run: Run, trained: Path) -> None:
+    out = run(f"plot {trained} /nowhere --metric model/kl --smooth 3")
+    assert "/nowhere is left out. There is nothing at /nowhere." in out
+    assert f"{trained}: model/kl" in out and "Wrote learning-curve.png" in out
+
+
 def test_plot(run: Run, trained: Path) -> None:
     out = run(f"plot {trained} --out curves.svg")
     assert "Wrote curves.svg" in out
