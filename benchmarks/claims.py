@@ -294,7 +294,7 @@ def minatar_ablations() -> Iterator[Claim]:
     games = [f"minatar/{game}-v1-evening-seed0" for game in ("Freeway", "Asterix", "Seaquest")]
     times = [minutes(game) for game in games]
     yield text("seed 0, {} to {} minutes each (`*-evening-seed0.*`", min(times), max(times))
-    freeway = run(games[0]).evaluation.values
+    freeway = run(games[0]).curve("eval/return").values
     yield text("score between {} and {} from one evaluation", min(freeway), max(freeway))
     others = [breakout("full"), mean(full), *map(final, games)]
     yield row("| Breakout | Space Invaders", "full, mean of the last tenth", others)
@@ -475,7 +475,7 @@ def small_tasks() -> Iterator[Claim]:
 
 
 def curve_of(name: str) -> tuple[list[float], list[float]]:
-    line = run(name).evaluation
+    line = run(name).curve("eval/return")
     return list(line.frames), list(line.values)
 
 
