@@ -15,8 +15,8 @@ import numpy as np
 from benchmarks.arithmetic import count as arithmetic
 from reverie.analysis.ablations import ARTICLE, Comparison, compare
 from reverie.analysis.published import AGGREGATES, GameScores, atari_scores, curve, game_scores, paper_table
-from reverie.analysis.runs import Run, read_run, score_at
-from reverie.analysis.scores import aggregate, gamer_normalised, published_scores, scores_from_curves
+from reverie.analysis.runs import Run, read_run
+from reverie.analysis.scores import aggregate, normalised_scores, published_scores
 from reverie.config import PRESETS
 
 RESULTS = Path(__file__).parents[1] / "results"
@@ -101,7 +101,7 @@ def entropy(name: str, actions: int) -> float:
 
 
 def final(name: str) -> float:
-    score = score_at(run(name), run(name).frames_planned)
+    score = run(name).score_at(run(name).frames_planned)
     assert score is not None and score.source == "evaluations"
     return score.value
 
@@ -221,7 +221,7 @@ def tasks(agent: str) -> list[float]:
 
 
 def aggregates(name: str) -> list[float]:
-    return [getattr(aggregate(published_scores(name)), key) for key in AGGREGATES]
+    return [aggregate(published_scores(name))[key] for key in AGGREGATES]
 
 
 def printed_aggregates(name: str) -> list[float]:
@@ -303,7 +303,7 @@ def minatar_ablations() -> Iterator[Claim]:
     games = [f"minatar/{game}-v1-evening-seed0" for game in ("Freeway", "Asterix", "Seaquest")]
     times = [minutes(game) for game in games]
     yield text("seed 0, {} to {} minutes each (`*-evening-seed0.*`", min(times), max(times))
-    freeway = run(games[0]).evaluation.values
+    freeway = run(games[0]).curve("eval/return").values
     yield text("score between {} and {} from one evaluation", min(freeway), max(freeway))
     others = [breakout("full"), mean(full), *map(final, games)]
     yield row("| Breakout | Space Invaders", "full, mean of the last tenth", others)
@@ -484,7 +484,7 @@ def small_tasks() -> Iterator[Claim]:
 
 
 def curve_of(name: str) -> tuple[list[float], list[float]]:
-    line = run(name).evaluation
+    line = run(name).curve("eval/return")
     return list(line.frames), list(line.values)
 
 
@@ -839,8 +839,6 @@ def table_1() -> Iterator[Claim]:
     for name, label in labels.items():
         values = *printed_aggregates(name), *aggregates(name)
         yield text(f"| {label}, Table 1 | {numbers} |\n| recomputed | {numbers} |".replace("\n", " "), *values)
-    by_rows = aggregate(scores_from_curves("release"))
-    yield text("those of the release are {} / {} / {} / {}", *(getattr(by_rows, key) for key in AGGREGATES))
     for name in ("schedules", "release"):
         yield text("gamer means are {} % higher", 100 * (aggregates(name)[1] / printed_aggregates(name)[1] - 1))
     medians = [100 * (aggregates(x)[0] / printed_aggregates(x)[0] - 1) for x in ("schedules", "release")]
@@ -849,8 +847,8 @@ def table_1() -> Iterator[Claim]:
         "(random 7, gamer 29 for {} and {}). A score of {}, IQN's, is {} in units of the gamer",
         bond.random,
         bond.gamer,
-        bond.baselines["iqn"],
-        gamer_normalised(bond.baselines["iqn"], bond),
+        bond.agents["iqn"],
+        normalised_scores("ALE/Jamesbond-v5", bond.agents["iqn"])["gamer"],
     )
     yield text("median is {} % lower with schedules and {} % higher as released", -medians[0], medians[1])
 

@@ -164,7 +164,19 @@ def test_options_and_settings(name: str) -> None:
         )
     }
     own |= OTHERS | {"--repeats", "--family", "--seed", "--device"}
-    own |= {"--seeds", "--dry-run", "--suite", "--report", "--published", "--workers", "--retry", "--frames", "--log"}
+    own |= {
+        "--seeds",
+        "--dry-run",
+        "--suite",
+        "--report",
+        "--published",
+        "--workers",
+        "--retry",
+        "--frames",
+        "--log",
+        "--metric",
+        "--smooth",
+    }
     own |= {"--seconds", "--batches", "--folder", "--updates", "--holdout", "--parts", "--repair"}
     own |= {"--env", "--render", "--video", "--fps"}
     page = re.sub(r"(pip install|python benchmarks/).*", "", text(name))  # options of other programs

@@ -13,9 +13,9 @@ ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
-BOUNDS = {"pandas", "sqlalchemy", "alembic", "imageio-ffmpeg"}
-"""Declared and not imported: what a dependency needs. rliable's arch does not work with pandas 3; MLflow keeps runs on
-this machine in SQLite by SQLAlchemy and Alembic, and imageio writes videos by its plugin."""
+BOUNDS = {"sqlalchemy", "alembic", "imageio-ffmpeg"}
+"""Declared and not imported: what a dependency needs. MLflow keeps runs on this machine in SQLite by SQLAlchemy and
+Alembic, and imageio writes videos by its plugin."""
 DISTRIBUTIONS = {"mlflow": "mlflow-skinny"}
 """By the name that is imported, where that is another one and the package may be missing."""
 

@@ -1,6 +1,5 @@
 """Verdicts on ablations: by hand, beside scipy, and by what must hold for any scores."""
 
-import csv
 from pathlib import Path
 
 import pytest
@@ -8,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from reverie.analysis.ablations import Scores, as_csv, as_json, compare, tabulate, welch_interval, write
+from reverie.analysis.ablations import Scores, as_json, compare, tabulate, welch_interval, write
 
 
 @pytest.mark.parametrize(
@@ -55,7 +54,7 @@ def test_table_names_both_rules_and_counts_by_each(tmp_path: Path) -> None:
     other = {"A": Scores((20.0, 21.0, 22.0)), "B": Scores((5.0, 25.0, 45.0))}
     rows = tabulate(full, {"gaussian-latents": other})
     facts = {"seeds": 3, "tasks": "A, B", "score": "A score is a score."}
-    page = write(rows, facts, tmp_path)[1].read_text()
+    page = write(rows, facts, tmp_path)[0].read_text()
     header = " | ".join(("better / worse / tied", "here, paper's rule", "here, supported", "article, 55 games"))
     assert header in page
     assert "| gaussian-latents | 2 / 0 / 0 | 1 / 0 / 1 | 8 / 42 / 5 | 0 |" in page
@@ -64,10 +63,7 @@ def test_table_names_both_rules_and_counts_by_each(tmp_path: Path) -> None:
     found = as_json(rows, facts)["ablations"]["gaussian-latents"]
     assert found["paper_rule"] == {"better": 2, "worse": 0, "tied": 0}
     assert found["supported"] == {"better": 1, "worse": 0, "tied": 1}
-    cells = list(csv.DictReader(as_csv(rows).splitlines()))
-    assert [(row["task"], row["paper_rule"], row["supported"]) for row in cells] == [
-        ("A", "better", "better"), ("B", "better", "tied"),
-    ]  # fmt: skip
+    assert {path.name for path in tmp_path.iterdir()} == {"ablations.md", "ablations.json"}
 
 
 @pytest.mark.parametrize("scores", [[], [float("nan")], [float("inf"), 1.0]])

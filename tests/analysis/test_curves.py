@@ -29,9 +29,11 @@ def test_smoothing_keeps_a_straight_line_and_does_not_shift_a_step() -> None:
     assert step.values[50] == pytest.approx(10 / 21)
 
 
-def test_smoothing_averages_a_window_of_frames_not_of_points() -> None:
-    uneven = smooth(line([0, 49, 50, 51, 100], [9.0, 1.0, 2.0, 3.0, 9.0]), 0.1)
-    assert uneven.values.tolist() == [9.0, 2.0, 2.0, 2.0, 9.0]
+def test_smooth_rows_averages_so_many_and_fewer_near_the_ends() -> None:
+    found = smooth(line([0, 10, 50, 51, 100], [9.0, 1.0, 2.0, 3.0, 9.0]), rows=3)
+    assert found.values.tolist() == [9.0, 4.0, 2.0, pytest.approx(14 / 3), 9.0]
+    assert smooth(line([1], [5.0]), rows=9).values.tolist() == [5.0]
+    assert len(smooth(line([], []))) == 0
 
 
 def test_band_of_curves_with_different_frames() -> None:

@@ -1,14 +1,13 @@
 """Aggregates and intervals: by hand, and against rliable's own functions."""
 
-import sys
+from typing import Any
 
 import numpy as np
 import pytest
 from rliable import library, metrics
 
 from reverie.analysis import statistics as module
-from reverie.analysis.comparison import Matrix
-from reverie.analysis.statistics import probability_of_improvement, statistics
+from reverie.analysis.statistics import Estimate, aggregate_estimates
 
 GAMES = ("ALE/Boxing-v5", "ALE/Pong-v5", "ALE/Freeway-v5")
 """(random, gamer, record): (0.1, 12.1, 100), (-20.7, 14.6, 21), (0, 29.6, 38)."""
@@ -19,15 +18,14 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "REPETITIONS", 400)
 
 
-def matrix_of(**scores: list[list[float]]) -> Matrix:
-    arrays = {name: np.array(rows, np.float64) for name, rows in scores.items()}
-    count = next(iter(arrays.values())).shape[1]
-    return Matrix("atari", GAMES[:count], arrays, (), {})
+def estimates(scores: Any) -> dict[str, Estimate]:
+    array = np.array(scores, np.float64)
+    return aggregate_estimates(GAMES[: array.shape[1]], array)
 
 
 def test_aggregates_by_hand() -> None:
     """Gamer-normalised: boxing 0 and 2, pong 1 and 1, freeway 0 and 4; means 1, 1, 2."""
-    found = statistics(matrix_of(a=[[0.1, 14.6, 0], [24.1, 14.6, 118.4]])).aggregates["a"]
+    found = estimates([[0.1, 14.6, 0], [24.1, 14.6, 118.4]])
     assert found["gamer_median"].point == pytest.approx(1)
     assert found["gamer_mean"].point == pytest.approx(4 / 3)
     # Of 0 0 1 1 2 4 the lowest and the highest are left out.
@@ -39,84 +37,32 @@ def test_aggregates_by_hand() -> None:
 
 def test_interval_of_two_seeds() -> None:
     """Draws of two seeds are twice the first, one of each, or twice the second: the ends are the seeds themselves."""
-    found = statistics(matrix_of(a=[[6.1], [18.1]])).aggregates["a"]["gamer_mean"]
+    found = estimates([[6.1], [18.1]])["gamer_mean"]
     assert found == (pytest.approx(1.0), pytest.approx(0.5), pytest.approx(1.5))
 
 
-def test_interval_is_that_of_a_plain_bootstrap() -> None:
-    rng = np.random.default_rng(0)
-    scores = rng.normal([[6, 0, 20]], [[4, 9, 5]], (6, 3))
-    table = matrix_of(a=scores.tolist())
-    found = statistics(table).aggregates["a"]["gamer_mean"]
-    spans = np.array([12.0, 35.3, 29.6])
-    normalised = (scores - [0.1, -20.7, 0]) / spans
-    draws = [np.mean([normalised[rng.integers(6, size=6), game].mean() for game in range(3)]) for _ in range(4000)]
-    assert found.point == pytest.approx(normalised.mean())
-    low, high = np.quantile(draws, [0.025, 0.975])
-    width = high - low
-    assert found.low == pytest.approx(low, abs=0.12 * width)
-    assert found.high == pytest.approx(high, abs=0.12 * width)
-
-
-def test_against_rliable() -> None:
-    rng = np.random.default_rng(1)
-    table = matrix_of(a=rng.normal(5, 9, (5, 3)).tolist(), b=rng.integers(0, 9, (4, 3)).tolist())
-    found = statistics(table)
-    normalised = {name: module.primary(table, scores) for name, scores in table.scores.items()}
-    for name, scores in normalised.items():
-        assert found.aggregates[name]["gamer_iqm"].point == pytest.approx(metrics.aggregate_iqm(scores))
-        assert found.aggregates[name]["gamer_median"].point == pytest.approx(metrics.aggregate_median(scores))
-        profile = found.profiles[name]
-        assert profile.share == pytest.approx(library.score_distributions(scores, profile.thresholds))
-        assert (profile.low <= profile.share).all()
-        assert (profile.share <= profile.high).all()
-    estimate = found.improvement["a", "b"]
-    assert estimate.point == pytest.approx(metrics.probability_of_improvement(table.scores["a"], table.scores["b"]))
-    assert estimate.point + found.improvement["b", "a"].point == pytest.approx(1)
-    assert estimate.low <= estimate.point <= estimate.high
-
-
-def test_probability_of_improvement_by_hand() -> None:
-    # 3 > 1, 3 > 2, 2 > 1 and 2 = 2: 3.5 of 4 pairs; in the other environment none of 4.
-    assert probability_of_improvement(np.array([[3.0, 0], [2, 0]]), np.array([[1.0, 5], [2, 5]])) == 3.5 / 8
+def test_intervals_are_those_of_rliable() -> None:
+    """Points and ends to the last digit: the draws are the same."""
+    scores = np.random.default_rng(1).normal(5, 9, (5, 3))
+    found, normalised = estimates(scores), (scores - [0.1, -20.7, 0]) / [12.0, 35.3, 29.6]
+    for kind, function in (("gamer_iqm", metrics.aggregate_iqm), ("gamer_median", metrics.aggregate_median)):
+        np.random.seed(module.SEED)
+        point, ends = library.get_interval_estimates(
+            {"": normalised}, lambda x, function=function: np.array([function(x)]), reps=module.REPETITIONS
+        )
+        assert found[kind] == pytest.approx((point[""][0], *ends[""][:, 0]))
+    assert estimates(scores) == found
 
 
 def test_one_seed_has_no_interval() -> None:
-    found = statistics(matrix_of(a=[[6.1, 0]], b=[[7.1, 3], [8.1, 4]]))
-    assert np.isnan(found.aggregates["a"]["gamer_mean"][1:]).all()
-    assert np.isfinite(found.aggregates["b"]["gamer_mean"][1:]).all()
-    assert np.isnan(found.improvement["a", "b"][1:]).all()
-    assert np.isnan(found.profiles["a"].low).all()
+    assert np.isnan(estimates([[6.1, 0]])["gamer_mean"][1:]).all()
+    assert np.isfinite(estimates([[7.1, 3], [8.1, 4]])["gamer_mean"][1:]).all()
 
 
 def test_control_suite() -> None:
-    table = Matrix("dmc", ("dm_control/walker-walk-v0",), {"a": np.array([[200.0], [400.0]])}, (), {})
-    found = statistics(table).aggregates["a"]
+    found = aggregate_estimates(("dm_control/walker-walk-v0",), np.array([[200.0], [400.0]]))
     assert {kind: estimate.point for kind, estimate in found.items()} == {
         "dmc_iqm": pytest.approx(0.3),
         "dmc_median": pytest.approx(0.3),
         "dmc_mean": pytest.approx(0.3),
     }
-
-
-def test_the_same_runs_give_the_same_intervals_and_other_draws_are_left_alone() -> None:
-    table = matrix_of(a=np.random.default_rng(0).normal(size=(5, 2)).tolist())
-    np.random.seed(7)
-    expected = np.random.random()
-    np.random.seed(7)
-    first = statistics(table)
-    assert np.random.random() == expected
-    assert statistics(table).aggregates == first.aggregates
-
-
-def test_without_rliable(monkeypatch: pytest.MonkeyPatch) -> None:
-    table = matrix_of(a=[[6.1], [18.1]], b=[[0.1], [0.1]])
-    whole = statistics(table)
-    monkeypatch.setitem(sys.modules, "rliable", None)
-    found = statistics(table)
-    assert (whole.has_intervals, found.has_intervals) == (True, False)
-    for agent, estimates in found.aggregates.items():
-        for kind, estimate in estimates.items():
-            assert estimate.point == whole.aggregates[agent][kind].point
-            assert np.isnan(estimate[1:]).all()
-    assert found.improvement["a", "b"].point == 1

@@ -372,7 +372,6 @@ def test_eval(run: Run, trained: Path) -> None:
     assert f"mean return {result['mean']:,.2f}" in out
     assert "protocol: mode actions, sampled latents, whole episodes (up to 100 steps), seed 1 (given)" in out
     assert "checkpoint of step 140" in out
-    assert "n = 2 is few" in out
     assert "normalised" not in out
 
 
@@ -407,6 +406,12 @@ def test_list_runs_names_what_it_leaves_out(trained: Path, tmp_path: Path, capsy
 
 def test_plot_of_a_folder_draws_the_runs_inside(run: Run, trained: Path) -> None:
     assert f"{trained}: return of training episodes" in run(f"plot {trained.parent}")
+
+
+def test_plot_metric_names_the_path_that_it_leaves_out(run: Run, trained: Path) -> None:
+    out = run(f"plot {trained} /nowhere --metric model/kl --smooth 3")
+    assert "/nowhere is left out. There is nothing at /nowhere." in out
+    assert f"{trained}: model/kl" in out and "Wrote learning-curve.png" in out
 
 
 def test_plot(run: Run, trained: Path) -> None:

@@ -43,8 +43,8 @@ class Page(HTMLParser):
             self._open.append(tag)
         self.ids += [found["id"] or ""] if "id" in found else []
         self.links += [found[name] or "" for name in ("src", "href", "xlink:href") if name in found]
-        if found.get("role") == "img":
-            self.labels.append(found.get("aria-label") or "")
+        if tag == "img":
+            self.labels.append(found.get("alt") or "")
         if tag == "table":
             self._table, self._below = found["id"] or "", {}
             self.tables[self._table] = []

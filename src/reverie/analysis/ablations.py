@@ -18,35 +18,22 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from scipy import stats
 
-from reverie.analysis.format import csv_text, plain, plural
+from reverie.analysis.format import plain, plural
 from reverie.provenance import commit, reverie_version
-from reverie.runs.atomic_io import atomic_path
+from reverie.runs.atomic_io import atomic_write
 
 Verdict = Literal["better", "worse", "tied"]
 
 MARGIN = 0.05  # share of the larger mean up to which two results are tied
 CONFIDENCE = 0.95
-FEW = 5  # number of seeds below which the table calls them few
-RULES = {
-    "paper": (
-        f"Paper's rule (section 3.2): two results are tied if they are within {MARGIN:.0%} of each other, here if "
-        f"means over seeds differ by at most {MARGIN:.0%} of the larger one in size. The article counted 55 Atari "
-        "games at 200M frames."
-    ),
-    "supported": (
-        "Supported by the evidence: better or worse by the paper's rule, and Welch's "
-        f"{CONFIDENCE:.0%} interval of the difference leaves out 0; tied otherwise. One seed has no interval and "
-        "supports neither."
-    ),
-}
-HEADER = (
-    "better / worse / tied", "here, paper's rule", "here, supported", "article, 55 games", "not comparable"
-)  # fmt: skip
+RULES = (
+    f"Paper's rule (section 3.2): results within {MARGIN:.0%} of each other are tied, here if means differ by "
+    f"at most {MARGIN:.0%} of the larger one. The article counted 55 Atari games at 200M frames.",
+    f"Supported by the evidence: better or worse by the paper's rule, and Welch's {CONFIDENCE:.0%} interval of the "
+    "difference leaves out 0; tied otherwise. One seed has no interval and supports neither.",
+)
+HEADER = ("better / worse / tied", "here, paper's rule", "here, supported", "article, 55 games", "not comparable")
 TASK_HEADER = ("task", "ablation", "seeds", "full", "score", "difference", "interval", "paper's rule", "supported")
-CSV_HEADER = (
-    "ablation", "task", "paper_rule", "supported", "full_seeds", "ablation_seeds", "full_mean", "ablation_mean",
-    "difference", "interval_low", "interval_high", "reason",
-)  # fmt: skip
 
 
 class Counts(NamedTuple):
@@ -146,27 +133,11 @@ def counts_table(rows: Sequence[Row]) -> list[tuple[str, ...]]:
     return lines
 
 
-def tasks_table(rows: Sequence[Row]) -> list[tuple[str, ...]]:
-    """Return the cells under `TASK_HEADER`, a line for each task and ablation that were compared."""
-    lines = []
-    for row in rows:
-        for task, one in row.compared.items():
-            interval = f"{one.interval[0]:+,.4g} to {one.interval[1]:+,.4g}" if one.interval else "one seed"
-            seeds = "/".join(map(str, dict.fromkeys((len(one.full), len(one.ablation)))))
-            means = (f"{fmean(one.full):,.4g}", f"{fmean(one.ablation):,.4g}", f"{one.difference:+,.4g}")
-            lines.append((task, row.ablation, seeds, *means, interval, one.paper, one.supported))
-    return sorted(lines, key=lambda line: line[0])
-
-
 def notes(rows: Sequence[Row], facts: Mapping[str, Any]) -> list[str]:
     """Return the size of the experiment, both rules, and every task that was not compared."""
-    tasks = len({task for row in rows for task in (*row.compared, *row.missing)})
-    seeds = int(facts["seeds"])
-    few = [f"Few seeds ({seeds}): only large differences can be distinguished from chance."] if seeds < FEW else []
     return [
-        f"Tasks: {tasks}, with {plural(seeds, 'seed')} of each agent: {facts['tasks']}. {facts['score']}",
-        *RULES.values(),
-        *few,
+        f"Tasks, with {plural(int(facts['seeds']), 'seed')} of each agent: {facts['tasks']}. {facts['score']}",
+        *RULES,
         *(f"Not comparable: {row.ablation} on {task}: {why}" for row in rows for task, why in row.missing.items()),
     ]
 
@@ -183,40 +154,26 @@ def as_json(rows: Sequence[Row], facts: Mapping[str, Any]) -> dict[str, Any]:
         }
         for row in rows
     }
-    versions = {"reverie": reverie_version(), "commit": commit()}
-    return dict(plain({**facts, "rules": RULES, **versions, "ablations": ablations}))
-
-
-def as_csv(rows: Sequence[Row]) -> str:
-    """Return a line for each task and ablation; those that were not compared have the reason in place of numbers."""
-    lines: list[tuple[Any, ...]] = []
-    for row in rows:
-        for task, one in row.compared.items():
-            numbers = (len(one.full), len(one.ablation), fmean(one.full), fmean(one.ablation), one.difference)
-            lines.append((row.ablation, task, one.paper, one.supported, *numbers, *(one.interval or ("", "")), ""))
-        for task, why in row.missing.items():
-            lines.append((row.ablation, task, *["not comparable"] * 2, *[""] * 7, why))
-    return csv_text(CSV_HEADER, lines)
+    return dict(plain({**facts, "reverie": reverie_version(), "commit": commit(), "ablations": ablations}))
 
 
 def write(rows: Sequence[Row], facts: Mapping[str, Any], folder: Path) -> list[Path]:
-    """Write `ablations.txt`, `.md`, `.csv` and `.json`, and return their paths."""
-    tables = [[HEADER, *counts_table(rows)], [TASK_HEADER, *tasks_table(rows)]]
-    grids, columns = [], []
-    for header, *lines in tables:
-        grids.append("\n".join("| " + " | ".join(line) + " |" for line in (header, ("---",) * len(header), *lines)))
-        widths = [max(map(len, column)) for column in zip(header, *lines, strict=True)]
-        columns.append("\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in (header, *lines)))
-    said = notes(rows, facts)
+    """Write `ablations.md` and `ablations.json`, and return their paths."""
+    tasks = []
+    for row in rows:
+        for task, one in row.compared.items():
+            interval = f"{one.interval[0]:+,.4g} to {one.interval[1]:+,.4g}" if one.interval else "one seed"
+            seeds = "/".join(map(str, dict.fromkeys((len(one.full), len(one.ablation)))))
+            means = (f"{fmean(one.full):,.4g}", f"{fmean(one.ablation):,.4g}", f"{one.difference:+,.4g}")
+            tasks.append((task, row.ablation, seeds, *means, interval, one.paper, one.supported))
+    tables = []
+    for header, lines in ((HEADER, counts_table(rows)), (TASK_HEADER, sorted(tasks, key=lambda line: line[0]))):
+        cells = (header, ["---"] * len(header), *lines)
+        tables.append("\n".join("| " + " | ".join(line) + " |" for line in cells))
     contents = {
-        "txt": "\n\n".join([columns[0], "\n".join(said), columns[1]]) + "\n",
-        "md": "\n\n".join(["# Ablations", grids[0], *said, grids[1]]) + "\n",
-        "csv": as_csv(rows),
-        "json": json.dumps(as_json(rows, facts), indent=2) + "\n",
+        "ablations.md": "\n\n".join(["# Ablations", tables[0], *notes(rows, facts), tables[1]]) + "\n",
+        "ablations.json": json.dumps(as_json(rows, facts), indent=2) + "\n",
     }
-    paths = []
-    for ending, content in contents.items():
-        paths.append(folder / f"ablations.{ending}")
-        with atomic_path(paths[-1]) as temporary:
-            temporary.write_text(content, encoding="utf-8")
-    return paths
+    for name, content in contents.items():
+        atomic_write(folder / name, content.encode())
+    return [folder / name for name in contents]

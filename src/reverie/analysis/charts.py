@@ -27,9 +27,9 @@ def make_figure(width: float, height: float) -> Figure:
     return figure
 
 
-def style_axes(axes: Axes, x: str = "", y: str = "", title: str = "", size: int = 10) -> None:
+def style_axes(axes: Axes, x: str = "", y: str = "", title: str = "") -> None:
     """Give axes their labels and the common look."""
-    axes.set_title(title, fontsize=size, loc="left", color=INK)
+    axes.set_title(title, fontsize=10, loc="left", color=INK)
     axes.set_xlabel(x, fontsize=8, color=INK)
     axes.set_ylabel(y, fontsize=8, color=INK)
     axes.tick_params(labelsize=8, colors=INK, length=3)
@@ -51,16 +51,16 @@ def write_text(axes: Axes, text: str, x: float = 0.5, y: float = 0.5, **style: A
     axes.text(x, y, text, transform=axes.transAxes, **{"ha": "center", "color": GREY, "fontsize": 8, **style})
 
 
-def legend_outside(
-    figure: Figure, axes: Axes, letters: int, line: float, room: int = 0, columns: int = 1, **style: Any
-) -> None:
-    """Add the legend of axes beside them, and to the figure the height of its lines beyond those it has room for."""
+def legend_above(figure: Figure, axes: Axes, letters: int) -> None:
+    """Add the legend of axes above them, with lines of so many letters, and its height to the figure."""
     handles, names = axes.get_legend_handles_labels()
     if handles:
+        columns = 2 if max(map(len, names)) <= letters // 2 else 1
         labels = [textwrap.fill(name, letters) for name in names]
         lines = sum(label.count("\n") + 1 for label in labels) / columns
-        figure.set_figheight(figure.get_figheight() + line * max(lines - room, 0))
-        figure.legend(handles, labels, ncols=columns, frameon=False, fontsize=8, labelcolor=INK, **style)
+        figure.set_figheight(figure.get_figheight() + 0.15 * lines)
+        style: dict[str, Any] = {"frameon": False, "fontsize": 8, "labelcolor": INK, "labelspacing": 0.3}
+        figure.legend(handles, labels, ncols=columns, loc="outside upper left", handlelength=3.2, **style)
 
 
 def check_suffix(out: Path) -> None:

@@ -5,29 +5,29 @@ run that reached less than half of what the longest one there did would shorten 
 counted, and a note says so. With frames that the user names, the runs that reached these are counted.
 """
 
-from collections import Counter
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 
-from reverie.analysis.labels import SHOWN, agent_label, agent_settings, setting_text, shared_settings
-from reverie.analysis.published import Suite, game_scores, task
-from reverie.analysis.runs import Run, Score, Unreadable, score_at
+from reverie.analysis.labels import agent_label, agent_settings, setting_text, shared_settings
+from reverie.analysis.runs import Run, Score, Unreadable
 
 Floats = NDArray[np.float64]
 
 COUNTED_SHARE = 0.5  # share of the longest run's frames below which a run does not take part
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """One agent in one environment."""
 
     agent: str
     environment: str
+    frames: float  # at which scores are taken
     runs: tuple[Run, ...]  # one a seed, in the order of seeds
     counted: tuple[Run, ...]  # those that reached the frames of the comparison
     scores: Mapping[int, Score]  # by seed, of the counted runs that have one
@@ -45,25 +45,18 @@ class Entry:
     @property
     def mean(self) -> float:
         """Mean over seeds; nan without any."""
-        return float(self.values.mean()) if self.n else float("nan")
+        return float(self.values.mean()) if self.n else math.nan
 
     @property
     def std(self) -> float:
         """Sample standard deviation over seeds (divided by n - 1); nan for fewer than two."""
-        return float(self.values.std(ddof=1)) if self.n > 1 else float("nan")
-
-
-class Environment(NamedTuple):
-    """All agents in one environment, with scores at the same frames."""
-
-    name: str
-    frames: float
-    entries: tuple[Entry, ...]
+        return float(self.values.std(ddof=1)) if self.n > 1 else math.nan
 
     @property
-    def runs(self) -> list[Run]:
-        """Runs of all agents, without doubles."""
-        return [run for entry in self.entries for run in entry.runs]
+    def interval(self) -> tuple[float, float]:
+        """Student's 95 % interval of the mean over seeds, mean ± t s / sqrt(n); nan for fewer than two."""
+        reach = float(stats.t.ppf(0.975, self.n - 1)) * self.std / math.sqrt(self.n) if self.n > 1 else math.nan
+        return self.mean - reach, self.mean + reach
 
 
 @dataclass(frozen=True)
@@ -71,102 +64,50 @@ class Comparison:
     """The subject of a report."""
 
     agents: tuple[str, ...]  # labels, in the order of the first run of each
-    environments: tuple[Environment, ...]
+    environments: Mapping[str, tuple[Entry, ...]]  # by name, with scores at the same frames
     unreadable: tuple[Unreadable, ...]
     doubles: tuple[Run, ...]  # runs of a seed of which another run of the same agent and environment got farther
-    has_given_frames: bool
-    shared: tuple[str, ...] = ()  # settings of all agents, unless their variant says otherwise; labels omit them
+    shared: tuple[str, ...]  # settings of all agents, unless their variant says otherwise; labels omit them
 
     @property
     def entries(self) -> list[Entry]:
         """Entries of all environments."""
-        return [entry for place in self.environments for entry in place.entries]
+        return [entry for entries in self.environments.values() for entry in entries]
 
     @property
     def runs(self) -> list[Run]:
         """All that were read, without doubles."""
-        return [run for place in self.environments for run in place.runs]
-
-
-class Matrix(NamedTuple):
-    """Scores of several agents over the same environments, each agent with as many seeds in each of them."""
-
-    suite: Suite
-    environments: tuple[str, ...]
-    scores: Mapping[str, Floats]  # by agent: raw scores, [seeds, environments]
-    without: tuple[str, ...]  # environments of the suite in which some agent has no score
-    unused: Mapping[str, tuple[tuple[str, int], ...]]  # by agent: environment and seed of scores that are left out
+        return [run for entry in self.entries for run in entry.runs]
 
 
 def compare(runs: Sequence[Run], unreadable: Sequence[Unreadable] = (), frames: float | None = None) -> Comparison:
     """Group runs and score them at some frames; None takes the most that the runs of an environment have in common."""
     labels, shared = label_agents(runs)
-    groups: dict[str, dict[str, dict[int, Run]]] = {run.environment: {} for run in runs}
-    for run in runs:
-        seeds = groups[run.environment].setdefault(labels[agent_settings(run.config)], {})
-        if run.seed not in seeds or run.frames > seeds[run.seed].frames:
-            seeds[run.seed] = run
     agents = tuple(dict.fromkeys(labels[agent_settings(run.config)] for run in runs))
-    places = []
+    groups: dict[str, dict[str, dict[int, Run]]] = {run.environment: {agent: {} for agent in agents} for run in runs}
+    doubles = []
+    for run in sorted(runs, key=lambda run: -run.frames):
+        seeds = groups[run.environment][labels[agent_settings(run.config)]]
+        if seeds.setdefault(run.seed, run) is not run:
+            doubles.append(run)
+    places = {}
     for name, here in groups.items():
-        at = frames or common_frames([run for seeds in here.values() for run in seeds.values()])
-        places.append(
-            Environment(name, at, tuple(_entry(agent, name, here[agent], at) for agent in agents if agent in here))
-        )
-    kept = {id(run) for place in places for run in place.runs}
-    doubles = tuple(run for run in runs if id(run) not in kept)
+        reached = [run.frames for seeds in here.values() for run in seeds.values()]
+        at = frames or min(one for one in reached if one >= COUNTED_SHARE * max(reached))
+        places[name] = tuple(_entry(agent, name, at, seeds) for agent, seeds in here.items() if seeds)
     texts = tuple(setting_text(path, value) for path, value in shared.items())
-    return Comparison(agents, tuple(places), tuple(unreadable), doubles, frames is not None, texts)
+    return Comparison(agents, places, tuple(unreadable), tuple(doubles), texts)
 
 
-def _entry(agent: str, name: str, seeds: Mapping[int, Run], frames: float) -> Entry:
+def _entry(agent: str, name: str, frames: float, seeds: Mapping[int, Run]) -> Entry:
     runs = tuple(seeds[seed] for seed in sorted(seeds))
     counted = tuple(run for run in runs if run.frames >= frames)
-    return Entry(agent, name, runs, counted, {run.seed: score for run in counted if (score := score_at(run, frames))})
+    scores = {run.seed: found for run in counted if (found := run.score_at(frames))}
+    return Entry(agent, name, frames, runs, counted, scores)
 
 
 def label_agents(runs: Sequence[Run]) -> tuple[dict[Any, str], dict[str, Any]]:
-    """Return labels by `agent_settings`, and the settings that all agents share and the labels leave out.
-
-    Settings are spelt out in full where two agents would have the same label.
-    """
-    first = {agent_settings(run.config): run for run in reversed(runs)}
-    shared = shared_settings([(run.config, run.preset, run.variant) for run in first.values()])
-
-    def label(run: Run, shown: int | None) -> str:
-        return agent_label(run.config, run.preset, run.variant, shown, shared)
-
-    short = {settings: label(run, SHOWN) for settings, run in first.items()}
-    counts = Counter(short.values())
-    return {one: text if counts[text] == 1 else label(first[one], None) for one, text in short.items()}, shared
-
-
-def common_frames(runs: Sequence[Run]) -> float:
-    """Return the most frames that all runs have reached, except those that got less than half as far as the longest."""
-    reached = [run.frames for run in runs]
-    return min(frames for frames in reached if frames >= COUNTED_SHARE * max(reached))
-
-
-def matrix(comparison: Comparison, suite: Suite) -> Matrix | None:
-    """Return scores over the environments of a suite in which all agents have some; None if there are none.
-
-    In each environment an agent has as many seeds as in the one where it has the fewest: those of the lowest numbers.
-    """
-    names = [place.name for place in comparison.environments if _is_comparable(place.name, suite)]
-    table = {(entry.agent, entry.environment): entry for entry in comparison.entries if entry.n}
-    agents = [agent for agent in comparison.agents if any((agent, name) in table for name in names)]
-    shared = [name for name in names if all((agent, name) in table for agent in agents)]
-    if not shared:
-        return None
-    scores, unused = {}, {}
-    for agent in agents:
-        count = min(table[agent, name].n for name in shared)
-        scores[agent] = np.stack([table[agent, name].values[:count] for name in shared], axis=1)
-        if rest := tuple((name, seed) for name in shared for seed in list(table[agent, name].scores)[count:]):
-            unused[agent] = rest
-    return Matrix(suite, tuple(shared), scores, tuple(name for name in names if name not in shared), unused)
-
-
-def _is_comparable(environment: str, suite: Suite) -> bool:
-    found = task(environment)
-    return found is not None and found.suite == suite and (suite == "dmc" or game_scores(environment) is not None)
+    """Return labels by `agent_settings`, and the settings that all agents share and the labels leave out."""
+    agents = {agent_settings(run.config): (run.config, run.preset, run.variant) for run in reversed(runs)}
+    shared = shared_settings(list(agents.values()))
+    return {settings: agent_label(*agent, shared) for settings, agent in agents.items()}, shared

@@ -9,8 +9,6 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-SMOOTHING = 0.1  # share of the curve that a smoothed point averages
-
 
 @dataclass(frozen=True)
 class Curve:
@@ -29,16 +27,12 @@ def curve(rows: Sequence[Mapping[str, float]], name: str) -> Curve:
     return Curve(*np.array(sorted(points), np.float64).reshape(-1, 2).T)
 
 
-def smooth(line: Curve, share: float = SMOOTHING) -> Curve:
-    """Return the centred moving average over a share of all frames; near the ends the window shrinks on both sides."""
-    if len(line) < 3:
-        return line
-    to_start, to_end = line.frames - line.frames[0], line.frames[-1] - line.frames
-    reach = np.minimum(share * to_end[0] / 2, np.minimum(to_start, to_end))
-    first = np.searchsorted(line.frames, line.frames - reach, side="left")
-    last = np.searchsorted(line.frames, line.frames + reach, side="right")
+def smooth(line: Curve, share: float = 0.1, rows: int | None = None) -> Curve:
+    """Return the centred moving average over a share of all rows, or so many; it shrinks near both ends."""
+    index, last = np.arange(len(line)), len(line) - 1
+    reach = np.minimum(int(rows or share * len(line)) // 2, np.minimum(index, last - index))
     sums = np.concatenate([[0.0], np.cumsum(line.values)])
-    return Curve(line.frames, (sums[last] - sums[first]) / (last - first))
+    return Curve(line.frames, (sums[index + reach + 1] - sums[index - reach]) / (2 * reach + 1))
 
 
 def band(lines: Sequence[Curve], points: int = 400) -> tuple[Floats, Floats, Floats, Floats]:

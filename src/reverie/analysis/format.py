@@ -1,11 +1,8 @@
 """Numbers and names as text, tables and pages write them."""
 
-import csv
-import io
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import is_dataclass
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -25,18 +22,9 @@ def score_text(score: float, digits: int | None = None) -> str:
     """Return `12,345`, `123.4`, `1.23`; a dash for nan. `digits` after the point, by default as the size asks for."""
     if not math.isfinite(score):
         return "–"
-    text = f"{score:,.{_decimals(score) if digits is None else digits}f}"
+    decimals = 0 if abs(score) >= 1000 else 1 if abs(score) >= 100 else 2
+    text = f"{score:,.{decimals if digits is None else digits}f}"
     return text.replace("-", "−") if float(text.replace(",", "")) else text.replace("-", "")
-
-
-def _decimals(score: float) -> int:
-    return 0 if abs(score) >= 1000 else 1 if abs(score) >= 100 else 2
-
-
-def spread_text(mean: float, std: float) -> str:
-    """Return `12.30 ± 0.45`, or the mean alone where there is no deviation."""
-    digits = _decimals(mean) if math.isfinite(mean) else 0
-    return score_text(mean, digits) + (f" ± {score_text(std, digits)}" if math.isfinite(std) else "")
 
 
 def interval_text(point: float, low: float, high: float, digits: int = 3) -> str:
@@ -63,11 +51,6 @@ def plural(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
-def short_path(path: Path) -> str:
-    """Return the last two parts of a path, which distinguish the runs of a sweep."""
-    return "/".join(path.parts[-2:])
-
-
 def plain(value: Any, digits: int | None = None) -> Any:
     """Return a value for JSON: numbers that are not finite become None, others are rounded to significant digits."""
     if isinstance(value, Measures) or is_dataclass(value):
@@ -83,10 +66,3 @@ def plain(value: Any, digits: int | None = None) -> Any:
     if not math.isfinite(value):
         return None
     return value if digits is None else float(f"{value:.{digits}g}")
-
-
-def csv_text(header: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
-    """Return a table as CSV; nan and None become empty cells."""
-    out = io.StringIO()
-    csv.writer(out, lineterminator="\n").writerows([list(header), *(plain(list(row)) for row in rows)])
-    return out.getvalue()

@@ -20,7 +20,6 @@ INCIDENTAL = COMPUTATION | frozenset(
      "training.checkpoint_every", "training.keep_checkpoints")
 )  # fmt: skip
 """Settings that may differ between the seeds of one agent."""
-SHOWN = 3  # number of settings that a label spells out
 _NOTHING = object()
 
 
@@ -30,43 +29,34 @@ def agent_settings(config: Config) -> tuple[tuple[str, Hashable], ...]:
 
 
 def shared_settings(agents: Sequence[tuple[Config, str | None, str | None]]) -> dict[str, Any]:
-    """Return the settings that several agents all have in place of their presets', by path; labels omit them.
+    """Return the settings that all agents have in place of their presets', by path; labels omit them.
 
     Agents are configuration, preset and variant. One whose variant itself sets a path has no say for the others: with
     `straight-through-only` among them, `behavior.actor.gradient=both` is still shared by the rest.
     """
-    nearest = [_nearest(*agent) for agent in agents]
-    own = [combined(variant) for _, variant, _ in nearest]
-    shared: dict[str, Any] = {}
-    for path, value in (entry for _, _, changes in nearest for entry in changes.items()):
-        having = [changes.get(path, _NOTHING) == value for _, _, changes in nearest]
-        if sum(having) > 1 and all(has or path in variant for has, variant in zip(having, own, strict=True)):
-            shared[path] = value
-    return shared
+    found = [_nearest(*agent) for agent in agents]
+    return {
+        path: value
+        for _, _, changes in found
+        for path, value in changes.items()
+        if all(other.get(path, _NOTHING) == value or path in combined(variant) for _, variant, other in found)
+    }
 
 
 def agent_label(
     config: Config,
     preset: str | None = None,
     variant: str | None = None,
-    shown: int | None = SHOWN,
     shared: Mapping[str, Any] = MappingProxyType({}),
 ) -> str:
     """Return `atari-small`, `atari-small, gaussian-latents`, or with settings, `atari-small, world_model.kl.scale=1`.
 
-    Preset and variant are those that the run says it was started with; None takes the nearest. So many settings are
-    spelt out, the rest is counted; None spells out all. Shared ones are left out.
+    Preset and variant are those that the run says it was started with; None takes the nearest. Shared settings are left
+    out.
     """
-    name, base_variant, every = _nearest(config, preset, variant)
-    changes = [setting_text(*entry) for entry in every.items() if shared.get(entry[0], _NOTHING) != entry[1]]
-    parts = [name, *([] if base_variant == "full" else [base_variant]), *changes[:shown]]
-    more = len(changes[shown:]) if shown is not None else 0
-    return ", ".join([*parts, *([f"{more} more setting{'s' if more > 1 else ''}"] if more else [])])
-
-
-def nearest_preset(config: Config, preset: str | None = None) -> str:
-    """Return the name of the preset that a run says it was started with, or else of the nearest one."""
-    return _nearest(config, preset, None)[0]
+    name, base_variant, changes = _nearest(config, preset, variant)
+    own = [setting_text(*entry) for entry in changes.items() if shared.get(entry[0], _NOTHING) != entry[1]]
+    return ", ".join([name, *([] if base_variant == "full" else [base_variant]), *own])
 
 
 def setting_text(path: str, value: Any) -> str:
@@ -85,25 +75,23 @@ def _text(value: Any) -> str:
 def _nearest(config: Config, preset: str | None, variant: str | None) -> tuple[str, str, dict[str, Any]]:
     """Return preset, variant and remaining differences; those that are not given are chosen to leave the fewest."""
     presets = [str(preset)] if preset in PRESETS else list(PRESETS)
-    variants = [variant] if variant and _settings(None, variant) else list(VARIANTS)
+    variants = [variant] if variant else list(VARIANTS)
     values = flatten(config)
     candidates: list[tuple[tuple[int, int, bool], str, str, dict[str, Any]]] = []
     for name in presets:
         for change in variants:
-            if base := _settings(name, change):
-                every = {path: values[path] for path, value in base.items() if values[path] != value}
-                changes = {path: value for path, value in every.items() if path not in INCIDENTAL}
-                # Where two have as few, a preset's own name precedes that of another with a variant.
-                candidates.append(((len(changes), len(every), change != "full"), name, change, changes))
-    if not candidates:
-        return _nearest(config, preset, None)
-    return min(candidates, key=lambda candidate: candidate[0])[1:]
+            base = _settings(name, change)
+            every = [path for path, value in base.items() if values[path] != value]
+            changes = {path: values[path] for path in every if path not in INCIDENTAL}
+            # Where two have as few, a preset's own name precedes that of another with a variant.
+            candidates += [((len(changes), len(every), change != "full"), name, change, changes)] if base else []
+    return min(candidates, key=lambda candidate: candidate[0])[1:] if candidates else _nearest(config, preset, None)
 
 
 @cache
-def _settings(preset: str | None, variant: str) -> dict[str, Any]:
-    """Return every setting by path; empty if there is no such variant, or it does not fit the preset."""
+def _settings(preset: str, variant: str) -> dict[str, Any]:
+    """Return every setting by path; empty if the variant does not fit the preset."""
     try:
-        return flatten(with_variant(PRESETS[preset].config if preset else Config(), variant))
+        return flatten(with_variant(PRESETS[preset].config, variant))
     except ConfigError:
         return {}

@@ -3,7 +3,7 @@
 import csv
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib.resources import files
 from typing import Literal, NamedTuple
@@ -36,9 +36,7 @@ class GameScores(NamedTuple):
     random: float
     gamer: float
     record: float
-    baselines: Mapping[str, float]  # by the keys of `BASELINES`
-    dreamerv2: Mapping[str, float]  # by variant: mean over seeds of each run's mean score from 190M frames on
-    seeds: Mapping[str, int]  # by variant: number of these runs
+    agents: Mapping[str, float]  # `BASELINES`; `VARIANTS`: mean over seeds of each run's mean score from 190M frames on
 
 
 class PublishedCurve(NamedTuple):
@@ -53,17 +51,13 @@ class PublishedCurve(NamedTuple):
 @cache
 def atari_scores() -> Mapping[str, GameScores]:
     """Return the published scores of the 57 games, by the table's names."""
-    return {
-        row["game"]: GameScores(
-            random=_number(row["random"]),
-            gamer=_number(row["human_gamer"]),
-            record=_number(row["human_record"]),
-            baselines={name: _number(row[f"{name}_sticky_2e8"]) for name in BASELINES},
-            dreamerv2={variant: _number(row[f"dreamerv2_{variant}_200m"]) for variant in VARIANTS},
-            seeds={variant: int(row[f"seeds_{variant}"]) for variant in VARIANTS},
-        )
-        for row in _rows("atari_scores.csv")
-    }
+    columns = {name: f"{name}_sticky_2e8" for name in BASELINES} | {name: f"dreamerv2_{name}_200m" for name in VARIANTS}
+    found = {}
+    for row in _rows("atari_scores.csv"):
+        random, gamer, record = (_number(row[column]) for column in ("random", "human_gamer", "human_record"))
+        agents = {name: _number(row[column]) for name, column in columns.items()}
+        found[row["game"]] = GameScores(random, gamer, record, agents)
+    return found
 
 
 @cache
@@ -74,16 +68,23 @@ def paper_table() -> Mapping[str, Mapping[str, float]]:
 
 
 @cache
-def atari_curves(variant: Variant) -> Mapping[str, PublishedCurve]:
-    """Return DreamerV2's published curves of 55 games, by the table's names."""
-    return _curves((row for row in _rows("atari_curves.csv") if row["variant"] == variant), "game")
+def curves(suite: Suite, variant: Variant) -> Mapping[str, PublishedCurve]:
+    """Return DreamerV2's published curves, by the tables' names: of 55 games, or of the control suite from pixels.
 
-
-@cache
-def dmc_curves() -> Mapping[str, PublishedCurve]:
-    """Return DreamerV2's published curves from pixels of the DeepMind Control Suite, by task."""
-    rows = _rows("dmc_vision_curves.csv")
-    return _curves((row for row in rows if not row["task"].startswith("s_normalized_")), "task")
+    The control suite has one variant only.
+    """
+    points: dict[str, list[list[float]]] = {}
+    for row in _rows("atari_curves.csv" if suite == "atari" else "dmc_vision_curves.csv"):
+        if suite == "dmc" or row["variant"] == variant:
+            name = row["game" if suite == "atari" else "task"]
+            points.setdefault(name, []).append([_number(row[key]) for key in ("frames", "mean", "std", "seeds")])
+    found = {}
+    for name, values in points.items():
+        if not name.startswith("s_normalized_"):  # summaries over tasks
+            frames, mean, population, seeds = np.array(sorted(values), np.float64).T
+            std = population * np.sqrt(seeds / np.where(seeds > 1, seeds - 1, math.nan))
+            found[name] = PublishedCurve(frames, mean, std, seeds.astype(np.int64))
+    return found
 
 
 @cache
@@ -110,11 +111,9 @@ def game_scores(environment: str) -> GameScores | None:
 
 
 def curve(environment: str, variant: Variant) -> PublishedCurve | None:
-    """Return DreamerV2's published curve of an environment or None. The control suite has one variant only."""
+    """Return DreamerV2's published curve of an environment; None if there is none."""
     found = task(environment)
-    if found is None:
-        return None
-    return (dmc_curves() if found.suite == "dmc" else atari_curves(variant)).get(found.name)
+    return curves(found.suite, variant).get(found.name) if found else None
 
 
 def _rows(name: str) -> Iterator[dict[str, str]]:
@@ -124,15 +123,3 @@ def _rows(name: str) -> Iterator[dict[str, str]]:
 
 def _number(text: str) -> float:
     return float(text) if text else math.nan
-
-
-def _curves(rows: Iterable[Mapping[str, str]], key: str) -> dict[str, PublishedCurve]:
-    points: dict[str, list[list[float]]] = {}
-    for row in rows:
-        points.setdefault(row[key], []).append([_number(row[name]) for name in ("frames", "mean", "std", "seeds")])
-    curves = {}
-    for name, values in points.items():
-        frames, mean, population, seeds = np.array(sorted(values), np.float64).T
-        others = np.where(seeds > 1, seeds - 1, math.nan)
-        curves[name] = PublishedCurve(frames, mean, population * np.sqrt(seeds / others), seeds.astype(np.int64))
-    return curves

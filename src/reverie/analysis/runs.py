@@ -78,33 +78,27 @@ class Run:
         """Environment frames of a finished run."""
         return self.config.training.steps * self.config.env.action_repeat
 
-    @property
-    def evaluation(self) -> Curve:
-        """Mean returns of evaluations."""
-        return curve(self.rows, "eval/return")
+    def curve(self, metric: str) -> Curve:
+        """Return a metric over environment frames."""
+        return curve(self.rows, metric)
 
-    @property
-    def training(self) -> Curve:
-        """Returns of the episodes that were collected."""
-        return curve(self.rows, "episode/return")
+    def score_at(self, frames: float) -> Score | None:
+        """Return the mean of the evaluations in the last tenth of the frames up to here, [0.9 F, F].
+
+        Without any, it is the mean of the training episodes there, and says so; None if there are none of these either.
+        """
+        sources: dict[Source, str] = {"evaluations": "eval/return", "training episodes": "episode/return"}
+        for source, metric in sources.items():
+            line = self.curve(metric)
+            inside = line.values[(line.frames >= (1 - FINAL_SHARE) * frames) & (line.frames <= frames)]
+            if len(inside):
+                return Score(float(inside.mean()), source, len(inside))
+        return None
 
     @property
     def final_score(self) -> Score | None:
         """The score at the planned frames; None if the run did not get there, or has no episodes there."""
-        return score_at(self, self.frames_planned) if self.status == "finished" else None
-
-
-def score_at(run: Run, frames: float) -> Score | None:
-    """Return the mean of the evaluations in the last tenth of the frames up to here, [0.9 F, F].
-
-    Without any, it is the mean of the training episodes there, and says so; None if there are none of these either.
-    """
-    sources: dict[Source, Curve] = {"evaluations": run.evaluation, "training episodes": run.training}
-    for source, line in sources.items():
-        inside = line.values[(line.frames >= (1 - FINAL_SHARE) * frames) & (line.frames <= frames)]
-        if len(inside):
-            return Score(float(inside.mean()), source, len(inside))
-    return None
+        return self.score_at(self.frames_planned) if self.status == "finished" else None
 
 
 def find_runs(paths: Iterable[Path]) -> tuple[list[Run], list[Unreadable]]:
@@ -117,30 +111,52 @@ def find_runs(paths: Iterable[Path]) -> tuple[list[Run], list[Unreadable]]:
     Raises:
         RunError: if no run is left.
     """
-    runs: list[Run] = []
+    runs: dict[Path, Run | None] = {}
     broken: list[Unreadable] = []
-    located: dict[Path, Path] = {}
     for given in map(Path, paths):
         try:
-            for path in locate(given):
-                if path != given and _is_dropped(path.resolve()):
-                    broken.append(Unreadable(path, "The plan of its sweep does not name it any more."))
-                else:
-                    located.setdefault(path.resolve(), path)
+            found = _locate(given)
         except RunError as error:
             broken.append(Unreadable(given, str(error)))
-    for path in located.values():
-        try:
-            runs.append(read_run(path))
-        except ReverieError as error:
-            broken.append(Unreadable(path, str(error)))
-    if not runs:
+            continue
+        for path in found:
+            if path.resolve() not in runs:
+                runs[path.resolve()] = None
+                if path != given and _is_dropped(path.resolve()):
+                    broken.append(Unreadable(path, "The plan of its sweep does not name it any more."))
+                    continue
+                try:
+                    runs[path.resolve()] = read_run(path)
+                except ReverieError as error:
+                    broken.append(Unreadable(path, str(error)))
+    read = [run for run in runs.values() if run is not None]
+    if not read:
         reason = broken[0].reason if broken else "Name at least one run folder."
         raise RunError(f"There is no run that can be read. {reason}")
-    return runs, broken
+    return read, broken
 
 
-def locate(path: Path) -> list[Path]:
+def read_run(path: Path) -> Run:
+    """Read a run from its folder, or from a metrics file whose name starts as that of its configuration does.
+
+    Raises:
+        RunError: if it has no metrics, or they are damaged.
+        ConfigError: if its configuration is missing or damaged.
+    """
+    paths = RunPaths(path) if path.is_dir() else RunPaths(path.parent, path.name.removesuffix(METRICS))
+    config, metrics = load_config(paths.config_path), paths.metrics
+    rows = read_metrics(metrics) if metrics.is_file() else []
+    if not rows:
+        raise RunError(f"{path} has no metrics yet: it stopped before its first row, or has just begun.")
+    for number, row in enumerate(rows, 1):
+        if not math.isfinite(row.get("frames", math.nan)):
+            raise RunError(f"{metrics}, row {number} is damaged: it has no number of frames.")
+    ended: Literal["finished", "stopped"] = "finished" if rows[-1]["step"] >= config.training.steps else "stopped"
+    status = "running" if is_locked(paths.lock_path) else ended
+    return Run(path, config, rows, status, *read_provenance(paths.provenance_path))
+
+
+def _locate(path: Path) -> list[Path]:
     """Return the runs that a path means: run folders, and exported metrics files; raise RunError without any."""
     if not path.exists():
         raise RunError(f"There is nothing at {path}. Give the folder of a run, or one that holds runs.")
@@ -154,29 +170,6 @@ def locate(path: Path) -> list[Path]:
     if not found:
         raise RunError(f"There is no run in {path}: no folder with a {CONFIG} or {METRICS}.")
     return found
-
-
-def read_run(path: Path) -> Run:
-    """Read a run from its folder, or from a metrics file whose name starts as that of its configuration does.
-
-    Raises:
-        RunError: if it has no metrics, or they are damaged.
-        ConfigError: if its configuration is missing or damaged.
-    """
-    paths = RunPaths(path) if path.is_dir() else RunPaths(path.parent, path.name.removesuffix(METRICS))
-    config, metrics = load_config(paths.config_path), paths.metrics
-    if not metrics.is_file():
-        raise RunError(f"{path} has no metrics yet: it stopped before its first row, or has just begun.")
-    rows = read_metrics(metrics)
-    if not rows:
-        raise RunError(f"{path} has no metrics yet: {metrics.name} is empty.")
-    for number, row in enumerate(rows, 1):
-        are_numbers = all(isinstance(value, int | float) for value in row.values())
-        if not are_numbers or not math.isfinite(row.get("frames", math.nan)):
-            raise RunError(f"{metrics}, row {number} is damaged: it has no number of frames, or other than numbers.")
-    ended: Literal["finished", "stopped"] = "finished" if rows[-1]["step"] >= config.training.steps else "stopped"
-    status = "running" if is_locked(paths.lock_path) else ended
-    return Run(path, config, rows, status, *read_provenance(paths.provenance_path))
 
 
 def _is_dropped(run: Path) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from reverie.cli.console import print_table, say
 from reverie.cli.parser import Base, SettingsCommand, of_preset
-from reverie.cli.plot import print_returns
+from reverie.cli.plot import print_curve
 from reverie.cli.train import announce
 from reverie.shell import command_line
 
@@ -37,6 +37,7 @@ class Demo(SettingsCommand):
 
         from reverie.analysis.dream import dream_run
         from reverie.analysis.plot import plot_learning_curve
+        from reverie.analysis.runs import read_run
         from reverie.runs.provenance import Launch
         from reverie.training import train_config
         from reverie.training.evaluate_policy import evaluate_policy
@@ -45,13 +46,14 @@ class Demo(SettingsCommand):
         say("Evaluating the trained agent ...")
         score = evaluate_policy(folder, episodes=self.episodes).mean
         say("Drawing ...")
-        facts = {"learning curve": str(plot_learning_curve([folder], folder / "learning-curve.png"))}
+        run = read_run(folder)
+        facts = {"learning curve": str(plot_learning_curve([run], folder / "learning-curve.png"))}
         if agent.world_model.decoder.keys.images:
             for kind, ending in (("video", "gif"), ("stills", "png")):
                 picture = dream_run(folder, CONTEXT, HORIZON, folder / "videos" / f"dream.{ending}")
                 facts[f"dream, {kind}"] = str(picture)
             facts["rows"] = "What happened, what the model imagined, and the error."
-        print_returns(folder)
+        print_curve(run)
         env, steps = config.env.name, config.training.steps
         frames, minutes = steps * config.env.action_repeat, (time.monotonic() - started) / 60
         again = command_line("train", env, "--logdir", folder, "--resume", "--steps", 4 * steps, env=env)

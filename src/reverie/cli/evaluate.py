@@ -34,14 +34,13 @@ class Eval:
         is_video = self.video is None or self.video.suffix.lower() == ".mp4"
         require(is_video, f"--video is {self.video}, but its name must end in .mp4.")
 
-        from reverie.analysis.evaluation import NAMES, cautions, protocol_line, with_references
+        from reverie.analysis.scores import NAMES, cautions, protocol_line, with_published
         from reverie.training.evaluate_policy import evaluate_policy
         from reverie.training.threads import act_on_one_thread
 
         act_on_one_thread()
-        shown: dict[str, Any] = {"device": self.device, "render": self.render, "video": self.video}
-        found = evaluate_policy(self.run, self.env, self.episodes, seed=self.seed, **shown)
-        result = with_references(found.to_json())
+        more: dict[str, Any] = {"seed": self.seed, "device": self.device, "render": self.render, "video": self.video}
+        result = with_published(evaluate_policy(self.run, self.env, self.episodes, **more).to_json())
         if self.json:
             print(json.dumps(result))
             return

@@ -96,8 +96,8 @@ class Runs:
         rows = []
         for run in runs:
             steps, planned = int(run.rows[-1]["step"]), run.config.training.steps
-            scores = run.evaluation if len(run.evaluation) else run.training
-            score = float(scores.values[-1]) if len(scores) else None
+            curves = map(run.curve, ("eval/return", "episode/return"))
+            score = next((float(line.values[-1]) for line in curves if len(line)), None)
             known = {"run": str(run.path), "environment": run.environment, "agent": run.label, "seed": run.seed}
             known["status"] = run.status
             if self.json:

@@ -6,6 +6,11 @@ from pathlib import Path
 
 from reverie.cli.console import print_table, require, say
 
+TABLE_1 = (
+    "Over 55 games. Paper: its Table 1. Recomputed from the result files: the score of a run is the mean of its scores "
+    "from 190M frames on, that of a game the mean over runs."
+)
+
 
 @dataclass(frozen=True)
 class Report:
@@ -17,7 +22,7 @@ class Report:
     runs: tuple[Path, ...]
     """Folders of runs, or folders that hold some."""
     out: Path | None = None
-    """Folder for the page, by default report, tables (CSV) and figures (SVG, PNG)."""
+    """Folder for the page, by default report, and its numbers (JSON)."""
     frames: float | None = None
     """Environment frames at which scores are taken; None takes the most that the runs have in common."""
     published: bool = False
@@ -34,41 +39,45 @@ class Report:
         require(self.runs, "Say what to compare: reverie report RUN..., or reverie report --published.")
         require(self.frames is None or self.frames > 0, f"--frames is {self.frames}, but it must be above 0.")
 
-        from reverie.analysis.format import frames_text, interval_text, spread_text
+        from reverie.analysis.format import frames_text, interval_text, score_text
         from reverie.analysis.report import report_runs
-        from reverie.analysis.statistics import title_of
+        from reverie.analysis.statistics import KINDS
 
         report = report_runs(self.runs, self.out or Path("report"), self.frames)
         if self.json:
             print(json.dumps(report.json()))
             return
-        scores = [
-            (place.name, frames_text(place.frames), entry.agent, str(entry.n), spread_text(entry.mean, entry.std))
-            for place in report.comparison.environments
-            for entry in place.entries
-        ]
-        print_table(("environment", "frames", "agent", "n", "score"), scores)
+        scores = []
+        for entry in report.comparison.entries:
+            interval = " to ".join(map(score_text, entry.interval)) if entry.n > 1 else "one seed" if entry.n else "–"
+            texts = (str(entry.n), score_text(entry.mean), score_text(entry.std), interval)
+            scores.append((entry.environment, frames_text(entry.frames), entry.agent, *texts))
+        print_table(("environment", "frames", "agent", "n", "mean", "s.d.", "95 % interval (Student t)"), scores)
         for one in report.statistics:
             aggregates = [
-                (agent, str(len(one.matrix.scores[agent])), *(interval_text(*found[kind]) for kind in one.kinds))
+                (agent, str(len(one.scores[agent])), *(interval_text(*found[kind]) for kind in one.kinds))
                 for agent, found in one.aggregates.items()
             ]
-            print_table(("agent", "n", *map(title_of, one.kinds)), aggregates)
+            print_table(("agent", "n", *(KINDS[kind] for kind in one.kinds)), aggregates)
         for note in report.notes:
             say((f"{note.topic}: ", "yellow"), note.text)
-        say(f"Wrote {report.page}, with {len(report.files) - 1} tables and figures beside it")
+        say(f"Wrote {report.page} and {report.data}")
 
 
 def _print_published(as_json: bool) -> None:
-    from reverie.analysis.published import AGGREGATES
-    from reverie.analysis.report import baselines
+    from reverie.analysis.published import AGGREGATES, BASELINES
+    from reverie.analysis.scores import table_1
 
+    found = table_1()
     if as_json:
-        print(json.dumps(baselines.as_json()))
+        print(json.dumps(found))
         return
-    rows = []
-    for name, sources in baselines.comparison().items():
-        for index, (source, cells) in enumerate(sources.items()):
-            rows.append(("" if index else baselines.NAMES[name], source, *cells))
+    names = {"schedules": "DreamerV2 with schedules", "release": "DreamerV2, released code", **BASELINES}
+    styles = {"paper": ".2f", "recomputed": ".3f", "difference": "+.3f"}
+    rows = [
+        (names[agent], source, *(format(round(found[source][agent][kind], 3) + 0.0, style) for kind in AGGREGATES))
+        for agent in found["paper"]
+        for source, style in styles.items()
+    ]
     print_table(("agent", "source", *(kind.replace("_", " ") for kind in AGGREGATES)), rows)
-    say(f"{baselines.METHOD}\n{baselines.BY_ROWS}")
+    say(TABLE_1)
