@@ -30,7 +30,7 @@ def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_page_and_a_picture(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["diagnose", str(trained), *SHORT.split()]) == 0
     out = capsys.readouterr().out
-    assert out.index("Findings") < out.index("too-early") < out.index("\nLatents")
+    assert out.index("Findings") < out.index("too-early") < out.index("\nlatents")
     assert max(len(line.rstrip()) for line in out.splitlines() if "Wrote" not in line) <= 80
     assert out.rstrip().endswith("Wrote diagnose.png")
     assert Path("diagnose.png").read_bytes()[1:4] == b"PNG"

@@ -13,7 +13,8 @@ from reverie.analysis.comparison import label_agents
 from reverie.analysis.curves import band, smooth
 from reverie.analysis.format import frames_text
 from reverie.analysis.labels import COMPUTATION, agent_settings, setting_text
-from reverie.analysis.runs import Run, flatten
+from reverie.analysis.runs import Run
+from reverie.config import flatten
 from reverie.errors import ReverieError
 
 RETURN = "return"

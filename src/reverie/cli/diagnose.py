@@ -38,19 +38,18 @@ class Diagnose:
         require_positive(self, "batches", "context", "horizon")
 
         from reverie.analysis.charts import check_suffix
-        from reverie.analysis.diagnose import Amount, examine, find
-        from reverie.analysis.diagnose.page import WIDTH, page
+        from reverie.analysis.diagnose import examine, find
+        from reverie.analysis.diagnose.page import WIDTH, page, to_json
         from reverie.analysis.diagnose.picture import draw
         from reverie.training.threads import act_on_one_thread
 
         check_suffix(self.out)
         act_on_one_thread()
-        amount = Amount(self.batches, self.context, self.horizon)
-        report = examine(self.run, amount, self.seed, self.device, self.holdout)
+        report = examine(self.run, self.holdout, self.batches, self.context, self.horizon, self.seed, self.device)
         findings = find(report)
         draw(report, findings, self.out)
         if self.json:
-            print(json.dumps({**report.to_json(findings), "picture": str(self.out)}))
+            print(json.dumps({**to_json(report, findings), "picture": str(self.out)}))
             return
         out = console()
         out.print(page(report, findings), width=min(out.width, WIDTH))

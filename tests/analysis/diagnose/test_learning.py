@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from reverie.analysis.curves import Curve
-from reverie.analysis.diagnose.learning import Trend, measure_learning, trend
+from reverie.analysis.diagnose.learning import measure_learning, measure_speed, trend
 from reverie.config import Config
 
 
@@ -23,7 +23,8 @@ def test_directions(slope: float, noise: float, direction: str) -> None:
     values = [5 + slope * i + noise * rng.standard_normal() for i in range(100)]
     found = trend(line(values))
     assert found.direction == direction
-    assert found.latest == pytest.approx(np.mean(values[75:])) and found.before == pytest.approx(np.mean(values[50:75]))
+    assert found.latest == pytest.approx(np.mean(values[75:]))
+    assert found.change == pytest.approx(np.mean(values[75:]) - np.mean(values[50:75]))
 
 
 def test_noise_is_seldom_taken_for_a_trend() -> None:
@@ -34,26 +35,7 @@ def test_noise_is_seldom_taken_for_a_trend() -> None:
 
 def test_few_rows_show_no_trend() -> None:
     assert trend(line([3, 2, 1, 0])).direction == "unknown"
-    assert trend(line([3])).latest == trend(line([3])).before == 3
-
-
-@pytest.mark.parametrize(
-    ("latest", "before", "texts"),
-    [
-        (0.05605528, 0.05606340, ("0.0560553", "0.0560634")),
-        (3763.98123, 3764.23456, ("3763.98", "3764.23")),
-        (1.5, 1.5, ("1.500", "1.500")),
-        (2.0, 1.0, ("2.000", "1.000")),
-        (12345.678, 2345.678, ("12346", "2346")),
-        (1.234567e-9, 2e-9, ("1.235e-09", "2e-09")),
-        (0.0, 0.0, ("0", "0")),
-        (math.nan, 1.0, ("nan", "1")),
-    ],
-)
-def test_trend_texts_have_the_same_decimals_and_show_the_change(
-    latest: float, before: float, texts: tuple[str, str]
-) -> None:
-    assert Trend(latest, before, "falling").texts() == texts
+    assert trend(line([3])) == (3, 0, "unknown")
 
 
 def row(index: int, **values: float) -> dict[str, float]:
@@ -81,9 +63,25 @@ def test_gradients_and_rows() -> None:
     assert (model.median, model.largest, model.clip, model.clipped) == (9.5, 12, 10, 0.5)
     assert found.gradients["actor"].clipped == 0  # nothing is clipped
     assert found.trends["model/image_loss"].latest == 3
-    assert found.returns == {"episode/return": pytest.approx((0 + 1 + 3) / 3)}
+    assert found.trends["episode/return"].latest == 3
 
 
 def test_nothing_yet() -> None:
     found = measure_learning([row(0)], Config())
-    assert (found.rows, found.gradients, found.trends, found.returns) == (0, {}, {}, {})
+    assert (found.rows, found.gradients, found.trends) == (0, {}, {})
+
+
+def test_measure_speed_averages_rows_with_steps_and_updates() -> None:
+    times = {"time__learn_share": 0.6, "perf__updates_per_second": 5.0}
+    rows = [
+        row(1, perf__fps=900.0, time__collect_share=0.9),  # prefill
+        row(2, time__learn_share=0.99, perf__updates_per_second=9.0),  # pretraining
+        row(3, perf__fps=100.0, time__collect_share=0.2, **times),
+        row(4, perf__fps=300.0, time__collect_share=0.4, **times),
+    ]
+    found = measure_speed(rows)
+    assert (found.frames_per_second, found.updates_per_second, found.update_share) == (200, 5, 0.6)
+    assert found.collect_share == pytest.approx(0.3)
+    rows[-1]["time/wait_share"] = 0.1  # asynchronous: environments step during the updates
+    assert measure_speed(rows).collect_share == pytest.approx(0.05)
+    assert all(math.isnan(value) for value in vars(measure_speed(rows[:2])).values())

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from reverie.analysis.diagnose.heads import measure_policy
+from reverie.analysis.diagnose.statistics import measure_policy
 from reverie.dreamer.distributions import OneHot, TanhNormal, TruncatedNormal
 
 
@@ -37,7 +37,7 @@ def test_several_categoricals() -> None:
     assert found.max_entropy == pytest.approx(math.log(2) + math.log(3))
     assert found.entropy == pytest.approx(math.log(3) / 2, rel=1e-5)
     assert found.certain == 0.5  # both parts, in the second state
-    assert found.actions is not None and [len(part) for part in found.actions] == [2, 3]
+    assert [len(part) for part in found.actions] == [2, 3]
 
 
 @pytest.mark.parametrize("kind", [TruncatedNormal, TanhNormal])
@@ -46,7 +46,7 @@ def test_continuous_actions(kind: type[TruncatedNormal | TanhNormal]) -> None:
     loc = loc.atanh() if kind is TanhNormal else loc
     policy = kind(loc, torch.tensor([[0.2, 0.4], [0.4, 0.4]]))
     found = measure_policy(policy)
-    assert found.kind == "continuous" and found.actions is None and found.entropy_share is None
+    assert found.kind == "continuous"
     assert found.certain == 0.5
     assert found.scale == pytest.approx([0.3, 0.4])
     assert found.mode == pytest.approx([0, 0.25], abs=1e-5)

@@ -9,11 +9,13 @@ from torch import Tensor
 
 from reverie.acting import to_tensors
 from reverie.analysis.diagnose import prediction
-from reverie.analysis.diagnose.prediction import Horizons, horizons, open_loop_errors, same_episode, squared_errors
+from reverie.analysis.diagnose.prediction import measure_prediction, open_loop_errors, squared_errors
+from reverie.analysis.format import Measures
 from reverie.config import preset
 from reverie.dreamer import Dreamer, State
 from reverie.dreamer.world_model import Batch
 from reverie.specs import STEP_KEYS, ActionSpec, ArraySpec, EnvSpec
+from tests.helpers.diagnosed_reports import predicted
 
 SPEC = EnvSpec(
     {"image": ArraySpec((64, 64, 1), "uint8"), "speed": ArraySpec((2,), "float32")}, ActionSpec("discrete", (3,))
@@ -47,11 +49,11 @@ def means(data: Batch) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def measure(agent: Dreamer, seen: tuple[Batch, State]) -> dict[str, Horizons]:
+def measure(agent: Dreamer, seen: tuple[Batch, State]) -> dict[str, Measures]:
     data, posterior = seen
     generator = torch.Generator().manual_seed(3)
     return {
-        key: horizons(sums)
+        key: measure_prediction(sums, 5)
         for key, sums in open_loop_errors(agent, data, posterior, CONTEXT, means(data), generator).items()
     }
 
@@ -69,8 +71,8 @@ def test_a_perfect_predictor(agent: Dreamer, seen: tuple[Batch, State], monkeypa
     predict(agent, monkeypatch, lambda key: data[key][CONTEXT - 1 :])
     for found in measure(agent, seen).values():
         assert found.model == pytest.approx([0] * 6, abs=1e-9)
-        assert found.useful() == (1, 5)
-        assert found.share_of("repeat", 1, 5) == pytest.approx(0, abs=1e-6)
+        assert (found.useful, found.last_useful) == ("1 to 5", 5)
+        assert found.near == pytest.approx(0, abs=1e-6)
 
 
 def test_a_predictor_of_the_last_observation(
@@ -79,8 +81,8 @@ def test_a_predictor_of_the_last_observation(
     data, _ = seen
     predict(agent, monkeypatch, lambda key: data[key][CONTEXT - 1].expand(6, *data[key].shape[1:]))
     for found in measure(agent, seen).values():
-        assert found.model == pytest.approx(found.repeat, rel=1e-5, abs=1e-9) and found.useful() is None
-        assert found.share_of("repeat", 1, 5) == pytest.approx(1, rel=1e-5)
+        assert found.model == pytest.approx(found.repeat, rel=1e-5, abs=1e-9) and found.useful == "none"
+        assert found.near == pytest.approx(1, rel=1e-5)
 
 
 def test_a_constant_predictor(agent: Dreamer, seen: tuple[Batch, State], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,24 +96,25 @@ def test_a_constant_predictor(agent: Dreamer, seen: tuple[Batch, State], monkeyp
 def test_errors_against_a_loop() -> None:
     """Every number from its definition; sequence 1 ends after horizon 1, and no sequence reaches horizon 3."""
     generator = torch.Generator().manual_seed(0)
-    predicted, actual = torch.rand((2, 4, 2, 3), generator=generator)
+    guesses, actual = torch.rand((2, 4, 2, 3), generator=generator)
     mean = torch.rand(3, generator=generator)
     valid = torch.tensor([[True, True], [True, True], [True, False], [False, False]])
-    found = horizons(squared_errors(predicted, actual, mean, valid))
+    found = measure_prediction(squared_errors(guesses, actual, mean, valid), 3)
     for h in range(3):
         kept = [b for b in range(2) if valid[h, b]]
-        for name, guess in (("model", predicted[h]), ("repeat", actual[0]), ("mean", mean.expand(2, 3))):
+        for name, guess in (("model", guesses[h]), ("repeat", actual[0]), ("mean", mean.expand(2, 3))):
             wanted = np.mean([((guess[b] - actual[h, b]) ** 2).mean().item() for b in kept])
             assert getattr(found, name)[h] == pytest.approx(wanted, rel=1e-5), (name, h)
-    assert found.model[3] is None and found.mean[3] is None
+    assert np.isnan(found.model[3]) and np.isnan(found.mean[3])
+    assert (found.seen_error, found.planned_error) == (found.model[0], pytest.approx(np.mean(found.model[1:3])))
 
 
 def test_batches_add_up() -> None:
     generator = torch.Generator().manual_seed(0)
-    predicted, actual = torch.rand((2, 4, 6, 3), generator=generator)
+    guesses, actual = torch.rand((2, 4, 6, 3), generator=generator)
     mean, valid = torch.zeros(3), torch.ones(4, 6, dtype=torch.bool)
-    whole = squared_errors(predicted, actual, mean, valid)
-    parts = [squared_errors(predicted[:, s], actual[:, s], mean, valid[:, s]) for s in (slice(0, 2), slice(2, 6))]
+    whole = squared_errors(guesses, actual, mean, valid)
+    parts = [squared_errors(guesses[:, s], actual[:, s], mean, valid[:, s]) for s in (slice(0, 2), slice(2, 6))]
     assert whole.allclose(parts[0] + parts[1])
 
 
@@ -135,13 +138,8 @@ def test_imagination_follows_the_true_actions(
         assert found["image"].model[h] == pytest.approx(wanted, rel=1e-4), h
 
 
-def test_same_episode() -> None:
-    is_first = torch.tensor([[1, 1], [0, 1], [0, 0], [0, 1], [0, 0]]).bool()
-    assert same_episode(is_first, 2).tolist() == [[True, True], [True, True], [True, False], [True, False]]
-
-
 def test_the_useful_horizons_are_the_longest_row_of_them() -> None:
-    found = Horizons(model=[0, 3, 1, 3, 1, 1, None], repeat=[0, 2, 2, 2, 2, 2, 2], mean=[2] * 7)
-    assert found.useful() == (4, 5)
-    assert Horizons([0, 1], [0, None], [1, None]).useful() is None
-    assert Horizons([0, 1], [0, 0], [1, 1]).share_of("repeat", 1, 1) is None  # nothing moves
+    found = predicted([0, 3, 1, 3, 1, 1, np.nan], [0, 2, 2, 2, 2, 2, np.nan], [2] * 6 + [np.nan])
+    assert (found.useful, found.last_useful) == ("4 to 5", 5)
+    nothing_moves = predicted([0, 1], [0, 0], [1, 1])
+    assert nothing_moves.useful == "none" and np.isnan(nothing_moves.near)

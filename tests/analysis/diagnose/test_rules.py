@@ -2,43 +2,39 @@
 
 import math
 import re
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from reverie.analysis.diagnose import RULES, Report, find
-from reverie.analysis.diagnose.conditions import CONDITIONS, ENOUGH_UPDATES
-from reverie.analysis.diagnose.heads import Bin
-from reverie.analysis.diagnose.learning import Trend
-from reverie.analysis.diagnose.prediction import Horizons
-from reverie.analysis.diagnose.rules import SECTIONS
-from reverie.analysis.diagnose.suggestions import suggestions
-from reverie.analysis.format import Measures
+from reverie.analysis.diagnose.learning import Trend, measure_learning, measure_speed
+from reverie.analysis.diagnose.rules import ENOUGH_UPDATES, suggestions
+from reverie.analysis.diagnose.statistics import Bin
 from reverie.cli.main import COMMANDS
 from reverie.cli.parser import SettingsCommand, parse
 from reverie.config import PRESETS, Config, preset
-from tests.helpers.diagnosed_reports import changed, healthy, ill
+from tests.helpers.diagnosed_reports import changed, healthy, ill, predicted
 
-FLAT = Trend(1.0, 1.0, "flat")
-RISING, FALLING = Trend(2.0, 1.0, "rising"), Trend(1.0, 2.0, "falling")
+FLAT = Trend(1.0, 0.0, "flat")
+RISING, FALLING = Trend(2.0, 1.0, "rising"), Trend(1.0, -1.0, "falling")
+PROBLEMS = [rule for rule in RULES if rule.severity != "ok"]
 
 
 def images(model: float, seen: float = 0.0005, repeat: float = 0.004, mean: float = 0.005) -> Report:
-    found = Horizons([seen] + [model] * 30, [0.0] + [repeat] * 30, [mean] * 31)
-    return ill("", predictions={**healthy().predictions, "image": found})
+    found = predicted([seen] + [model] * 30, [0.0] + [repeat] * 30, [mean] * 31)
+    return ill("", prediction={**healthy().prediction, "image": found})
 
 
 def by_horizon(*errors: tuple[float, int], seen: float = 0.0005) -> Report:
     """Errors of images, each over that many steps ahead."""
-    model: list[float | None] = [seen, *(error for error, steps in errors for _ in range(steps))]
-    found = replace(healthy().predictions["image"], model=model)
-    return ill("", predictions={**healthy().predictions, "image": found})
+    model = [seen, *(error for error, steps in errors for _ in range(steps))]
+    found = predicted(model, [0.0] + [0.004] * 30, [0.005] * 31)
+    return ill("", prediction={**healthy().prediction, "image": found})
 
 
 def rewards(**groups: Bin) -> Report:
-    return ill("rewards", groups={**healthy().rewards.groups, **groups})
+    return ill("reward", groups={**healthy().reward.groups, **groups})
 
 
 def trends(**directions: Trend) -> Report:
@@ -46,16 +42,16 @@ def trends(**directions: Trend) -> Report:
 
 
 def gradients(**changes: Any) -> Report:
-    found = Measures(**{"median": 5.0, "largest": 20.0, "clip": 100.0, "clipped": 0.0, "trend": FLAT, **changes})
-    return ill("learning", gradients={**healthy().learning.gradients, "model": found})
+    norms = healthy().learning.gradients
+    return ill("learning", gradients={**norms, "model": changed(norms["model"], **changes)})
 
 
 def imagined(**changes: float) -> Report:
-    return ill("values", imagined=changed(healthy().values.imagined, **changes))
+    return ill("", value={**healthy().value, "imagined": changed(healthy().value["imagined"], **changes)})
 
 
 def replayed(**changes: float) -> Report:
-    return ill("values", replayed=changed(healthy().values.imagined, **changes))
+    return ill("", value={**healthy().value, "replayed": changed(healthy().value["imagined"], **changes)})
 
 
 def holdout(part: str, **changes: Any) -> Report:
@@ -64,7 +60,7 @@ def holdout(part: str, **changes: Any) -> Report:
 
 
 def continuous(certain: float) -> Report:
-    return ill("policy", kind="continuous", entropy_share=None, actions=None, dependence=None, certain=certain)
+    return ill("actor", kind="continuous", entropy=0.4, max_entropy=0.6931, certain=certain, entropy_share=0.01)
 
 
 NO_KL = {"kl": 0.1, "kl_per_variable": [0.04, 0.03, 0.02, 0.01]}
@@ -76,10 +72,10 @@ CASES: dict[str, tuple[Report, Report]] = {
     "kl-rising": (trends(kl=RISING), trends(kl=FALLING)),
     "deterministic-latents": (
         ill("latents", posterior_entropy_share=0.01),
-        ill("latents", posterior_entropy_share=None),
+        ill("latents", posterior_entropy_share=math.nan),
     ),
     "unused-variables": (ill("latents", unused_variables=3), ill("latents", unused_variables=2)),
-    "unused-classes": (ill("latents", unused_classes=7), ill("latents", unused_classes=None)),
+    "unused-classes": (ill("latents", unused_classes=7), ill("latents", unused_classes=math.nan)),
     "background-only": (images(0.003, seen=0.003), images(0.003, seen=0.002)),
     "repeats-the-image": (by_horizon((0.0039, 5), (0.001, 25)), by_horizon((0.0037, 5), (0.001, 25))),
     "worse-than-repeating": (
@@ -88,23 +84,23 @@ CASES: dict[str, tuple[Report, Report]] = {
     ),
     "horizon-short": (by_horizon((0.001, 6), (0.009, 24)), by_horizon((0.001, 15), (0.009, 15))),
     "reward-recall-low": (rewards(positive=Bin(0.1, 0.76, 30)), rewards(positive=Bin(0.1, 0.76, 9))),
-    "no-rewards": (ill("rewards", groups={"zero": Bin(0.0, 0.0, 6400)}), rewards()),
-    "ends-missed": (ill("discounts", on_terminal=0.6), ill("discounts", on_terminal=0.6, terminals=4)),
-    "false-ends": (ill("discounts", predicted_end_rate=0.02), ill("discounts", predicted_end_rate=0.01)),
+    "no-rewards": (ill("reward", events=9, groups={"zero": Bin(0.0, 0.0, 6391)}), ill("reward", events=10)),
+    "ends-missed": (ill("discount", on_terminal=0.6), ill("discount", on_terminal=0.6, terminals=4)),
+    "false-ends": (ill("discount", predicted_end_rate=0.02), ill("discount", predicted_end_rate=0.01)),
     "critic-lagging": (imagined(bias=-0.5), imagined(bias=-0.5, bias_error=0.2)),
     "critic-uncorrelated": (imagined(correlation=0.2), imagined(correlation=0.2, spread=1e-4)),
     "values-too-high": (replayed(bias=0.9), replayed(bias=0.7)),
     "values-too-low": (replayed(bias=-0.9), replayed(bias=-0.7)),
-    "actor-uniform": (ill("policy", entropy_share=0.97), ill("policy", entropy_share=0.94)),
+    "actor-uniform": (ill("actor", entropy_share=0.97), ill("actor", entropy_share=0.94)),
     "actor-one-action": (
-        ill("policy", certain=0.99, dependence=0.001, entropy_share=0.01, actions=[[0.01, 0.99, 0.0]]),
-        ill("policy", certain=0.99, dependence=0.6),
+        ill("actor", certain=0.99, dependence=0.001, entropy_share=0.01),
+        ill("actor", certain=0.99, dependence=0.6),
     ),
-    "actor-entropy-low": (ill("policy", entropy_share=0.04), ill("policy", entropy_share=0.06)),
-    "rewards-overfitting": (holdout("rewards", explained=0.45), holdout("rewards", explained=0.5)),
+    "actor-entropy-low": (ill("actor", entropy_share=0.04), ill("actor", entropy_share=0.06)),
+    "rewards-overfitting": (holdout("reward", explained=0.45), holdout("reward", explained=0.5)),
     "observations-overfitting": (
-        holdout("", predictions=images(0.001, seen=0.00085).predictions),
-        holdout("", predictions=images(0.001, seen=0.0008).predictions),
+        holdout("", prediction=images(0.001, seen=0.00085).prediction),
+        holdout("", prediction=images(0.001, seen=0.0008).prediction),
     ),
     "actor-saturated": (continuous(0.77), continuous(0.5)),
     "not-finite": (ill("learning", not_finite=1), healthy()),
@@ -113,6 +109,7 @@ CASES: dict[str, tuple[Report, Report]] = {
     "gradient-spikes": (gradients(median=1.0, largest=150.0), gradients(median=2.0, largest=150.0)),
     "gradients-vanished": (gradients(median=1e-8), gradients(median=1e-4, largest=1e-3)),
     "losses-rising": (trends(image_loss=RISING), trends(image_loss=FLAT)),
+    "collection-slow": (ill("speed", collect_share=0.55), ill("speed", collect_share=0.5)),
     "still-learning": (trends(reward_loss=FALLING), trends(reward_loss=FLAT)),
 }
 ALLOWED = {"kl-rising": {"still-learning"}}
@@ -120,9 +117,9 @@ ALLOWED = {"kl-rising": {"still-learning"}}
 
 
 SUGGESTIONS = (
-    "{kl_scale:0.3}", "{kl_scale:3}", "{harder_prior}", "{freer_posterior}", "{random_play}", "{observation_scale:3}",
-    "{wider_decoder}", "{reward_loss}", "{entropy:0.3}", "{entropy:3}", "{entropy:10}", "{lr[model]:0.5}",
-    "{lr[actor]:0.5}", "{lr[critic]:0.5}", "{option[behavior.horizon]:2/3}", "{wider_clip}",
+    "{kl_scale:0.3}", "{kl_scale:3}", "{prior_scale:3}", "{posterior_scale:3}", "{random_play}",
+    "{observation_scale:3}", "{wider_decoder}", "{option[behavior.horizon]:0.67}",
+    "{option[behavior.actor.entropy]:10}",
 )  # fmt: skip
 
 
@@ -135,15 +132,16 @@ def names(report: Report) -> set[str]:
 
 
 def test_every_rule_has_a_case() -> None:
-    assert [rule.name for rule in RULES] == list(CONDITIONS) and set(CASES) == set(CONDITIONS)
-    assert {rule.section for rule in RULES} == set(SECTIONS)
+    assert {rule.name for rule in PROBLEMS} == set(CASES)
+    assert {rule.section for rule in PROBLEMS} == {rule.section for rule in RULES if rule.severity == "ok"}
 
 
 def test_good_health() -> None:
     findings = find(healthy())
-    assert [finding.severity for finding in findings] == ["ok"] * len(SECTIONS)
-    assert [finding.section for finding in findings] == list(SECTIONS)
-    assert all(finding.seen for finding in findings)
+    assert [finding.severity for finding in findings] == ["ok"] * len(findings)
+    sections = ["latents", "prediction", "reward", "discount", "value", "actor", "learning", "speed"]
+    assert [finding.section for finding in findings] == sections
+    assert all(finding.seen.endswith(".") for finding in findings)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -182,18 +180,16 @@ def typeable(advice: str, base: Config) -> int:
 @pytest.mark.parametrize("name", PRESETS)
 def test_advice_in_every_preset_is_taken_by_the_command_line(name: str) -> None:
     base = PRESETS[name].config
-    for rule in RULES:
+    for rule in PROBLEMS:
         typeable(advice(rule.advice, ill("", CASES[rule.name][0], config=base)), base)
 
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_suggestion_in_every_preset_is_taken_by_the_command_line(name: str) -> None:
     base = PRESETS[name].config
-    report = ill("", gradients(clipped=0.6), config=base)
     for suggestion in SUGGESTIONS:
-        text = advice(suggestion, report)
-        assert typeable(text, base) == text.count("--")
-        assert "--" in text or suggestion == "{reward_loss}"  # which may say that rewards weigh enough
+        text = advice(suggestion, ill("", config=base))
+        assert typeable(text, base) == text.count("--") > 0
 
 
 def test_every_suggestion_is_tried() -> None:
@@ -201,7 +197,7 @@ def test_every_suggestion_is_tried() -> None:
 
 
 def test_wider_decoder_without_images_is_the_mlp() -> None:
-    vectors = ill("", predictions={"state": healthy().predictions["image"]}, images=())
+    vectors = ill("", observation="state", images=[])
     assert advice("{wider_decoder}", vectors).startswith("--world-model.decoder.mlp.units")
     assert advice("{wider_decoder}", healthy()).startswith("--world-model.decoder.cnn-depth")
 
@@ -209,7 +205,7 @@ def test_wider_decoder_without_images_is_the_mlp() -> None:
 def test_option_of_a_schedule_in_frames_is_read_at_the_frames_so_far() -> None:
     """atari-laptop: 1.6e-3 falls to 3e-4 over a million frames; half of them are 125,000 steps of four."""
     report = ill("", config=preset("atari-laptop"), agent_steps=125_000)
-    assert advice("{entropy:10}", report) == "--behavior.actor.entropy 0.0095"
+    assert advice("{option[behavior.actor.entropy]:10}", report) == "--behavior.actor.entropy 0.0095"
 
 
 def test_ratios_follow_from_the_run() -> None:
@@ -221,15 +217,14 @@ def test_ratios_follow_from_the_run() -> None:
 
 
 def test_find_continuous_actor_without_finding_is_summed_up_in_a_sentence() -> None:
-    report = ill("policy", continuous(0.12), entropy=0.4, max_entropy=0.6931)
-    summary = next(finding.seen for finding in find(report) if finding.section == "actor")
+    summary = next(finding.seen for finding in find(continuous(0.12)) if finding.section == "actor")
     assert summary == "Entropy 0.40 nats, 0.69 for random actions; 12% of values at the ends of their range."
 
 
 def test_find_predictions_worse_than_repeating_are_not_ok() -> None:
     """A vector whose prediction beats the naive ones from step 12 on, as far as the actor plans and further."""
-    found = Horizons([0.2] + [5.94] * 11 + [0.5] * 34, [0.0] + [2.0] * 45, [6.0] * 46)
-    report = ill("", images=(), predictions={"state": found})
+    found = predicted([0.2] + [5.94] * 11 + [0.5] * 34, [0.0] + [2.0] * 45, [6.0] * 46)
+    report = ill("", images=[], observation="state", prediction={"state": found})
     finding = next(finding for finding in find(report) if finding.section == "prediction")
     assert (finding.rule, finding.severity) == ("worse-than-repeating", "warning")
     assert finding.seen == "1 to 5 steps ahead its error is 297% of that of repeating the last observation."
@@ -253,34 +248,17 @@ def test_the_split_objective_has_weights_of_its_own() -> None:
         assert option in advice and "kl.scale" not in advice and "kl.balance" not in advice
 
 
-def test_heavy_rewards_are_not_made_heavier() -> None:
-    heavy = healthy().config.override(**{"world_model.loss_scales.reward": 20})
-    finding = find(ill("", CASES["reward-recall-low"][0], config=heavy))[0]
-    assert (
-        "weigh 20 already: train longer" in finding.advice and "--world-model.loss-scales.reward" not in finding.advice
-    )
-
-
-def test_a_world_model_that_learned_first_is_not_told_to() -> None:
-    for updates, advised in ((0, True), (9000, False)):
-        config = healthy().config.override(**{"training.pretrain_world_model": updates})
-        finding = find(ill("", CASES["reward-recall-low"][0], config=config))[0]
-        assert ("--training.pretrain-world-model 9000" in finding.advice) == advised
-
-
 def test_a_run_without_rewards_has_no_finding_of_overfitting() -> None:
-    none = holdout("rewards", explained=None, groups={"zero": Bin(0.0, 0.0, 6400)})
-    assert names(none) == set()
-    for count, found in ((49, set()), (50, {"rewards-overfitting"})):
-        groups = {"zero": Bin(0.0, 0.0, 6400), "positive": Bin(0.7, 0.76, count)}
-        assert names(holdout("rewards", explained=0.1, groups=groups)) == found
-        own = ill("rewards", groups=groups)
-        assert names(ill("", own, holdout=ill("rewards", explained=0.1))) == found
+    assert names(holdout("reward", explained=math.nan, events=0)) == set()
+    for events, found in ((49, set()), (50, {"rewards-overfitting"})):
+        assert names(holdout("reward", explained=0.1, events=events)) == found
+        own = ill("reward", events=events)
+        assert names(ill("", own, holdout=ill("reward", explained=0.1))) == found
 
 
 def test_what_was_never_known_was_not_learned_overfitting() -> None:
     for explained, found in ((0.15, set()), (0.25, {"rewards-overfitting"})):
-        assert names(ill("", ill("rewards", explained=explained), holdout=ill("rewards", explained=0.0))) == found
+        assert names(ill("", ill("reward", explained=explained), holdout=ill("reward", explained=0.0))) == found
 
 
 def test_a_model_that_sees_well_everywhere_has_learned_nothing_overfitting() -> None:
@@ -293,7 +271,7 @@ def test_a_model_that_sees_well_everywhere_has_learned_nothing_overfitting() -> 
 
 def test_beginners_get_notes() -> None:
     for name, (report, _) in CASES.items():
-        rule = next(rule for rule in RULES if rule.name == name)
+        rule = next(rule for rule in PROBLEMS if rule.name == name)
         young = find(ill("", report, updates=10))
         found = next(finding for finding in young if finding.rule == name)
         assert found.severity == (rule.severity if rule.early else "note"), name
@@ -301,7 +279,7 @@ def test_beginners_get_notes() -> None:
 
 def test_the_worst_comes_first() -> None:
     report = ill("learning", ill("latents", unused_classes=7), not_finite=2)
-    report = ill("policy", report, entropy_share=0.97)
+    report = ill("actor", report, entropy_share=0.97)
     severities = [finding.severity for finding in find(report)]
     assert severities[:3] == ["problem", "warning", "note"] and set(severities[3:]) == {"ok"}
 
@@ -309,21 +287,30 @@ def test_the_worst_comes_first() -> None:
 def test_a_run_of_vectors_without_discounts_and_metrics() -> None:
     """What is missing is left out, and breaks nothing."""
     config = healthy().config.override(**{"world_model.loss_scales.vector": 2.0})
-    predictions = {"state": Horizons([0.9] * 9, [0.0] + [2.0] * 8, [1.0] * 9)}
-    report = ill("", images=(), predictions=predictions, discounts=None, config=config)
-    report = ill("values", ill("latents", report, kl=0.1), replayed=None)
-    learning = changed(report.learning, rows=0, gradients={}, trends={}, returns={})
-    findings = find(ill("", report, learning=learning))
+    prediction = {"state": predicted([0.9] * 9, [0.0] + [2.0] * 8, [1.0] * 9)}
+    report = ill("", images=[], observation="state", prediction=prediction, discount=None, config=config)
+    report = ill("latents", report, kl=0.1)
+    report.value = {"imagined": report.value["imagined"]}
+    report.learning, report.speed = measure_learning([], config), measure_speed([])
+    findings = find(report)
     assert findings[0].rule == "posterior-collapse" and "--world-model.loss-scales.vector 6" in findings[0].advice
-    assert {finding.section for finding in findings}.isdisjoint({"discount", "learning"})
-    assert find(ill("", report, predictions={}, learning=learning))
+    assert {finding.section for finding in findings}.isdisjoint({"discount", "learning", "speed"})
 
 
 def test_values_that_follow_imagination_but_not_what_happened() -> None:
     finding = find(replayed(correlation=0.05))[0]
     assert (finding.rule, finding.seen) == ("critic-uncorrelated", "Values correlate 0.05 with replayed returns.")
-    both = ill("values", replayed(correlation=0.05), imagined=imagined(correlation=0.1).values.imagined)
-    assert find(both)[0].seen == "Values correlate 0.10 with imagined returns and 0.05 with replayed returns."
+    both = ill("", value={name: changed(found, correlation=0.05) for name, found in healthy().value.items()})
+    assert find(both)[0].seen == (
+        "Values correlate 0.05 with imagined returns; Values correlate 0.05 with replayed returns."
+    )
+
+
+def test_find_names_the_speed_and_the_command_that_measures_it() -> None:
+    for share in (0.3, 0.8):
+        seen = next(finding for finding in find(ill("speed", collect_share=share)) if finding.section == "speed")
+        assert f"400 frames/s, 6.25 updates/s; {share:.0%} of the time in environments and acting" in seen.seen
+        assert "`reverie bench loop`" in seen.seen + seen.advice
 
 
 def test_an_infinite_error_proves_nothing() -> None:
@@ -332,5 +319,5 @@ def test_an_infinite_error_proves_nothing() -> None:
 
 def test_the_page_of_the_docs_explains_every_rule() -> None:
     page = (Path(__file__).parents[3] / "docs" / "diagnose.md").read_text(encoding="utf-8")
-    for rule in RULES:
+    for rule in PROBLEMS:
         assert f"`{rule.name}`" in page, rule.name

@@ -6,7 +6,7 @@ import statistics
 import pytest
 import torch
 
-from reverie.analysis.diagnose.heads import compare, replay_returns
+from reverie.analysis.diagnose.statistics import compare, replay_returns
 
 
 def column(*values: float) -> torch.Tensor:

@@ -1,31 +1,44 @@
 """Findings: what rules.toml says where a rule's condition holds for a report."""
 
 import tomllib
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-from reverie.analysis.diagnose.conditions import CONDITIONS, ENOUGH_UPDATES
-from reverie.analysis.diagnose.report import Report
-from reverie.analysis.diagnose.suggestions import suggestions
+from jinja2 import ChainableUndefined, Environment
+
+from reverie.analysis.diagnose.examine import Report
+from reverie.config import Config, flatten, parse_schedule
 
 Severity = Literal["problem", "warning", "note", "ok"]
-SEVERITIES: tuple[Severity, ...] = ("problem", "warning", "note", "ok")
-"""Worst first: learning is broken; something is probably wrong; worth knowing; nothing found."""
+SEVERITIES: tuple[Severity, ...] = ("problem", "warning", "note", "ok")  # worst first
+ENOUGH_UPDATES = 1000  # below, a finding about what was learnt is only a note; see `too-early`
+_compiled = cache(Environment(undefined=ChainableUndefined).compile_expression)
 
 
 @dataclass(frozen=True)
 class Rule:
-    """Texts for where the condition of this name holds; see rules.toml."""
+    """A condition and its texts; see rules.toml."""
 
     name: str
     section: str
     severity: Severity
+    where: str
     seen: str
-    means: str
-    advice: str
+    means: str = ""
+    advice: str = ""
+    each: str = ""
+    unless: Sequence[str] = ()
     early: bool = False
+
+    def seen_in(self, names: Mapping[str, Any]) -> str:
+        """Return what is seen where the condition holds, with every item for which it does; empty where it does not."""
+        items: Any = _compiled(self.each)(names) if self.each else {"": None}
+        cases = ({**names, "name": name, "it": item} for name, item in items.items())
+        texts = [self.seen.format_map(case).rstrip(".") for case in cases if _compiled(self.where)(case)]
+        return "; ".join(texts) + "." if texts else ""
 
 
 RULES = tuple(
@@ -41,70 +54,63 @@ class Finding(NamedTuple):
     section: str
     severity: Severity
     seen: str
-    means: str = ""
-    advice: str = ""
+    means: str
+    advice: str
 
 
 def find(report: Report) -> list[Finding]:
     """Return findings, worst first; a section in which no rule holds has one of severity `ok`."""
+    names = {**vars(report), "observed": report.prediction[report.observation]}
+    if report.holdout:
+        names["held_out"] = report.holdout.prediction[report.observation]
     options = suggestions(report)
+    seen = {rule.name: rule.seen_in(names) for rule in RULES}
+    holding = [rule for rule in RULES if seen[rule.name] and not any(seen[name] for name in rule.unless)]
+    ill = {rule.section for rule in holding if rule.severity != "ok"}
     findings = []
-    for rule in RULES:
-        if found := CONDITIONS[rule.name](report):
-            severity = rule.severity if rule.early or report.updates >= ENOUGH_UPDATES else "note"
-            seen, advice = rule.seen.format(r=report, found=found), rule.advice.format_map(options)
-            findings.append(Finding(rule.name, rule.section, severity, seen, rule.means, advice))
-    found_in = {finding.section for finding in findings}
-    findings += [
-        Finding(f"{section}-ok", section, "ok", text)
-        for section, summary in SECTIONS.items()
-        if section not in found_in and (text := summary(report))
-    ]
+    for rule in holding:
+        if rule.severity != "ok" or rule.section not in ill:
+            is_certain = rule.early or rule.severity == "ok" or report.updates >= ENOUGH_UPDATES
+            severity = rule.severity if is_certain else "note"
+            texts = seen[rule.name], rule.means, rule.advice.format_map(options)
+            findings.append(Finding(rule.name, rule.section, severity, *texts))
     return sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))
 
 
-def _prediction(r: Report) -> str:
-    if not r.observation:
-        return ""
-    if (span := r.predictions[r.observation].useful()) is None:
-        return "No horizon at which the model beats naive predictions."
-    return f"Better than both naive predictions from {span[0]} to {span[1]} steps ahead."
+class Option:
+    """Options to type for some settings; format `0.3` scales their values, or the default of one that is 0."""
+
+    def __init__(self, report: Report, *paths: str) -> None:
+        self.report, self.paths = report, paths
+
+    def __getitem__(self, path: str) -> "Option":
+        return Option(self.report, path)
+
+    def __format__(self, factor: str) -> str:
+        return " with ".join(self._scaled(path, float(factor)) for path in self.paths)
+
+    def _scaled(self, path: str, factor: float) -> str:
+        present, default = (flatten(config)[path] for config in (self.report.config, Config()))
+        schedule = parse_schedule(present, path, self.report.config.env.action_repeat)
+        value = factor * (schedule(self.report.agent_steps) or default)
+        text = str(max(round(value), 1)) if isinstance(present, int) else f"{float(f'{value:.2g}'):g}"
+        return f"--{path.rstrip('_').replace('_', '-')} {text}"
 
 
-def _discount(r: Report) -> str:
-    d = r.discounts
-    if d is None:
-        return ""
-    ends = "no end of an episode seen." if d.on_terminal is None else f"{d.on_terminal:.3f} at ends."
-    return f"{d.on_going or 0:.4f} where the episode continues (right: {d.gamma:g}), {ends}"
-
-
-def _actor(r: Report) -> str:
-    p = r.policy
-    if p.kind == "continuous":
-        entropy = f"Entropy {p.entropy:.2f} nats, {p.max_entropy:.2f} for random actions"
-        return f"{entropy}; {p.certain:.0%} of values at the ends of their range."
-    share = "" if p.entropy_share is None else f", {p.entropy_share:.0%} of the most possible"
-    return f"Entropy {p.entropy:.2f} nats{share}; as good as certain in {p.certain:.0%} of states."
-
-
-SECTIONS: dict[str, Callable[[Report], str]] = {
-    "latents": lambda r: (
-        f"{r.latents.kl:.2f} nats of KL over {r.latents.variables} variables, "
-        f"{r.latents.unused_variables} of them unused."
-    ),
-    "prediction": _prediction,
-    "reward": lambda r: (
-        "Predicted and actual rewards correlate with "
-        f"{'(unknown)' if r.rewards.correlation is None else f'{r.rewards.correlation:.2f}'}."
-    ),
-    "discount": _discount,
-    "value": lambda r: (
-        f"Off by {r.values.imagined.bias:+.3f} from imagined returns, which spread by {r.values.imagined.spread:.3f}."
-    ),
-    "actor": _actor,
-    "learning": lambda r: (
-        f"{r.learning.rows} rows of metrics, all finite, gradients within their clips." if r.learning.rows else ""
-    ),
-}
-"""Summaries of sections without findings; empty where there is nothing to say."""
+def suggestions(report: Report) -> dict[str, Any]:
+    """Return everything that advice can refer to, by name; `{option[training.steps]:2}` is any single setting."""
+    option = Option(report)
+    model, training = report.config.world_model, report.config.training
+    scales = ("prior_scale", "posterior_entropy_scale") if model.kl.objective == "split" else ("scale",)
+    kl = [f"world_model.kl.{scale}" for scale in scales]
+    part, width = ("image", "cnn_depth") if report.observation in report.images else ("vector", "mlp.units")
+    steps = training.steps + 3 * training.prefill  # as many after the prefill as now
+    return {
+        "option": option,
+        "kl_scale": Option(report, *kl),
+        "prior_scale": option[kl[0]],
+        "posterior_scale": option[kl[-1]],
+        "observation_scale": option[f"world_model.loss_scales.{part}"],
+        "wider_decoder": f"{option[f'world_model.decoder.{width}']:2}",
+        "random_play": f"{option['training.prefill']:4} with --training.steps {steps}",
+    }
