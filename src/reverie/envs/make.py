@@ -18,8 +18,8 @@ from reverie.envs import atari, minatar
 from reverie.envs.process_worker import IS_SUPPORTED, ProcessWorker
 from reverie.envs.registry import find_spec, install_hint
 from reverie.envs.step_wrapper import RepeatAction, StepWrapper, env_name
-from reverie.envs.vector import VectorEnv
-from reverie.envs.workers import RestartingWorker, SyncWorker, Worker
+from reverie.envs.vector import RestartingWorker, VectorEnv, Worker
+from reverie.envs.workers import SyncWorker
 from reverie.errors import EnvError
 from reverie.provenance import usable_cores
 from reverie.specs import EnvSpec
@@ -103,11 +103,11 @@ def make_env(config: EnvConfig, seed: int, factory: EnvFactory | None = None, re
     num_workers = min(config.num_envs, usable_cores()) if use_processes else 1
     if restart and not use_processes:
         num_workers = config.num_envs  # one that restarts does not interrupt the others
-    workers: list[Worker] = []
+    workers: list[RestartingWorker] = []
     with ExitStack() as stack:
         for numbers in np.array_split(np.arange(config.num_envs), num_workers):
             start = functools.partial(_start_worker, config, seed, factory, numbers.tolist(), use_processes)
-            workers.append(RestartingWorker(start) if restart else start(0))
+            workers.append(RestartingWorker(start, len(numbers), restart))
             stack.callback(workers[-1].close)
         env = VectorEnv(workers, config.action_repeat)
         stack.pop_all()

@@ -4,34 +4,32 @@ A worker is a fresh interpreter, not a fork: the learner's threads and GPU stay 
 `if __name__ == "__main__"`. It has a session of its own, so that Ctrl-C in the terminal reaches the learner only, and
 it ends when its connection to the learner does.
 
-Messages are pickled and exchanged between processes of one run only. A request is a method of `_Server` and its
+Messages are pickled and exchanged between processes of one run only. A request is a method of `SyncWorker` and its
 arguments; a reply is the result, or an error's message and traceback. Steps are in memory that both processes map.
 """
 
-import contextlib
 import os
 import pickle
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import traceback
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from multiprocessing.connection import Connection
-from typing import IO, Any, Literal
+from typing import Any
 
 import cloudpickle  # type: ignore[import-untyped]
 import cv2
-import numpy as np
 
-from reverie.envs.workers import Answer, EnvBuilder, SyncWorker, Worker, allocate_rows
+from reverie.envs.workers import EnvBuilder, Infos, SyncWorker, allocate_rows
 from reverie.errors import EnvError
-from reverie.specs import Array, EnvSpec
+from reverie.specs import EnvSpec
 
-IS_SUPPORTED = hasattr(os, "fork")
-"""True on POSIX systems, where file descriptors can be handed to a new process."""
+IS_SUPPORTED = hasattr(os, "memfd_create")
+"""True on Linux, where memory can be shared without a file."""
 
 _SINGLE_THREAD = {
     name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
@@ -40,7 +38,7 @@ _PROGRAM = "import sys; sys.path[:] = {path!r}; from reverie.envs.process_worker
 _CLOSE_SECONDS = 5.0
 
 
-class ProcessWorker(Worker):
+class ProcessWorker:
     """Environments in a worker process; they are created while the constructor returns.
 
     Args:
@@ -50,18 +48,15 @@ class ProcessWorker(Worker):
     """
 
     def __init__(self, builders: Sequence[EnvBuilder], label: str, timeout: float = 0.0) -> None:
-        self.num_envs = len(builders)
-        self._label = label
-        self._step_timeout = timeout
-        self._timeout = 0.0
+        self._num_envs, self._label, self._step_timeout, self._timeout = len(builders), label, timeout, 0.0
         try:
-            message = cloudpickle.dumps(("start", list(builders)))
+            message = cloudpickle.dumps(list(builders))
         except Exception as error:
             raise EnvError(
                 f"The function that creates the environment cannot be sent to a worker process ({error}); create "
                 "everything inside the function, or set env.parallel to False."
             ) from error
-        self._memory_file = _open_memory_file()
+        self._memory_file = os.fdopen(os.memfd_create("reverie"), "r+b", buffering=0)
         here, there = socket.socketpair()
         with there:
             files = there.fileno(), self._memory_file.fileno()
@@ -77,47 +72,16 @@ class ProcessWorker(Worker):
         self._send(message)
 
     def wait_ready(self) -> EnvSpec:  # noqa: D102
-        spec: EnvSpec = self._receive()
+        spec: EnvSpec = self.receive()
         with self._memory_file:
-            self._rows = allocate_rows(spec, self.num_envs, self._memory_file.fileno())
+            self.rows = allocate_rows(spec, self._num_envs, self._memory_file.fileno())
         self._timeout = self._step_timeout
         return spec
 
-    def send(self, method: Literal["reset", "step"], argument: Array) -> None:  # noqa: D102
-        self._send(pickle.dumps(("exchange", method, argument.dtype.char, argument.tobytes())))
+    def send(self, method: str, *args: Any) -> None:  # noqa: D102
+        self._send(pickle.dumps((method, args)))
 
-    def receive(self) -> Answer:  # noqa: D102
-        count, infos, dropped = self._receive()
-        if dropped:
-            warnings.warn(
-                f"Entries of info cannot be pickled ({', '.join(dropped)}). They are dropped. "
-                "Convert them to numbers, or set env.parallel to False.",
-                stacklevel=2,
-            )
-        return {key: rows[:count] for key, rows in self._rows.items()}, infos
-
-    def call(self, index: int, method: str, *args: Any) -> Any:  # noqa: D102
-        self._send(pickle.dumps(("call", index, method, *args)))
-        return self._receive()
-
-    def close(self) -> None:
-        """Close the environments and end the process."""
-        self._pipe.close()
-        self._memory_file.close()
-        try:
-            self._process.wait(_CLOSE_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        if self._process.stdin is not None:
-            self._process.stdin.close()
-
-    def _send(self, message: bytes) -> None:
-        # If the worker has died, the `_receive` that follows raises the error.
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            self._pipe.send_bytes(message)
-
-    def _receive(self) -> Any:
+    def receive(self) -> Any:  # noqa: D102
         if self._timeout and not self._pipe.poll(self._timeout):
             self._process.kill()
             raise EnvError(
@@ -135,6 +99,23 @@ class ProcessWorker(Worker):
             raise error
         return result
 
+    def close(self) -> None:
+        """Close the environments and end the process."""
+        self._pipe.close()
+        self._memory_file.close()
+        try:
+            self._process.wait(_CLOSE_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+
+    def _send(self, message: bytes) -> None:
+        # If the worker has died, the `receive` that follows raises the error.
+        with suppress(BrokenPipeError, ConnectionResetError):
+            self._pipe.send_bytes(message)
+
     def _exit_status(self) -> str:
         try:
             code = self._process.wait(_CLOSE_SECONDS)
@@ -143,53 +124,32 @@ class ProcessWorker(Worker):
         return f"killed by signal {-code}" if code < 0 else f"exit status {code}"
 
 
-def _open_memory_file() -> IO[bytes]:
-    if hasattr(os, "memfd_create"):
-        return open(os.memfd_create("reverie"), "r+b", buffering=0)
-    return tempfile.TemporaryFile(buffering=0)
-
-
 def main(pipe_file: int, memory_file: int) -> None:
     """Serve environments in a worker process until the connection closes, given the descriptors of both files."""
     cv2.setNumThreads(0)
     threading.Thread(target=_exit_with_parent, daemon=True).start()
     pipe = Connection(pipe_file)
-    with contextlib.closing(_Server(memory_file)) as server, contextlib.suppress(EOFError, OSError):
+    worker: SyncWorker | None = None
+    with suppress(EOFError, OSError):
         while True:
             request = pipe.recv_bytes()
             try:
-                method, *args = pickle.loads(request)
-                reply = pickle.dumps((getattr(server, method)(*args), None))
+                result: Any
+                if worker is None:
+                    worker = SyncWorker(pickle.loads(request), memory_file)
+                    result = worker.wait_ready()
+                else:
+                    method, args = pickle.loads(request)
+                    result = getattr(worker, method)(*args)
+                    result = result if method == "call" else _keep_picklable(result)
+                reply = pickle.dumps((result, None))
             except Exception as error:
                 text = f"The environment's worker process failed: {type(error).__name__}: {error}."
                 text = str(error) if isinstance(error, EnvError) else text
                 reply = pickle.dumps((None, (text, traceback.format_exc())))
             pipe.send_bytes(reply)
-
-
-class _Server:
-    """Environments of a worker process; its methods are the requests."""
-
-    def __init__(self, memory_file: int) -> None:
-        self._memory_file = memory_file
-        self.close: Callable[[], None] = lambda: None
-
-    def start(self, builders: Sequence[EnvBuilder]) -> EnvSpec:
-        self._worker = SyncWorker(builders)
-        self.call, self.close = self._worker.call, self._worker.close
-        spec = self._worker.wait_ready()
-        self._rows = allocate_rows(spec, len(builders), self._memory_file)
-        return spec
-
-    def exchange(self, method: Literal["reset", "step"], dtype: str, argument: bytes) -> Any:
-        """Return the number of rows in shared memory, the infos, and the names of entries left out of them."""
-        self._worker.send(method, np.frombuffer(argument, dtype).reshape(self._worker.num_envs, -1))
-        rows, infos = self._worker.receive()
-        count = len(rows["reward"])
-        for key, values in rows.items():
-            self._rows[key][:count] = values
-        dropped: dict[str, None] = {}
-        return count, {index: _keep_picklable(info, dropped) for index, info in infos.items()}, list(dropped)
+    if worker is not None:
+        worker.close()
 
 
 def _exit_with_parent() -> None:
@@ -199,15 +159,18 @@ def _exit_with_parent() -> None:
     os._exit(1)
 
 
-def _keep_picklable(info: Mapping[Any, Any], dropped: dict[str, None], prefix: str = "") -> dict[Any, Any]:
-    """Return the entries that can be pickled, those of nested dictionaries included; note the names of the others."""
-    kept = {}
-    for key, value in info.items():
-        try:
-            value = _keep_picklable(value, dropped, f"{prefix}{key}/") if isinstance(value, dict) else value
-            pickle.loads(pickle.dumps((key, value)))
-        except Exception:
-            dropped[f"{prefix}{key}"] = None
-        else:
-            kept[key] = value
+def _keep_picklable(infos: Infos) -> Infos:
+    kept: Infos = {index: {} for index in infos}
+    for index, info in infos.items():
+        for key, value in info.items():
+            try:
+                pickle.loads(pickle.dumps((key, value)))
+            except Exception:
+                warnings.warn(
+                    f"The entry {key} of info cannot be pickled. It is dropped. "
+                    "Convert it to numbers, or set env.parallel to False.",
+                    stacklevel=1,
+                )
+            else:
+                kept[index][key] = value
     return kept

@@ -6,26 +6,13 @@ the reset, with the actions in the replay. Its steps are then compared with thos
 environment that is not deterministic is detected.
 """
 
-import hashlib
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 
-from reverie.specs import Array, EnvSpec
-
-
-@runtime_checkable
-class SavesState(Protocol):
-    """An environment that saves and loads its state."""
-
-    def save_state(self) -> dict[str, Array]:
-        """Return everything that decides the following steps, random generators included."""
-
-    def load_state(self, state: Mapping[str, Array]) -> None:
-        """Continue from such a state, in an environment with the same arguments that perhaps was never reset."""
+from reverie.specs import Array
 
 
 @dataclass(frozen=True)
@@ -54,11 +41,3 @@ def random_state(generator: np.random.Generator) -> Array:
 def set_random_state(generator: np.random.Generator, state: Array) -> None:
     """Set a generator in place to a result of `random_state` for one of the same kind."""
     generator.bit_generator.state = json.loads(state.tobytes())
-
-
-def fingerprint(steps: Mapping[str, Any], spec: EnvSpec) -> bytes:
-    """Hash the entries of steps `[K, …]` that an environment decides; equal steps have equal bits."""
-    hashed = hashlib.sha256()
-    for key in (*spec.observations, "reward", "is_last", "is_terminal"):
-        hashed.update(np.ascontiguousarray(steps[key], spec.step[key].dtype).tobytes())
-    return hashed.digest()

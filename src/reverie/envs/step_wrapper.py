@@ -1,7 +1,7 @@
 """Step one Gymnasium environment with the agent's actions."""
 
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import replace
 from typing import Any
@@ -11,9 +11,9 @@ import numpy as np
 
 from reverie.envs.space_json import env_spaces
 from reverie.envs.spaces import LARGEST, ActionAdapter, InvalidStepError, ObservationAdapter
-from reverie.envs.state import EnvState, SavesState, fingerprint
+from reverie.envs.state import EnvState
 from reverie.errors import EnvError
-from reverie.specs import Array, EnvSpec
+from reverie.specs import Array, EnvSpec, Step
 
 
 class RepeatAction(gymnasium.Wrapper[Any, Any, Any, Any]):
@@ -92,27 +92,29 @@ class StepWrapper:
     def get_state(self) -> EnvState:
         """Return the state of the environment."""
         state = self._at_reset
-        if self._episode and isinstance(self._env, SavesState):
+        if self._episode and hasattr(self._env, "save_state"):
             state = EnvState(own=self._guard(_save_state, self._env))
         return replace(state, episode=self._episode, step=self._step, running=self._is_running)
 
-    def set_state(self, state: EnvState) -> bytes | None:
-        """Continue another environment of the same kind.
+    def set_state(self, state: EnvState) -> bool:
+        """Continue another environment of the same kind; return False if `replay` must take it there."""
+        self._episode, self._next_seed, self._at_reset = state.episode, None, state
+        if state.own is None:
+            return False
+        self._guard(_load_state, self._env, state.own)
+        self._step, self._is_running = state.step, state.running
+        return True
 
-        Returns:
-            None if its state is restored; else the fingerprint of its latest episode's first step, from which
-            `replay_actions` must continue.
-        """
-        self._episode, self._next_seed = state.episode, None
-        if state.own is not None:
-            self._guard(_load_state, self._env, state.own)
-            self._step, self._is_running = state.step, state.running
-            return None
-        return self._fingerprint([self._guard(self._begin_episode, state.seed, state.random)])
-
-    def replay_actions(self, actions: Array) -> bytes:
-        """Take actions `[K, A]` of an earlier episode and return the fingerprint of the steps."""
-        return self._fingerprint([self.step(action) for action in actions])
+    def replay(self, steps: Step) -> None:
+        """Take steps `[K, …]` of the latest episode again; raise EnvError where they differ from the first time."""
+        for index, is_first in enumerate(steps["is_first"]):
+            if is_first:
+                found = self._guard(self._begin_episode, self._at_reset.seed, self._at_reset.random)
+            else:
+                found = self.step(steps["action"][index])
+            for key, value in found.items():
+                if not np.array_equal(np.asarray(value, steps[key].dtype), steps[key][index]):
+                    raise EnvError("it is not deterministic: its steps depend on more than seed, np_random and actions")
 
     def discard_episode(self) -> None:
         """Leave the latest episode; the next one begins with the wrapper's own seed."""
@@ -143,9 +145,6 @@ class StepWrapper:
         self._is_running = not is_last
         flags = {"is_first": False, "is_last": is_last, "is_terminal": terminated}
         return {**self._observe(observation), "reward": reward, **flags}
-
-    def _fingerprint(self, steps: Sequence[dict[str, Any]]) -> bytes:
-        return fingerprint({key: [step[key] for step in steps] for key in steps[0]}, self.spec)
 
     def _guard(self, function: Callable[..., Any], *args: Any) -> Any:
         try:
@@ -185,7 +184,7 @@ def _check_step(result: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
     return observation, number, bool(terminated), bool(truncated), info
 
 
-def _save_state(env: SavesState) -> dict[str, Array]:
+def _save_state(env: Any) -> dict[str, Array]:
     saved: Any = env.save_state()
     if not isinstance(saved, dict) or not all(isinstance(name, str) for name in saved):
         raise InvalidStepError("save_state did not return a dict of arrays by name")
@@ -196,9 +195,7 @@ def _save_state(env: SavesState) -> dict[str, Array]:
     return arrays
 
 
-def _load_state(env: Any, state: dict[str, Array]) -> None:
-    if not isinstance(env, SavesState):
-        raise InvalidStepError("it no longer has load_state")
+def _load_state(env: Any, state: Mapping[str, Array]) -> None:
     env.load_state(state)
     loaded = _save_state(env)
     if loaded.keys() != state.keys() or any((loaded[name] != state[name]).any() for name in state):

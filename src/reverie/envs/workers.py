@@ -1,60 +1,35 @@
-"""Workers step some of the environments of a `VectorEnv`."""
+"""Environments of one process, stepped one after the other."""
 
 import mmap
 import os
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from reverie.envs.step_wrapper import StepWrapper
-from reverie.errors import EnvError
 from reverie.specs import STEP_KEYS, Array, EnvSpec, Step
 
 EnvBuilder = Callable[[], StepWrapper]
 """Function that creates one environment; sent to worker processes by cloudpickle."""
-Rows = dict[str, Any]
-"""Entries of a step by key, each with a row for each environment, as an array or a list."""
-Answer = tuple[Rows, dict[int, dict[str, Any]]]
-"""Rows of the environments that were reset or stepped; the `info` of each whose episode ended, by its index."""
+Infos = dict[int, dict[str, Any]]
+"""The `info` of each environment whose episode ended, by its index."""
 
 
-class Worker(ABC):
-    """Interface to `num_envs` environments. One `receive` follows each `send`; `call` is used between such pairs."""
+class SyncWorker:
+    """Environments stepped one after the other in this process; each worker process holds one, too.
 
-    num_envs: int
+    `ProcessWorker` has the same interface: one `receive` follows each `send`.
 
-    @abstractmethod
-    def wait_ready(self) -> EnvSpec:
-        """Wait until the environments exist and return their spec."""
+    Args:
+        builders: create the environments.
+        memory_file: descriptor of a file whose memory `rows` share with another process.
 
-    @abstractmethod
-    def send(self, method: Literal["reset", "step"], argument: Array) -> None:
-        """Begin to reset the environments in a mask `[n]`, or to step all of them with actions `[n, A]`."""
+    Attributes:
+        rows: latest steps `[n, …]`.
+    """
 
-    @abstractmethod
-    def receive(self) -> Answer | None:
-        """Return the result; None if an environment failed and all of them are restarted at the next reset."""
-
-    @abstractmethod
-    def call(self, index: int, method: str, *args: Any) -> Any:
-        """Return the result of a method of one environment's `StepWrapper`."""
-
-    @abstractmethod
-    def close(self) -> None:
-        """Close the environments."""
-
-    def pop_errors(self) -> list[EnvError]:
-        """Return the failures since the last call after which environments were restarted."""
-        return []
-
-
-class SyncWorker(Worker):
-    """Environments stepped one after the other in this process; each worker process holds one, too."""
-
-    def __init__(self, builders: Sequence[EnvBuilder]) -> None:
+    def __init__(self, builders: Sequence[EnvBuilder], memory_file: int | None = None) -> None:
         self._envs: list[StepWrapper] = []
         try:
             for build in builders:
@@ -62,106 +37,47 @@ class SyncWorker(Worker):
         except BaseException:
             self.close()
             raise
-        self.num_envs = len(self._envs)
+        self.rows = allocate_rows(self.wait_ready(), len(self._envs), memory_file)
 
-    def wait_ready(self) -> EnvSpec:  # noqa: D102
+    def wait_ready(self) -> EnvSpec:
+        """Wait until the environments exist and return their spec."""
         return self._envs[0].spec
 
-    def send(self, method: Literal["reset", "step"], argument: Array) -> None:  # noqa: D102
-        self._request = method, argument
+    def send(self, method: str, *args: Any) -> None:
+        """Begin `reset`, `step` or `call`."""
+        self._request = method, args
 
-    def receive(self) -> Answer:  # noqa: D102
-        method, argument = self._request
-        if method == "reset":
-            steps = [self._envs[index].reset() for index in np.flatnonzero(argument)]
-        else:
-            steps = [env.step(action) for env, action in zip(self._envs, argument, strict=True)]
-        infos = {i: dict(self._envs[i].last_info) for i, step in enumerate(steps) if step["is_last"]}
-        return {key: [step[key] for step in steps] for key in steps[0]}, infos
+    def receive(self) -> Any:
+        """Return its result."""
+        method, args = self._request
+        return getattr(self, method)(*args)
 
-    def call(self, index: int, method: str, *args: Any) -> Any:  # noqa: D102
+    def reset(self, mask: Array) -> Infos:
+        """Reset the environments in a mask `[n]`."""
+        return self._store({index: self._envs[index].reset() for index in np.flatnonzero(mask).tolist()})
+
+    def step(self, actions: Array) -> Infos:
+        """Step every environment with actions `[n, A]`."""
+        return self._store({index: env.step(actions[index]) for index, env in enumerate(self._envs)})
+
+    def call(self, index: int, method: str, *args: Any) -> Any:
+        """Return the result of a method of one environment's `StepWrapper`."""
         return getattr(self._envs[index], method)(*args)
 
-    def close(self) -> None:  # noqa: D102
+    def close(self) -> None:
+        """Close the environments."""
         for env in self._envs:
             env.close()
 
-
-class RestartingWorker(Worker):
-    """A worker that is replaced by a new one at the first reset after a failure; all its environments restart then.
-
-    An error before the first success is raised: such environments would never work.
-
-    Args:
-        start: creates a worker, given the number of those before it.
-    """
-
-    def __init__(self, start: Callable[[int], Worker]) -> None:
-        self._start = start
-        self._worker: Worker | None = start(0)
-        self._num_restarts = 0
-        self.num_envs = self._worker.num_envs
-        self._has_worked = False
-        self._errors: list[EnvError] = []
-
-    def wait_ready(self) -> EnvSpec:  # noqa: D102
-        assert self._worker is not None
-        return self._worker.wait_ready()
-
-    def send(self, method: Literal["reset", "step"], argument: Array) -> None:  # noqa: D102
-        if self._worker is None and method == "reset":
-            self._num_restarts += 1
-            try:
-                self._worker = self._start(self._num_restarts)
-                self._worker.wait_ready()
-            except EnvError as error:
-                self._fail(error)
-        if self._worker is not None:
-            self._worker.send(method, argument)
-
-    def receive(self) -> Answer | None:  # noqa: D102
-        if self._worker is None:
-            return None
-        try:
-            answer = self._worker.receive()
-        except EnvError as error:
-            self._fail(error)
-            return None
-        self._has_worked = True
-        return answer
-
-    def call(self, index: int, method: str, *args: Any) -> Any:  # noqa: D102
-        if self._worker is None:
-            raise EnvError("The environments have failed. They restart at the next reset. Call reset first.")
-        result = self._worker.call(index, method, *args)
-        self._has_worked = True
-        return result
-
-    def pop_errors(self) -> list[EnvError]:  # noqa: D102
-        errors, self._errors = self._errors, []
-        return errors
-
-    def close(self) -> None:  # noqa: D102
-        if self._worker is not None:
-            self._worker.close()
-
-    def _fail(self, error: EnvError) -> None:
-        if not self._has_worked:
-            raise error
-        self._errors.append(error)
-        with suppress(Exception):  # an environment that has failed may fail to close, too
-            self.close()
-        self._worker = None
+    def _store(self, steps: dict[int, dict[str, Any]]) -> Infos:
+        for index, step in steps.items():
+            for key, value in step.items():
+                self.rows[key][index] = value
+        return {index: dict(self._envs[index].last_info) for index, step in steps.items() if step["is_last"]}
 
 
 def allocate_rows(spec: EnvSpec, num_envs: int, memory_file: int | None = None) -> Step:
-    """Return arrays `[n, …]` for what environments return, zero at first.
-
-    Args:
-        spec: of the environments.
-        num_envs: n.
-        memory_file: descriptor of a file whose memory the arrays share with other processes.
-    """
+    """Return arrays `[n, …]` for what environments return, zero at first; in the memory of a file if there is one."""
     entries = {**spec.observations, **STEP_KEYS}
     dtype = np.dtype([(key, entry.dtype, entry.shape) for key, entry in entries.items()], align=True)
     size = num_envs * dtype.itemsize
