@@ -9,7 +9,7 @@ import pytest
 
 from reverie.config import EnvConfig
 from reverie.envs import make_env
-from reverie.envs.process_worker import IS_SUPPORTED
+from reverie.envs.workers import IS_SUPPORTED
 from reverie.errors import EnvError
 from tests.helpers.environments import Counting
 

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 
 from reverie.acting import to_tensors
-from reverie.agents import build_agent, parameter_counts
+from reverie.agents import build_agent, num_parameters
 from reverie.bench.examples import example_spec, random_batch
 from reverie.bench.machine import prepare
 from reverie.bench.timing import seconds_of, spread
@@ -24,7 +24,7 @@ def measure_train_step(config: Config, preset: str, repeats: int) -> dict[str, A
     return {
         "batch": config.replay.batch_size,
         "length": config.replay.batch_length,
-        "parameters": parameter_counts(agent)["trained"],
+        "parameters": num_parameters(agent),
         **spread("seconds", train_step_seconds(agent, repeats)),
     }
 

@@ -54,11 +54,11 @@ class Train(SettingsCommand):
         missing = f"{self.config} names no environment." if self.config else "The environment is missing."
         require(env, f"{missing} Type reverie train ENV; reverie list envs shows what is installed.")
 
-        from reverie.envs import choose_env, env_factory, env_spec
+        from reverie.envs import as_factory, choose_env, env_spec
 
         if named is None:
             choose_env(base.config.env)  # refuses code that only the file of a run names
-        factory = env_factory(env)
+        _, factory = as_factory(env)
         settings = {**self.settings, "env.name": env}
         if self.variant is not None and (saved is not None or self.in_sweep):  # the run may have it already
             config = with_variant(base.config, self.variant).override(**settings)
@@ -138,9 +138,9 @@ def base_of(name: str | None, env: str | None, otherwise: str) -> Base:
         return of_preset(otherwise, "; with ENV those of the preset that it takes")
     found = default_preset(env)
     if found == "vector":  # the name does not tell
-        from reverie.envs import env_factory, env_spec
+        from reverie.envs import as_factory, env_spec
 
-        found = default_preset(env, env_spec(EnvConfig(name=env), env_factory(env)))
+        found = default_preset(env, env_spec(EnvConfig(name=env), as_factory(env)[1]))
     return of_preset(found, f", which {env} takes without --preset")
 
 

@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reverie.envs.process_worker import ProcessWorker
 from reverie.envs.spaces import check_actions
-from reverie.envs.state import EnvState
-from reverie.envs.workers import Infos, SyncWorker
+from reverie.envs.step_wrapper import EnvState
+from reverie.envs.workers import Infos, ProcessWorker, SyncWorker
 from reverie.errors import EnvError
 from reverie.specs import Array, EnvSpec, Step
 
 Worker = SyncWorker | ProcessWorker
+"""Both have the same interface: one `receive` follows each `send`."""
 FAILED_STEP = {"reward": 0.0, "is_first": False, "is_last": True, "is_terminal": False}
 """Entries of the row of an environment that failed; its observation is that of an earlier step."""
 
@@ -27,12 +27,10 @@ class RestartingWorker:
 
     Args:
         start: creates a worker, given the number of those before it.
-        num_envs: number of its environments.
         restart: False raises every error.
     """
 
-    def __init__(self, start: Callable[[int], Worker], num_envs: int, restart: bool) -> None:
-        self.num_envs = num_envs
+    def __init__(self, start: Callable[[int], Worker], restart: bool) -> None:
         self.errors: list[EnvError] = []
         """Failures after which the environments were restarted."""
         self._start, self._restart = start, restart
@@ -40,13 +38,16 @@ class RestartingWorker:
         self._num_restarts = 0
         self._has_worked = False
 
-    def wait_ready(self) -> EnvSpec:  # noqa: D102
+    def wait_ready(self) -> EnvSpec:
+        """Wait until the environments exist and return their spec."""
         assert self._worker is not None
         spec = self._worker.wait_ready()
         self.rows = self._worker.rows
+        self.num_envs = len(self.rows["reward"])
         return spec
 
-    def send(self, method: str, *args: Any) -> None:  # noqa: D102
+    def send(self, method: str, argument: Array) -> None:
+        """Begin `reset` or `step`."""
         if self._worker is None and method == "reset":
             self._num_restarts += 1
             try:
@@ -55,7 +56,7 @@ class RestartingWorker:
             except EnvError as error:
                 self._fail(error)
         if self._worker is not None:
-            self._worker.send(method, *args)
+            self._worker.send(method, argument)
 
     def receive(self) -> Infos | None:
         """Return the infos; None if an environment failed and all of them are restarted at the next reset."""
@@ -78,7 +79,8 @@ class RestartingWorker:
         self._has_worked = True
         return result
 
-    def close(self) -> None:  # noqa: D102
+    def close(self) -> None:
+        """Close the environments."""
         if self._worker is not None:
             self._worker.close()
 
@@ -105,10 +107,7 @@ class VectorEnv:
         frames_per_step: environment frames per agent step (the action repeat).
 
     Attributes:
-        num_envs: N.
-        num_workers: number of workers.
         spec: observations and actions of each environment.
-        frames_per_step: as above.
         failed: bool `[N]`, environments whose latest row is no step; they restart at their next reset.
         infos: for each environment the `info` of its latest step, if that ended its episode; else an empty dictionary.
     """
@@ -124,7 +123,6 @@ class VectorEnv:
         self.infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
         self._has_started = False
         self._is_waiting = False  # for an answer, which would pass for the next one if it were never received
-        self._is_closed = False
 
     def reset(self, mask: NDArray[np.bool_]) -> Step:
         """Start new episodes in the environments in a mask `[N]`.
@@ -200,14 +198,13 @@ class VectorEnv:
     @property
     def is_usable(self) -> bool:
         """False after `close`, and after a call that failed or was interrupted."""
-        return not (self._is_waiting or self._is_closed)
+        return bool(self._workers) and not self._is_waiting
 
     def close(self) -> None:
         """Close all environments and end their processes; a second call does nothing."""
-        if not self._is_closed:
-            self._is_closed = True
-            for worker, _ in self._workers:
-                worker.close()
+        workers, self._workers = self._workers, []
+        for worker, _ in workers:
+            worker.close()
 
     def __enter__(self) -> "VectorEnv":
         return self
