@@ -44,7 +44,7 @@ def ours(precision: str, options: argparse.Namespace) -> Contender:
     """`Dreamer.train_step` of this checkout."""
     sys.path.insert(0, str(ROOT / "src"))
     from benchmarks.naive import random_batch
-    from reverie.agents import build_agent, parameter_counts
+    from reverie.agents import build_agent, num_parameters
     from reverie.bench.examples import example_spec
     from reverie.config import preset
     from reverie.kernels import tune_malloc
@@ -54,7 +54,7 @@ def ours(precision: str, options: argparse.Namespace) -> Contender:
     agent = build_agent(preset(options.preset).override(**settings), example_spec(options.preset), seed=0)
     steps = random_batch(options.length, options.batch, ACTIONS)
     batch = steps | {"is_last": steps["is_terminal"]}
-    return Contender(lambda: agent.train_step(batch), parameter_counts(agent)["trained"], ("torch", "numpy"))
+    return Contender(lambda: agent.train_step(batch), num_parameters(agent), ("torch", "numpy"))
 
 
 def naive(precision: str, options: argparse.Namespace) -> Contender:

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.naive import PRESETS, Naive, Sizes, draw, random_batch
-from reverie.agents import parameter_counts
+from reverie.agents import num_parameters
 from reverie.bench.examples import example_spec
 from reverie.config import preset
 from reverie.dreamer import Dreamer
@@ -99,4 +99,4 @@ def test_naive_draws_have_the_frequencies_of_their_logits() -> None:
 def test_naive_sizes_are_those_of_the_presets(name: str) -> None:
     with torch.device("meta"):
         count = Naive(PRESETS[name]).parameters()
-    assert count == parameter_counts(Dreamer(preset(name), example_spec(name), seed=0))["trained"]
+    assert count == num_parameters(Dreamer(preset(name), example_spec(name), seed=0))

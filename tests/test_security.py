@@ -12,7 +12,7 @@ FORBIDDEN = {
     *("torch.load", "torch.jit.load", "numpy.load", "np.load", "marshal.loads", "marshal.load", "shelve.open"),
     *("yaml.load", "joblib.load", "os.system", "subprocess.getoutput"),
 }
-PRIVATE = {"envs/process_worker.py": {"pickle.loads"}}
+PRIVATE = {"envs/workers.py": {"pickle.loads"}}
 """Messages between our own processes, over a socket pair."""
 
 

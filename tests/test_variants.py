@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from reverie.agents import build_agent, parameter_counts
+from reverie.agents import build_agent, num_parameters
 from reverie.config import (
     ABLATIONS,
     VARIANTS,
@@ -124,9 +124,9 @@ def test_dreamer_v1_has_dreamers_layers() -> None:
     reward, critic = dense(230, 400, 400, 1), dense(230, 400, 400, 400, 1)
     actor = dense(230, 400, 400, 400, 400, 12)
     agent = Dreamer(preset("dreamer-v1"), spec)
-    assert parameter_counts(agent)["trained"] == encoder + decoder + rssm + reward + critic + actor == 6_288_233
+    assert num_parameters(agent) == encoder + decoder + rssm + reward + critic + actor == 6_288_233
     with_head = Dreamer(preset("dreamer-v1").override(**{"world_model.predict_discount": True}), spec)
-    assert parameter_counts(with_head)["trained"] == pytest.approx(6.70e6, rel=1e-3)
+    assert num_parameters(with_head) == pytest.approx(6.70e6, rel=1e-3)
 
 
 def test_dreamer_v1_acts_widely_at_first() -> None:
@@ -195,7 +195,7 @@ def test_sizes(name: str, millions: float) -> None:
     spec = EnvSpec(ATARI_IMAGE, ActionSpec("discrete", (18,)))
     other = with_variant(preset("atari"), "size-13m") if name == "size-22m" else preset("atari")
     agent = Dreamer(with_variant(other, name), spec)
-    assert parameter_counts(agent)["trained"] / 1e6 == pytest.approx(millions, abs=0.01)
+    assert num_parameters(agent) / 1e6 == pytest.approx(millions, abs=0.01)
 
 
 # --- what moves ------------------------------------------------------------------------------------------------------

@@ -49,7 +49,7 @@ def join(out: Path, folder: Path) -> None:
 
     from reverie import Dreamer, save
     from reverie.config import from_dict
-    from reverie.specs import EnvSpec
+    from reverie.envs.space_json import spec_from_json
 
     index = json.loads((out / INDEX).read_text())
     parts = []
@@ -61,7 +61,7 @@ def join(out: Path, folder: Path) -> None:
     data = b"".join(parts)
     if sha256(data) != index["sha256"]:
         sys.exit(f"The pieces in {out} do not belong together: the whole does not have its checksum.")
-    agent = Dreamer(from_dict(index["config"]), EnvSpec.from_json(index["spec"]))
+    agent = Dreamer(from_dict(index["config"]), spec_from_json(index["spec"]))
     agent.load_state_dict({name: value.float() for name, value in load(data).items()})
     agent.updates, agent.agent_steps = index["updates"], index["agent_steps"]
     save(agent, folder)

@@ -23,7 +23,7 @@ def to_tensors(steps: Mapping[str, Array | Tensor], device: torch.device) -> dic
 
 
 class AgentPolicy:
-    """An agent in N environments, with the latent state of each; `reverie.policy.Policy` checks what it is given.
+    """An agent on the steps of N environments, with the latent state of each.
 
     Args:
         agent: the agent.

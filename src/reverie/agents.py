@@ -15,9 +15,8 @@ from reverie.dreamer import Dreamer, State
 from reverie.dreamer.actor_critic import ActorCritic
 from reverie.dreamer.optimizer import Optimizer
 from reverie.dreamer.world_model import WorldModel
-from reverie.envs.space_json import native_spaces
-from reverie.envs.spaces import ActionAdapter, ObservationAdapter
-from reverie.errors import CheckpointError, ConfigError, EnvError
+from reverie.envs.space_json import spec_from_json, spec_to_json
+from reverie.errors import CheckpointError, ConfigError
 from reverie.policy import Policy
 from reverie.runs.checkpoint import Shapes, Snapshot, read_checkpoint, validate_contents, write_checkpoint
 from reverie.runs.run_folder import find_checkpoint
@@ -37,9 +36,9 @@ class Agent(Dreamer):
         return Policy(self, deterministic, seed)
 
     def __repr__(self) -> str:
-        size, dtype = parameter_counts(self)["trained"], str(self.dtype).removeprefix("torch.")
+        dtype = str(self.dtype).removeprefix("torch.")
         return (
-            f"Agent({self.config.env.name}, {size:,} parameters, {self.agent_steps:,} steps, "
+            f"Agent({self.config.env.name}, {num_parameters(self):,} parameters, {self.agent_steps:,} steps, "
             f"{self.updates:,} updates, {self.device}, {dtype})"
         )
 
@@ -67,7 +66,7 @@ def snapshot(agent: Dreamer) -> Snapshot:
     tensors |= {f"{name}_optimizer": optimizer.state_dict() for name, optimizer in _optimizers(agent).items()}
     state = {
         "config": to_dict(agent.config),
-        "spec": agent.spec.to_json(),
+        "spec": spec_to_json(agent.spec),
         "updates": agent.updates,
         "critic_updates": agent.actor_critic.num_critic_updates,
         "agent_steps": agent.agent_steps,
@@ -126,15 +125,13 @@ def load_agent(folder: Path | str, device: str | None = None) -> Agent:
             config = from_dict(state["config"])
         except ConfigError as error:
             raise CheckpointError(f"{folder} has settings of another version of reverie. {error}") from None
-        spec = EnvSpec.from_json(state["spec"])
-        _check_spaces(config, spec)
-        _check_sizes(config, spec, shapes["weights"])
+        _check_sizes(config, spec_from_json(state["spec"], config.env.name), shapes["weights"])
 
     _, saved = read_checkpoint(Path(folder), check=check)
     if device is not None:
         resolve_device(device)
     with validate_contents(folder):
-        config, spec = from_dict(saved.state["config"]), EnvSpec.from_json(saved.state["spec"])
+        config, spec = from_dict(saved.state["config"]), spec_from_json(saved.state["spec"])
         agent = build_agent(config, spec, device=device)
         restore(agent, saved)
     return agent
@@ -155,23 +152,9 @@ def load(path: Path | str, device: str = "auto") -> Agent:
     return load_agent(find_checkpoint(path), device)
 
 
-def parameter_counts(agent: Dreamer) -> dict[str, int]:
-    """Return the trained parameters by module, their sum as `trained`, and the target critic's."""
-    model, actor_critic = agent.world_model, agent.actor_critic
-    modules: dict[str, nn.Module] = {
-        "encoder": model.encoder,
-        "rssm": model.rssm,
-        "decoder": model.decoder,
-        "reward_head": model.reward_head,
-        "actor": actor_critic.actor,
-        "critic": actor_critic.critic,
-    }
-    if agent.config.world_model.predict_discount:
-        modules["discount_head"] = model.discount_head
-    counts = {name: sum(p.numel() for p in module.parameters()) for name, module in modules.items()}
-    counts["trained"] = sum(counts.values())
-    counts["target_critic"] = sum(p.numel() for p in actor_critic.target_critic.parameters())
-    return counts
+def num_parameters(agent: Dreamer) -> int:
+    """Return the number of trained parameters; the target critic's are not trained."""
+    return sum(p.numel() for optimizer in _optimizers(agent).values() for p in optimizer.parameters)
 
 
 def _optimizers(agent: Dreamer) -> dict[str, Optimizer]:
@@ -180,20 +163,6 @@ def _optimizers(agent: Dreamer) -> dict[str, Optimizer]:
 
 def _generators(agent: Dreamer) -> dict[str, torch.Generator]:
     return {"learn": agent.generator, "act": agent.act_generator}
-
-
-def _check_spaces(config: Config, spec: EnvSpec) -> None:
-    """Compare the environment's own spaces with those that the agent reads and writes."""
-    if spec.spaces is None:
-        return
-    observation, action = native_spaces(spec)
-    try:
-        read = ObservationAdapter(observation, config.env.name, config.env.image_size)
-        written = ActionAdapter(action, config.env.name)
-    except EnvError as error:
-        raise CheckpointError(f"The checkpoint's spaces cannot be used. {error}") from None
-    if EnvSpec(read.specs, written.spec) != spec:
-        raise CheckpointError("The checkpoint's spaces are not those that its agent was trained on.")
 
 
 def _check_sizes(config: Config, spec: EnvSpec, weights: Mapping[str, tuple[int, ...]]) -> None:

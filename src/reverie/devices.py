@@ -37,18 +37,16 @@ def device_name(device: torch.device) -> str:
 
 def resolve_dtype(device: torch.device, precision: str) -> torch.dtype:
     """Return the dtype of matrix products and convolutions that `training.precision` means on a device."""
-    is_bf16 = precision == "bf16" or (precision == "auto" and prefers_bf16(device))
+    if precision == "auto":  # on CUDA, and on CPUs with AMX or AVX-512-BF16
+        is_bf16 = device.type == "cuda" or not cpu_flags().isdisjoint(BF16_FLAGS)
+    else:
+        is_bf16 = precision == "bf16"
     return torch.bfloat16 if is_bf16 else torch.float32
 
 
 def precision_name(dtype: torch.dtype) -> str:
     """Return `bf16` or `fp32`."""
     return "bf16" if dtype == torch.bfloat16 else "fp32"
-
-
-def prefers_bf16(device: torch.device) -> bool:
-    """Return whether `training.precision=auto` is bf16: on CUDA, and on CPUs with AMX or AVX-512-BF16."""
-    return device.type == "cuda" or not cpu_flags().isdisjoint(BF16_FLAGS)
 
 
 @functools.cache

@@ -1,6 +1,5 @@
 """A trained agent in a Gymnasium environment: observations as its `step` returns them, actions as it takes them."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,10 +12,10 @@ from reverie.acting import AgentPolicy
 from reverie.dreamer import ActState, Dreamer
 from reverie.envs.atari import screens_to_images
 from reverie.envs.registry import is_atari
-from reverie.envs.space_json import native_spaces
+from reverie.envs.space_json import space_from_json, spec_to_json
 from reverie.envs.spaces import ActionAdapter, InvalidStepError, ObservationAdapter
 from reverie.errors import ObservationError
-from reverie.specs import STEP_KEYS, Array, Step
+from reverie.specs import Array
 
 _GIVE = "Give the observation that env.reset or env.step returns."
 
@@ -38,13 +37,14 @@ class Policy:
 
     def __init__(self, agent: Dreamer, deterministic: bool = True, seed: int | None = None) -> None:
         self.agent, self.deterministic = agent, deterministic
-        self.observation_space, self.action_space = native_spaces(agent.spec)
+        native = spec_to_json(agent.spec)
+        self.observation_space, self.action_space = (space_from_json(native[key]) for key in ("observation", "action"))
         """Spaces of the environment that the agent was trained in."""
         seed = agent.config.training.seed if seed is None else seed
         generator = torch.Generator(agent.device).manual_seed(seed)
         self._policy = AgentPolicy(agent, "mode" if deterministic else "sample", generator)
-        name, size = agent.config.env.name, agent.config.env.image_size
-        self._observe = ObservationAdapter(self.observation_space, name, size)
+        name = agent.config.env.name
+        self._observe = ObservationAdapter(self.observation_space, name)
         self._act = ActionAdapter(self.action_space, name)
         self._reads_screens = is_atari(name) and isinstance(self.observation_space, spaces.Box)
         self._is_first: NDArray[np.bool_] | None = None
@@ -55,21 +55,19 @@ class Policy:
 
         Args:
             obs: observation of the environment, or a batch of them [N, …] as `gymnasium.vector` returns. Atari agents
-                also take the screens of `gymnasium.make("ALE/…")`. A step of `reverie.make_env` is recognised by its
-                `is_first`, which resets the state then.
+                also take the screens of `gymnasium.make("ALE/…")`.
 
         Returns:
-            What the environment's `step` takes: one action, or an array of N; rows [N, A] for `reverie.make_env`.
+            What the environment's `step` takes: one action, or an array of N.
 
         Raises:
             ObservationError: if the observation does not fit the space that the agent was trained on.
         """
-        if isinstance(obs, Mapping) and "is_first" in obs:
-            return self._policy(self._read_step(obs))
-        values, count = self._read(obs)
-        rows = [values] if count is None else [{key: value[i] for key, value in values.items()} for i in range(count)]
-        self._check_count(len(rows))
         try:
+            values, count = self._read(obs)
+            rows = (
+                [values] if count is None else [{key: value[i] for key, value in values.items()} for i in range(count)]
+            )
             converted = [self._observe.convert(row) for row in rows]
         except InvalidStepError as error:
             raise ObservationError(f"The {error}. {_GIVE}") from None
@@ -107,35 +105,19 @@ class Policy:
         mode = "deterministic" if self.deterministic else "sampling"
         return f"Policy({mode}, observations {self.observation_space}, actions {self.action_space})"
 
-    def _read_step(self, obs: Mapping[str, Any]) -> Step:
-        """Return the entries that the agent reads of a step of `reverie.make_env`."""
-        step = {}
-        for key, spec in {**self.agent.spec.observations, "is_first": STEP_KEYS["is_first"]}.items():
-            step[key] = rows = _to_array(f"'{key}'", obs.get(key))
-            expected = (*np.shape(obs["is_first"])[:1], *spec.shape)
-            is_valid = rows.shape == expected and np.can_cast(rows.dtype, spec.dtype, "same_kind")
-            if len(expected) != len(spec.shape) + 1 or not is_valid or not np.isfinite(rows).all():
-                raise ObservationError(
-                    f"'{key}' has dtype {rows.dtype} and shape {rows.shape}, or numbers that are not finite. A step of "
-                    f"reverie.make_env has {spec.dtype} {('N', *spec.shape)}."
-                )
-        self._check_count(len(step["is_first"]))
-        return step
-
     def _read(self, obs: Any) -> tuple[dict[str, Array], int | None]:
         """Return the entries of an observation, and N if it is a batch."""
         if isinstance(obs, tuple):
             raise ObservationError(f"The observation is a tuple. {_GIVE}")
-        try:
-            split = self._observe.split(obs)
-        except InvalidStepError as error:
-            raise ObservationError(f"The {error}. {_GIVE}") from None
         values, counts = {}, {}
-        for key, entry in self._observe.entries.items():
+        for key, value in self._observe.split(obs).items():
+            entry = self._observe.entries[key]
             name, expected = f"'{key}'" if entry.path else "The observation", entry.space.shape or ()
-            values[key] = array = _to_array(name, split[key])
-            if self._reads_screens:
-                values[key] = array = screens_to_images(array, expected)
+            try:
+                array = value.detach().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value)
+            except Exception:
+                raise ObservationError(f"{name} is a {type(value).__name__}, not an array. {_GIVE}") from None
+            values[key] = array = screens_to_images(array, expected) if self._reads_screens else array
             if array.shape not in (expected, (*array.shape[:1], *expected)):
                 batch = f"({', '.join(map(str, ('N', *expected)))}{'' if expected else ','})"
                 raise ObservationError(
@@ -147,20 +129,11 @@ class Policy:
         if others:
             sizes = (f"'{key}' is {'no batch' if n is None else f'a batch of {n}'}" for key, n in counts.items())
             raise ObservationError(f"The observation's entry {', '.join(sizes)}. Give the same for all.")
-        return values, count
-
-    def _check_count(self, num_envs: int) -> None:
-        if num_envs == 0:
+        if count == 0:
             raise ObservationError("The observation is a batch of 0 environments. Give at least one.")
-        if self.state is not None and len(self.state.action) != num_envs:
+        if self.state is not None and len(self.state.action) != (count or 1):
             raise ObservationError(
-                f"The observation is of {num_envs} environments, but the policy acts in {len(self.state.action)}. "
+                f"The observation is of {count or 1} environments, but the policy acts in {len(self.state.action)}. "
                 "Call policy.reset() before acting in others."
             )
-
-
-def _to_array(name: str, value: Any) -> Array:
-    try:
-        return value.detach().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value)
-    except Exception:
-        raise ObservationError(f"{name} is a {type(value).__name__}, not an array. {_GIVE}") from None
+        return values, count

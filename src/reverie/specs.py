@@ -61,37 +61,12 @@ class EnvSpec:
     """By key, in the environment's order: images are uint8 [64, 64, C], everything else float32 vectors."""
     action: ActionSpec
     spaces: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
-    """Gymnasium spaces `observation` and `action` of the environment itself as JSON, see `reverie.envs.space_json`."""
+    """The environment's own `observation` and `action` space as JSON, see `reverie.envs.space_json`."""
 
     @property
     def step(self) -> dict[str, ArraySpec]:
         """Every entry of a stored step."""
         return {**self.observations, "action": ArraySpec((self.action.size,), "float32"), **STEP_KEYS}
-
-    def to_json(self) -> dict[str, Any]:
-        """Return values that JSON can hold; the order of observations is kept in a list."""
-        return {
-            "observations": [[key, list(spec.shape), spec.dtype] for key, spec in self.observations.items()],
-            "action": [self.action.kind, list(self.action.sizes)],
-            "spaces": self.spaces,
-        }
-
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> "EnvSpec":
-        """Return the spec of which `to_json` returned this; `spaces` is not read yet.
-
-        Raises:
-            ValueError: if it is something else; so may TypeError and KeyError.
-        """
-        observations = {key: ArraySpec(tuple(shape), dtype) for key, shape, dtype in data["observations"]}
-        kind, sizes = data["action"]
-        numbers = [*sizes, *(length for spec in observations.values() for length in spec.shape)]
-        if not all(type(number) is int and number >= 0 for number in numbers):
-            raise ValueError("a shape is not made of whole numbers")
-        dtypes = {spec.dtype for spec in observations.values()}
-        if kind not in ("discrete", "continuous") or not dtypes <= {"uint8", "float32"}:
-            raise ValueError("an action or observation is of an unknown kind")
-        return cls(observations, ActionSpec(kind, tuple(sizes)), data["spaces"])
 
 
 STEP_KEYS: dict[str, ArraySpec] = {

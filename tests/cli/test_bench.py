@@ -10,7 +10,7 @@ import torch
 from rich.cells import cell_len
 from rich.console import Console
 
-from reverie.agents import parameter_counts
+from reverie.agents import num_parameters
 from reverie.bench.examples import example_spec
 from reverie.cli import bench as command
 from reverie.cli import main as cli
@@ -80,7 +80,7 @@ def test_settings_of_an_update(capsys: pytest.CaptureFixture[str]) -> None:
     agent = Dreamer(preset("debug"), example_spec("debug"), seed=0)
     assert (result["batch"], result["length"], result["precision"]) == (2, 5, "bf16")
     assert len(result["seconds_all"]) == 3
-    trained = sum(p.numel() for p in agent.parameters()) - parameter_counts(agent)["target_critic"]
+    trained = num_parameters(agent)
     assert result["parameters"] == trained
 
 
@@ -133,4 +133,4 @@ def test_a_missing_device(capsys: pytest.CaptureFixture[str], name: str) -> None
 
 @pytest.mark.parametrize(("name", "parameters"), [("atari", 22_245_398), ("atari-small", 4_200_718)])
 def test_sizes_of_the_presets(name: str, parameters: int) -> None:
-    assert parameter_counts(Dreamer(preset(name), example_spec(name), seed=0))["trained"] == parameters
+    assert num_parameters(Dreamer(preset(name), example_spec(name), seed=0)) == parameters

@@ -12,7 +12,7 @@ import pytest
 from reverie.agents import build_agent, save_agent
 from reverie.cli import main as cli
 from reverie.config import preset
-from reverie.envs import env_spec, import_env
+from reverie.envs import as_factory, env_spec
 from tests.helpers.agents import TINY
 
 MODULE = """
@@ -44,7 +44,7 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.delitem(sys.modules, "grow_module", raising=False)
     (tmp_path / "grow_module.py").write_text(MODULE)
-    factory = import_env("grow_module:Grow")
+    _, factory = as_factory("grow_module:Grow")
     config = preset("debug").for_env("Grow").override(**{**TINY, "env.parallel": False})
     assert not isinstance(factory, str)
     save_agent(build_agent(config, env_spec(config.env, factory)), "agent")

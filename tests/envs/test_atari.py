@@ -272,7 +272,7 @@ def test_settings_reach_the_game() -> None:
 
 def test_old_ids_are_pointed_to_the_new_ones() -> None:
     for name in ("PongNoFrameskip-v4", "Pong-v0"):
-        with pytest.raises(EnvError, match="use ALE/Pong-v5"):
+        with pytest.raises(EnvError, match="did you mean ALE/Pong-v5"):
             make_env(EnvConfig(name=name), 0)
 
 
@@ -285,6 +285,4 @@ def test_screens_to_images_of_the_rendered_screen_is_the_image(grayscale: bool) 
         assert screen is not None
         np.testing.assert_array_equal(screens_to_images(screen, image.shape), image)
         np.testing.assert_array_equal(screens_to_images(np.stack([screen] * 2), image.shape), np.stack([image] * 2))
-        gray = cv2.cvtColor(screen, cv2.COLOR_RGB2GRAY)
-        np.testing.assert_array_equal(screens_to_images(gray, image.shape), image if grayscale else gray)
         image, *_ = env.step(step % 4)

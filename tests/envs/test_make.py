@@ -34,8 +34,8 @@ def test_unknown_ids_get_the_nearest_ones() -> None:
     assert "did you mean CartPole-v1" in message("cartpole")
     assert "did you mean CartPole-v1" in message("CartPole-v7")
     assert "`reverie list envs`" in message("xyzzy")
-    assert "for example ALE/Pong-v5" in message("")
-    assert "the module 'nowhere' cannot be imported" in message("nowhere:Thing-v0")
+    assert "`reverie list envs`" in message("")
+    assert "its module cannot be imported (No module named 'nowhere')" in message("nowhere:Thing-v0")
     for strange in ("a b", "a//b", ":", "-v1"):
         assert strange in message(strange)
 
@@ -203,6 +203,6 @@ def test_closing_closes_the_environment() -> None:
 @pytest.mark.parametrize("module", ["torch", "ale_py"])
 def test_environments_are_imported_without(module: str) -> None:
     """Worker processes stay small, and Atari stays optional."""
-    program = f"import sys, reverie.envs.process_worker, reverie.envs; sys.exit({module!r} in sys.modules)"
+    program = f"import sys, reverie.envs; sys.exit({module!r} in sys.modules)"
     path = {"PYTHONPATH": ":".join(entry for entry in sys.path if entry)}
     assert subprocess.run([sys.executable, "-c", program], env=path, check=False).returncode == 0

@@ -11,8 +11,8 @@ from gymnasium import spaces
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reverie.envs.space_json import env_spaces, native_spaces, space_from_json, space_to_json
-from reverie.envs.spaces import ActionAdapter, ObservationAdapter
+from reverie.envs.space_json import space_from_json, space_to_json, spec_from_json, spec_to_json
+from reverie.envs.step_wrapper import StepWrapper
 from reverie.specs import ActionSpec, EnvSpec
 from tests.helpers.agents import CONTINUOUS, DICT, DISCRETE, MULTI_DISCRETE
 from tests.helpers.environments import Everything
@@ -95,20 +95,25 @@ def test_space_from_json_invalid_contents_are_refused(data: Any) -> None:
 
 
 @pytest.mark.parametrize("name", ["CartPole-v1", "Pendulum-v1", "Taxi-v4"])
-def test_native_spaces_are_those_of_the_environment(name: str) -> None:
+def test_spec_from_json_is_that_of_the_environment(name: str) -> None:
     env = gymnasium.make(name)
-    spec = EnvSpec({}, DISCRETE, env_spaces(env))
-    assert native_spaces(EnvSpec.from_json(json.loads(json.dumps(spec.to_json())))) == (
-        env.observation_space,
-        env.action_space,
-    )
+    spec = StepWrapper(env, 0).spec
+    data = json.loads(json.dumps(spec_to_json(spec)))
+    assert spec_from_json(data) == spec
+    assert space_from_json(data["observation"]) == env.observation_space
+    assert space_from_json(data["action"]) == env.action_space
 
 
 @pytest.mark.parametrize("action", [DISCRETE, MULTI_DISCRETE, CONTINUOUS])
-def test_native_spaces_of_a_spec_without_any_are_those_of_the_agent(action: ActionSpec) -> None:
-    observation_space, action_space = native_spaces(EnvSpec(DICT, action))
-    assert ObservationAdapter(observation_space, "Test").specs == DICT
-    assert ActionAdapter(action_space, "Test").spec == action
+def test_spec_from_json_of_a_spec_without_spaces_is_the_same(action: ActionSpec) -> None:
+    spec = EnvSpec(DICT, action)
+    assert spec_from_json(json.loads(json.dumps(spec_to_json(spec)))) == spec
+
+
+def test_spec_from_json_of_an_unsupported_space_is_refused() -> None:
+    data = {"observation": space_to_json(spaces.Dict({})), "action": space_to_json(spaces.MultiBinary(2))}
+    with pytest.raises(ValueError, match="is empty"):
+        spec_from_json(data)
 
 
 @settings(max_examples=300, deadline=None, database=None)

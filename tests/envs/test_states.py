@@ -11,7 +11,7 @@ import pytest
 from reverie.config import EnvConfig
 from reverie.envs import VectorEnv, make_env
 from reverie.envs.minatar import MinAtar
-from reverie.envs.process_worker import IS_SUPPORTED
+from reverie.envs.workers import IS_SUPPORTED
 from reverie.errors import EnvError
 from reverie.specs import Step
 from tests.helpers.environments import Catch

@@ -18,7 +18,7 @@ import pytest
 
 from reverie.config import EnvConfig
 from reverie.envs import VectorEnv, make_env
-from reverie.envs.process_worker import IS_SUPPORTED
+from reverie.envs.workers import IS_SUPPORTED
 from reverie.errors import EnvError
 from reverie.specs import Array, Step
 from tests.helpers.environments import Catch, Counting, Everything, Faulty
@@ -171,7 +171,7 @@ def test_make_env_when_a_process_cannot_start_raises() -> None:
 
 def workers(pid: int) -> list[psutil.Process]:
     children = psutil.Process(pid).children()
-    return [child for child in children if "reverie.envs.process_worker" in " ".join(child.cmdline())]
+    return [child for child in children if "reverie.envs.workers" in " ".join(child.cmdline())]
 
 
 def test_close_called_twice_ends_the_processes() -> None:

@@ -105,12 +105,12 @@ def test_policy_on_an_environment_acts_as_on_the_steps_of_make_env() -> None:
     agent = make_agent("Pendulum-v1", **{"env.time_limit": 7})
     env, policy, expected = gymnasium.make("Pendulum-v1", max_episode_steps=7), agent.policy(seed=3), []
     with make_env(agent.config.env, seed=0) as steps:
-        by_step = agent.policy(seed=3)
+        act = AgentPolicy(agent, "mode", torch.Generator().manual_seed(3))
         step = steps.reset(np.array([True]))
         for _ in range(20):
             if step["is_last"][0]:
                 step = steps.reset(np.array([True]))
-            step = steps.step(by_step(step))
+            step = steps.step(act(step))
             expected.append(step["reward"][0])
     found: list[float] = []
     obs, _ = env.reset(seed=int(np.random.SeedSequence((0, 0)).generate_state(1)[0]))
@@ -168,20 +168,11 @@ def test_policy_atari_takes_the_screens_of_gymnasium(grayscale: bool) -> None:
     )
     batch = agent.policy()(np.stack([first, first]))
     assert batch.shape == (2,) and batch.dtype == np.int64
-    if grayscale:
-        gray = gymnasium.make("ALE/Pong-v5", obs_type="grayscale").reset(seed=0)[0]
-        assert gray.ndim == 2 and type(agent.policy()(gray)) is int
-
-
-def test_policy_atari_in_color_refuses_gray_screens() -> None:
-    policy = make_agent("ALE/Pong-v5", **{"env.grayscale": False}).policy()
-    with pytest.raises(ObservationError, match=r"has shape \(210, 160\), .* trained on \(64, 64, 3\)"):
-        policy(np.zeros((210, 160), np.uint8))
 
 
 def test_policy_atari_other_shapes_are_refused() -> None:
     policy = make_agent("ALE/Pong-v5").policy()
-    for shape in [(84, 84), (4, 84, 84), (128,), (210, 161, 3)]:
+    for shape in [(84, 84), (210, 160), (4, 84, 84), (128,), (210, 161, 3)]:
         with pytest.raises(ObservationError, match=r"trained on \(64, 64, 1\)"):
             policy(np.zeros(shape, np.uint8))
 
@@ -237,34 +228,6 @@ def test_policy_bare_observation_of_another_shape_is_refused() -> None:
     assert type(policy([0.0, 0.1, 0.0, 0.1])) is int and type(policy(torch.zeros(4))) is int
 
 
-STEP = {
-    "vector": np.zeros((2, 4), np.float32),
-    "is_first": np.ones(2, bool),
-    "reward": np.zeros(2, np.float32),
-}
-REFUSED_STEPS: dict[str, tuple[dict[str, Any], str]] = {
-    "missing key": ({"vector": None}, r"'vector' has dtype object and shape \(\)"),
-    "another shape": ({"vector": np.zeros((2, 3))}, r"'vector' .* shape \(2, 3\), .* float32 \('N', 4\)"),
-    "unbatched": ({"vector": np.zeros(4), "is_first": np.bool_(True)}, r"'vector' .* shape \(4,\)"),
-    "different batches": ({"vector": np.zeros((3, 4))}, r"shape \(3, 4\)"),
-    "text": ({"vector": np.full((2, 4), "a")}, "'vector' has dtype <U1"),
-    "NaN": ({"vector": np.full((2, 4), np.nan)}, "not finite"),
-    "infinite tensor": ({"vector": torch.full((2, 4), torch.inf)}, "not finite"),
-    "is_first of floats": ({"is_first": np.zeros(2)}, "'is_first' has dtype float64"),
-    "another batch": ({"vector": np.zeros((3, 4)), "is_first": np.ones(3, bool)}, "of 3 environments, but"),
-}
-
-
-@pytest.mark.parametrize("name", REFUSED_STEPS)
-def test_policy_step_that_does_not_fit_is_refused_in_a_sentence(name: str) -> None:
-    changes, words = REFUSED_STEPS[name]
-    policy = make_agent("CartPole-v1").policy()
-    assert policy(STEP).shape == policy({**STEP, "vector": torch.zeros(2, 4), "label": "not read"}).shape == (2, 2)
-    with pytest.raises(ObservationError, match=words) as refused:
-        policy({**STEP, **changes})
-    assert "\n" not in str(refused.value) and len(str(refused.value)) <= 160
-
-
 def test_policy_other_number_of_environments_is_refused() -> None:
     policy = make_agent("CartPole-v1").policy()
     policy(np.zeros((2, 4)))
@@ -305,8 +268,7 @@ def test_agent_repr_is_one_line() -> None:
 )
 def test_load_agent_of_invalid_spaces_is_refused(tmp_path: Path, spaces_of: Callable[[Any], Any]) -> None:
     saved = snapshot(make_agent("CartPole-v1"))
-    spec = saved.state["spec"]
-    state = {**saved.state, "spec": {**spec, "spaces": spaces_of(spec["spaces"])}}
+    state = {**saved.state, "spec": spaces_of(saved.state["spec"])}
     write_checkpoint(tmp_path / "agent", 0, Snapshot(saved.tensors, state))
     with pytest.raises(CheckpointError):
         load(tmp_path / "agent")

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 
 from reverie.acting import to_tensors
-from reverie.agents import build_agent, parameter_counts
+from reverie.agents import build_agent
 from reverie.bench.examples import example_spec, random_batch
 from reverie.bench.measuring import prepare, seconds_of, spread
 from reverie.config import Config
@@ -31,4 +31,4 @@ def measure_train_step(config: Config, preset: str, repeats: int) -> dict[str, A
     warm_up = 6 if is_cuda else 2
     seconds = [seconds_of(update) for _ in range(warm_up + repeats)][warm_up:]
     sizes = {"batch": replay.batch_size, "length": replay.batch_length}
-    return {**sizes, "parameters": parameter_counts(agent)["trained"], **spread("seconds", seconds)}
+    return {**sizes, "parameters": num_parameters(agent), **spread("seconds", seconds)}

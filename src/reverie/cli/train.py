@@ -57,14 +57,14 @@ class Train(SettingsCommand):
         missing = f"{self.config} names no environment." if self.config else "The environment is missing."
         require(env, f"{missing} Type reverie train ENV; reverie list envs shows what is installed.")
 
-        from reverie.envs import choose_env, env_factory, env_spec
+        from reverie.envs import as_factory, choose_env, env_spec
         from reverie.runs.provenance import Launch, recorded_names
         from reverie.training import train_config
         from reverie.training.start import new_run_dir
 
         if named is None:
             choose_env(base.config.env)  # refuses code that only the file of a run names
-        factory = env_factory(env)
+        _, factory = as_factory(env)
         settings = {**self.settings, "env.name": env}
         if self.variant is not None and (saved is not None or self.in_sweep):  # the run may have it already
             config = with_variant(base.config, self.variant).override(**settings)
@@ -126,9 +126,9 @@ def base_of(name: str | None, env: str | None, otherwise: str) -> Base:
         EnvError: if no preset is named and the environment is unknown or unsupported.
     """
     if name is None and env is not None:
-        from reverie.envs import env_factory, env_spec
+        from reverie.envs import as_factory, env_spec
 
-        name = default_preset(env, lambda config: env_spec(config, env_factory(config.name)))
+        name = default_preset(env, lambda config: env_spec(config, as_factory(config.name)[1]))
     return of_preset(name or otherwise)
 
 

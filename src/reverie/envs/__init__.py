@@ -1,23 +1,28 @@
 """Gymnasium environments in, vectorised numpy steps out. Start at `make.py`, then `vector.py`."""
 
-from reverie.envs.importing import choose_env, env_factory, import_env
-from reverie.envs.make import EnvFactory, InstanceFactory, as_factory, create_env, env_spec, make_env, make_gym_env
-from reverie.envs.registry import EnvListing, list_envs
-from reverie.envs.state import EnvState, random_state, set_random_state
+from reverie.envs.make import (
+    EnvFactory,
+    InstanceFactory,
+    as_factory,
+    choose_env,
+    create_env,
+    env_spec,
+    make_env,
+    make_gym_env,
+)
+from reverie.envs.registry import list_envs
+from reverie.envs.step_wrapper import EnvState, random_state, set_random_state
 from reverie.envs.vector import VectorEnv
 
 __all__ = [
     "EnvFactory",
-    "EnvListing",
     "EnvState",
     "InstanceFactory",
     "VectorEnv",
     "as_factory",
     "choose_env",
     "create_env",
-    "env_factory",
     "env_spec",
-    "import_env",
     "list_envs",
     "make_env",
     "make_gym_env",

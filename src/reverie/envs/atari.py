@@ -10,18 +10,16 @@ import cv2
 import gymnasium
 import numpy as np
 from gymnasium import spaces
-from gymnasium.envs.registration import EnvSpec
 from numpy.typing import NDArray
 
 from reverie.config import EnvConfig
-from reverie.envs.spaces import resize
-from reverie.envs.state import random_state, set_random_state
+from reverie.envs.spaces import IMAGE_SIZE, resize
+from reverie.envs.step_wrapper import random_state, set_random_state
 from reverie.errors import EnvError
 
 ENTRY_POINT = "ale_py.env:AtariEnv"
 """Entry point of ale-py's registered ids."""
 
-_SCREEN_WIDTH = 160
 Image = NDArray[np.uint8]
 
 
@@ -38,29 +36,17 @@ class Atari(gymnasium.Env[Image, np.int64]):
     Args:
         game: ale-py's name of the ROM, for example `ms_pacman`.
         config: the settings of Atari games.
-        mode: game mode of the console; None for the default.
-        difficulty: difficulty switch of the console; None for the default.
         render_mode: `human` opens the emulator's window; `rgb_array` lets `render` return the screen.
 
     Source: `common/envs.py:Atari` of the release, and Gym 0.18's `AtariPreprocessing`.
     """
 
-    def __init__(
-        self,
-        game: str,
-        config: EnvConfig,
-        mode: int | None = None,
-        difficulty: int | None = None,
-        render_mode: str | None = None,
-    ) -> None:
+    def __init__(self, game: str, config: EnvConfig, render_mode: str | None = None) -> None:
         import ale_py
 
         ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
-        self._ale = ale_py.ALEInterface()
-        self._state_class = ale_py.ALEState
-        self._action_repeat, self._image_size = config.action_repeat, config.image_size
-        self._sticky_actions, self._noop_max = config.sticky_actions, config.noop_max
-        self.render_mode = render_mode
+        self._ale, self._state_class = ale_py.ALEInterface(), ale_py.ALEState
+        self._config, self.render_mode = config, render_mode
         self.metadata = {"render_modes": ["human", "rgb_array"], "render_fps": 60 // config.action_repeat}
         self._ale.setBool("display_screen", render_mode == "human")
         self._ale.setFloat("repeat_action_probability", 0.0)
@@ -68,8 +54,7 @@ class Atari(gymnasium.Env[Image, np.int64]):
         if rom is None:
             raise EnvError(f"ale-py has no ROM of the game '{game}'.")
         self._rom = rom
-        self._mode, self._difficulty = mode, difficulty
-        self._load()
+        self._ale.loadROM(rom)
         self._actions = self._ale.getLegalActionSet() if config.full_action_space else self._ale.getMinimalActionSet()
         self._idle = self._held = ale_py.Action.NOOP
         self._grab_screen = self._ale.getScreenGrayscale if config.grayscale else self._ale.getScreenRGB
@@ -77,7 +62,7 @@ class Atari(gymnasium.Env[Image, np.int64]):
         # The pooled image of the last whole step, and the frame before its last.
         self._pooled = np.zeros((*self._ale.getScreenDims(), *channels), np.uint8)
         self._previous = np.zeros_like(self._pooled)
-        self.observation_space = spaces.Box(0, 255, (*config.image_size, *(channels or (1,))), np.uint8)
+        self.observation_space = spaces.Box(0, 255, (*IMAGE_SIZE, *(channels or (1,))), np.uint8)
         self.action_space = spaces.Discrete(len(self._actions))
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Image, dict[str, Any]]:
@@ -85,9 +70,9 @@ class Atari(gymnasium.Env[Image, np.int64]):
         super().reset(seed=seed)
         if seed is not None:
             self._ale.setInt("random_seed", int(self.np_random.integers(2**31)))
-            self._load()
+            self._ale.loadROM(self._rom)
         self._ale.reset_game()
-        self._held, noops = self._idle, self._noop_max
+        self._held, noops = self._idle, self._config.noop_max
         for _ in range(self.np_random.integers(1, noops + 1) if noops else 0):
             self._ale.act(self._idle)
             if self._ale.game_over(with_truncation=False):
@@ -98,10 +83,10 @@ class Atari(gymnasium.Env[Image, np.int64]):
 
     def step(self, action: SupportsIndex) -> tuple[Image, float, bool, bool, dict[str, Any]]:
         """Repeat the action; `truncated` is always False."""
-        emulator_action = self._actions[action]
+        emulator_action, stickiness = self._actions[action], self._config.sticky_actions
         reward = 0
-        for frames_left in reversed(range(self._action_repeat)):
-            if not self._sticks():
+        for frames_left in reversed(range(self._config.action_repeat)):
+            if stickiness == 0 or self.np_random.random() >= stickiness:
                 self._held = emulator_action
             reward += self._ale.act(self._held)
             if self._ale.game_over(with_truncation=False):
@@ -138,50 +123,24 @@ class Atari(gymnasium.Env[Image, np.int64]):
         self._pooled[...] = state["pooled"]
         self._previous[...] = state["previous"]
 
-    def _sticks(self) -> bool:
-        return self._sticky_actions > 0 and self.np_random.random() < self._sticky_actions
-
-    def _load(self) -> None:
-        self._ale.loadROM(self._rom)
-        if self._mode is not None:
-            self._ale.setMode(self._mode)
-        if self._difficulty is not None:
-            self._ale.setDifficulty(self._difficulty)
-
     def _pool(self) -> None:
-        if self._action_repeat > 1:
+        if self._config.action_repeat > 1:
             np.maximum(self._pooled, self._previous, out=self._pooled)
 
     def _image(self) -> Image:
-        return resize(self._pooled.reshape(*self._pooled.shape[:2], -1), self._image_size)
-
-
-def make_game(config: EnvConfig, spec: EnvSpec, render_mode: str | None) -> Atari:
-    """Create the game of one of ale-py's registered ids."""
-    if spec.namespace != "ALE" and spec.version in (0, 4):
-        game = spec.name.removesuffix("NoFrameskip")
-        raise EnvError(
-            f"{config.name} fixes frame skip and stickiness itself; use ALE/{game}-v5, where env.action_repeat and "
-            "env.sticky_actions set them."
-        )
-    return Atari(spec.kwargs["game"], config, spec.kwargs.get("mode"), spec.kwargs.get("difficulty"), render_mode)
+        return resize(self._pooled.reshape(*self._pooled.shape[:2], -1))
 
 
 def screens_to_images(screens: Image, shape: tuple[int, ...]) -> Image:
     """Convert console screens of `gymnasium.make("ALE/…")` to images as `Atari` returns them, but for pooling.
 
     Args:
-        screens: uint8 [H, 160, 3], or [H, 160] for images of one channel, or a batch of these; anything else is
-            returned unchanged.
-        shape: of an image, (height, width, 1 or 3).
+        screens: uint8 [H, 160, 3], or a batch of these; anything else is returned unchanged.
+        shape: of an image, (64, 64, 1 or 3).
     """
-    is_gray = screens.shape[-1:] == (_SCREEN_WIDTH,)
-    num_axes = 2 if is_gray else 3
-    is_screen = (is_gray and shape[2] == 1) or screens.shape[-2:] == (_SCREEN_WIDTH, 3)
-    if screens.dtype != np.uint8 or not is_screen or screens.ndim - num_axes not in (0, 1):
+    if screens.dtype != np.uint8 or screens.shape[-2:] != (160, 3) or screens.ndim not in (3, 4):
         return screens
     images = []
-    for screen in screens.reshape(-1, *screens.shape[-num_axes:]):
-        pixels: Any = cv2.cvtColor(screen, cv2.COLOR_RGB2GRAY) if shape[2] == 1 and not is_gray else screen
-        images.append(resize(pixels.reshape(*pixels.shape[:2], -1), (shape[0], shape[1])))
-    return np.array(images, np.uint8).reshape(*screens.shape[:-num_axes], *shape)
+    for screen in screens.reshape(-1, *screens.shape[-3:]):
+        images.append(resize(cv2.cvtColor(screen, cv2.COLOR_RGB2GRAY)[:, :, None] if shape[2] == 1 else screen))
+    return np.array(images, np.uint8).reshape(*screens.shape[:-3], *shape)

@@ -1,11 +1,15 @@
-"""Create environments by name, instance or function."""
+"""Name environments, by id, class, function or instance, and create them."""
 
 import copy
 import functools
+import importlib
 import inspect
+import os
+import sys
 import warnings
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, closing, suppress
+from dataclasses import replace
 from typing import Any
 
 import cv2
@@ -15,16 +19,14 @@ from gymnasium.wrappers import TimeLimit
 
 from reverie.config import EnvConfig
 from reverie.envs import atari, minatar
-from reverie.envs.process_worker import IS_SUPPORTED, ProcessWorker
 from reverie.envs.registry import find_spec, install_hint
-from reverie.envs.step_wrapper import RepeatAction, StepWrapper, env_name
-from reverie.envs.vector import VectorEnv
-from reverie.envs.workers import RestartingWorker, SyncWorker, Worker
+from reverie.envs.step_wrapper import Env, RepeatAction, StepWrapper, env_name
+from reverie.envs.vector import RestartingWorker, VectorEnv, Worker
+from reverie.envs.workers import IS_SUPPORTED, ProcessWorker, SyncWorker
 from reverie.errors import EnvError
 from reverie.provenance import usable_cores
 from reverie.specs import EnvSpec
 
-Env = gymnasium.Env[Any, Any]
 EnvFactory = Callable[[], Env]
 """A function, or class, that creates a new environment at every call."""
 
@@ -33,8 +35,7 @@ class InstanceFactory:
     """Returns an instance at the first call and deep copies of it later."""
 
     def __init__(self, env: Env) -> None:
-        self.env = env
-        self.name = env_name(env)
+        self.env, self.name = env, env_name(env)
         self._is_used = False
 
     def __call__(self) -> Env:
@@ -55,22 +56,44 @@ def as_factory(env: Any) -> tuple[str, EnvFactory | None]:
     """Return the name of an environment and the function for `make_env`.
 
     Args:
-        env: a Gymnasium id, which needs no function; or an instance, which is used once, and copied for a second
-            environment (evaluation); or a function or class, called for every environment.
+        env: a Gymnasium id, which needs no function; `module:Class`, imported also from the current folder; a function
+            or class, called for every environment; or an instance, used once, and copied for a second environment.
 
     Raises:
-        EnvError: if it is something else.
+        EnvError: if it is something else, if a module cannot be imported, or if it has no such class.
     """
     if isinstance(env, str):
-        return env, None
+        return env, _import(env)
     if isinstance(env, gymnasium.Env):
         return env_name(env), InstanceFactory(env)
     if callable(env):
-        return _name(env).rsplit(".", 1)[-1], env
+        return _name(env), env
     raise EnvError(
         f"An environment must be a Gymnasium id, a gymnasium.Env, or a function that creates one, "
         f"not {type(env).__name__}."
     )
+
+
+def choose_env(config: EnvConfig, env: Any = None) -> tuple[EnvConfig, EnvFactory | None]:
+    """Return the configuration and the factory with which an agent's environment is created again, or another one.
+
+    Args:
+        config: of the environment that the agent was trained in.
+        env: as for `as_factory`; None takes the agent's own, without importing a module of the current folder.
+
+    Raises:
+        EnvError: if `env` is None and the agent was trained in a class; and as `as_factory`.
+    """
+    if env is not None:
+        name, factory = as_factory(env)
+        return replace(config, name=name), factory
+    module, _, name = config.name.rpartition(":")
+    if name.isidentifier():  # a name that no id has
+        raise EnvError(
+            f"The agent was trained in {config.name}, a class or function. It is imported only if you name it. "
+            f"Give it: --env {module or 'module'}:{name}, or env={name} in Python."
+        )
+    return config, None
 
 
 def make_env(config: EnvConfig, seed: int, factory: EnvFactory | None = None, restart: bool = False) -> VectorEnv:
@@ -103,11 +126,11 @@ def make_env(config: EnvConfig, seed: int, factory: EnvFactory | None = None, re
     num_workers = min(config.num_envs, usable_cores()) if use_processes else 1
     if restart and not use_processes:
         num_workers = config.num_envs  # one that restarts does not interrupt the others
-    workers: list[Worker] = []
+    workers: list[RestartingWorker] = []
     with ExitStack() as stack:
         for numbers in np.array_split(np.arange(config.num_envs), num_workers):
             start = functools.partial(_start_worker, config, seed, factory, numbers.tolist(), use_processes)
-            workers.append(RestartingWorker(start) if restart else start(0))
+            workers.append(RestartingWorker(start, restart))
             stack.callback(workers[-1].close)
         env = VectorEnv(workers, config.action_repeat)
         stack.pop_all()
@@ -133,10 +156,9 @@ def make_gym_env(config: EnvConfig, factory: EnvFactory | None = None, render_mo
 def env_spec(config: EnvConfig, factory: EnvFactory | None = None) -> EnvSpec:
     """Return the spec of an environment, without using up an instance that a user passed."""
     if isinstance(factory, InstanceFactory):
-        return StepWrapper(factory.env, 0, image_size=config.image_size).spec
-    wrapper = StepWrapper(create_env(config, factory), 0, image_size=config.image_size)
-    wrapper.close()
-    return wrapper.spec
+        return StepWrapper(factory.env, 0).spec
+    with closing(StepWrapper(create_env(config, factory), 0)) as wrapper:
+        return wrapper.spec
 
 
 def create_env(config: EnvConfig, factory: EnvFactory | None = None, render_mode: str | None = None) -> Env:
@@ -166,7 +188,7 @@ def _build(config: EnvConfig, seed: int, factory: EnvFactory | None, number: int
     entropy = (seed, number, num_restarts) if num_restarts else (seed, number)
     env_seed = int(np.random.SeedSequence(entropy).generate_state(1)[0])
     label = f" ({number + 1} of {config.num_envs})" if config.num_envs > 1 else ""
-    return StepWrapper(env, env_seed, _action_repeat(config, env), config.time_limit, config.image_size, label)
+    return StepWrapper(env, env_seed, _action_repeat(config, env), config.time_limit, label)
 
 
 def _action_repeat(config: EnvConfig, env: Env) -> int:
@@ -177,13 +199,16 @@ def _action_repeat(config: EnvConfig, env: Env) -> int:
 
 
 def _name(factory: EnvFactory) -> str:
-    return str(getattr(factory, "name", None) or getattr(factory, "__qualname__", type(factory).__name__))
+    name = getattr(factory, "name", None) or getattr(factory, "__qualname__", type(factory).__name__)
+    return str(name).rsplit(".", 1)[-1]
 
 
 def _from_factory(factory: EnvFactory, render_mode: str | None) -> Env:
     options: dict[str, Any] = {}
-    if render_mode is not None and _takes_render_mode(factory):
-        options["render_mode"] = render_mode
+    if render_mode is not None:
+        with suppress(TypeError, ValueError):
+            inspect.signature(factory).bind(render_mode=render_mode)
+            options = {"render_mode": render_mode}
     try:
         env = factory(**options)
     except EnvError:
@@ -200,21 +225,12 @@ def _from_factory(factory: EnvFactory, render_mode: str | None) -> Env:
     return env
 
 
-def _takes_render_mode(factory: EnvFactory) -> bool:
-    try:
-        inspect.signature(factory).bind(render_mode="")
-    except (TypeError, ValueError):
-        return False
-    return True
-
-
 def _from_name(config: EnvConfig, render_mode: str | None) -> Env:
     spec = find_spec(config.name)
-    if spec.entry_point == atari.ENTRY_POINT:
-        return atari.make_game(config, spec, render_mode)
+    if spec.entry_point == atari.ENTRY_POINT and spec.namespace == "ALE":
+        return atari.Atari(spec.kwargs["game"], config, render_mode)
     if spec.entry_point == minatar.ENTRY_POINT:
-        game, is_minimal = spec.kwargs["game"], spec.kwargs["use_minimal_action_set"]
-        return minatar.MinAtar(game, is_minimal, config.image_size, render_mode)
+        return minatar.MinAtar(spec.kwargs["game"], spec.kwargs["use_minimal_action_set"], render_mode)
     # env.time_limit replaces the registered limit; -1 removes that.
     limit = -1 if config.time_limit else None
     options = {} if render_mode is None else {"render_mode": render_mode}
@@ -224,6 +240,27 @@ def _from_name(config: EnvConfig, render_mode: str | None) -> Env:
             # Returned values are checked by `StepWrapper`, with better messages.
             return gymnasium.make(spec, limit, disable_env_checker=True, **options)
     except Exception as error:
-        hint = install_hint(spec)
-        advice = f" Type: {hint}" if hint else ""
-        raise EnvError(f"{config.name} could not be created: {error}.{advice}") from error
+        raise EnvError(f"{config.name} could not be created: {error}.{install_hint(spec)}") from error
+
+
+def _import(name: str) -> EnvFactory | None:
+    """Return the class or function of `module:Class`; None for an id, whose module is imported if it has one."""
+    module_name, separator, attribute = name.rpartition(":")
+    if not separator:
+        return None
+    # First, as in `python -m`. It stays there: modules import others later, and worker processes get the same path.
+    if (folder := os.getcwd()) not in sys.path and "" not in sys.path:
+        sys.path.insert(0, folder)
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as error:
+        raise EnvError(
+            f"The module of {name} cannot be imported ({type(error).__name__}: {error}). "
+            "Type the command in the folder of the module, or install it."
+        ) from error
+    if not attribute.isidentifier():
+        return None
+    found: EnvFactory | None = getattr(module, attribute, None)
+    if callable(found):
+        return found
+    raise EnvError(f"The module {module_name} has no class or function {attribute}. Write module:Class.")

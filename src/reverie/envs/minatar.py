@@ -13,6 +13,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from reverie.envs.spaces import IMAGE_SIZE
 from reverie.errors import EnvError
 
 ENTRY_POINT = "minatar.gym:BaseEnv"
@@ -38,17 +39,10 @@ class MinAtar(gymnasium.Env[Image, np.int64]):
     Args:
         game: the package's name of it, for example `space_invaders`.
         minimal_actions: only the actions that have an effect in this game (ids ending in -v1), not all 6 (-v0).
-        image_size: height and width of the image.
         render_mode: `rgb_array` lets `render` return the image, enlarged.
     """
 
-    def __init__(
-        self,
-        game: str,
-        minimal_actions: bool = True,
-        image_size: tuple[int, int] = (64, 64),
-        render_mode: str | None = None,
-    ) -> None:
+    def __init__(self, game: str, minimal_actions: bool = True, render_mode: str | None = None) -> None:
         from minatar import Environment
 
         self.metadata = {"render_modes": ["rgb_array"], "render_fps": 15}
@@ -59,11 +53,10 @@ class MinAtar(gymnasium.Env[Image, np.int64]):
         if channels >= len(COLORS):
             raise EnvError(f"minatar's game '{game}' has {channels} kinds of objects, more than there are colours.")
         self._rank = np.arange(1, channels + 1, dtype=np.int64)
-        self._cell = min(image_size[0] // rows, image_size[1] // columns)
-        top, left = (image_size[0] - rows * self._cell) // 2, (image_size[1] - columns * self._cell) // 2
+        self._cell = min(IMAGE_SIZE[0] // rows, IMAGE_SIZE[1] // columns)
+        top, left = (IMAGE_SIZE[0] - rows * self._cell) // 2, (IMAGE_SIZE[1] - columns * self._cell) // 2
         self._inside = (slice(top, top + rows * self._cell), slice(left, left + columns * self._cell))
-        self._shape = (*image_size, 3)
-        self.observation_space = spaces.Box(0, 255, self._shape, np.uint8)
+        self.observation_space = spaces.Box(0, 255, (*IMAGE_SIZE, 3), np.uint8)
         self.action_space = spaces.Discrete(len(self._actions))
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Image, dict[str, Any]]:
@@ -86,27 +79,28 @@ class MinAtar(gymnasium.Env[Image, np.int64]):
 
     def save_state(self) -> dict[str, NDArray[Any]]:
         """Return the game's attributes, the action that may stick, and the random generator."""
-        kind, keys, position, has_gauss, gauss = self._game.random.get_state()
-        plain = {name: value for name, value in vars(self._game.env).items() if name not in _CONSTANT}
-        arrays = {f"game/{name}": value.copy() for name, value in plain.items() if isinstance(value, np.ndarray)}
-        others = {name: value for name, value in plain.items() if not isinstance(value, np.ndarray)}
-        random = [kind, position, has_gauss, gauss]
-        rest = {"game": others, "last_action": int(self._game.last_action), "random": random}
+        kind, keys, *random = self._game.random.get_state()
+        values = {name: value for name, value in vars(self._game.env).items() if name not in _CONSTANT}
+        arrays = {f"game/{name}": value.copy() for name, value in values.items() if isinstance(value, np.ndarray)}
+        others = {name: value for name, value in values.items() if not isinstance(value, np.ndarray)}
+        rest = {"game": others, "last_action": int(self._game.last_action), "random": [kind, *random]}
         text = np.frombuffer(json.dumps(rest, default=lambda value: value.item()).encode(), np.uint8)
         return {**arrays, "random": keys, "rest": text}
 
     def load_state(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Continue from a state of the same game."""
         rest = json.loads(state["rest"].tobytes())
-        kind, position, has_gauss, gauss = rest["random"]
-        self._game.random.set_state((kind, state["random"], position, has_gauss, gauss))
+        kind, *random = rest["random"]
+        self._game.random.set_state((kind, state["random"], *random))
         self._game.env.random = self._game.random
         self._game.last_action = rest["last_action"]
-        arrays = {name.removeprefix("game/"): value for name, value in state.items() if name.startswith("game/")}
-        vars(self._game.env).update({**rest["game"], **{name: value.copy() for name, value in arrays.items()}})
+        vars(self._game.env).update(rest["game"])
+        for name, value in state.items():
+            if name.startswith("game/"):
+                setattr(self._game.env, name.removeprefix("game/"), value.copy())
 
     def _image(self) -> Image:
         top_object = (self._game.state() * self._rank).max(2)
-        image = np.zeros(self._shape, np.uint8)
+        image = np.zeros((*IMAGE_SIZE, 3), np.uint8)
         image[self._inside] = COLORS[top_object].repeat(self._cell, 0).repeat(self._cell, 1)
         return image

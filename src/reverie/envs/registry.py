@@ -1,12 +1,11 @@
 """Environments that can be named, and what to install for more."""
 
-import contextlib
 import difflib
-import importlib
 import importlib.util
 import pkgutil
 import re
 import warnings
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple
@@ -23,9 +22,9 @@ class EnvSuite:
     """Environments of one package."""
 
     title: str
-    entry_points: tuple[str, ...]
-    """Beginnings of the entry points of its ids."""
-    requires: str = ""
+    entry_point: str
+    """Beginning of the entry points of its ids."""
+    requires: str = "gymnasium"
     """Module that must be importable."""
     install: str = ""
     """Command that installs it."""
@@ -37,28 +36,20 @@ class EnvSuite:
     @property
     def is_installed(self) -> bool:
         """True if its environments can be created."""
-        return not self.requires or importlib.util.find_spec(self.requires) is not None
+        return importlib.util.find_spec(self.requires) is not None
 
 
 SUITES = (
-    EnvSuite("Atari", ("ale_py",), "ale_py", "pip install 'reverie[atari]'", ("ALE/",), "ale_py"),
-    EnvSuite("Classic control", ("gymnasium.envs.classic_control",)),
-    EnvSuite("Toy text", ("gymnasium.envs.toy_text",)),
-    EnvSuite("Box2D", ("gymnasium.envs.box2d",), "Box2D", "pip install swig 'gymnasium[box2d]'"),
-    EnvSuite("MuJoCo", ("gymnasium.envs.mujoco",), "mujoco", "pip install 'gymnasium[mujoco]'"),
-    EnvSuite("JAX", ("gymnasium.envs.phys2d", "gymnasium.envs.tabular"), "jax", "pip install 'gymnasium[jax]'"),
-    EnvSuite("MiniGrid", ("minigrid",), "minigrid", "pip install minigrid", ("MiniGrid-", "BabyAI-"), "minigrid"),
+    EnvSuite("Atari", "ale_py", "ale_py", "pip install 'reverie[atari]'", ("ALE/",), "ale_py"),
+    EnvSuite("Classic control", "gymnasium.envs.classic_control"),
+    EnvSuite("Toy text", "gymnasium.envs.toy_text"),
+    EnvSuite("Box2D", "gymnasium.envs.box2d", "Box2D", "pip install swig 'gymnasium[box2d]'"),
+    EnvSuite("MuJoCo", "gymnasium.envs.mujoco", "mujoco", "pip install 'gymnasium[mujoco]'"),
+    EnvSuite("MiniGrid", "minigrid", "minigrid", "pip install minigrid", ("MiniGrid-", "BabyAI-"), "minigrid"),
     EnvSuite(
-        "MinAtar", ("minatar",), "minatar", "pip install 'reverie[minatar]'", ("MinAtar/",), "minatar.gym:register_envs"
+        "MinAtar", "minatar", "minatar", "pip install 'reverie[minatar]'", ("MinAtar/",), "minatar.gym:register_envs"
     ),
-    EnvSuite(
-        "DeepMind Control",
-        ("shimmy.dm_control",),
-        "shimmy",
-        "pip install 'shimmy[dm-control]'",
-        ("dm_control/",),
-        "shimmy",
-    ),
+    EnvSuite("DeepMind Control", "shimmy", "shimmy", "pip install 'shimmy[dm-control]'", ("dm_control/",), "shimmy"),
 )
 
 
@@ -76,19 +67,16 @@ def list_envs() -> list[EnvListing]:
     _register_all()
     found: dict[str, list[str]] = {suite.title: [] for suite in SUITES}
     for spec in _newest():
-        suite, package = _suite_of(spec), re.split("[.:]", _entry_point(spec))[0]
-        if suite is not None or package != "gymnasium":  # what is left there only says that it has moved
-            found.setdefault(suite.title if suite is not None else package, []).append(spec.id)
+        suite = _suite_of(spec)
+        title = suite.title if suite is not None else re.split("[.:]", _entry_point(spec))[0]
+        if title != "gymnasium":  # what is left there only says that it has moved
+            found.setdefault(title, []).append(spec.id)
     install = {suite.title: suite.install for suite in SUITES if not suite.is_installed}
     return [EnvListing(title, tuple(sorted(ids)), install.get(title, "")) for title, ids in found.items()]
 
 
 def find_spec(name: str) -> GymnasiumSpec:
     """Return the registration of a Gymnasium id, or raise an `EnvError` with the nearest ids, or what to install."""
-    if not name:
-        raise EnvError(
-            "No environment was named. Give a Gymnasium id, for example ALE/Pong-v5 (see: reverie list envs)."
-        )
     module, _, identifier = name.rpartition(":")
     suite = next((suite for suite in SUITES if identifier.startswith(suite.prefixes)), None)
     if suite is not None and not suite.is_installed:
@@ -99,19 +87,16 @@ def find_spec(name: str) -> GymnasiumSpec:
         if module:
             importlib.import_module(module)
     except Exception as error:
-        missing = module or (suite and suite.requires)
         raise EnvError(
-            f"{name}: the module '{missing}' cannot be imported ({error}); install it, or set PYTHONPATH to its folder."
+            f"{name}: its module cannot be imported ({error}); install it, or set PYTHONPATH to its folder."
         ) from error
-    with contextlib.suppress(gymnasium.error.Error), warnings.catch_warnings():
+    with suppress(gymnasium.error.Error), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about versions
-        return gymnasium.spec(identifier)
+        if not _is_old(spec := gymnasium.spec(identifier)):
+            return spec
     near = _nearest(name)
     advice = f"did you mean {' or '.join(near)}?" if near else "`reverie list envs` lists what there is."
-    raise EnvError(
-        f"There is no environment '{name}'; {advice} Ids of other packages are written module:id, so that the module "
-        "is imported first."
-    )
+    raise EnvError(f"There is no environment '{name}'; {advice} Write ids of your own packages as module:id.")
 
 
 def is_atari(name: str) -> bool:
@@ -123,21 +108,20 @@ def is_atari(name: str) -> bool:
 
 
 def install_hint(spec: GymnasiumSpec) -> str:
-    """Return the command that installs what a registered environment lacks; empty if nothing is known."""
+    """Return the end of a message that says what a registered environment lacks; empty if that is nothing."""
     suite = _suite_of(spec)
-    return suite.install if suite is not None and not suite.is_installed else ""
+    return f" Type: {suite.install}" if suite is not None and not suite.is_installed else ""
 
 
 @cache
 def _register(source: str) -> None:
-    found = pkgutil.resolve_name(source)
-    if callable(found):
+    if callable(found := pkgutil.resolve_name(source)):
         found()
 
 
 def _register_all() -> None:
     for suite in SUITES:
-        with contextlib.suppress(Exception):  # a broken package must not hide the others
+        with suppress(Exception):  # a broken package must not hide the others
             if suite.register and suite.is_installed:
                 _register(suite.register)
 
@@ -148,15 +132,17 @@ def _entry_point(spec: GymnasiumSpec) -> str:
 
 
 def _suite_of(spec: GymnasiumSpec) -> EnvSuite | None:
-    return next((suite for suite in SUITES if _entry_point(spec).startswith(suite.entry_points)), None)
+    return next((suite for suite in SUITES if _entry_point(spec).startswith(suite.entry_point)), None)
+
+
+def _is_old(spec: GymnasiumSpec) -> bool:
+    """Return whether it is Pong-v4 or the like, with a frame skip and stickiness of its own."""
+    return spec.entry_point == ENTRY_POINT and spec.namespace != "ALE" and spec.version in (0, 4)
 
 
 def _newest() -> list[GymnasiumSpec]:
-    newest: dict[tuple[str | None, str], GymnasiumSpec] = {}
-    for spec in sorted(gymnasium.registry.values(), key=lambda spec: spec.version or 0):
-        if spec.entry_point != ENTRY_POINT or spec.namespace == "ALE":  # without Pong-v4 and the like
-            newest[spec.namespace, spec.name] = spec
-    return list(newest.values())
+    specs = sorted(gymnasium.registry.values(), key=lambda spec: spec.version or 0)
+    return list({(spec.namespace, spec.name): spec for spec in specs if not _is_old(spec)}.values())
 
 
 def _nearest(name: str) -> list[str]:
@@ -166,8 +152,6 @@ def _nearest(name: str) -> list[str]:
         return re.sub(r"(noframeskip|deterministic)?-?v?\d*$", "", text.lower().split(":")[-1].split("/")[-1])
 
     _register_all()
-    ids: dict[str, list[str]] = {}
-    for spec in _newest():
-        ids.setdefault(bare(spec.id), []).append(spec.id)
-    close = difflib.get_close_matches(bare(name), ids, n=3, cutoff=0.6)
-    return [identifier for match in close for identifier in ids[match]][:3]
+    ids = [spec.id for spec in _newest()]
+    close = difflib.get_close_matches(bare(name), map(bare, ids), n=3)
+    return sorted((id_ for id_ in ids if bare(id_) in close), key=lambda id_: close.index(bare(id_)))[:3]

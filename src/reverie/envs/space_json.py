@@ -1,13 +1,14 @@
-"""Gymnasium spaces as JSON, so that a saved agent knows what its environment returned and took."""
+"""Specs of environments as JSON, by their Gymnasium spaces, so that a saved agent knows what its environment takes."""
 
+from collections.abc import Mapping
 from math import prod
 from typing import Any
 
-import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from reverie.envs.spaces import Space
+from reverie.envs.spaces import ActionAdapter, ObservationAdapter, Space
+from reverie.errors import EnvError
 from reverie.specs import Array, EnvSpec
 
 _ATTRIBUTES: dict[type[Space], tuple[str, ...]] = {
@@ -21,30 +22,39 @@ _MAX_SIZE = 1 << 25
 _MAX_DEPTH = 8
 
 
-def env_spaces(env: gymnasium.Env[Any, Any]) -> dict[str, Any]:
-    """Return the spaces of an environment as JSON, for `EnvSpec.spaces`."""
-    return {"observation": space_to_json(env.observation_space), "action": space_to_json(env.action_space)}
-
-
-def native_spaces(spec: EnvSpec) -> tuple[Space, Space]:
-    """Return the observation and the action space of an environment.
+def spec_to_json(spec: EnvSpec) -> Mapping[str, Any]:
+    """Return the spaces of an environment, `observation` and `action`, as values that JSON can hold.
 
     Without `spec.spaces` they are those of the agent: a Dict of Box spaces, and Discrete, MultiDiscrete or Box(-1, 1).
-
-    Raises:
-        ValueError: if `spec.spaces` is something else; so may TypeError, LookupError and OverflowError.
     """
     if spec.spaces is not None:
-        return space_from_json(spec.spaces["observation"]), space_from_json(spec.spaces["action"])
+        return spec.spaces
     boxes: dict[str, Space] = {
         key: spaces.Box(0, 255, entry.shape, np.uint8) if entry.is_image else spaces.Box(-np.inf, np.inf, entry.shape)
         for key, entry in spec.observations.items()
     }
-    observation = spaces.Dict(boxes)
     sizes = spec.action.sizes
+    action: Space = spaces.Discrete(sizes[0]) if len(sizes) == 1 else spaces.MultiDiscrete(list(sizes))
     if spec.action.kind == "continuous":
-        return observation, spaces.Box(-1, 1, sizes)
-    return observation, spaces.Discrete(sizes[0]) if len(sizes) == 1 else spaces.MultiDiscrete(list(sizes))
+        action = spaces.Box(-1, 1, sizes)
+    return {"observation": space_to_json(spaces.Dict(boxes)), "action": space_to_json(action)}
+
+
+def spec_from_json(data: Mapping[str, Any], env: str = "The agent") -> EnvSpec:
+    """Return the spec of which `spec_to_json` returned this.
+
+    Args:
+        data: the spaces.
+        env: name of the environment for messages.
+
+    Raises:
+        ValueError: if it is something else, or too large; so may TypeError, LookupError and OverflowError.
+    """
+    observation, action = (space_from_json(data[name]) for name in ("observation", "action"))
+    try:
+        return EnvSpec(ObservationAdapter(observation, env).specs, ActionAdapter(action, env).spec, data)
+    except EnvError as error:
+        raise ValueError(str(error)) from None
 
 
 def space_to_json(space: Space) -> dict[str, Any]:

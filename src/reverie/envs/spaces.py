@@ -20,6 +20,8 @@ SUPPORTED_OBSERVATIONS = (
     "MultiDiscrete, MultiBinary, and Dict of these"
 )
 SUPPORTED_ACTIONS = "Discrete, MultiDiscrete with one dimension, and Box of floats with finite bounds"
+IMAGE_SIZE = (64, 64)
+"""Height and width of images in pixels, which the convolutions need."""
 LARGEST = float(np.finfo(np.float32).max)
 
 Space = spaces.Space[Any]
@@ -48,10 +50,10 @@ class ObservationAdapter:
         entries: entries by key, in the order of the space.
     """
 
-    def __init__(self, space: Space, env: str, image_size: tuple[int, int] = (64, 64)) -> None:
+    def __init__(self, space: Space, env: str) -> None:
         self.entries: dict[str, Entry] = {}
         for path, leaf in _leaves(space):
-            found = _observation_converter(leaf, image_size)
+            found = _observation_converter(leaf)
             if found is None:
                 where = f" under key '{'/'.join(path)}'" if path else ""
                 raise EnvError(
@@ -77,14 +79,12 @@ class ObservationAdapter:
 
     def split(self, observation: Any) -> dict[str, Any]:
         """Return the values of the entries by key, of one observation or of a batch."""
-        values = {}
+        values = dict.fromkeys(self.entries, observation)
         for key, entry in self.entries.items():
-            value = observation
             for part in entry.path:
-                if not isinstance(value, Mapping) or part not in value:
+                if not isinstance(values[key], Mapping) or part not in values[key]:
                     raise InvalidStepError(f"observation entry '{key}' is missing")
-                value = value[part]
-            values[key] = value
+                values[key] = values[key][part]
         return values
 
     def convert(self, values: Mapping[str, Any]) -> dict[str, Array]:
@@ -108,9 +108,9 @@ class ActionAdapter:
     def __init__(self, space: Space, env: str) -> None:
         self._space: Any = space
         if isinstance(space, spaces.Discrete):
-            self.spec, self._convert = ActionSpec("discrete", (int(space.n),)), self._to_discrete
+            self.spec = ActionSpec("discrete", (int(space.n),))
         elif isinstance(space, spaces.MultiDiscrete) and len(space.shape) == 1:
-            self.spec, self._convert = ActionSpec("discrete", tuple(space.nvec.tolist())), self._to_multi_discrete
+            self.spec = ActionSpec("discrete", tuple(space.nvec.tolist()))
         elif isinstance(space, spaces.Box) and np.issubdtype(space.dtype, np.floating) and 0 not in space.shape:
             if not space.is_bounded():
                 raise EnvError(
@@ -119,26 +119,22 @@ class ActionAdapter:
                     "gymnasium.wrappers.TransformAction(env, lambda action: action, "
                     f"gymnasium.spaces.Box(-1, 1, {space.shape}))."
                 )
-            self.spec, self._convert = ActionSpec("continuous", (spaces.flatdim(space),)), self._to_box
+            self.spec = ActionSpec("continuous", (spaces.flatdim(space),))
         else:
             raise EnvError(f"{env}: the action space {space} is not supported; reverie acts in {SUPPORTED_ACTIONS}.")
 
     def __call__(self, action: Array) -> Any:
         """Convert one action."""
-        return self._convert(action)
-
-    def _to_discrete(self, action: Array) -> Any:
-        return int(action.argmax()) + int(self._space.start)
-
-    def _to_multi_discrete(self, action: Array) -> Any:
-        classes = [part.argmax() for part in np.split(action, np.cumsum(self.spec.sizes)[:-1])]
-        return (np.array(classes) + self._space.start).astype(self._space.dtype)
-
-    def _to_box(self, action: Array) -> Any:
-        low, high, shape, dtype = self._space.low, self._space.high, self._space.shape, self._space.dtype
-        unit = (np.clip(action, -1, 1).astype(np.float64).reshape(shape) + 1) / 2
-        # The clip removes what rounding to the space's dtype adds at the bounds.
-        return np.clip((low + unit * (high.astype(np.float64) - low)).astype(dtype), low, high)
+        space = self._space
+        if self.spec.kind == "continuous":
+            low, high = space.low, space.high
+            unit = (np.clip(action, -1, 1).astype(np.float64).reshape(space.shape) + 1) / 2
+            # The clip removes what rounding to the space's dtype adds at the bounds.
+            return np.clip((low + unit * (high.astype(np.float64) - low)).astype(space.dtype), low, high)
+        if isinstance(space, spaces.Discrete):
+            return int(action.argmax()) + int(space.start)
+        classes = [part.argmax() for part in _split(action, self.spec)]
+        return (np.array(classes) + space.start).astype(space.dtype)
 
 
 def check_actions(actions: Array, spec: ActionSpec, num_envs: int) -> Array:
@@ -149,19 +145,16 @@ def check_actions(actions: Array, spec: ActionSpec, num_envs: int) -> Array:
     actions = np.asarray(actions, np.float32)
     if actions.shape != (num_envs, spec.size):
         raise EnvError(f"The actions have shape {actions.shape}, but {(num_envs, spec.size)} is needed.")
-    is_discrete = spec.kind == "discrete"
-    is_valid = is_discrete or bool(np.isfinite(actions).all())
-    start = 0
-    for size in spec.sizes if is_discrete else ():
-        part = actions[:, start : start + size]
-        start += size
-        distance = np.abs(part.max(1) - 1) + np.abs(np.abs(part).sum(1) - 1)
-        is_valid = is_valid and bool((distance <= 1e-3).all())  # NaN fails, too
-    if not is_valid and not np.isfinite(actions).all():
+    if not np.isfinite(actions).all():
         raise EnvError("The agent's actions contain NaN or infinity; the policy has probably diverged.")
-    if not is_valid:
-        raise EnvError(f"Discrete actions must be one-hot vectors, not {actions.tolist()}.")
+    for part in _split(actions, spec) if spec.kind == "discrete" else ():
+        if (np.abs(part.max(1) - 1) + np.abs(np.abs(part).sum(1) - 1) > 1e-3).any():
+            raise EnvError(f"Discrete actions must be one-hot vectors, not {actions.tolist()}.")
     return actions
+
+
+def _split(actions: Array, spec: ActionSpec) -> list[Array]:
+    return [actions] if len(spec.sizes) == 1 else np.split(actions, np.cumsum(spec.sizes)[:-1], -1)
 
 
 def check_array(value: Any, space: Space) -> NDArray[Any]:
@@ -191,18 +184,27 @@ def _leaves(space: Space, path: tuple[str, ...] = ()) -> list[tuple[tuple[str, .
     return [(path, space)]
 
 
-def _observation_converter(space: Space, image_size: tuple[int, int]) -> tuple[ArraySpec, Converter] | None:
-    if isinstance(space, spaces.Discrete):
-        return _one_hot_converter(space, np.array([space.n]), np.array([space.start]))
-    if isinstance(space, spaces.MultiDiscrete):
-        return _one_hot_converter(space, space.nvec.reshape(-1), space.start.reshape(-1))
-    if isinstance(space, spaces.Box) and 0 not in space.shape and _is_image(space):
-        return _image_converter(space, image_size)
-    is_vector = isinstance(space, spaces.Box) and len(space.shape) <= 2 and np.dtype(space.dtype).kind in "fiub"
-    if (is_vector or isinstance(space, spaces.MultiBinary)) and 0 not in (space.shape or ()):
-        is_bytes = is_vector and space.dtype == np.uint8
-        return ArraySpec((spaces.flatdim(space),), "float32"), _bytes_to_vector if is_bytes else _to_vector
-    return None
+def _observation_converter(space: Space) -> tuple[ArraySpec, Converter] | None:
+    is_box, is_index = isinstance(space, spaces.Box), isinstance(space, spaces.Discrete | spaces.MultiDiscrete)
+    if 0 in (space.shape or ()):
+        return None
+    if isinstance(space, spaces.Box) and _is_image(space):
+        return _image_converter(space)
+    is_numeric = is_box and len(space.shape or ()) <= 2 and np.dtype(space.dtype).kind in "fiub"
+    if not (is_numeric or is_index or isinstance(space, spaces.MultiBinary)):
+        return None
+
+    def convert(array: Array) -> Array:
+        if is_index:
+            index = array.astype(space.dtype)
+            if not space.contains(index):
+                raise InvalidStepError(f"is {array}, which is not in {space}")
+            array = np.asarray(spaces.flatten(space, index))  # one-hot
+        vector = array.astype(np.float32).reshape(-1)
+        # Bytes are scaled like pixels, as the release does with the console's memory (SPEC 3).
+        return vector / np.float32(255) - np.float32(0.5) if is_box and space.dtype == np.uint8 else vector
+
+    return ArraySpec((spaces.flatdim(space),), "float32"), convert
 
 
 def _is_image(space: spaces.Box) -> bool:
@@ -212,54 +214,27 @@ def _is_image(space: spaces.Box) -> bool:
     return len(space.shape) == 3 and np.issubdtype(space.dtype, np.floating) and unit
 
 
-def _image_converter(space: spaces.Box, size: tuple[int, int]) -> tuple[ArraySpec, Converter]:
+def _image_converter(space: spaces.Box) -> tuple[ArraySpec, Converter]:
     shape = space.shape if len(space.shape) == 3 else (*space.shape, 1)
     # Channels are the shortest axis, last unless the first is shorter still.
     channels_first = shape[0] < shape[2]
 
     def convert(image: Array) -> Array:
-        if space.dtype == np.bool_:
-            image = image.astype(np.uint8) * np.uint8(255)
-        elif space.dtype != np.uint8:
+        if space.dtype != np.uint8:
             if image.min() < 0 or image.max() > 1:
                 raise InvalidStepError(f"has values outside [0, 1]: {image.min()} to {image.max()}")
             image = np.rint(image * 255).astype(np.uint8)
         image = image.reshape(shape)
-        return resize(image.transpose(1, 2, 0) if channels_first else image, size)
+        return resize(image.transpose(1, 2, 0) if channels_first else image)
 
-    return ArraySpec((*size, shape[0] if channels_first else shape[2]), "uint8"), convert
+    return ArraySpec((*IMAGE_SIZE, shape[0] if channels_first else shape[2]), "uint8"), convert
 
 
-def resize(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Resize uint8 `[h, w, C]` to `[*size, C]` by averaging areas; always a new array."""
-    if image.shape[:2] == size:
+def resize(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Resize uint8 `[h, w, C]` to `[64, 64, C]` by averaging areas; always a new array."""
+    if image.shape[:2] == IMAGE_SIZE:
         return np.array(image, order="C")
-    height, width = size
     # OpenCV averages areas of at most four channels at once.
     parts = [np.ascontiguousarray(image[:, :, start : start + 4]) for start in range(0, image.shape[2], 4)]
-    resized = [cv2.resize(part, (width, height), interpolation=cv2.INTER_AREA) for part in parts]
-    return np.concatenate([part.reshape(height, width, -1) for part in resized], 2, dtype=np.uint8)
-
-
-def _to_vector(array: Array) -> Array:
-    return array.astype(np.float32).reshape(-1)
-
-
-def _bytes_to_vector(array: Array) -> Array:
-    # Bytes are scaled like pixels, as the release does with the console's memory (SPEC 3).
-    return _to_vector(array) / np.float32(255) - np.float32(0.5)
-
-
-def _one_hot_converter(space: Space, sizes: Array, starts: Array) -> tuple[ArraySpec, Converter]:
-    offsets = np.cumsum(sizes) - sizes
-    total = int(sizes.sum())
-
-    def convert(value: Array) -> Array:
-        index = value.reshape(-1) - starts
-        if (index < 0).any() or (index >= sizes).any():
-            raise InvalidStepError(f"is {value}, which is not in {space}")
-        vector = np.zeros(total, np.float32)
-        vector[offsets + index] = 1
-        return vector
-
-    return ArraySpec((total,), "float32"), convert
+    resized = [cv2.resize(part, IMAGE_SIZE[::-1], interpolation=cv2.INTER_AREA) for part in parts]
+    return np.concatenate([part.reshape(*IMAGE_SIZE, -1) for part in resized], 2, dtype=np.uint8)

@@ -1,25 +1,51 @@
-"""Step one Gymnasium environment with the agent's actions."""
+"""Step one Gymnasium environment with the agent's actions.
 
+An environment with the methods `save_state() -> dict of arrays` and `load_state(dict)`, such as our Atari and MinAtar,
+saves and loads its state itself. Every other one replays its latest episode: from the state of its random generator at
+the reset, with the actions in the replay. Its steps are then compared with those of the first time, so that an
+environment that is not deterministic is detected.
+"""
+
+import json
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from copy import deepcopy
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import gymnasium
 import numpy as np
 
-from reverie.envs.space_json import env_spaces
+from reverie.envs.space_json import space_to_json
 from reverie.envs.spaces import LARGEST, ActionAdapter, InvalidStepError, ObservationAdapter
-from reverie.envs.state import EnvState, SavesState, fingerprint
 from reverie.errors import EnvError
-from reverie.specs import Array, EnvSpec
+from reverie.specs import Array, EnvSpec, Step
+
+Env = gymnasium.Env[Any, Any]
+
+
+@dataclass(frozen=True)
+class EnvState:
+    """State of one environment."""
+
+    episode: int = 0
+    """Number of its latest episode; 0 before the first one."""
+    step: int = 0
+    """Agent steps in that episode."""
+    running: bool = False
+    """True until the episode ends."""
+    seed: int | None = None
+    """Seed of its latest reset."""
+    random: Any = None
+    """State of its `np_random` before that reset, as `Generator.bit_generator.state`; None if it has none."""
+    own: dict[str, Array] | None = None
+    """Result of `save_state`; None for an environment without it."""
 
 
 class RepeatAction(gymnasium.Wrapper[Any, Any, Any, Any]):
     """An environment that takes each action `times` times and sums the rewards; fewer where the episode ends."""
 
-    def __init__(self, env: gymnasium.Env[Any, Any], times: int) -> None:
+    def __init__(self, env: Env, times: int) -> None:
         super().__init__(env)
         self._times = times
 
@@ -44,7 +70,6 @@ class StepWrapper:
         seed: seed of the first reset; later ones have none.
         action_repeat: environment steps per agent step.
         time_limit: agent steps after which an episode is truncated; 0 for none.
-        image_size: height and width of images.
         label: appended to the environment's name in messages, for example " (1 of 4)".
 
     Attributes:
@@ -52,15 +77,7 @@ class StepWrapper:
         last_info: `info` of the latest step.
     """
 
-    def __init__(
-        self,
-        env: gymnasium.Env[Any, Any],
-        seed: int,
-        action_repeat: int = 1,
-        time_limit: int = 0,
-        image_size: tuple[int, int] = (64, 64),
-        label: str = "",
-    ) -> None:
+    def __init__(self, env: Env, seed: int, action_repeat: int = 1, time_limit: int = 0, label: str = "") -> None:
         self._env = env
         self._repeated = RepeatAction(env, action_repeat)
         self._name = env_name(env) + label
@@ -68,13 +85,12 @@ class StepWrapper:
         self._next_seed: int | None = seed
         self._at_reset = EnvState()  # seed and random generator of the latest reset
         self._time_limit = time_limit
-        self._observe = ObservationAdapter(env.observation_space, self._name, image_size)
+        self._observe = ObservationAdapter(env.observation_space, self._name)
         self._act = ActionAdapter(env.action_space, self._name)
-        self.spec = EnvSpec(self._observe.specs, self._act.spec, env_spaces(env))
+        native = {"observation": space_to_json(env.observation_space), "action": space_to_json(env.action_space)}
+        self.spec = EnvSpec(self._observe.specs, self._act.spec, native)
         self.last_info: dict[str, Any] = {}
-        self._episode = 0
-        self._step = 0
-        self._is_running = False
+        self._episode, self._step, self._is_running = 0, 0, False
 
     def reset(self) -> dict[str, Any]:
         """Start an episode and return its first step, without a leading axis; numbers are plain."""
@@ -92,27 +108,29 @@ class StepWrapper:
     def get_state(self) -> EnvState:
         """Return the state of the environment."""
         state = self._at_reset
-        if self._episode and isinstance(self._env, SavesState):
+        if self._episode and hasattr(self._env, "save_state") and hasattr(self._env, "load_state"):
             state = EnvState(own=self._guard(_save_state, self._env))
         return replace(state, episode=self._episode, step=self._step, running=self._is_running)
 
-    def set_state(self, state: EnvState) -> bytes | None:
-        """Continue another environment of the same kind.
+    def set_state(self, state: EnvState) -> bool:
+        """Continue another environment of the same kind; return False if `replay` must take it there."""
+        self._episode, self._next_seed, self._at_reset = state.episode, None, state
+        if state.own is None:
+            return False
+        self._guard(_load_state, self._env, state.own)
+        self._step, self._is_running = state.step, state.running
+        return True
 
-        Returns:
-            None if its state is restored; else the fingerprint of its latest episode's first step, from which
-            `replay_actions` must continue.
-        """
-        self._episode, self._next_seed = state.episode, None
-        if state.own is not None:
-            self._guard(_load_state, self._env, state.own)
-            self._step, self._is_running = state.step, state.running
-            return None
-        return self._fingerprint([self._guard(self._begin_episode, state.seed, state.random)])
-
-    def replay_actions(self, actions: Array) -> bytes:
-        """Take actions `[K, A]` of an earlier episode and return the fingerprint of the steps."""
-        return self._fingerprint([self.step(action) for action in actions])
+    def replay(self, steps: Step) -> None:
+        """Take steps `[K, …]` of the latest episode again; raise EnvError where they differ from the first time."""
+        for index, is_first in enumerate(steps["is_first"]):
+            if is_first:
+                found = self._guard(self._begin_episode, self._at_reset.seed, self._at_reset.random)
+            else:
+                found = self.step(steps["action"][index])
+            for key, value in found.items():
+                if not np.array_equal(np.asarray(value, steps[key].dtype), steps[key][index]):
+                    raise EnvError("it is not deterministic: its steps depend on more than seed, np_random and actions")
 
     def discard_episode(self) -> None:
         """Leave the latest episode; the next one begins with the wrapper's own seed."""
@@ -132,10 +150,10 @@ class StepWrapper:
         self._at_reset = EnvState(seed=seed, random=random)
         result = self._env.reset(seed=seed)
         if not (isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], dict)):
-            raise InvalidStepError("reset() did not return (observation, info), as Gymnasium's environments do")
+            raise InvalidStepError("reset() did not return (observation, info)")
         self._is_running = True
-        flags = {"is_first": True, "is_last": False, "is_terminal": False}
-        return {**self._observe(result[0]), "reward": 0.0, **flags}
+        first = {"reward": 0.0, "is_first": True, "is_last": False, "is_terminal": False}
+        return {**self._observe(result[0]), **first}
 
     def _take_step(self, action: Array) -> dict[str, Any]:
         observation, reward, terminated, truncated, self.last_info = self._repeated.step(self._act(action))
@@ -144,9 +162,6 @@ class StepWrapper:
         flags = {"is_first": False, "is_last": is_last, "is_terminal": terminated}
         return {**self._observe(observation), "reward": reward, **flags}
 
-    def _fingerprint(self, steps: Sequence[dict[str, Any]]) -> bytes:
-        return fingerprint({key: [step[key] for step in steps] for key in steps[0]}, self.spec)
-
     def _guard(self, function: Callable[..., Any], *args: Any) -> Any:
         try:
             return function(*args)
@@ -154,27 +169,24 @@ class StepWrapper:
             raise self._error(str(error)) from None
         except (Exception, SystemExit) as error:  # an environment that calls exit() would end the training unsaved
             frame = traceback.extract_tb(error.__traceback__)[-1]
-            place = f"{frame.filename}:{frame.lineno}"
-            raise self._error(f"it raised {type(error).__name__}: {error} ({place})") from error
+            reason = f"it raised {type(error).__name__}: {error} ({frame.filename}:{frame.lineno})"
+            raise self._error(reason) from error
 
     def _error(self, reason: str) -> EnvError:
         when = f"episode {self._episode}, " + (f"step {self._step}" if self._step else "reset")
         return EnvError(f"Environment {self._name}, {when}: {reason}.")
 
 
-def env_name(env: gymnasium.Env[Any, Any]) -> str:
+def env_name(env: Env) -> str:
     """Return the registered id of an environment, or the name of its class."""
     return env.spec.id if env.spec is not None else type(env.unwrapped).__name__
 
 
 def _check_step(result: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
     if not (isinstance(result, tuple) and len(result) == 5 and isinstance(result[4], dict)):
-        found = f"{len(result)} values" if isinstance(result, tuple) else type(result).__name__
+        found = f"{len(result)} values" if isinstance(result, tuple) else f"a {type(result).__name__}"
         found = f"a {type(result[4]).__name__} as info" if found == "5 values" else found
-        raise InvalidStepError(
-            f"step() returned {found} instead of (observation, reward, terminated, truncated, info), "
-            "as Gymnasium's environments do"
-        )
+        raise InvalidStepError(f"step() returned {found} instead of (observation, reward, terminated, truncated, info)")
     observation, reward, terminated, truncated, info = result
     try:
         number = float(reward)
@@ -185,8 +197,8 @@ def _check_step(result: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
     return observation, number, bool(terminated), bool(truncated), info
 
 
-def _save_state(env: SavesState) -> dict[str, Array]:
-    saved: Any = env.save_state()
+def _save_state(env: Any) -> dict[str, Array]:
+    saved = env.save_state()
     if not isinstance(saved, dict) or not all(isinstance(name, str) for name in saved):
         raise InvalidStepError("save_state did not return a dict of arrays by name")
     arrays = {name: np.asarray(value) for name, value in saved.items()}
@@ -196,10 +208,18 @@ def _save_state(env: SavesState) -> dict[str, Array]:
     return arrays
 
 
-def _load_state(env: Any, state: dict[str, Array]) -> None:
-    if not isinstance(env, SavesState):
-        raise InvalidStepError("it no longer has load_state")
+def _load_state(env: Any, state: Mapping[str, Array]) -> None:
     env.load_state(state)
     loaded = _save_state(env)
     if loaded.keys() != state.keys() or any((loaded[name] != state[name]).any() for name in state):
         raise InvalidStepError("save_state does not return what load_state was given")
+
+
+def random_state(generator: np.random.Generator) -> Array:
+    """Return the state of an environment's `np_random` as uint8 `[n]`, for `save_state`."""
+    return np.frombuffer(json.dumps(generator.bit_generator.state).encode(), np.uint8)
+
+
+def set_random_state(generator: np.random.Generator, state: Array) -> None:
+    """Set a generator in place to a result of `random_state` for one of the same kind."""
+    generator.bit_generator.state = json.loads(state.tobytes())

@@ -1,20 +1,98 @@
 """Several environments of one kind, stepped together."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from reverie.envs.spaces import check_actions
-from reverie.envs.state import EnvState, fingerprint
-from reverie.envs.workers import Worker, allocate_rows
+from reverie.envs.step_wrapper import EnvState
+from reverie.envs.workers import Infos, ProcessWorker, SyncWorker
 from reverie.errors import EnvError
-from reverie.specs import Array, Step
+from reverie.specs import Array, EnvSpec, Step
 
+Worker = SyncWorker | ProcessWorker
+"""Both have the same interface: one `receive` follows each `send`."""
 FAILED_STEP = {"reward": 0.0, "is_first": False, "is_last": True, "is_terminal": False}
-"""Entries of the row of an environment that failed; its observations are those of the step before."""
+"""Entries of the row of an environment that failed; its observation is that of an earlier step."""
+
+
+class RestartingWorker:
+    """A worker that is replaced by a new one at the first reset after a failure; all its environments restart then.
+
+    An error before the first success is raised: such environments would never work.
+
+    Args:
+        start: creates a worker, given the number of those before it.
+        restart: False raises every error.
+    """
+
+    def __init__(self, start: Callable[[int], Worker], restart: bool) -> None:
+        self.errors: list[EnvError] = []
+        """Failures after which the environments were restarted."""
+        self._start, self._restart = start, restart
+        self._worker: Worker | None = start(0)
+        self._num_restarts = 0
+        self._has_worked = False
+
+    def wait_ready(self) -> EnvSpec:
+        """Wait until the environments exist and return their spec."""
+        assert self._worker is not None
+        spec = self._worker.wait_ready()
+        self.rows = self._worker.rows
+        self.num_envs = len(self.rows["reward"])
+        return spec
+
+    def send(self, method: str, argument: Array) -> None:
+        """Begin `reset` or `step`."""
+        if self._worker is None and method == "reset":
+            self._num_restarts += 1
+            try:
+                self._worker = self._start(self._num_restarts)
+                self.wait_ready()
+            except EnvError as error:
+                self._fail(error)
+        if self._worker is not None:
+            self._worker.send(method, argument)
+
+    def receive(self) -> Infos | None:
+        """Return the infos; None if an environment failed and all of them are restarted at the next reset."""
+        if self._worker is None:
+            return None
+        try:
+            infos: Infos = self._worker.receive()
+        except EnvError as error:
+            self._fail(error)
+            return None
+        self._has_worked = True
+        return infos
+
+    def call(self, index: int, method: str, *args: Any) -> Any:
+        """Return the result of a method of one environment's `StepWrapper`; its errors restart nothing."""
+        if self._worker is None:
+            raise EnvError("The environments have failed. They restart at the next reset. Call reset first.")
+        self._worker.send("call", index, method, *args)
+        result = self._worker.receive()
+        self._has_worked = True
+        return result
+
+    def close(self) -> None:
+        """Close the environments."""
+        if self._worker is not None:
+            self._worker.close()
+
+    def _fail(self, error: EnvError) -> None:
+        if not (self._restart and self._has_worked):
+            raise error
+        self.errors.append(error)
+        with suppress(Exception):  # an environment that has failed may fail to close, too
+            self.close()
+        self._worker = None
+        for key, value in FAILED_STEP.items():
+            self.rows[key][:] = value
 
 
 class VectorEnv:
@@ -29,15 +107,12 @@ class VectorEnv:
         frames_per_step: environment frames per agent step (the action repeat).
 
     Attributes:
-        num_envs: N.
-        num_workers: number of workers.
         spec: observations and actions of each environment.
-        frames_per_step: as above.
         failed: bool `[N]`, environments whose latest row is no step; they restart at their next reset.
         infos: for each environment the `info` of its latest step, if that ended its episode; else an empty dictionary.
     """
 
-    def __init__(self, workers: Sequence[Worker], frames_per_step: int = 1) -> None:
+    def __init__(self, workers: Sequence[RestartingWorker], frames_per_step: int = 1) -> None:
         self.spec, *_ = [worker.wait_ready() for worker in workers]
         self.num_workers = len(workers)
         self.frames_per_step = frames_per_step
@@ -46,10 +121,8 @@ class VectorEnv:
         self.num_envs: int = borders[-1]
         self.failed = np.zeros(self.num_envs, bool)
         self.infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
-        self._latest = allocate_rows(self.spec, self.num_envs)
         self._has_started = False
         self._is_waiting = False  # for an answer, which would pass for the next one if it were never received
-        self._is_closed = False
 
     def reset(self, mask: NDArray[np.bool_]) -> Step:
         """Start new episodes in the environments in a mask `[N]`.
@@ -108,27 +181,30 @@ class VectorEnv:
             for index in range(worker.num_envs)
         ]
         latest["is_last"] |= np.array([bool(problem) for problem in problems])
-        for key, rows in self._latest.items():
-            rows[:] = latest[key]
+        for worker, part in self._workers:
+            for key, rows in worker.rows.items():
+                rows[:] = latest[key][part]
         self._has_started = True
         self._is_waiting = False
         return problems
 
     def pop_errors(self) -> list[EnvError]:
         """Return the failures since the last call after which environments were restarted."""
-        return [error for worker, _ in self._workers for error in worker.pop_errors()]
+        errors = [error for worker, _ in self._workers for error in worker.errors]
+        for worker, _ in self._workers:
+            worker.errors.clear()
+        return errors
 
     @property
     def is_usable(self) -> bool:
         """False after `close`, and after a call that failed or was interrupted."""
-        return not (self._is_waiting or self._is_closed)
+        return bool(self._workers) and not self._is_waiting
 
     def close(self) -> None:
         """Close all environments and end their processes; a second call does nothing."""
-        if not self._is_closed:
-            self._is_closed = True
-            for worker, _ in self._workers:
-                worker.close()
+        workers, self._workers = self._workers, []
+        for worker, _ in workers:
+            worker.close()
 
     def __enter__(self) -> "VectorEnv":
         return self
@@ -136,25 +212,20 @@ class VectorEnv:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _exchange(
-        self, method: Literal["reset", "step"], argument: Array, workers: Sequence[tuple[Worker, slice]]
-    ) -> Step:
+    def _exchange(self, method: str, argument: Array, workers: Sequence[tuple[RestartingWorker, slice]]) -> Step:
         self._begin_exchange()
         self.failed = self.failed.copy()
         self.infos = [{} for _ in range(self.num_envs)]
         for worker, part in workers:
             worker.send(method, argument[part])
         for worker, part in workers:
-            answer = worker.receive()
-            self.failed[part] = answer is None
-            rows, infos = (FAILED_STEP, {}) if answer is None else answer
-            answered = argument[part] if answer is not None and method == "reset" else slice(None)
-            for key, values in rows.items():
-                self._latest[key][part][answered] = values
-            for index, info in infos.items():
+            infos = worker.receive()
+            self.failed[part] = infos is None
+            for index, info in (infos or {}).items():
                 self.infos[part.start + index] = info
         self._is_waiting = False
-        return {key: rows.copy() for key, rows in self._latest.items()}
+        parts = [worker.rows for worker, _ in self._workers]
+        return {key: np.concatenate([rows[key] for rows in parts]) for key in parts[0]}
 
     def _begin_exchange(self) -> None:
         if not self.is_usable:
@@ -164,30 +235,24 @@ class VectorEnv:
             )
         self._is_waiting = True
 
-    def _set_state(self, worker: Worker, index: int, state: EnvState, episode: Callable[[], Iterator[Step]]) -> str:
+    def _set_state(
+        self, worker: RestartingWorker, index: int, state: EnvState, episode: Callable[[], Iterator[Step]]
+    ) -> str:
         try:
-            problem = self._replay_episode(worker, index, state, episode)
+            if worker.call(index, "set_state", state):
+                return ""
+            count = 0
+            for steps in episode():
+                worker.call(index, "replay", steps)
+                count += len(steps["reward"])
+            if count != state.step + 1:
+                raise EnvError("the replay no longer holds its whole episode")
+            return ""
         except EnvError as error:
             problem = str(error).rstrip(".")
-        if problem:
-            try:
-                worker.call(index, "discard_episode")
-            except EnvError as error:
-                advice = "With another env.num_envs all environments begin new episodes."
-                raise EnvError(f"{error} Its state cannot be restored. {advice}") from error
+        try:
+            worker.call(index, "discard_episode")
+        except EnvError as error:
+            advice = "With another env.num_envs all environments begin new episodes."
+            raise EnvError(f"{error} Its state cannot be restored. {advice}") from error
         return problem
-
-    def _replay_episode(
-        self, worker: Worker, index: int, state: EnvState, episode: Callable[[], Iterator[Step]]
-    ) -> str:
-        found: bytes | None = worker.call(index, "set_state", state)
-        if found is None:
-            return ""
-        count = 0
-        for steps in episode():
-            if count:
-                found = worker.call(index, "replay_actions", steps["action"])
-            if found != fingerprint(steps, self.spec):
-                return "it is not deterministic: its steps depend on more than seed, np_random and actions"
-            count += len(steps["reward"])
-        return "" if count == state.step + 1 else "the replay no longer holds its whole episode"

@@ -1,12 +1,29 @@
-"""Workers step some of the environments of a `VectorEnv`."""
+"""Workers step some of the environments of a `VectorEnv`, in this process or in one of their own.
+
+A worker process is a fresh interpreter, not a fork: the learner's threads and GPU stay out of it, and scripts need no
+`if __name__ == "__main__"`. It has a session of its own, so that Ctrl-C in the terminal reaches the learner only, and
+it ends when its connection to the learner does.
+
+Messages are pickled and exchanged between processes of one run only. A request is a method of `SyncWorker` and its
+arguments; a reply is the result, or an error's message and traceback. Steps are in memory that both processes map.
+"""
 
 import mmap
 import os
-from abc import ABC, abstractmethod
+import pickle
+import socket
+import subprocess
+import sys
+import threading
+import traceback
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any, Literal
+from multiprocessing.connection import Connection
+from typing import Any
 
+import cloudpickle  # type: ignore[import-untyped]
+import cv2
 import numpy as np
 
 from reverie.envs.step_wrapper import StepWrapper
@@ -15,46 +32,27 @@ from reverie.specs import STEP_KEYS, Array, EnvSpec, Step
 
 EnvBuilder = Callable[[], StepWrapper]
 """Function that creates one environment; sent to worker processes by cloudpickle."""
-Rows = dict[str, Any]
-"""Entries of a step by key, each with a row for each environment, as an array or a list."""
-Answer = tuple[Rows, dict[int, dict[str, Any]]]
-"""Rows of the environments that were reset or stepped; the `info` of each whose episode ended, by its index."""
+Infos = dict[int, dict[str, Any]]
+"""The `info` of each environment whose episode ended, by its index."""
+IS_SUPPORTED = hasattr(os, "memfd_create")
+"""True on Linux, where processes can share memory without a file."""
+
+_SINGLE_THREAD = dict.fromkeys(
+    ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1"
+)
+_PROGRAM = "import sys; sys.path[:] = {path!r}; from reverie.envs.workers import main; main(*{files})"
+_CLOSE_SECONDS = 5.0
 
 
-class Worker(ABC):
-    """Interface to `num_envs` environments. One `receive` follows each `send`; `call` is used between such pairs."""
+class SyncWorker:
+    """Environments stepped one after the other in this process; each worker process holds one, too.
 
-    num_envs: int
+    Args:
+        builders: create the environments.
+        memory_file: descriptor of a file whose memory `rows`, the latest steps `[n, …]`, share with another process.
+    """
 
-    @abstractmethod
-    def wait_ready(self) -> EnvSpec:
-        """Wait until the environments exist and return their spec."""
-
-    @abstractmethod
-    def send(self, method: Literal["reset", "step"], argument: Array) -> None:
-        """Begin to reset the environments in a mask `[n]`, or to step all of them with actions `[n, A]`."""
-
-    @abstractmethod
-    def receive(self) -> Answer | None:
-        """Return the result; None if an environment failed and all of them are restarted at the next reset."""
-
-    @abstractmethod
-    def call(self, index: int, method: str, *args: Any) -> Any:
-        """Return the result of a method of one environment's `StepWrapper`."""
-
-    @abstractmethod
-    def close(self) -> None:
-        """Close the environments."""
-
-    def pop_errors(self) -> list[EnvError]:
-        """Return the failures since the last call after which environments were restarted."""
-        return []
-
-
-class SyncWorker(Worker):
-    """Environments stepped one after the other in this process; each worker process holds one, too."""
-
-    def __init__(self, builders: Sequence[EnvBuilder]) -> None:
+    def __init__(self, builders: Sequence[EnvBuilder], memory_file: int | None = None) -> None:
         self._envs: list[StepWrapper] = []
         try:
             for build in builders:
@@ -62,106 +60,133 @@ class SyncWorker(Worker):
         except BaseException:
             self.close()
             raise
-        self.num_envs = len(self._envs)
+        self.rows = allocate_rows(self.wait_ready(), len(self._envs), memory_file)
 
-    def wait_ready(self) -> EnvSpec:  # noqa: D102
+    def wait_ready(self) -> EnvSpec:
+        """Wait until the environments exist and return their spec."""
         return self._envs[0].spec
 
-    def send(self, method: Literal["reset", "step"], argument: Array) -> None:  # noqa: D102
-        self._request = method, argument
+    def send(self, method: str, *args: Any) -> None:
+        """Begin `reset`, `step` or `call`."""
+        self._request = method, args
 
-    def receive(self) -> Answer:  # noqa: D102
-        method, argument = self._request
-        if method == "reset":
-            steps = [self._envs[index].reset() for index in np.flatnonzero(argument)]
-        else:
-            steps = [env.step(action) for env, action in zip(self._envs, argument, strict=True)]
-        infos = {i: dict(self._envs[i].last_info) for i, step in enumerate(steps) if step["is_last"]}
-        return {key: [step[key] for step in steps] for key in steps[0]}, infos
+    def receive(self) -> Any:
+        """Return its result."""
+        method, args = self._request
+        return getattr(self, method)(*args)
 
-    def call(self, index: int, method: str, *args: Any) -> Any:  # noqa: D102
+    def reset(self, mask: Array) -> Infos:
+        """Reset the environments in a mask `[n]`."""
+        return self._store({index: self._envs[index].reset() for index in np.flatnonzero(mask).tolist()})
+
+    def step(self, actions: Array) -> Infos:
+        """Step every environment with actions `[n, A]`."""
+        return self._store({index: env.step(actions[index]) for index, env in enumerate(self._envs)})
+
+    def call(self, index: int, method: str, *args: Any) -> Any:
+        """Return the result of a method of one environment's `StepWrapper`."""
         return getattr(self._envs[index], method)(*args)
 
-    def close(self) -> None:  # noqa: D102
+    def close(self) -> None:
+        """Close the environments."""
         for env in self._envs:
             env.close()
 
+    def _store(self, steps: dict[int, dict[str, Any]]) -> Infos:
+        for index, step in steps.items():
+            for key, value in step.items():
+                self.rows[key][index] = value
+        return {index: dict(self._envs[index].last_info) for index, step in steps.items() if step["is_last"]}
 
-class RestartingWorker(Worker):
-    """A worker that is replaced by a new one at the first reset after a failure; all its environments restart then.
 
-    An error before the first success is raised: such environments would never work.
+class ProcessWorker:
+    """Environments in a worker process; they are created while the constructor returns.
 
     Args:
-        start: creates a worker, given the number of those before it.
+        builders: create the environments.
+        label: names them in messages.
+        timeout: limit in seconds of each answer after `wait_ready`; 0 for none.
     """
 
-    def __init__(self, start: Callable[[int], Worker]) -> None:
-        self._start = start
-        self._worker: Worker | None = start(0)
-        self._num_restarts = 0
-        self.num_envs = self._worker.num_envs
-        self._has_worked = False
-        self._errors: list[EnvError] = []
+    def __init__(self, builders: Sequence[EnvBuilder], label: str, timeout: float = 0.0) -> None:
+        self._num_envs, self._label, self._step_timeout, self._timeout = len(builders), label, timeout, 0.0
+        try:
+            message = cloudpickle.dumps(list(builders))
+        except Exception as error:
+            raise EnvError(
+                f"The function that creates the environment cannot be sent to a worker process ({error}); create "
+                "everything inside the function, or set env.parallel to False."
+            ) from error
+        self._memory_file = os.fdopen(os.memfd_create("reverie"), "r+b", buffering=0)
+        here, there = socket.socketpair()
+        with there:
+            files = there.fileno(), self._memory_file.fileno()
+            path = [folder or os.getcwd() for folder in sys.path]
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", _PROGRAM.format(path=path, files=files)],
+                stdin=subprocess.PIPE,
+                pass_fds=files,
+                start_new_session=True,
+                env={**os.environ, **_SINGLE_THREAD},
+            )
+        self._pipe = Connection(here.detach())
+        self._send(message)
 
     def wait_ready(self) -> EnvSpec:  # noqa: D102
-        assert self._worker is not None
-        return self._worker.wait_ready()
+        spec: EnvSpec = self.receive()
+        with self._memory_file:
+            self.rows = allocate_rows(spec, self._num_envs, self._memory_file.fileno())
+        self._timeout = self._step_timeout
+        return spec
 
-    def send(self, method: Literal["reset", "step"], argument: Array) -> None:  # noqa: D102
-        if self._worker is None and method == "reset":
-            self._num_restarts += 1
-            try:
-                self._worker = self._start(self._num_restarts)
-                self._worker.wait_ready()
-            except EnvError as error:
-                self._fail(error)
-        if self._worker is not None:
-            self._worker.send(method, argument)
+    def send(self, method: str, *args: Any) -> None:  # noqa: D102
+        self._send(pickle.dumps((method, args)))
 
-    def receive(self) -> Answer | None:  # noqa: D102
-        if self._worker is None:
-            return None
+    def receive(self) -> Any:  # noqa: D102
+        if self._timeout and not self._pipe.poll(self._timeout):
+            self._process.kill()
+            raise EnvError(
+                f"The worker process of {self._label} did not answer within {self._timeout:g} seconds "
+                "(env.step_timeout) and was killed."
+            )
         try:
-            answer = self._worker.receive()
-        except EnvError as error:
-            self._fail(error)
-            return None
-        self._has_worked = True
-        return answer
-
-    def call(self, index: int, method: str, *args: Any) -> Any:  # noqa: D102
-        if self._worker is None:
-            raise EnvError("The environments have failed. They restart at the next reset. Call reset first.")
-        result = self._worker.call(index, method, *args)
-        self._has_worked = True
+            result, failure = pickle.loads(self._pipe.recv_bytes())
+        except (EOFError, ConnectionResetError):
+            raise EnvError(f"The worker process of {self._label} died ({self._exit_status()}).") from None
+        if failure is not None:
+            text, trace = failure
+            error = EnvError(text)
+            error.add_note(f"In the worker process:\n{trace}")
+            raise error
         return result
 
-    def pop_errors(self) -> list[EnvError]:  # noqa: D102
-        errors, self._errors = self._errors, []
-        return errors
+    def close(self) -> None:
+        """Close the environments and end the process."""
+        self._pipe.close()
+        self._memory_file.close()
+        try:
+            self._process.wait(_CLOSE_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        if self._process.stdin is not None:
+            self._process.stdin.close()
 
-    def close(self) -> None:  # noqa: D102
-        if self._worker is not None:
-            self._worker.close()
+    def _send(self, message: bytes) -> None:
+        # If the worker has died, the `receive` that follows raises the error.
+        with suppress(BrokenPipeError, ConnectionResetError):
+            self._pipe.send_bytes(message)
 
-    def _fail(self, error: EnvError) -> None:
-        if not self._has_worked:
-            raise error
-        self._errors.append(error)
-        with suppress(Exception):  # an environment that has failed may fail to close, too
-            self.close()
-        self._worker = None
+    def _exit_status(self) -> str:
+        try:
+            code = self._process.wait(_CLOSE_SECONDS)
+        except subprocess.TimeoutExpired:
+            return "it closed its connection"
+        return f"killed by signal {-code}" if code < 0 else f"exit status {code}"
 
 
 def allocate_rows(spec: EnvSpec, num_envs: int, memory_file: int | None = None) -> Step:
-    """Return arrays `[n, …]` for what environments return, zero at first.
-
-    Args:
-        spec: of the environments.
-        num_envs: n.
-        memory_file: descriptor of a file whose memory the arrays share with other processes.
-    """
+    """Return arrays `[n, …]` for what environments return, zero at first; in the memory of a file if there is one."""
     entries = {**spec.observations, **STEP_KEYS}
     dtype = np.dtype([(key, entry.dtype, entry.shape) for key, entry in entries.items()], align=True)
     size = num_envs * dtype.itemsize
@@ -169,3 +194,55 @@ def allocate_rows(spec: EnvSpec, num_envs: int, memory_file: int | None = None) 
         os.ftruncate(memory_file, size)
     rows = np.frombuffer(bytearray(size) if memory_file is None else mmap.mmap(memory_file, size), dtype)
     return {key: rows[key] for key in entries}
+
+
+def main(pipe_file: int, memory_file: int) -> None:
+    """Serve environments in a worker process until the connection closes, given the descriptors of both files."""
+    cv2.setNumThreads(0)
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
+    pipe = Connection(pipe_file)
+    worker: SyncWorker | None = None
+    with suppress(EOFError, OSError):
+        while True:
+            request = pipe.recv_bytes()
+            try:
+                result: Any
+                if worker is None:
+                    worker = SyncWorker(pickle.loads(request), memory_file)
+                    result = worker.wait_ready()
+                else:
+                    method, args = pickle.loads(request)
+                    result = getattr(worker, method)(*args)
+                    result = result if method == "call" else _keep_picklable(result)
+                reply = pickle.dumps((result, None))
+            except Exception as error:
+                text = f"The environment's worker process failed: {type(error).__name__}: {error}."
+                text = str(error) if isinstance(error, EnvError) else text
+                reply = pickle.dumps((None, (text, traceback.format_exc())))
+            pipe.send_bytes(reply)
+    if worker is not None:
+        worker.close()
+
+
+def _exit_with_parent() -> None:
+    """End this process when the learner's end of stdin closes, even in the middle of a step."""
+    while os.read(0, 1):
+        pass
+    os._exit(1)
+
+
+def _keep_picklable(infos: Infos) -> Infos:
+    kept: Infos = {index: {} for index in infos}
+    for index, info in infos.items():
+        for key, value in info.items():
+            try:
+                pickle.loads(pickle.dumps((key, value)))
+            except Exception:
+                warnings.warn(
+                    f"The entry {key} of info cannot be pickled. It is dropped. "
+                    "Convert it to numbers, or set env.parallel to False.",
+                    stacklevel=1,
+                )
+            else:
+                kept[index][key] = value
+    return kept

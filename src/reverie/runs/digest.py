@@ -6,13 +6,13 @@ import re
 from pathlib import Path
 from typing import Any
 
+from reverie.envs.space_json import spec_from_json
 from reverie.errors import RunError
 from reverie.replay import ReplayReader
 from reverie.runs.checkpoint import TENSORS, read_checkpoint, read_manifest, validate_contents
 from reverie.runs.checkpoints import Checkpoints
 from reverie.runs.layout import RunPaths
 from reverie.runs.metrics import read_metrics
-from reverie.specs import EnvSpec
 
 _TIMES = ("time", "perf/")
 """Prefixes of the metrics that differ from run to run."""
@@ -40,7 +40,7 @@ def digest(run: Path) -> dict[str, str]:
     step, snapshot = read_checkpoint(newest)
     with validate_contents(newest):
         training = snapshot.state["training"]
-        with ReplayReader(paths.replay, EnvSpec.from_json(snapshot.state["spec"]).step, training["replay"]) as replay:
+        with ReplayReader(paths.replay, spec_from_json(snapshot.state["spec"]).step, training["replay"]) as replay:
             stored = replay.digest()
         rows = read_metrics(paths.metrics)[: training["counters"]["rows"]] if paths.metrics.is_file() else []
         videos = [path for path in paths.videos.glob("dream-*") if int(re.sub(r"\D", "", path.name) or 0) <= step]

@@ -8,6 +8,7 @@ from typing import Any
 
 from reverie import replay
 from reverie.config import as_text, diff, from_dict, to_toml
+from reverie.envs.space_json import spec_from_json
 from reverie.errors import ConfigError, RunError
 from reverie.runs.atomic_io import Unreadable, loads_checksummed, read_file
 from reverie.runs.checkpoint import read_state, validate_contents, verify_checkpoint
@@ -16,7 +17,6 @@ from reverie.runs.layout import CHECKPOINTS, CONFIG, FAILURES, METRICS, PROVENAN
 from reverie.runs.metrics import parse_row
 from reverie.runs.run_folder import RunFolder
 from reverie.shell import command_line
-from reverie.specs import EnvSpec
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def _checkpoint_damage(folder: RunFolder) -> dict[Path, str]:
 
 def _stored_steps(states: list[dict[str, Any]]) -> tuple[Any, list[Any]]:
     """Return what the steps of the replay look like, and its commit in each checkpoint."""
-    return EnvSpec.from_json(states[-1]["spec"]).step, [state["training"]["replay"] for state in states]
+    return spec_from_json(states[-1]["spec"]).step, [state["training"]["replay"] for state in states]
 
 
 def _checks(folder: RunFolder, unchecked: list[str]) -> Iterator[tuple[str, str, str]]:

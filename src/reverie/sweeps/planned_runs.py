@@ -9,7 +9,7 @@ from pathlib import Path, PurePath
 
 from reverie import config as configs
 from reverie.config import Config, EnvConfig, as_text, combined, default_preset, option, preset, with_variant
-from reverie.envs import env_factory, env_spec
+from reverie.envs import as_factory, env_spec
 from reverie.errors import ConfigError, ReverieError, RunError
 from reverie.provenance import usable_cores
 from reverie.specs import EnvSpec
@@ -75,7 +75,7 @@ class PlannedRun:
 
 def spec_by_name(config: EnvConfig) -> EnvSpec:
     """Return the spec of an environment that is named by a Gymnasium id or as `module:Class`."""
-    return env_spec(config, env_factory(config.name))
+    return env_spec(config, as_factory(config.name)[1])
 
 
 def planned_runs(plan: Plan, spec_of: Callable[[EnvConfig], EnvSpec] = spec_by_name) -> list[PlannedRun]:

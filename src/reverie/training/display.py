@@ -20,7 +20,7 @@ from rich.table import Table
 from rich.text import Text
 from typing_extensions import override
 
-from reverie.agents import parameter_counts
+from reverie.agents import num_parameters
 from reverie.dreamer import Dreamer
 from reverie.runs.metrics import observation_losses
 from reverie.runs.provenance import Launch, recorded_names
@@ -98,7 +98,7 @@ class Display(Callback):
     ) -> "Display":
         """Create the display of a run."""
         names = ", ".join(name for name in recorded_names(path, launch) if name)
-        size = f"{format_count(parameter_counts(agent)['trained'])} parameters"
+        size = f"{format_count(num_parameters(agent))} parameters"
         return cls(
             agent.config.env.name,
             agent.config.training.steps,

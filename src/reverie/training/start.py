@@ -12,7 +12,7 @@ from reverie.agents import load, load_agent
 from reverie.config import Config, configure, default_preset, with_variant
 from reverie.config import preset as preset_config
 from reverie.dreamer import Dreamer
-from reverie.envs import EnvFactory, as_factory, env_factory, env_spec
+from reverie.envs import EnvFactory, as_factory, env_spec
 from reverie.runs.checkpoint import read_state
 from reverie.runs.provenance import UNNAMED, Launch
 from reverie.runs.run_folder import RunFolder, find_checkpoint, saved_settings
@@ -108,7 +108,7 @@ def train(
     Raises:
         ReverieError: for what a user can correct; one sentence says what and how.
     """
-    name, factory = (env, env_factory(env)) if isinstance(env, str) else as_factory(env)
+    name, factory = as_factory(env)
     saved = saved_settings(logdir) if resume and logdir is not None else None
     if preset is None and saved is not None:
         base = saved

@@ -35,7 +35,7 @@ class TrainState:
 
     A run that continues from a snapshot computes, bit for bit, what the run without the interruption would have,
     provided that device, number of threads and environments are the same, and that every environment can be restored
-    (see `reverie.envs.state`).
+    (see `reverie.envs.step_wrapper`).
     """
 
     agent: Dreamer
