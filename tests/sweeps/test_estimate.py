@@ -76,8 +76,8 @@ def test_estimate_by_hand() -> None:
 def test_estimate_words_name_what_is_unknown_or_borrowed() -> None:
     sweep = sweep_of(grid(envs=("A-v0", "B-v0"), seeds=1), progress(150, 60))
     assert sweep.estimate() == Estimate(25 + 85, 0, borrowed=1)
-    assert estimate_words(sweep.estimate()) == "about 1:50 left: 1 by the pace of other environments"
-    assert estimate_words(Estimate(25, 1)) == "at least 0:25 left: nothing like 1 of the runs is measured yet"
+    assert estimate_words(sweep.estimate()) == "about 0:01:50 left: 1 by the pace of other environments"
+    assert estimate_words(Estimate(25, 1)) == "at least 0:00:25 left: nothing like 1 of the runs is measured yet"
     assert estimate_words(Estimate(None, 2)) == "time left unknown until something is measured"
     assert estimate_words(Estimate(3725, 0)) == "1:02:05 left"
 

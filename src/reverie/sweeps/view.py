@@ -11,7 +11,7 @@ from rich.text import Text
 
 from reverie.sweeps.status import OPEN, Estimate, RunStatus, State, SweepStatus
 from reverie.training.display import wants_live
-from reverie.training.numbers import format_duration, format_rate, format_score
+from reverie.training.numbers import format_duration, format_number
 
 STYLES = {
     State.RUNNING: "cyan",
@@ -95,7 +95,7 @@ def _running_table(sweep: SweepStatus) -> Table:
         left = format_duration(None if pace is None else status.left(pace))
         table.add_row(
             *(run.env, run.variant, str(run.seed), done_words(status)),
-            "…" if rate is None else format_rate(rate),
+            "…" if rate is None else format_number(rate),
             "elsewhere" if status.state is State.ELSEWHERE else left,
             score_words(status),
         )
@@ -135,7 +135,7 @@ def score_words(status: RunStatus) -> str:
     """Return the latest score; that of training episodes, before there is an evaluation, says so."""
     if status.progress.score is None:
         return "…"
-    return format_score(status.progress.score) + ("" if status.progress.evaluated else " (training)")
+    return format_number(status.progress.score) + ("" if status.progress.evaluated else " (training)")
 
 
 def estimate_words(estimate: Estimate) -> str:
