@@ -28,8 +28,6 @@ LINE_INTERVAL = 10.0
 """Seconds between two plain lines."""
 PACE_WINDOW = 300.0
 """Seconds that the pace is averaged over."""
-SAMPLE_INTERVAL = PACE_WINDOW / 1000
-"""Seconds between two samples of the pace; rich keeps 1,000."""
 UNTIMED = {"starting", "prefill", "pretraining"}
 """Phases whose pace says nothing about the remaining time."""
 SCORES = ("episode/return", "eval/return")
@@ -93,8 +91,7 @@ class Display(Callback):
 
     @override
     def on_update(self, counters: Counters, metrics: object) -> None:
-        if counters.updates_between_steps:
-            self.show()
+        self.show()
 
     @override
     def on_end(self) -> None:
@@ -107,10 +104,10 @@ class Display(Callback):
     def show(self, metrics: Mapping[str, float] | None = None) -> None:
         """Show the steps, and the metrics of a new row."""
         counters, settings = self.run.counters, self.run.config.training
-        phase, detail = "training", ""
-        if not counters.is_pretrained:
-            done, total = counters.pretraining_updates, settings.pretrain_world_model + settings.pretrain
-            phase, detail = ("pretraining", f"{done:,}/{total:,} updates") if done else ("prefill", "")
+        phase, detail = "training" if counters.is_pretrained else "prefill", ""
+        if counters.pretraining_updates and not counters.is_pretrained:
+            total = settings.pretrain_world_model + settings.pretrain
+            phase, detail = "pretraining", f"{counters.pretraining_updates:,}/{total:,} updates"
         self.update(counters.steps, phase, detail, metrics)
 
     def update(
@@ -122,7 +119,7 @@ class Display(Callback):
         now, last_phase = self.clock(), self._task.description
         if phase != last_phase and {phase, last_phase} & UNTIMED:
             self._bar.reset(self._task.id, completed=step)  # The pace of one says nothing about the other.
-        if phase != last_phase or now - self._last_sample >= SAMPLE_INTERVAL:
+        if phase != last_phase or now - self._last_sample >= PACE_WINDOW / 1000:  # rich keeps 1,000 samples
             self._last_sample = now
             self._bar.update(self._task.id, completed=step, description=phase)
         if not (self.is_live or self.is_quiet) and now - self._last_line >= LINE_INTERVAL:
@@ -152,17 +149,15 @@ class Display(Callback):
         )
 
     def _progress(self) -> list[str]:
-        frames_per_step, left, speed = self.frames_per_step, self._task.time_remaining, self._task.speed
-        is_timed = left is not None and self._task.description not in UNTIMED
-        parts = [
-            f"{self.step:,}/{self.total_steps:,} steps",
-            f"{self.step * frames_per_step:,} frames" if frames_per_step > 1 else "",
-            f"{self.step / self.total_steps:.0%}",
-            self._detail,
-            f"{format_duration(left)} left" if is_timed else "",
-            f"{format_number(speed * frames_per_step)} f/s" if speed else "",
-        ]
-        return [part for part in parts if part]
+        parts = [f"{self.step:,}/{self.total_steps:,} steps"]
+        if self.frames_per_step > 1:
+            parts.append(f"{self.step * self.frames_per_step:,} frames")
+        parts += [f"{self.step / self.total_steps:.0%}", *filter(None, [self._detail])]
+        if self._task.time_remaining is not None and self._task.description not in UNTIMED:
+            parts.append(f"{format_duration(self._task.time_remaining)} left")
+        if self._task.speed:
+            parts.append(f"{format_number(self._task.speed * self.frames_per_step)} f/s")
+        return parts
 
     def _values(self, num_losses: int, others: Iterable[str]) -> list[str]:
         names = [*SCORES, *observation_losses(self._metrics)[:num_losses], *others]

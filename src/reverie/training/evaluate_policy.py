@@ -53,8 +53,7 @@ class Scores:
         """Interval of the mean at 95 % confidence by Student's t; None for one episode."""
         if self.std is None:
             return None
-        count = len(self.returns)
-        half = float(stats.t.ppf(0.975, count - 1)) * self.std / count**0.5
+        half = float(stats.t.ppf(0.975, len(self.returns) - 1)) * self.std / len(self.returns) ** 0.5
         return self.mean - half, self.mean + half
 
     def to_json(self) -> dict[str, Any]:
@@ -106,8 +105,6 @@ def evaluate_policy(
         "action_repeat": config.action_repeat,
         "time_limit": config.time_limit or None,
         "actions": "mode" if deterministic else "sampled",
-        "latents": "sampled",
-        "episodes": "counted to their end",
         "seed": "given" if seed is not None else "derived from the run's, apart from training",
     }
     seed = evaluation_seed(agent.config.training.seed, 0) if seed is None else seed
@@ -141,7 +138,7 @@ def _video_writer(path: Path, env: RenderCollection[Any, Any]) -> Iterator[Calla
 
     def write_frames() -> None:
         for frame in env.render():
-            if not (isinstance(frame, np.ndarray) and frame.shape[2:] == (3,) and frame.dtype == np.uint8):
+            if np.shape(frame)[2:] != (3,) or np.asarray(frame).dtype != np.uint8:
                 raise ReverieError("render() returned no uint8 picture [H, W, 3]. No video can be made of it.")
             # H.264 needs even sides: an odd last row or column is repeated.
             odd = ((0, frame.shape[0] % 2), (0, frame.shape[1] % 2), (0, 0))

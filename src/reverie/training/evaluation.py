@@ -64,7 +64,7 @@ def evaluate(
         check_spec(agent, env.spec, config.name)
         collector = SyncCollector(env)
         watch = EpisodeWatch(log, "evaluation", config.time_limit)
-        while [len(done) for done in finished] != quota and not (stop and stop.requested):
+        while [len(done) for done in finished] != quota and not (stop is not None and stop.requested):
             on_step()
             (transition,) = collector.step(policy)
             ended = [episode for episode in transition.episodes if len(finished[episode.env]) < quota[episode.env]]

@@ -16,7 +16,7 @@ from reverie.specs import Step
 from reverie.training.callbacks import Callback
 from reverie.training.counters import Counters
 from reverie.training.every import Every
-from reverie.training.loggers import Loggers, Video
+from reverie.training.loggers import Loggers
 from reverie.training.metrics import Metrics
 from reverie.training.stop_signal import StopSignal
 from reverie.video import dream_frames, dream_strip, save_video
@@ -97,4 +97,4 @@ class Videos(Callback):
             gif = save_video(video, stem.with_suffix(".gif"), FPS)
             for path in (gif, save_video(strip, stem.with_suffix(".png"))):
                 counters.videos[path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
-            self.loggers.video(counters.steps, "model/dream", Video(video, FPS, gif))
+            self.loggers.video(counters.steps, "model/dream", gif)

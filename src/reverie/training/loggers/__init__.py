@@ -3,7 +3,7 @@
 `logger.py` has the interface, `tensorboard.py` and `trackers.py` implement it, `loggers.py` has the set of one run.
 """
 
-from reverie.training.loggers.logger import Logger, RunInfo, Video
+from reverie.training.loggers.logger import Logger, RunInfo
 from reverie.training.loggers.loggers import LOGGERS, Loggers, make_logger
 
-__all__ = ["LOGGERS", "Logger", "Loggers", "RunInfo", "Video", "make_logger"]
+__all__ = ["LOGGERS", "Logger", "Loggers", "RunInfo", "make_logger"]

@@ -4,23 +4,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any, ClassVar, Literal
 
 Status = Literal["finished", "interrupted", "failed"]
 """End of a run."""
-
-
-class Video(NamedTuple):
-    """A video and its file."""
-
-    frames: NDArray[np.uint8]
-    """[T, H, W, 3]"""
-    fps: float
-    path: Path
-    """A GIF."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +57,8 @@ class Logger(ABC):
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Log metrics by name at an agent step. Names that begin with `pretraining/` are counted in updates."""
 
-    def video(self, step: int, name: str, video: Video) -> None:  # noqa: B027
-        """Log a video."""
+    def video(self, step: int, name: str, path: Path) -> None:  # noqa: B027
+        """Log a GIF."""
 
     def close(self, status: Status) -> None:  # noqa: B027
         """Send what is pending, and end."""

@@ -10,7 +10,7 @@ from typing import Any
 from reverie.errors import ConfigError, ReverieError
 from reverie.runs.atomic_io import Unreadable, atomic_write, dumps_checksummed, loads_checksummed, read_file
 from reverie.runs.layout import TRACKERS
-from reverie.training.loggers.logger import Logger, RunInfo, Status, Video
+from reverie.training.loggers.logger import Logger, RunInfo, Status
 from reverie.training.loggers.tensorboard import TensorBoardLogger
 from reverie.training.loggers.trackers import MlflowLogger, TrackioLogger, WandbLogger
 
@@ -87,9 +87,9 @@ class Loggers:
         """Send metrics of one step. A name that a logger already has at this step or a later one is left out."""
         self._send(step, values, lambda logger, names: logger.scalars(step, {n: float(values[n]) for n in names}))
 
-    def video(self, step: int, name: str, video: Video) -> None:
-        """Send a video."""
-        self._send(step, [name], lambda logger, _: logger.video(step, name, video))
+    def video(self, step: int, name: str, path: Path) -> None:
+        """Send a GIF."""
+        self._send(step, [name], lambda logger, _: logger.video(step, name, path))
 
     def close(self, status: Status) -> None:
         """Close all loggers. A second call does nothing."""

@@ -1,12 +1,14 @@
 """TensorBoard event files in the run folder."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from PIL import Image
 from typing_extensions import override
 
 from reverie.runs.layout import TENSORBOARD
-from reverie.training.loggers.logger import Logger, RunInfo, Status, Video
+from reverie.training.loggers.logger import Logger, RunInfo, Status
 
 
 class TensorBoardLogger(Logger):
@@ -27,11 +29,10 @@ class TensorBoardLogger(Logger):
         self._write(step, [self._summary.Value(tag=name, simple_value=value) for name, value in values.items()])
 
     @override
-    def video(self, step: int, name: str, video: Video) -> None:
+    def video(self, step: int, name: str, path: Path) -> None:
         # SummaryWriter.add_video needs moviepy.
-        height, width = video.frames.shape[1:3]
-        gif = video.path.read_bytes()
-        image = self._summary.Image(height=height, width=width, colorspace=3, encoded_image_string=gif)
+        width, height = Image.open(path).size
+        image = self._summary.Image(height=height, width=width, colorspace=3, encoded_image_string=path.read_bytes())
         self._write(step, [self._summary.Value(tag=name, image=image)])
 
     @override

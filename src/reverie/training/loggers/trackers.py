@@ -9,11 +9,12 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import redirect_stdout
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from typing_extensions import override
 
-from reverie.training.loggers.logger import Logger, RunInfo, Status, Video
+from reverie.training.loggers.logger import Logger, RunInfo, Status
 
 
 class _Tracker(Logger):
@@ -57,8 +58,8 @@ class WandbLogger(_Tracker):
         self._run.log({axis: step, **values})
 
     @override
-    def video(self, step: int, name: str, video: Video) -> None:
-        self.scalars(step, {name: self._package.Video(str(video.path), format="gif")})
+    def video(self, step: int, name: str, path: Path) -> None:
+        self.scalars(step, {name: self._package.Video(str(path), format="gif")})
 
     @override
     def close(self, status: Status) -> None:
@@ -94,8 +95,8 @@ class MlflowLogger(_Tracker):
         self._client.log_batch(self._run, metrics=metrics)
 
     @override
-    def video(self, step: int, name: str, video: Video) -> None:
-        self._client.log_artifact(self._run, str(video.path), f"videos/{name}")
+    def video(self, step: int, name: str, path: Path) -> None:
+        self._client.log_artifact(self._run, str(path), f"videos/{name}")
 
     @override
     def close(self, status: Status) -> None:
@@ -135,8 +136,8 @@ class TrackioLogger(_Tracker):
         self._run.log(dict(values), step=step)
 
     @override
-    def video(self, step: int, name: str, video: Video) -> None:
-        self._run.log({name: self._package.Video(video.path)}, step=step)
+    def video(self, step: int, name: str, path: Path) -> None:
+        self._run.log({name: self._package.Video(path)}, step=step)
 
     @override
     def close(self, status: Status) -> None:
