@@ -137,8 +137,8 @@ def _video_writer(path: Path, env: RenderCollection[Any, Any]) -> Iterator[Calla
         raise ReverieError(f"The video {path} is no .mp4 file. Nothing was played. Let its name end in .mp4.")
 
     def write_frames() -> None:
-        for frame in env.render():
-            if np.shape(frame)[2:] != (3,) or np.asarray(frame).dtype != np.uint8:
+        for frame in map(np.asarray, env.render()):
+            if frame.shape[2:] != (3,) or frame.dtype != np.uint8:
                 raise ReverieError("render() returned no uint8 picture [H, W, 3]. No video can be made of it.")
             # H.264 needs even sides: an odd last row or column is repeated.
             odd = ((0, frame.shape[0] % 2), (0, frame.shape[1] % 2), (0, 0))
