@@ -24,10 +24,8 @@ from reverie.training.callbacks import Callback
 from reverie.training.counters import Counters
 from reverie.training.numbers import format_duration, format_number
 
-LINE_INTERVAL = 10.0
-"""Seconds between two plain lines."""
-PACE_WINDOW = 300.0
-"""Seconds that the pace is averaged over."""
+LINE_INTERVAL, PACE_WINDOW = 10.0, 300.0
+"""Seconds between two plain lines, and those that the pace is averaged over."""
 UNTIMED = {"starting", "prefill", "pretraining"}
 """Phases whose pace says nothing about the remaining time."""
 SCORES = ("episode/return", "eval/return")
