@@ -60,6 +60,7 @@ MISUSES = {
     "train X --env Y": "The environment is given twice, as X and Y. Give one.",
     "train X --env.name Y": "The environment is given twice, as X and Y. Give one.",
     "train X --env.grayscale": "--env.grayscale needs true or false.",
+    "train X --log tensorboard --log none": "--log none is given together with a logger. Nothing was started.",
     "train X --resume": "--resume needs the folder of the run: --logdir DIR.",
     "eval x --epsiodes 3": "reverie eval has no option '--epsiodes'; did you mean --episodes?",
     "eval x --world-model.kl.scale 3": "reverie eval has no option '--world-model.kl.scale'",

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reverie.training.loggers import Logger, Loggers, RunInfo, Video
+from reverie.training.loggers import Logger, Loggers, RunInfo
 from reverie.video import save_video
 
 CONFIG = {"env": {"name": "ALE/Pong-v5"}, "training": {"seed": 3, "steps": 100}}
@@ -32,8 +32,8 @@ class Recorder(Logger):
             raise RuntimeError("the server is\naway")
         self.calls.append(("scalars", (step, dict(values))))
 
-    def video(self, step: int, name: str, video: Video) -> None:
-        self.calls.append(("video", (step, name, video.frames.shape, video.fps)))
+    def video(self, step: int, name: str, path: Path) -> None:
+        self.calls.append(("video", (step, name, path.name)))
 
     def close(self, status: str) -> None:
         self.calls.append(("close", status))
@@ -43,9 +43,9 @@ class Recorder(Logger):
         return [content for kind, content in self.calls if kind == "scalars"]
 
 
-def video_at(path: Path, frames: NDArray[np.uint8] = FRAMES, fps: float = 15) -> Video:
+def video_at(path: Path, frames: NDArray[np.uint8] = FRAMES, fps: float = 15) -> Path:
     """Write a GIF of random pixels, or of other frames."""
-    return Video(frames, fps, save_video(frames, path, fps))
+    return save_video(frames, path, fps)
 
 
 def open_loggers(

@@ -16,7 +16,7 @@ from reverie.agents import Agent, build_agent, save_agent
 from reverie.config import preset
 from reverie.envs import as_factory, env_spec, make_gym_env
 from reverie.errors import EnvError, ReverieError
-from reverie.training.evaluate_policy import Evaluation
+from reverie.training.evaluate_policy import Scores
 from tests.helpers.agents import TINY
 
 
@@ -58,8 +58,8 @@ def agent() -> Agent:
     return make_agent(Count, **{"env.time_limit": 0})
 
 
-def evaluation(returns: list[float]) -> Evaluation:
-    return Evaluation(np.array(returns), np.ones(len(returns), int), "Test", 0, 0, {})
+def evaluation(returns: list[float]) -> Scores:
+    return Scores(np.array(returns), np.ones(len(returns), int), "Test", 0, 0, {})
 
 
 # --- statistics ------------------------------------------------------------------------------------------------------

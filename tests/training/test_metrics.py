@@ -101,7 +101,7 @@ def test_add_copies_tensors_and_keeps_no_graph() -> None:
 
 
 def test_add_of_several_numbers_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"'kl' has shape \(2,\)"):
+    with pytest.raises(RuntimeError, match="size 2"):
         Metrics().add({"kl": torch.zeros(2)})
 
 

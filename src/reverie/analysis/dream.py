@@ -13,8 +13,8 @@ from reverie.envs import choose_env, make_env
 from reverie.errors import RunError
 from reverie.specs import Step
 from reverie.training.collectors import SyncCollector
-from reverie.training.dreams import draw_dream
 from reverie.training.evaluation import check_spec, evaluation_seed
+from reverie.training.videos import draw_dream
 from reverie.video import save_video
 
 MAX_EPISODES = 10  # episodes that are played in search of one that is long enough

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 
 from reverie.acting import to_tensors
-from reverie.agents import build_agent
+from reverie.agents import build_agent, num_parameters
 from reverie.bench.examples import example_spec, random_batch
 from reverie.bench.measuring import prepare, seconds_of, spread
 from reverie.config import Config

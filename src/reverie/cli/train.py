@@ -52,6 +52,8 @@ class Train(SettingsCommand):
         require(self.preset is None or self.config is None, both)
         for option, is_given in (("--resume", self.resume), ("--overwrite", self.overwrite)):
             require(self.logdir or not is_given, f"{option} needs the folder of the run: --logdir DIR.")
+        alone = "--log none is given together with a logger. Nothing was started. Leave out one of them."
+        require("none" not in self.log or self.log == ("none",), alone)
         saved, base, named = self._saved(), self._without_variant(), self._named()
         env = named or base.config.env.name
         missing = f"{self.config} names no environment." if self.config else "The environment is missing."

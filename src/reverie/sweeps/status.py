@@ -16,7 +16,7 @@ from reverie.runs.checkpoints import Checkpoints
 from reverie.runs.metrics import MetricsTail
 from reverie.runs.run_folder import RunFolder
 from reverie.sweeps.planned_runs import PlannedRun
-from reverie.training.numbers import format_duration, format_rate, format_score
+from reverie.training.numbers import format_duration, format_number
 
 
 class State(Enum):
@@ -86,7 +86,7 @@ class RunStatus:
         """Last score; that of training episodes, before there is an evaluation, says so."""
         for name, ending in (("eval/return", ""), ("episode/return", " (training)")):
             if name in self.latest:
-                return format_score(self.latest[name]) + ending
+                return format_number(self.latest[name]) + ending
         return ""
 
 
@@ -135,7 +135,7 @@ def status_table(runs: Iterable[RunStatus], caption: str) -> Table:
         if status.state is State.WAITING and status.step:
             state = "interrupted"
         shown = Text(state, STYLES.get(status.state, "dim"))
-        speed = format_rate(status.latest["perf/fps"]) if "perf/fps" in status.latest else ""
+        speed = format_number(status.latest["perf/fps"]) if "perf/fps" in status.latest else ""
         cells = (shown, f"{status.fraction:.0%}", speed, status.score)
         table.add_row(run.env, run.preset, run.variant, str(run.seed), *cells)
     return table

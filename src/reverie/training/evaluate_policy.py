@@ -1,7 +1,7 @@
 """Scores of a trained agent, its policy or its run."""
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,22 +13,17 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from reverie.agents import load
-from reverie.config import EnvConfig
 from reverie.dreamer import Dreamer
-from reverie.envs import EnvFactory, InstanceFactory, choose_env, create_env
+from reverie.envs import InstanceFactory, choose_env, create_env
 from reverie.envs.registry import is_atari
 from reverie.errors import ReverieError
 from reverie.policy import Policy
 from reverie.training.evaluation import evaluate, evaluation_seed
 from reverie.video import mp4_writer
 
-FPS = 30.0
-"""Frames per second of a video where the environment has no `render_fps`."""
-CONFIDENCE = 0.95
-
 
 @dataclass(frozen=True)
-class Evaluation:
+class Scores:
     """Returns and lengths of whole episodes, and how they were played."""
 
     returns: NDArray[np.float64]
@@ -58,17 +53,15 @@ class Evaluation:
         """Interval of the mean at 95 % confidence by Student's t; None for one episode."""
         if self.std is None:
             return None
-        count = len(self.returns)
-        half = float(stats.t.ppf((1 + CONFIDENCE) / 2, count - 1)) * self.std / count**0.5
+        half = float(stats.t.ppf(0.975, len(self.returns) - 1)) * self.std / len(self.returns) ** 0.5
         return self.mean - half, self.mean + half
 
     def to_json(self) -> dict[str, Any]:
         """Return values that JSON can hold."""
-        values = {name: getattr(self, name) for name in ("env", "agent_steps", "seed", "protocol", "mean", "std")}
+        names = ("env", "agent_steps", "seed", "protocol", "mean", "std", "interval")
         episodes = zip(self.returns.tolist(), self.lengths.tolist(), strict=True)
         return {
-            **values,
-            "interval": None if self.interval is None else list(self.interval),
+            **{name: getattr(self, name) for name in names},
             "episodes": [{"return": return_, "length": length} for return_, length in episodes],
         }
 
@@ -82,7 +75,7 @@ def evaluate_policy(
     device: str = "auto",
     render: bool = False,
     video: Path | str | None = None,
-) -> Evaluation:
+) -> Scores:
     """Play episodes to their end; available as `reverie.evaluate`.
 
     Args:
@@ -107,35 +100,34 @@ def evaluate_policy(
         policy = load(policy, device)
     agent, deterministic = (policy, True) if isinstance(policy, Dreamer) else (policy.agent, policy.deterministic)
     config, factory = choose_env(agent.config.env, _Borrowed(env) if isinstance(env, gymnasium.Env) else env)
-    protocol = _protocol(config, factory, deterministic, seed is None)
+    protocol = {
+        "sticky_actions": config.sticky_actions if factory is None and is_atari(config.name) else None,
+        "action_repeat": config.action_repeat,
+        "time_limit": config.time_limit or None,
+        "actions": "mode" if deterministic else "sampled",
+        "seed": "given" if seed is not None else "derived from the run's, apart from training",
+    }
     seed = evaluation_seed(agent.config.training.seed, 0) if seed is None else seed
-    recording: AbstractContextManager[Callable[[], None]] = nullcontext(lambda: None)
-    if render or video is not None:
-        shown = create_env(config, factory, "human" if render else "rgb_array")
-        if video is not None:
-            shown = RenderCollection(shown, reset_clean=False)
-            recording = _video_writer(Path(video), shown)
-        factory = InstanceFactory(shown)
+    recording: Any = nullcontext(lambda: None)
+    if video is not None:
+        shown = RenderCollection(create_env(config, factory, "rgb_array"), reset_clean=False)
+        recording, factory = _video_writer(Path(video), shown), InstanceFactory(shown)
+    elif render:
+        factory = InstanceFactory(create_env(config, factory, "human"))
     if isinstance(factory, InstanceFactory):
         config = replace(config, parallel=False, step_timeout=0)
-    mode: Any = "mode" if deterministic else "sample"
     with recording as write_frames:
+        mode: Any = "mode" if deterministic else "sample"
         played = evaluate(agent, config, episodes, seed, factory, on_step=write_frames, mode=mode)
-    return Evaluation(
-        np.array([episode.return_ for episode in played]),
-        np.array([episode.length for episode in played]),
-        config.name,
-        agent.agent_steps,
-        seed,
-        protocol,
-    )
+    returns, lengths = (np.array(column) for column in zip(*((one.return_, one.length) for one in played), strict=True))
+    return Scores(returns, lengths, config.name, agent.agent_steps, seed, protocol)
 
 
 class _Borrowed(gymnasium.Wrapper[Any, Any, Any, Any]):
     """An environment that stays open when an evaluation closes it."""
 
     def close(self) -> None:
-        """Leave it open."""
+        pass
 
 
 @contextmanager
@@ -143,7 +135,7 @@ def _video_writer(path: Path, env: RenderCollection[Any, Any]) -> Iterator[Calla
     """Open an .mp4 file, and yield a function that writes what was rendered since its last call."""
     if path.suffix.lower() != ".mp4":
         raise ReverieError(f"The video {path} is no .mp4 file. Nothing was played. Let its name end in .mp4.")
-    with mp4_writer(path, float(env.metadata.get("render_fps") or FPS)) as append:
+    with mp4_writer(path, float(env.metadata.get("render_fps") or 30)) as append:
 
         def write_frames() -> None:
             for frame in env.render():
@@ -153,15 +145,3 @@ def _video_writer(path: Path, env: RenderCollection[Any, Any]) -> Iterator[Calla
 
         yield write_frames
         write_frames()
-
-
-def _protocol(config: EnvConfig, factory: EnvFactory | None, deterministic: bool, is_derived: bool) -> dict[str, Any]:
-    return {
-        "sticky_actions": config.sticky_actions if factory is None and is_atari(config.name) else None,
-        "action_repeat": config.action_repeat,
-        "time_limit": config.time_limit or None,
-        "actions": "mode" if deterministic else "sampled",
-        "latents": "sampled",
-        "episodes": "counted to their end",
-        "seed": "derived from the run's, apart from training" if is_derived else "given",
-    }

@@ -2,10 +2,11 @@
 
 import sys
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from typing_extensions import override
 
 from reverie.acting import AgentPolicy
 from reverie.config import EnvConfig
@@ -14,7 +15,7 @@ from reverie.dreamer.recurrent_policy import Mode
 from reverie.envs import EnvFactory, InstanceFactory, make_env
 from reverie.errors import EnvError
 from reverie.specs import EnvSpec
-from reverie.training.callbacks import Callback, EvaluationResult, Run
+from reverie.training.callbacks import Callback, EvaluationResult
 from reverie.training.collectors import Episode, SyncCollector
 from reverie.training.counters import Counters
 from reverie.training.every import Every
@@ -24,7 +25,6 @@ from reverie.training.stop_signal import StopSignal
 from reverie.training.watchdog import EpisodeWatch
 
 MAX_ENVS = 8
-"""Environments of an evaluation."""
 
 
 def evaluate(
@@ -45,7 +45,7 @@ def evaluate(
     first would prefer short ones.
 
     Args:
-        agent: the agent.
+        agent: chooses the actions, by their mode or by samples, see `mode`.
         config: settings of the environment; the number of environments is chosen here.
         episodes: number of episodes.
         seed: seed of environments and samples.
@@ -53,7 +53,7 @@ def evaluate(
         stop: ends the evaluation early; fewer episodes are returned then.
         on_step: called before each step.
         log: prints a line where no episode ends for a while.
-        mode: take the actor's mode, or sample actions.
+        mode: `mode` or `sample`.
     """
     count = 1 if isinstance(factory, InstanceFactory) else min(episodes, MAX_ENVS)
     quota = [len(part) for part in np.array_split(np.arange(episodes), count)]
@@ -89,77 +89,62 @@ def evaluation_seed(seed: int, number: int, attempt: int = 0) -> int:
     return int(np.random.SeedSequence(entropy).generate_state(1)[0])
 
 
+@dataclass(eq=False)
 class Evaluation(Callback):
-    """Evaluates the agent every `training.eval_every` steps, and at the end of the run.
+    """Evaluates the agent every `training.eval_every` steps, and at the end of the run."""
 
-    Args:
-        every: when an evaluation is due.
-        factory: creates the environment in place of `env.name`.
-        metrics: timer of the evaluation.
-        budget: counts failures of its environments.
-        stop: interrupts an evaluation, which is then due in the resumed run.
-        show: called before each step, for the display.
-        on_evaluation: called with each result.
-    """
+    every: Every
+    factory: EnvFactory | None
+    """Creates the environment in place of `env.name`."""
+    metrics: Metrics
+    budget: FailureBudget
+    stop: StopSignal
+    """Interrupts an evaluation, which is then due in the resumed run."""
+    show: Callable[[], None]
+    """Called before each step, for the display."""
+    on_result: Callable[[EvaluationResult], None]
 
-    def __init__(
-        self,
-        every: Every,
-        factory: EnvFactory | None,
-        metrics: Metrics,
-        budget: FailureBudget,
-        stop: StopSignal,
-        show: Callable[[], None],
-        on_evaluation: Callable[[EvaluationResult], None],
-    ) -> None:
-        self._every, self._factory, self._metrics = every, factory, metrics
-        self._budget, self._stop, self._show, self._on_evaluation = budget, stop, show, on_evaluation
-
-    def on_start(self, run: Run) -> None:
-        """Keep the run."""
-        self._run = run
-
+    @override
     def on_step(self, counters: Counters, transitions: object) -> None:
         """Evaluate if it is due; the last step is left to the end of the run."""
-        if not counters.is_pretrained or counters.steps >= self._run.config.training.steps or self._stop.requested:
-            return
-        last = self._every.last
-        if self._every(counters.steps) and not self._evaluate():
-            self._every.last = last
+        is_last = counters.steps >= self.run.config.training.steps
+        if counters.is_pretrained and not is_last and not self.stop.requested:
+            last = self.every.last
+            if self.every(counters.steps):
+                self._evaluate()
+                if counters.evaluated_at < counters.steps:
+                    self.every.last = last  # it was interrupted
 
+    @override
     def on_end(self) -> None:
         """Evaluate, unless it was done at this step."""
-        if self._every.period and self._run.counters.evaluated_at < self._run.counters.steps:
+        if self.every.period and self.run.counters.evaluated_at < self.run.counters.steps:
             self._evaluate(is_final=True)
 
-    def _evaluate(self, is_final: bool = False) -> bool:
-        """Return False if the evaluation was interrupted."""
-        counters = self._run.counters
-        self._show()
-        with self._metrics.timer("evaluate"):
+    def _evaluate(self, is_final: bool = False) -> None:
+        counters = self.run.counters
+        self.show()
+        with self.metrics.timer("evaluate"):
             episodes = self._play()
-        if self._stop.requested:
-            return False
-        counters.evaluations += 1
-        counters.evaluated_at = counters.steps
-        self._on_evaluation(EvaluationResult(counters.steps, tuple(episodes), is_final))
-        return True
+        if not self.stop.requested:
+            counters.evaluations += 1
+            counters.evaluated_at = counters.steps
+            self.on_result(EvaluationResult(counters.steps, tuple(episodes), is_final))
 
-    def _play(self) -> list[Episode]:
-        """Play the episodes; all of them again, with another seed, where an environment failed."""
-        run, config, attempt = self._run, self._run.config, 0
-        while True:
-            seed = evaluation_seed(config.training.seed, run.counters.evaluations + 1, attempt)
-            try:
-                count, on_step = config.training.eval_episodes, self._before_step
-                return evaluate(run.agent, config.env, count, seed, self._factory, self._stop, on_step, run.log)
-            except EnvError as error:
-                if not config.env.max_restarts_per_hour:
-                    raise
-                attempt += 1
-                run.counters.restarts += 1
-                run.log(self._budget.record(error, "The evaluation starts over."))
+    def _play(self, attempt: int = 0) -> list[Episode]:
+        run, config, settings = self.run, self.run.config.env, self.run.config.training
+        seed = evaluation_seed(settings.seed, run.counters.evaluations + 1, attempt)
+        try:
+            return evaluate(
+                run.agent, config, settings.eval_episodes, seed, self.factory, self.stop, self._before_step, run.log
+            )
+        except EnvError as error:
+            if not config.max_restarts_per_hour:
+                raise
+            run.counters.restarts += 1
+            run.log(self.budget.record(error, "The evaluation starts over."))
+        return self._play(attempt + 1)
 
     def _before_step(self) -> None:
-        self._metrics.show_progress()
-        self._show()
+        self.metrics.show_progress()
+        self.show()

@@ -1,6 +1,7 @@
 """Averages of metrics, and the time of each phase, between two rows."""
 
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -27,48 +28,46 @@ class Metrics:
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
         self.clock = clock
         self._phases: list[str] = []
-        self.phase = Phase("start", clock())
+        self._last = clock()
+        self.phase = Phase("start", self._last)
         """Latest phase, also after its end; read by the watchdog's thread."""
-        self._reset()
+        self.reset()
 
-    def _reset(self) -> None:
+    def reset(self) -> None:
+        """Start new averages. Phases that are running continue."""
+        self._charge()
         self._sums: dict[str, tuple[float, int]] = {}
-        self._tensor_sums: dict[tuple[tuple[str, ...], torch.device], Tensor] = {}
-        """By names and device: the sum of each, and last how many were added."""
-        self._amounts: dict[str, float] = {}
-        self._seconds: dict[str, float] = {}
-        self._start = self._last = self.clock()
+        self._tensor_sums: dict[tuple[str, ...], Tensor] = {}
+        """By names: the sum of each, and last how many were added."""
+        self._amounts: dict[str, float] = defaultdict(float)
+        self._seconds: dict[str, float] = defaultdict(float)
+        self._start = self._last
 
     def add(self, values: Mapping[str, float | Tensor], unless: Tensor | None = None) -> None:
-        """Add numbers or tensors of one element by name; these are left out where the tensor `unless` is not 0."""
-        by_device: dict[torch.device, dict[str, Tensor]] = {}
+        """Add numbers, or tensors of one element and one device; these are left out where `unless` is not 0."""
+        tensors: dict[str, Tensor] = {}
         for name, value in values.items():
             if isinstance(value, Tensor):
-                if value.numel() != 1:
-                    raise ValueError(f"Metric '{name}' has shape {tuple(value.shape)}, but must be one number.")
-                by_device.setdefault(value.device, {})[name] = value.detach().reshape(())
+                tensors[name] = value.detach().reshape(()).float()
             else:
                 total, count = self._sums.get(name, (0.0, 0))
                 self._sums[name] = (total + float(value), count + 1)
-        for device, tensors in by_device.items():
-            self._add_tensors(device, tensors, unless)
-
-    def _add_tensors(self, device: torch.device, tensors: dict[str, Tensor], unless: Tensor | None) -> None:
+        if not tensors:
+            return
         # One stacked vector for all of them: a few small kernels per call instead of one per metric.
-        one = torch.ones((), device=device)
-        vector = torch.stack([*(tensor.float() for tensor in tensors.values()), one])
+        device = next(iter(tensors.values())).device
+        vector = torch.stack([*tensors.values(), torch.ones((), device=device)])
         if unless is not None:
             vector = torch.where(unless == 0, vector, 0.0)
-        key = (tuple(tensors), device)
+        key = tuple(tensors)
         if key in self._tensor_sums:
             self._tensor_sums[key] += vector
         else:
-            # Apple's GPUs have no float64.
-            self._tensor_sums[key] = vector if device.type == "mps" else vector.double()
+            self._tensor_sums[key] = vector.double()
 
     def count(self, name: str, amount: float = 1) -> None:
         """Count things that happen; `count("updates")` becomes `perf/updates_per_second`, and "frames" `perf/fps`."""
-        self._amounts[name] = self._amounts.get(name, 0.0) + amount
+        self._amounts[name] += amount
 
     @contextmanager
     def timer(self, name: str) -> Iterator[None]:
@@ -92,7 +91,7 @@ class Metrics:
 
     def spend(self, name: str, seconds: float) -> None:
         """Charge a phase with time that was measured elsewhere, for example in another thread."""
-        self._seconds[name] = self._seconds.get(name, 0.0) + seconds
+        self._seconds[name] += seconds
 
     def _charge(self) -> None:
         now = self.clock()
@@ -101,7 +100,7 @@ class Metrics:
         self._last = now
 
     def mean(self) -> dict[str, float]:
-        """Return averages, rates and times since the last reset. Waits for a GPU, once per device.
+        """Return averages, rates and times since the last reset. Waits for a GPU.
 
         A metric of which every observation was left out is missing.
         """
@@ -114,22 +113,17 @@ class Metrics:
         result = {name: total / count for name, (total, count) in sums.items() if count}
         elapsed = self._last - self._start
         if elapsed > 0:
-            rates = {name: amount / elapsed for name, amount in self._amounts.items()}
-            result |= {"perf/fps" if name == "frames" else f"perf/{name}_per_second": v for name, v in rates.items()}
+            for name, amount in self._amounts.items():
+                result["perf/fps" if name == "frames" else f"perf/{name}_per_second"] = amount / elapsed
         for name, seconds in self._seconds.items():
             result[f"time/{name}"] = seconds
             result[f"time/{name}_share"] = seconds / elapsed if elapsed > 0 else 0.0
         return result
 
     def _read_tensors(self) -> Iterator[tuple[list[str], list[float], int]]:
-        for (names, _), vector in self._tensor_sums.items():
+        for names, vector in self._tensor_sums.items():
             *sums, count = vector.tolist()
             yield list(names), sums, int(count)
-
-    def reset(self) -> None:
-        """Start new averages. Phases that are running continue."""
-        self._charge()
-        self._reset()
 
     def state(self) -> dict[str, Any]:
         """Return the sums since the last reset, in JSON's types."""
@@ -137,18 +131,17 @@ class Metrics:
         return {
             "sums": {name: list(entry) for name, entry in self._sums.items()},
             "tensor_sums": [list(entry) for entry in self._read_tensors()],
-            "amounts": self._amounts,
-            "seconds": self._seconds,
+            "amounts": dict(self._amounts),
+            "seconds": dict(self._seconds),
             "elapsed": self._last - self._start,
         }
 
     def restore(self, state: Mapping[str, Any], device: torch.device) -> None:
         """Restore what `state` returned; tensors are added up on `device`."""
-        self._reset()
+        self.reset()
         self._start -= state["elapsed"]
         self._sums = {name: (total, count) for name, (total, count) in state["sums"].items()}
-        dtype = torch.float32 if device.type == "mps" else torch.float64
         for names, sums, count in state["tensor_sums"]:
-            self._tensor_sums[tuple(names), device] = torch.tensor([*sums, count], dtype=dtype, device=device)
-        self._amounts = dict(state["amounts"])
-        self._seconds = dict(state["seconds"])
+            self._tensor_sums[tuple(names)] = torch.tensor([*sums, count], dtype=torch.float64, device=device)
+        self._amounts.update(state["amounts"])
+        self._seconds.update(state["seconds"])

@@ -1,24 +1,9 @@
 """Rows of metrics: averages of training and evaluations, written to `metrics.jsonl` and to loggers.
 
-Names are grouped by their first part, which is also TensorBoard's grouping:
-
-- `model/…`: losses, KL, entropies and gradient norm of the world model, for example `model/image_loss`
-- `actor/…`, `critic/…`: losses, gradient norms, entropy, values
-- `imagination/…`: rewards, returns and discounts of imagined trajectories
-- `episode/…`: `return` and `length` of training episodes, and `info/…`, the numbers of the environment's `info` at
-  their end; averaged
-- `eval/…`: `return` and `length` of an evaluation's episodes, averaged, and `returns` and `lengths` of each. They are
-  in the row of the step of the evaluation, which has averages of training only if these were due
-- `train/nonfinite_updates`: updates so far that an optimizer skipped, because a loss or its gradients were not finite;
-  absent while there are none; such updates are in no average
-- `env/restarts`: restarted environments so far; absent while there are none
-- `perf/…`: `fps` (environment frames), `updates_per_second`, and `threads`, the learner's number of CPU threads
-- `time/…`: seconds in each phase since the last row, and `…_share`, the fraction of all that time. With asynchronous
-  collection `time/collect` overlaps the others, and `time/wait` is the time that the learner waits for it.
+docs/quickstart.md, "Metrics", explains each name.
 """
 
 import math
-import numbers
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -47,7 +32,7 @@ class MetricsLog(Callback):
     loggers: Loggers
     guard: NonFiniteGuard
     on_row: Callable[[Mapping[str, float]], None]
-    """Called with the scalars of each row of averages."""
+    """Called with the scalars of each row."""
     stop: StopSignal
     """Once it is requested, the row of a step is left to the resumed run, which may have to evaluate first."""
 
@@ -62,26 +47,24 @@ class MetricsLog(Callback):
         is_last = counters.steps >= self.run.config.training.steps
         is_left = counters.is_pretrained and self.stop.requested
         if not (is_last or is_left) and self._is_due(counters):
-            self._write_averages()
+            self._write()
 
     @override
     def on_update(self, counters: Counters, metrics: object) -> None:
         settings = self.run.config.training
         if is_due_between_steps(counters, settings, settings.log_every):
-            self._write_averages(is_between_steps=True)
+            self._write(is_between_steps=True)
 
     @override
     def on_evaluation(self, result: EvaluationResult) -> None:
         """Write the evaluation into a row of its step, with averages where these are due."""
-        if self._is_due(self.run.counters) or (result.is_final and not self._has_averages):
-            self._write_averages(result)
-        else:
-            self._write({}, result)
+        is_due = self._is_due(self.run.counters) or (result.is_final and not self._has_averages)
+        self._write(result, has_averages=is_due)
 
     @override
     def on_end(self) -> None:
         if not self._has_averages:
-            self._write_averages()
+            self._write()
 
     @property
     def _has_averages(self) -> bool:
@@ -91,36 +74,23 @@ class MetricsLog(Callback):
     def _is_due(self, counters: Counters) -> bool:
         return bool(self.every(counters.steps)) or counters.is_row_due
 
-    def _write_averages(self, evaluation: EvaluationResult | None = None, is_between_steps: bool = False) -> None:
-        self.guard.flush()
-        counters = self.run.counters
-        scalars = self.metrics.mean()
-        counts = {"env/restarts": counters.restarts, "train/nonfinite_updates": counters.nonfinite_updates}
-        scalars |= {name: float(count) for name, count in counts.items() if count}
-        self._write(scalars, evaluation, is_between_steps)
-        self.metrics.reset()
-        counters.is_row_due = False
-        if not is_between_steps:
-            counters.averages_at = counters.steps
-        self.on_row(scalars)
-        broken = [name for name, value in scalars.items() if not math.isfinite(value)]
-        if broken:
-            raise Diverged(
-                f"{broken[0]} is not finite at step {counters.steps}. Lower the learning rates, or continue from an "
-                f"earlier checkpoint in {self.run.path / 'checkpoints'}."
-            )
-
     def _write(
-        self, scalars: dict[str, float], evaluation: EvaluationResult | None = None, is_between_steps: bool = False
+        self, evaluation: EvaluationResult | None = None, has_averages: bool = True, is_between_steps: bool = False
     ) -> None:
         counters = self.run.counters
-        counters.tick()
+        scalars: dict[str, float] = {}
         lists: dict[str, list[float]] = {}
+        if has_averages:
+            self.guard.flush()
+            scalars = self.metrics.mean()
+            counts = {"env/restarts": counters.restarts, "train/nonfinite_updates": counters.nonfinite_updates}
+            scalars |= {name: float(count) for name, count in counts.items() if count}
+        broken = [name for name, value in scalars.items() if not math.isfinite(value)]
         if evaluation:
             lists["eval/returns"] = list(evaluation.returns)
             lists["eval/lengths"] = [float(episode.length) for episode in evaluation.episodes]
-            means = {"eval/return": np.mean(lists["eval/returns"]), "eval/length": np.mean(lists["eval/lengths"])}
-            scalars = {**scalars, **{name: float(mean) for name, mean in means.items()}}
+            scalars |= {name.removesuffix("s"): float(np.mean(values)) for name, values in lists.items()}
+        counters.tick()
         row = {"step": counters.steps, "frames": counters.frames, "time": round(counters.seconds, 3)}
         self.file.append({**row, "updates": counters.updates, **scalars, **lists})
         counters.rows, counters.rows_sha256 = self.file.num_rows, self.file.sha256
@@ -128,16 +98,25 @@ class MetricsLog(Callback):
             self.loggers.scalars(counters.updates, {f"pretraining/{name}": v for name, v in scalars.items()})
         else:
             self.loggers.scalars(counters.steps, scalars)
+        if has_averages:
+            self.metrics.reset()
+            counters.is_row_due = False
+            if not is_between_steps:
+                counters.averages_at = counters.steps
+        self.on_row(scalars)
+        if broken:
+            raise Diverged(
+                f"{broken[0]} is not finite at step {counters.steps}. Lower the learning rates, or continue from an "
+                f"earlier checkpoint in {self.run.path / 'checkpoints'}."
+            )
 
 
 def numeric_entries(info: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
     """Yield the finite numbers of an `info`, nested dictionaries joined by slashes."""
     for key, value in info.items():
-        name = f"{prefix}{key}"
         if isinstance(value, Mapping):
-            yield from numeric_entries(value, f"{name}/")
-            continue
-        if isinstance(value, np.ndarray) and value.ndim == 0:
-            value = value.item()
-        if isinstance(value, numbers.Real | np.bool_) and math.isfinite(float(value)):
-            yield name, float(value)
+            yield from numeric_entries(value, f"{prefix}{key}/")
+        elif isinstance(value, int | float | np.number | np.bool_ | np.ndarray) and np.ndim(value) == 0:
+            number = np.asarray(value)
+            if number.dtype.kind in "biuf" and np.isfinite(number):
+                yield f"{prefix}{key}", float(number)

@@ -1,4 +1,4 @@
-"""Open-loop videos during training."""
+"""Open-loop predictions of the world model as videos, also during training."""
 
 import hashlib
 from dataclasses import dataclass
@@ -6,21 +6,57 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from typing_extensions import override
 
+from reverie.acting import to_tensors
+from reverie.dreamer import Dreamer
 from reverie.replay import ReplayBuffer
+from reverie.specs import Step
 from reverie.training.callbacks import Callback
 from reverie.training.counters import Counters
-from reverie.training.dreams import draw_dream
 from reverie.training.every import Every
-from reverie.training.loggers import Loggers, Video
+from reverie.training.loggers import Loggers
 from reverie.training.metrics import Metrics
 from reverie.training.stop_signal import StopSignal
-from reverie.video import save_video
+from reverie.video import dream_frames, dream_strip, save_video
 
 CONTEXT = 5
 """Steps that the model sees before it imagines."""
 FPS = 15
+SHOWN = 4
+"""Sequences side by side in a video."""
+
+Frames = NDArray[np.uint8]
+
+
+@torch.no_grad()
+def draw_dream(agent: Dreamer, batch: Step, context: int, generator: torch.Generator) -> tuple[Frames, Frames]:
+    """Draw an open-loop prediction: states are inferred for `context` steps, then imagined along the true actions.
+
+    Args:
+        agent: its world model predicts images.
+        batch: sequences of raw steps, [T, B, …]; the first few are drawn.
+        context: steps whose images the model is given, fewer than T.
+        generator: source of the samples.
+
+    Returns:
+        A video [T, H, W, 3] of truth, model and error, and stills [H, W, 3].
+    """
+    context = min(context, len(batch["is_first"]) - 1)
+    batch = {key: value[:, :SHOWN] for key, value in batch.items()}
+    model, steps = agent.world_model, to_tensors(batch, agent.device)
+    noise = model.rssm.latents.draw_noise(tuple(steps["is_first"].shape), generator)
+    with agent.autocast():
+        posterior = model.infer({key: value[:context] for key, value in steps.items()}, noise=noise[:context]).posterior
+        actions = steps["action"][context:].float()
+        prior = model.rssm.imagine(actions, posterior.map(lambda part: part[-1]), noise[context:])
+        images = model.decoder.images(torch.cat([posterior.feat, prior.feat]))
+    key, image = next(iter(images.items()))
+    predicted = (image + 0.5).clamp(0, 1).float().cpu().numpy().swapaxes(0, 1)
+    truth, is_first = batch[key].swapaxes(0, 1), batch["is_first"].swapaxes(0, 1)
+    video = dream_frames(truth, predicted, context, is_first)
+    return video, dream_strip(truth[0], predicted[0], context, is_first[0])
 
 
 @dataclass(eq=False)
@@ -61,4 +97,4 @@ class Videos(Callback):
             gif = save_video(video, stem.with_suffix(".gif"), FPS)
             for path in (gif, save_video(strip, stem.with_suffix(".png"))):
                 counters.videos[path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
-            self.loggers.video(counters.steps, "model/dream", Video(video, FPS, gif))
+            self.loggers.video(counters.steps, "model/dream", gif)

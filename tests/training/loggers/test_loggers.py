@@ -26,7 +26,7 @@ def test_loggers_every_logger_gets_every_call(tmp_path: Path) -> None:
         assert each.calls == [
             ("open", None),
             ("scalars", (1, {"x": 2.0})),
-            ("video", (1, "v", (4, 16, 16, 3), 15)),
+            ("video", (1, "v", "v.gif")),
             ("close", "interrupted"),
         ]
     assert not messages
@@ -106,7 +106,7 @@ def test_loggers_resumed_run_sends_each_value_once(tmp_path: Path) -> None:
         ("scalars", (20, {"new": 1})),
         ("scalars", (20, {"eval": 21})),
         ("scalars", (30, {"train": 30})),
-        ("video", (30, "v", (4, 16, 16, 3), 15)),
+        ("video", (30, "v", "v.gif")),
     ]
 
 

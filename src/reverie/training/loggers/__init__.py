@@ -1,11 +1,9 @@
 """Outputs that a run's metrics and videos go to, in addition to `metrics.jsonl`.
 
-`logger.py` has the interface, `registry.py` the names, `loggers.py` the set of loggers of one run. Each other module is
-one tracker; its package is imported when the logger is made.
+`logger.py` has the interface, `tensorboard.py` and `trackers.py` implement it, `loggers.py` has the set of one run.
 """
 
-from reverie.training.loggers.logger import Logger, RunInfo, Video
-from reverie.training.loggers.loggers import Loggers
-from reverie.training.loggers.registry import LOGGERS, make_logger
+from reverie.training.loggers.logger import Logger, RunInfo
+from reverie.training.loggers.loggers import LOGGERS, Loggers, make_logger
 
-__all__ = ["LOGGERS", "Logger", "Loggers", "RunInfo", "Video", "make_logger"]
+__all__ = ["LOGGERS", "Logger", "Loggers", "RunInfo", "make_logger"]

@@ -1,27 +1,13 @@
 """The interface of a logger."""
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any, ClassVar, Literal
 
 Status = Literal["finished", "interrupted", "failed"]
 """End of a run."""
-
-
-@dataclass(frozen=True)
-class Video:
-    """A video and its file."""
-
-    frames: NDArray[np.uint8]
-    """[T, H, W, 3]"""
-    fps: float
-    path: Path
-    """A GIF."""
 
 
 @dataclass(frozen=True)
@@ -39,16 +25,14 @@ class RunInfo:
     resumed_at: int | None = None
     """Agent steps of the checkpoint that the run continues from; None for a new run."""
     is_quiet: bool = False
-    """Nothing may be printed."""
 
     def describe(self) -> dict[str, str]:
         """Return what is known of the run, by name, for a tracker to show."""
-        texts = {"path": str(self.path), "env": self.env, "preset": self.preset, "variant": self.variant}
-        return {name: text for name, text in {**texts, "command": self.command}.items() if text is not None}
+        names = ("path", "env", "preset", "variant", "command")
+        return {name: str(value) for name in names if (value := getattr(self, name)) is not None}
 
 
-@runtime_checkable
-class Logger(Protocol):
+class Logger(ABC):
     """One output of a run. A subclass must have `scalars`; an exception in a method ends the logger, not the run.
 
     A row may come in parts: several calls of `scalars` with the same step, each with other names.
@@ -56,28 +40,25 @@ class Logger(Protocol):
 
     name: ClassVar[str] = ""
     """Its key in `trackers.json`; empty takes the name of the class."""
-    discards_later_rows: ClassVar[bool] = False
-    """True if `open` removes what was logged after `RunInfo.resumed_at`, so that it must be sent again."""
 
-    def open(self, run: RunInfo, config: Mapping[str, Any], resume_id: str | None) -> str | None:
+    def open(self, run: RunInfo, config: Mapping[str, Any], resume_id: str | None) -> str | None:  # noqa: B027
         """Begin, or continue under an earlier id.
 
         Args:
-            run: what is logged.
+            run: description of the run.
             config: all settings, nested, as JSON.
             resume_id: what this method returned when the run was started before; None for a new run.
 
         Returns:
             The tracker's id of the run, of letters, digits, `_`, `-` and `.`; None if it has none.
         """
-        return None
 
     @abstractmethod
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Log metrics by name at an agent step. Names that begin with `pretraining/` are counted in updates."""
 
-    def video(self, step: int, name: str, video: Video) -> None:
-        """Log a video."""
+    def video(self, step: int, name: str, path: Path) -> None:  # noqa: B027
+        """Log a GIF."""
 
-    def close(self, status: Status) -> None:
+    def close(self, status: Status) -> None:  # noqa: B027
         """Send what is pending, and end."""

@@ -1,4 +1,4 @@
-"""The loggers of a run, and the file with what each of them has."""
+"""Loggers by name, and those of a run with the file of what each of them has."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -7,22 +7,46 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from reverie.errors import ReverieError
+from reverie.errors import ConfigError, ReverieError
 from reverie.runs.atomic_io import Unreadable, atomic_write, dumps_checksummed, loads_checksummed, read_file
 from reverie.runs.layout import TRACKERS
-from reverie.training.loggers.logger import Logger, RunInfo, Status, Video
-from reverie.training.loggers.registry import make_logger
+from reverie.training.loggers.logger import Logger, RunInfo, Status
+from reverie.training.loggers.tensorboard import TensorBoardLogger
+from reverie.training.loggers.trackers import MlflowLogger, TrackioLogger, WandbLogger
 
 _MAX_BYTES = 1 << 20
 _ID = re.compile(r"[\w.-]{1,128}", re.ASCII)
 
+LOGGERS: dict[str, type[Logger]] = {
+    kind.name: kind for kind in (TensorBoardLogger, WandbLogger, MlflowLogger, TrackioLogger)
+}
+"""By the name that `--log` takes. An own class can be added."""
+
+
+def make_logger(name: str) -> Logger:
+    """Create a logger; raise ConfigError if the name is unknown, or its package is missing."""
+    if name not in LOGGERS:
+        raise ConfigError(f"There is no logger '{name}'. Nothing was started. Choose from: {', '.join(LOGGERS)}.")
+    try:
+        return LOGGERS[name]()
+    except ImportError as error:
+        raise ConfigError(
+            f"Logger '{name}' is not installed ({error}). Nothing was started. Run: pip install 'reverie[{name}]'"
+        ) from error
+
 
 @dataclass
 class _Progress:
-    """State of one logger: the tracker's id of the run, and the last step of each metric and video."""
+    """Last step of each metric and video that was sent to a logger."""
 
     id: str | None = None
+    """The tracker's id of the run."""
     steps: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        is_id = self.id is None or (isinstance(self.id, str) and _ID.fullmatch(self.id))
+        if not is_id or not all(type(step) is int for step in self.steps.values()):
+            raise TypeError
 
 
 class Loggers:
@@ -37,15 +61,13 @@ class Loggers:
     """
 
     def __init__(self, loggers: Sequence[str | Logger], run_dir: Path, log: Callable[[str], None]) -> None:
-        self._path = Path(run_dir) / TRACKERS
+        self._path = run_dir / TRACKERS
         self._log = log
-        self._active: dict[str, Logger] = {}
+        made = [make_logger(logger) if isinstance(logger, str) else logger for logger in loggers]
+        self._active = {logger.name or type(logger).__name__: logger for logger in made}
         self._failed: list[Logger] = []
         self._progress: dict[str, _Progress] = {}
         self._can_save = True
-        for given in loggers:
-            logger = make_logger(given) if isinstance(given, str) else given
-            self._active.setdefault(logger.name or type(logger).__name__, logger)
 
     def open(self, run: RunInfo, config: Mapping[str, Any]) -> None:
         """Open all loggers; those of a resumed run continue under their old ids."""
@@ -57,8 +79,6 @@ class Loggers:
             if tracker_id is not None and not _ID.fullmatch(tracker_id):
                 raise ValueError(f"The tracker's id {tracker_id!r} has other characters than letters, digits, '_-.'")
             progress.id = tracker_id
-            if logger.discards_later_rows and run.resumed_at is not None:
-                progress.steps = {metric: min(step, run.resumed_at) for metric, step in progress.steps.items()}
 
         self._for_each(open_one)
         self._save()
@@ -67,9 +87,9 @@ class Loggers:
         """Send metrics of one step. A name that a logger already has at this step or a later one is left out."""
         self._send(step, values, lambda logger, names: logger.scalars(step, {n: float(values[n]) for n in names}))
 
-    def video(self, step: int, name: str, video: Video) -> None:
-        """Send a video."""
-        self._send(step, [name], lambda logger, _: logger.video(step, name, video))
+    def video(self, step: int, name: str, path: Path) -> None:
+        """Send a GIF."""
+        self._send(step, [name], lambda logger, _: logger.video(step, name, path))
 
     def close(self, status: Status) -> None:
         """Close all loggers. A second call does nothing."""
@@ -101,9 +121,8 @@ class Loggers:
                 self._log(f"Logger {name} failed ({words[:80]}). It gets no more of this run. Training continues.")
 
     def _save(self) -> None:
-        content = {name: asdict(progress) for name, progress in self._progress.items()}
         try:
-            atomic_write(self._path, dumps_checksummed(content))
+            atomic_write(self._path, dumps_checksummed({name: asdict(sent) for name, sent in self._progress.items()}))
         except ReverieError as error:
             if self._can_save:
                 self._log(f"{error} A resumed run may log rows twice.")
@@ -113,19 +132,9 @@ class Loggers:
         if not self._path.exists():
             return {}
         try:
-            return _parse(loads_checksummed(read_file(self._path, limit=_MAX_BYTES)))
-        except Unreadable as error:
-            self._log(f"{self._path} {error}. Trackers start a new run of their own.")
+            content = loads_checksummed(read_file(self._path, limit=_MAX_BYTES))
+            return {name: _Progress(**entry) for name, entry in content.items()}
+        except (Unreadable, AttributeError, TypeError) as error:
+            words = error if isinstance(error, Unreadable) else "is damaged"
+            self._log(f"{self._path} {words}. Trackers start a new run of their own.")
             return {}
-
-
-def _parse(content: Mapping[str, Any]) -> dict[str, _Progress]:
-    try:
-        progress = {name: _Progress(**entry) for name, entry in content.items()}
-        are_ids = all(each.id is None or _ID.fullmatch(each.id) for each in progress.values())
-        are_steps = all(type(step) is int for each in progress.values() for step in each.steps.values())
-    except (AttributeError, TypeError):
-        are_ids = are_steps = False
-    if not are_ids or not are_steps:
-        raise Unreadable("is damaged")
-    return progress

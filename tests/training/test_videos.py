@@ -5,7 +5,7 @@ import torch
 
 from reverie.dreamer import Dreamer
 from reverie.specs import ActionSpec, ArraySpec, EnvSpec
-from reverie.training.dreams import draw_dream
+from reverie.training.videos import draw_dream
 from reverie.video import OTHER
 from tests.helpers.agents import random_steps, tiny
 
