@@ -10,7 +10,7 @@ import torch
 import reverie
 from reverie.provenance import usable_cores
 from reverie.runs.checkpoints import Checkpoints, read_state
-from reverie.training.threads import act_on_one_thread, cpu_threads, resolve_threads
+from reverie.training.threads import act_on_one_thread, resolve_threads
 
 
 @pytest.fixture(autouse=True)
@@ -19,13 +19,6 @@ def restored() -> Iterator[None]:
     torch.set_num_threads(4)
     yield
     torch.set_num_threads(before)
-
-
-def test_cpu_threads_after_the_context_restores_the_number() -> None:
-    with pytest.raises(KeyboardInterrupt), cpu_threads(2):
-        assert torch.get_num_threads() == 2
-        raise KeyboardInterrupt
-    assert torch.get_num_threads() == 4
 
 
 @pytest.mark.parametrize(

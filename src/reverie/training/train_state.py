@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +22,6 @@ from reverie.training.collectors import CollectorState, SyncCollector
 from reverie.training.counters import Counters
 from reverie.training.every import Every
 from reverie.training.metrics import Metrics
-from reverie.training.prefill import is_complete
 
 ENVIRONMENTS, COLLECTOR, POLICY = "environments", "collector", "policy"
 """Files of tensors in a checkpoint, next to those of the agent."""
@@ -43,20 +41,23 @@ class TrainState:
     collector: SyncCollector
     policy: AgentPolicy
     """Acts in the training environments."""
-    metrics: Metrics
     schedules: dict[str, Every]
     sample_rng: np.random.Generator
     prefill_rng: np.random.Generator
-    counters: Counters
     callbacks: CallbackList
+    metrics: Metrics = field(default_factory=Metrics)
+    counters: Counters = field(default_factory=Counters)
     messages: list[str] = field(default_factory=list)
     """Messages for the user that were not shown yet."""
     _is_env_error_reported: bool = False
 
     @property
     def is_prefilled(self) -> bool:
-        """True if there are enough steps, and an episode if whole episodes are sampled."""
-        return is_complete(self.agent.config, self.counters)
+        """True if there are enough steps, and an episode if whole episodes are sampled (SPEC 41)."""
+        config, counters = self.agent.config, self.counters
+        return counters.steps >= config.training.prefill and (
+            counters.episodes > 0 or config.replay.sampling == "steps"
+        )
 
     def check_sampleable(self) -> None:
         """Raise `ReplayError` if no sequence can be sampled with the settings of now."""
@@ -65,6 +66,14 @@ class TrainState:
     def num_updates_due(self) -> int:
         """Return the updates that are due at this step, by `training.train_every` and `train_steps`."""
         return self.agent.config.training.train_steps * self.schedules["train"](self.counters.steps)
+
+    def count_steps(self, steps: int, episodes: int) -> None:
+        """Count agent steps, and the ends of episodes among them; the agent's schedules follow the steps."""
+        counters = self.counters
+        counters.steps += steps
+        counters.frames = counters.steps * self.collector.frames_per_step
+        counters.episodes += episodes
+        self.agent.agent_steps = counters.steps
 
     def pop_messages(self, log: Callable[[str], None]) -> None:
         """Print the messages, each once."""
@@ -98,55 +107,45 @@ class TrainState:
         }
         return Snapshot({**agent.tensors, **tensors}, {**agent.state, "training": training})
 
-    def restore(self, snapshot: Snapshot) -> None:
-        """Restore a snapshot. Messages say what could not be restored exactly, errors what does not fit at all."""
+    def restore(self, snapshot: Snapshot) -> tuple[int, int]:
+        """Restore a snapshot. Messages say what could not be restored exactly, errors what does not fit at all.
+
+        Returns:
+            Steps that the replay has stored after the snapshot, and how many of them are kept, since their environments
+            cannot repeat them.
+        """
         agents.restore(self.agent, snapshot)
         training = snapshot.state["training"]
-        for name, value in asdict(Counters(**training["counters"])).items():
-            setattr(self.counters, name, value)
+        vars(self.counters).update(vars(Counters(**training["counters"])))
         for name, every in self.schedules.items():
             every.last = self.counters.last_due[name]
         restore_numpy(self.sample_rng, training["sample_rng"])
         restore_numpy(self.prefill_rng, training["prefill_rng"])
         self.metrics.restore(training["metrics"], self.agent.device)
         self.messages += self.callbacks.restore(training["callbacks"])
-        self._restore_replay(training["replay"])
-        if message := runtime_changes(training["runtime"], runtime(self.agent.config)):
-            self.messages.append(message)
-        if self.counters.steps:  # else no environment has been reset yet
-            problems = self._restore_environments(snapshot)
-            self.messages += env_states.describe(problems)
-            if failed := [index for index, problem in enumerate(problems) if problem]:
-                self._recover_steps(None if len(failed) == len(problems) else failed)
-
-    def _restore_replay(self, commit: Any) -> None:
-        self.replay.check(commit)
+        self.replay.check(training["replay"])
         if self.counters.is_pretrained or self.is_prefilled:
             self.check_sampleable()
-        if not self.replay.rewind(commit):
+        if not self.replay.rewind(training["replay"]):
             self.messages.append(
                 "The replay has lost steps that it held at this checkpoint. Training continues without them, and not "
                 "bit for bit as it did then."
             )
-
-    def _recover_steps(self, envs: list[int] | None) -> None:
-        """Count steps after the checkpoint of environments (None for all) that will not repeat them."""
+        later = self.replay.num_uncommitted()
+        if message := runtime_changes(training["runtime"], runtime(self.agent.config)):
+            self.messages.append(message)
+        problems = self._restore_environments(snapshot) if self.counters.steps else []  # none was reset before
+        self.messages += env_states.describe(problems)
+        failed = [index for index, problem in enumerate(problems) if problem]
+        if not failed:
+            return later, 0
+        envs = None if len(failed) == len(problems) else failed
         recovered = self.replay.recover_uncommitted(envs)
         self.replay.truncate_episodes(envs)
-        if not recovered.steps:
-            return
-        counters = self.counters
-        counters.steps += recovered.steps
-        counters.frames = counters.steps * self.collector.frames_per_step
-        counters.episodes += recovered.episodes
-        self.agent.agent_steps = counters.steps
-        if counters.is_pretrained:
-            counters.pending_updates += self.num_updates_due()
-        after = f" after {counters.pending_updates:,} updates that are due" if counters.pending_updates else ""
-        self.messages.append(
-            f"The replay holds {recovered.steps:,} steps after the checkpoint. They are kept: training continues at "
-            f"step {counters.steps:,}{after}."
-        )
+        self.count_steps(recovered.steps, recovered.episodes)
+        if recovered.steps and self.counters.is_pretrained:
+            self.counters.pending_updates += self.num_updates_due()
+        return later, recovered.steps
 
     def _env_states(self) -> CollectorState | None:
         """Return the states of the environments; None if one cannot save its state, or has failed before."""
@@ -164,7 +163,7 @@ class TrainState:
         return state if stored == [env.running * (env.step + 1) for env in state.envs] else None
 
     def _restore_environments(self, snapshot: Snapshot) -> list[str]:
-        """For each environment why it could not be restored; empty if it was."""
+        """Return for each environment why it could not be restored; empty if it was."""
         state, tensors = snapshot.state, snapshot.tensors
         saved = state["training"][ENVIRONMENTS]
         reason = env_states.mismatch(saved, state["config"]["env"], self.agent.config.env)
@@ -188,4 +187,5 @@ def _policy_state(tensors: Mapping[str, Tensor], device: torch.device) -> ActSta
     if not tensors:
         return None
     moved = {name: tensor.to(device) for name, tensor in tensors.items()}
-    return ActState(State(**{name: moved[name] for name in State._fields}), moved["action"])
+    action = moved.pop("action")
+    return ActState(State(**moved), action)

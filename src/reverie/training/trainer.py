@@ -28,8 +28,6 @@ class Trainer:
     state: TrainState
     """Everything that a checkpoint holds."""
     collection: Collection
-    random_policy: RandomPolicy
-    """Acts in the prefill; later the agent's policy does, which is part of the state."""
     learner: Learner
     callbacks: CallbackList
     checkpointing: Checkpointing
@@ -56,20 +54,21 @@ class Trainer:
         self.callbacks.on_start(self.run)
         self._prefill()
         self._pretrain()
-        self._make_pending_updates()
+        self._catch_up()
         self._on_step()  # what is due before the agent first acts, as an evaluation
         while self._steps_left and not self._is_stopping:
             self.collection.step(self.state.policy, self._steps_left)
             for metrics in self.learner.updates(self.state.num_updates_due()):
-                self.callbacks.on_update(self.run.counters, metrics)
+                self.callbacks.call("on_update", self.run.counters, metrics)
             self.collection.flush()
             self._on_step()
         self._end()
 
     def _prefill(self) -> None:
         """Take random steps, until there are enough and, where whole episodes are sampled, one has ended (SPEC 41)."""
+        policy = RandomPolicy(self.run.spec.action, self.state.prefill_rng)
         while not self.state.is_prefilled and self._steps_left and not self._is_stopping:
-            self.collection.step(self.random_policy, max_steps=1)
+            self.collection.step(policy, max_steps=1)
             self.collection.flush()
             self._on_step()
 
@@ -87,17 +86,16 @@ class Trainer:
             for metrics in self.learner.updates(1, is_world_model_only):
                 counters.pretraining_updates += 1
                 counters.is_pretrained = counters.is_row_due = counters.pretraining_updates == num_updates
-                self.callbacks.on_update(counters, metrics)
+                self.callbacks.call("on_update", counters, metrics)
         counters.is_pretrained = counters.pretraining_updates >= num_updates
 
-    def _make_pending_updates(self) -> None:
-        """Make the updates that are due for steps which were recovered when the run was resumed."""
+    def _catch_up(self) -> None:
+        """Make the updates that are due for steps which were kept when the run was resumed."""
         counters = self.run.counters
         while counters.pending_updates and not self._is_stopping:
             for metrics in self.learner.updates(1):
                 counters.pending_updates -= 1
-                counters.is_row_due = not counters.pending_updates
-                self.callbacks.on_update(counters, metrics)
+                self.callbacks.call("on_update", counters, metrics)
 
     def _on_step(self) -> None:
         self.callbacks.on_step(self.run.counters, self.collection.pop_transitions())
