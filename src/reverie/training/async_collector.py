@@ -103,13 +103,10 @@ class CopiedPolicy(AgentPolicy):
     def __init__(self, agent: Dreamer) -> None:
         super().__init__(agent, policy=kernels.optimize(agent.recurrent_policy.clone()))
         self._agent = agent
-        self._updates: int | None = None
 
     def refresh(self) -> None:
-        """Copy the agent's weights, if they have changed."""
-        if self._updates != self._agent.updates:
-            self._updates = self._agent.updates
-            self.policy.load_weights(self._agent.recurrent_policy)
+        """Copy the agent's weights."""
+        self.policy.load_weights(self._agent.recurrent_policy)
 
 
 class EnvThread:

@@ -5,7 +5,6 @@ the user, the checkpoint, which holds their state, after them.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -45,15 +44,12 @@ class EvaluationResult(NamedTuple):
         return sum(self.returns) / len(self.returns)
 
 
-@dataclass(frozen=True)
-class Run:
+class Run(NamedTuple):
     """A run, as a callback sees it. Read it and change nothing: a run with callbacks computes what one without does."""
 
     path: Path
-    """Folder of the run."""
     config: Config
     spec: EnvSpec
-    """Observations and actions of the environment."""
     agent: Dreamer
     counters: Counters
     log: Callable[[str], None]
@@ -101,11 +97,12 @@ class Callback:
 class CallbackList:
     """Calls the callbacks of the user between two groups of the run's own, and keeps the first `Stop`."""
 
+    stop: Stop | None = None
+    before: tuple[Callback, ...] = ()
+    after: tuple[Callback, ...] = ()
+
     def __init__(self, users: Iterable[Callback]) -> None:
-        self.before: tuple[Callback, ...] = ()
         self.users = tuple(users)
-        self.after: tuple[Callback, ...] = ()
-        self.stop: Stop | None = None
         for callback in self.users:
             if not isinstance(callback, Callback):
                 raise TypeError(f"A {type(callback).__name__} is not a callback. Derive it from reverie.Callback.")
@@ -141,11 +138,10 @@ class CallbackList:
 
     def restore(self, states: Sequence[dict[str, Json]]) -> list[str]:
         """Restore those of the user, and return a message where they are others than those of the states."""
-        saved = [state["class"] for state in states]
-        names = [type(callback).__qualname__ for callback in self.users]
-        for callback, name, state in zip(self.users, names, states, strict=False):
+        saved, names = [state["class"] for state in states], [type(user).__qualname__ for user in self.users]
+        for user, name, state in zip(self.users, names, states, strict=False):
             if state["class"] == name:
-                callback.load_state_dict(state["state"])
+                user.load_state_dict(state["state"])
         if saved == names or not saved:
             return []
         return [

@@ -14,7 +14,7 @@ from reverie.errors import CheckpointError
 from reverie.runs.checkpoints import state_from_json, state_to_json
 
 MISSING = "the checkpoint does not have its state"
-_SAME_GAME = ("num_envs", "parallel", "step_timeout", "max_restarts_per_hour")
+_SAME_GAME = {"num_envs", "parallel", "step_timeout", "max_restarts_per_hour"}
 """Settings that do not change what happens in an environment."""
 
 
@@ -22,15 +22,13 @@ def pack(states: Sequence[EnvState]) -> tuple[list[Any], dict[str, Tensor]]:
     """Return states in JSON's types, and the bytes of their arrays; raise CheckpointError for Python objects."""
     entries, tensors = [], {}
     for index, state in enumerate(states):
-        own = None
-        if state.own is not None:
-            own = {}
-            for name, array in state.own.items():
-                if array.dtype.hasobject:
-                    raise CheckpointError(f"An environment's save_state returned '{name}' with Python objects in it.")
-                own[name] = {"dtype": array.dtype.str, "shape": list(array.shape)}
-                flat = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-                tensors[f"{index}/{name}"] = torch.from_numpy(flat.copy())
+        for name, array in (state.own or {}).items():
+            if array.dtype.hasobject:
+                raise CheckpointError(f"An environment's save_state returned '{name}' with Python objects in it.")
+            flat = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+            tensors[f"{index}/{name}"] = torch.from_numpy(flat.copy())
+        kinds = {name: {"dtype": a.dtype.str, "shape": list(a.shape)} for name, a in (state.own or {}).items()}
+        own = None if state.own is None else kinds
         entries.append({**asdict(replace(state, own=None)), "random": state_to_json(state.random), "own": own})
     return entries, tensors
 
@@ -53,9 +51,11 @@ def mismatch(entries: Sequence[Any], saved: Mapping[str, Any], config: EnvConfig
         return MISSING
     if len(entries) != config.num_envs:
         return f"env.num_envs was {len(entries)}"
-    then, now = _that_matter(saved), _that_matter(flatten(config))
-    changed = [name for name in now if then.get(name) != now[name]]
-    return f"env.{changed[0]} was {then.get(changed[0])}" if changed else ""
+    for name, value in flatten(config).items():
+        then, now = (list(each) if isinstance(each, tuple) else each for each in (saved.get(name), value))
+        if name not in _SAME_GAME and then != now:
+            return f"env.{name} was {then}"
+    return ""
 
 
 def describe(problems: Sequence[str]) -> list[str]:
@@ -69,8 +69,3 @@ def describe(problems: Sequence[str]) -> list[str]:
             "Nothing learned is lost, but the run will not equal one without the interruption bit for bit."
         )
     return messages
-
-
-def _that_matter(settings: Mapping[str, Any]) -> dict[str, Any]:
-    plain = {name: list(value) if isinstance(value, tuple) else value for name, value in settings.items()}
-    return {name: value for name, value in plain.items() if name not in _SAME_GAME}

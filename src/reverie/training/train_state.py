@@ -1,6 +1,6 @@
 """State of a run: what a checkpoint holds."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from functools import partial
 
@@ -83,7 +83,7 @@ class TrainState:
 
     def snapshot(self) -> Snapshot:
         """Return everything, after a commit of the replay."""
-        agent = agents.snapshot(self.agent)
+        agent, acting = agents.snapshot(self.agent), self.policy.state
         self.counters.last_due = {name: every.last for name, every in self.schedules.items()}
         envs = self._env_states()
         # Others may turn out not to repeat their steps when the run is resumed: a killed process must not lose one.
@@ -103,7 +103,7 @@ class TrainState:
         tensors: dict[str, dict[str, Tensor]] = {
             ENVIRONMENTS: env_tensors,
             COLLECTOR: {name: torch.from_numpy(rows.copy()) for name, rows in (envs.arrays if envs else {}).items()},
-            POLICY: _policy_tensors(self.policy.state),
+            POLICY: {**acting.latent._asdict(), "action": acting.action} if acting else {},
         }
         return Snapshot({**agent.tensors, **tensors}, {**agent.state, "training": training})
 
@@ -175,17 +175,7 @@ class TrainState:
             partial(self.replay.latest_episode, index, env.step + 1) for index, env in enumerate(envs)
         ]
         problems = self.collector.restore(CollectorState(envs, arrays), episodes)
-        self.policy.state = _policy_state(tensors[POLICY], self.agent.device)
+        acting = {name: tensor.to(self.agent.device) for name, tensor in tensors[POLICY].items()}
+        if acting:
+            self.policy.state = ActState(action=acting.pop("action"), latent=State(**acting))
         return problems
-
-
-def _policy_tensors(state: ActState | None) -> dict[str, Tensor]:
-    return {} if state is None else {**state.latent._asdict(), "action": state.action}
-
-
-def _policy_state(tensors: Mapping[str, Tensor], device: torch.device) -> ActState | None:
-    if not tensors:
-        return None
-    moved = {name: tensor.to(device) for name, tensor in tensors.items()}
-    action = moved.pop("action")
-    return ActState(State(**moved), action)

@@ -101,17 +101,17 @@ class Trainer:
         self.callbacks.on_step(self.run.counters, self.collection.pop_transitions())
 
     def _end(self) -> None:
+        counters, signal = self.run.counters, self.stop_signal
         if stop := self.callbacks.stop:
-            self.run.log(f"Training ends at step {self.run.counters.steps:,}. {stop.reason}")
-        self.callbacks.on_end(is_interrupted=lambda: self.stop_signal.requested)
-        if self.stop_signal.requested:
-            path = self.checkpointing.save()
-            self.loggers.close("interrupted")
-            raise Interrupted(
-                f"Stopped at step {self.run.counters.steps:,} and saved {path}. Continue with {self.resume_command}.",
-                self.stop_signal.signal,
-            )
-        self.loggers.close("finished")
+            self.run.log(f"Training ends at step {counters.steps:,}. {stop.reason}")
+        self.callbacks.on_end(is_interrupted=lambda: signal.requested)
+        if not signal.requested:
+            self.loggers.close("finished")
+            return
+        path = self.checkpointing.save()
+        self.loggers.close("interrupted")
+        how = f"Stopped at step {counters.steps:,} and saved {path}. Continue with {self.resume_command}."
+        raise Interrupted(how, signal.signal)
 
     @property
     def _steps_left(self) -> int:

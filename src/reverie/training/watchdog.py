@@ -13,11 +13,6 @@ from reverie.training.metrics import Metrics
 from reverie.training.numbers import format_duration
 from reverie.training.train_state import TrainState
 
-PATIENCE = 120.0
-"""Seconds of silence before the first message; each further one comes after twice the time."""
-EPISODE_PATIENCE = 60.0
-"""Seconds of steps in which no episode ends before the first message."""
-
 _ENVIRONMENTS = "a step of the environments (one that hangs is restarted with env.step_timeout)"
 _WAITS = {
     "collect": _ENVIRONMENTS,
@@ -38,8 +33,8 @@ class Watchdog:
     metrics: Metrics
     """Their phase is what the run waits for."""
     log: Callable[[str], None]
-    patience: float = PATIENCE
-    """Seconds of silence before the first message."""
+    patience: float = 120.0
+    """Seconds of silence before the first message; each further one comes after twice the time."""
 
     def __post_init__(self) -> None:
         self._phase, self._due = self.metrics.phase, self.patience
@@ -77,7 +72,7 @@ class EpisodeWatch:
     log: Callable[[str], None]
     time_limit: int
     """`env.time_limit`; 0 is none."""
-    patience: float = EPISODE_PATIENCE
+    patience: float = 60.0
     """Seconds before the first message; each further one comes after twice the time."""
     clock: Callable[[], float] = time.monotonic
 
