@@ -85,18 +85,26 @@ def build_trainer(
             folder.begin(config)
         replay = ReplayBuffer(folder.replay, collector.spec.step, config.replay, collector.num_envs)
         resources.callback(replay.close)
+        has_images = bool(agent.world_model.decoder.keys.images)
+        every = {
+            "train": Every(settings.train_every),
+            "evaluate": Every(settings.eval_every),
+            "log": Every(settings.log_every, last=0),
+            "video": Every(settings.video_every if has_images else 0, last=0),
+            "checkpoint": Every(settings.checkpoint_every, last=0),
+        }
         events = CallbackList(callbacks)
         state = TrainState(
             agent,
             replay,
             collector,
             CopiedPolicy(agent) if isinstance(collector, AsyncCollector) else AgentPolicy(agent),
-            schedules(config, bool(agent.world_model.decoder.keys.images)),
+            every,
             sample_rng=np.random.default_rng(seeds[1]),
             prefill_rng=np.random.default_rng(seeds[2]),
             callbacks=events,
         )
-        counters, metrics, every = state.counters, state.metrics, state.schedules
+        counters, metrics = state.counters, state.metrics
         if snapshot:
             resumption.restore(state, step, snapshot, folder, config)
             folder.begin(config)
@@ -121,7 +129,7 @@ def build_trainer(
         outputs.open(RunInfo(*info, is_quiet), to_dict(config))
         guard = NonFiniteGuard(agent, counters, folder.failures, log)
         budget = FailureBudget(config.env.max_restarts_per_hour)
-        collection = Collection(state, events, budget, log)
+        collection = Collection(state, budget, log)
         checkpointing = Checkpointing(checkpoints, state, guard, collection.flush, file.sync)
         evaluated = partial(events.call, "on_evaluation")
         events.before = (
@@ -137,7 +145,6 @@ def build_trainer(
             state=state,
             collection=collection,
             learner=Learner(agent, replay, state.sample_rng, counters, metrics, guard),
-            callbacks=events,
             checkpointing=checkpointing,
             loggers=outputs,
             stop_signal=stop,
@@ -155,18 +162,6 @@ def make_collector(config: Config, seed: int, factory: EnvFactory | None) -> Syn
     if setting == "on" or (setting == "auto" and device.type == "cuda"):
         return AsyncCollector(make, math.ceil(config.training.train_every / config.env.num_envs), device)
     return SyncCollector(make())
-
-
-def schedules(config: Config, has_images: bool) -> dict[str, Every]:
-    """Create the schedules of a run by name; their states are part of a checkpoint."""
-    settings = config.training
-    return {
-        "train": Every(settings.train_every),
-        "evaluate": Every(settings.eval_every),
-        "log": Every(settings.log_every, last=0),
-        "video": Every(settings.video_every if has_images else 0, last=0),
-        "checkpoint": Every(settings.checkpoint_every, last=0),
-    }
 
 
 def _resume_command(config: Config, folder: RunFolder, factory: EnvFactory | None) -> str:

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from reverie.training.callbacks import CallbackList
 from reverie.training.collectors import Policy, Transition
 from reverie.training.failure_budget import FailureBudget
 from reverie.training.train_state import TrainState
@@ -14,7 +13,6 @@ class Collection:
     """Collects steps, stores and counts them."""
 
     state: TrainState
-    callbacks: CallbackList
     budget: FailureBudget
     log: Callable[[str], None]
     _latest: list[Transition] = field(default_factory=list)
@@ -51,7 +49,7 @@ class Collection:
         # Only when everything is stored: each of these may end the run.
         for transition in transitions:
             for episode in transition.episodes:
-                self.callbacks.call("on_episode", episode)
+                self.state.callbacks.call("on_episode", episode)
             if transition.num_steps:
                 self.budget.record_success()
             for error in transition.errors:

@@ -18,17 +18,13 @@ SIZES = ("world_model.", "behavior.")
 """Prefixes of the settings among which those are that the sizes of the networks depend on."""
 
 
-def finished_steps(newest: Path) -> int:
-    """Return the steps at which a run with this checkpoint last finished; 0 if it never did."""
+def read_progress(newest: Path) -> tuple[int, int | None]:
+    """Return the steps at which a run last finished (0 if it never did), and its number of CPU threads if valid."""
     with validate_contents(newest):
-        return operator.index(read_state(newest)["training"]["counters"]["finished_at"])
-
-
-def recorded_threads(newest: Path) -> int | None:
-    """Return the number of CPU threads of the run with this checkpoint; None if it is not valid."""
-    with validate_contents(newest):
-        threads = read_state(newest)["training"]["runtime"]["threads"]
-    return threads if type(threads) is int and 0 < threads <= 4096 else None
+        training = read_state(newest)["training"]
+        threads = training["runtime"]["threads"]
+        is_valid = type(threads) is int and 0 < threads <= 4096
+        return operator.index(training["counters"]["finished_at"]), threads if is_valid else None
 
 
 def nothing_to_do(done: int, config: Config, saved: Config) -> str:

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from reverie.agents import load, load_agent
 from reverie.config import Config, EnvConfig, configure, default_preset, with_variant
 from reverie.config import preset as preset_config
@@ -48,15 +46,16 @@ def train_config(
     with RunFolder.create(logdir, config, resume, overwrite) as folder:
         try:
             newest = Checkpoints(folder.checkpoints).latest() if folder.resumed else None
-            if newest and (done := resumption.finished_steps(newest)) >= config.training.steps:
+            done, threads = resumption.read_progress(newest) if newest else (0, None)
+            if newest and done >= config.training.steps:
                 agent = load_agent(newest, config.training.device)
                 message = resumption.nothing_to_do(done, config, folder.saved_config())
                 if quiet:
                     logging.getLogger("reverie").info(message)
                 else:
-                    Console(highlight=False).print(message, soft_wrap=True)
+                    print(message)
                 return agent
-            threads = resolve_threads(config.training.threads, resumption.recorded_threads(newest) if newest else None)
+            threads = resolve_threads(config.training.threads, threads)
             initial = load(init, config.training.device) if init is not None and not newest else None
             trainer = build_trainer(config, folder, env_factory, origin, callbacks, loggers, quiet, threads, initial)
             return trainer.train()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from reverie import kernels
 from reverie.dreamer import Dreamer
-from reverie.training.callbacks import CallbackList, Run
+from reverie.training.callbacks import Run
 from reverie.training.checkpointing import Checkpointing
 from reverie.training.collection import Collection
 from reverie.training.collectors import RandomPolicy
@@ -29,7 +29,6 @@ class Trainer:
     """Everything that a checkpoint holds."""
     collection: Collection
     learner: Learner
-    callbacks: CallbackList
     checkpointing: Checkpointing
     loggers: Loggers
     stop_signal: StopSignal
@@ -51,7 +50,7 @@ class Trainer:
         return self.run.agent
 
     def _loop(self) -> None:
-        self.callbacks.on_start(self.run)
+        self.state.callbacks.on_start(self.run)
         self._prefill()
         self._pretrain()
         self._catch_up()
@@ -59,7 +58,7 @@ class Trainer:
         while self._steps_left and not self._is_stopping:
             self.collection.step(self.state.policy, self._steps_left)
             for metrics in self.learner.updates(self.state.num_updates_due()):
-                self.callbacks.call("on_update", self.run.counters, metrics)
+                self.state.callbacks.call("on_update", self.run.counters, metrics)
             self.collection.flush()
             self._on_step()
         self._end()
@@ -86,7 +85,7 @@ class Trainer:
             for metrics in self.learner.updates(1, is_world_model_only):
                 counters.pretraining_updates += 1
                 counters.is_pretrained = counters.is_row_due = counters.pretraining_updates == num_updates
-                self.callbacks.call("on_update", counters, metrics)
+                self.state.callbacks.call("on_update", counters, metrics)
         counters.is_pretrained = counters.pretraining_updates >= num_updates
 
     def _catch_up(self) -> None:
@@ -95,16 +94,16 @@ class Trainer:
         while counters.pending_updates and not self._is_stopping:
             for metrics in self.learner.updates(1):
                 counters.pending_updates -= 1
-                self.callbacks.call("on_update", counters, metrics)
+                self.state.callbacks.call("on_update", counters, metrics)
 
     def _on_step(self) -> None:
-        self.callbacks.on_step(self.run.counters, self.collection.pop_transitions())
+        self.state.callbacks.on_step(self.run.counters, self.collection.pop_transitions())
 
     def _end(self) -> None:
         counters, signal = self.run.counters, self.stop_signal
-        if stop := self.callbacks.stop:
+        if stop := self.state.callbacks.stop:
             self.run.log(f"Training ends at step {counters.steps:,}. {stop.reason}")
-        self.callbacks.on_end(is_interrupted=lambda: signal.requested)
+        self.state.callbacks.on_end(is_interrupted=lambda: signal.requested)
         if not signal.requested:
             self.loggers.close("finished")
             return
@@ -119,4 +118,4 @@ class Trainer:
 
     @property
     def _is_stopping(self) -> bool:
-        return self.stop_signal.requested or self.callbacks.stop is not None
+        return self.stop_signal.requested or self.state.callbacks.stop is not None
