@@ -1,12 +1,9 @@
 """State of a run: what a checkpoint holds."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from functools import partial
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from reverie import agents
 from reverie.acting import AgentPolicy
@@ -15,7 +12,6 @@ from reverie.errors import EnvError
 from reverie.replay import TRANSACTION_STEPS, ReplayBuffer
 from reverie.runs.checkpoints import Snapshot, numpy_state, restore_numpy
 from reverie.runs.provenance import runtime, runtime_changes
-from reverie.specs import Step
 from reverie.training import env_states
 from reverie.training.callbacks import CallbackList
 from reverie.training.collectors import CollectorState, SyncCollector
@@ -23,8 +19,8 @@ from reverie.training.counters import Counters
 from reverie.training.every import Every
 from reverie.training.metrics import Metrics
 
-ENVIRONMENTS, COLLECTOR, POLICY = "environments", "collector", "policy"
-"""Files of tensors in a checkpoint, next to those of the agent."""
+POLICY = "policy"
+"""File of a checkpoint with the state of the policy."""
 
 
 @dataclass
@@ -89,23 +85,20 @@ class TrainState:
         # Others may turn out not to repeat their steps when the run is resumed: a killed process must not lose one.
         saves_state = envs is not None and all(env.own is not None for env in envs.envs)
         self.replay.transaction_steps = TRANSACTION_STEPS if saves_state else 1
-        packed, env_tensors = env_states.pack(envs.envs if envs else [])
+        packed, env_tensors = env_states.pack(envs)
         training = {
             "counters": asdict(self.counters),
             "sample_rng": numpy_state(self.sample_rng),
             "prefill_rng": numpy_state(self.prefill_rng),
             "metrics": self.metrics.state(),
             "runtime": runtime(self.agent.config),
-            ENVIRONMENTS: packed,
+            env_states.ENVIRONMENTS: packed,
             "callbacks": self.callbacks.states(),
             "replay": self.replay.commit(),
         }
-        tensors: dict[str, dict[str, Tensor]] = {
-            ENVIRONMENTS: env_tensors,
-            COLLECTOR: {name: torch.from_numpy(rows.copy()) for name, rows in (envs.arrays if envs else {}).items()},
-            POLICY: {**acting.latent._asdict(), "action": acting.action} if acting else {},
-        }
-        return Snapshot({**agent.tensors, **tensors}, {**agent.state, "training": training})
+        policy = {**acting.latent._asdict(), "action": acting.action} if acting else {}
+        tensors = {**agent.tensors, **env_tensors, POLICY: policy}
+        return Snapshot(tensors, {**agent.state, "training": training})
 
     def restore(self, snapshot: Snapshot) -> tuple[int, int]:
         """Restore a snapshot. Messages say what could not be restored exactly, errors what does not fit at all.
@@ -148,34 +141,18 @@ class TrainState:
         return later, recovered.steps
 
     def _env_states(self) -> CollectorState | None:
-        """Return the states of the environments; None if one cannot save its state, or has failed before."""
         try:
-            state = self.collector.state()
+            return env_states.capture(self.collector, self.replay)
         except EnvError as error:
             if not self._is_env_error_reported:
                 self._is_env_error_reported = True
                 self.messages.append(f"{error} Checkpoints lack its state, and a resumed run begins new episodes.")
             return None
-        if state is None:
-            return None
-        # After an error between a step and its storage, an environment may be ahead of the replay.
-        stored = [self.replay.open_steps(index) for index in range(len(state.envs))]
-        return state if stored == [env.running * (env.step + 1) for env in state.envs] else None
 
     def _restore_environments(self, snapshot: Snapshot) -> list[str]:
         """Return for each environment why it could not be restored; empty if it was."""
-        state, tensors = snapshot.state, snapshot.tensors
-        saved = state["training"][ENVIRONMENTS]
-        reason = env_states.mismatch(saved, state["config"]["env"], self.agent.config.env)
-        if reason or not tensors[COLLECTOR]:
-            return [reason or env_states.MISSING] * self.collector.num_envs
-        envs = env_states.unpack(saved, tensors[ENVIRONMENTS])
-        arrays = {name: tensor.numpy() for name, tensor in tensors[COLLECTOR].items()}
-        episodes: list[Callable[[], Iterator[Step]]] = [
-            partial(self.replay.latest_episode, index, env.step + 1) for index, env in enumerate(envs)
-        ]
-        problems = self.collector.restore(CollectorState(envs, arrays), episodes)
-        acting = {name: tensor.to(self.agent.device) for name, tensor in tensors[POLICY].items()}
-        if acting:
+        problems = env_states.restore(snapshot, self.agent.config.env, self.collector, self.replay)
+        acting = {name: tensor.to(self.agent.device) for name, tensor in snapshot.tensors[POLICY].items()}
+        if acting and not all(problems):
             self.policy.state = ActState(action=acting.pop("action"), latent=State(**acting))
         return problems
