@@ -29,14 +29,9 @@ Result = TypeVar("Result")
 class AsyncCollector(SyncCollector):
     """Takes the next steps while the learner updates the agent with the latest ones.
 
-    `step` starts a block of steps with the policy's weights of now, and `flush` waits for it. What is computed does not
-    depend on timing. Environments are created and called in the collector's thread, since what an environment renders
-    with often belongs to a thread.
-
-    Args:
-        make_env: creates the environments.
-        block: steps in every environment between two calls.
-        device: where the policy computes; on a GPU the thread has a stream of its own.
+    `step` starts a block of so many steps in every environment, with the policy's weights of now, and `flush` waits for
+    it. What is computed does not depend on timing. Environments are created and called in the collector's thread, since
+    what an environment renders with often belongs to a thread.
     """
 
     phase = "wait"
@@ -98,7 +93,7 @@ class AsyncCollector(SyncCollector):
 
 
 class CopiedPolicy(AgentPolicy):
-    """Policy with its own copy of the agent's weights, which acts while the agent learns."""
+    """Acts with its own copy of the agent's weights while the agent learns."""
 
     def __init__(self, agent: Dreamer) -> None:
         super().__init__(agent, policy=kernels.optimize(agent.recurrent_policy.clone()))
@@ -122,12 +117,12 @@ class EnvThread:
         self._calls: SimpleQueue[tuple[Any, ...] | None] = SimpleQueue()
         # A daemon: an environment that hangs must not keep the program from ending.
         self._thread = threading.Thread(target=self._serve, name="environments", daemon=True)
-        # A new thread takes over the number that any thread has set last, at its first question. So this one asks
-        # before it sets its own, and the caller's is set again afterwards.
+        # A thread takes over the number that any thread has set last, at its first question. So this one asks before it
+        # sets its own, and the caller's is set again afterwards.
         threads = torch.get_num_threads()
         self._thread.start()
-        for function in (torch.get_num_threads, partial(torch.set_num_threads, 1)):
-            self.submit(function).result()
+        self.submit(torch.get_num_threads).result()
+        self.submit(partial(torch.set_num_threads, 1)).result()
         torch.set_num_threads(threads)
 
     def submit(self, function: Callable[[], Result]) -> "Future[Result]":

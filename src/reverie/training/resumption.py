@@ -67,7 +67,7 @@ def restore(state: TrainState, step: int, snapshot: Snapshot, folder: RunFolder,
             "config.toml, or choose another --logdir."
         ) from error
     _, rows = MetricsTail(folder.metrics).read()
-    num_later = max([num_stored, *(int(row["step"]) - step for row in rows)])
+    num_later = max([num_stored, *(row["step"] - step for row in rows if isinstance(row["step"], int))])
     state.messages = [
         f"Continuing from step {step:,} of {config.training.steps:,}.{later_steps(num_later, num_kept)}",
         *(f"  {path}: {as_text(new)} (was {as_text(old)})" for path, (old, new) in changes.items()),

@@ -14,7 +14,7 @@ from reverie.runs.checkpoints import Snapshot, numpy_state, restore_numpy
 from reverie.runs.provenance import runtime, runtime_changes
 from reverie.training import env_states
 from reverie.training.callbacks import CallbackList
-from reverie.training.collectors import CollectorState, SyncCollector
+from reverie.training.collectors import SyncCollector
 from reverie.training.counters import Counters
 from reverie.training.every import Every
 from reverie.training.metrics import Metrics
@@ -55,10 +55,6 @@ class TrainState:
             counters.episodes > 0 or config.replay.sampling == "steps"
         )
 
-    def check_sampleable(self) -> None:
-        """Raise `ReplayError` if no sequence can be sampled with the settings of now."""
-        self.replay.check_sampleable(self.agent.config.env.action_repeat)
-
     def num_updates_due(self) -> int:
         """Return the updates that are due at this step, by `training.train_every` and `train_steps`."""
         return self.agent.config.training.train_steps * self.schedules["train"](self.counters.steps)
@@ -81,7 +77,13 @@ class TrainState:
         """Return everything, after a commit of the replay."""
         agent, acting = agents.snapshot(self.agent), self.policy.state
         self.counters.last_due = {name: every.last for name, every in self.schedules.items()}
-        envs = self._env_states()
+        envs = None
+        try:
+            envs = env_states.capture(self.collector, self.replay)
+        except EnvError as error:
+            if not self._is_env_error_reported:
+                self._is_env_error_reported = True
+                self.messages.append(f"{error} Checkpoints lack its state, and a resumed run begins new episodes.")
         # Others may turn out not to repeat their steps when the run is resumed: a killed process must not lose one.
         saves_state = envs is not None and all(env.own is not None for env in envs.envs)
         self.replay.transaction_steps = TRANSACTION_STEPS if saves_state else 1
@@ -118,7 +120,7 @@ class TrainState:
         self.messages += self.callbacks.restore(training["callbacks"])
         self.replay.check(training["replay"])
         if self.counters.is_pretrained or self.is_prefilled:
-            self.check_sampleable()
+            self.replay.check_sampleable(self.agent.config.env.action_repeat)
         if not self.replay.rewind(training["replay"]):
             self.messages.append(
                 "The replay has lost steps that it held at this checkpoint. Training continues without them, and not "
@@ -127,11 +129,16 @@ class TrainState:
         later = self.replay.num_uncommitted()
         if message := runtime_changes(training["runtime"], runtime(self.agent.config)):
             self.messages.append(message)
-        problems = self._restore_environments(snapshot) if self.counters.steps else []  # none was reset before
-        self.messages += env_states.describe(problems)
+        if not self.counters.steps:  # no environment has been reset yet
+            return later, 0
+        problems = env_states.restore(snapshot, self.agent.config.env, self.collector, self.replay)
         failed = [index for index, problem in enumerate(problems) if problem]
+        acting = {name: tensor.to(self.agent.device) for name, tensor in snapshot.tensors[POLICY].items()}
+        if acting and len(failed) < len(problems):
+            self.policy.state = ActState(action=acting.pop("action"), latent=State(**acting))
         if not failed:
             return later, 0
+        self.messages += env_states.describe(problems)
         envs = None if len(failed) == len(problems) else failed
         recovered = self.replay.recover_uncommitted(envs)
         self.replay.truncate_episodes(envs)
@@ -139,20 +146,3 @@ class TrainState:
         if recovered.steps and self.counters.is_pretrained:
             self.counters.pending_updates += self.num_updates_due()
         return later, recovered.steps
-
-    def _env_states(self) -> CollectorState | None:
-        try:
-            return env_states.capture(self.collector, self.replay)
-        except EnvError as error:
-            if not self._is_env_error_reported:
-                self._is_env_error_reported = True
-                self.messages.append(f"{error} Checkpoints lack its state, and a resumed run begins new episodes.")
-            return None
-
-    def _restore_environments(self, snapshot: Snapshot) -> list[str]:
-        """Return for each environment why it could not be restored; empty if it was."""
-        problems = env_states.restore(snapshot, self.agent.config.env, self.collector, self.replay)
-        acting = {name: tensor.to(self.agent.device) for name, tensor in snapshot.tensors[POLICY].items()}
-        if acting and not all(problems):
-            self.policy.state = ActState(action=acting.pop("action"), latent=State(**acting))
-        return problems

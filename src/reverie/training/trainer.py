@@ -76,7 +76,7 @@ class Trainer:
         counters, settings = self.run.counters, self.run.config.training
         if counters.is_pretrained or self._is_stopping:
             return
-        self.state.check_sampleable()
+        self.state.replay.check_sampleable(self.run.config.env.action_repeat)
         if kernels.compiles(self.run.agent):
             self.run.log("Compiling parts of the model: the first updates take about a minute longer, once.")
         num_updates = settings.pretrain_world_model + settings.pretrain
