@@ -140,6 +140,8 @@ def build_trainer(
             display,
         )
         events.after = (checkpointing, DiskUsage(checkpoints))
+        name = config.env.name
+        resume_command = f"`{command_line('train', name, '--logdir', folder.path, '--resume', env=name)}`"
         return Trainer(
             run=Run(folder.path, config, collector.spec, agent, counters, log),
             state=state,
@@ -148,7 +150,7 @@ def build_trainer(
             checkpointing=checkpointing,
             loggers=outputs,
             stop_signal=stop,
-            resume_command=_resume_command(config, folder, factory),
+            resume_command="resume=True" if factory else resume_command,
             resources=resources.pop_all(),
         )
 
@@ -162,10 +164,3 @@ def make_collector(config: Config, seed: int, factory: EnvFactory | None) -> Syn
     if setting == "on" or (setting == "auto" and device.type == "cuda"):
         return AsyncCollector(make, math.ceil(config.training.train_every / config.env.num_envs), device)
     return SyncCollector(make())
-
-
-def _resume_command(config: Config, folder: RunFolder, factory: EnvFactory | None) -> str:
-    if factory is not None:
-        return "resume=True"
-    name = config.env.name
-    return f"`{command_line('train', name, '--logdir', folder.path, '--resume', env=name)}`"
