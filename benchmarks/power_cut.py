@@ -18,6 +18,7 @@ import ctypes
 import filecmp
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -121,7 +122,8 @@ def examine(run: Path, promised: str | None, expected: dict[str, str], interval:
         said = train(run, resume=True, **settings(interval))
     except ReverieError as error:
         return ["refused", *wrong, f"resume: {error}"]
-    start = next((text.split()[2].rstrip(":") for text in said if text.startswith("Resuming from")), "the beginning")
+    continued = re.search(r"Continuing from step ([\d,]+)", "\n".join(said))
+    start = f"step-{int(continued[1].replace(',', '')):09d}" if continued else "the beginning"
     if any("nothing was trained" in text for text in said) or (not said and names):
         start = max(names)
     if promised and start < promised:

@@ -269,7 +269,7 @@ def test_train_resume_names_the_preset_of_the_run(run: Run, tmp_path: Path) -> N
     out = run(f"train CartPole-v1 --logdir {tmp_path} --resume --steps 50")
     assert "with preset debug" in out and "CartPole-v1  debug " in out
     assert re.findall(r"^ +(.*: .* \(was .*\))$", out, re.MULTILINE) == ["training.steps: 50 (was 40)"]
-    assert "Resuming from step-000000040: step 40 of 50" in out
+    assert "Continuing from step 40 of 50." in out
 
 
 # config, presets, envs

@@ -139,8 +139,8 @@ def test_async_collector_returns_whole_blocks_up_to_the_bound() -> None:
     try:
         policy = RandomPolicy(collector.spec.action, np.random.default_rng(0))
         assert collector.step(policy, max_steps=100) == []
-        assert sum(transition.num_steps for transition in collector.step(policy, max_steps=19)) == 14
-        # Of the 19 steps there are 5 left: 3 in each of the two environments.
+        assert sum(transition.num_steps for transition in collector.flush()) == 14
+        collector.step(policy, max_steps=5)  # 3 in each of the two environments
         assert sum(transition.num_steps for transition in collector.flush()) == 6
         assert collector.flush() == []
     finally:
@@ -151,8 +151,9 @@ def test_async_collector_takes_the_steps_of_a_sync_collector() -> None:
     async_steps: list[Any] = []
     collector = collector_of(environments.Catch, block=5)
     policy = RandomPolicy(collector.spec.action, np.random.default_rng(0))
-    for _ in range(4):
-        async_steps += [step for found in collector.step(policy, max_steps=100) for step, _ in found.steps]
+    for _ in range(3):
+        collector.step(policy, max_steps=100)
+        async_steps += [step for found in collector.flush() for step, _ in found.steps]
     collector.close()
     with make_env(EnvConfig(name="Catch", parallel=False), 0, environments.Catch) as env:
         sync, policy = SyncCollector(env), RandomPolicy(env.spec.action, np.random.default_rng(0))
@@ -169,7 +170,7 @@ def test_async_collector_error_comes_after_the_steps_before_it(monkeypatch: pyte
     try:
         policy = RandomPolicy(collector.spec.action, np.random.default_rng(0))
         collector.step(policy, max_steps=100)
-        assert len(collector.step(policy, max_steps=100)) == 9
+        assert len(collector.flush()) == 9
         with pytest.raises(EnvError, match="a wire came loose"):
             collector.step(policy, max_steps=100)
         assert collector.state() is None

@@ -251,7 +251,6 @@ def test_train_resume_of_an_empty_folder_refuses_a_variant_without_effect(tmp_pa
 
 HAS_ITS = "This run has its 40 steps; nothing was trained or saved"
 FEWER = "This run has 40 steps, and 30 were asked for; nothing was trained or saved"
-MANY: dict[str, Any] = {"log_every": 1, "eval_every": 5, "replay.capacity": 1000, "checkpoint_every": 2}
 
 
 @pytest.mark.parametrize(
@@ -260,9 +259,8 @@ MANY: dict[str, Any] = {"log_every": 1, "eval_every": 5, "replay.capacity": 1000
         ({}, f"{HAS_ITS}. Raise"),
         ({"steps": 40, "seed": 3, "log_every": 10}, f"{HAS_ITS}. Raise"),
         ({"steps": 30}, f"{FEWER}. Raise"),
-        ({"replay.capacity": 1000}, f"{HAS_ITS}, nor were new settings (replay.capacity). Raise"),
-        ({"steps": 30, "log_every": 5}, f"{FEWER}, nor were new settings (training.log_every). Raise"),
-        (MANY, r" and 1 more). Raise"),
+        ({"replay.capacity": 1000}, f"{HAS_ITS}, nor were new settings. Raise"),
+        ({"steps": 30, "log_every": 5}, f"{FEWER}, nor were new settings. Raise"),
     ],
 )
 def test_train_resume_with_nothing_to_do_changes_nothing_and_reports_it(
@@ -306,12 +304,8 @@ def test_train_resume_reports_where_it_continues_and_what_has_changed(
     reverie.train(Line, logdir=run, resume=True, steps=60, **{"world_model.kl.scale": 0.5})
     out = capsys.readouterr().out
     assert "debug" in out.splitlines()[0]  # the preset that the run was started with
-    assert f"Resuming from {newest_name(40)}" in out
+    assert "Continuing from step 40 of 60." in out
     assert "world_model.kl.scale: 0.5 (was 1)" in out and "training.steps: 60 (was 40)" in out
     saved = load_config(run / "config.toml")
     assert saved.world_model.kl.scale == 0.5
     assert json.loads((run / "about.json").read_text())["preset"] == "debug"
-
-
-def newest_name(step: int) -> str:
-    return f"step-{step:09d}"

@@ -1,7 +1,6 @@
 """A run that was stopped, or killed, and resumed is bit for bit the run that was never stopped."""
 
 import itertools
-import json
 import multiprocessing
 import os
 import random
@@ -29,6 +28,7 @@ from reverie.training.collectors import SyncCollector
 from reverie.training.counters import Counters
 from reverie.training.env_states import MISSING
 from reverie.training.metrics_log import MetricsLog
+from reverie.training.resumption import later_steps
 from reverie.training.stop_signal import Interrupted
 from reverie.training.videos import Videos
 from tests.helpers import environments
@@ -252,10 +252,7 @@ def test_resume_keeps_steps_that_cannot_be_collected_again(
     assert not verify(tmp_path).damage
     train(Unsavable, tmp_path, resume=True, **KILLED)
     printed = " ".join(capsys.readouterr().out.split())
-    assert (
-        f"The replay holds {stored - saved} steps after the checkpoint. They are kept: training continues at" in printed
-    )
-    assert f"step {stored} after" in printed
+    assert f"Continuing from step {saved} of 200. {stored - saved} later steps are kept from the replay." in printed
     agent = reverie.load(tmp_path)
     assert agent.agent_steps == 200
     with ReplayReader(tmp_path / "replay.db", agent.spec.step) as replay:
@@ -267,25 +264,57 @@ def test_resume_keeps_steps_that_cannot_be_collected_again(
     assert not verify(tmp_path).damage
 
 
-class StopsPending(Callback):
-    """Sends a signal after an update, when one more is pending."""
+class StopsWhileCatchingUp(Callback):
+    """Sends a signal after the first update."""
 
     def on_update(self, counters: Counters, metrics: object) -> None:
         """Send it."""
-        if counters.pending_updates == 1:
-            os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
-def test_run_interrupted_in_pending_updates_makes_the_others_when_resumed(tmp_path: Path) -> None:
+def test_run_interrupted_while_it_catches_up_makes_the_other_updates_when_resumed(tmp_path: Path) -> None:
     killed(tmp_path, 153)
     with pytest.raises(Interrupted):
-        train(Unsavable, tmp_path, resume=True, callbacks=[StopsPending()], **KILLED)
-    state = json.loads((max((tmp_path / "checkpoints").glob("step-*")) / "state.json").read_text())
-    counters = state["training"]["counters"]
-    assert counters["pending_updates"] == 1 and counters["steps"] == 152
-    train(Unsavable, tmp_path, resume=True, **KILLED)
+        train(Unsavable, tmp_path, resume=True, callbacks=[StopsWhileCatchingUp()], **KILLED)
+    agent = reverie.load(tmp_path)
     first = RUN["pretrain"] + RUN["pretrain_world_model"]
+    assert agent.agent_steps == 152 and agent.updates < first + 1 + (152 - 30) // 8
+    train(Unsavable, tmp_path, resume=True, **KILLED)
     assert reverie.load(tmp_path).updates == first + 1 + (200 - 30) // 8
+
+
+@pytest.mark.parametrize(
+    ("count", "num_kept", "words"),
+    [
+        (0, 0, ""),
+        (1198, 0, " 1,198 later steps are collected again."),
+        (198, 198, " 198 later steps are kept from the replay."),
+        (198, 90, " 90 of 198 later steps are kept from the replay, the others are collected again."),
+    ],
+)
+def test_later_steps_are_kept_or_collected_again(count: int, num_kept: int, words: str) -> None:
+    assert later_steps(count, num_kept) == words
+
+
+def train_and_die_at_step(folder: str, after: int) -> None:
+    class Dies(Callback):
+        def on_step(self, counters: Counters, transitions: object) -> None:
+            if counters.steps == after:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    train(environments.Catch, Path(folder), callbacks=[Dies()])
+
+
+def test_resume_after_a_kill_reports_the_steps_that_are_collected_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    process = CONTEXT.Process(target=train_and_die_at_step, args=(str(tmp_path), 72))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    train(environments.Catch, tmp_path, resume=True)
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "Continuing from step 52 of 96. 20 later steps are collected again." in printed
 
 
 def no_pen(env: Any) -> Any:

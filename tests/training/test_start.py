@@ -114,9 +114,9 @@ def test_train_quiet_prints_nothing_and_logs_its_messages(
     assert captured.out == ""
     text = caplog.text
     assert "Disk: at most" in text
-    assert "Resuming from step-000000040: step 40 of 48" in text
+    assert "Continuing from step 40 of 48." in text
     assert "This run has its 48 steps; nothing was trained or saved" in text
-    assert all(record.name == "reverie" for record in caplog.records if "Resuming" in record.message)
+    assert all(record.name == "reverie" for record in caplog.records if "Continuing" in record.message)
 
 
 def test_train_of_a_class_by_its_name_imports_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ import reverie
 from reverie.provenance import usable_cores
 from reverie.runs.checkpoint import read_state
 from reverie.runs.checkpoints import Checkpoints
-from reverie.training.threads import act_on_one_thread, cpu_threads, resolve_threads
+from reverie.training.threads import act_on_one_thread, resolve_threads
 
 
 @pytest.fixture(autouse=True)
@@ -20,13 +20,6 @@ def restored() -> Iterator[None]:
     torch.set_num_threads(4)
     yield
     torch.set_num_threads(before)
-
-
-def test_cpu_threads_after_the_context_restores_the_number() -> None:
-    with pytest.raises(KeyboardInterrupt), cpu_threads(2):
-        assert torch.get_num_threads() == 2
-        raise KeyboardInterrupt
-    assert torch.get_num_threads() == 4
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import reverie
-from reverie.training import build, evaluate, evaluation, prefill
+from reverie.training import build, evaluate, evaluation
 from reverie.training.metrics import Metrics
 from reverie.training.watchdog import EpisodeWatch, Watchdog
 from tests.helpers.environments import Counting
@@ -72,7 +72,7 @@ def test_train_slow_environment_is_reported(
 def watch_every_ten_seconds(steps: int, time_limit: int = 0, ends: tuple[int, ...] = ()) -> list[tuple[int, str]]:
     """Return the messages of so many steps of ten seconds each, with the step at which they came."""
     now, said, texts = [0.0], [], []
-    watch = EpisodeWatch(texts.append, "evaluation", time_limit, patience=60, clock=lambda: now[0])
+    watch = EpisodeWatch(texts.append, time_limit, patience=60, clock=lambda: now[0])
     for step in range(1, steps + 1):
         now[0] += 10
         watch.step(has_ended=step in ends)
@@ -104,8 +104,8 @@ def test_episode_watch_with_a_time_limit_names_it() -> None:
 
 def let_each_reading_of_the_clock_take(seconds: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Give every `EpisodeWatch` a clock that advances whenever it is read."""
-    for module in (evaluation, prefill):
-        monkeypatch.setattr(module, "EpisodeWatch", partial(EpisodeWatch, clock=itertools.count(0, seconds).__next__))
+    clock = itertools.count(0, seconds).__next__
+    monkeypatch.setattr(evaluation, "EpisodeWatch", partial(EpisodeWatch, clock=clock))
 
 
 def test_train_evaluation_without_an_end_is_reported(
@@ -117,16 +117,6 @@ def test_train_evaluation_without_an_end_is_reported(
     text = " ".join(capsys.readouterr().out.split())
     assert "No episode of the evaluation has ended in 6 steps (1:00)." in text and "set env.time_limit" in text
     assert "No episode of the evaluation has ended in 12 steps (2:00)." in text
-
-
-def test_train_prefill_without_an_end_is_reported(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    let_each_reading_of_the_clock_take(40, monkeypatch)
-    settings = {"steps": 300, "prefill": 250, "eval_every": 0, "video_every": 0, "train_every": 50}
-    reverie.train(Counting, "debug", logdir=tmp_path, **{"env.time_limit": 0}, **settings)
-    text = " ".join(capsys.readouterr().out.split())
-    assert "No episode of the prefill has ended in" in text and "of the training" not in text
 
 
 def test_evaluate_without_an_end_reports_on_standard_error(

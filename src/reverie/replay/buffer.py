@@ -200,6 +200,14 @@ class ReplayBuffer:
             self._write(self._commits)
         return self._index.num_steps == target.num_steps
 
+    def num_uncommitted(self) -> int:
+        """Return the agent steps that were stored after the commit to which `rewind` has just returned."""
+        if not self._has_uncommitted:
+            return 0
+        held = {each.id: each.length for episodes in self._index.envs for each in episodes}
+        stored = {each.id: self._database.num_stored(each.id) for each in self._uncommitted()}
+        return sum(max(0, length - held.get(number, 1)) for number, length in stored.items())  # A reset is no step.
+
     def recover_uncommitted(self, envs: Iterable[int] | None = None) -> tuple[int, int]:
         """Append steps again that were stored after the commit to which `rewind` has just returned.
 

@@ -29,14 +29,9 @@ Result = TypeVar("Result")
 class AsyncCollector(SyncCollector):
     """Takes the next steps while the learner updates the agent with the latest ones.
 
-    A call of `step` returns the transitions that were collected since the last one, and starts the next with the
-    policy's weights of now. What is computed does not depend on timing. Environments are created and called in the
-    collector's thread, since what an environment renders with often belongs to a thread.
-
-    Args:
-        make_env: creates the environments.
-        block: steps in every environment between two calls.
-        device: where the policy computes; on a GPU the thread has a stream of its own.
+    `step` starts a block of so many steps in every environment, with the policy's weights of now, and `flush` waits for
+    it. What is computed does not depend on timing. Environments are created and called in the collector's thread, since
+    what an environment renders with often belongs to a thread.
     """
 
     phase = "wait"
@@ -54,18 +49,14 @@ class AsyncCollector(SyncCollector):
 
     @override
     def step(self, policy: Policy, max_steps: int = 1) -> list[Transition]:
-        collected = self.flush()
+        """Start the next steps; raise the error that ended the latest ones."""
         if self._error is not None:
-            if collected:  # they are stored first; the next call raises
-                return collected
             raise self._error
-        left = max_steps - sum(transition.num_steps for transition in collected)
-        count = min(self._block, math.ceil(left / self.num_envs))
-        if count > 0:
-            if isinstance(policy, CopiedPolicy):
-                policy.refresh()
-            self._pending = self._thread.submit(lambda: self._collect(policy, count))
-        return collected
+        if isinstance(policy, CopiedPolicy):
+            policy.refresh()
+        count = min(self._block, math.ceil(max_steps / self.num_envs))
+        self._pending = self._thread.submit(lambda: self._collect(policy, count))
+        return []
 
     def _collect(self, policy: Policy, count: int) -> list[Transition]:
         """Take `count` steps in every environment; fewer where one fails, with the error left for the next call."""
@@ -102,18 +93,15 @@ class AsyncCollector(SyncCollector):
 
 
 class CopiedPolicy(AgentPolicy):
-    """Policy with its own copy of the agent's weights, which acts while the agent learns."""
+    """Acts with its own copy of the agent's weights while the agent learns."""
 
     def __init__(self, agent: Dreamer) -> None:
         super().__init__(agent, policy=kernels.optimize(agent.recurrent_policy.clone()))
         self._agent = agent
-        self._updates: int | None = None
 
     def refresh(self) -> None:
-        """Copy the agent's weights, if they have changed."""
-        if self._updates != self._agent.updates:
-            self._updates = self._agent.updates
-            self.policy.load_weights(self._agent.recurrent_policy)
+        """Copy the agent's weights."""
+        self.policy.load_weights(self._agent.recurrent_policy)
 
 
 class EnvThread:
@@ -126,32 +114,22 @@ class EnvThread:
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
-        self._calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._calls: SimpleQueue[tuple[Any, ...] | None] = SimpleQueue()
         # A daemon: an environment that hangs must not keep the program from ending.
         self._thread = threading.Thread(target=self._serve, name="environments", daemon=True)
+        # A thread takes over the number that any thread has set last, at its first question. So this one asks before it
+        # sets its own, and the caller's is set again afterwards.
         threads = torch.get_num_threads()
         self._thread.start()
-        self.submit(_use_one_thread).result()
+        self.submit(torch.get_num_threads).result()
+        self.submit(partial(torch.set_num_threads, 1)).result()
         torch.set_num_threads(threads)
 
     def submit(self, function: Callable[[], Result]) -> "Future[Result]":
         """Call a function in the thread, and return at once."""
         future: Future[Result] = Future()
-        queued = None if self._stream is None else torch.cuda.current_stream(self._device).record_event()
-
-        def call() -> None:
-            try:
-                if self._stream is not None and queued is not None:
-                    self._stream.wait_event(queued)
-                result = function()
-                if self._stream is not None:
-                    self._stream.synchronize()
-            except BaseException as error:
-                future.set_exception(error)
-            else:
-                future.set_result(result)
-
-        self._calls.put(call)
+        queued = torch.cuda.current_stream(self._device).record_event() if self._stream else None
+        self._calls.put((function, future, queued))
         return future
 
     def close(self) -> None:
@@ -160,19 +138,20 @@ class EnvThread:
         self._thread.join(CLOSE_TIMEOUT)
 
     def _serve(self) -> None:
-        stream: Any = nullcontext() if self._stream is None else torch.cuda.stream(self._stream)
+        stream: Any = torch.cuda.stream(self._stream) if self._stream else nullcontext()
         # The end of a thread's outermost autocast empties the cache of converted weights of all threads, and the
         # learner would convert again, at moments that depend on timing. Here the outermost one never ends.
         with stream, torch.autocast(self._device.type, enabled=False):
             while (call := self._calls.get()) is not None:
-                call()
+                self._run(*call)
 
-
-def _use_one_thread() -> None:
-    """Give the calling thread one CPU thread.
-
-    PyTorch's number belongs to a thread, but the last one that any thread has set is taken over by each thread at its
-    first question or computation. So this one asks before it sets, and the caller sets its own again afterwards.
-    """
-    torch.get_num_threads()
-    torch.set_num_threads(1)
+    def _run(self, function: Callable[[], Result], future: "Future[Result]", queued: torch.cuda.Event | None) -> None:
+        try:
+            if self._stream and queued:
+                self._stream.wait_event(queued)
+            result = function()
+            if self._stream:
+                self._stream.synchronize()
+            future.set_result(result)
+        except BaseException as error:
+            future.set_exception(error)

@@ -6,18 +6,19 @@ from contextlib import ExitStack
 from functools import partial
 
 import numpy as np
+import torch
 
 from reverie import kernels
 from reverie.acting import AgentPolicy
 from reverie.agents import build_agent, load_weights
-from reverie.config import Config
+from reverie.config import Config, to_dict
 from reverie.devices import resolve_device
 from reverie.dreamer import Dreamer
 from reverie.envs import EnvFactory, make_env
 from reverie.replay import ReplayBuffer
 from reverie.runs.checkpoints import Checkpoints
 from reverie.runs.metrics import MetricsFile
-from reverie.runs.provenance import UNNAMED, Launch
+from reverie.runs.provenance import Launch, record_launch, recorded_names
 from reverie.runs.run_folder import RunFolder
 from reverie.shell import command_line
 from reverie.training import resumption
@@ -25,27 +26,22 @@ from reverie.training.async_collector import AsyncCollector, CopiedPolicy
 from reverie.training.callbacks import Callback, CallbackList, Run
 from reverie.training.checkpointing import Checkpointing
 from reverie.training.collection import Collection
-from reverie.training.collectors import RandomPolicy, SyncCollector
-from reverie.training.counters import Counters
+from reverie.training.collectors import SyncCollector
 from reverie.training.disk import DiskUsage
 from reverie.training.display import Display
 from reverie.training.evaluation import Evaluation
 from reverie.training.every import Every
 from reverie.training.failure_budget import FailureBudget
 from reverie.training.learner import Learner
-from reverie.training.loggers import Logger, Loggers, make_logger
+from reverie.training.loggers import Logger, Loggers, RunInfo, make_logger
 from reverie.training.memory import check_memory
-from reverie.training.metrics import Metrics
 from reverie.training.metrics_log import MetricsLog
 from reverie.training.nonfinite import NonFiniteGuard
-from reverie.training.prefetch import Prefetcher
-from reverie.training.prefill import PrefillCheck
-from reverie.training.resumption import Opening
 from reverie.training.stop_signal import StopSignal
 from reverie.training.train_state import TrainState
 from reverie.training.trainer import Trainer
 from reverie.training.videos import Videos
-from reverie.training.watchdog import Watchdog
+from reverie.training.watchdog import PrefillCheck, Watchdog
 
 _STOPPING = "Stopping after this step, with a checkpoint; press Ctrl-C again to stop at once."
 
@@ -53,91 +49,105 @@ _STOPPING = "Stopping after this step, with a checkpoint; press Ctrl-C again to 
 def build_trainer(
     config: Config,
     folder: RunFolder,
-    factory: EnvFactory | None = None,
-    launch: Launch = UNNAMED,
-    callbacks: Sequence[Callback] = (),
-    loggers: Sequence[str | Logger] = ("tensorboard",),
-    is_quiet: bool = False,
-    initial: Dreamer | None = None,
+    factory: EnvFactory | None,
+    launch: Launch,
+    callbacks: Sequence[Callback],
+    loggers: Sequence[str | Logger],
+    is_quiet: bool,
+    num_threads: int,
+    initial: Dreamer | None,
 ) -> Trainer:
     """Create a trainer; that of a resumed run continues from the newest checkpoint.
 
-    The arguments are those of `reverie.training.train_config`, with the agent whose weights a new run starts with.
+    The arguments are those of `reverie.training.train_config`, with the number of CPU threads, which stays fixed since
+    sums differ in their last bits with another one, and the agent whose weights a new run starts with.
     """
     kernels.tune_malloc()
     settings = config.training
     checkpoints = Checkpoints(folder.checkpoints, settings.keep_checkpoints)
-    resumed = checkpoints.load() if folder.resumed else None
+    step, snapshot = checkpoints.load() if folder.resumed else (0, None)
     # Environments that cannot be restored get another seed, so that they do not repeat their episodes.
-    seeds = np.random.SeedSequence((settings.seed, resumed[0] if resumed else 0)).spawn(3)
+    seeds = np.random.SeedSequence((settings.seed, step)).spawn(3)
     # Before anything is written: an unknown name changes no file.
     loggers = [make_logger(logger) if isinstance(logger, str) else logger for logger in loggers]
     with ExitStack() as resources:
+        resources.callback(torch.set_num_threads, torch.get_num_threads())
+        torch.set_num_threads(num_threads)
         collector = make_collector(config, int(seeds[0].generate_state(1)[0]), factory)
         resources.callback(collector.close)
         check_memory(config, collector.spec, resolve_device(settings.device))
         agent = build_agent(config, collector.spec)
         if initial is not None:
             load_weights(agent, initial)
-        if resumed:
-            resumption.check_files(folder, resumed[1])
+        if snapshot:
+            resumption.check_files(folder, snapshot)
         else:
             folder.begin(config)
         replay = ReplayBuffer(folder.replay, collector.spec.step, config.replay, collector.num_envs)
         resources.callback(replay.close)
+        has_images = bool(agent.world_model.decoder.keys.images)
+        every = {
+            "train": Every(settings.train_every),
+            "evaluate": Every(settings.eval_every),
+            "log": Every(settings.log_every, last=0),
+            "video": Every(settings.video_every if has_images else 0, last=0),
+            "checkpoint": Every(settings.checkpoint_every, last=0),
+        }
+        events = CallbackList(callbacks)
         state = TrainState(
             agent,
             replay,
             collector,
             CopiedPolicy(agent) if isinstance(collector, AsyncCollector) else AgentPolicy(agent),
-            Metrics(),
-            schedules(config, bool(agent.world_model.decoder.keys.images)),
+            every,
             sample_rng=np.random.default_rng(seeds[1]),
             prefill_rng=np.random.default_rng(seeds[2]),
-            counters=Counters(),
-            callbacks=CallbackList(callbacks),
+            callbacks=events,
         )
-        if resumed:
-            resumption.restore(state, resumed[1], folder, config)
+        counters, metrics = state.counters, state.metrics
+        if snapshot:
+            resumption.restore(state, step, snapshot, folder, config)
             folder.begin(config)
-        display = Display.for_run(agent, state.counters, folder.path, launch, collector.frames_per_step, is_quiet)
-        counters, metrics, log = state.counters, state.metrics, resources.enter_context(display).log
+        display = Display.for_run(agent, counters, folder.path, launch, collector.frames_per_step, is_quiet)
+        log = resources.enter_context(display).log
         resources.enter_context(Watchdog(metrics, log))
-        file = MetricsFile(folder.metrics, counters.rows, resumed[0] if resumed else 0, counters.updates)
+        stop = resources.enter_context(StopSignal(lambda: log(_STOPPING)))
+        file = MetricsFile(folder.metrics, counters.rows, step, counters.updates)
         resources.callback(file.close)
         outputs = Loggers(loggers, folder.path, log)
         resources.callback(outputs.close, "failed")  # unless the trainer has closed it with another status
-        stop = resources.enter_context(StopSignal(lambda: log(_STOPPING)))
+        if snapshot:
+            state.messages += resumption.compare_files(folder, file, counters)
+        state.pop_messages(log)
+        record_launch(folder.path, launch, counters.steps, config)
+        preset, variant = recorded_names(folder.path, launch)
+        resumed_at = counters.steps if snapshot else None
+        info = (folder.path.resolve().name, folder.path, config.env.name, preset, variant, launch.command, resumed_at)
+        outputs.open(RunInfo(*info, is_quiet), to_dict(config))
         guard = NonFiniteGuard(agent, counters, folder.failures, log)
-        prefetcher = Prefetcher(partial(replay.sample, state.sample_rng), agent.device)
-        resources.callback(prefetcher.close)
         budget = FailureBudget(config.env.max_restarts_per_hour)
-        events = state.callbacks
-        collection = Collection(collector, replay, counters, metrics, agent, events, budget, log)
-        checkpointing = Checkpointing(checkpoints, state, guard, events, collection.flush, file.sync)
-        every = state.schedules
+        collection = Collection(state, budget, log)
+        checkpointing = Checkpointing(checkpoints, state, guard, collection.flush, file.sync)
+        evaluated = partial(events.call, "on_evaluation")
         events.before = (
-            Opening(folder, launch, state, file, outputs, is_quiet),
-            PrefillCheck(replay),
-            Evaluation(
-                every["evaluate"], factory, metrics, budget, stop, display.show_evaluation, events.on_evaluation
-            ),
+            PrefillCheck(state),
+            Evaluation(every["evaluate"], factory, metrics, budget, stop, display.show_evaluation, evaluated),
             Videos(every["video"], replay, folder.videos, metrics, outputs, stop),
             MetricsLog(every["log"], metrics, file, outputs, guard, display.show, stop),
             display,
         )
         events.after = (checkpointing, DiskUsage(checkpoints))
+        name = config.env.name
+        resume_command = f"`{command_line('train', name, '--logdir', folder.path, '--resume', env=name)}`"
         return Trainer(
             run=Run(folder.path, config, collector.spec, agent, counters, log),
             state=state,
             collection=collection,
-            random_policy=RandomPolicy(collector.spec.action, state.prefill_rng),
-            learner=Learner(agent, prefetcher, counters, metrics, guard),
-            callbacks=events,
+            learner=Learner(agent, replay, state.sample_rng, counters, metrics, guard),
             checkpointing=checkpointing,
             loggers=outputs,
             stop_signal=stop,
-            resume_command=_resume_command(config, folder, factory),
+            resume_command="resume=True" if factory else resume_command,
             resources=resources.pop_all(),
         )
 
@@ -151,22 +161,3 @@ def make_collector(config: Config, seed: int, factory: EnvFactory | None) -> Syn
     if setting == "on" or (setting == "auto" and device.type == "cuda"):
         return AsyncCollector(make, math.ceil(config.training.train_every / config.env.num_envs), device)
     return SyncCollector(make())
-
-
-def schedules(config: Config, has_images: bool) -> dict[str, Every]:
-    """Create the schedules of a run by name; their states are part of a checkpoint."""
-    settings = config.training
-    return {
-        "train": Every(settings.train_every),
-        "evaluate": Every(settings.eval_every),
-        "log": Every(settings.log_every, last=0),
-        "video": Every(settings.video_every if has_images else 0, last=0),
-        "checkpoint": Every(settings.checkpoint_every, last=0),
-    }
-
-
-def _resume_command(config: Config, folder: RunFolder, factory: EnvFactory | None) -> str:
-    if factory is not None:
-        return "resume=True"
-    name = config.env.name
-    return f"`{command_line('train', name, '--logdir', folder.path, '--resume', env=name)}`"

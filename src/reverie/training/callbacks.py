@@ -5,12 +5,10 @@ the user, the checkpoint, which holds their state, after them.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from torch import Tensor
-from typing_extensions import override
 
 from reverie.config import Config
 from reverie.dreamer import Dreamer
@@ -21,8 +19,7 @@ from reverie.training.counters import Counters
 Json = Any
 
 
-@dataclass(frozen=True)
-class Stop:
+class Stop(NamedTuple):
     """Return value of a callback that ends the run."""
 
     reason: str
@@ -47,15 +44,12 @@ class EvaluationResult(NamedTuple):
         return sum(self.returns) / len(self.returns)
 
 
-@dataclass(frozen=True)
-class Run:
+class Run(NamedTuple):
     """A run, as a callback sees it. Read it and change nothing: a run with callbacks computes what one without does."""
 
     path: Path
-    """Folder of the run."""
     config: Config
     spec: EnvSpec
-    """Observations and actions of the environment."""
     agent: Dreamer
     counters: Counters
     log: Callable[[str], None]
@@ -100,58 +94,22 @@ class Callback:
         """Restore what `state_dict` returned."""
 
 
-class CallbackList(Callback):
+class CallbackList:
     """Calls the callbacks of the user between two groups of the run's own, and keeps the first `Stop`."""
 
+    stop: Stop | None = None
+    before: tuple[Callback, ...] = ()
+    after: tuple[Callback, ...] = ()
+
     def __init__(self, users: Iterable[Callback]) -> None:
-        self.before: tuple[Callback, ...] = ()
         self.users = tuple(users)
-        self.after: tuple[Callback, ...] = ()
-        self.stop: Stop | None = None
         for callback in self.users:
             if not isinstance(callback, Callback):
                 raise TypeError(f"A {type(callback).__name__} is not a callback. Derive it from reverie.Callback.")
 
-    @property
-    def _all(self) -> tuple[Callback, ...]:
-        return (*self.before, *self.users, *self.after)
-
-    @override
-    def on_start(self, run: Run) -> None:
-        for callback in self._all:
-            callback.run = run
-        self._call(self._all, "on_start", run)
-
-    @override
-    def on_step(self, counters: Counters, transitions: Sequence[Transition]) -> None:
-        called = self._all if transitions else (*self.before, *self.after)
-        self._call(called, "on_step", counters, transitions)
-
-    @override
-    def on_update(self, counters: Counters, metrics: Mapping[str, Tensor]) -> None:
-        self._call(self._all, "on_update", counters, metrics)
-
-    @override
-    def on_episode(self, episode: Episode) -> None:
-        self._call(self._all, "on_episode", episode)
-
-    @override
-    def on_evaluation(self, result: EvaluationResult) -> None:
-        self._call(self._all, "on_evaluation", result)
-
-    @override
-    def on_checkpoint(self, path: Path) -> None:
-        self._call(self._all, "on_checkpoint", path)
-
-    @override
-    def on_end(self, is_interrupted: Callable[[], bool] = lambda: False) -> None:
-        """Call those of the user, and the run's own until it is interrupted, since it is to be resumed."""
-        for callback in self._all:
-            if callback in self.users or not is_interrupted():
-                self._call([callback], "on_end")
-
-    def _call(self, callbacks: Iterable[Callback], method: str, *arguments: Any) -> None:
-        for callback in callbacks:
+    def call(self, method: str, *arguments: Any, is_called: Callable[[Callback], bool] = lambda callback: True) -> None:
+        """Call a method of each callback, by default of all."""
+        for callback in filter(is_called, (*self.before, *self.users, *self.after)):
             try:
                 stop = getattr(callback, method)(*arguments)
             except Exception as error:
@@ -160,17 +118,30 @@ class CallbackList(Callback):
                 raise
             self.stop = self.stop or stop
 
+    def on_start(self, run: Run) -> None:
+        """Give each callback the run."""
+        for callback in (*self.before, *self.users, *self.after):
+            callback.run = run
+        self.call("on_start", run)
+
+    def on_step(self, counters: Counters, transitions: Sequence[Transition]) -> None:
+        """Call those of the user only if there are steps."""
+        self.call("on_step", counters, transitions, is_called=lambda one: bool(transitions) or one not in self.users)
+
+    def on_end(self, is_interrupted: Callable[[], bool]) -> None:
+        """Call those of the user, and the run's own until it is interrupted, since it is to be resumed."""
+        self.call("on_end", is_called=lambda callback: callback in self.users or not is_interrupted())
+
     def states(self) -> list[dict[str, Json]]:
         """Return the state of each of the user's with its class."""
         return [{"class": type(callback).__qualname__, "state": callback.state_dict()} for callback in self.users]
 
     def restore(self, states: Sequence[dict[str, Json]]) -> list[str]:
         """Restore those of the user, and return a message where they are others than those of the states."""
-        saved = [state["class"] for state in states]
-        names = [type(callback).__qualname__ for callback in self.users]
-        for callback, name, state in zip(self.users, names, states, strict=False):
+        saved, names = [state["class"] for state in states], [type(user).__qualname__ for user in self.users]
+        for user, name, state in zip(self.users, names, states, strict=False):
             if state["class"] == name:
-                callback.load_state_dict(state["state"])
+                user.load_state_dict(state["state"])
         if saved == names or not saved:
             return []
         return [

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing_extensions import override
 
 from reverie.runs.checkpoints import Checkpoints
-from reverie.training.callbacks import Callback, CallbackList, EvaluationResult, Run
+from reverie.training.callbacks import Callback, EvaluationResult, Run
 from reverie.training.counters import Counters
 from reverie.training.every import is_due_between_steps
 from reverie.training.nonfinite import Diverged, NonFiniteGuard
@@ -21,7 +21,6 @@ class Checkpointing(Callback):
     checkpoints: Checkpoints
     state: TrainState
     guard: NonFiniteGuard
-    callbacks: CallbackList
     flush: Callable[[], None]
     """Stores the steps that are under way."""
     sync: Callable[[], None]
@@ -73,5 +72,5 @@ class Checkpointing(Callback):
             folder = self.checkpoints.save(state.counters.steps, state.snapshot(), self._score)
         self._score = None
         state.pop_messages(self.run.log)
-        self.callbacks.on_checkpoint(folder)
+        state.callbacks.call("on_checkpoint", folder)
         return folder

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,13 +16,8 @@ LATEST = "latest/"
 
 Actions = NDArray[np.float32]
 Mask = NDArray[np.bool_]
-
-
-@runtime_checkable
-class Policy(Protocol):
-    """Chooses actions [N, A] from the latest steps [N, …]."""
-
-    def __call__(self, step: Step, /) -> Actions: ...  # noqa: D102
+Policy = Callable[[Step], Actions]
+"""Chooses actions [N, A] from the latest steps [N, …]."""
 
 
 class RandomPolicy:
@@ -62,7 +57,7 @@ class Transition:
     """Steps [N, …], each with the mask [N] of its valid rows: first steps of new episodes, if any, then the step."""
     episodes: list[Episode] = field(default_factory=list)
     """Those that ended with this step."""
-    failed: tuple[int, ...] = ()
+    failed: Sequence[int] = ()
     """Environments that failed instead of taking the step; their episodes are truncated before it."""
     errors: list[EnvError] = field(default_factory=list)
     """Failures of environments that were restarted."""
@@ -111,8 +106,7 @@ class SyncCollector:
             Episode(float(self._returns[i]), int(self._lengths[i]), self._env.infos[i], i)
             for i in np.flatnonzero(self._done & valid).tolist()
         ]
-        failed = tuple(np.flatnonzero(~valid).tolist())
-        return [Transition(steps, episodes, failed, self._env.pop_errors())]
+        return [Transition(steps, episodes, np.flatnonzero(~valid).tolist(), self._env.pop_errors())]
 
     def _reset(self) -> tuple[Step, Mask]:
         self._latest = first = self._env.reset(self._done)
@@ -135,11 +129,11 @@ class SyncCollector:
 
     def restore(self, state: CollectorState, episodes: Sequence[Callable[[], Iterator[Step]]]) -> list[str]:
         """Restore the states of new environments, and return for each why that failed; empty if it did not."""
-        latest = {key.removeprefix(LATEST): rows.copy() for key, rows in state.arrays.items() if key.startswith(LATEST)}
-        problems = self._env.set_states(state.envs, latest, episodes)
-        self._latest = latest
-        self._returns, self._lengths = state.arrays["returns"].copy(), state.arrays["lengths"].copy()
-        self._done = latest["is_last"]
+        arrays = {name: rows.copy() for name, rows in state.arrays.items()}
+        self._returns, self._lengths = arrays.pop("returns"), arrays.pop("lengths")
+        self._latest = {name.removeprefix(LATEST): rows for name, rows in arrays.items()}
+        problems = self._env.set_states(state.envs, self._latest, episodes)
+        self._done = self._latest["is_last"]
         return problems
 
     def close(self) -> None:

@@ -23,7 +23,7 @@ class Counters:
     is_pretrained: bool = False
     """True once prefill and pretraining are done."""
     pending_updates: int = 0
-    """Number of times that updates are due for steps that were recovered after a kill."""
+    """Updates that are due for steps which were kept when the run was resumed."""
     evaluations: int = 0
     evaluated_at: int = 0
     """Steps at the latest evaluation."""
@@ -34,7 +34,7 @@ class Counters:
     averages_at: int = -1
     """Steps at the latest row of metrics with averages."""
     is_row_due: bool = False
-    """True while updates without steps, as in pretraining, wait for their last row of metrics."""
+    """True while the updates of the pretraining wait for their last row of metrics."""
     rows: int = 0
     """Rows in `metrics.jsonl`."""
     rows_sha256: str = hashlib.sha256().hexdigest()
@@ -45,7 +45,6 @@ class Counters:
     nonfinite_updates: int = 0
     """Updates in which an optimizer was skipped, because a loss or its gradients were not finite."""
     nonfinite_in_a_row: int = 0
-    """The latest ones of these without another update between them."""
     last_due: dict[str, int | None] = field(default_factory=dict)
     """State of each `Every`, by name."""
 
@@ -59,7 +58,5 @@ class Counters:
 
     @property
     def updates_between_steps(self) -> int:
-        """Updates made while steps do not advance, in pretraining or for recovered steps; 0 in training."""
-        if self.pending_updates:
-            return -self.pending_updates
+        """Updates made while steps do not advance, in pretraining; 0 in training."""
         return 0 if self.is_pretrained else self.pretraining_updates

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,50 +12,73 @@ from torch import Tensor
 from reverie.config import EnvConfig, flatten
 from reverie.envs import EnvState
 from reverie.errors import CheckpointError
+from reverie.replay import ReplayBuffer
+from reverie.runs.checkpoint import Snapshot
+from reverie.training.collectors import CollectorState, SyncCollector
 
+ENVIRONMENTS, COLLECTOR = "environments", "collector"
+"""Files of tensors in a checkpoint, next to those of the agent."""
 MISSING = "the checkpoint does not have its state"
-_SAME_GAME = ("num_envs", "parallel", "step_timeout", "max_restarts_per_hour")
+_SAME_GAME = {"num_envs", "parallel", "step_timeout", "max_restarts_per_hour"}
 """Settings that do not change what happens in an environment."""
 
 
-def pack(states: Sequence[EnvState]) -> tuple[list[Any], dict[str, Tensor]]:
-    """Return states in JSON's types, and the bytes of their arrays; raise CheckpointError for Python objects."""
+def capture(collector: SyncCollector, replay: ReplayBuffer) -> CollectorState | None:
+    """Return the states of the environments; None if one has failed; raise EnvError if one cannot save its state."""
+    state = collector.state()
+    if state is None:
+        return None
+    # After an error between a step and its storage, an environment may be ahead of the replay.
+    stored = [replay.open_steps(index) for index in range(len(state.envs))]
+    return state if stored == [env.running * (env.step + 1) for env in state.envs] else None
+
+
+def pack(state: CollectorState | None) -> tuple[list[Any], dict[str, dict[str, Tensor]]]:
+    """Return states in JSON's types, and files of tensors; raise CheckpointError for Python objects."""
+    envs, arrays = state or ([], {})
     entries, tensors = [], {}
-    for index, state in enumerate(states):
-        own = None
-        if state.own is not None:
-            own = {}
-            for name, array in state.own.items():
-                if array.dtype.hasobject:
-                    raise CheckpointError(f"An environment's save_state returned '{name}' with Python objects in it.")
-                own[name] = {"dtype": array.dtype.str, "shape": list(array.shape)}
-                flat = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-                tensors[f"{index}/{name}"] = torch.from_numpy(flat.copy())
-        entries.append({**asdict(replace(state, own=None)), "own": own})
-    return entries, tensors
+    for index, env in enumerate(envs):
+        for name, array in (env.own or {}).items():
+            if array.dtype.hasobject:
+                raise CheckpointError(f"An environment's save_state returned '{name}' with Python objects in it.")
+            flat = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+            tensors[f"{index}/{name}"] = torch.from_numpy(flat.copy())
+        kinds = {name: {"dtype": a.dtype.str, "shape": list(a.shape)} for name, a in (env.own or {}).items()}
+        own = None if env.own is None else kinds
+        entries.append({**asdict(replace(env, own=None)), "own": own})
+    copies = {name: torch.from_numpy(rows.copy()) for name, rows in arrays.items()}
+    return entries, {ENVIRONMENTS: tensors, COLLECTOR: copies}
 
 
-def unpack(entries: Sequence[Any], tensors: Mapping[str, Tensor]) -> list[EnvState]:
-    """Return the states that `pack` was given."""
-    states = []
+def restore(snapshot: Snapshot, config: EnvConfig, collector: SyncCollector, replay: ReplayBuffer) -> list[str]:
+    """Restore the environments, and return for each why that failed; empty if it did not."""
+    entries, tensors = snapshot.state["training"][ENVIRONMENTS], snapshot.tensors[ENVIRONMENTS]
+    reason = _mismatch(entries, snapshot.state["config"]["env"], config)
+    if reason or not snapshot.tensors[COLLECTOR]:
+        return [reason or MISSING] * collector.num_envs
+    envs = []
     for index, entry in enumerate(entries):
         own = entry["own"] and {
             name: tensors[f"{index}/{name}"].numpy().view(np.dtype(kind["dtype"])).reshape(kind["shape"])
             for name, kind in entry["own"].items()
         }
-        states.append(EnvState(**{**entry, "own": own}))
-    return states
+        envs.append(EnvState(**{**entry, "own": own}))
+    arrays = {name: tensor.numpy() for name, tensor in snapshot.tensors[COLLECTOR].items()}
+    episodes = [partial(replay.latest_episode, index, env.step + 1) for index, env in enumerate(envs)]
+    return collector.restore(CollectorState(envs, arrays), episodes)
 
 
-def mismatch(entries: Sequence[Any], saved: Mapping[str, Any], config: EnvConfig) -> str:
+def _mismatch(entries: Sequence[Any], saved: Mapping[str, Any], config: EnvConfig) -> str:
     """Return why packed states with saved settings do not fit the environments of now; empty if they do."""
     if not entries:
         return MISSING
     if len(entries) != config.num_envs:
         return f"env.num_envs was {len(entries)}"
-    then, now = _that_matter(saved), _that_matter(flatten(config))
-    changed = [name for name in now if then.get(name) != now[name]]
-    return f"env.{changed[0]} was {then.get(changed[0])}" if changed else ""
+    for name, value in flatten(config).items():
+        then, now = (list(each) if isinstance(each, tuple) else each for each in (saved.get(name), value))
+        if name not in _SAME_GAME and then != now:
+            return f"env.{name} was {then}"
+    return ""
 
 
 def describe(problems: Sequence[str]) -> list[str]:
@@ -68,8 +92,3 @@ def describe(problems: Sequence[str]) -> list[str]:
             "Nothing learned is lost, but the run will not equal one without the interruption bit for bit."
         )
     return messages
-
-
-def _that_matter(settings: Mapping[str, Any]) -> dict[str, Any]:
-    plain = {name: list(value) if isinstance(value, tuple) else value for name, value in settings.items()}
-    return {name: value for name, value in plain.items() if name not in _SAME_GAME}

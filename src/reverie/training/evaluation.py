@@ -63,7 +63,7 @@ def evaluate(
     with make_env(replace(config, num_envs=count, parallel=parallel), seed, factory) as env:
         check_spec(agent, env.spec, config.name)
         collector = SyncCollector(env)
-        watch = EpisodeWatch(log, "evaluation", config.time_limit)
+        watch = EpisodeWatch(log, config.time_limit)
         while [len(done) for done in finished] != quota and not (stop is not None and stop.requested):
             on_step()
             (transition,) = collector.step(policy)

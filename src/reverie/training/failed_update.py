@@ -6,10 +6,8 @@ metrics of the update in its state. `reverie.load` reads it, too.
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -34,13 +32,11 @@ def beginning(agent: Dreamer, batch: Mapping[str, Tensor], world_model_alone: bo
 
 def write_failed_update(folder: Path, begun: Snapshot, metrics: Mapping[str, Tensor]) -> None:
     """Write the result of `beginning` and the metrics of the update, or raise CheckpointError."""
-    outcome = {name: _as_json(float(value)) for name, value in metrics.items()}
-    state = {**begun.state, FAILURE: {**begun.state[FAILURE], "metrics": outcome}}
+    state = {**begun.state, FAILURE: {**begun.state[FAILURE], "metrics": _as_json(metrics)}}
     write_checkpoint(folder, begun.state["agent_steps"], Snapshot(begun.tensors, state))
 
 
-@dataclass(frozen=True)
-class Numbers:
+class Numbers(NamedTuple):
     """Summary of a tensor."""
 
     name: str
@@ -51,8 +47,7 @@ class Numbers:
     """Magnitude among the others; 0 if there are none."""
 
 
-@dataclass(frozen=True)
-class Repeated:
+class Repeated(NamedTuple):
     """A failed update that was made again."""
 
     update: int
@@ -72,8 +67,7 @@ class Repeated:
     @property
     def same(self) -> bool:
         """True if the metrics are the same as then, bit for bit; on another device they may differ a little."""
-        pairs = [(value, self.now.get(name, 0.0)) for name, value in self.then.items()]
-        return all(then == now or (math.isnan(then) and math.isnan(now)) for then, now in pairs)
+        return all(str(value) == str(self.now.get(name, 0.0)) for name, value in self.then.items())
 
     @property
     def not_finite(self) -> tuple[str, ...]:
@@ -83,8 +77,9 @@ class Repeated:
 
     def to_json(self) -> dict[str, Any]:
         """Return all of it; numbers that are not finite become the words nan, inf and -inf."""
-        then, now = ({name: _as_json(value) for name, value in part.items()} for part in (self.then, self.now))
-        return {**asdict(self), "then": then, "now": now, "same": self.same, "not_finite": self.not_finite}
+        lists = {name: [entry._asdict() for entry in getattr(self, name)] for name in ("batch", "weights", "gradients")}
+        metrics = {"then": _as_json(self.then), "now": _as_json(self.now)}
+        return {**self._asdict(), **lists, **metrics, "same": self.same, "not_finite": self.not_finite}
 
 
 def repeat(folder: Path, device: str | None = None) -> Repeated:
@@ -96,17 +91,13 @@ def repeat(folder: Path, device: str | None = None) -> Repeated:
             "have ended."
         )
     agent = agents.load_agent(folder, device)
-    failure, gradients = snapshot.state[FAILURE], dict[str, Numbers]()
-
-    def note(name: str, gradient: Tensor) -> None:
-        gradients[name] = _numbers(name, gradient)
-
+    failure, gradients = snapshot.state[FAILURE], list[Numbers]()
     with validate_contents(folder):
         batch = agent.to_device(snapshot.tensors[BATCH])
         weights = tuple(_numbers(name, value) for name, value in agent.named_parameters())
         for name, parameter in agent.named_parameters():
             if parameter.requires_grad:
-                parameter.register_hook(partial(note, name))
+                parameter.register_hook(lambda gradient, name=name: gradients.append(_numbers(name, gradient)))
         metrics = (agent.train_world_model if failure["world_model_alone"] else agent.train_step)(batch)
         return Repeated(
             update=agent.updates,
@@ -116,7 +107,7 @@ def repeat(folder: Path, device: str | None = None) -> Repeated:
             now={name: float(value) for name, value in metrics.items() if name != NONFINITE},
             batch=tuple(_numbers(name, value) for name, value in batch.items()),
             weights=weights,
-            gradients=tuple(gradients.values()),
+            gradients=tuple(gradients),
         )
 
 
@@ -127,5 +118,6 @@ def _numbers(name: str, tensor: Tensor) -> Numbers:
     return Numbers(name, tuple(tensor.shape), values.numel() - finite.numel(), largest)
 
 
-def _as_json(value: float) -> float | str:
-    return value if math.isfinite(value) else str(value)
+def _as_json(metrics: Mapping[str, float | Tensor]) -> dict[str, float | str]:
+    numbers = {name: float(value) for name, value in metrics.items()}
+    return {name: value if math.isfinite(value) else str(value) for name, value in numbers.items()}

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-import torch
 from torch import Tensor
 
 from reverie.dreamer import Dreamer
@@ -25,8 +24,7 @@ class Diverged(RunError):
 class NonFiniteGuard:
     """Counts updates that an optimizer skipped, since a loss or its gradients were not finite.
 
-    The result of a CPU is read at once. That of a GPU is read after the next update was queued, so that the GPU does
-    not wait for the host; but at once after a skipped update, and where none is allowed.
+    A result is read before the next update begins, so that a GPU computes while the host samples and steps.
     """
 
     agent: Dreamer
@@ -34,88 +32,54 @@ class NonFiniteGuard:
     failures_dir: Path
     """Folder for updates that end the run."""
     log: Callable[[str], None]
-    is_eager: bool | None = None
-    """Read every result at once; None decides by the device."""
-    _pending: "_Pending | None" = None
+    _unread: tuple[Mapping[str, Tensor], Tensor] | None = None
+    """Metrics of the latest update, and whether an optimizer skipped it."""
     _start: Snapshot | None = None
-
-    def __post_init__(self) -> None:
-        if self.is_eager is None:
-            self.is_eager = self.agent.device.type == "cpu"
-        self._allowed = self.agent.config.training.max_nonfinite_updates
 
     def before_update(self, batch: Mapping[str, Tensor], is_world_model_only: bool) -> None:
         """Keep the state before an update that could end the run; other updates take no memory."""
-        self._start = None
-        if self.counters.nonfinite_in_a_row >= self._allowed:
-            self._start = beginning(self.agent, batch, is_world_model_only)
+        self.flush()
+        is_last_allowed = self.counters.nonfinite_in_a_row >= self.agent.config.training.max_nonfinite_updates
+        self._start = beginning(self.agent, batch, is_world_model_only) if is_last_allowed else None
 
     def after_update(self, metrics: Mapping[str, Tensor], is_skipped: Tensor) -> None:
-        """Count an update, now or after the next; raise Diverged after one skipped update in a row too many."""
-        earlier, self._pending = self._pending, _Pending(self.agent.updates, metrics, is_skipped)
-        if earlier:
-            self._count(earlier)
-        if self.is_eager or not self._allowed or self.counters.nonfinite_in_a_row:
-            self.flush()
+        """Note the result of an update, which the next one or `flush` reads."""
+        self._unread = metrics, is_skipped
 
     def flush(self) -> None:
-        """Count the result that was not read yet; raises as `after_update` does."""
-        pending, self._pending = self._pending, None
-        if pending:
-            self._count(pending)
-
-    def _count(self, update: "_Pending") -> None:
-        counters = self.counters
-        if not update.is_skipped:
+        """Count the latest update; raise Diverged after one skipped update in a row too many."""
+        if not self._unread:
+            return
+        (metrics, is_skipped), self._unread = self._unread, None
+        counters, allowed = self.counters, self.agent.config.training.max_nonfinite_updates
+        if not is_skipped:
             counters.nonfinite_in_a_row = 0
             return
         counters.nonfinite_updates += 1
         counters.nonfinite_in_a_row += 1
-        what = f"{first_nonfinite(update.metrics)} was not finite in update {update.number:,}"
-        # A result that is read late may find that the state was not kept. Then one more update is allowed.
-        if counters.nonfinite_in_a_row > self._allowed and self._start:
-            self._give_up(update, self._start, what)
-        if math.log10(counters.nonfinite_updates).is_integer():
-            total = counters.nonfinite_updates
+        what = f"{first_nonfinite(metrics)} was not finite in update {self.agent.updates:,}"
+        if counters.nonfinite_in_a_row > allowed:
+            self._give_up(metrics, what)
+        total = counters.nonfinite_updates
+        if math.log10(total).is_integer():
+            so_far = f" ({total:,} so far)" if total > 1 else ""
             self.log(
-                f"{what}, so the optimizers that it reached skipped this update"
-                + (f" ({total:,} so far)" if total > 1 else "")
-                + f". More than {self._allowed} in a row (training.max_nonfinite_updates) end the run."
+                f"{what}, so the optimizers that it reached skipped this update{so_far}. More than {allowed} in a row "
+                "(training.max_nonfinite_updates) end the run."
             )
 
-    def _give_up(self, update: "_Pending", start: Snapshot, what: str) -> NoReturn:
-        folder = self.failures_dir / f"update-{update.number:09d}"
-        command = shlex.join(["reverie", "replay-step", str(folder)])
+    def _give_up(self, metrics: Mapping[str, Tensor], what: str) -> NoReturn:
+        assert self._start is not None
+        folder = self.failures_dir / f"update-{self.agent.updates:09d}"
         try:
-            write_failed_update(folder, start, update.metrics)
-            repeat = f"`{command}` repeats the update."
+            write_failed_update(folder, self._start, metrics)
+            repeat = f"`{shlex.join(['reverie', 'replay-step', str(folder)])}` repeats the update."
         except CheckpointError as error:
             repeat = f"The update could not be kept: {error}"
-        count = self.counters.nonfinite_in_a_row
-        in_a_row = f"It is number {count} in a row, and" if count > 1 else "It was skipped, and"
         raise Diverged(
-            f"{what}. {in_a_row} training.max_nonfinite_updates is {self._allowed}: the run ends without saving these "
-            f"weights. {repeat} Continue with --resume from the checkpoint before, perhaps with lower learning rates."
+            f"{what}, number {self.counters.nonfinite_in_a_row} in a row. The run ends without saving these weights "
+            f"(training.max_nonfinite_updates). {repeat} Continue with --resume, perhaps with lower learning rates."
         )
-
-
-class _Pending:
-    """An update whose result was not read yet."""
-
-    def __init__(self, number: int, metrics: Mapping[str, Tensor], flag: Tensor) -> None:
-        self.number, self.metrics = number, metrics
-        self._flag = flag.to("cpu", non_blocking=True)
-        self._copied = None
-        if flag.is_cuda:
-            self._copied = torch.cuda.Event()
-            self._copied.record(torch.cuda.current_stream(flag.device))
-
-    @property
-    def is_skipped(self) -> bool:
-        """True if an optimizer was skipped; waits for the device."""
-        if self._copied:
-            self._copied.synchronize()
-        return bool(self._flag)
 
 
 def first_nonfinite(metrics: Mapping[str, Tensor]) -> str:

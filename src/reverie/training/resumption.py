@@ -2,46 +2,36 @@
 
 import hashlib
 import operator
-from dataclasses import dataclass
+from pathlib import Path
 
-from typing_extensions import override
-
-from reverie.config import Config, as_text, diff, to_dict
+from reverie.config import Config, as_text, diff
 from reverie.errors import CheckpointError, RunError
 from reverie.runs.atomic_io import Unreadable, read_file
 from reverie.runs.checkpoint import Snapshot, read_state, validate_contents
-from reverie.runs.checkpoints import Checkpoints
-from reverie.runs.metrics import MetricsFile, kept_rows
-from reverie.runs.provenance import Launch, record_launch, recorded_names
+from reverie.runs.metrics import MetricsFile, MetricsTail, kept_rows
 from reverie.runs.run_folder import RunFolder
-from reverie.training.callbacks import Callback, Run
-from reverie.training.loggers import Loggers, RunInfo
+from reverie.training.counters import Counters
 from reverie.training.train_state import TrainState
 
 SIZES = ("world_model.", "behavior.")
 """Prefixes of the settings among which those are that the sizes of the networks depend on."""
 
 
-def finished_steps(folder: RunFolder) -> int:
-    """Return the steps at which a run that has a checkpoint last finished; 0 if it never did."""
-    newest = Checkpoints(folder.checkpoints).latest()
-    assert newest is not None
+def read_progress(newest: Path) -> tuple[int, int | None]:
+    """Return the steps at which a run last finished (0 if it never did), and its number of CPU threads if valid."""
     with validate_contents(newest):
-        return operator.index(read_state(newest)["training"]["counters"]["finished_at"])
+        training = read_state(newest)["training"]
+        threads = training["runtime"]["threads"]
+        is_valid = type(threads) is int and 0 < threads <= 4096
+        return operator.index(training["counters"]["finished_at"]), threads if is_valid else None
 
 
 def nothing_to_do(done: int, config: Config, saved: Config) -> str:
-    """Return a message that a run is finished, with the settings in which the given ones differ in vain."""
+    """Return a message that a run is finished, and whether other settings were given in vain."""
     wanted = config.training.steps
     steps = f"its {done:,} steps" if wanted == done else f"{done:,} steps, and {wanted:,} were asked for"
-    names = [path for path, _, _ in diff(config, saved) if path != "training.steps"]
-    unsaved = f", nor were new settings ({_first_three(names)})" if names else ""
+    unsaved = ", nor were new settings" if {path for path, _, _ in diff(config, saved)} - {"training.steps"} else ""
     return f"This run has {steps}; nothing was trained or saved{unsaved}. Raise --steps to continue it."
-
-
-def _first_three(names: list[str]) -> str:
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return f"{', '.join(names[:3])}{more}"
 
 
 def check_files(folder: RunFolder, snapshot: Snapshot) -> None:
@@ -56,8 +46,8 @@ def check_files(folder: RunFolder, snapshot: Snapshot) -> None:
         kept_rows(folder.metrics, operator.index(snapshot.state["training"]["counters"]["rows"]))
 
 
-def restore(state: TrainState, snapshot: Snapshot, folder: RunFolder, config: Config) -> None:
-    """Restore a checkpoint, and put what a user should know first among the messages.
+def restore(state: TrainState, step: int, snapshot: Snapshot, folder: RunFolder, config: Config) -> None:
+    """Restore the checkpoint of a step, and put what a user should know first among the messages.
 
     Raises:
         CheckpointError: if it does not fit the agent, or has other contents than this version writes.
@@ -66,70 +56,51 @@ def restore(state: TrainState, snapshot: Snapshot, folder: RunFolder, config: Co
     changes = diff(config, folder.saved_config())
     try:
         with validate_contents("The checkpoint"):
-            state.restore(snapshot)
+            num_stored, num_kept = state.restore(snapshot)
     except CheckpointError as error:
         sizes = [f"{path} ({old} there)" for path, old, _ in changes if path.startswith(SIZES)]
         if not sizes:
             raise
         raise CheckpointError(
-            f"The run in {folder.path} has networks of other sizes: leave {_first_three(sizes)} as in its config.toml, "
-            "or choose another --logdir."
+            f"The run in {folder.path} has networks of other sizes: leave {', '.join(sizes[:3])} as in its "
+            "config.toml, or choose another --logdir."
         ) from error
-    newest, counters = Checkpoints(folder.checkpoints).latest(), state.counters
-    assert newest is not None
+    _, rows = MetricsTail(folder.metrics).read()
+    num_later = max([num_stored, *(row["step"] - step for row in rows if isinstance(row["step"], int))])
     state.messages = [
-        f"Resuming from {newest.name}: step {counters.steps:,} of {config.training.steps:,}, {counters.updates:,} "
-        "updates.",
+        f"Continuing from step {step:,} of {config.training.steps:,}.{later_steps(num_later, num_kept)}",
         *(f"  {path}: {as_text(new)} (was {as_text(old)})" for path, old, new in changes),
         *state.messages,
     ]
 
 
-@dataclass(eq=False)
-class Opening(Callback):
-    """Compares the files of a resumed run with its checkpoint, records the launch, and opens the loggers."""
+def later_steps(count: int, num_kept: int) -> str:
+    """Return a sentence about steps that were taken after the checkpoint, as far as replay and metrics show them."""
+    if not count:
+        return ""
+    if not num_kept:
+        return f" {count:,} later steps are collected again."
+    if num_kept == count:
+        return f" {count:,} later steps are kept from the replay."
+    return f" {num_kept:,} of {count:,} later steps are kept from the replay, the others are collected again."
 
-    folder: RunFolder
-    launch: Launch
-    state: TrainState
-    """Its messages are completed and printed; its counters then count what is there."""
-    file: MetricsFile
-    loggers: Loggers
-    is_quiet: bool
 
-    @override
-    def on_start(self, run: Run) -> None:
-        counters = run.counters
-        if self.folder.resumed:
-            self.state.messages += self._compare_metrics()
-            for name in [name for name, sha256 in counters.videos.items() if self._sha256(name) != sha256]:
-                self.state.messages.append(f"{self.folder.videos / name} is corrupted or gone; training continues.")
-                del counters.videos[name]
-        record_launch(run.path, self.launch, counters.steps, run.config)
-        self.state.pop_messages(run.log)
-        preset, variant = recorded_names(run.path, self.launch)
-        resumed_at = counters.steps if self.folder.resumed else None
-        name, env = run.path.resolve().name, run.config.env.name
-        info = RunInfo(name, run.path, env, preset, variant, self.launch.command, resumed_at, self.is_quiet)
-        self.loggers.open(info, to_dict(run.config))
-
-    def _compare_metrics(self) -> list[str]:
-        file, counters, messages = self.file, self.state.counters, []
-        if file.num_dropped:
-            messages.append(
-                f"The run had continued after this checkpoint. Its {file.num_dropped:,} later rows of metrics are "
-                "dropped and computed again."
-            )
-        if counters.rows_sha256 != file.sha256:
-            messages.append(
-                f"{self.folder.metrics} was changed since the checkpoint. Its {file.num_rows:,} rows are kept, where "
-                f"there were {counters.rows:,}."
-            )
-        counters.rows, counters.rows_sha256 = file.num_rows, file.sha256
-        return messages
-
-    def _sha256(self, video: str) -> str | None:
+def compare_files(folder: RunFolder, file: MetricsFile, counters: Counters) -> list[str]:
+    """Return what has changed in metrics and videos since the checkpoint; the counters then count what is there."""
+    messages = []
+    if counters.rows_sha256 != file.sha256:
+        messages.append(
+            f"{folder.metrics} was changed since the checkpoint. Its {file.num_rows:,} rows are kept, where there were "
+            f"{counters.rows:,}."
+        )
+    counters.rows, counters.rows_sha256 = file.num_rows, file.sha256
+    for name, sha256 in list(counters.videos.items()):
+        path = folder.videos / name
         try:
-            return hashlib.sha256(read_file(self.folder.videos / video)).hexdigest()
+            is_same = hashlib.sha256(read_file(path)).hexdigest() == sha256
         except Unreadable:
-            return None
+            is_same = False
+        if not is_same:
+            messages.append(f"{path} is corrupted or gone; training continues.")
+            del counters.videos[name]
+    return messages

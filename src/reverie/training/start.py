@@ -6,21 +6,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from reverie.agents import load, load_agent
 from reverie.config import Config, configure, default_preset, with_variant
 from reverie.config import preset as preset_config
 from reverie.dreamer import Dreamer
 from reverie.envs import EnvFactory, as_factory, env_spec
-from reverie.runs.checkpoint import read_state
+from reverie.runs.checkpoints import Checkpoints
 from reverie.runs.provenance import UNNAMED, Launch
-from reverie.runs.run_folder import RunFolder, find_checkpoint, saved_settings
+from reverie.runs.run_folder import RunFolder, saved_settings
+from reverie.training import resumption
 from reverie.training.build import build_trainer
 from reverie.training.callbacks import Callback
 from reverie.training.loggers import Logger
-from reverie.training.resumption import finished_steps, nothing_to_do
-from reverie.training.threads import cpu_threads, resolve_threads
+from reverie.training.threads import resolve_threads
 
 
 def train_config(
@@ -47,18 +45,20 @@ def train_config(
     """
     with RunFolder.create(logdir, config, resume, overwrite) as folder:
         try:
-            if folder.resumed and (done := finished_steps(folder)) >= config.training.steps:
-                agent = load_agent(find_checkpoint(folder.path), config.training.device)
-                message = nothing_to_do(done, config, folder.saved_config())
+            newest = Checkpoints(folder.checkpoints).latest() if folder.resumed else None
+            done, threads = resumption.read_progress(newest) if newest else (0, None)
+            if newest and done >= config.training.steps:
+                agent = load_agent(newest, config.training.device)
+                message = resumption.nothing_to_do(done, config, folder.saved_config())
                 if quiet:
                     logging.getLogger("reverie").info(message)
                 else:
-                    Console(highlight=False).print(message, soft_wrap=True)
+                    print(message)
                 return agent
-            with cpu_threads(resolve_threads(config.training.threads, _recorded_threads(folder))):
-                initial = load(init, config.training.device) if init is not None and not folder.resumed else None
-                trainer = build_trainer(config, folder, env_factory, origin, callbacks, loggers, quiet, initial)
-                return trainer.train()
+            threads = resolve_threads(config.training.threads, threads)
+            initial = load(init, config.training.device) if init is not None and not newest else None
+            trainer = build_trainer(config, folder, env_factory, origin, callbacks, loggers, quiet, threads, initial)
+            return trainer.train()
         except BaseException:
             folder.discard()
             raise
@@ -135,11 +135,3 @@ def new_run_dir(env: str, preset: str | None = None, variant: str | None = None,
     while (folder := parent / f"{stem}-{number}").exists():
         number += 1
     return folder
-
-
-def _recorded_threads(folder: RunFolder) -> int | None:
-    """Threads of the run that is resumed; None for a new run."""
-    if not folder.resumed:
-        return None
-    threads = read_state(find_checkpoint(folder.path))["training"]["runtime"]["threads"]
-    return threads if type(threads) is int and 0 < threads <= 4096 else None

@@ -31,10 +31,10 @@ class StopSignal:
     def __enter__(self) -> "StopSignal":
         # Python lets only the main thread handle signals.
         if threading.current_thread() is threading.main_thread():
-            for kind in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-                if kind == signal.SIGHUP and signal.getsignal(kind) == signal.SIG_IGN:
-                    continue
-                self._previous[kind] = signal.signal(kind, self._handle)
+            kinds = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+            if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+                kinds.remove(signal.SIGHUP)
+            self._previous = {kind: signal.signal(kind, self._handle) for kind in kinds}
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -1,8 +1,6 @@
-"""Number of CPU threads, fixed when a run starts: with another number, sums differ in their last bits."""
+"""Number of CPU threads of a process."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import torch
 
@@ -15,17 +13,6 @@ def resolve_threads(setting: int, recorded: int | None = None) -> int:
         return setting or recorded or 1
     given = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
     return int(given) if given.isdecimal() and int(given) > 0 else usable_cores()
-
-
-@contextmanager
-def cpu_threads(count: int) -> Iterator[None]:
-    """Use a number of threads inside of the context, and the previous number afterwards."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def act_on_one_thread() -> None:

@@ -1,13 +1,9 @@
 """State of a run: what a checkpoint holds."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from functools import partial
-from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from reverie import agents
 from reverie.acting import AgentPolicy
@@ -16,17 +12,15 @@ from reverie.errors import EnvError
 from reverie.replay import TRANSACTION_STEPS, ReplayBuffer
 from reverie.runs.checkpoint import Snapshot
 from reverie.runs.provenance import runtime, runtime_changes
-from reverie.specs import Step
 from reverie.training import env_states
 from reverie.training.callbacks import CallbackList
-from reverie.training.collectors import CollectorState, SyncCollector
+from reverie.training.collectors import SyncCollector
 from reverie.training.counters import Counters
 from reverie.training.every import Every
 from reverie.training.metrics import Metrics
-from reverie.training.prefill import is_complete
 
-ENVIRONMENTS, COLLECTOR, POLICY = "environments", "collector", "policy"
-"""Files of tensors in a checkpoint, next to those of the agent."""
+POLICY = "policy"
+"""File of a checkpoint with the state of the policy."""
 
 
 @dataclass
@@ -43,28 +37,35 @@ class TrainState:
     collector: SyncCollector
     policy: AgentPolicy
     """Acts in the training environments."""
-    metrics: Metrics
     schedules: dict[str, Every]
     sample_rng: np.random.Generator
     prefill_rng: np.random.Generator
-    counters: Counters
     callbacks: CallbackList
+    metrics: Metrics = field(default_factory=Metrics)
+    counters: Counters = field(default_factory=Counters)
     messages: list[str] = field(default_factory=list)
     """Messages for the user that were not shown yet."""
     _is_env_error_reported: bool = False
 
     @property
     def is_prefilled(self) -> bool:
-        """True if there are enough steps, and an episode if whole episodes are sampled."""
-        return is_complete(self.agent.config, self.counters)
-
-    def check_sampleable(self) -> None:
-        """Raise `ReplayError` if no sequence can be sampled with the settings of now."""
-        self.replay.check_sampleable(self.agent.config.env.action_repeat)
+        """True if there are enough steps, and an episode if whole episodes are sampled (SPEC 41)."""
+        config, counters = self.agent.config, self.counters
+        return counters.steps >= config.training.prefill and (
+            counters.episodes > 0 or config.replay.sampling == "steps"
+        )
 
     def num_updates_due(self) -> int:
         """Return the updates that are due at this step, by `training.train_every` and `train_steps`."""
         return self.agent.config.training.train_steps * self.schedules["train"](self.counters.steps)
+
+    def count_steps(self, steps: int, episodes: int) -> None:
+        """Count agent steps, and the ends of episodes among them; the agent's schedules follow the steps."""
+        counters = self.counters
+        counters.steps += steps
+        counters.frames = counters.steps * self.collector.frames_per_step
+        counters.episodes += episodes
+        self.agent.agent_steps = counters.steps
 
     def pop_messages(self, log: Callable[[str], None]) -> None:
         """Print the messages, each once."""
@@ -74,118 +75,74 @@ class TrainState:
 
     def snapshot(self) -> Snapshot:
         """Return everything, after a commit of the replay."""
-        agent = agents.snapshot(self.agent)
+        agent, acting = agents.snapshot(self.agent), self.policy.state
         self.counters.last_due = {name: every.last for name, every in self.schedules.items()}
-        envs = self._env_states()
+        envs = None
+        try:
+            envs = env_states.capture(self.collector, self.replay)
+        except EnvError as error:
+            if not self._is_env_error_reported:
+                self._is_env_error_reported = True
+                self.messages.append(f"{error} Checkpoints lack its state, and a resumed run begins new episodes.")
         # Others may turn out not to repeat their steps when the run is resumed: a killed process must not lose one.
         saves_state = envs is not None and all(env.own is not None for env in envs.envs)
         self.replay.transaction_steps = TRANSACTION_STEPS if saves_state else 1
-        packed, env_tensors = env_states.pack(envs.envs if envs else [])
+        packed, env_tensors = env_states.pack(envs)
         training = {
             "counters": asdict(self.counters),
             "sample_rng": self.sample_rng.bit_generator.state,
             "prefill_rng": self.prefill_rng.bit_generator.state,
             "metrics": self.metrics.state(),
             "runtime": runtime(self.agent.config),
-            ENVIRONMENTS: packed,
+            env_states.ENVIRONMENTS: packed,
             "callbacks": self.callbacks.states(),
             "replay": self.replay.commit(),
         }
-        tensors: dict[str, dict[str, Tensor]] = {
-            ENVIRONMENTS: env_tensors,
-            COLLECTOR: {name: torch.from_numpy(rows.copy()) for name, rows in (envs.arrays if envs else {}).items()},
-            POLICY: _policy_tensors(self.policy.state),
-        }
-        return Snapshot({**agent.tensors, **tensors}, {**agent.state, "training": training})
+        policy = {**acting.latent._asdict(), "action": acting.action} if acting else {}
+        tensors = {**agent.tensors, **env_tensors, POLICY: policy}
+        return Snapshot(tensors, {**agent.state, "training": training})
 
-    def restore(self, snapshot: Snapshot) -> None:
-        """Restore a snapshot. Messages say what could not be restored exactly, errors what does not fit at all."""
+    def restore(self, snapshot: Snapshot) -> tuple[int, int]:
+        """Restore a snapshot. Messages say what could not be restored exactly, errors what does not fit at all.
+
+        Returns:
+            Steps that the replay has stored after the snapshot, and how many of them are kept, since their environments
+            cannot repeat them.
+        """
         agents.restore(self.agent, snapshot)
         training = snapshot.state["training"]
-        for name, value in asdict(Counters(**training["counters"])).items():
-            setattr(self.counters, name, value)
+        vars(self.counters).update(vars(Counters(**training["counters"])))
         for name, every in self.schedules.items():
             every.last = self.counters.last_due[name]
         self.sample_rng.bit_generator.state = training["sample_rng"]
         self.prefill_rng.bit_generator.state = training["prefill_rng"]
         self.metrics.restore(training["metrics"], self.agent.device)
         self.messages += self.callbacks.restore(training["callbacks"])
-        self._restore_replay(training["replay"])
-        if message := runtime_changes(training["runtime"], runtime(self.agent.config)):
-            self.messages.append(message)
-        if self.counters.steps:  # else no environment has been reset yet
-            problems = self._restore_environments(snapshot)
-            self.messages += env_states.describe(problems)
-            if failed := [index for index, problem in enumerate(problems) if problem]:
-                self._recover_steps(None if len(failed) == len(problems) else failed)
-
-    def _restore_replay(self, commit: Any) -> None:
-        self.replay.check(commit)
+        self.replay.check(training["replay"])
         if self.counters.is_pretrained or self.is_prefilled:
-            self.check_sampleable()
-        if not self.replay.rewind(commit):
+            self.replay.check_sampleable(self.agent.config.env.action_repeat)
+        if not self.replay.rewind(training["replay"]):
             self.messages.append(
                 "The replay has lost steps that it held at this checkpoint. Training continues without them, and not "
                 "bit for bit as it did then."
             )
-
-    def _recover_steps(self, envs: list[int] | None) -> None:
-        """Count steps after the checkpoint of environments (None for all) that will not repeat them."""
+        later = self.replay.num_uncommitted()
+        if message := runtime_changes(training["runtime"], runtime(self.agent.config)):
+            self.messages.append(message)
+        if not self.counters.steps:  # no environment has been reset yet
+            return later, 0
+        problems = env_states.restore(snapshot, self.agent.config.env, self.collector, self.replay)
+        failed = [index for index, problem in enumerate(problems) if problem]
+        acting = {name: tensor.to(self.agent.device) for name, tensor in snapshot.tensors[POLICY].items()}
+        if acting and len(failed) < len(problems):
+            self.policy.state = ActState(action=acting.pop("action"), latent=State(**acting))
+        if not failed:
+            return later, 0
+        self.messages += env_states.describe(problems)
+        envs = None if len(failed) == len(problems) else failed
         num_steps, num_ends = self.replay.recover_uncommitted(envs)
         self.replay.truncate_episodes(envs)
-        if not num_steps:
-            return
-        counters = self.counters
-        counters.steps += num_steps
-        counters.frames = counters.steps * self.collector.frames_per_step
-        counters.episodes += num_ends
-        self.agent.agent_steps = counters.steps
-        if counters.is_pretrained:
-            counters.pending_updates += self.num_updates_due()
-        after = f" after {counters.pending_updates:,} updates that are due" if counters.pending_updates else ""
-        self.messages.append(
-            f"The replay holds {num_steps:,} steps after the checkpoint. They are kept: training continues at "
-            f"step {counters.steps:,}{after}."
-        )
-
-    def _env_states(self) -> CollectorState | None:
-        """Return the states of the environments; None if one cannot save its state, or has failed before."""
-        try:
-            state = self.collector.state()
-        except EnvError as error:
-            if not self._is_env_error_reported:
-                self._is_env_error_reported = True
-                self.messages.append(f"{error} Checkpoints lack its state, and a resumed run begins new episodes.")
-            return None
-        if state is None:
-            return None
-        # After an error between a step and its storage, an environment may be ahead of the replay.
-        stored = [self.replay.open_steps(index) for index in range(len(state.envs))]
-        return state if stored == [env.running * (env.step + 1) for env in state.envs] else None
-
-    def _restore_environments(self, snapshot: Snapshot) -> list[str]:
-        """For each environment why it could not be restored; empty if it was."""
-        state, tensors = snapshot.state, snapshot.tensors
-        saved = state["training"][ENVIRONMENTS]
-        reason = env_states.mismatch(saved, state["config"]["env"], self.agent.config.env)
-        if reason or not tensors[COLLECTOR]:
-            return [reason or env_states.MISSING] * self.collector.num_envs
-        envs = env_states.unpack(saved, tensors[ENVIRONMENTS])
-        arrays = {name: tensor.numpy() for name, tensor in tensors[COLLECTOR].items()}
-        episodes: list[Callable[[], Iterator[Step]]] = [
-            partial(self.replay.latest_episode, index, env.step + 1) for index, env in enumerate(envs)
-        ]
-        problems = self.collector.restore(CollectorState(envs, arrays), episodes)
-        self.policy.state = _policy_state(tensors[POLICY], self.agent.device)
-        return problems
-
-
-def _policy_tensors(state: ActState | None) -> dict[str, Tensor]:
-    return {} if state is None else {**state.latent._asdict(), "action": state.action}
-
-
-def _policy_state(tensors: Mapping[str, Tensor], device: torch.device) -> ActState | None:
-    if not tensors:
-        return None
-    moved = {name: tensor.to(device) for name, tensor in tensors.items()}
-    return ActState(State(**{name: moved[name] for name in State._fields}), moved["action"])
+        self.count_steps(num_steps, num_ends)
+        if num_steps and self.counters.is_pretrained:
+            self.counters.pending_updates += self.num_updates_due()
+        return later, num_steps

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from reverie import kernels
 from reverie.dreamer import Dreamer
-from reverie.training.callbacks import CallbackList, Run
+from reverie.training.callbacks import Run
 from reverie.training.checkpointing import Checkpointing
 from reverie.training.collection import Collection
 from reverie.training.collectors import RandomPolicy
@@ -28,10 +28,7 @@ class Trainer:
     state: TrainState
     """Everything that a checkpoint holds."""
     collection: Collection
-    random_policy: RandomPolicy
-    """Acts in the prefill; later the agent's policy does, which is part of the state."""
     learner: Learner
-    callbacks: CallbackList
     checkpointing: Checkpointing
     loggers: Loggers
     stop_signal: StopSignal
@@ -53,23 +50,24 @@ class Trainer:
         return self.run.agent
 
     def _loop(self) -> None:
-        self.callbacks.on_start(self.run)
+        self.state.callbacks.on_start(self.run)
         self._prefill()
         self._pretrain()
-        self._make_pending_updates()
+        self._catch_up()
         self._on_step()  # what is due before the agent first acts, as an evaluation
         while self._steps_left and not self._is_stopping:
             self.collection.step(self.state.policy, self._steps_left)
             for metrics in self.learner.updates(self.state.num_updates_due()):
-                self.callbacks.on_update(self.run.counters, metrics)
+                self.state.callbacks.call("on_update", self.run.counters, metrics)
             self.collection.flush()
             self._on_step()
         self._end()
 
     def _prefill(self) -> None:
         """Take random steps, until there are enough and, where whole episodes are sampled, one has ended (SPEC 41)."""
+        policy = RandomPolicy(self.run.spec.action, self.state.prefill_rng)
         while not self.state.is_prefilled and self._steps_left and not self._is_stopping:
-            self.collection.step(self.random_policy, max_steps=1)
+            self.collection.step(policy, max_steps=1)
             self.collection.flush()
             self._on_step()
 
@@ -78,7 +76,7 @@ class Trainer:
         counters, settings = self.run.counters, self.run.config.training
         if counters.is_pretrained or self._is_stopping:
             return
-        self.state.check_sampleable()
+        self.state.replay.check_sampleable(self.run.config.env.action_repeat)
         if kernels.compiles(self.run.agent):
             self.run.log("Compiling parts of the model: the first updates take about a minute longer, once.")
         num_updates = settings.pretrain_world_model + settings.pretrain
@@ -87,33 +85,32 @@ class Trainer:
             for metrics in self.learner.updates(1, is_world_model_only):
                 counters.pretraining_updates += 1
                 counters.is_pretrained = counters.is_row_due = counters.pretraining_updates == num_updates
-                self.callbacks.on_update(counters, metrics)
+                self.state.callbacks.call("on_update", counters, metrics)
         counters.is_pretrained = counters.pretraining_updates >= num_updates
 
-    def _make_pending_updates(self) -> None:
-        """Make the updates that are due for steps which were recovered when the run was resumed."""
+    def _catch_up(self) -> None:
+        """Make the updates that are due for steps which were kept when the run was resumed."""
         counters = self.run.counters
         while counters.pending_updates and not self._is_stopping:
             for metrics in self.learner.updates(1):
                 counters.pending_updates -= 1
-                counters.is_row_due = not counters.pending_updates
-                self.callbacks.on_update(counters, metrics)
+                self.state.callbacks.call("on_update", counters, metrics)
 
     def _on_step(self) -> None:
-        self.callbacks.on_step(self.run.counters, self.collection.pop_transitions())
+        self.state.callbacks.on_step(self.run.counters, self.collection.pop_transitions())
 
     def _end(self) -> None:
-        if stop := self.callbacks.stop:
-            self.run.log(f"Training ends at step {self.run.counters.steps:,}. {stop.reason}")
-        self.callbacks.on_end(is_interrupted=lambda: self.stop_signal.requested)
-        if self.stop_signal.requested:
-            path = self.checkpointing.save()
-            self.loggers.close("interrupted")
-            raise Interrupted(
-                f"Stopped at step {self.run.counters.steps:,} and saved {path}. Continue with {self.resume_command}.",
-                self.stop_signal.signal,
-            )
-        self.loggers.close("finished")
+        counters, signal = self.run.counters, self.stop_signal
+        if stop := self.state.callbacks.stop:
+            self.run.log(f"Training ends at step {counters.steps:,}. {stop.reason}")
+        self.state.callbacks.on_end(is_interrupted=lambda: signal.requested)
+        if not signal.requested:
+            self.loggers.close("finished")
+            return
+        path = self.checkpointing.save()
+        self.loggers.close("interrupted")
+        how = f"Stopped at step {counters.steps:,} and saved {path}. Continue with {self.resume_command}."
+        raise Interrupted(how, signal.signal)
 
     @property
     def _steps_left(self) -> int:
@@ -121,4 +118,4 @@ class Trainer:
 
     @property
     def _is_stopping(self) -> bool:
-        return self.stop_signal.requested or self.callbacks.stop is not None
+        return self.stop_signal.requested or self.state.callbacks.stop is not None

@@ -1,17 +1,17 @@
-"""Messages about a run in which nothing happens for a while."""
+"""Messages about a run in which nothing happens for a while, or no episode ends."""
 
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from typing_extensions import override
+
+from reverie.training.callbacks import Callback
+from reverie.training.counters import Counters
 from reverie.training.metrics import Metrics
 from reverie.training.numbers import format_duration
-
-PATIENCE = 120.0
-"""Seconds of silence before the first message; each further one comes after twice the time."""
-EPISODE_PATIENCE = 60.0
-"""Seconds of steps in which no episode ends before the first message."""
+from reverie.training.train_state import TrainState
 
 _ENVIRONMENTS = "a step of the environments (one that hangs is restarted with env.step_timeout)"
 _WAITS = {
@@ -33,26 +33,24 @@ class Watchdog:
     metrics: Metrics
     """Their phase is what the run waits for."""
     log: Callable[[str], None]
-    patience: float = PATIENCE
-    """Seconds of silence before the first message."""
+    patience: float = 120.0
+    """Seconds of silence before the first message; each further one comes after twice the time."""
 
     def __post_init__(self) -> None:
-        self._latest = (self.metrics.phase, self.patience)  # A phase, and the silence at which it is reported next.
+        self._phase, self._due = self.metrics.phase, self.patience
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
 
     def check(self) -> None:
         """Print a message if the phase shows no progress."""
         phase = self.metrics.phase
+        if phase != self._phase:
+            self._phase, self._due = phase, self.patience
         silence = self.metrics.clock() - phase.since
-        latest, due = self._latest
-        if phase != latest:
-            due = self.patience
-        if silence >= due:
+        if silence >= self._due:
+            self._due *= 2
             what = _WAITS.get(phase.name, f"the {phase.name}")
             self.log(f"Nothing has happened for {format_duration(silence)}: the run waits for {what}.")
-            due *= 2
-        self._latest = (phase, due)
 
     def __enter__(self) -> "Watchdog":
         self._thread.start()
@@ -69,14 +67,12 @@ class Watchdog:
 
 @dataclass(eq=False)
 class EpisodeWatch:
-    """Messages that no episode ends, after a while and then at growing intervals."""
+    """Messages that no episode of an evaluation ends, after a while and then at growing intervals."""
 
     log: Callable[[str], None]
-    phase: str
-    """In which episodes should end: evaluation or prefill."""
     time_limit: int
     """`env.time_limit`; 0 is none."""
-    patience: float = EPISODE_PATIENCE
+    patience: float = 60.0
     """Seconds before the first message; each further one comes after twice the time."""
     clock: Callable[[], float] = time.monotonic
 
@@ -93,9 +89,33 @@ class EpisodeWatch:
         if waited < self._due:
             return
         self._due = 2 * waited
-        seen = f"No episode of the {self.phase} has ended in {self._steps:,} steps ({format_duration(waited)})"
+        advice = "The evaluation waits for that. If none will end, stop, and set env.time_limit."
         if self.time_limit:
-            self.log(f"{seen}. env.time_limit ends each after {self.time_limit:,}.")
-        else:
-            waits = "The evaluation waits" if self.phase == "evaluation" else "Evaluations will wait"
-            self.log(f"{seen}. {waits} for that. If none will end, stop, and set env.time_limit.")
+            advice = f"env.time_limit ends each after {self.time_limit:,}."
+        seen = f"No episode of the evaluation has ended in {self._steps:,} steps ({format_duration(waited)})"
+        self.log(f"{seen}. {advice}")
+
+
+@dataclass(eq=False)
+class PrefillCheck(Callback):
+    """Prints a message where no episode ends in the prefill, or all are too short to sample from."""
+
+    state: TrainState
+    _is_waiting: bool = False
+    _next_check: int = 10
+    """Finished episodes at which it is checked next whether all are too short."""
+
+    @override
+    def on_step(self, counters: Counters, transitions: object) -> None:
+        config, replay = self.run.config, self.state.replay
+        if not transitions or counters.is_pretrained:
+            return
+        if counters.episodes >= self._next_check and (problem := replay.too_short(config.env.action_repeat)):
+            self._next_check = 10 * counters.episodes
+            self.run.log(f"Learning cannot begin yet: {problem}")
+        if counters.steps >= config.training.prefill and not self.state.is_prefilled and not self._is_waiting:
+            self._is_waiting = True
+            self.run.log(
+                f"No episode has ended in {counters.steps:,} steps, and learning waits for the first one. If none will "
+                "end, set --env.time-limit, or --replay.sampling steps."
+            )
