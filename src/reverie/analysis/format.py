@@ -33,11 +33,6 @@ def interval_text(point: float, low: float, high: float, digits: int = 3) -> str
     return score_text(point, digits) + ends
 
 
-def optional(value: float | None, style: str) -> str:
-    """Return a number in a format such as `.0%`; a dash for None."""
-    return "–" if value is None else format(value, style)
-
-
 def listed(items: Sequence[object], limit: int = 6) -> str:
     """Return `a, b and c`; only the first of many, with the number of the others."""
     words = [str(item) for item in items]
