@@ -122,8 +122,11 @@ def examine(run: Path, promised: str | None, expected: dict[str, str], interval:
         said = train(run, resume=True, **settings(interval))
     except ReverieError as error:
         return ["refused", *wrong, f"resume: {error}"]
-    continued = re.search(r"Continuing from step ([\d,]+)", "\n".join(said))
-    start = f"step-{int(continued[1].replace(',', '')):09d}" if continued else "the beginning"
+    # Of the checkpoints that a step has, the newest is read; a damaged one would have been named above.
+    start = "the beginning"
+    if continued := re.search(r"Continuing from step ([\d,]+)", "\n".join(said)):
+        step = f"step-{int(continued[1].replace(',', '')):09d}"
+        start = max(name for name in names if name.startswith(step))
     if any("nothing was trained" in text for text in said) or (not said and names):
         start = max(names)
     if promised and start < promised:

@@ -138,8 +138,7 @@ def test_nearest_ignores_case() -> None:
         ("world_model.encoder.keys", ["image", "state"], ("image", "state")),
         ("world_model.encoder.keys", "image,state", ("image", "state")),
         ("world_model.encoder.keys", (), ()),
-        ("env.image_size", [64, 64], (64, 64)),
-        ("env.image_size", "64 64", (64, 64)),
+        ("world_model.encoder.keys", "image state", ("image", "state")),
         ("training.precision", "bf16", "bf16"),
         ("env.name", "ALE/Pong-v5", "ALE/Pong-v5"),
     ],
@@ -164,8 +163,7 @@ def test_values(name: str, value: Any, expected: Any) -> None:
         ("precision", "fp16", "training.precision is 'fp16', but it must be one of auto, fp32, bf16."),
         ("replay.sampling", "step", "replay.sampling is 'step', but it must be one of episodes, steps."),
         ("env.name", 3, "env.name is 3, but it must be text."),
-        ("env.image_size", [64], "env.image_size is [64], but it must have 2 items."),
-        ("env.image_size", 64, "env.image_size is 64, but it must be a list."),
+        ("world_model.encoder.keys", 64, "world_model.encoder.keys is 64, but it must be a list."),
         ("world_model.encoder.keys", [1], "world_model.encoder.keys is 1, but it must be text."),
         ("world_model.kl.scale", [1], "world_model.kl.scale is [1], but it must be a number or a schedule"),
         ("world_model.kl", 3, "world_model.kl is a group of settings and cannot be 3"),
@@ -203,7 +201,6 @@ def test_values_of_the_wrong_type(name: str, value: Any, words: str) -> None:
         ("training.keep_checkpoints", 0),
         ("env.num_envs", 0),
         ("env.sticky_actions", 1.5),
-        ("env.image_size", [96, 96]),
     ],
 )
 def test_values_out_of_range_name_the_full_path(name: str, value: Any) -> None:
@@ -310,7 +307,6 @@ def test_contradictions_are_found_however_a_configuration_is_made() -> None:
 def test_dictionaries_are_plain_json() -> None:
     data = to_dict(preset("atari-paper"))
     assert json.loads(json.dumps(data)) == data
-    assert data["env"]["image_size"] == [64, 64]
     assert data["behavior"]["actor"]["dynamics_weight"] == "linear(0.1,0,10e6 frames)"
 
 

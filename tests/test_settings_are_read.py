@@ -10,6 +10,7 @@ from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from reverie.config import Config, EnvConfig, diff, flatten, from_dict, preset, schema, to_dict
@@ -84,7 +85,9 @@ def test_every_setting_is_read(reads: Reads, tmp_path: Path) -> None:
     )
     train_config(reads.watch(continuous), tmp_path / "continuous")
     atari = reads.watch(preset("atari").for_env("ALE/Pong-v5"))
-    make_env(atari.env, seed=0).close()
+    with make_env(atari.env, seed=0) as env:
+        env.reset(np.ones(1, bool))
+        env.step(np.eye(env.spec.action.size, dtype=np.float32)[:1])
     leaves = set(flatten(Config()))
     assert sorted(leaves - reads.paths) == []
 

@@ -92,8 +92,6 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
         ("--behavior.actor.entropy linear(3e-3,3e-4,2500000)", {"behavior.actor.entropy": "linear(3e-3,3e-4,2500000)"}),
         ("--env.parallel false", {"env.parallel": False}),
         ("--world-model.kl.forward on --steps 400", {"world_model.kl.forward": True, "training.steps": 400}),
-        ("--env.image-size 64 64", {"env.image_size": (64, 64)}),
-        ("--env.image-size 64,64", {"env.image_size": (64, 64)}),
         ("--world-model.encoder.keys image state", {"world_model.encoder.keys": ("image", "state")}),
         ("--behavior.return-lambda 0.9", {"behavior.return_lambda": 0.9}),
         (
@@ -267,7 +265,7 @@ def test_train_resume_names_the_preset_of_the_run(run: Run, tmp_path: Path) -> N
     settings = "--steps 40 --prefill 20 --threads 1 --eval-every 0"
     run(f"train CartPole-v1 --preset debug --logdir {tmp_path} {settings}")
     out = run(f"train CartPole-v1 --logdir {tmp_path} --resume --steps 50")
-    assert "with preset debug" in out and "CartPole-v1  debug " in out
+    assert "with preset debug" in out and "CartPole-v1 · debug · " in out
     assert re.findall(r"^ +(.*: .* \(was .*\))$", out, re.MULTILINE) == ["training.steps: 50 (was 40)"]
     assert "Continuing from step 40 of 50." in out
 

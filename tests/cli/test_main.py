@@ -111,7 +111,6 @@ MISTAKES = {
     "train X --preset debug --steps 10": "training.steps is 10, but training.prefill alone takes 200",
     "train X --preset debug --world-model.kl.scale linear(1": "world_model.kl.scale: 'linear(1' is not a schedule",
     "train X --preset debug --behavior.actor.optimizer.lr -1": "behavior.actor.optimizer.lr is -1.0, but",
-    "train X --preset debug --env.image-size 64": "env.image_size is ['64'], but it must have 2 items.",
     "train --config nowhere.toml": "The configuration nowhere.toml cannot be read: No such file or directory.",
     "train CartPol-v1": "did you mean CartPole-v1",
     "train CartPole-v1 --world-model.normalize-vectors maybe": SWITCH,

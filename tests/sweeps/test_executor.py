@@ -74,7 +74,7 @@ def test_execute_runs_each_run_once(tmp_path: Path) -> None:
     runs = grid(envs=("A-v0", "B-v0"), variants=("full", "no-gru-norm"), seeds=2)
     sweep, said = run_sweep(runs, tmp_path)
     assert len(sweep.of(State.DONE)) == 8
-    assert "A-v0 full seed 0 begins\n" in said and "A-v0 full seed 0 is done: last score 200.0\n" in said
+    assert "A-v0 full seed 0 begins\n" in said and "A-v0 full seed 0 is done: last score 200\n" in said
     assert said.rstrip().endswith("fake: 8 done")
     sweep, said = run_sweep(runs, tmp_path)
     assert len(sweep.of(State.DONE)) == 8 and "begins" not in said

@@ -63,7 +63,6 @@ def test_arguments_train_just_this_configuration(tmp_path: Path, monkeypatch: py
         "behavior.actor.reinforce_weight": 0.9,
         "behavior.actor.dynamics_weight": "linear(0.1,0,10e6 frames)",
         "behavior.return_lambda": 0.9,
-        "env.image_size": [64, 64],
         "env.parallel": False,
         "world_model.encoder.keys": [],
         "world_model.optimizer.lr": 3e-7,

@@ -31,15 +31,15 @@ def write(status: RunStatus, text: str) -> tuple[int, str]:
 
 def test_read_metrics_takes_the_newest_values_of_complete_rows(status: RunStatus) -> None:
     assert write(status, "") == (0, "")
-    assert write(status, row(10, episode__return=3.0) + row(20)) == (20, "3.0 (training)")
-    assert write(status, row(30, eval__return=7.0, episode__return=1.0) + row(40)[:-5]) == (30, "7.0")
+    assert write(status, row(10, episode__return=3.0) + row(20)) == (20, "3 (training)")
+    assert write(status, row(30, eval__return=7.0, episode__return=1.0) + row(40)[:-5]) == (30, "7")
     assert write(status, row(40)[-5:] + "nonsense\n[1]\n{}\n" + row(50, eval__return=None)) == (50, "7.0")
     assert status.fraction == 0.25
 
 
 def test_read_metrics_of_a_file_that_was_cut_or_replaced_starts_again(status: RunStatus) -> None:
     """As a resumed run does with rows that are later than its checkpoint."""
-    assert write(status, row(10) + row(20, eval__return=5.0)) == (20, "5.0")
+    assert write(status, row(10) + row(20, eval__return=5.0)) == (20, "5")
     status.folder.metrics.write_text(row(10))
     assert write(status, "") == (10, "")
     other = status.folder.path / "new"
@@ -69,7 +69,7 @@ def test_summary_and_table_show_every_run() -> None:
     sweep = sweep_of({"step": 100, "updates": 9, "perf/fps": 4.0, "episode/return": 1.5}, {"step": 7})
     sweep.runs[1].state = State.WAITING
     sweep.runs[2].state = State.FAILED
-    assert sweep.summary() == "fake: 1 running, 1 waiting, 1 failed, about 1:13 left"
+    assert sweep.summary() == "fake: 1 running, 1 waiting, 1 failed, about 0:01:13 left"
     console = Console(width=160)
     with console.capture() as captured:
         console.print(status_table(sweep.runs, sweep.summary()))

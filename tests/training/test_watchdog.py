@@ -85,20 +85,20 @@ def test_episode_watch_without_an_end_reports_at_growing_intervals() -> None:
     said = watch_every_ten_seconds(100)
     assert [step for step, _ in said] == [6, 12, 24, 48, 96]
     assert said[1][1] == (
-        "No episode of the evaluation has ended in 12 steps (2:00). The evaluation waits for that. If none will end, "
-        "stop, and set env.time_limit."
+        "No episode of the evaluation has ended in 12 steps (0:02:00). The evaluation waits for that. If none will "
+        "end, stop, and set env.time_limit."
     )
 
 
 def test_episode_watch_after_an_end_waits_again() -> None:
     said = watch_every_ten_seconds(30, ends=(5, 10, 17))
     assert [step for step, _ in said] == [16, 23, 29]
-    assert "in 6 steps (1:00)" in said[0][1] and "in 12 steps (2:00)" in said[2][1]
+    assert "in 6 steps (0:01:00)" in said[0][1] and "in 12 steps (0:02:00)" in said[2][1]
 
 
 def test_episode_watch_with_a_time_limit_names_it() -> None:
     assert watch_every_ten_seconds(6, time_limit=27_000)[0][1] == (
-        "No episode of the evaluation has ended in 6 steps (1:00). env.time_limit ends each after 27,000."
+        "No episode of the evaluation has ended in 6 steps (0:01:00). env.time_limit ends each after 27,000."
     )
 
 
@@ -115,8 +115,8 @@ def test_train_evaluation_without_an_end_is_reported(
     settings = {"steps": 60, "prefill": 40, "eval_every": 60, "eval_episodes": 1, "video_every": 0}
     reverie.train(lambda: Counting(70), "debug", logdir=tmp_path, **{"env.time_limit": 0}, **settings)
     text = " ".join(capsys.readouterr().out.split())
-    assert "No episode of the evaluation has ended in 6 steps (1:00)." in text and "set env.time_limit" in text
-    assert "No episode of the evaluation has ended in 12 steps (2:00)." in text
+    assert "No episode of the evaluation has ended in 6 steps (0:01:00)." in text and "set env.time_limit" in text
+    assert "No episode of the evaluation has ended in 12 steps (0:02:00)." in text
 
 
 def test_evaluate_without_an_end_reports_on_standard_error(
@@ -128,4 +128,4 @@ def test_evaluate_without_an_end_reports_on_standard_error(
     let_each_reading_of_the_clock_take(10, monkeypatch)
     assert [one.length for one in evaluate(agent, agent.config.env, 1, 0, lambda: Counting(30))] == [30]
     captured = capsys.readouterr()
-    assert "No episode of the evaluation has ended in 6 steps (1:00)." in captured.err and not captured.out
+    assert "No episode of the evaluation has ended in 6 steps (0:01:00)." in captured.err and not captured.out

@@ -34,7 +34,7 @@ class ReplayStep:
         if self.json:
             print(json.dumps(found.to_json()))
         else:
-            console().print(*page(found), sep="\n")
+            console().print(*page(found), sep="\n", markup=True)
 
 
 def page(found: "Repeated") -> list[str]:

@@ -41,8 +41,6 @@ class EnvConfig(Settings):
     max_restarts_per_hour: NonNegativeInt = 10
     """Failures of environments (errors, timeouts, dead processes) within an hour after which training stops. Up to
     then they are restarted, and their episodes are truncated. 0 stops at the first failure."""
-    image_size: tuple[int, int] = (64, 64)
-    """Height and width of images in pixels. The convolutions need 64x64."""
     grayscale: bool = True
     """Atari only: one channel instead of three."""
     sticky_actions: UnitInterval = 0.25
@@ -56,8 +54,6 @@ class EnvConfig(Settings):
         super().__post_init__()
         needed = ", but only worker processes (env.parallel) can be stopped."
         self._require(not self.step_timeout or self.parallel, "step_timeout", needed)
-        fits = self.image_size == (64, 64)
-        self._require(fits, "image_size", ", but the convolutions of DreamerV2 fit (64, 64) only.")
 
 
 @dataclass(frozen=True)

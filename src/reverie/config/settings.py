@@ -176,10 +176,8 @@ def convert(value: Any, hint: Any, path: str) -> Any:
     elif typing.get_origin(hint) is tuple:  # from a list, or from text with commas or blanks between the items
         items = value if text is None else text.replace(",", " ").split()
         if isinstance(items, list | tuple):
-            hints = arguments[:1] * len(items) if arguments[-1] is Ellipsis else arguments
-            if len(items) == len(hints):
-                return tuple(convert(item, one, path) for item, one in zip(items, hints, strict=True))
-        wanted = f"have {len(arguments)} items" if isinstance(items, list | tuple) else "be a list"
+            return tuple(convert(item, arguments[0], path) for item in items)
+        wanted = "be a list"
     elif float in arguments:  # a schedule; its class checks the text
         if number is not None:
             return number
