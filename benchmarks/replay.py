@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 import psutil
 
-from reverie.bench.measuring import write_row
 from reverie.config import ReplayConfig
 from reverie.provenance import commit
 from reverie.replay import REPLAY, ReplayBuffer
@@ -110,7 +109,10 @@ def main() -> int:
     row["missed"] = [name for name, limit in LIMITS.items() if row[name] > limit]
     if row["steps_per_second"] < 20_000:
         row["missed"].append("steps_per_second")
-    write_row(row, options.out)
+    print(json.dumps(row))
+    if options.out:
+        with options.out.open("a") as file:
+            file.write(json.dumps(row) + "\n")
     return bool(row["missed"])
 
 

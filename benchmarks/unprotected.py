@@ -2,11 +2,11 @@
 
 import os
 import sys
-import zlib
 from collections.abc import Sequence
 from typing import Any
 
 from reverie.cli.main import main
+from reverie.replay import database
 from reverie.replay.database import Database
 
 execute = Database.execute
@@ -18,7 +18,7 @@ def execute_without_sync(self: Database, sql: str, values: Sequence[Any] = ()) -
 
 
 Database.execute = execute_without_sync  # type: ignore[method-assign]
-zlib.crc32 = lambda data, value=0, /: 0
+database.crc32 = lambda data, value=0, /: 0  # type: ignore[attr-defined]
 os.fsync = lambda fd: None
 
 if __name__ == "__main__":

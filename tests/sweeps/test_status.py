@@ -33,7 +33,7 @@ def test_read_metrics_takes_the_newest_values_of_complete_rows(status: RunStatus
     assert write(status, "") == (0, "")
     assert write(status, row(10, episode__return=3.0) + row(20)) == (20, "3 (training)")
     assert write(status, row(30, eval__return=7.0, episode__return=1.0) + row(40)[:-5]) == (30, "7")
-    assert write(status, row(40)[-5:] + "nonsense\n[1]\n{}\n" + row(50, eval__return=None)) == (50, "7.0")
+    assert write(status, row(40)[-5:] + "nonsense\n[1]\n{}\n" + row(50, eval__return=None)) == (50, "7")
     assert status.fraction == 0.25
 
 

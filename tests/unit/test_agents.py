@@ -93,7 +93,5 @@ def test_load_agent_of_another_version_names_folder_and_setting(tmp_path: Path) 
     saved = snapshot(Dreamer(tiny(), EnvSpec(ATARI_IMAGE, DISCRETE)))
     config = {**saved.state["config"], "env": {**saved.state["config"]["env"], "max_faults": 3}}
     write_checkpoint(tmp_path / "old", 0, replace(saved, state={**saved.state, "config": config}))
-    with pytest.raises(
-        CheckpointError, match=r"old has settings of another version .*'env\.max_faults'"
-    ):
+    with pytest.raises(CheckpointError, match=r"old has settings of another version .*'env\.max_faults'"):
         load_agent(tmp_path / "old")

@@ -3,12 +3,12 @@
 import json
 import secrets
 import sqlite3
-import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 
@@ -138,13 +138,14 @@ class Database:
 
     def intact_steps(self, episode: int, start: int, stop: int) -> Iterator[bytes]:
         """Yield the bytes of steps `start` to `stop` - 1 of an episode, up to the first missing or damaged one."""
-        expected = (episode << STEP_BITS) + start
+        expected, size = (episode << STEP_BITS) + start, self.dtype.itemsize
         query = "SELECT id, data, crc FROM steps WHERE id >= ? AND id < ? ORDER BY id"
         with sqlite_errors(self.path):
             try:
                 for step, data, crc in self._connection.execute(query, (expected, expected + stop - start)):
-                    is_next = step == expected and type(data) is bytes and len(data) == self.dtype.itemsize
-                    if not is_next or _checksum(step, data) != crc:
+                    if step != expected or type(data) is not bytes or len(data) != size:
+                        return
+                    if crc32(data, crc32(b"%d" % step)) != crc:  # as `_checksum`; written out, since it is called often
                         return
                     yield data
                     expected += 1
@@ -285,4 +286,4 @@ def damaged(path: Path, what: str) -> ReplayError:
 
 
 def _checksum(key: object, data: bytes) -> int:
-    return zlib.crc32(data, zlib.crc32(repr(key).encode()))
+    return crc32(data, crc32(repr(key).encode()))

@@ -1,6 +1,6 @@
 """Draws windows of stored steps, and reads them as training sequences."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain
 
 import numpy as np
@@ -52,16 +52,16 @@ def draw_windows(index: EpisodeIndex, config: ReplayConfig, rng: np.random.Gener
     return [[(each, start, start + length)] for each, start in zip(episodes, starts, strict=True)]
 
 
-def read_steps(read: Read, dtype: np.dtype[np.void], segments: Iterable[Segment]) -> Array:
+def read_steps(read: Read, dtype: np.dtype[np.void], segments: Sequence[Segment]) -> Array:
     """Read steps as a structured array; the last one of a finished episode is marked `is_last`."""
-    rows: list[bytes] = []
-    ends = []
+    steps = np.empty(sum(stop - start for _, start, stop in segments), dtype)
+    rows, number = steps.view(np.uint8).data, 0
     for episode, start, stop in segments:
-        rows += read(episode.id, start, stop)
+        for row in read(episode.id, start, stop):
+            rows[number * dtype.itemsize : (number + 1) * dtype.itemsize] = row
+            number += 1
         if episode.finished is not None and stop == episode.length:
-            ends.append(len(rows) - 1)
-    steps = np.frombuffer(bytearray().join(rows), dtype)
-    steps["is_last"][ends] = True  # It does not say so itself where the episode was truncated afterwards.
+            steps["is_last"][number - 1] = True  # It does not say so itself where it was truncated afterwards.
     return steps
 
 
@@ -69,7 +69,7 @@ def read_windows(
     read: Read, dtype: np.dtype[np.void], windows: Sequence[Sequence[Segment]], out: Step | None = None
 ) -> Step:
     """Read B windows of T steps as arrays [T, B, …] by key; the first step of each is marked `is_first`."""
-    found = read_steps(read, dtype, chain.from_iterable(windows)).reshape(len(windows), -1).swapaxes(0, 1)
+    found = read_steps(read, dtype, list(chain.from_iterable(windows))).reshape(len(windows), -1).swapaxes(0, 1)
     assert dtype.names is not None
     if out is None:
         out = {key: np.empty_like(found[key], order="C") for key in dtype.names}
