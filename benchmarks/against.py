@@ -8,7 +8,8 @@ Each run trains on Boxing with one thread, from a cold start to its last checkpo
 metrics, and as many checkpoints for each step as by default. What counts is the time from the first row of metrics
 after an update to the last one, as the run itself measures it, so that imports and the first compilation do not. The
 first round warms up and is not counted. `--unprotected` compares with the same commit without checksums of steps and
-without waiting for the disk (`unprotected.py`), and times a checkpoint, of which the other runs have none in that time.
+without waiting for the disk (`unprotected.py`). Then a further run tells how much of its time goes into its replay, with
+all protection, and into checkpoints, of which the other runs have none in that time.
 """
 
 import json
@@ -50,13 +51,18 @@ def times(rows: list[dict[str, float]]) -> dict[str, float]:
     return {"seconds": rows[-1]["time"] - rows[0]["time"], "cpu_seconds": rows[0]["cpu_seconds"]}
 
 
-def checkpoint_cost(program: Sequence[str], steps: int, folder: Path) -> dict[str, float]:
-    """Return the seconds of a checkpoint, and its share of the time in which one is due by default."""
+def storage_cost(program: Sequence[str], steps: int, folder: Path) -> dict[str, float]:
+    """Return the share of a run's time in all of its replay, and in checkpoints where they are due as by default."""
     rows = train(program, ROOT, steps, folder, "--checkpoint-every", str(steps // 2))
-    seconds = sum(row.get("time/checkpoint", 0.0) for row in rows)
-    elapsed, num_steps = times(rows)["seconds"] - seconds, rows[-1]["step"] - rows[0]["step"]
-    due = elapsed / num_steps * CHECKPOINT_EVERY
-    return {"checkpoint_seconds": round(seconds, 3), "checkpoint_share": round(seconds / due, 5)}
+    seconds = {
+        name: sum(row.get(f"time/{name}", 0.0) for row in rows[1:]) for name in ("replay", "sample", "checkpoint")
+    }
+    elapsed, num_steps = times(rows)["seconds"] - seconds["checkpoint"], rows[-1]["step"] - rows[0]["step"]
+    return {
+        "replay_share": round((seconds["replay"] + seconds["sample"]) / elapsed, 5),
+        "checkpoint_seconds": round(seconds["checkpoint"], 3),
+        "checkpoint_share": round(seconds["checkpoint"] / (elapsed / num_steps * CHECKPOINT_EVERY), 5),
+    }
 
 
 def revision(checkout: Path) -> str:
@@ -91,7 +97,7 @@ def main() -> int:
             found += [row] if number else []
         summary = summarise(found, commits, options.steps)
         if options.unprotected:
-            summary |= checkpoint_cost(now[1], options.steps, Path(temporary, "checkpoint"))
+            summary |= storage_cost(now[1], options.steps, Path(temporary, "checkpoint"))
         report.write(summary, Path(temporary, "now-0"))
     return 0
 
