@@ -3,13 +3,14 @@
     git worktree add ../before COMMIT
     python benchmarks/against.py ../before --rounds 8 --out results/against.jsonl
     python benchmarks/against.py --unprotected --rounds 8 --out results/against.jsonl
+    python benchmarks/against.py --out results/against.jsonl
 
 Each run trains on Boxing with one thread, from a cold start to its last checkpoint: collecting, the replay, updates,
 metrics, and as many checkpoints for each step as by default. What counts is the time from the first row of metrics
 after an update to the last one, as the run itself measures it, so that imports and the first compilation do not. The
 first round warms up and is not counted. `--unprotected` compares with the same commit without checksums of steps and
-without waiting for the disk (`unprotected.py`). Then a further run tells how much of its time goes into its replay, with
-all protection, and into checkpoints, of which the other runs have none in that time.
+without waiting for the disk (`unprotected.py`). Without either, one run tells which share of its time goes into its
+replay, with all protection, and into checkpoints, of which the other runs have none in that time.
 """
 
 import json
@@ -80,9 +81,11 @@ def main() -> int:
     options_parser.add_argument("--rounds", type=int, default=8)
     options_parser.add_argument("--steps", type=int, default=1300)
     options = options_parser.parse_args()
-    if options.unprotected == bool(options.checkout):
-        options_parser.error("Give a checkout or --unprotected")
     report, now = Report(options.out), ("now", ["-m", "reverie"], ROOT)
+    if not (options.unprotected or options.checkout):
+        with tempfile.TemporaryDirectory() as temporary:
+            report.write(storage_cost(now[1], options.steps, Path(temporary, "run")), Path(temporary, "run"))
+        return 0
     before = ("before", ["-m", "reverie"], options.checkout.resolve() if options.checkout else ROOT)
     commits = {"now": revision(ROOT), "before": revision(before[2])}
     if options.unprotected:
@@ -95,10 +98,7 @@ def main() -> int:
                 row[name] = times(train(program, checkout, options.steps, Path(temporary, f"{name}-{number}")))
             print(json.dumps(row), flush=True)
             found += [row] if number else []
-        summary = summarise(found, commits, options.steps)
-        if options.unprotected:
-            summary |= storage_cost(now[1], options.steps, Path(temporary, "checkpoint"))
-        report.write(summary, Path(temporary, "now-0"))
+        report.write(summarise(found, commits, options.steps), Path(temporary, "now-0"))
     return 0
 
 
