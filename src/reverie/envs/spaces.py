@@ -145,11 +145,14 @@ def check_actions(actions: Array, spec: ActionSpec, num_envs: int) -> Array:
     actions = np.asarray(actions, np.float32)
     if actions.shape != (num_envs, spec.size):
         raise EnvError(f"The actions have shape {actions.shape}, but {(num_envs, spec.size)} is needed.")
-    if not np.isfinite(actions).all():
-        raise EnvError("The agent's actions contain NaN or infinity; the policy has probably diverged.")
+    is_valid = np.isfinite(actions).all() if spec.kind == "continuous" else True
     for part in _split(actions, spec) if spec.kind == "discrete" else ():
-        if (np.abs(part.max(1) - 1) + np.abs(np.abs(part).sum(1) - 1) > 1e-3).any():
-            raise EnvError(f"Discrete actions must be one-hot vectors, not {actions.tolist()}.")
+        distance = np.abs(np.maximum.reduce(part, 1) - 1) + np.abs(np.add.reduce(np.abs(part), 1) - 1)
+        is_valid = is_valid and (distance <= 1e-3).all()  # which NaN is not
+    if not is_valid and not np.isfinite(actions).all():
+        raise EnvError("The agent's actions contain NaN or infinity; the policy has probably diverged.")
+    if not is_valid:
+        raise EnvError(f"Discrete actions must be one-hot vectors, not {actions.tolist()}.")
     return actions
 
 

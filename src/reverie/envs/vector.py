@@ -224,8 +224,10 @@ class VectorEnv:
             for index, info in (infos or {}).items():
                 self.infos[part.start + index] = info
         self._is_waiting = False
-        parts = [worker.rows for worker, _ in self._workers]
-        return {key: np.concatenate([rows[key] for rows in parts]) for key in parts[0]}
+        first, *others = [worker.rows for worker, _ in self._workers]
+        if not others:
+            return {key: rows.copy() for key, rows in first.items()}
+        return {key: np.concatenate([rows, *(each[key] for each in others)]) for key, rows in first.items()}
 
     def _begin_exchange(self) -> None:
         if not self.is_usable:
