@@ -45,8 +45,8 @@ def stop(folder: Path, seconds: float) -> dict[str, Any]:
         status = process.wait()
         taken = time.monotonic() - before
         text = Path(log.name).read_text()
-    phases = re.findall(r"%  (prefill|pretraining|evaluating)?", text)
-    found = {"seconds": round(taken, 2), "phase": (phases or ["starting"])[-1] or "training", "status": status}
+    phases = re.findall(r"^(\w+)  [\d,]+/[\d,]+ steps", text, re.MULTILINE) or ["starting"]
+    found = {"seconds": round(taken, 2), "phase": phases[-1], "status": status}
     damage = [f"{finding.path} {finding.what}" for finding in verify(folder).damage]
     return found | {"damage": damage, "last_line": text.splitlines()[-1]}
 

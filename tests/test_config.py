@@ -549,3 +549,8 @@ def test_every_setting_is_read_from_its_own_text(name: str) -> None:
 
 def test_mlp_defaults() -> None:
     assert MLPConfig() == MLPConfig(layers=4, units=400, layer_norm=False)
+
+
+def test_schedule_with_a_horizon_of_zero_is_refused() -> None:
+    with pytest.raises(ConfigError, match="must be finite and not negative"):
+        Config().override(**{"world_model.kl.scale": "horizon(0,1,5)"})

@@ -156,6 +156,6 @@ def protocol_line(result: Mapping[str, Any]) -> str:
 def cautions(result: Mapping[str, Any]) -> list[str]:
     """Return sentences that a reader of the numbers must know."""
     sticky = result["protocol"]["sticky_actions"]
-    if not result["references"] or sticky == STICKY_ACTIONS:
+    if not result["references"] or sticky in (None, STICKY_ACTIONS):
         return []
     return [f"The published scores are of sticky actions p={STICKY_ACTIONS:g}, these are of p={sticky:g}."]

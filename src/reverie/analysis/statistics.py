@@ -73,7 +73,7 @@ def suite_scores(comparison: Comparison, suite: Suite) -> SuiteScores | None:
             unused[agent] = rest
     without = tuple(name for name in names if name not in shared)
     aggregates = {agent: aggregate_estimates(shared, found) for agent, found in scores.items()}
-    return SuiteScores(suite, shared, scores, without, unused, aggregates) if shared else None
+    return SuiteScores(suite, shared, scores, without, unused, aggregates) if scores else None
 
 
 def aggregate_estimates(environments: Sequence[str], scores: Floats) -> dict[str, Estimate]:

@@ -132,4 +132,6 @@ def print_result(row: dict[str, Any]) -> None:
 
 
 def _text(value: Any) -> str:
-    return f"{value:,.6g}" if isinstance(value, int | float) else str(value)
+    if isinstance(value, int | float):
+        return f"{value:,.6g}" if isinstance(value, float) else f"{value:,}"
+    return "-" if value is None else str(value)

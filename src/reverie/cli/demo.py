@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
-from reverie.cli.console import print_table, say
+from reverie.cli.console import print_table, require_positive, say
 from reverie.cli.parser import Base, SettingsCommand, of_preset
 from reverie.cli.plot import print_curve
 from reverie.cli.train import announce
@@ -30,6 +30,7 @@ class Demo(SettingsCommand):
     """Episodes of the evaluation at the end."""
 
     def __call__(self) -> None:
+        require_positive(self, "episodes")
         names = (Path("runs", f"demo-{number}" if number else "demo") for number in count())
         folder = self.logdir or next(name for name in names if not name.exists())
         config, started = self.configured, time.monotonic()

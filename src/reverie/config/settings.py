@@ -40,7 +40,10 @@ class Settings:
             for limit in getattr(hint, "__metadata__", ()):
                 self._require(limit.contains(value), name, f", but it must be {limit.words}.")
             if value is not None and hint in (Schedule, Schedule | None):
-                initial = parse_schedule(value, f"{type(self).__name__}.{name}", frames_per_step=1)(0.0)
+                try:
+                    initial = parse_schedule(value, f"{type(self).__name__}.{name}", frames_per_step=1)(0.0)
+                except ZeroDivisionError:  # a horizon of 0
+                    initial = math.inf
                 is_valid = math.isfinite(initial) and initial >= 0
                 self._require(is_valid, name, ", but it must be finite and not negative.")
 

@@ -17,7 +17,7 @@ import sys
 import threading
 import traceback
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any
@@ -150,7 +150,7 @@ class ProcessWorker:
                 "(env.step_timeout) and was killed."
             )
         try:
-            result, failure = pickle.loads(self._pipe.recv_bytes())
+            result, dropped, failure = pickle.loads(self._pipe.recv_bytes())
         except (EOFError, ConnectionResetError):
             raise EnvError(f"The worker process of {self._label} died ({self._exit_status()}).") from None
         if failure is not None:
@@ -158,6 +158,12 @@ class ProcessWorker:
             error = EnvError(text)
             error.add_note(f"In the worker process:\n{trace}")
             raise error
+        if dropped:
+            warnings.warn(
+                f"Entries of info cannot be pickled ({', '.join(dropped)}). They are dropped. "
+                "Convert them to numbers, or set env.parallel to False.",
+                stacklevel=2,
+            )
         return result
 
     def close(self) -> None:
@@ -205,6 +211,7 @@ def main(pipe_file: int, memory_file: int) -> None:
     with suppress(EOFError, OSError):
         while True:
             request = pipe.recv_bytes()
+            dropped: set[str] = set()
             try:
                 result: Any
                 if worker is None:
@@ -213,12 +220,13 @@ def main(pipe_file: int, memory_file: int) -> None:
                 else:
                     method, args = pickle.loads(request)
                     result = getattr(worker, method)(*args)
-                    result = result if method == "call" else _keep_picklable(result)
-                reply = pickle.dumps((result, None))
+                    if method != "call":
+                        result = {index: _keep_picklable(info, dropped) for index, info in result.items()}
+                reply = pickle.dumps((result, sorted(dropped), None))
             except Exception as error:
                 text = f"The environment's worker process failed: {type(error).__name__}: {error}."
                 text = str(error) if isinstance(error, EnvError) else text
-                reply = pickle.dumps((None, (text, traceback.format_exc())))
+                reply = pickle.dumps((None, [], (text, traceback.format_exc())))
             pipe.send_bytes(reply)
     if worker is not None:
         worker.close()
@@ -231,18 +239,15 @@ def _exit_with_parent() -> None:
     os._exit(1)
 
 
-def _keep_picklable(infos: Infos) -> Infos:
-    kept: Infos = {index: {} for index in infos}
-    for index, info in infos.items():
-        for key, value in info.items():
-            try:
-                pickle.loads(pickle.dumps((key, value)))
-            except Exception:
-                warnings.warn(
-                    f"The entry {key} of info cannot be pickled. It is dropped. "
-                    "Convert it to numbers, or set env.parallel to False.",
-                    stacklevel=1,
-                )
-            else:
-                kept[index][key] = value
+def _keep_picklable(info: Mapping[Any, Any], dropped: set[str]) -> dict[Any, Any]:
+    """Return what of an `info` can be sent to the learner's process; other entries are added to `dropped`."""
+    kept = {}
+    for key, value in info.items():
+        try:
+            value = _keep_picklable(value, dropped) if isinstance(value, dict) else value
+            pickle.loads(pickle.dumps((key, value)))
+        except Exception:
+            dropped.add(str(key))
+        else:
+            kept[key] = value
     return kept

@@ -75,12 +75,11 @@ def atomic_write(path: Path, data: bytes) -> None:
 def _remove_temporary_of_killed(folder: Path) -> None:
     for path in folder.glob(".tmp-*"):
         if process := re.match(r"\.tmp-([0-9]{1,9})-", path.name):
-            try:
-                os.kill(int(process[1]), 0)
-            except ProcessLookupError:
-                path.unlink(missing_ok=True)
-            except PermissionError:  # It is running, as another user.
-                pass
+            with suppress(OSError):  # It belongs to another user, or to nothing of ours.
+                try:
+                    os.kill(int(process[1]), 0)
+                except ProcessLookupError:
+                    path.unlink()
 
 
 def write_synced(path: Path, data: bytes) -> None:
@@ -140,8 +139,14 @@ def read_file(path: Path, size: int | None = None, limit: int | None = None, hea
 
 
 def to_json(value: Json) -> bytes:
-    """Return JSON with sorted keys, arrays as lists: equal values give equal bytes."""
-    return (json.dumps(value, indent=2, sort_keys=True, default=np.ndarray.tolist) + "\n").encode()
+    """Return JSON with sorted keys, arrays as lists and NumPy scalars as numbers: equal values give equal bytes."""
+    return (json.dumps(value, indent=2, sort_keys=True, default=_plain) + "\n").encode()
+
+
+def _plain(value: object) -> Json:
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    raise TypeError(f"A {type(value).__name__} is none of JSON's types.")
 
 
 def parse_json(data: bytes) -> dict[str, Json]:

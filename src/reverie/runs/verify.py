@@ -18,6 +18,8 @@ from reverie.runs.metrics import parse_row
 from reverie.runs.run_folder import RunFolder
 from reverie.shell import command_line
 
+LATER_ROWS = "other lines than rows of metrics after those of the newest checkpoint"
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -141,8 +143,9 @@ def _checks(folder: RunFolder, unchecked: list[str]) -> Iterator[tuple[str, str,
         yield f"{VIDEOS}/{name}", what, "nothing: a resumed run does not read it"
     if num_later := sum(path.name not in counters["videos"] for path in folder.videos.glob("*")):
         unchecked.append(f"{VIDEOS}: {num_later} files that the newest checkpoint does not list")
+    what = _damage(_compare_metrics, folder.metrics, counters, unchecked)
     remedy = "restore it from a copy; learning does not need it, curves and reports do"
-    yield METRICS, _damage(_compare_metrics, folder.metrics, counters, unchecked), remedy
+    yield METRICS, what, "continue with --resume, which drops them" if what.endswith(LATER_ROWS) else remedy
     if folder.replay.is_file():
         health = replay.verify(folder.replay, *_stored_steps(states))
         remedy = "restore it from a copy; without it only weights are left of the run"
@@ -201,4 +204,4 @@ def _compare_metrics(path: Path, counters: dict[str, Any], unchecked: list[str])
     if later and b'{"step": '.startswith(later[-1][:9]) and not later[-1].endswith(b"\n"):
         later.pop()  # It was cut short: the run was killed, or is writing it.
     if not all(parse_row(line.decode(errors="replace")) for line in later):
-        raise Unreadable("is damaged: there are other lines than rows of metrics after those of the newest checkpoint")
+        raise Unreadable(f"is damaged: there are {LATER_ROWS}")

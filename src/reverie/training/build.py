@@ -111,11 +111,11 @@ def build_trainer(
         display = Display.for_run(agent, counters, folder.path, launch, collector.frames_per_step, is_quiet)
         log = resources.enter_context(display).log
         resources.enter_context(Watchdog(metrics, log))
-        stop = resources.enter_context(StopSignal(lambda: log(_STOPPING)))
         file = MetricsFile(folder.metrics, counters.rows, step, counters.updates)
         resources.callback(file.close)
         outputs = Loggers(loggers, folder.path, log)
         resources.callback(outputs.close, "failed")  # unless the trainer has closed it with another status
+        stop = resources.enter_context(StopSignal(lambda: log(_STOPPING)))
         if snapshot:
             state.messages += resumption.compare_files(folder, file, counters)
         state.pop_messages(log)

@@ -3,6 +3,7 @@
 import hashlib
 import time
 from dataclasses import dataclass, field
+from types import NoneType
 
 
 @dataclass
@@ -47,6 +48,17 @@ class Counters:
     nonfinite_in_a_row: int = 0
     last_due: dict[str, int | None] = field(default_factory=dict)
     """State of each `Every`, by name."""
+
+    def __post_init__(self) -> None:
+        """Raise TypeError for values of other types, which a damaged checkpoint may hold."""
+        for name, value in vars(self).items():
+            default = getattr(Counters, name, None)  # None for `best_score` and the dictionaries
+            is_number = type(value) in (int, float)
+            if type(value) is not type(default) and not (is_number and type(default) in (float, NoneType)):
+                values = value.values() if isinstance(value, dict) else [[]]
+                wanted = {"videos": (str,), "last_due": (int, NoneType)}.get(name, ())
+                if not all(type(each) in wanted for each in values):
+                    raise TypeError(f"counters.{name} is {value!r}")
 
     def start_clock(self) -> None:
         """Let `seconds` advance from here."""

@@ -131,19 +131,21 @@ class Evaluation(Callback):
             counters.evaluated_at = counters.steps
             self.on_result(EvaluationResult(counters.steps, tuple(episodes), is_final))
 
-    def _play(self, attempt: int = 0) -> list[Episode]:
+    def _play(self) -> list[Episode]:
         run, config, settings = self.run, self.run.config.env, self.run.config.training
-        seed = evaluation_seed(settings.seed, run.counters.evaluations + 1, attempt)
-        try:
-            return evaluate(
-                run.agent, config, settings.eval_episodes, seed, self.factory, self.stop, self._before_step, run.log
-            )
-        except EnvError as error:
-            if not config.max_restarts_per_hour:
-                raise
-            run.counters.restarts += 1
-            run.log(self.budget.record(error, "The evaluation starts over."))
-        return self._play(attempt + 1)
+        attempt = 0
+        while True:
+            seed = evaluation_seed(settings.seed, run.counters.evaluations + 1, attempt)
+            try:
+                return evaluate(
+                    run.agent, config, settings.eval_episodes, seed, self.factory, self.stop, self._before_step, run.log
+                )
+            except EnvError as error:
+                if not config.max_restarts_per_hour:
+                    raise
+                attempt += 1
+                run.counters.restarts += 1
+                run.log(self.budget.record(error, "The evaluation starts over."))
 
     def _before_step(self) -> None:
         self.metrics.show_progress()

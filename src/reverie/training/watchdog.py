@@ -96,6 +96,10 @@ class EpisodeWatch:
         self.log(f"{seen}. {advice}")
 
 
+WAIT_STEPS = 5_000
+"""Steps of a prefill after which no end of an episode is worth a message."""
+
+
 @dataclass(eq=False)
 class PrefillCheck(Callback):
     """Prints a message where no episode ends in the prefill, or all are too short to sample from."""
@@ -113,7 +117,8 @@ class PrefillCheck(Callback):
         if counters.episodes >= self._next_check and (problem := replay.too_short(config.env.action_repeat)):
             self._next_check = 10 * counters.episodes
             self.run.log(f"Learning cannot begin yet: {problem}")
-        if counters.steps >= config.training.prefill and not self.state.is_prefilled and not self._is_waiting:
+        is_ended = counters.episodes or config.replay.sampling == "steps"
+        if counters.steps >= min(config.training.prefill, WAIT_STEPS) and not is_ended and not self._is_waiting:
             self._is_waiting = True
             self.run.log(
                 f"No episode has ended in {counters.steps:,} steps, and learning waits for the first one. If none will "

@@ -117,7 +117,8 @@ ALLOWED = {"kl-rising": {"still-learning"}}
 
 
 SUGGESTIONS = (
-    "{kl_scale:0.3}", "{kl_scale:3}", "{prior_scale:3}", "{posterior_scale:3}", "{random_play}",
+    "{kl_scale:0.3}", "{kl_scale:3}", "{harder_prior}", "{posterior_scale:3}", "{random_play}",
+    "{wider_clip}", "{reward_loss}",
     "{observation_scale:3}", "{wider_decoder}", "{option[behavior.horizon]:0.67}",
     "{option[behavior.actor.entropy]:10}",
 )  # fmt: skip
@@ -188,8 +189,8 @@ def test_advice_in_every_preset_is_taken_by_the_command_line(name: str) -> None:
 def test_suggestion_in_every_preset_is_taken_by_the_command_line(name: str) -> None:
     base = PRESETS[name].config
     for suggestion in SUGGESTIONS:
-        text = advice(suggestion, ill("", config=base))
-        assert typeable(text, base) == text.count("--") > 0
+        text = advice(suggestion, ill("", CASES["gradients-clipped"][0], config=base))
+        assert typeable(text, base) == text.count("--") > 0 or text.startswith("Rewards weigh")
 
 
 def test_every_suggestion_is_tried() -> None:
@@ -321,3 +322,11 @@ def test_the_page_of_the_docs_explains_every_rule() -> None:
     page = (Path(__file__).parents[3] / "docs" / "diagnose.md").read_text(encoding="utf-8")
     for rule in PROBLEMS:
         assert f"`{rule.name}`" in page, rule.name
+
+
+def test_wider_clip_names_the_optimizer_whose_gradients_are_clipped() -> None:
+    report = ill("", CASES["gradients-clipped"][0], config=preset("atari"))
+    clipped = [name for name, found in report.learning.gradients.items() if found.clipped > 0.5]
+    text = advice("{wider_clip}", report)
+    assert clipped and text.count("max-grad-norm") == len(clipped)
+    assert ("--behavior.critic" in text) == ("critic" in clipped)

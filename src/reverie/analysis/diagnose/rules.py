@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 from jinja2 import ChainableUndefined, Environment
 
 from reverie.analysis.diagnose.examine import Report
+from reverie.analysis.diagnose.learning import OPTIMIZERS
 from reverie.config import Config, flatten, parse_schedule
 
 Severity = Literal["problem", "warning", "note", "ok"]
@@ -103,12 +104,30 @@ def suggestions(report: Report) -> dict[str, Any]:
     model, training = report.config.world_model, report.config.training
     scales = ("prior_scale", "posterior_entropy_scale") if model.kl.objective == "split" else ("scale",)
     kl = [f"world_model.kl.{scale}" for scale in scales]
+    clips = [  # twice the median norm, with half the rate, where gradients are often clipped
+        f"{option[f'{OPTIMIZERS[name]}.optimizer.max_grad_norm']:{2 * found.median / found.clip}} with "
+        f"{option[f'{OPTIMIZERS[name]}.optimizer.lr']:0.5}"
+        for name, found in report.learning.gradients.items()
+        if found.clipped > 0.5
+    ]
+    rewards = f"Rewards weigh {model.loss_scales.reward:g} already: train longer"
+    if model.loss_scales.reward < 10:  # Above, they outweigh small objects.
+        rewards = f"Weigh rewards more, {option['world_model.loss_scales.reward']:10}"
+    if not model.head_gradients.reward:
+        rewards += ", and let them form the latents, --world-model.head-gradients.reward true"
+    if not training.pretrain_world_model:  # as in the preset atari-laptop (docs/results.md, Boxing)
+        rewards += (
+            "; or in a new run let the world model learn from random play before behavior does, "
+            "--training.pretrain-world-model 9000"
+        )
     part, width = ("image", "cnn_depth") if report.observation in report.images else ("vector", "mlp.units")
     steps = training.steps + 3 * training.prefill  # as many after the prefill as now
     return {
         "option": option,
         "kl_scale": Option(report, *kl),
-        "prior_scale": option[kl[0]],
+        "harder_prior": "--world-model.kl.balance 0.9, or " * (len(kl) == 1) + f"{option[kl[0]]:3}",
+        "wider_clip": ", ".join(clips),
+        "reward_loss": rewards,
         "posterior_scale": option[kl[-1]],
         "observation_scale": option[f"world_model.loss_scales.{part}"],
         "wider_decoder": f"{option[f'world_model.decoder.{width}']:2}",
