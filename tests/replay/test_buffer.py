@@ -18,7 +18,7 @@ from scipy import stats
 
 from reverie.config import ReplayConfig
 from reverie.errors import ReplayError
-from reverie.replay import ReplayBuffer, verify
+from reverie.replay import ReplayBuffer, has_steps, verify
 from reverie.specs import STEP_KEYS, ArraySpec, Step
 
 SPECS = {"vector": ArraySpec((2,), "float32"), "action": ArraySpec((3,), "float32"), **STEP_KEYS}
@@ -488,3 +488,11 @@ def test_memory_does_not_grow_with_what_is_sampled(tmp_path: Path) -> None:
         replay.sample(rng, batch)
     assert process.memory_info().rss - before < 2**24
     replay.close()
+
+
+def test_has_steps_of_a_replay_whose_creation_was_cut_short_is_false(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "replay.db", isolation_level=None)) as connection:
+        connection.execute("PRAGMA page_size=65536")
+        connection.execute("PRAGMA journal_mode=WAL")
+    assert (tmp_path / "replay.db").stat().st_size > 0
+    assert not has_steps(tmp_path / "replay.db")

@@ -48,10 +48,12 @@ def largest_size(specs: Mapping[str, ArraySpec], num_steps: int) -> int:
 
 
 def has_steps(path: Path) -> bool:
-    """Return whether a replay holds any step, or is damaged."""
+    """Return whether a replay holds any step, or is damaged; one whose creation was cut short has no table yet."""
     if not path.exists():
         return False
     with suppress(sqlite3.Error), closing(_connect(path, read_only=True)) as connection:
+        if not connection.execute("SELECT 1 FROM sqlite_master").fetchone():
+            return False
         return connection.execute("SELECT 1 FROM steps LIMIT 1").fetchone() is not None
     return True
 
