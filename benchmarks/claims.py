@@ -29,6 +29,13 @@ PLACES = {
     "metrics": "Metrics",
     "other": "Other files",
 }
+GROWING = {
+    "memory_mib": "Memory, both processes, MiB",
+    "open_files": "Open files",
+    "threads": "Threads",
+    "disk_mib": "Disk without metrics and videos, MiB",
+    "records_mib": "Metrics and videos, MiB",
+}
 NORMAL = 0.5 * math.log(2 * math.pi)
 """Constant of a loss of unit variance."""
 
@@ -807,20 +814,19 @@ def durability() -> Iterator[Claim]:
             faults["episodes_truncated"],
         )
     yield text("{} steps of a tiny agent", growth["steps"])
-    units = {"memory_mib": "Memory", "open_files": "Open files", "threads": "Threads", "disk_mib": "Disk"}
-    for name, label in (units | {"records_mib": "Metrics and videos"}).items():
+    for name, label in GROWING.items():
         keys = ("slope_per_100k_steps", "standard_error", "least", "most")
         yield row("Quantity | By 100,000 steps", label, [growth[name][key] for key in keys])
     yield text("{} signals at random moments", stopped["signals"])
     seconds = [stopped[f"seconds_{name}"] for name in ("least", "most", "median")]
     yield text("ended after {} to {} seconds (median {})", *seconds)
-    cost = pick("against.jsonl", before="unprotected")
+    cost, pairs = jsonl("against.jsonl")
+    yield text("takes {} % of the time", 100 * cost["replay_share"])
+    yield text("a checkpoint {} s, {} %", cost["checkpoint_seconds"], 100 * cost["checkpoint_share"])
     for kind, words in {"seconds": "the time", "cpu_seconds": "the processor time"}.items():
-        values = [cost[f"{kind}_ratio_{name}"] for name in ("mean", "standard_error", "median")]
-        yield text(f"{words} with protection is {{}} ± {{}} of that without (median {{}}", *values)
-    yield text("over {} pairs", cost["rounds"])
-    yield text("A checkpoint takes {} s", cost["checkpoint_seconds"])
-    yield text("{} % of the time until the next one is due", 100 * cost["checkpoint_share"])
+        values = [pairs[f"{kind}_ratio_{name}"] for name in ("mean", "standard_error", "median")]
+        yield text(f"{words} with protection is {{}} ± {{}} of that without (median {{}})", *values)
+    yield text("over {} pairs", pairs["rounds"])
 
 
 def variants() -> Iterator[Claim]:

@@ -6,6 +6,7 @@ counted, and a note says so. With frames that the user names, the runs that reac
 """
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -110,4 +111,9 @@ def label_agents(runs: Sequence[Run]) -> tuple[dict[Any, str], dict[str, Any]]:
     """Return labels by `agent_settings`, and the settings that all agents share and the labels leave out."""
     agents = {agent_settings(run.config): (run.config, run.preset, run.variant) for run in reversed(runs)}
     shared = shared_settings(list(agents.values()))
-    return {settings: agent_label(*agent, shared) for settings, agent in agents.items()}, shared
+    short = {settings: agent_label(*agent, shared) for settings, agent in agents.items()}
+    counts = Counter(short.values())
+    return {
+        settings: label if counts[label] == 1 else agent_label(*agents[settings], shared, shown=None)
+        for settings, label in short.items()
+    }, shared

@@ -5,6 +5,7 @@ from functools import cache
 from types import MappingProxyType
 from typing import Any
 
+from reverie.analysis.format import plural
 from reverie.config import PRESETS, VARIANTS, Config, combined, flatten, with_variant
 from reverie.errors import ConfigError
 
@@ -20,6 +21,8 @@ INCIDENTAL = COMPUTATION | frozenset(
      "training.checkpoint_every", "training.keep_checkpoints")
 )  # fmt: skip
 """Settings that may differ between the seeds of one agent."""
+SHOWN = 3
+"""Settings that a label spells out."""
 _NOTHING = object()
 
 
@@ -48,15 +51,17 @@ def agent_label(
     preset: str | None = None,
     variant: str | None = None,
     shared: Mapping[str, Any] = MappingProxyType({}),
+    shown: int | None = SHOWN,
 ) -> str:
     """Return `atari-small`, `atari-small, gaussian-latents`, or with settings, `atari-small, world_model.kl.scale=1`.
 
     Preset and variant are those that the run says it was started with; None takes the nearest. Shared settings are left
-    out.
+    out; so many of the others are spelt out and the rest is counted, None spells out all.
     """
     name, base_variant, changes = _nearest(config, preset, variant)
     own = [setting_text(*entry) for entry in changes.items() if shared.get(entry[0], _NOTHING) != entry[1]]
-    return ", ".join([name, *([] if base_variant == "full" else [base_variant]), *own])
+    more = [] if shown is None or len(own) <= shown else [f"{plural(len(own) - shown, 'more setting')}"]
+    return ", ".join([name, *([] if base_variant == "full" else [base_variant]), *own[:shown], *more])
 
 
 def setting_text(path: str, value: Any) -> str:

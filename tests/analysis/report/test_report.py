@@ -272,3 +272,10 @@ def test_variants_of_a_preset(tmp_path: Path, name: str, variant: str) -> None:
     for about in (True, False):
         run = read_run(write_run(tmp_path / str(about), preset=name, about=about, every=500_000))
         assert variants_of([run]) == (variant,)
+
+
+def test_runs_without_scores_have_no_aggregates(tmp_path: Path, report: Make) -> None:
+    write_run(tmp_path / "runs", evaluations=level(12.1))
+    made, page = report(frames=1e12)
+    assert page.tables["scores"][1][2] == "0"
+    assert not made.statistics
