@@ -31,7 +31,7 @@ def test_documents_of_this_repository_have_the_numbers_of_results(claims: list[C
         ("docs/results.md", "**70.2 ± 10.6**", "**70.2 ± 10.4**"),  # sentence
         ("docs/results.md", "**-11.0 to -3.3** | worse", "**-11.0 to -3.3** | tied"),  # verdict
         ("README.md", "| 500.0, 500.0, 500.0 after", "| 500.0, 499.0, 500.0 after"),
-        ("docs/durability.md", "900 were named", "901 were named"),
+        ("docs/durability.md", "808 were named", "809 were named"),
         ("docs/performance.md", "| 1.06 (0.96 to 1.10) |", "| 1.07 (0.96 to 1.10) |"),
         ("docs/reporting.md", "| recomputed | 2.58 |", "| recomputed | 2.57 |"),
     ],
@@ -48,7 +48,7 @@ def test_check_changed_number_is_reported(name: str, printed: str, changed: str,
 def test_check_missing_text_is_reported(claims: list[Claim]) -> None:
     documents = read_documents()
     before = check(documents, claims)[0]
-    documents["docs/durability.md"] = documents["docs/durability.md"].replace("900 were named", "900 were seen")
+    documents["docs/durability.md"] = documents["docs/durability.md"].replace("808 were named", "808 were seen")
     (error,) = set(check(documents, claims)[0]) - set(before)
     assert "0 places with the text" in error
 
