@@ -101,7 +101,7 @@ def test_resume_without_checkpoint_is_explained(tmp_path: Path) -> None:
     with RunFolder.create(path, CONFIG) as run:
         run.begin(CONFIG)
     (path / "metrics.jsonl").write_text("{}\n")
-    (path / "replay.db").write_bytes(b"x")
+    (path / "replay.db").write_bytes(b"x" * 4096)
     with pytest.raises(RunError) as caught:
         RunFolder.create(path, CONFIG, resume=True)
     assert "it has metrics.jsonl and replay.db but no checkpoint" in str(caught.value)
