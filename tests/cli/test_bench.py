@@ -62,7 +62,7 @@ def test_the_last_line_is_the_result(capsys: pytest.CaptureFixture[str], name: s
 
 @pytest.mark.parametrize("name", TINY)
 def test_tables_fit_a_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """Of 80 columns; nothing is cut off."""
+    """Tables fit into 80 columns, and nothing is cut off."""
     narrow = Console(width=80, highlight=False, color_system=None)
     monkeypatch.setattr("reverie.cli.console.console", lambda stderr=False: narrow)
     result = bench(capsys, f"{name} {TINY[name]}")

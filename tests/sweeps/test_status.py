@@ -1,4 +1,4 @@
-"""What a sweep shows: metrics that are read while they are written, and the time that is left."""
+"""Status of a sweep: metrics that are read while they are written, and the time that is left."""
 
 import json
 from pathlib import Path
