@@ -37,12 +37,13 @@ def fill(path: Path, steps: int, num_envs: int) -> dict[str, float]:
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (256, num_envs, 64, 64, 1), np.uint8)
     action, reward = np.zeros((num_envs, 18), np.float32), np.zeros(num_envs, np.float32)
+    flag = {value: np.full(num_envs, value) for value in (False, True)}
     replay = ReplayBuffer(path, SPECS, ReplayConfig(), num_envs)
     started, in_commits, at_commit = time.perf_counter(), [], COMMIT_EVERY
     for row in range(steps // num_envs):
-        step = {"image": images[row % 256], "action": action, "reward": reward}
-        flags = {"is_first": row % EPISODE == 0, "is_last": row % EPISODE == EPISODE - 1, "is_terminal": False}
-        replay.add({**step, **{key: np.full(num_envs, value) for key, value in flags.items()}})
+        step = {"image": images[row % 256], "action": action, "reward": reward, "is_terminal": flag[False]}
+        is_first, is_last = flag[row % EPISODE == 0], flag[row % EPISODE == EPISODE - 1]
+        replay.add({**step, "is_first": is_first, "is_last": is_last})
         if (row + 1) * num_envs >= at_commit:
             before = time.perf_counter()
             replay.commit()

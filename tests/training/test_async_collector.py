@@ -28,9 +28,10 @@ from reverie.replay import ReplayBuffer
 from reverie.runs.digest import digest
 from reverie.runs.metrics import read_metrics
 from reverie.specs import Step
-from reverie.training import async_collector
-from reverie.training.async_collector import AsyncCollector, EnvThread
+from reverie.training import env_thread
+from reverie.training.async_collector import AsyncCollector
 from reverie.training.collectors import RandomPolicy, SyncCollector
+from reverie.training.env_thread import EnvThread
 from tests.helpers import environments
 
 CPU = torch.device("cpu")
@@ -117,7 +118,7 @@ def test_env_thread_autocast_leaves_converted_weights_of_the_learner(thread: Env
 
 
 def test_env_thread_close_leaves_a_call_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(async_collector, "CLOSE_TIMEOUT", 0.05)
+    monkeypatch.setattr(env_thread, "CLOSE_TIMEOUT", 0.05)
     thread, released = EnvThread(CPU), threading.Event()
     future = thread.submit(released.wait)
     thread.close()
@@ -295,7 +296,7 @@ def test_async_run_second_interrupt_does_not_wait_for_an_environment_that_hangs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Hangs, "count", 0)
-    monkeypatch.setattr(async_collector, "CLOSE_TIMEOUT", 0.05)
+    monkeypatch.setattr(env_thread, "CLOSE_TIMEOUT", 0.05)
     with pytest.raises(KeyboardInterrupt, match="Stopped at once"):
         train(Hangs, tmp_path, eval_every=0)
     assert not Hangs.released.is_set()

@@ -20,6 +20,7 @@ from reverie.specs import ArraySpec
 _APPLICATION_ID, _VERSION = 0x52564552, 2
 _PAGE_SIZE = 65536
 _WAL_PAGES = 1024  # 64 MiB, then SQLite writes them into the database
+_CACHE_PAGES = 512  # 32 MiB: the pages of some seven batches of Atari
 _MAX_LENGTH = 1 << 27  # bytes of one value
 _ROW_OVERHEAD = 24
 _SCHEMA = {
@@ -140,17 +141,17 @@ class Database:
 
     def intact_steps(self, episode: int, start: int, stop: int) -> Iterator[bytes]:
         """Yield the bytes of steps `start` to `stop` - 1 of an episode, up to the first missing or damaged one."""
-        expected, size = (episode << STEP_BITS) + start, self.dtype.itemsize
+        first, size = (episode << STEP_BITS) + start, self.dtype.itemsize
         query = "SELECT id, data, crc FROM steps WHERE id >= ? AND id < ? ORDER BY id"
         with sqlite_errors(self.path):
             try:
-                for step, data, crc in self._connection.execute(query, (expected, expected + stop - start)):
+                rows = self._connection.execute(query, (first, first + stop - start))
+                for expected, (step, data, crc) in enumerate(rows, first):
                     if step != expected or type(data) is not bytes or len(data) != size:
                         return
                     if crc32(data, crc32(b"%d" % step)) != crc:  # as `_checksum`; written out, since it is called often
                         return
                     yield data
-                    expected += 1
             except sqlite3.Error as error:
                 if _code(error) not in _DAMAGE:
                     raise
@@ -268,7 +269,8 @@ def _connect(path: Path, read_only: bool) -> sqlite3.Connection:
     connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
     connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _MAX_LENGTH)
     connection.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
-    for setting in ("trusted_schema=OFF", "cell_size_check=ON", f"wal_autocheckpoint={_WAL_PAGES}"):
+    sizes = f"wal_autocheckpoint={_WAL_PAGES}", f"cache_size={_CACHE_PAGES}"
+    for setting in ("trusted_schema=OFF", "cell_size_check=ON", *sizes):
         connection.execute(f"PRAGMA {setting}")
     return connection
 

@@ -1,7 +1,6 @@
 """Draws windows of stored steps, and reads them as training sequences."""
 
 from collections.abc import Callable, Sequence
-from itertools import chain
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -69,11 +68,14 @@ def read_windows(
     read: Read, dtype: np.dtype[np.void], windows: Sequence[Sequence[Segment]], out: Step | None = None
 ) -> Step:
     """Read B windows of T steps as arrays [T, B, …] by key; the first step of each is marked `is_first`."""
-    found = read_steps(read, dtype, list(chain.from_iterable(windows))).reshape(len(windows), -1).swapaxes(0, 1)
-    assert dtype.names is not None
-    if out is None:
-        out = {key: np.empty_like(found[key], order="C") for key in dtype.names}
-    for key in dtype.names:
-        np.copyto(out[key], found[key], casting="no")
+    for number, segments in enumerate(windows):
+        steps = read_steps(read, dtype, segments)
+        fields = {key: steps[key] for key in dtype.names or ()}
+        if out is None:
+            shape = len(steps), len(windows)
+            out = {key: np.empty((*shape, *field.shape[1:]), field.dtype) for key, field in fields.items()}
+        for key, field in fields.items():
+            np.copyto(out[key][:, number], field, casting="no")
+    assert out is not None  # there is at least one window
     out["is_first"][0] = True
     return out

@@ -1,6 +1,5 @@
 """The parts of a training run, created and connected."""
 
-import math
 from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -10,11 +9,11 @@ import torch
 
 from reverie import kernels
 from reverie.acting import AgentPolicy
-from reverie.agents import build_agent, load_weights
+from reverie.agents import build_agent, load_weights, num_parameters
 from reverie.config import Config, to_dict
 from reverie.devices import resolve_device
 from reverie.dreamer import Dreamer
-from reverie.envs import EnvFactory, make_env
+from reverie.envs import EnvFactory
 from reverie.replay import ReplayBuffer
 from reverie.runs.checkpoints import Checkpoints
 from reverie.runs.metrics import MetricsFile
@@ -22,11 +21,10 @@ from reverie.runs.provenance import Launch, record_launch, recorded_names
 from reverie.runs.run_folder import RunFolder
 from reverie.shell import command_line
 from reverie.training import resumption
-from reverie.training.async_collector import AsyncCollector, CopiedPolicy
+from reverie.training.async_collector import AsyncCollector, CopiedPolicy, make_collector
 from reverie.training.callbacks import Callback, CallbackList, Run
 from reverie.training.checkpointing import Checkpointing
 from reverie.training.collection import Collection
-from reverie.training.collectors import SyncCollector
 from reverie.training.disk import DiskUsage
 from reverie.training.display import Display
 from reverie.training.evaluation import Evaluation
@@ -108,7 +106,11 @@ def build_trainer(
         if snapshot:
             resumption.restore(state, step, snapshot, folder, config)
             folder.begin(config)
-        display = Display.for_run(agent, counters, folder.path, launch, collector.frames_per_step, is_quiet)
+        name, (preset, variant) = config.env.name, recorded_names(folder.path, launch)
+        title = [name, preset, variant, f"{num_parameters(agent):,} parameters", str(agent.device)]
+        display = Display(
+            " · ".join(filter(None, title)), settings.steps, collector.frames_per_step, counters.steps, is_quiet
+        )
         log = resources.enter_context(display).log
         resources.enter_context(Watchdog(metrics, log))
         file = MetricsFile(folder.metrics, counters.rows, step, counters.updates)
@@ -120,24 +122,22 @@ def build_trainer(
             state.messages += resumption.compare_files(folder, file, counters)
         state.pop_messages(log)
         record_launch(folder.path, launch, counters.steps, config)
-        preset, variant = recorded_names(folder.path, launch)
         resumed_at = counters.steps if snapshot else None
-        info = (folder.path.resolve().name, folder.path, config.env.name, preset, variant, launch.command, resumed_at)
+        info = (folder.path.resolve().name, folder.path, name, preset, variant, launch.command, resumed_at)
         outputs.open(RunInfo(*info, is_quiet), to_dict(config))
         guard = NonFiniteGuard(agent, counters, folder.failures, log)
         budget = FailureBudget(config.env.max_restarts_per_hour)
         collection = Collection(state, budget, log)
         checkpointing = Checkpointing(checkpoints, state, guard, collection.flush, file.sync)
-        evaluated = partial(events.call, "on_evaluation")
+        show_evaluation, evaluated = partial(display.show, phase="evaluating"), partial(events.call, "on_evaluation")
         events.before = (
             PrefillCheck(state),
-            Evaluation(every["evaluate"], factory, metrics, budget, stop, display.show_evaluation, evaluated),
+            Evaluation(every["evaluate"], factory, metrics, budget, stop, show_evaluation, evaluated),
             Videos(every["video"], replay, folder.videos, metrics, outputs, stop),
             MetricsLog(every["log"], metrics, file, outputs, guard, display.show, stop),
             display,
         )
         events.after = (checkpointing, DiskUsage(checkpoints))
-        name = config.env.name
         resume_command = f"`{command_line('train', name, '--logdir', folder.path, '--resume', env=name)}`"
         return Trainer(
             run=Run(folder.path, config, collector.spec, agent, counters, log),
@@ -150,14 +150,3 @@ def build_trainer(
             resume_command="resume=True" if factory else resume_command,
             resources=resources.pop_all(),
         )
-
-
-def make_collector(config: Config, seed: int, factory: EnvFactory | None) -> SyncCollector:
-    """Create the environments, and what steps them: between updates, or during them (`training.async_collection`)."""
-    device = resolve_device(config.training.device)
-    can_restart = config.env.max_restarts_per_hour > 0
-    make = partial(make_env, config.env, seed, factory, can_restart)
-    setting = config.training.async_collection
-    if setting == "on" or (setting == "auto" and device.type == "cuda"):
-        return AsyncCollector(make, math.ceil(config.training.train_every / config.env.num_envs), device)
-    return SyncCollector(make())

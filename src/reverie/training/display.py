@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 
 from rich.columns import Columns
 from rich.console import Console, Group
@@ -16,10 +15,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 from typing_extensions import override
 
-from reverie.agents import num_parameters
-from reverie.dreamer import Dreamer
 from reverie.runs.metrics import observation_losses
-from reverie.runs.provenance import Launch, recorded_names
 from reverie.training.callbacks import Callback
 from reverie.training.counters import Counters
 from reverie.training.numbers import format_duration, format_number
@@ -51,7 +47,9 @@ class Display(Callback):
     clock: Callable[[], float] = time.monotonic
 
     def __post_init__(self) -> None:
-        self.is_live = not self.is_quiet and wants_live(self.console)
+        is_unicode = self.console.encoding.lower().startswith("utf")
+        is_redrawable = self.console.is_interactive and is_unicode and not os.environ.get("CI")
+        self.is_live = is_redrawable and not self.is_quiet
         columns = TextColumn("[bold cyan]{task.description:<11}"), BarColumn(bar_width=None)
         self._bar = Progress(*columns, speed_estimate_period=PACE_WINDOW, get_time=self.clock, expand=True)
         self._bar.add_task("starting", total=self.total_steps, completed=self.step)
@@ -60,15 +58,6 @@ class Display(Callback):
         self._detail = ""
         self._metrics: dict[str, float] = {}
         self._live = Live(get_renderable=self.view, console=self.console, refresh_per_second=4)
-
-    @classmethod
-    def for_run(
-        cls, agent: Dreamer, counters: Counters, path: Path, launch: Launch, frames_per_step: int, is_quiet: bool
-    ) -> "Display":
-        """Create the display of a run, whose title has environment, preset, size and device."""
-        env, size = agent.config.env.name, f"{num_parameters(agent):,} parameters"
-        title = " · ".join(filter(None, [env, *recorded_names(path, launch), size, str(agent.device)]))
-        return cls(title, agent.config.training.steps, frames_per_step, counters.steps, is_quiet)
 
     def __enter__(self) -> "Display":
         if self.is_live:
@@ -93,16 +82,12 @@ class Display(Callback):
 
     @override
     def on_end(self) -> None:
-        self.update(self.run.counters.steps, "finished")
+        self.show(phase="finished")
 
-    def show_evaluation(self) -> None:
-        """Show that an evaluation is under way."""
-        self.update(self.run.counters.steps, "evaluating")
-
-    def show(self, metrics: Mapping[str, float] | None = None) -> None:
-        """Show the steps, and the metrics of a new row."""
-        counters, settings = self.run.counters, self.run.config.training
-        phase, detail = "training" if counters.is_pretrained else "prefill", ""
+    def show(self, metrics: Mapping[str, float] | None = None, phase: str = "") -> None:
+        """Show the steps, the metrics of a new row, and a phase; by default that of the counters."""
+        counters, settings, detail = self.run.counters, self.run.config.training, ""
+        phase = phase or ("training" if counters.is_pretrained else "prefill")
         if counters.pretraining_updates and not counters.is_pretrained:
             total = settings.pretrain_world_model + settings.pretrain
             phase, detail = "pretraining", f"{counters.pretraining_updates:,}/{total:,} updates"
@@ -154,15 +139,10 @@ class Display(Callback):
         if self._task.time_remaining is not None and self._task.description not in UNTIMED:
             parts.append(f"{format_duration(self._task.time_remaining)} left")
         if self._task.speed:
-            parts.append(f"{format_number(self._task.speed * self.frames_per_step)} f/s")
+            rate = self._task.speed * self.frames_per_step
+            parts.append(f"{rate:,.0f} f/s" if rate >= 10 else f"{rate:.2g} f/s")
         return parts
 
     def _values(self, num_losses: int, others: Iterable[str]) -> list[str]:
         names = [*SCORES, *observation_losses(self._metrics)[:num_losses], *others]
         return [f"{name} {format_number(self._metrics[name])}" for name in names if name in self._metrics]
-
-
-def wants_live(console: Console) -> bool:
-    """Return whether a console can redraw what it shows: a terminal with Unicode, outside of CI."""
-    is_unicode = console.encoding.lower().startswith("utf")
-    return console.is_terminal and not console.is_dumb_terminal and is_unicode and not os.environ.get("CI")

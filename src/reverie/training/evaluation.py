@@ -77,10 +77,8 @@ def evaluate(
 def check_spec(agent: Dreamer, spec: EnvSpec, name: str) -> None:
     """Raise an `EnvError` if an environment is not of the agent's kind."""
     if spec != agent.spec:
-        raise EnvError(
-            f"The agent was trained with {agent.spec.action} and observations {dict(agent.spec.observations)}, "
-            f"but {name} has {spec.action} and {dict(spec.observations)}."
-        )
+        trained, found = (f"{each.action} and observations {dict(each.observations)}" for each in (agent.spec, spec))
+        raise EnvError(f"The agent was trained with {trained}, but {name} has {found}.")
 
 
 def evaluation_seed(seed: int, number: int, attempt: int = 0) -> int:
