@@ -255,6 +255,13 @@ def test_setting_the_same_twice_is_refused() -> None:
         Config().override(**{"world_model.kl": KLConfig(), "world_model.kl.scale": 1})
 
 
+def test_override_leaves_the_mapping_of_the_caller_as_it_was() -> None:
+    group = {"kl": {"scale": 0.1}}
+    config = Config().override(**{"world_model": group, "world_model.kl.free_nats": 1.0})
+    assert (config.world_model.kl.scale, config.world_model.kl.free_nats) == (0.1, 1.0)
+    assert group == {"kl": {"scale": 0.1}}
+
+
 def test_override_keeps_everything_else() -> None:
     changed = preset("atari").override(steps=60_000, **{"world_model.kl.scale": 0.2})
     assert diff(changed, preset("atari")) == [

@@ -275,6 +275,13 @@ def test_train_resume_with_nothing_to_do_changes_nothing_and_reports_it(
     assert not verify(run).damage
 
 
+def test_train_resume_with_nothing_to_do_names_an_unknown_logger(run: Path) -> None:
+    before = tree(run)
+    with pytest.raises(ReverieError, match="nonsuch"):
+        reverie.train(Line, logdir=run, resume=True, loggers=["nonsuch"])
+    assert tree(run) == before
+
+
 def test_train_resume_of_folders_without_results_starts_the_run(tmp_path: Path) -> None:
     """A run that was killed while its folder was laid out has no configuration yet."""
     (tmp_path / "checkpoints").mkdir()

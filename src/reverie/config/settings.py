@@ -8,6 +8,7 @@ import math
 import typing
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from copy import deepcopy
 from dataclasses import asdict, fields, is_dataclass, replace
 from typing import Any, Literal, NamedTuple, TypeVar
 
@@ -110,7 +111,7 @@ def override(config: T, settings: Mapping[str, Any]) -> T:
                 raise ConfigError(f"{path} is set twice: by itself, and as a part of its group. Give it once.")
         if leaf in branch:
             raise ConfigError(f"{path} is set twice. Give it once.")
-        branch[leaf] = value
+        branch[leaf] = deepcopy(value)  # a mapping of the caller's may be filled in by later settings
     return update(config, tree)
 
 

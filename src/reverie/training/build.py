@@ -31,7 +31,7 @@ from reverie.training.evaluation import Evaluation
 from reverie.training.every import Every
 from reverie.training.failure_budget import FailureBudget
 from reverie.training.learner import Learner
-from reverie.training.loggers import Logger, Loggers, RunInfo, make_logger
+from reverie.training.loggers import Logger, Loggers, RunInfo
 from reverie.training.memory import check_memory
 from reverie.training.metrics_log import MetricsLog
 from reverie.training.nonfinite import NonFiniteGuard
@@ -50,7 +50,7 @@ def build_trainer(
     factory: EnvFactory | None,
     launch: Launch,
     callbacks: Sequence[Callback],
-    loggers: Sequence[str | Logger],
+    loggers: Sequence[Logger],
     is_quiet: bool,
     num_threads: int,
     initial: Dreamer | None,
@@ -66,8 +66,6 @@ def build_trainer(
     step, snapshot = checkpoints.load() if folder.resumed else (0, None)
     # Environments that cannot be restored get another seed, so that they do not repeat their episodes.
     seeds = np.random.SeedSequence((settings.seed, step)).spawn(3)
-    # Before anything is written: an unknown name changes no file.
-    loggers = [make_logger(logger) if isinstance(logger, str) else logger for logger in loggers]
     with ExitStack() as resources:
         resources.callback(torch.set_num_threads, torch.get_num_threads())
         torch.set_num_threads(num_threads)

@@ -17,7 +17,7 @@ from reverie.runs.run_folder import RunFolder, saved_settings
 from reverie.training import resumption
 from reverie.training.build import build_trainer
 from reverie.training.callbacks import Callback
-from reverie.training.loggers import Logger
+from reverie.training.loggers import Logger, make_logger
 from reverie.training.threads import resolve_threads
 
 
@@ -43,6 +43,7 @@ def train_config(
         Interrupted: on Ctrl-C or SIGTERM, after a checkpoint.
         ReverieError: for what a user can correct.
     """
+    outputs = [make_logger(logger) if isinstance(logger, str) else logger for logger in loggers]
     with RunFolder.create(logdir, config, resume, overwrite) as folder:
         try:
             newest = Checkpoints(folder.checkpoints).latest() if folder.resumed else None
@@ -57,7 +58,7 @@ def train_config(
                 return agent
             threads = resolve_threads(config.training.threads, threads)
             initial = load(init, config.training.device) if init is not None and not newest else None
-            trainer = build_trainer(config, folder, env_factory, origin, callbacks, loggers, quiet, threads, initial)
+            trainer = build_trainer(config, folder, env_factory, origin, callbacks, outputs, quiet, threads, initial)
             return trainer.train()
         except BaseException:
             folder.discard()
