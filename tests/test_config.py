@@ -541,11 +541,22 @@ def test_the_preset_of_an_environment() -> None:
         ("ALE/Pong-v5", None, "atari"),
         ("CrafterReward-v1", None, "crafter"),
         ("MinAtar/Breakout-v1", None, "minatar"),
+        ("dmc/walker-walk", None, "dmc-proprio"),
         ("My-v0", EnvSpec({"state": vector}, continuous), "vector"),
         ("My-v0", EnvSpec({"state": vector, "image": image}, discrete), "crafter"),
         ("My-v0", EnvSpec({"image": image}, continuous), "dmc-vision"),
     ):
         assert default_preset(name, lambda _, spec=env_spec: spec) == expected  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("observations", ["pixels", "both"])
+def test_default_preset_with_pictures_asked_for_reads_pictures(observations: str) -> None:
+    def spec_of(config: EnvConfig) -> EnvSpec:
+        assert config.observations == observations
+        return EnvSpec({"image": ArraySpec((64, 64, 3), "uint8")}, ActionSpec("discrete", (2,)))
+
+    assert default_preset("dmc/walker-walk", spec_of, observations) == "dmc-vision"
+    assert default_preset("CartPole-v1", spec_of, observations) == "crafter"
 
 
 @pytest.mark.parametrize("name", ["atari-paper", "dreamer-v1"])

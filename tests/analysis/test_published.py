@@ -45,6 +45,7 @@ def test_every_game_of_the_table_is_an_environment_of_ale_py() -> None:
         ("MinAtar/Asterix-v1", None),
         ("CartPole-v1", None),
         ("dm_control/walker-walk-v0", Task("dmc", "walker_walk")),
+        ("dmc/walker-walk", Task("dmc", "walker_walk")),
         ("dm_control/cartpole-swingup_sparse-v0", Task("dmc", "cartpole_swingup_sparse")),
         ("dm_control/ball_in_cup-catch-v0", Task("dmc", "cup_catch")),
         ("mine:Walker", None),

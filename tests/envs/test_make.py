@@ -52,7 +52,8 @@ def test_missing_packages_say_what_to_install(monkeypatch: pytest.MonkeyPatch) -
     assert "pip install 'reverie[atari]'" in message("ALE/Pong-v5")
     assert "pip install minigrid" in message("MiniGrid-Empty-5x5-v0")
     assert "pip install 'reverie[minatar]'" in message("MinAtar/Breakout-v1")
-    assert "pip install 'shimmy[dm-control]'" in message("dm_control/walker-walk-v0")
+    assert "pip install 'reverie[dmc]'" in message("dmc/walker-walk")
+    assert "pip install 'reverie[crafter]'" in message("crafter/reward")
     listing = {entry.title: entry for entry in list_envs()}
     assert listing["Atari"].install == "pip install 'reverie[atari]'"
     assert listing["Classic control"].install == ""
@@ -116,7 +117,7 @@ def test_an_environment_that_cannot_be_created() -> None:
         del gymnasium.registry["Broken-v0"]
     with pytest.raises(EnvError, match="broken could not create the environment: OSError: no display"):
         make_env(EnvConfig(), 0, broken)
-    with pytest.raises(EnvError, match=r"created a builtins\.int, which is no gymnasium\.Env"):
+    with pytest.raises(EnvError, match=r"created a builtins\.int\. It is no environment of Gymnasium, dm_env"):
         make_env(EnvConfig(), 0, lambda: 3)  # type: ignore[arg-type, return-value]
 
 

@@ -92,11 +92,11 @@ def task(environment: str) -> Task | None:
     """Return the published task of an environment's id; None if there is none.
 
     `ALE/MontezumaRevenge-v5`, or one of the older ids such as `MontezumaRevengeNoFrameskip-v4`, is the Atari game
-    `montezuma_revenge`; `dm_control/walker-walk-v0` is the task `walker_walk`. Other suites that have games of the same
-    name (`MinAtar/Breakout-v1`) are other environments.
+    `montezuma_revenge`; `dmc/walker-walk`, or shimmy's id, is the task `walker_walk`. Other suites that have games of
+    the same name (`MinAtar/Breakout-v1`) are other environments.
     """
     identifier = environment.rpartition(":")[2]
-    if dmc := re.fullmatch(r"dm_control/([a-z0-9_]+)-([a-z0-9_]+?)(-v\d+)?", identifier):
+    if dmc := re.fullmatch(r"(?:dmc|dm_control)/([a-z0-9_]+)-([a-z0-9_]+?)(-v\d+)?", identifier):
         return Task("dmc", f"{dmc[1]}_{dmc[2]}".replace("ball_in_cup_", "cup_"))
     older = r"([A-Za-z0-9]+?)(?:Deterministic|NoFrameskip)?-v[04]"
     atari = re.fullmatch(r"ALE/(\w+)-v\d+", identifier) or re.fullmatch(older, identifier)

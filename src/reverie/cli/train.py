@@ -103,7 +103,7 @@ class Train(SettingsCommand):
         if self.config is not None:
             base = Base(load_config(self.config))
         else:
-            base = base_of(self.preset, self._named(), "atari")
+            base = base_of(self.preset, self._named(), "atari", self.settings.get("env.observations", "auto"))
         return base if saved is None else base._replace(config=base.config.override(seed=saved.training.seed))
 
     def _saved(self) -> Config | None:
@@ -121,7 +121,7 @@ class Train(SettingsCommand):
         return given[0] if given else None
 
 
-def base_of(name: str | None, env: str | None, otherwise: str) -> Base:
+def base_of(name: str | None, env: str | None, otherwise: str, observations: str = "auto") -> Base:
     """Return the preset of a command line: as named, or by the environment, or else another one.
 
     Raises:
@@ -130,7 +130,7 @@ def base_of(name: str | None, env: str | None, otherwise: str) -> Base:
     if name is None and env is not None:
         from reverie.envs import as_factory, env_spec
 
-        name = default_preset(env, lambda config: env_spec(config, as_factory(config.name)[1]))
+        name = default_preset(env, lambda config: env_spec(config, as_factory(config.name)[1]), observations)
     return of_preset(name or otherwise)
 
 

@@ -62,20 +62,27 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"The configuration {path} is not valid TOML: {error}.") from None
 
 
-def default_preset(env_name: str, spec_of: Callable[[EnvConfig], EnvSpec]) -> str:
+def default_preset(env_name: str, spec_of: Callable[[EnvConfig], EnvSpec], observations: Any = "auto") -> str:
     """Return the name of the preset for an environment when the user gives none.
 
-    The name of the environment decides where it can: `ALE/` is atari, `MinAtar/` is minatar, Crafter is crafter.
-    Otherwise its spaces do, for which `spec_of` is called: without images it is vector; images are dmc-vision with
-    continuous actions and crafter with discrete ones.
+    The name of the environment decides where it can: `ALE/` is atari, `MinAtar/` is minatar, Crafter is crafter, and
+    `dmc/` is dmc-proprio, or dmc-vision if pictures are observed. Otherwise its spaces do, for which `spec_of` is
+    called: without images it is vector; images are dmc-vision with continuous actions and crafter with discrete ones.
+
+    Args:
+        env_name: the name.
+        spec_of: returns the spec of an environment.
+        observations: the setting `env.observations`, where it is given.
     """
     if env_name.startswith("ALE/"):
         return "atari"
     if env_name.startswith("MinAtar/"):
         return "minatar"
+    if env_name.startswith("dmc/"):
+        return "dmc-vision" if observations in ("pixels", "both") else "dmc-proprio"
     if "crafter" in env_name.lower():
         return "crafter"
-    spec = spec_of(EnvConfig(name=env_name))
+    spec = spec_of(EnvConfig(name=env_name, observations=observations))
     if not any(observation.is_image for observation in spec.observations.values()):
         return "vector"
     return "dmc-vision" if spec.action.kind == "continuous" else "crafter"

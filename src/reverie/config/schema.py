@@ -41,6 +41,10 @@ class EnvConfig(Settings):
     max_restarts_per_hour: NonNegativeInt = 10
     """Failures of environments (errors, timeouts, dead processes) within an hour after which training stops. Up to
     then they are restarted, and their episodes are truncated. 0 stops at the first failure."""
+    observations: Literal["auto", "state", "pixels", "both"] = "auto"
+    """Observations: the environment's own (state), the picture that it renders (pixels), or both. auto: its own, and of
+    MiniGrid the agent's view as a picture. An environment that observes images keeps these. The release: pixels in
+    dmc_vision, state in dmc_proprio."""
     grayscale: bool = True
     """Atari only: one channel instead of three."""
     sticky_actions: UnitInterval = 0.25

@@ -41,15 +41,30 @@ class EnvSuite:
 
 SUITES = (
     EnvSuite("Atari", "ale_py", "ale_py", "pip install 'reverie[atari]'", ("ALE/",), "ale_py"),
+    EnvSuite(
+        "DeepMind Control",
+        "reverie.envs.dmc",
+        "dm_control",
+        "pip install 'reverie[dmc]'",
+        ("dmc/",),
+        "reverie.envs.dmc:register",
+    ),
+    EnvSuite(
+        "Crafter",
+        "reverie.envs.crafter",
+        "crafter",
+        "pip install 'reverie[crafter]'",
+        ("crafter/",),
+        "reverie.envs.crafter:register",
+    ),
+    EnvSuite(
+        "MinAtar", "minatar", "minatar", "pip install 'reverie[minatar]'", ("MinAtar/",), "minatar.gym:register_envs"
+    ),
     EnvSuite("Classic control", "gymnasium.envs.classic_control"),
     EnvSuite("Toy text", "gymnasium.envs.toy_text"),
     EnvSuite("Box2D", "gymnasium.envs.box2d", "Box2D", "pip install swig 'gymnasium[box2d]'"),
     EnvSuite("MuJoCo", "gymnasium.envs.mujoco", "mujoco", "pip install 'gymnasium[mujoco]'"),
     EnvSuite("MiniGrid", "minigrid", "minigrid", "pip install minigrid", ("MiniGrid-", "BabyAI-"), "minigrid"),
-    EnvSuite(
-        "MinAtar", "minatar", "minatar", "pip install 'reverie[minatar]'", ("MinAtar/",), "minatar.gym:register_envs"
-    ),
-    EnvSuite("DeepMind Control", "shimmy", "shimmy", "pip install 'shimmy[dm-control]'", ("dm_control/",), "shimmy"),
 )
 
 

@@ -179,7 +179,7 @@ class StepWrapper:
 
 def env_name(env: Env) -> str:
     """Return the registered id of an environment, or the name of its class."""
-    return env.spec.id if env.spec is not None else type(env.unwrapped).__name__
+    return env.spec.id if env.spec is not None else type(getattr(env.unwrapped, "wrapped", env.unwrapped)).__name__
 
 
 def _check_step(result: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:

@@ -102,8 +102,8 @@ def planned_runs(plan: Plan, spec_of: Callable[[EnvConfig], EnvSpec] = spec_by_n
 
 
 def _runs_of_task(plan: Plan, task: Task, spec_of: Callable[[EnvConfig], EnvSpec]) -> Iterator[PlannedRun]:
-    name = task.preset or default_preset(task.env, spec_of)
     settings = plan.settings | task.settings
+    name = task.preset or default_preset(task.env, spec_of, settings.get("env.observations", "auto"))
     if owned := OWNED.keys() & settings:
         raise ConfigError(f"{min(owned)} cannot be among the settings, since the plan's {OWNED[min(owned)]} say it.")
     settings["env.name"] = task.env

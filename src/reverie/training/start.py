@@ -114,7 +114,8 @@ def train(
     if preset is None and saved is not None:
         base = saved
     else:
-        preset = preset or default_preset(name, lambda env: env_spec(env, factory))
+        observations = settings.get("env.observations", "auto")
+        preset = preset or default_preset(name, lambda env: env_spec(env, factory), observations)
         base = preset_config(preset)
         if saved is not None:
             base = base.override(seed=saved.training.seed)
