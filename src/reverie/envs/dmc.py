@@ -17,8 +17,8 @@ from reverie.errors import EnvError
 NAMESPACE = "dmc"
 """Namespace of the ids, `dmc/DOMAIN-TASK`."""
 
-CAMERAS = {"quadruped": 2}
-"""Camera of a domain; 0 for the others."""
+CAMERAS = {"quadruped": 2, "dog-fetch": 2}
+"""Camera of a domain or task; 0 for the others. dog-fetch is not in the release; its camera 0 is the ball's."""
 
 
 class ControlSuite(DmEnv):
@@ -54,7 +54,8 @@ class ControlSuite(DmEnv):
         from dm_control import suite
 
         options = {} if has_time_limit else {"time_limit": float("inf")}
-        super().__init__(suite.load(domain, task, options), CAMERAS.get(domain, 0), action_repeat)
+        camera = CAMERAS.get(domain, CAMERAS.get(f"{domain}-{task}", 0))
+        super().__init__(suite.load(domain, task, options), camera, action_repeat)
         self._observations = observations
         if observations != "state":
             self._try_to_render()
