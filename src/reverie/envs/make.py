@@ -155,9 +155,10 @@ def make_gym_env(config: EnvConfig, factory: EnvFactory | None = None, render_mo
 
 def env_spec(config: EnvConfig, factory: EnvFactory | None = None) -> EnvSpec:
     """Return the spec of an environment, without using up an instance that a user passed."""
+    wrap = functools.partial(StepWrapper, seed=0, image_keys=config.image_keys, vector_keys=config.vector_keys)
     if isinstance(factory, InstanceFactory):
-        return StepWrapper(factory.env, 0).spec
-    with closing(StepWrapper(create_env(config, factory), 0)) as wrapper:
+        return wrap(factory.env).spec
+    with closing(wrap(create_env(config, factory))) as wrapper:
         return wrapper.spec
 
 
@@ -188,7 +189,8 @@ def _build(config: EnvConfig, seed: int, factory: EnvFactory | None, number: int
     entropy = (seed, number, num_restarts) if num_restarts else (seed, number)
     env_seed = int(np.random.SeedSequence(entropy).generate_state(1)[0])
     label = f" ({number + 1} of {config.num_envs})" if config.num_envs > 1 else ""
-    return StepWrapper(env, env_seed, _action_repeat(config, env), config.time_limit, label)
+    repeat, keys = _action_repeat(config, env), (config.image_keys, config.vector_keys)
+    return StepWrapper(env, env_seed, repeat, config.time_limit, label, *keys)
 
 
 def _action_repeat(config: EnvConfig, env: Env) -> int:
