@@ -10,8 +10,11 @@ import gymnasium
 import numpy as np
 import pytest
 from gymnasium import spaces
+from gymnasium.vector.utils import concatenate, create_empty_array
 
 import reverie
+from reverie.envs.observations import ObservationAdapter
+from reverie.envs.spaces import InvalidStepError
 from reverie.envs.step_wrapper import StepWrapper
 from reverie.training.collectors import RandomPolicy
 from tests.helpers.agents import TINY
@@ -101,6 +104,19 @@ def test_step_wrapper_steps_every_space(observation: str, action: str) -> None:
             assert len(entry.shape) == 1 or entry.shape[:2] == (64, 64)
 
 
+@pytest.mark.parametrize("name", OBSERVATIONS)
+def test_observation_adapter_splits_what_gymnasium_batches(name: str) -> None:
+    space = OBSERVATIONS[name]
+    adapter, samples = ObservationAdapter(space, "Test"), [space.sample() for _ in range(3)]
+    batch = concatenate(space, samples, create_empty_array(space, 3))
+    for values, sample in zip(adapter.split_batch(batch, 3), samples, strict=True):
+        expected = adapter(sample)
+        for key, found in adapter.convert(values).items():
+            np.testing.assert_array_equal(found, expected[key])
+    with pytest.raises(InvalidStepError, match="is not of 4 environments"):
+        adapter.split_batch(batch, 4)
+
+
 @pytest.mark.parametrize(
     ("observation", "action"),
     [
@@ -129,3 +145,19 @@ def test_train_every_space_learns_and_acts(tmp_path: Path, observation: str, act
     obs, _ = env.reset(seed=0)
     for _ in range(3):  # the environment itself refuses actions that are not in its space
         obs, *_ = env.step(policy(obs))
+
+
+def test_train_prints_notes_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def make() -> Sampled:
+        return Sampled("Dict", "Box without bounds")
+
+    settings = {**TINY, "training.steps": 60, "training.prefill": 50, "env.num_envs": 2}
+    reverie.train(make, "debug", logdir=tmp_path / "run", loggers=(), **settings)
+    printed = capsys.readouterr().out
+    for words in [
+        "'mission' is left out",
+        "'graph' is left out",
+        "'nothing' is left out, since it is",
+        "are squashed by",
+    ]:
+        assert printed.count(words) == 1

@@ -7,7 +7,7 @@ import numpy as np
 from gymnasium import spaces
 
 from reverie.envs.images import MIN_SIDE, image_converter, is_grid, is_large, is_scalable
-from reverie.envs.spaces import InvalidStepError, Path, Space, check_array, leaves
+from reverie.envs.spaces import LARGEST_BOUND, InvalidStepError, Path, Space, check_array, leaves
 from reverie.errors import EnvError
 from reverie.specs import RESERVED_KEYS, Array, ArraySpec
 
@@ -68,7 +68,7 @@ class ObservationAdapter:
             self.entries[key] = Entry(path, leaf, spec, convert)
         if not self.entries:
             raise EnvError(
-                f"{env}: the observation space {space} has nothing that the agent can read. reverie reads {SUPPORTED}. "
+                f"{env}: the observation space {space} is not supported; reverie reads {SUPPORTED}. "
                 "Convert it with a gymnasium.ObservationWrapper."
             )
         if unknown:
@@ -133,9 +133,9 @@ class ObservationAdapter:
             return False
         if not is_scalable(space):
             raise EnvError(
-                f"{self._env}: the image in the {name} has no bounds (or enormous ones), by which its pixels could be "
-                "scaled. Clip it to a Box with bounds (gymnasium.wrappers.TransformObservation), "
-                "or name it in env.vector_keys."
+                f"{self._env}: the image in the {name} has no bounds below {LARGEST_BOUND:g}. Its pixels cannot be "
+                "scaled. Clip it to a Box with bounds (gymnasium.wrappers.TransformObservation), or make it a vector "
+                "by env.vector_keys."
             )
         if space.dtype == np.uint8 and space.high.max() < 128:
             self.notes.append(
