@@ -11,9 +11,10 @@ from torch import Tensor
 from reverie.acting import AgentPolicy
 from reverie.dreamer import ActState, Dreamer
 from reverie.envs.atari import screens_to_images
+from reverie.envs.observations import unbatch
 from reverie.envs.registry import is_atari
-from reverie.envs.space_json import space_from_json, spec_to_json
-from reverie.envs.spaces import ActionAdapter, InvalidStepError, ObservationAdapter
+from reverie.envs.space_json import adapters_from_json, space_from_json, spec_to_json
+from reverie.envs.spaces import InvalidStepError
 from reverie.errors import ObservationError
 from reverie.specs import Array
 
@@ -39,13 +40,12 @@ class Policy:
         self.agent, self.deterministic = agent, deterministic
         native = spec_to_json(agent.spec)
         self.observation_space, self.action_space = (space_from_json(native[key]) for key in ("observation", "action"))
-        """Spaces of the environment that the agent was trained in."""
+        """Spaces of the environment that the agent was trained in; an empty Dict in place of what it does not read."""
         seed = agent.config.training.seed if seed is None else seed
         generator = torch.Generator(agent.device).manual_seed(seed)
         self._policy = AgentPolicy(agent, "mode" if deterministic else "sample", generator)
         name = agent.config.env.name
-        self._observe = ObservationAdapter(self.observation_space, name)
-        self._act = ActionAdapter(self.action_space, name)
+        self._observe, self._act = adapters_from_json(native, name)
         self._reads_screens = is_atari(name) and isinstance(self.observation_space, spaces.Box)
         self._is_first: NDArray[np.bool_] | None = None
         """Environments whose next observation begins an episode; None for all, whatever their number."""
@@ -58,16 +58,14 @@ class Policy:
                 also take the screens of `gymnasium.make("ALE/…")`.
 
         Returns:
-            What the environment's `step` takes: one action, or an array of N.
+            What the environment's `step` takes: one action, or N as `gymnasium.vector` takes them.
 
         Raises:
             ObservationError: if the observation does not fit the space that the agent was trained on.
         """
         try:
             values, count = self._read(obs)
-            rows = (
-                [values] if count is None else [{key: value[i] for key, value in values.items()} for i in range(count)]
-            )
+            rows = [values] if count is None else unbatch(values, count)
             converted = [self._observe.convert(row) for row in rows]
         except InvalidStepError as error:
             raise ObservationError(f"The {error}. {_GIVE}") from None
@@ -75,7 +73,7 @@ class Policy:
         step["is_first"] = np.ones(len(rows), bool) if self._is_first is None else self._is_first
         actions = [self._act(row) for row in self._policy(step)]
         self._is_first = np.zeros(len(rows), bool)
-        return actions[0] if count is None else np.array(actions, self.action_space.dtype)
+        return actions[0] if count is None else self._act.join(actions)
 
     def reset(self, mask: Any = None) -> None:
         """Forget the state: the next observation begins an episode.
@@ -107,7 +105,7 @@ class Policy:
 
     def _read(self, obs: Any) -> tuple[dict[str, Array], int | None]:
         """Return the entries of an observation, and N if it is a batch."""
-        if isinstance(obs, tuple):
+        if isinstance(obs, tuple) and not self._is_tuple_of_space(obs):
             raise ObservationError(f"The observation is a tuple. {_GIVE}")
         values, counts = {}, {}
         for key, value in self._observe.split(obs).items():
@@ -137,3 +135,10 @@ class Policy:
                 "Call policy.reset() before acting in others."
             )
         return values, count
+
+    def _is_tuple_of_space(self, obs: tuple[Any, ...]) -> bool:
+        """Return False for a tuple that is something else, such as the pair that `env.reset` returns."""
+        space = self.observation_space
+        if not isinstance(space, spaces.Tuple) or len(obs) != len(space):
+            return False
+        return isinstance(space[-1], spaces.Dict) or not isinstance(obs[-1], dict)

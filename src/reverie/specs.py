@@ -62,6 +62,8 @@ class EnvSpec:
     action: ActionSpec
     spaces: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
     """The environment's own `observation` and `action` space as JSON, see `reverie.envs.space_json`."""
+    notes: tuple[str, ...] = field(default=(), compare=False, repr=False)
+    """Sentences for the user about what the agent does not see, or sees or does otherwise than its spaces say."""
 
     @property
     def step(self) -> dict[str, ArraySpec]:

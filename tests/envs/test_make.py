@@ -1,6 +1,5 @@
 """Environments by name, instance and function; unknown ones; what there is."""
 
-import math
 import re
 import subprocess
 import sys
@@ -13,10 +12,10 @@ import numpy as np
 import pytest
 
 from reverie.config import EnvConfig
-from reverie.envs import as_factory, list_envs, make_env
+from reverie.envs import as_factory, env_spec, list_envs, make_env
 from reverie.envs.registry import SUITES, EnvSuite, find_spec
 from reverie.errors import EnvError
-from reverie.specs import ActionSpec
+from reverie.specs import ActionSpec, EnvSpec
 from tests.helpers.environments import Catch, Counting, Spaces
 
 ONE = np.array([True])
@@ -121,42 +120,64 @@ def test_an_environment_that_cannot_be_created() -> None:
         make_env(EnvConfig(), 0, lambda: 3)  # type: ignore[arg-type, return-value]
 
 
-def wrapped(advice: str, env: gymnasium.Env) -> gymnasium.Env:
-    """The environment in the wrapper that a text gives as Python, typed as it is."""
-    found = re.search(r"gymnasium\.wrappers\.\w+\(env, .*\)", advice)
-    assert found, advice
-    return eval(found.group(), {"gymnasium": gymnasium, "env": env})
-
-
-@pytest.mark.parametrize("shape", [(1,), (2, 3)])
-def test_make_env_advice_for_unbounded_actions_works(shape: tuple[int, ...]) -> None:
-    def unbounded() -> gymnasium.Env:
-        return Spaces(action=gymnasium.spaces.Box(-np.inf, np.inf, shape, np.float32))
-
-    with pytest.raises(EnvError, match="has no finite bounds") as refused:
-        make_env(EnvConfig(), 0, unbounded)
-    with make_env(EnvConfig(parallel=False), 0, lambda: wrapped(str(refused.value), unbounded())) as env:
-        assert env.spec.action == ActionSpec("continuous", (math.prod(shape),))
-        env.reset(np.array([True]))
-        env.step(np.zeros((1, math.prod(shape)), np.float32))
+def documented(start: str, env: gymnasium.Env) -> gymnasium.Env:
+    """Return the environment in the wrapper that the page on own environments gives for a message, typed as it is."""
+    page = (Path(__file__).parents[2] / "docs" / "own-environment.md").read_text(encoding="utf-8")
+    line = next(line for line in page.splitlines() if line.startswith(f"| `{start}"))
+    found = re.search(r"`(gymnasium\.wrappers\.\w+\(env, .*\))`", line)
+    assert found, line
+    return eval(found.group(1), {"gymnasium": gymnasium, "env": env})
 
 
 def test_own_environment_page_advice_for_unbounded_actions_works() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "own-environment.md").read_text(encoding="utf-8")
-    line = next(line for line in page.splitlines() if "has no finite bounds`" in line)
+    def unbounded() -> gymnasium.Env:
+        return Spaces(action=gymnasium.spaces.Box(-np.inf, np.inf, (1,), np.float32))
 
-    def bounded() -> gymnasium.Env:
-        return wrapped(line, Spaces(action=gymnasium.spaces.Box(-np.inf, np.inf, (1,), np.float32)))
+    for factory, has_note in [(unbounded, True), (lambda: documented("The action space", unbounded()), False)]:
+        with make_env(EnvConfig(parallel=False), 0, factory) as env:
+            assert env.spec.action == ActionSpec("continuous", (1,))
+            assert bool(env.spec.notes) == has_note
+            env.reset(np.array([True]))
+            env.step(np.zeros((1, 1), np.float32))
 
-    with make_env(EnvConfig(parallel=False), 0, bounded) as env:
-        assert env.spec.action == ActionSpec("continuous", (1,))
+
+def test_own_environment_page_advice_for_unbounded_images_works() -> None:
+    def depth() -> gymnasium.Env:
+        return Spaces(observation=gymnasium.spaces.Box(0, np.inf, (48, 64, 1), np.float32))
+
+    with pytest.raises(EnvError, match=r"Spaces: the image in the observation has no bounds .*TransformObservation"):
+        make_env(EnvConfig(), 0, depth)
+    with make_env(EnvConfig(parallel=False), 0, lambda: documented("the image in the", depth())) as env:
+        assert env.spec.observations["image"].shape == (64, 64, 1)
+        env.reset(np.array([True]))
 
 
 def test_unsupported_spaces_name_the_environment() -> None:
     with pytest.raises(EnvError, match="Spaces: the observation space Text"):
         make_env(EnvConfig(), 0, lambda: Spaces(observation=gymnasium.spaces.Text(3)))
-    with pytest.raises(EnvError, match=r"Spaces: the action space Box.*finite bounds"):
-        make_env(EnvConfig(), 0, lambda: Spaces(action=gymnasium.spaces.Box(-np.inf, np.inf, (2,))))
+    with pytest.raises(EnvError, match=r"Spaces: the action space Text"):
+        make_env(EnvConfig(), 0, lambda: Spaces(action=gymnasium.spaces.Text(3)))
+
+
+@pytest.mark.parametrize("num_envs", [1, 2])
+def test_make_env_sends_notes_and_takes_keys(num_envs: int) -> None:
+    grid, view = (gymnasium.spaces.Box(0, 255, shape, np.uint8) for shape in [(7, 7), (20, 20)])
+    space = gymnasium.spaces.Dict(grid=grid, mission=gymnasium.spaces.Text(3), view=view)
+
+    def spec_of(**keys: Any) -> EnvSpec:
+        config = EnvConfig(num_envs=num_envs, **keys)
+        spec = env_spec(config, lambda: Spaces(space))
+        with make_env(config, 0, lambda: Spaces(space)) as env:
+            assert env.spec == spec and env.spec.notes == spec.notes
+        return spec
+
+    spec = spec_of()
+    assert [entry.is_image for entry in spec.observations.values()] == [False, True]
+    assert len(spec.notes) == 2 and "'grid'" in spec.notes[0] and "'mission'" in spec.notes[1]
+    spec = spec_of(image_keys=("grid",), vector_keys=("view",))
+    assert [entry.is_image for entry in spec.observations.values()] == [True, False]
+    with pytest.raises(EnvError, match=r"Spaces: .* name 'gird'"):
+        spec_of(image_keys=("gird",))
 
 
 def test_names_of_what_users_pass() -> None:

@@ -112,6 +112,48 @@ def test_step_with_a_fault_names_environment_episode_and_step(fault: str, text: 
         assert isinstance(caught.value.__cause__, RuntimeError)
 
 
+class Returns(Counting):
+    """Return a reward and two flags as they were given."""
+
+    def __init__(self, *values: Any) -> None:
+        super().__init__()
+        self.values = values
+
+    def step(self, action: Any) -> Any:
+        return super().step(action)[0], *self.values, {}
+
+
+NUMBERS = [int, float, np.float32, np.int8, np.array, lambda x: np.array([x]), lambda x: np.array([x], np.float16)]
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("number", NUMBERS)
+@pytest.mark.parametrize("flag", [bool, int, np.bool_, np.array, lambda x: np.array([x])])
+def test_step_takes_numbers_and_arrays_of_one_entry(number: Any, flag: Any) -> None:
+    for terminated, truncated in [(False, False), (True, False), (False, True)]:
+        wrapper = StepWrapper(Returns(number(3), flag(terminated), flag(truncated)), 0, action_repeat=2)
+        wrapper.reset()
+        step = wrapper.step(LEFT)
+        is_last = terminated or truncated
+        assert (step["reward"], step["is_last"], step["is_terminal"]) == (3 if is_last else 6, is_last, terminated)
+        assert type(step["reward"]) is float and type(step["is_last"]) is type(step["is_terminal"]) is bool
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ((np.zeros(2), False, False), r"the reward is array\(\[0., 0.\]\), which is no number"),
+        (([1.0], False, False), r"the reward is \[1.0\], which is no number"),
+        ((1.0, np.zeros(2, bool), False), r"terminated is array\(.* and truncated False, not one bool each"),
+    ],
+)
+def test_step_with_several_rewards_or_flags_raises(values: Any, text: str) -> None:
+    wrapper = StepWrapper(Returns(*values), 0)
+    wrapper.reset()
+    with pytest.raises(EnvError, match=text):
+        wrapper.step(LEFT)
+
+
 def test_reset_with_a_fault_raises() -> None:
     class OldReset(Counting):
         def reset(self, **_: Any) -> Any:

@@ -27,6 +27,8 @@ ACTIONS = {
     "multi-discrete": spaces.MultiDiscrete([2, 3, 4]),
     "box": BOX,
     "box of two dimensions": spaces.Box(-3, 5, (2, 2), np.float64),
+    "dict": spaces.Dict(a=spaces.Discrete(3, start=1), b=spaces.Tuple((spaces.MultiBinary(2),))),
+    "tuple": spaces.Tuple((BOX, spaces.Dict(gear=spaces.Box(-99, 99, (1,), np.int64)))),
 }
 OBSERVATIONS = {
     "image": spaces.Box(0, 255, (48, 80, 3), np.uint8),
@@ -35,6 +37,7 @@ OBSERVATIONS = {
     "multi-discrete": spaces.MultiDiscrete([3, 4]),
     "multi-binary": spaces.MultiBinary(4),
     "dict": Everything().observation_space,
+    "tuple": spaces.Tuple((spaces.Discrete(5), spaces.Dict(a=spaces.Tuple((spaces.Text(3), spaces.MultiBinary(2)))))),
 }
 
 
@@ -96,7 +99,7 @@ def test_policy_batch_gives_the_actions_of_a_vector_environment(observation: str
     obs, _ = envs.reset()
     for _ in range(3):
         actions = policy(obs)
-        assert actions.dtype == envs.action_space.dtype and envs.action_space.contains(actions)
+        assert envs.action_space.contains(actions)
         obs, *_ = envs.step(actions)
 
 
@@ -226,6 +229,28 @@ def test_policy_bare_observation_of_another_shape_is_refused() -> None:
     with pytest.raises(ObservationError, match="is a tuple"):
         policy((np.zeros(4), {}))
     assert type(policy([0.0, 0.1, 0.0, 0.1])) is int and type(policy(torch.zeros(4))) is int
+
+
+def test_policy_of_a_tuple_space_refuses_other_tuples() -> None:
+    space = spaces.Tuple((spaces.Discrete(5), spaces.Discrete(2)))
+    policy = make_agent(lambda: Spaces(space, BOX)).policy()
+    for obs in [((3, 1), {}), (3, 1, 0), (3,), ()]:
+        with pytest.raises(ObservationError, match="The observation is a tuple"):
+            policy(obs)
+    assert policy((3, 1)).shape == (2,)
+    policy.reset()
+    assert policy((np.array([3, 1]), np.array([0, 1]))).shape == (2, 2)
+
+
+def test_policy_converts_by_the_keys_that_the_agent_was_trained_with(tmp_path: Path) -> None:
+    space = spaces.Dict(grid=spaces.Box(0, 255, (7, 7, 3), np.uint8), camera=spaces.Box(0, 255, (20, 20, 3), np.uint8))
+    keys = {"env.image_keys": ("grid",), "env.vector_keys": ("camera",)}
+    agent = make_agent(lambda: Spaces(space, BOX), **keys)
+    assert {key: spec.is_image for key, spec in agent.spec.observations.items()} == {"camera": False, "grid": True}
+    save_agent(agent, tmp_path / "agent")
+    loaded = reverie.load(tmp_path / "agent")
+    assert loaded.spec == agent.spec
+    assert loaded.policy()(space.sample()).shape == (2,)
 
 
 def test_policy_other_number_of_environments_is_refused() -> None:

@@ -35,6 +35,10 @@ class EnvConfig(Settings):
     """Emulator frames per agent step, at least 1; their rewards are summed. Atari: 4."""
     time_limit: NonNegativeInt = 0
     """Agent steps until an episode is truncated; 0 leaves it to the environment. Atari: 27000."""
+    image_keys: tuple[str, ...] = ()
+    """Observations that are images although a side is shorter than 16 pixels; a bare observation is `image`."""
+    vector_keys: tuple[str, ...] = ()
+    """Observations that are vectors although they look like images."""
     step_timeout: NonNegativeFloat = 0.0
     """Timeout in seconds for `step` and `reset`. A worker that exceeds it is restarted. 0 disables it. With a timeout,
     a single environment has a worker process, too."""
@@ -58,6 +62,8 @@ class EnvConfig(Settings):
         super().__post_init__()
         needed = ", but only worker processes (env.parallel) can be stopped."
         self._require(not self.step_timeout or self.parallel, "step_timeout", needed)
+        both = not {*self.image_keys}.isdisjoint(self.vector_keys)
+        self._require(not both, "vector_keys", ", but no key can be in env.image_keys, too.")
 
 
 @dataclass(frozen=True)

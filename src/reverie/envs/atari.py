@@ -13,7 +13,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from reverie.config import EnvConfig
-from reverie.envs.spaces import IMAGE_SIZE, resize
+from reverie.envs.images import IMAGE_SIZE, resize
 from reverie.envs.step_wrapper import random_state, set_random_state
 from reverie.errors import EnvError
 

@@ -9,8 +9,8 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
+from reverie.envs.images import IMAGE_SIZE
 from reverie.envs.mujoco_gl import choose_mujoco_gl
-from reverie.envs.spaces import IMAGE_SIZE
 from reverie.envs.wrap_other import DmEnv
 from reverie.errors import EnvError
 
@@ -53,7 +53,9 @@ class ControlSuite(DmEnv):
     ) -> None:
         from dm_control import suite
 
-        options = {} if has_time_limit else {"time_limit": float("inf")}
+        options: dict[str, Any] = {"random": 0}  # lqr draws its model with it; episodes are seeded at every reset
+        if not has_time_limit:
+            options["time_limit"] = float("inf")
         camera = CAMERAS.get(domain, CAMERAS.get(f"{domain}-{task}", 0))
         super().__init__(suite.load(domain, task, options), camera, action_repeat)
         self._observations = observations

@@ -60,9 +60,10 @@ def make_env(config: EnvConfig, seed: int, factory: EnvFactory | None = None, re
 
 def env_spec(config: EnvConfig, factory: EnvFactory | None = None) -> EnvSpec:
     """Return the spec of an environment, without using up an instance that a user passed."""
+    wrap = functools.partial(StepWrapper, seed=0, image_keys=config.image_keys, vector_keys=config.vector_keys)
     if isinstance(factory, InstanceFactory):
-        return StepWrapper(observe(config, factory.env, factory), 0).spec
-    with closing(StepWrapper(create_env(config, factory), 0)) as wrapper:
+        return wrap(observe(config, factory.env, factory)).spec
+    with closing(wrap(create_env(config, factory))) as wrapper:
         return wrapper.spec
 
 
@@ -81,4 +82,5 @@ def _build(config: EnvConfig, seed: int, factory: EnvFactory | None, number: int
     entropy = (seed, number, num_restarts) if num_restarts else (seed, number)
     env_seed = int(np.random.SeedSequence(entropy).generate_state(1)[0])
     label = f" ({number + 1} of {config.num_envs})" if config.num_envs > 1 else ""
-    return StepWrapper(env, env_seed, action_repeat(config, env), config.time_limit, label)
+    repeat, keys = action_repeat(config, env), (config.image_keys, config.vector_keys)
+    return StepWrapper(env, env_seed, repeat, config.time_limit, label, *keys)

@@ -13,7 +13,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from reverie.envs.spaces import IMAGE_SIZE
+from reverie.envs.images import IMAGE_SIZE
 from reverie.errors import EnvError
 
 ENTRY_POINT = "minatar.gym:BaseEnv"

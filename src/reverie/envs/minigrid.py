@@ -4,7 +4,7 @@ from typing import Any
 
 import gymnasium
 
-from reverie.envs.spaces import IMAGE_SIZE
+from reverie.envs.images import IMAGE_SIZE
 
 PREFIXES = ("MiniGrid-", "BabyAI-")
 """Beginnings of the ids of both."""

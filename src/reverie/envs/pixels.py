@@ -6,7 +6,7 @@ import gymnasium
 from gymnasium import spaces
 from gymnasium.wrappers import AddRenderObservation
 
-from reverie.envs.spaces import ObservationAdapter
+from reverie.envs.observations import ObservationAdapter
 from reverie.errors import EnvError
 
 Env = gymnasium.Env[Any, Any]

@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from reverie.envs.spaces import ActionAdapter, ObservationAdapter, Space
+from reverie.envs.actions import ActionAdapter
+from reverie.envs.observations import ObservationAdapter, is_read
+from reverie.envs.spaces import Space
 from reverie.errors import EnvError
 from reverie.specs import Array, EnvSpec
 
@@ -25,6 +27,7 @@ _MAX_DEPTH = 8
 def spec_to_json(spec: EnvSpec) -> Mapping[str, Any]:
     """Return the spaces of an environment, `observation` and `action`, as values that JSON can hold.
 
+    `image_keys` and `vector_keys` are there if the environment was configured with them.
     Without `spec.spaces` they are those of the agent: a Dict of Box spaces, and Discrete, MultiDiscrete or Box(-1, 1).
     """
     if spec.spaces is not None:
@@ -50,25 +53,36 @@ def spec_from_json(data: Mapping[str, Any], env: str = "The agent") -> EnvSpec:
     Raises:
         ValueError: if it is something else, or too large; so may TypeError, LookupError and OverflowError.
     """
-    observation, action = (space_from_json(data[name]) for name in ("observation", "action"))
     try:
-        return EnvSpec(ObservationAdapter(observation, env).specs, ActionAdapter(action, env).spec, data)
+        observe, act = adapters_from_json(data, env)
     except EnvError as error:
         raise ValueError(str(error)) from None
+    return EnvSpec(observe.specs, act.spec, data)
+
+
+def adapters_from_json(data: Mapping[str, Any], env: str) -> tuple[ObservationAdapter, ActionAdapter]:
+    """Return the converters of observations and actions, given the result of `spec_to_json`.
+
+    Raises:
+        EnvError: if spaces are not supported.
+        ValueError: as `space_from_json`.
+    """
+    observation, action = (space_from_json(data[name]) for name in ("observation", "action"))
+    images, vectors = ([str(key) for key in data.get(name, ())] for name in ("image_keys", "vector_keys"))
+    return ObservationAdapter(observation, env, images, vectors), ActionAdapter(action, env)
 
 
 def space_to_json(space: Space) -> dict[str, Any]:
-    """Return a Box, Discrete, MultiDiscrete, MultiBinary, or a Dict of these, as values that JSON can hold.
-
-    Raises:
-        TypeError: if it is another space.
-    """
-    if isinstance(space, spaces.Dict):  # pairs, since their order counts
-        return {"kind": "Dict", "spaces": [[key, space_to_json(child)] for key, child in space.spaces.items()]}
+    """Return a space as values that JSON can hold; one that the agent cannot read is an empty Dict in its place."""
+    match space:
+        case spaces.Dict():  # pairs, since their order counts
+            return {"kind": "Dict", "spaces": [[key, space_to_json(child)] for key, child in space.spaces.items()]}
+        case spaces.Tuple():
+            return {"kind": "Tuple", "spaces": [space_to_json(child) for child in space.spaces]}
     for kind, names in _ATTRIBUTES.items():
-        if isinstance(space, kind):
+        if isinstance(space, kind) and is_read(space):
             return {"kind": kind.__name__, **{name: _to_json(getattr(space, name)) for name in names}}
-    raise TypeError(f"{type(space).__name__} has no JSON form")
+    return space_to_json(spaces.Dict())
 
 
 def space_from_json(data: Any, depth: int = 0) -> Space:
@@ -81,6 +95,8 @@ def space_from_json(data: Any, depth: int = 0) -> Space:
         match data["kind"]:
             case "Dict" if depth < _MAX_DEPTH:
                 return spaces.Dict([(str(key), space_from_json(child, depth + 1)) for key, child in data["spaces"]])
+            case "Tuple" if depth < _MAX_DEPTH:
+                return spaces.Tuple([space_from_json(child, depth + 1) for child in data["spaces"]])
             case "Discrete":
                 return spaces.Discrete(_whole(data["n"], 1), start=_whole(data["start"]))
             case "MultiDiscrete":

@@ -8,7 +8,7 @@ environment that is not deterministic is detected.
 
 import json
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,8 +16,10 @@ from typing import Any
 import gymnasium
 import numpy as np
 
+from reverie.envs.actions import ActionAdapter
+from reverie.envs.observations import ObservationAdapter
 from reverie.envs.space_json import space_to_json
-from reverie.envs.spaces import LARGEST, ActionAdapter, InvalidStepError, ObservationAdapter
+from reverie.envs.spaces import LARGEST, InvalidStepError
 from reverie.errors import EnvError
 from reverie.specs import Array, EnvSpec, Step
 
@@ -71,13 +73,24 @@ class StepWrapper:
         action_repeat: environment steps per agent step.
         time_limit: agent steps after which an episode is truncated; 0 for none.
         label: appended to the environment's name in messages, for example " (1 of 4)".
+        image_keys: observations that are images, and
+        vector_keys: those that are vectors, see `ObservationAdapter`.
 
     Attributes:
         spec: observations and actions as the agent sees them.
         last_info: `info` of the latest step.
     """
 
-    def __init__(self, env: Env, seed: int, action_repeat: int = 1, time_limit: int = 0, label: str = "") -> None:
+    def __init__(
+        self,
+        env: Env,
+        seed: int,
+        action_repeat: int = 1,
+        time_limit: int = 0,
+        label: str = "",
+        image_keys: Sequence[str] = (),
+        vector_keys: Sequence[str] = (),
+    ) -> None:
         self._env = env
         self._repeated = RepeatAction(env, action_repeat)
         self._name = env_name(env) + label
@@ -85,10 +98,16 @@ class StepWrapper:
         self._next_seed: int | None = seed
         self._at_reset = EnvState()  # seed and random generator of the latest reset
         self._time_limit = time_limit
-        self._observe = ObservationAdapter(env.observation_space, self._name)
+        self._observe = ObservationAdapter(env.observation_space, self._name, image_keys, vector_keys)
         self._act = ActionAdapter(env.action_space, self._name)
-        native = {"observation": space_to_json(env.observation_space), "action": space_to_json(env.action_space)}
-        self.spec = EnvSpec(self._observe.specs, self._act.spec, native)
+        native: dict[str, Any] = {
+            "observation": space_to_json(env.observation_space),
+            "action": space_to_json(env.action_space),
+            **({"image_keys": list(image_keys)} if image_keys else {}),
+            **({"vector_keys": list(vector_keys)} if vector_keys else {}),
+        }
+        notes = (*self._observe.notes, *self._act.notes)
+        self.spec = EnvSpec(self._observe.specs, self._act.spec, native, notes)
         self.last_info: dict[str, Any] = {}
         self._episode, self._step, self._is_running = 0, 0, False
 
@@ -189,12 +208,20 @@ def _check_step(result: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         raise InvalidStepError(f"step() returned {found} instead of (observation, reward, terminated, truncated, info)")
     observation, reward, terminated, truncated, info = result
     try:
-        number = float(reward)
+        number = float(_item(reward))
     except (TypeError, ValueError):
         raise InvalidStepError(f"the reward is {reward!r}, which is no number") from None
+    try:
+        flags = bool(terminated), bool(truncated)
+    except ValueError:
+        raise InvalidStepError(f"terminated is {terminated!r} and truncated {truncated!r}, not one bool each") from None
     if not abs(number) <= LARGEST:
         raise InvalidStepError(f"the reward is {number}")
-    return observation, number, bool(terminated), bool(truncated), info
+    return observation, number, *flags, info
+
+
+def _item(value: Any) -> Any:
+    return value.item() if isinstance(value, np.ndarray) and value.size == 1 else value
 
 
 def _save_state(env: Any) -> dict[str, Array]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reverie.envs.spaces import check_actions
+from reverie.envs.actions import check_actions
 from reverie.envs.step_wrapper import EnvState
 from reverie.envs.workers import Infos, ProcessWorker, SyncWorker
 from reverie.errors import EnvError

@@ -118,6 +118,7 @@ def build_trainer(
         stop = resources.enter_context(StopSignal(lambda: log(_STOPPING)))
         if snapshot:
             state.messages += resumption.compare_files(folder, file, counters)
+        state.messages += collector.spec.notes
         state.pop_messages(log)
         record_launch(folder.path, launch, counters.steps, config)
         resumed_at = counters.steps if snapshot else None
