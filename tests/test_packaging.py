@@ -15,10 +15,12 @@ ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
-BOUNDS = {"sqlalchemy", "alembic", "imageio-ffmpeg"}
+CONTROL = {"mujoco", "absl-py", "dm-env", "dm-tree", "lxml", "protobuf", "pyparsing", "requests", "tqdm"}
+"""Needed by dm_control, which is installed without its dependencies on Python 3.13."""
+BOUNDS = {"sqlalchemy", "alembic", "imageio-ffmpeg", "numba", *CONTROL}
 """Declared and not imported: what a dependency needs. MLflow keeps runs on this machine in SQLite by SQLAlchemy and
-Alembic, and imageio writes videos by its plugin."""
-DISTRIBUTIONS = {"mlflow": "mlflow-skinny"}
+Alembic, imageio writes videos by its plugin, and Crafter's noise is compiled by Numba."""
+DISTRIBUTIONS = {"mlflow": "mlflow-skinny", "dm_control": "dm-control"}
 """By the name that is imported, where that is another one and the package may be missing."""
 
 

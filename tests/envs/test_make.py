@@ -49,7 +49,7 @@ def test_unknown_games() -> None:
 def test_missing_packages_say_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(EnvSuite, "is_installed", property(lambda suite: not suite.requires))
     assert "pip install 'reverie[atari]'" in message("ALE/Pong-v5")
-    assert "pip install minigrid" in message("MiniGrid-Empty-5x5-v0")
+    assert "pip install 'reverie[minigrid]'" in message("MiniGrid-Empty-5x5-v0")
     assert "pip install 'reverie[minatar]'" in message("MinAtar/Breakout-v1")
     assert "pip install 'reverie[dmc]'" in message("dmc/walker-walk")
     assert "pip install 'reverie[crafter]'" in message("crafter/reward")

@@ -65,7 +65,7 @@ class Crafter(gymnasium.Env[Image, np.int64]):
         image, reward, is_over, info = self._world.step(action)
         self._return += info["reward"]
         is_dead = info["discount"] == 0
-        return image, float(reward), is_dead, is_over and not is_dead, self._info(info["achievements"])
+        return image, float(reward), is_dead, bool(is_over) and not is_dead, self._info(info["achievements"])
 
     def render(self) -> Image | None:
         """Return a picture `[512, 512, 3]` in render mode `rgb_array`."""

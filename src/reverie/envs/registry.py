@@ -4,6 +4,7 @@ import difflib
 import importlib.util
 import pkgutil
 import re
+import sys
 import warnings
 from contextlib import suppress
 from dataclasses import dataclass
@@ -45,7 +46,8 @@ SUITES = (
         "DeepMind Control",
         "reverie.envs.dmc",
         "dm_control",
-        "pip install 'reverie[dmc]'",
+        # Without labmaze, which has no wheel for Python 3.13.
+        "pip install 'reverie[dmc]'" + (" && pip install --no-deps dm_control" if sys.version_info >= (3, 13) else ""),
         ("dmc/",),
         "reverie.envs.dmc:register",
     ),
@@ -64,7 +66,9 @@ SUITES = (
     EnvSuite("Toy text", "gymnasium.envs.toy_text"),
     EnvSuite("Box2D", "gymnasium.envs.box2d", "Box2D", "pip install swig 'gymnasium[box2d]'"),
     EnvSuite("MuJoCo", "gymnasium.envs.mujoco", "mujoco", "pip install 'gymnasium[mujoco]'"),
-    EnvSuite("MiniGrid", "minigrid", "minigrid", "pip install minigrid", ("MiniGrid-", "BabyAI-"), "minigrid"),
+    EnvSuite(
+        "MiniGrid", "minigrid", "minigrid", "pip install 'reverie[minigrid]'", ("MiniGrid-", "BabyAI-"), "minigrid"
+    ),
 )
 
 
