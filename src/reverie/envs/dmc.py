@@ -3,14 +3,15 @@
 dm_control is imported when the suite is registered, so that everything else works without it.
 """
 
+import logging
 from typing import Any, Literal
 
 import gymnasium
 import numpy as np
 from gymnasium import spaces
 
+from reverie.envs.headless import choose_mujoco_gl
 from reverie.envs.images import IMAGE_SIZE
-from reverie.envs.mujoco_gl import choose_mujoco_gl
 from reverie.envs.wrap_other import DmEnv
 from reverie.errors import EnvError
 
@@ -86,6 +87,7 @@ class ControlSuite(DmEnv):
 def register() -> None:
     """Register every task of the suite in Gymnasium, `dmc/walker-walk` and so on, and import dm_control."""
     choose_mujoco_gl()
+    logging.getLogger("absl").setLevel(logging.ERROR)  # warnings about the suite's own models
     from dm_control import suite
 
     for domain, task in suite.ALL_TASKS:

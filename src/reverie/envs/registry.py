@@ -15,6 +15,7 @@ import gymnasium
 from gymnasium.envs.registration import EnvSpec as GymnasiumSpec
 
 from reverie.envs.atari import ENTRY_POINT
+from reverie.envs.headless import set_defaults
 from reverie.errors import EnvError
 
 
@@ -69,6 +70,18 @@ SUITES = (
     EnvSuite(
         "MiniGrid", "minigrid", "minigrid", "pip install 'reverie[minigrid]'", ("MiniGrid-", "BabyAI-"), "minigrid"
     ),
+    EnvSuite("ViZDoom", "vizdoom", "vizdoom", "pip install vizdoom", ("Vizdoom",), "vizdoom.gymnasium_wrapper"),
+    EnvSuite("MiniWorld", "miniworld", "miniworld", "pip install miniworld", ("MiniWorld-",), "miniworld"),
+    EnvSuite("highway-env", "highway_env", "highway_env", "pip install highway-env", ("highway-",), "highway_env"),
+    EnvSuite(
+        "Gymnasium-Robotics",
+        "gymnasium_robotics",
+        "gymnasium_robotics",
+        "pip install gymnasium-robotics 'mujoco<3.4'",
+        ("Fetch", "Hand", "AdroitHand", "PointMaze_", "AntMaze_", "FrankaKitchen-"),
+        "gymnasium_robotics",
+    ),
+    EnvSuite("POPGym", "popgym", "popgym", "pip install popgym", ("popgym-",), "popgym"),
 )
 
 
@@ -134,6 +147,7 @@ def install_hint(spec: GymnasiumSpec) -> str:
 
 @cache
 def _register(source: str) -> None:
+    set_defaults()
     if callable(found := pkgutil.resolve_name(source)):
         found()
 

@@ -198,7 +198,10 @@ class StepWrapper:
 
 def env_name(env: Env) -> str:
     """Return the registered id of an environment, or the name of its class."""
-    return env.spec.id if env.spec is not None else type(getattr(env.unwrapped, "wrapped", env.unwrapped)).__name__
+    if env.spec is not None:
+        return env.spec.id
+    inner = getattr(env.unwrapped, "wrapped", env.unwrapped)  # an environment of dm_env or the older Gym
+    return type(getattr(inner, "unwrapped", inner)).__name__
 
 
 def _check_step(result: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
