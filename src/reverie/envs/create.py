@@ -9,7 +9,7 @@ from gymnasium.wrappers import TimeLimit
 from reverie.config import EnvConfig
 from reverie.envs import atari, crafter, dmc, minatar, minigrid
 from reverie.envs.factories import EnvFactory, InstanceFactory, call_factory
-from reverie.envs.headless import choose_mujoco_gl, set_defaults
+from reverie.envs.headless import choose_mujoco_gl, let_sdl_draw
 from reverie.envs.pixels import Rendered, has_image, repeats_actions
 from reverie.envs.registry import find_spec, install_hint
 from reverie.envs.step_wrapper import Env, RepeatAction, env_name
@@ -45,8 +45,8 @@ def create_env(config: EnvConfig, factory: EnvFactory | None = None, render_mode
 
 
 def _create(config: EnvConfig, factory: EnvFactory | None, render_mode: str | None) -> Env:
-    set_defaults()
-    if render_mode is not None:
+    if render_mode == "rgb_array":
+        let_sdl_draw()
         choose_mujoco_gl()
     return _from_name(config, render_mode) if factory is None else call_factory(factory, render_mode)
 
@@ -91,9 +91,7 @@ def _from_name(config: EnvConfig, render_mode: str | None) -> Env:
     except EnvError:
         raise
     except Exception as error:
-        raise EnvError(
-            f"{config.name} could not be created: {str(error) or type(error).__name__}.{install_hint(spec)}"
-        ) from error
-    return (
-        minigrid.add_agent_view(env) if spec.id.startswith(minigrid.PREFIXES) and config.observations == "auto" else env
-    )
+        reason = str(error) or type(error).__name__
+        raise EnvError(f"{config.name} could not be created: {reason}.{install_hint(spec)}") from error
+    is_grid = spec.id.startswith(minigrid.PREFIXES)
+    return minigrid.add_agent_view(env) if is_grid and config.observations == "auto" else env

@@ -15,7 +15,7 @@ import gymnasium
 from gymnasium.envs.registration import EnvSpec as GymnasiumSpec
 
 from reverie.envs.atari import ENTRY_POINT
-from reverie.envs.headless import set_defaults
+from reverie.envs.headless import let_pyglet_draw
 from reverie.errors import EnvError
 
 
@@ -147,7 +147,7 @@ def install_hint(spec: GymnasiumSpec) -> str:
 
 @cache
 def _register(source: str) -> None:
-    set_defaults()
+    let_pyglet_draw()
     if callable(found := pkgutil.resolve_name(source)):
         found()
 
