@@ -5,7 +5,7 @@
 
 Each virtual environment sees the packages of this one (PyTorch and reverie's dependencies) and gets those that the
 suite's install line names, the line that `reverie list envs` prints where it knows the suite. Random actions are then
-played through `reverie.make_env` until an episode ends or 1,000 steps are taken. Rows go to results/environments.jsonl.
+played through `reverie.make_env` until an episode ends, 1,000 steps are taken or 20 seconds are over. Rows go to results/environments.jsonl.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-MAX_STEPS = 1000
+MAX_STEPS, MAX_SECONDS = 1000, 20.0
 MODULE = """
 import stable_retro
 def airstriker(render_mode=None):
@@ -103,7 +103,7 @@ def play(env: str, observations: str, packages: list[str]) -> dict[str, Any]:
         policy = RandomPolicy(vector.spec.action, np.random.default_rng(0))
         step = vector.reset(np.array([True]))
         created, count, total = time.perf_counter(), 0, 0.0
-        while count < MAX_STEPS and not step["is_last"][0]:
+        while count < MAX_STEPS and time.perf_counter() - created < MAX_SECONDS and not step["is_last"][0]:
             step = vector.step(policy(step))
             count, total = count + 1, total + float(step["reward"][0])
         seconds = time.perf_counter() - created

@@ -122,6 +122,8 @@ def find_spec(name: str) -> GymnasiumSpec:
         raise EnvError(
             f"{name}: its module cannot be imported ({error}); install it, or set PYTHONPATH to its folder."
         ) from error
+    if identifier not in gymnasium.registry:
+        _register_all()  # the ids of some suites have no beginning in common
     with suppress(gymnasium.error.Error), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about versions
         if not _is_old(spec := gymnasium.spec(identifier)):
