@@ -5,7 +5,8 @@
 
 Each virtual environment sees the packages of this one (PyTorch and reverie's dependencies) and gets those that the
 suite's install line names, the line that `reverie list envs` prints where it knows the suite. Random actions are then
-played through `reverie.make_env` until an episode ends, 1,000 steps are taken or 20 seconds are over. Rows go to results/environments.jsonl.
+played through `reverie.make_env` until an episode ends, 1,000 steps are taken or 20 seconds are over. Rows go to
+results/environments.jsonl.
 """
 
 import argparse

@@ -148,3 +148,16 @@ def test_without_graphics_states_work_and_pictures_are_refused_in_a_sentence() -
 @pytest.mark.parametrize(("name", "observations"), [("dmc-vision", "pixels"), ("dmc-proprio", "state")])
 def test_presets_choose_observations(name: str, observations: str) -> None:
     assert preset(name).env.observations == observations
+
+
+def test_graphics_are_chosen_without_a_screen() -> None:
+    program = (
+        "import os; from reverie.config import EnvConfig; from reverie.envs import env_spec\n"
+        "env_spec(EnvConfig(name='dmc/walker-walk')); print(os.environ['MUJOCO_GL'])"
+    )
+    env = {key: value for key, value in os.environ.items() if key not in ("MUJOCO_GL", "DISPLAY", "WAYLAND_DISPLAY")}
+    env["PYTHONPATH"] = ":".join(path for path in sys.path if path)
+    # Mesa's EGL finds no driver then, and must not be chosen.
+    for extra, possible in (({}, {"egl", "osmesa", "off"}), ({"__EGL_VENDOR_LIBRARY_DIRS": "/"}, {"osmesa", "off"})):
+        done = subprocess.run([sys.executable, "-c", program], env={**env, **extra}, capture_output=True, text=True)
+        assert done.stdout.strip() in possible, done.stderr

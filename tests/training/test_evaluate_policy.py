@@ -98,6 +98,29 @@ def test_evaluate_class_function_or_instance_plays_whole_episodes(agent: Agent, 
         assert not env.is_closed
 
 
+def test_evaluate_environment_of_the_older_gym_stays_open(agent: Agent) -> None:
+    class Old:
+        """Pays 1 at each of 3 steps."""
+
+        observation_space, action_space = Count.observation_space, Count.action_space
+        is_closed = False
+
+        def reset(self) -> Any:
+            self.time = 0
+            return np.zeros(2, np.float32)
+
+        def step(self, action: Any) -> Any:
+            self.time += 1
+            return np.zeros(2, np.float32), 1.0, self.time == 3, {}
+
+        def close(self) -> None:
+            self.is_closed = True
+
+    env = Old()
+    found = reverie.evaluate(agent, env, episodes=2)
+    assert found.returns.tolist() == [3, 3] and found.env == "Old" and not env.is_closed
+
+
 def test_evaluate_run_agent_or_policy_is_the_same(agent: Agent, tmp_path: Path) -> None:
     save_agent(agent, tmp_path / "agent")
     by_path, by_agent, by_policy = (

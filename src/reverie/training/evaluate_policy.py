@@ -16,6 +16,7 @@ from reverie.agents import load
 from reverie.dreamer import Dreamer
 from reverie.envs import InstanceFactory, choose_env, create_env
 from reverie.envs.registry import is_atari
+from reverie.envs.wrap_other import wrap_other
 from reverie.errors import ReverieError
 from reverie.policy import Policy
 from reverie.training.evaluation import evaluate, evaluation_seed
@@ -99,7 +100,8 @@ def evaluate_policy(
     if isinstance(policy, str | Path):
         policy = load(policy, device)
     agent, deterministic = (policy, True) if isinstance(policy, Dreamer) else (policy.agent, policy.deterministic)
-    config, factory = choose_env(agent.config.env, _Borrowed(env) if isinstance(env, gymnasium.Env) else env)
+    instance = wrap_other(env)
+    config, factory = choose_env(agent.config.env, env if instance is None else _Borrowed(instance))
     protocol = {
         "sticky_actions": config.sticky_actions if factory is None and is_atari(config.name) else None,
         "action_repeat": config.action_repeat,
