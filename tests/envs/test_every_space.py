@@ -151,7 +151,7 @@ def test_train_prints_notes_once(tmp_path: Path, capsys: pytest.CaptureFixture[s
     def make() -> Sampled:
         return Sampled("Dict", "Box without bounds")
 
-    settings = {**TINY, "training.steps": 60, "training.prefill": 50, "env.num_envs": 2}
+    settings = {**TINY, "training.steps": 60, "training.prefill": 50, "env.num_envs": 2, "env.parallel": False}
     reverie.train(make, "debug", logdir=tmp_path / "run", loggers=(), **settings)
     printed = capsys.readouterr().out
     for words in [
