@@ -17,6 +17,8 @@ MAX_CLASSES = 32
 REACH = 0.999
 """Share of [-1, 1] that atanh maps to an unbounded Box, so that its largest action is 3.8."""
 
+_DISCRETE = spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary
+
 
 class ActionAdapter:
     """Converter of the agent's action vectors `[A]` to actions of `space`.
@@ -86,9 +88,6 @@ class ActionAdapter:
             )
         if np.dtype(box.dtype).kind != "f":
             self.notes.append(f"The actions {box} are continuous for the agent, and rounded.")
-
-
-_DISCRETE = spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary
 
 
 def check_actions(actions: Array, spec: ActionSpec, num_envs: int) -> Array:
