@@ -14,7 +14,7 @@ import pytest
 from reverie.config import EnvConfig
 from reverie.envs import as_factory, env_spec, list_envs, make_env
 from reverie.envs.registry import SUITES, EnvSuite, find_spec
-from reverie.errors import EnvError
+from reverie.errors import ConfigError, EnvError
 from reverie.specs import ActionSpec, EnvSpec
 from tests.helpers.environments import Catch, Counting, Spaces
 
@@ -178,6 +178,11 @@ def test_make_env_sends_notes_and_takes_keys(num_envs: int) -> None:
     assert [entry.is_image for entry in spec.observations.values()] == [True, False]
     with pytest.raises(EnvError, match=r"Spaces: .* name 'gird'"):
         spec_of(image_keys=("gird",))
+
+
+def test_env_config_one_key_as_image_and_vector_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"vector_keys is \('a',\), but no key can be in env.image_keys, too"):
+        EnvConfig(image_keys=("a", "b"), vector_keys=("a",))
 
 
 def test_names_of_what_users_pass() -> None:

@@ -17,6 +17,8 @@ MAX_CLASSES = 32
 REACH = 0.999
 """Share of [-1, 1] that atanh maps to an unbounded Box, so that its largest action is 3.8."""
 
+_DISCRETE = spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary
+
 
 class ActionAdapter:
     """Converter of the agent's action vectors `[A]` to actions of `space`.
@@ -63,11 +65,12 @@ class ActionAdapter:
             widths = [sum(sizes) for sizes, _ in classes]
             self.spec = ActionSpec("discrete", tuple(size for sizes, _ in classes for size in sizes))
             self._converters = [convert for _, convert in classes]
+        self._is_nested = isinstance(space, spaces.Dict | spaces.Tuple)
         self._borders = np.cumsum(widths)[:-1]
 
     def __call__(self, action: Array) -> Any:
         """Convert one action."""
-        if not isinstance(self._space, spaces.Dict | spaces.Tuple):
+        if not self._is_nested:
             return self._converters[0](action)
         parts = np.split(action, self._borders)
         return nest(self._space, (convert(part) for convert, part in zip(self._converters, parts, strict=True)))
@@ -85,9 +88,6 @@ class ActionAdapter:
             )
         if np.dtype(box.dtype).kind != "f":
             self.notes.append(f"The actions {box} are continuous for the agent, and rounded.")
-
-
-_DISCRETE = spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary
 
 
 def check_actions(actions: Array, spec: ActionSpec, num_envs: int) -> Array:
@@ -135,10 +135,10 @@ def _classes(space: Any) -> tuple[Any, Any]:
 def _class_converter(space: Space) -> tuple[list[int], Callable[[Array], Any]]:
     numbers, first = _classes(space)
     sizes = np.ravel(numbers).tolist()
+    if isinstance(space, spaces.Discrete):
+        return sizes, lambda action: int(action.argmax()) + first
 
-    def convert(action: Array) -> Any:
-        if isinstance(space, spaces.Discrete):
-            return int(action.argmax()) + first
+    def convert(action: Array) -> Array:
         classes = np.array([part.argmax() for part in _split(action, sizes)])
         return np.asarray(classes.reshape(space.shape or ()) + first, space.dtype)
 

@@ -1,6 +1,6 @@
 """Specs of environments as JSON, by their Gymnasium spaces, so that a saved agent knows what its environment takes."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any
 
@@ -27,7 +27,6 @@ _MAX_DEPTH = 8
 def spec_to_json(spec: EnvSpec) -> Mapping[str, Any]:
     """Return the spaces of an environment, `observation` and `action`, as values that JSON can hold.
 
-    `image_keys` and `vector_keys` are there if the environment was configured with them.
     Without `spec.spaces` they are those of the agent: a Dict of Box spaces, and Discrete, MultiDiscrete or Box(-1, 1).
     """
     if spec.spaces is not None:
@@ -40,7 +39,19 @@ def spec_to_json(spec: EnvSpec) -> Mapping[str, Any]:
     action: Space = spaces.Discrete(sizes[0]) if len(sizes) == 1 else spaces.MultiDiscrete(list(sizes))
     if spec.action.kind == "continuous":
         action = spaces.Box(-1, 1, sizes)
-    return {"observation": space_to_json(spaces.Dict(boxes)), "action": space_to_json(action)}
+    return spaces_to_json(spaces.Dict(boxes), action)
+
+
+def spaces_to_json(
+    observation: Space, action: Space, image_keys: Sequence[str] = (), vector_keys: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Return both spaces of an environment as values that JSON can hold, and keys as `ObservationAdapter` takes them.
+
+    Empty `image_keys` and `vector_keys` are left out.
+    """
+    keys = {"image_keys": list(image_keys), "vector_keys": list(vector_keys)}
+    chosen = {name: value for name, value in keys.items() if value}
+    return {"observation": space_to_json(observation), "action": space_to_json(action), **chosen}
 
 
 def spec_from_json(data: Mapping[str, Any], env: str = "The agent") -> EnvSpec:

@@ -11,7 +11,8 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-LARGEST = float(np.finfo(np.float32).max)
+_LARGEST = np.finfo(np.float32).max
+LARGEST = float(_LARGEST)
 LARGEST_BOUND = 1e9
 """Bounds of a Box from this size on count as none: float32's largest number is often written where there is none."""
 
@@ -62,7 +63,7 @@ def check_array(value: Any, space: Space) -> NDArray[Any]:
     is_exact = declared in (np.uint8, np.bool_)
     if array.dtype != declared if is_exact else array.dtype.kind not in ("fiub" if declared.kind == "f" else "iub"):
         raise InvalidStepError(f"has dtype {array.dtype}, but the space says {declared}")
-    # A Python number in place of float32's would become infinity beside float16.
-    if array.dtype.kind == "f" and not (np.abs(array) <= np.float32(LARGEST)).all():
+    # As a Python number it would become float16's infinity beside float16.
+    if array.dtype.kind == "f" and not (np.abs(array) <= _LARGEST).all():
         raise InvalidStepError("contains NaN" if np.isnan(array).any() else "contains infinity, or numbers near it")
     return array

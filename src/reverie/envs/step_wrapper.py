@@ -18,7 +18,7 @@ import numpy as np
 
 from reverie.envs.actions import ActionAdapter
 from reverie.envs.observations import ObservationAdapter
-from reverie.envs.space_json import space_to_json
+from reverie.envs.space_json import spaces_to_json
 from reverie.envs.spaces import LARGEST, InvalidStepError
 from reverie.errors import EnvError
 from reverie.specs import Array, EnvSpec, Step
@@ -100,12 +100,7 @@ class StepWrapper:
         self._time_limit = time_limit
         self._observe = ObservationAdapter(env.observation_space, self._name, image_keys, vector_keys)
         self._act = ActionAdapter(env.action_space, self._name)
-        native: dict[str, Any] = {
-            "observation": space_to_json(env.observation_space),
-            "action": space_to_json(env.action_space),
-            **({"image_keys": list(image_keys)} if image_keys else {}),
-            **({"vector_keys": list(vector_keys)} if vector_keys else {}),
-        }
+        native = spaces_to_json(env.observation_space, env.action_space, image_keys, vector_keys)
         notes = (*self._observe.notes, *self._act.notes)
         self.spec = EnvSpec(self._observe.specs, self._act.spec, native, notes)
         self.last_info: dict[str, Any] = {}
