@@ -82,7 +82,7 @@ CASES = (
     Case("stable-retro", "games:airstriker", install="pip install stable-retro", packages=("stable-retro",)),
     Case(
         "Procgen",
-        "procgen_gym/coinrun-v0",
+        "coinrun",
         install="pip install procgen-gym",
         packages=("procgen-gym",),
         reason="procgen-gym 0.1.0 needs Python 3.13, and OpenAI's procgen has wheels up to Python 3.10.",
