@@ -11,22 +11,24 @@ from dataclasses import replace
 from typing import Any
 
 from reverie.config import EnvConfig
+from reverie.envs.gym_vector import VectorEnvError, num_vector_envs
 from reverie.envs.step_wrapper import Env, env_name
 from reverie.envs.wrap_other import wrap_other
 from reverie.errors import EnvError
 
-EnvFactory = Callable[[], Env]
-"""A function, or class, that creates a new environment at every call."""
+EnvFactory = Callable[[], Any]
+"""A function, or class, that creates a new environment at every call: a `gymnasium.Env`, a vector environment, or one
+of another interface, see `as_factory`."""
 
 
 class InstanceFactory:
     """Returns an instance at the first call and deep copies of it later."""
 
-    def __init__(self, env: Env) -> None:
+    def __init__(self, env: Any) -> None:
         self.env, self.name = env, env_name(env)
         self._is_used = False
 
-    def __call__(self) -> Env:
+    def __call__(self) -> Any:
         """Return the instance, or a copy."""
         if not self._is_used:
             self._is_used = True
@@ -46,14 +48,15 @@ def as_factory(env: Any) -> tuple[str, EnvFactory | None]:
     Args:
         env: a Gymnasium id, which needs no function; `module:Class`, imported also from the current folder; a function
             or class, called for every environment; or an instance, used once, and copied for a second environment.
-            Environments of dm_env and of the older Gym are wrapped.
+            Environments of dm_env and of the older Gym are wrapped, those of `gymnasium.vector` stepped as they are.
 
     Raises:
         EnvError: if it is something else, if a module cannot be imported, or if it has no such class.
     """
     if isinstance(env, str):
         return env, _import(env)
-    if (instance := wrap_other(env)) is not None:
+    instance = env if num_vector_envs(env) else wrap_other(env)
+    if instance is not None:
         return env_name(instance), InstanceFactory(instance)
     if callable(env):
         return _name(env), env
@@ -89,6 +92,7 @@ def call_factory(factory: EnvFactory, render_mode: str | None) -> Env:
     """Return a new environment of a factory, with a render mode if the factory takes one.
 
     Raises:
+        VectorEnvError: if it is a vector environment; it is not closed.
         EnvError: if that fails, or is no environment.
     """
     options: dict[str, Any] = {}
@@ -104,6 +108,8 @@ def call_factory(factory: EnvFactory, render_mode: str | None) -> Env:
         raise EnvError(
             f"{_name(factory)} could not create the environment: {type(error).__name__}: {error}."
         ) from error
+    if num_vector_envs(env):
+        raise VectorEnvError(env)
     if (wrapped := wrap_other(env)) is None:
         raise EnvError(
             f"{_name(factory)} created a {type(env).__module__}.{type(env).__name__}. It is no environment of "

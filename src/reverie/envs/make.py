@@ -2,6 +2,7 @@
 
 import functools
 from contextlib import ExitStack, closing
+from typing import Any
 
 import cv2
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from reverie.config import EnvConfig
 from reverie.envs.create import action_repeat, create_env, observe
 from reverie.envs.factories import EnvFactory, InstanceFactory
+from reverie.envs.gym_vector import GymVectorWorker, VectorEnvError, num_vector_envs
 from reverie.envs.step_wrapper import StepWrapper
 from reverie.envs.vector import RestartingWorker, VectorEnv, Worker
 from reverie.envs.workers import IS_SUPPORTED, ProcessWorker, SyncWorker
@@ -28,7 +30,8 @@ def make_env(config: EnvConfig, seed: int, factory: EnvFactory | None = None, re
     Args:
         config: which environment, how many, and the settings of an agent step.
         seed: of all environments; not negative.
-        factory: creates the environment in place of `config.name`. Sent to worker processes by cloudpickle.
+        factory: creates the environment in place of `config.name`. Sent to worker processes by cloudpickle. A vector
+            environment (of `gymnasium.vector` or EnvPool) stays in this process and has its own number of them.
         restart: restart environments that fail, see `RestartingWorker`; otherwise, and where one instance was passed,
             the first failure is an error.
 
@@ -38,7 +41,7 @@ def make_env(config: EnvConfig, seed: int, factory: EnvFactory | None = None, re
     cv2.setNumThreads(0)
     if isinstance(factory, InstanceFactory):
         restart = False
-        if config.num_envs > 1:
+        if config.num_envs > 1 and not num_vector_envs(factory.env):
             raise EnvError(
                 f"env.num_envs is {config.num_envs}, but one instance of {factory.name} was passed; pass a function "
                 "that creates the environment instead."
@@ -49,22 +52,33 @@ def make_env(config: EnvConfig, seed: int, factory: EnvFactory | None = None, re
         num_workers = config.num_envs  # one that restarts does not interrupt the others
     workers: list[RestartingWorker] = []
     with ExitStack() as stack:
-        for numbers in np.array_split(np.arange(config.num_envs), num_workers):
-            start = functools.partial(_start_worker, config, seed, factory, numbers.tolist(), use_processes)
-            workers.append(RestartingWorker(start, restart))
-            stack.callback(workers[-1].close)
-        env = VectorEnv(workers, config.action_repeat)
+        try:
+            for numbers in np.array_split(np.arange(config.num_envs), num_workers):
+                start = functools.partial(_start_worker, config, seed, factory, numbers.tolist(), use_processes)
+                workers.append(RestartingWorker(start, restart))
+                stack.callback(workers[-1].close)
+            env = VectorEnv(workers, config.action_repeat)
+        except VectorEnvError as error:
+            start = functools.partial(_start_vector, config, seed, factory, error.env)
+            env = VectorEnv([RestartingWorker(start, restart)])
         stack.pop_all()
     return env
 
 
 def env_spec(config: EnvConfig, factory: EnvFactory | None = None) -> EnvSpec:
     """Return the spec of an environment, without using up an instance that a user passed."""
+    instance = factory.env if isinstance(factory, InstanceFactory) else None
+    if num_vector_envs(instance):
+        return GymVectorWorker(instance, config, 0).wait_ready()
     wrap = functools.partial(StepWrapper, seed=0, image_keys=config.image_keys, vector_keys=config.vector_keys)
-    if isinstance(factory, InstanceFactory):
-        return wrap(observe(config, factory.env, factory)).spec
-    with closing(wrap(create_env(config, factory))) as wrapper:
-        return wrapper.spec
+    if instance is not None:
+        return wrap(observe(config, instance, factory)).spec
+    try:
+        with closing(wrap(create_env(config, factory))) as wrapper:
+            return wrapper.spec
+    except VectorEnvError as error:
+        with closing(GymVectorWorker(error.env, config, 0)) as worker:
+            return worker.wait_ready()
 
 
 def _start_worker(
@@ -77,10 +91,18 @@ def _start_worker(
     return ProcessWorker(builders, label, config.step_timeout)
 
 
+def _start_vector(config: EnvConfig, seed: int, factory: EnvFactory | None, first: Any, num_restarts: int) -> Worker:
+    env: Any = first if not num_restarts or factory is None else factory()
+    return GymVectorWorker(env, config, _seed(seed, 0, num_restarts))
+
+
 def _build(config: EnvConfig, seed: int, factory: EnvFactory | None, number: int, num_restarts: int) -> StepWrapper:
     env = create_env(config, factory)
-    entropy = (seed, number, num_restarts) if num_restarts else (seed, number)
-    env_seed = int(np.random.SeedSequence(entropy).generate_state(1)[0])
     label = f" ({number + 1} of {config.num_envs})" if config.num_envs > 1 else ""
     repeat, keys = action_repeat(config, env), (config.image_keys, config.vector_keys)
-    return StepWrapper(env, env_seed, repeat, config.time_limit, label, *keys)
+    return StepWrapper(env, _seed(seed, number, num_restarts), repeat, config.time_limit, label, *keys)
+
+
+def _seed(seed: int, number: int, num_restarts: int) -> int:
+    entropy = (seed, number, num_restarts) if num_restarts else (seed, number)
+    return int(np.random.SeedSequence(entropy).generate_state(1)[0])

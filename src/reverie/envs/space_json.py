@@ -24,6 +24,19 @@ _MAX_SIZE = 1 << 25
 _MAX_DEPTH = 8
 
 
+def adapt(
+    observation: Space, action: Space, env: str, image_keys: Sequence[str] = (), vector_keys: Sequence[str] = ()
+) -> tuple[ObservationAdapter, ActionAdapter, EnvSpec]:
+    """Return the converters of observations and actions of an environment with these spaces, and its spec.
+
+    Raises:
+        EnvError: if spaces are not supported.
+    """
+    observe, act = ObservationAdapter(observation, env, image_keys, vector_keys), ActionAdapter(action, env)
+    native = spaces_to_json(observation, action, image_keys, vector_keys)
+    return observe, act, EnvSpec(observe.specs, act.spec, native, (*observe.notes, *act.notes))
+
+
 def spec_to_json(spec: EnvSpec) -> Mapping[str, Any]:
     """Return the spaces of an environment, `observation` and `action`, as values that JSON can hold.
 

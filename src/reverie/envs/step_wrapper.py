@@ -16,12 +16,10 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from reverie.envs.actions import ActionAdapter
-from reverie.envs.observations import ObservationAdapter
-from reverie.envs.space_json import spaces_to_json
+from reverie.envs.space_json import adapt
 from reverie.envs.spaces import LARGEST, InvalidStepError
 from reverie.errors import EnvError
-from reverie.specs import Array, EnvSpec, Step
+from reverie.specs import Array, Step
 
 Env = gymnasium.Env[Any, Any]
 
@@ -98,11 +96,8 @@ class StepWrapper:
         self._next_seed: int | None = seed
         self._at_reset = EnvState()  # seed and random generator of the latest reset
         self._time_limit = time_limit
-        self._observe = ObservationAdapter(env.observation_space, self._name, image_keys, vector_keys)
-        self._act = ActionAdapter(env.action_space, self._name)
-        native = spaces_to_json(env.observation_space, env.action_space, image_keys, vector_keys)
-        notes = (*self._observe.notes, *self._act.notes)
-        self.spec = EnvSpec(self._observe.specs, self._act.spec, native, notes)
+        native = env.observation_space, env.action_space
+        self._observe, self._act, self.spec = adapt(*native, self._name, image_keys, vector_keys)
         self.last_info: dict[str, Any] = {}
         self._episode, self._step, self._is_running = 0, 0, False
 
@@ -191,10 +186,10 @@ class StepWrapper:
         return EnvError(f"Environment {self._name}, {when}: {reason}.")
 
 
-def env_name(env: Env) -> str:
+def env_name(env: Any) -> str:
     """Return the registered id of an environment, or the name of its class."""
     if env.spec is not None:
-        return env.spec.id
+        return getattr(env.spec, "id", type(env).__name__)  # EnvPool's specs have no id
     inner = getattr(env.unwrapped, "wrapped", env.unwrapped)  # an environment of dm_env or the older Gym
     return type(getattr(inner, "unwrapped", inner)).__name__
 
@@ -206,20 +201,21 @@ def _check_step(result: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         raise InvalidStepError(f"step() returned {found} instead of (observation, reward, terminated, truncated, info)")
     observation, reward, terminated, truncated, info = result
     try:
-        number = float(_item(reward))
-    except (TypeError, ValueError):
-        raise InvalidStepError(f"the reward is {reward!r}, which is no number") from None
-    try:
         flags = bool(terminated), bool(truncated)
     except ValueError:
         raise InvalidStepError(f"terminated is {terminated!r} and truncated {truncated!r}, not one bool each") from None
+    return observation, check_reward(reward), *flags, info
+
+
+def check_reward(reward: Any) -> float:
+    """Return a reward as a finite number, or raise an `InvalidStepError`."""
+    try:
+        number = float(reward.item() if isinstance(reward, np.ndarray) and reward.size == 1 else reward)
+    except (TypeError, ValueError):
+        raise InvalidStepError(f"the reward is {reward!r}, which is no number") from None
     if not abs(number) <= LARGEST:
         raise InvalidStepError(f"the reward is {number}")
-    return observation, number, *flags, info
-
-
-def _item(value: Any) -> Any:
-    return value.item() if isinstance(value, np.ndarray) and value.size == 1 else value
+    return number
 
 
 def _save_state(env: Any) -> dict[str, Array]:

@@ -9,13 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reverie.envs.actions import check_actions
+from reverie.envs.gym_vector import GymVectorWorker
 from reverie.envs.step_wrapper import EnvState
 from reverie.envs.workers import Infos, ProcessWorker, SyncWorker
 from reverie.errors import EnvError
 from reverie.specs import Array, EnvSpec, Step
 
-Worker = SyncWorker | ProcessWorker
-"""Both have the same interface: one `receive` follows each `send`."""
+Worker = SyncWorker | ProcessWorker | GymVectorWorker
+"""All have the same interface: one `receive` follows each `send`."""
 FAILED_STEP = {"reward": 0.0, "is_first": False, "is_last": True, "is_terminal": False}
 """Entries of the row of an environment that failed; its observation is that of an earlier step."""
 
@@ -42,7 +43,7 @@ class RestartingWorker:
         """Wait until the environments exist and return their spec."""
         assert self._worker is not None
         spec = self._worker.wait_ready()
-        self.rows = self._worker.rows
+        self.rows, self.autoresets = self._worker.rows, self._worker.autoresets
         self.num_envs = len(self.rows["reward"])
         return spec
 
@@ -98,7 +99,7 @@ class RestartingWorker:
 class VectorEnv:
     """N environments of one kind that are stepped together.
 
-    Finished environments are not reset on their own: pass them to `reset` before the next `step`. Unlike
+    Finished environments are not reset on their own: pass `needs_reset` to `reset` before the next `step`. Unlike
     `gymnasium.vector`, one worker process steps several environments, failed ones can be restarted, and the state of
     each can be saved. Whatever fails in an environment is raised as an `EnvError`.
 
@@ -108,6 +109,8 @@ class VectorEnv:
 
     Attributes:
         spec: observations and actions of each environment.
+        needs_reset: bool `[N]`, environments to reset before the next step; none that reset themselves, whose row of
+            the next step is the first one of an episode (`is_first`), and no agent step.
         failed: bool `[N]`, environments whose latest row is no step; they restart at their next reset.
         infos: for each environment the `info` of its latest step, if that ended its episode; else an empty dictionary.
     """
@@ -119,6 +122,8 @@ class VectorEnv:
         borders = np.cumsum([0, *(worker.num_envs for worker in workers)]).tolist()
         self._workers = [(worker, slice(*ends)) for worker, ends in zip(workers, pairwise(borders), strict=True)]
         self.num_envs: int = borders[-1]
+        self._leaves_reset = not any(worker.autoresets for worker in workers)
+        self.needs_reset = np.ones(self.num_envs, bool)
         self.failed = np.zeros(self.num_envs, bool)
         self.infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
         self._has_started = False
@@ -184,6 +189,7 @@ class VectorEnv:
         for worker, part in self._workers:
             for key, rows in worker.rows.items():
                 rows[:] = latest[key][part]
+        self.needs_reset = latest["is_last"].copy()
         self._has_started = True
         self._is_waiting = False
         return problems
@@ -225,9 +231,12 @@ class VectorEnv:
                 self.infos[part.start + index] = info
         self._is_waiting = False
         first, *others = [worker.rows for worker, _ in self._workers]
-        if not others:
-            return {key: rows.copy() for key, rows in first.items()}
-        return {key: np.concatenate([rows, *(each[key] for each in others)]) for key, rows in first.items()}
+        if others:
+            steps = {key: np.concatenate([rows, *(each[key] for each in others)]) for key, rows in first.items()}
+        else:
+            steps = {key: rows.copy() for key, rows in first.items()}
+        self.needs_reset = steps["is_last"] & self._leaves_reset | self.failed
+        return steps
 
     def _begin_exchange(self) -> None:
         if not self.is_usable:

@@ -88,33 +88,36 @@ class SyncCollector:
         self._env = env
         self.spec, self.num_envs, self.frames_per_step = env.spec, env.num_envs, env.frames_per_step
         self._latest: Step = {}
-        self._done: Mask = np.ones(env.num_envs, bool)  # Environments without a running episode.
         self._returns = np.zeros(env.num_envs)
         self._lengths = np.zeros(env.num_envs, int)
 
     def step(self, policy: Policy, max_steps: int = 1) -> list[Transition]:
         """Take one agent step in every environment, after resetting those whose episode has ended."""
-        steps = [self._reset()] if self._done.any() else []
+        steps = []
+        if (mask := self._env.needs_reset).any():
+            self._latest = self._env.reset(mask)
+            steps.append(self._begin(mask & ~self._env.failed))
         action = policy(self._latest)
         self._latest = step = self._env.step(action)
-        valid = ~self._env.failed
-        steps.append(({**step, "action": action}, valid))
+        failed = self._env.failed
+        if (began := step["is_first"]).any():  # of environments that reset themselves
+            steps.append(self._begin(began & ~failed))
+        taken = ~(began | failed)
+        steps.append(({**step, "action": action}, taken))
         self._returns += step["reward"]
-        self._lengths += valid
-        self._done = step["is_last"]
+        self._lengths += taken
         episodes = [
             Episode(float(self._returns[i]), int(self._lengths[i]), self._env.infos[i], i)
-            for i in np.flatnonzero(self._done & valid).tolist()
+            for i in np.flatnonzero(step["is_last"] & taken).tolist()
         ]
-        return [Transition(steps, episodes, np.flatnonzero(~valid).tolist(), self._env.pop_errors())]
+        return [Transition(steps, episodes, np.flatnonzero(failed).tolist(), self._env.pop_errors())]
 
-    def _reset(self) -> tuple[Step, Mask]:
-        self._latest = first = self._env.reset(self._done)
-        began = self._done & ~self._env.failed
+    def _begin(self, began: Mask) -> tuple[Step, Mask]:
+        """Begin episodes in some environments with their latest step."""
         self._returns[began] = 0
         self._lengths[began] = 0
         # The action that led into an episode's first step is zero (SPEC 1).
-        return {**first, "action": np.zeros((self.num_envs, self.spec.action.size), np.float32)}, began
+        return {**self._latest, "action": np.zeros((self.num_envs, self.spec.action.size), np.float32)}, began
 
     def flush(self) -> list[Transition]:
         """Wait for steps that are under way, and return them; here there are none."""
@@ -132,9 +135,7 @@ class SyncCollector:
         arrays = {name: rows.copy() for name, rows in state.arrays.items()}
         self._returns, self._lengths = arrays.pop("returns"), arrays.pop("lengths")
         self._latest = {name.removeprefix(LATEST): rows for name, rows in arrays.items()}
-        problems = self._env.set_states(state.envs, self._latest, episodes)
-        self._done = self._latest["is_last"]
-        return problems
+        return self._env.set_states(state.envs, self._latest, episodes)
 
     def close(self) -> None:
         """Close the environments."""

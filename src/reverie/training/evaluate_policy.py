@@ -15,6 +15,7 @@ from scipy import stats
 from reverie.agents import load
 from reverie.dreamer import Dreamer
 from reverie.envs import InstanceFactory, choose_env, create_env
+from reverie.envs.gym_vector import num_vector_envs
 from reverie.envs.registry import is_atari
 from reverie.envs.wrap_other import wrap_other
 from reverie.errors import ReverieError
@@ -100,8 +101,11 @@ def evaluate_policy(
     if isinstance(policy, str | Path):
         policy = load(policy, device)
     agent, deterministic = (policy, True) if isinstance(policy, Dreamer) else (policy.agent, policy.deterministic)
-    instance = wrap_other(env)
-    config, factory = choose_env(agent.config.env, env if instance is None else _Borrowed(instance))
+    if isinstance(env, gymnasium.vector.VectorEnv):
+        env = _BorrowedVector(env)
+    elif not num_vector_envs(env) and (instance := wrap_other(env)) is not None:
+        env = _Borrowed(instance)
+    config, factory = choose_env(agent.config.env, env)
     protocol = {
         "sticky_actions": config.sticky_actions if factory is None and is_atari(config.name) else None,
         "action_repeat": config.action_repeat,
@@ -129,6 +133,11 @@ class _Borrowed(gymnasium.Wrapper[Any, Any, Any, Any]):
     """An environment that stays open when an evaluation closes it."""
 
     def close(self) -> None:
+        pass
+
+
+class _BorrowedVector(gymnasium.vector.VectorWrapper):
+    def close(self, **options: Any) -> None:
         pass
 
 

@@ -56,12 +56,12 @@ def evaluate(
         mode: `mode` or `sample`.
     """
     count = 1 if isinstance(factory, InstanceFactory) else min(episodes, MAX_ENVS)
-    quota = [len(part) for part in np.array_split(np.arange(episodes), count)]
-    finished: list[list[Episode]] = [[] for _ in quota]
     policy = AgentPolicy(agent, mode, torch.Generator(agent.device).manual_seed(seed))
     parallel = config.parallel and (config.num_envs > 1 or config.step_timeout > 0)
     with make_env(replace(config, num_envs=count, parallel=parallel), seed, factory) as env:
         check_spec(agent, env.spec, config.name)
+        quota = [len(part) for part in np.array_split(np.arange(episodes), env.num_envs)]
+        finished: list[list[Episode]] = [[] for _ in quota]
         collector = SyncCollector(env)
         watch = EpisodeWatch(log, config.time_limit)
         while [len(done) for done in finished] != quota and not (stop is not None and stop.requested):

@@ -1,0 +1,158 @@
+"""Vector environments of Gymnasium and EnvPool, stepped as they are.
+
+They reset a finished environment themselves, in the next step or in the same one, or leave it to the caller
+(`gymnasium.vector.AutoresetMode`; EnvPool: in the next step).
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from gymnasium.vector import AutoresetMode, VectorEnv
+
+from reverie.config import EnvConfig
+from reverie.envs.space_json import adapt
+from reverie.envs.spaces import InvalidStepError
+from reverie.envs.step_wrapper import EnvState, check_reward, env_name
+from reverie.envs.workers import Infos, allocate_rows
+from reverie.errors import EnvError
+from reverie.specs import Array, EnvSpec
+
+
+def num_vector_envs(env: Any) -> int | None:
+    """Return the number of environments in one of `gymnasium.vector` or EnvPool; None for another object."""
+    if isinstance(env, VectorEnv):
+        return int(env.num_envs)
+    settings = getattr(env, "config", None)  # EnvPool's environments claim to be single ones
+    return int(settings["num_envs"]) if isinstance(settings, Mapping) and "num_envs" in settings else None
+
+
+class VectorEnvError(EnvError):
+    """A vector environment where a single one is needed."""
+
+    def __init__(self, env: Any) -> None:
+        self.env = env
+        super().__init__(
+            f"{env_name(env)} is a vector environment. It cannot be rendered, or be one of several. Leave env.num_envs "
+            "at 1 and env.step_timeout at 0, or give a single environment."
+        )
+
+
+class GymVectorWorker:
+    """Steps a vector environment; with the interface of `SyncWorker`.
+
+    The mode NEXT_STEP is also that of environments that do not name one. There `step` returns the first step of a new
+    episode (`is_first`) for an environment whose last one has ended, and its action has no effect.
+
+    Args:
+        env: the vector environment; closed by the worker.
+        config: settings of an agent step.
+        seed: seed of the first reset.
+    """
+
+    def __init__(self, env: Any, config: EnvConfig, seed: int) -> None:
+        self._env, self._seed = env, seed
+        self._num_envs = num_vector_envs(env) or 0
+        self._takes_seed = isinstance(env, VectorEnv)  # EnvPool takes one when it is created
+        self._mode = env.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP)
+        self.autoresets = self._mode == AutoresetMode.NEXT_STEP
+        self._name = env_name(env)
+        if isinstance(env, VectorEnv):
+            native = env.single_observation_space, env.single_action_space
+        elif env.config["batch_size"] in (0, self._num_envs):
+            native = env.observation_space, env.action_space
+        else:
+            raise EnvError(f"{self._name} returns some of its environments at a time. Give no batch_size to EnvPool.")
+        self._observe, self._act, spec = adapt(*native, self._name, config.image_keys, config.vector_keys)
+        if config.action_repeat > 1 or config.time_limit:
+            note = f"env.action_repeat={config.action_repeat} and env.time_limit={config.time_limit} have no effect on"
+            spec = replace(spec, notes=(*spec.notes, f"{note} vector environments, which are stepped as they are."))
+        self._spec = spec
+        self.rows = allocate_rows(spec, self._num_envs)
+        self._firsts: dict[int, dict[str, Array]] = {}  # observations after a reset in the same step
+        self._ended = np.zeros(self._num_envs, bool)
+        self._has_started = False
+
+    def wait_ready(self) -> EnvSpec:
+        """Return the spec of each environment."""
+        return self._spec
+
+    def send(self, method: str, *args: Any) -> None:
+        """Begin `reset`, `step` or `call`."""
+        self._request = method, args
+
+    def receive(self) -> Any:
+        """Return its result."""
+        method, args = self._request
+        try:
+            return getattr(self, method)(*args)
+        except EnvError:
+            raise
+        except InvalidStepError as error:
+            raise EnvError(f"Environment {self._name}: {error}.") from None
+        except (Exception, SystemExit) as error:
+            raise EnvError(f"Environment {self._name}: it raised {type(error).__name__}: {error}.") from error
+
+    def reset(self, mask: Array) -> Infos:
+        """Reset the environments in a mask `[n]`, at first all of them."""
+        firsts: Any = self._firsts
+        if not self._has_started:
+            firsts = self._split(self._env.reset(**({"seed": self._seed} if self._takes_seed else {}))[0])
+            self._has_started = True
+        elif self._mode != AutoresetMode.SAME_STEP:
+            firsts = self._split(self._env.reset(options={"reset_mask": np.asarray(mask)})[0])
+        for index in np.flatnonzero(mask).tolist():
+            first = {"reward": 0.0, "is_first": True, "is_last": False, "is_terminal": False}
+            self._store(index, {**firsts[index], **first})
+        self._ended[mask] = False
+        return {}
+
+    def step(self, actions: Array) -> Infos:
+        """Step every environment with actions `[n, A]`."""
+        began = self._ended & self.autoresets
+        batch = self._act.join([self._act(action) for action in actions])
+        observations, rewards, terminated, truncated, infos = self._env.step(batch)
+        ended = np.asarray(terminated, bool) | np.asarray(truncated, bool)
+        rows = self._split(observations)
+        if self._mode == AutoresetMode.SAME_STEP:
+            for index in np.flatnonzero(ended).tolist():
+                self._firsts[index], final = rows[index], infos["final_obs"][index]
+                rows[index] = self._observe(final)
+        for index, row in enumerate(rows):
+            reward = 0.0 if began[index] else check_reward(rewards[index])
+            flags = {"is_first": began[index], "is_last": ended[index], "is_terminal": ended[index] & terminated[index]}
+            self._store(index, {**row, "reward": reward, **flags})
+        self._ended = ended
+        infos = infos.get("final_info", infos) if self._mode == AutoresetMode.SAME_STEP else infos
+        return {index: _info_of(infos, index) for index in np.flatnonzero(ended).tolist()}
+
+    def call(self, index: int, method: str, *args: Any) -> Any:
+        """Answer in place of a `StepWrapper`; there is no state to save, so that a resumed run begins episodes."""
+        if method == "get_state":
+            return EnvState()
+        if method == "set_state":
+            raise EnvError("environments of one gymnasium.vector.VectorEnv cannot be restored singly")
+        return None
+
+    def close(self) -> None:
+        """Close the environments."""
+        self._env.close()
+
+    def _split(self, observations: Any) -> list[dict[str, Array]]:
+        rows = self._observe.split_batch(observations, self._num_envs)
+        return [self._observe.convert(row) for row in rows]
+
+    def _store(self, index: int, step: Mapping[str, Any]) -> None:
+        for key, value in step.items():
+            self.rows[key][index] = value
+
+
+def _info_of(infos: Mapping[str, Any], index: int) -> dict[str, Any]:
+    """Return one environment's entries of a vector environment's `info`; `_key` masks those that have the entry."""
+    result: dict[str, Any] = {}
+    for key, values in infos.items():
+        has_entry = infos.get(f"_{key}")
+        if not key.startswith("_") and (has_entry is None or has_entry[index]):
+            result[key] = _info_of(values, index) if isinstance(values, Mapping) else values[index]
+    return result
