@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import ale_py
 import gymnasium
 import imageio.v3 as imageio
 import numpy as np
@@ -251,6 +252,7 @@ def test_make_gym_env_repeats_actions_and_limits_time() -> None:
 
 
 def test_make_gym_env_ale_py_instance_repeats_actions_itself() -> None:
+    gymnasium.register_envs(ale_py)
     config = preset("debug").for_env("ALE/Pong-v5").override(**{"env.action_repeat": 4}).env
     env = make_gym_env(config, lambda: gymnasium.make("ALE/Pong-v5"))
     env.reset()

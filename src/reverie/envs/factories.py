@@ -10,6 +10,8 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
+import gymnasium
+
 from reverie.config import EnvConfig
 from reverie.envs.gym_vector import VectorEnvError, num_vector_envs
 from reverie.envs.step_wrapper import Env, env_name
@@ -86,6 +88,25 @@ def choose_env(config: EnvConfig, env: Any = None) -> tuple[EnvConfig, EnvFactor
             f"Give it: --env {module or 'module'}:{name}, or env={name} in Python."
         )
     return config, None
+
+
+def keep_open(env: Any) -> Any:
+    """Return an instance so that its `close` does nothing; anything else, and one of EnvPool, as it is."""
+    if isinstance(env, gymnasium.vector.VectorEnv):
+        return _OpenVector(env)
+    if num_vector_envs(env) or (instance := wrap_other(env)) is None:
+        return env
+    return _Open(instance)
+
+
+class _Open(gymnasium.Wrapper[Any, Any, Any, Any]):
+    def close(self) -> None:
+        pass
+
+
+class _OpenVector(gymnasium.vector.VectorWrapper):
+    def close(self, **options: Any) -> None:
+        pass
 
 
 def call_factory(factory: EnvFactory, render_mode: str | None) -> Env:

@@ -1,4 +1,4 @@
-"""What observations and actions share: nested spaces, and checks of values.
+"""Nested spaces and checks of values, for observations and actions.
 
 `observations.py` converts Gymnasium's observations to the arrays of `specs.py`, `actions.py` the agent's actions to
 Gymnasium's.

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import gymnasium
 import numpy as np
 from gymnasium.wrappers import RenderCollection
 from numpy.typing import NDArray
@@ -15,9 +14,8 @@ from scipy import stats
 from reverie.agents import load
 from reverie.dreamer import Dreamer
 from reverie.envs import InstanceFactory, choose_env, create_env
-from reverie.envs.gym_vector import num_vector_envs
+from reverie.envs.factories import keep_open
 from reverie.envs.registry import is_atari
-from reverie.envs.wrap_other import wrap_other
 from reverie.errors import ReverieError
 from reverie.policy import Policy
 from reverie.training.evaluation import evaluate, evaluation_seed
@@ -101,11 +99,7 @@ def evaluate_policy(
     if isinstance(policy, str | Path):
         policy = load(policy, device)
     agent, deterministic = (policy, True) if isinstance(policy, Dreamer) else (policy.agent, policy.deterministic)
-    if isinstance(env, gymnasium.vector.VectorEnv):
-        env = _BorrowedVector(env)
-    elif not num_vector_envs(env) and (instance := wrap_other(env)) is not None:
-        env = _Borrowed(instance)
-    config, factory = choose_env(agent.config.env, env)
+    config, factory = choose_env(agent.config.env, keep_open(env))
     protocol = {
         "sticky_actions": config.sticky_actions if factory is None and is_atari(config.name) else None,
         "action_repeat": config.action_repeat,
@@ -127,18 +121,6 @@ def evaluate_policy(
         played = evaluate(agent, config, episodes, seed, factory, on_step=write_frames, mode=mode)
     returns, lengths = (np.array(column) for column in zip(*((one.return_, one.length) for one in played), strict=True))
     return Scores(returns, lengths, config.name, agent.agent_steps, seed, protocol)
-
-
-class _Borrowed(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """An environment that stays open when an evaluation closes it."""
-
-    def close(self) -> None:
-        pass
-
-
-class _BorrowedVector(gymnasium.vector.VectorWrapper):
-    def close(self, **options: Any) -> None:
-        pass
 
 
 @contextmanager
