@@ -604,24 +604,6 @@ def trials() -> Iterator[Claim]:
     yield text(
         "in {} steps with {} to {} rewards", learned["steps"], Rounded(min(rewards), 10), Rounded(max(rewards), 10)
     )
-    line = json.loads((RESULTS / "replay.json").read_text())
-    yield text("reopened in {} ms; a batch", 1e3 * line["reopen_seconds"])
-    warm, cold = line["warm_batch_seconds_median"], line["cold_batch_seconds_median"]
-    yield text(
-        "sampled and decoded in {} ms (99th percentile {} ms) with a warm page cache and in {} ms with a cold "
-        "one, which is {} and {} % of the update of the same run ({} s); "
-        "{} MiB of resident memory are added by 2,000 batches; {} bytes "
-        "a step on disk; {} steps a second are added",
-        1e3 * warm,
-        1e3 * np.percentile(line["warm_batch_seconds_all"], 99),
-        1e3 * cold,
-        100 * warm / line["train_step_seconds_median"],
-        100 * cold / line["train_step_seconds_median"],
-        line["train_step_seconds_median"],
-        line["resident_mib_added"],
-        line["disk_bytes_per_step"],
-        Rounded(line["added_per_second"], 100),
-    )
 
 
 def readme() -> Iterator[Claim]:
@@ -764,21 +746,26 @@ def collection() -> Iterator[Claim]:
         *spread(large, "frames_per_second"),
         *share[1],
     )
-    shares = [100 * line["share_of_train_step"] for line in jsonl("replay.jsonl")]
-    yield text("takes {} to {} % of an update in {} presets", min(shares), max(shares), len(shares))
-    line = json.loads((RESULTS / "replay.json").read_text())
-    batches = [1e3 * line[f"{kind}_batch_seconds_median"] for kind in ("warm", "cold")]
-    yield text("a batch of 16x50 takes {} ms warm and {} ms cold", *batches)
+    (replay,) = jsonl("replay.jsonl")
+    yield text("{} steps of Atari's shapes", replay["steps"])
+    yield text("{} are added in a second", replay["steps_per_second"])
+    yield text(
+        "opened in {} s by a process of {} MiB, with {} times their bytes",
+        *(replay[name] for name in ("open_seconds", "resident_mib", "disk_per_raw")),
+    )
+    batches = [replay[f"{name}batch_milliseconds"] for name in ("", "first_")]
+    yield text("in {} ms, and in {} ms where its windows are drawn for the first time", *batches)
 
 
 def durability() -> Iterator[Claim]:
     names = ("soak", "damage", "hostile", "power_cut", "full_disk", "growth", "sigterm")
-    (soak,), (damage,), (hostile,), (cut,), (disk,), (growth,), (stopped,) = (jsonl(f"{name}.jsonl") for name in names)
-    workers = soak["workers_killed"]
-    yield text("{} steps with a checkpoint every 50, killed with SIGKILL {} times", soak["steps"], soak["kills"])
-    yield text("from its start to step {}", max(soak["checkpoint_steps_when_killed"]))
-    yield text("another run, {} worker processes were killed", workers["kills"])
-    yield text("{} restarts were counted", workers["restarts_counted"])
+    soaks, (damage,), (hostile,), (cut,), (disk,), (growth,), (stopped,) = (jsonl(f"{name}.jsonl") for name in names)
+    yield text("{} steps with a checkpoint every 50", soaks[0]["steps"])
+    yield text("killed with SIGKILL, {} and {} times", *(soak["kills"] for soak in soaks))
+    yield text("to step {}; half", max(step for soak in soaks for step in soak["checkpoint_steps_when_killed"]))
+    workers = [soak["workers_killed"] for soak in soaks]
+    yield text("{} worker processes were killed", sum(each["kills"] for each in workers))
+    yield text("{} restarts were counted", sum(each["restarts_counted"] for each in workers))
     counts: Counter[str] = Counter()
     for place, outcomes in damage["outcomes"].items():
         counts.update(outcomes)
