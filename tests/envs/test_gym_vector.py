@@ -13,7 +13,7 @@ from reverie.config import EnvConfig
 from reverie.envs.gym_vector import GymVectorWorker
 from reverie.envs.step_wrapper import StepWrapper
 from reverie.envs.vector import RestartingWorker, VectorEnv
-from reverie.errors import EnvError
+from reverie.errors import EnvError, ReverieError
 from reverie.specs import Step
 from reverie.training.collectors import SyncCollector
 
@@ -114,6 +114,36 @@ def test_gym_vector_worker_counts_lengths_and_returns_without_resets(mode: Autor
                 expected.append((index, total, length))
     found = [(episode.env, episode.return_, episode.length) for episode in episodes]
     assert expected and all(one in found for one in expected)
+
+
+def test_gym_vector_worker_of_a_mode_given_as_text_steps_in_that_mode() -> None:
+    env = SyncVectorEnv([Walk] * NUM_ENVS, autoreset_mode=AutoresetMode.SAME_STEP)
+    env.metadata = {"autoreset_mode": "SameStep"}
+    with vector_env(env) as vector:
+        stored, _ = collect(vector)
+    for found, expected in zip(stored, play_singly(), strict=True):
+        np.testing.assert_array_equal([step["place"] for step in found], [step["place"] for step in expected])
+
+
+def test_gym_vector_worker_of_an_unknown_mode_is_refused() -> None:
+    env = SyncVectorEnv([Walk])
+    env.metadata = {"autoreset_mode": "same"}
+    with pytest.raises(EnvError, match=r"is 'same'\..*Give one of gymnasium\.vector\.AutoresetMode"):
+        vector_env(env)
+
+
+@pytest.mark.parametrize("metadata", [{}, {"autoreset_mode": AutoresetMode.DISABLED}])
+def test_train_of_a_wrong_mode_of_resetting_ends_without_a_restart(metadata: dict[str, Any], tmp_path: Path) -> None:
+    created = []
+
+    def create() -> SyncVectorEnv:
+        created.append(SyncVectorEnv([Walk] * 3, autoreset_mode=AutoresetMode.SAME_STEP))
+        created[-1].metadata = metadata
+        return created[-1]
+
+    with pytest.raises(ReverieError, match=r"resets environments in the step.*AutoresetMode\.SAME_STEP"):
+        reverie.train(create, logdir=tmp_path / "run", steps=120, eval_every=0, **SMALL)
+    assert len(created) == 1
 
 
 def test_gym_vector_worker_of_an_environment_without_reset_mask_needs_none() -> None:

@@ -16,7 +16,7 @@ from reverie.envs.space_json import adapt
 from reverie.envs.spaces import InvalidStepError
 from reverie.envs.step_wrapper import EnvState, check_reward, env_name
 from reverie.envs.workers import Infos, allocate_rows
-from reverie.errors import EnvError
+from reverie.errors import EnvError, ReverieError
 from reverie.specs import Array, EnvSpec
 
 
@@ -55,9 +55,9 @@ class GymVectorWorker:
         self._env, self._seed = env, seed
         self._num_envs = num_vector_envs(env) or 0
         self._takes_seed = isinstance(env, VectorEnv)  # EnvPool takes one when it is created
-        self._mode = env.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP)
-        self.autoresets = self._mode == AutoresetMode.NEXT_STEP
         self._name = env_name(env)
+        self._mode = _autoreset_mode(env, self._name)
+        self.autoresets = self._mode == AutoresetMode.NEXT_STEP
         if isinstance(env, VectorEnv):
             native = env.single_observation_space, env.single_action_space
         elif env.config["batch_size"] in (0, self._num_envs):
@@ -87,7 +87,7 @@ class GymVectorWorker:
         method, args = self._request
         try:
             return getattr(self, method)(*args)
-        except EnvError:
+        except ReverieError:
             raise
         except InvalidStepError as error:
             raise EnvError(f"Environment {self._name}: {error}.") from None
@@ -119,6 +119,11 @@ class GymVectorWorker:
             for index in np.flatnonzero(ended).tolist():
                 self._firsts[index], final = rows[index], infos["final_obs"][index]
                 rows[index] = self._observe(final)
+        elif "final_obs" in infos:  # no EnvError, after which it would be restarted
+            raise ReverieError(
+                f"{self._name} resets environments in the step that ends an episode. Last observations would be lost. "
+                "Set metadata['autoreset_mode'] to AutoresetMode.SAME_STEP."
+            )
         for index, row in enumerate(rows):
             reward = 0.0 if began[index] else check_reward(rewards[index])
             flags = {"is_first": began[index], "is_last": ended[index], "is_terminal": ended[index] & terminated[index]}
@@ -146,6 +151,17 @@ class GymVectorWorker:
     def _store(self, index: int, step: Mapping[str, Any]) -> None:
         for key, value in step.items():
             self.rows[key][index] = value
+
+
+def _autoreset_mode(env: Any, name: str) -> AutoresetMode:
+    mode = env.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP)
+    try:
+        return AutoresetMode(mode)
+    except ValueError:
+        raise EnvError(
+            f"metadata['autoreset_mode'] of {name} is {mode!r}. It cannot be stepped. "
+            "Give one of gymnasium.vector.AutoresetMode."
+        ) from None
 
 
 def _info_of(infos: Mapping[str, Any], index: int) -> dict[str, Any]:
