@@ -7,6 +7,7 @@ import gymnasium
 import numpy as np
 import pytest
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
+from gymnasium.wrappers.vector import DictInfoToList
 
 import reverie
 from reverie.config import EnvConfig
@@ -144,6 +145,28 @@ def test_train_of_a_wrong_mode_of_resetting_ends_without_a_restart(metadata: dic
     with pytest.raises(ReverieError, match=r"resets environments in the step.*AutoresetMode\.SAME_STEP"):
         reverie.train(create, logdir=tmp_path / "run", steps=120, eval_every=0, **SMALL)
     assert len(created) == 1
+
+
+@pytest.mark.parametrize("mode", list(AutoresetMode))
+def test_gym_vector_worker_of_a_list_of_infos_gives_each_episode_its_own(mode: AutoresetMode) -> None:
+    with vector_env(DictInfoToList(SyncVectorEnv([Walk] * NUM_ENVS, autoreset_mode=mode))) as env:
+        stored, episodes = collect(env)
+    for found, expected in zip(stored, play_singly(), strict=True):
+        np.testing.assert_array_equal([step["place"] for step in found], [step["place"] for step in expected])
+    assert any("place" in episode.info for episode in episodes)
+
+
+@pytest.mark.parametrize("mode", list(AutoresetMode))
+def test_gym_vector_worker_leaves_out_infos_that_are_not_of_each_environment(mode: AutoresetMode) -> None:
+    class Reports(SyncVectorEnv):
+        def step(self, actions: Any) -> Any:
+            *result, infos = super().step(actions)
+            extra = {"fps": 30.0, "text": "abc", "none": None, "ragged": [[1], [2, 3]], "_place_": 3, "list": [4, 5, 6]}
+            return *result, {**infos, **extra}
+
+    with vector_env(Reports([Walk] * NUM_ENVS, autoreset_mode=mode)) as env:
+        _, episodes = collect(env)
+    assert episodes and {key for episode in episodes for key in episode.info} <= {"place", "list"}
 
 
 def test_gym_vector_worker_of_an_environment_without_reset_mask_needs_none() -> None:

@@ -4,9 +4,9 @@ They reset a finished environment themselves, in the next step or in the same on
 (`gymnasium.vector.AutoresetMode`; EnvPool: in the next step).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
@@ -115,22 +115,23 @@ class GymVectorWorker:
         observations, rewards, terminated, truncated, infos = self._env.step(batch)
         ended = np.asarray(terminated, bool) | np.asarray(truncated, bool)
         rows = self._split(observations)
-        if self._mode == AutoresetMode.SAME_STEP:
-            for index in np.flatnonzero(ended).tolist():
-                self._firsts[index], final = rows[index], infos["final_obs"][index]
-                rows[index] = self._observe(final)
-        elif "final_obs" in infos:  # no EnvError, after which it would be restarted
-            raise ReverieError(
-                f"{self._name} resets environments in the step that ends an episode. Last observations would be lost. "
-                "Set metadata['autoreset_mode'] to AutoresetMode.SAME_STEP."
-            )
+        last_infos = {index: _info_of(infos, index, self._num_envs) for index in np.flatnonzero(ended).tolist()}
+        for index, info in last_infos.items():
+            if self._mode == AutoresetMode.SAME_STEP:
+                self._firsts[index] = rows[index]
+                rows[index] = self._observe(info.pop("final_obs"))
+                last_infos[index] = info.pop("final_info", info)
+            elif "final_obs" in info:  # no EnvError, after which it would be restarted
+                raise ReverieError(
+                    f"{self._name} resets environments in the step that ends an episode. Last observations would be "
+                    "lost. Set metadata['autoreset_mode'] to AutoresetMode.SAME_STEP."
+                )
         for index, row in enumerate(rows):
             reward = 0.0 if began[index] else check_reward(rewards[index])
             flags = {"is_first": began[index], "is_last": ended[index], "is_terminal": ended[index] & terminated[index]}
             self._store(index, {**row, "reward": reward, **flags})
         self._ended = ended
-        infos = infos.get("final_info", infos) if self._mode == AutoresetMode.SAME_STEP else infos
-        return {index: _info_of(infos, index) for index in np.flatnonzero(ended).tolist()}
+        return last_infos
 
     def call(self, index: int, method: str, *args: Any) -> Any:
         """Answer in place of a `StepWrapper`; there is no state to save, so that a resumed run begins episodes."""
@@ -164,11 +165,21 @@ def _autoreset_mode(env: Any, name: str) -> AutoresetMode:
         ) from None
 
 
-def _info_of(infos: Mapping[str, Any], index: int) -> dict[str, Any]:
-    """Return one environment's entries of a vector environment's `info`; `_key` masks those that have the entry."""
+def _info_of(infos: Any, index: int, num_envs: int) -> dict[str, Any]:
+    # A Mapping of batches, where `_key` masks the environments that have the entry, or a list of dicts.
+    if not isinstance(infos, Mapping):
+        return dict(infos[index])
     result: dict[str, Any] = {}
     for key, values in infos.items():
-        has_entry = infos.get(f"_{key}")
-        if not key.startswith("_") and (has_entry is None or has_entry[index]):
-            result[key] = _info_of(values, index) if isinstance(values, Mapping) else values[index]
+        mask = infos.get(f"_{key}")
+        if key.startswith("_") or (_is_batch(mask, num_envs) and not mask[index]):
+            continue
+        if isinstance(values, Mapping):
+            result[key] = _info_of(values, index, num_envs)
+        elif _is_batch(values, num_envs):
+            result[key] = values[index]
     return result
+
+
+def _is_batch(values: Any, num_envs: int) -> TypeGuard[Sequence[Any]]:
+    return len(values) == num_envs if isinstance(values, list | tuple) else np.shape(values)[:1] == (num_envs,)
