@@ -7,7 +7,7 @@ import gymnasium
 import numpy as np
 import pytest
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
-from gymnasium.wrappers.vector import DictInfoToList
+from gymnasium.wrappers.vector import DictInfoToList, RecordEpisodeStatistics
 
 import reverie
 from reverie.config import EnvConfig
@@ -167,6 +167,16 @@ def test_gym_vector_worker_leaves_out_infos_that_are_not_of_each_environment(mod
     with vector_env(Reports([Walk] * NUM_ENVS, autoreset_mode=mode)) as env:
         _, episodes = collect(env)
     assert episodes and {key for episode in episodes for key in episode.info} <= {"place", "list"}
+
+
+@pytest.mark.parametrize("mode", [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP])
+def test_gym_vector_worker_gives_infos_of_vector_wrappers(mode: AutoresetMode) -> None:
+    with vector_env(RecordEpisodeStatistics(SyncVectorEnv([Walk] * NUM_ENVS, autoreset_mode=mode))) as env:
+        _, episodes = collect(env)
+    assert episodes
+    for episode in episodes:
+        assert (episode.info["episode"]["r"], episode.info["episode"]["l"]) == (episode.return_, episode.length)
+        assert not {"final_obs", "final_info"} & episode.info.keys()
 
 
 def test_gym_vector_worker_of_an_environment_without_reset_mask_needs_none() -> None:

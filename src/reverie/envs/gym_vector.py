@@ -120,7 +120,7 @@ class GymVectorWorker:
             if self._mode == AutoresetMode.SAME_STEP:
                 self._firsts[index] = rows[index]
                 rows[index] = self._observe(info.pop("final_obs"))
-                last_infos[index] = info.pop("final_info", info)
+                info.update(info.pop("final_info", {}))
             elif "final_obs" in info:  # no EnvError, after which it would be restarted
                 raise ReverieError(
                     f"{self._name} resets environments in the step that ends an episode. Last observations would be "
