@@ -11,7 +11,7 @@ from gymnasium.wrappers.vector import DictInfoToList, RecordEpisodeStatistics
 
 import reverie
 from reverie.config import EnvConfig
-from reverie.envs.gym_vector import GymVectorWorker
+from reverie.envs.gym_vector import GymVectorWorker, num_vector_envs
 from reverie.envs.step_wrapper import StepWrapper
 from reverie.envs.vector import RestartingWorker, VectorEnv
 from reverie.errors import EnvError, ReverieError
@@ -231,6 +231,9 @@ class Pool(gymnasium.Env[Any, Any]):
         """Step all, and reset those whose episode has ended."""
         return self.envs.step(action)
 
+    def recv(self) -> Any:
+        """Wait for those that have stepped; not used."""
+
 
 def test_gym_vector_worker_of_envpool_collects_the_episodes_of_single_environments() -> None:
     with vector_env(Pool(NUM_ENVS)) as env:
@@ -242,6 +245,51 @@ def test_gym_vector_worker_of_envpool_collects_the_episodes_of_single_environmen
 def test_gym_vector_worker_of_envpool_with_batch_size_is_refused() -> None:
     with pytest.raises(EnvError, match="no batch_size"):
         vector_env(Pool(4, batch_size=2))
+
+
+class VectorPool(SyncVectorEnv):
+    """Walks with the interface of EnvPool from version 1.2, a `gymnasium.vector.VectorEnv`."""
+
+    def __init__(self, num_envs: int = 2, batch_size: int = 0) -> None:
+        super().__init__([Walk] * num_envs)
+        self.config = {"num_envs": num_envs, "batch_size": batch_size}
+
+    def reset(self, *, seed: Any = None, options: Any = None) -> Any:
+        """Reset all; there is no seed."""
+        assert seed is None
+        return super().reset(seed=5)
+
+    def recv(self) -> Any:
+        """Wait for those that have stepped; not used."""
+
+
+@pytest.mark.parametrize("wrap", [lambda env: env, gymnasium.vector.VectorWrapper])
+def test_gym_vector_worker_of_a_vector_envpool_is_not_seeded(wrap: Any) -> None:
+    with vector_env(wrap(VectorPool(NUM_ENVS))) as env:
+        stored, _ = collect(env)
+    for found, expected in zip(stored, play_singly(), strict=True):
+        np.testing.assert_array_equal([step["place"] for step in found], [step["place"] for step in expected])
+
+
+def test_gym_vector_worker_of_a_vector_envpool_with_batch_size_is_refused() -> None:
+    with pytest.raises(EnvError, match="no batch_size"):
+        vector_env(VectorPool(4, batch_size=2))
+
+
+def test_train_in_an_envpool_of_dm_env_is_refused(tmp_path: Path) -> None:
+    class DmPool:
+        spec = object()
+        reset = step = recv = action_spec = observation_spec = lambda self: None
+
+        def __init__(self) -> None:
+            self.config = {"num_envs": 3, "batch_size": 0}
+
+        def close(self) -> None:
+            """There is nothing to close."""
+
+    for env in (DmPool, DmPool()):
+        with pytest.raises(EnvError, match=r"DmPool is no environment of Gymnasium\. Give env_type='gymnasium'"):
+            reverie.train(env, logdir=tmp_path / "run", steps=120, eval_every=0, **SMALL)
 
 
 SMALL: dict[str, Any] = {
@@ -269,6 +317,16 @@ def test_train_steps_vector_environments_as_they_are(kind: str, tmp_path: Path) 
     assert 180 <= agent.agent_steps < 183
     lengths = reverie.evaluate(run, env, episodes=4).lengths
     assert len(lengths) == 4 and lengths.max() <= 8
+
+
+def test_train_in_an_environment_with_a_config_of_its_own_is_no_vector_environment(tmp_path: Path) -> None:
+    class Configured(Walk):
+        def __init__(self) -> None:
+            self.config = {"num_envs": 4, "lr": 1}
+
+    assert num_vector_envs(Configured()) is None
+    agent = reverie.train(Configured, logdir=tmp_path / "run", steps=60, eval_every=0, **SMALL)
+    assert agent.agent_steps == 60
 
 
 def test_evaluate_leaves_a_vector_environment_open(tmp_path: Path) -> None:

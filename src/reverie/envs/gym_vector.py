@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeGuard
 
+import gymnasium
 import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 
@@ -22,10 +23,13 @@ from reverie.specs import Array, EnvSpec
 
 def num_vector_envs(env: Any) -> int | None:
     """Return the number of environments in one of `gymnasium.vector` or EnvPool; None for another object."""
-    if isinstance(env, VectorEnv):
-        return int(env.num_envs)
-    settings = getattr(env, "config", None)  # EnvPool's environments claim to be single ones
-    return int(settings["num_envs"]) if isinstance(settings, Mapping) and "num_envs" in settings else None
+    pool = _envpool_config(env)  # older versions of EnvPool claim to be single environments
+    return int(env.num_envs) if isinstance(env, VectorEnv) else int(pool["num_envs"]) if pool else None
+
+
+def _envpool_config(env: Any) -> Mapping[str, Any]:
+    pool = getattr(env, "unwrapped", env)
+    return pool.config if hasattr(pool, "recv") and isinstance(getattr(pool, "config", None), Mapping) else {}
 
 
 class VectorEnvError(EnvError):
@@ -54,16 +58,19 @@ class GymVectorWorker:
     def __init__(self, env: Any, config: EnvConfig, seed: int) -> None:
         self._env, self._seed = env, seed
         self._num_envs = num_vector_envs(env) or 0
-        self._takes_seed = isinstance(env, VectorEnv)  # EnvPool takes one when it is created
         self._name = env_name(env)
+        pool = _envpool_config(env)
+        self._takes_seed = not pool  # EnvPool takes one when it is created
+        if pool and pool["batch_size"] not in (0, self._num_envs):
+            raise EnvError(f"{self._name} returns some of its environments at a time. Give no batch_size to EnvPool.")
+        if not isinstance(env, VectorEnv | gymnasium.Env):
+            raise EnvError(f"{self._name} is no environment of Gymnasium. Give env_type='gymnasium' to EnvPool.")
         self._mode = _autoreset_mode(env, self._name)
         self.autoresets = self._mode == AutoresetMode.NEXT_STEP
         if isinstance(env, VectorEnv):
             native = env.single_observation_space, env.single_action_space
-        elif env.config["batch_size"] in (0, self._num_envs):
-            native = env.observation_space, env.action_space
         else:
-            raise EnvError(f"{self._name} returns some of its environments at a time. Give no batch_size to EnvPool.")
+            native = env.observation_space, env.action_space
         self._observe, self._act, spec = adapt(*native, self._name, config.image_keys, config.vector_keys)
         if config.action_repeat > 1 or config.time_limit:
             note = f"env.action_repeat={config.action_repeat} and env.time_limit={config.time_limit} have no effect on"
