@@ -329,6 +329,20 @@ def test_train_in_an_environment_with_a_config_of_its_own_is_no_vector_environme
     assert agent.agent_steps == 60
 
 
+@pytest.mark.parametrize("kind", ["processes", "wrapped", "envpool", "vector envpool"])
+def test_train_in_an_instance_that_cannot_be_copied_for_evaluations_is_refused(kind: str, tmp_path: Path) -> None:
+    envs: dict[str, Any] = {
+        "processes": lambda: AsyncVectorEnv([Walk] * 2),
+        "wrapped": lambda: RecordEpisodeStatistics(AsyncVectorEnv([Walk] * 2)),
+        "envpool": lambda: Pool(2),
+        "vector envpool": lambda: VectorPool(2),
+    }
+    with pytest.raises(EnvError, match=r"cannot be copied\. Pass a function"):
+        reverie.train(envs[kind](), logdir=tmp_path / "run", steps=60, eval_every=60, **SMALL)
+    assert not (tmp_path / "run").exists()
+    assert reverie.train(envs[kind](), logdir=tmp_path / "run", steps=60, eval_every=0, **SMALL).agent_steps >= 60
+
+
 def test_evaluate_leaves_a_vector_environment_open(tmp_path: Path) -> None:
     env = SyncVectorEnv([Walk] * 2)
     reverie.train(Walk, logdir=tmp_path / "run", steps=60, eval_every=0, **SMALL)

@@ -13,7 +13,7 @@ from typing import Any
 import gymnasium
 
 from reverie.config import EnvConfig
-from reverie.envs.gym_vector import VectorEnvError, num_vector_envs
+from reverie.envs.gym_vector import VectorEnvError, is_envpool, num_vector_envs
 from reverie.envs.step_wrapper import Env, env_name
 from reverie.envs.wrap_other import wrap_other
 from reverie.errors import EnvError
@@ -35,6 +35,7 @@ class InstanceFactory:
         if not self._is_used:
             self._is_used = True
             return self.env
+        self.check_copy()
         try:
             return copy.deepcopy(self.env)
         except Exception as error:
@@ -42,6 +43,14 @@ class InstanceFactory:
                 f"Training and evaluation need separate environments, but {self.name} cannot be copied ({error}); "
                 "pass a function that creates the environment instead."
             ) from error
+
+    def check_copy(self) -> None:
+        """Raise an `EnvError` if the instance has processes or threads of its own, of which there is no copy."""
+        if is_envpool(self.env) or isinstance(self.env.unwrapped, gymnasium.vector.AsyncVectorEnv):
+            raise EnvError(
+                f"Training and evaluation need separate environments, but {self.name} cannot be copied. "
+                "Pass a function that creates the environment instead."
+            )
 
 
 def as_factory(env: Any) -> tuple[str, EnvFactory | None]:

@@ -23,13 +23,16 @@ from reverie.specs import Array, EnvSpec
 
 def num_vector_envs(env: Any) -> int | None:
     """Return the number of environments in one of `gymnasium.vector` or EnvPool; None for another object."""
-    pool = _envpool_config(env)  # older versions of EnvPool claim to be single environments
-    return int(env.num_envs) if isinstance(env, VectorEnv) else int(pool["num_envs"]) if pool else None
+    if isinstance(env, VectorEnv):
+        return int(env.num_envs)
+    # Older versions of EnvPool claim to be single environments.
+    return int(env.config["num_envs"]) if is_envpool(env) else None
 
 
-def _envpool_config(env: Any) -> Mapping[str, Any]:
+def is_envpool(env: Any) -> bool:
+    """Return True for an environment of EnvPool, and for a vector wrapper of one."""
     pool = getattr(env, "unwrapped", env)
-    return pool.config if hasattr(pool, "recv") and isinstance(getattr(pool, "config", None), Mapping) else {}
+    return hasattr(pool, "recv") and isinstance(getattr(pool, "config", None), Mapping)
 
 
 class VectorEnvError(EnvError):
@@ -59,9 +62,8 @@ class GymVectorWorker:
         self._env, self._seed = env, seed
         self._num_envs = num_vector_envs(env) or 0
         self._name = env_name(env)
-        pool = _envpool_config(env)
-        self._takes_seed = not pool  # EnvPool takes one when it is created
-        if pool and pool["batch_size"] not in (0, self._num_envs):
+        self._takes_seed = not is_envpool(env)  # EnvPool takes one when it is created
+        if is_envpool(env) and getattr(env, "unwrapped", env).config["batch_size"] not in (0, self._num_envs):
             raise EnvError(f"{self._name} returns some of its environments at a time. Give no batch_size to EnvPool.")
         if not isinstance(env, VectorEnv | gymnasium.Env):
             raise EnvError(f"{self._name} is no environment of Gymnasium. Give env_type='gymnasium' to EnvPool.")

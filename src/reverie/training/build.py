@@ -13,7 +13,7 @@ from reverie.agents import build_agent, load_weights, num_parameters
 from reverie.config import Config, to_dict
 from reverie.devices import resolve_device
 from reverie.dreamer import Dreamer
-from reverie.envs import EnvFactory
+from reverie.envs import EnvFactory, InstanceFactory
 from reverie.replay import ReplayBuffer
 from reverie.runs.checkpoints import Checkpoints
 from reverie.runs.metrics import MetricsFile
@@ -62,6 +62,8 @@ def build_trainer(
     """
     kernels.tune_malloc()
     settings = config.training
+    if settings.eval_every and isinstance(factory, InstanceFactory):
+        factory.check_copy()
     checkpoints = Checkpoints(folder.checkpoints, settings.keep_checkpoints)
     step, snapshot = checkpoints.load() if folder.resumed else (0, None)
     # Environments that cannot be restored get another seed, so that they do not repeat their episodes.
