@@ -14,7 +14,7 @@ from reverie.config import EnvConfig
 from reverie.envs.gym_vector import GymVectorWorker, num_vector_envs
 from reverie.envs.step_wrapper import StepWrapper
 from reverie.envs.vector import RestartingWorker, VectorEnv
-from reverie.errors import EnvError, ReverieError
+from reverie.errors import ConfigError, EnvError, ReverieError
 from reverie.specs import Step
 from reverie.training.collectors import SyncCollector
 
@@ -341,6 +341,13 @@ def test_train_in_an_instance_that_cannot_be_copied_for_evaluations_is_refused(k
         reverie.train(envs[kind](), logdir=tmp_path / "run", steps=60, eval_every=60, **SMALL)
     assert not (tmp_path / "run").exists()
     assert reverie.train(envs[kind](), logdir=tmp_path / "run", steps=60, eval_every=0, **SMALL).agent_steps >= 60
+
+
+def test_train_with_a_prefill_too_small_for_a_vector_environment_is_refused(tmp_path: Path) -> None:
+    settings = {**SMALL, "prefill": 23}
+    with pytest.raises(ConfigError, match=r"at least 24 steps are needed .* from each of 3 environments"):
+        reverie.train(lambda: SyncVectorEnv([Walk] * 3), logdir=tmp_path / "run", steps=60, eval_every=0, **settings)
+    assert not (tmp_path / "run").exists()
 
 
 def test_evaluate_leaves_a_vector_environment_open(tmp_path: Path) -> None:

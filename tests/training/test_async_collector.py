@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from gymnasium.vector import SyncVectorEnv
 from numpy.typing import NDArray
 from torch import nn
 
@@ -132,7 +133,19 @@ def test_env_thread_close_leaves_a_call_that_hangs(monkeypatch: pytest.MonkeyPat
 
 def collector_of(env: type, block: int, num_envs: int = 1) -> AsyncCollector:
     config = EnvConfig(name="Catch", num_envs=num_envs, parallel=False)
-    return AsyncCollector(partial(make_env, config, 0, env), block, CPU)
+    return AsyncCollector(partial(make_env, config, 0, env), block * num_envs, CPU)
+
+
+def test_async_collector_of_a_vector_environment_divides_the_block_by_its_environments() -> None:
+    collector = AsyncCollector(
+        partial(make_env, EnvConfig(), 0, lambda: SyncVectorEnv([environments.Catch] * 4)), 8, CPU
+    )
+    try:
+        policy = RandomPolicy(collector.spec.action, np.random.default_rng(0))
+        collector.step(policy, max_steps=100)
+        assert [transition.num_steps for transition in collector.flush()] == [4, 4]
+    finally:
+        collector.close()
 
 
 def test_async_collector_returns_whole_blocks_up_to_the_bound() -> None:

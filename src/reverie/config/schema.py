@@ -384,12 +384,8 @@ class Config(Settings):
 
     def __post_init__(self) -> None:
         env, replay, training = self.env, self.replay, self.training
-        length, needed = f"replay.batch_length={replay.batch_length}", env.num_envs * replay.batch_length
-        if training.prefill < needed:
-            raise ConfigError(
-                f"training.prefill is {training.prefill}, but at least {needed} steps are needed for one sequence of "
-                f"{length} from each of env.num_envs={env.num_envs} environments."
-            )
+        length = f"replay.batch_length={replay.batch_length}"
+        self.check_prefill(env.num_envs)
         if training.steps < training.prefill:
             raise ConfigError(
                 f"training.steps is {training.steps}, but training.prefill alone takes {training.prefill} of them; "
@@ -400,6 +396,15 @@ class Config(Settings):
             raise ConfigError(
                 f"{length.replace('=', ' is ')}, but env.time_limit={env.time_limit} leaves no episode that long; "
                 "shorten the sequences, raise the limit, or use replay.sampling=steps."
+            )
+
+    def check_prefill(self, num_envs: int) -> None:
+        """Raise a `ConfigError` if the prefill has no sequence of each environment; vectors have their own number."""
+        length, needed = self.replay.batch_length, num_envs * self.replay.batch_length
+        if self.training.prefill < needed:
+            raise ConfigError(
+                f"training.prefill is {self.training.prefill}, but at least {needed} steps are needed for one sequence "
+                f"of replay.batch_length={length} from each of {num_envs} environments."
             )
 
     def override(self, **settings: Any) -> "Config":

@@ -26,12 +26,16 @@ class AsyncCollector(SyncCollector):
     `step` starts a block of so many steps in every environment, with the policy's weights of now, and `flush` waits for
     it. What is computed does not depend on timing. Environments are created and called in the collector's thread, since
     what an environment renders with often belongs to a thread.
+
+    Args:
+        make_env: creates the environments.
+        train_every: steps of a block, in all environments together; rounded up to whole ones.
+        device: that of the policy.
     """
 
     phase = "wait"
 
-    def __init__(self, make_env: Callable[[], VectorEnv], block: int, device: torch.device) -> None:
-        self._block = block
+    def __init__(self, make_env: Callable[[], VectorEnv], train_every: int, device: torch.device) -> None:
         self._thread = EnvThread(device)
         self._pending: Future[list[Transition]] | None = None
         self._error: Exception | None = None
@@ -40,6 +44,7 @@ class AsyncCollector(SyncCollector):
         except BaseException:
             self._thread.close()
             raise
+        self._block = math.ceil(train_every / self.num_envs)
 
     @override
     def step(self, policy: Policy, max_steps: int = 1) -> list[Transition]:
@@ -106,5 +111,5 @@ def make_collector(config: Config, seed: int, factory: EnvFactory | None) -> Syn
     make = partial(make_env, config.env, seed, factory, can_restart)
     setting = config.training.async_collection
     if setting == "on" or (setting == "auto" and device.type == "cuda"):
-        return AsyncCollector(make, math.ceil(config.training.train_every / config.env.num_envs), device)
+        return AsyncCollector(make, config.training.train_every, device)
     return SyncCollector(make())

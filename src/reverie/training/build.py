@@ -73,6 +73,7 @@ def build_trainer(
         torch.set_num_threads(num_threads)
         collector = make_collector(config, int(seeds[0].generate_state(1)[0]), factory)
         resources.callback(collector.close)
+        config.check_prefill(collector.num_envs)
         check_memory(config, collector.spec, resolve_device(settings.device))
         agent = build_agent(config, collector.spec)
         if initial is not None:
