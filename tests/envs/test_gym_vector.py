@@ -10,13 +10,16 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 from gymnasium.wrappers.vector import DictInfoToList, RecordEpisodeStatistics
 
 import reverie
-from reverie.config import EnvConfig
+from reverie.agents import build_agent
+from reverie.config import EnvConfig, preset
+from reverie.envs import env_spec
 from reverie.envs.gym_vector import GymVectorWorker, num_vector_envs
 from reverie.envs.step_wrapper import StepWrapper
 from reverie.envs.vector import RestartingWorker, VectorEnv
 from reverie.errors import ConfigError, EnvError, ReverieError
 from reverie.specs import Step
 from reverie.training.collectors import SyncCollector
+from tests.helpers.agents import TINY
 
 NUM_ENVS, STEPS = 3, 60
 
@@ -348,6 +351,28 @@ def test_train_with_a_prefill_too_small_for_a_vector_environment_is_refused(tmp_
     with pytest.raises(ConfigError, match=r"at least 24 steps are needed .* from each of 3 environments"):
         reverie.train(lambda: SyncVectorEnv([Walk] * 3), logdir=tmp_path / "run", steps=60, eval_every=0, **settings)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("observations", ["pixels", "both"])
+def test_gym_vector_worker_notes_settings_without_effect(observations: Any) -> None:
+    config = EnvConfig(observations=observations, time_limit=7)
+    notes = env_spec(config, lambda: SyncVectorEnv([Walk] * 2)).notes
+    assert any(f"Without effect: env.observations={observations}, env.time_limit=7." in note for note in notes)
+    assert not env_spec(EnvConfig(), lambda: SyncVectorEnv([Walk] * 2)).notes
+
+
+@pytest.mark.parametrize("is_function", [True, False])
+@pytest.mark.parametrize("settings", [{"env.num_envs": 2, "env.parallel": True}, {"env.step_timeout": 60.0}])
+def test_evaluate_in_a_vector_environment_steps_it_in_this_process(settings: dict[str, Any], is_function: bool) -> None:
+    limits = {"env.time_limit": 2, "env.action_repeat": 2, "replay.sampling": "steps"}
+    config = preset("vector").for_env("Walk").override(**{**TINY, **limits, "env.parallel": True, **settings})
+    env = SyncVectorEnv([Walk] * 3)
+    agent = build_agent(config, env_spec(EnvConfig(), Walk))
+    scores = reverie.evaluate(agent, (lambda: env) if is_function else env, episodes=6)
+    assert len(scores.returns) == 6 and scores.lengths.max() > 2
+    assert (scores.protocol["action_repeat"], scores.protocol["time_limit"]) == (1, None)
+    assert env.closed == is_function
+    env.close()
 
 
 def test_evaluate_leaves_a_vector_environment_open(tmp_path: Path) -> None:

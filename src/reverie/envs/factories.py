@@ -108,6 +108,17 @@ def keep_open(env: Any) -> Any:
     return _Open(instance)
 
 
+def keep_vector(factory: EnvFactory) -> EnvFactory:
+    """Return an `InstanceFactory` where a factory creates a vector environment, and the factory where it does not."""
+    if isinstance(factory, InstanceFactory):
+        return factory
+    try:
+        call_factory(factory, None).close()
+    except VectorEnvError as error:
+        return InstanceFactory(error.env)
+    return factory
+
+
 class _Open(gymnasium.Wrapper[Any, Any, Any, Any]):
     def close(self) -> None:
         pass

@@ -74,9 +74,14 @@ class GymVectorWorker:
         else:
             native = env.observation_space, env.action_space
         self._observe, self._act, spec = adapt(*native, self._name, config.image_keys, config.vector_keys)
-        if config.action_repeat > 1 or config.time_limit:
-            note = f"env.action_repeat={config.action_repeat} and env.time_limit={config.time_limit} have no effect on"
-            spec = replace(spec, notes=(*spec.notes, f"{note} vector environments, which are stepped as they are."))
+        settings = {
+            "observations": config.observations in ("pixels", "both"),
+            "action_repeat": config.action_repeat > 1,
+            "time_limit": config.time_limit > 0,
+        }
+        if unused := ", ".join(f"env.{name}={getattr(config, name)}" for name, is_set in settings.items() if is_set):
+            note = f"Vector environments are stepped as they are. Without effect: {unused}."
+            spec = replace(spec, notes=(*spec.notes, note))
         self._spec = spec
         self.rows = allocate_rows(spec, self._num_envs)
         self._firsts: dict[int, dict[str, Array]] = {}  # observations after a reset in the same step

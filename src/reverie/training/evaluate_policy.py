@@ -14,7 +14,8 @@ from scipy import stats
 from reverie.agents import load
 from reverie.dreamer import Dreamer
 from reverie.envs import InstanceFactory, choose_env, create_env
-from reverie.envs.factories import keep_open
+from reverie.envs.factories import keep_open, keep_vector
+from reverie.envs.gym_vector import num_vector_envs
 from reverie.envs.registry import is_atari
 from reverie.errors import ReverieError
 from reverie.policy import Policy
@@ -114,8 +115,12 @@ def evaluate_policy(
         recording, factory = _video_writer(Path(video), shown), InstanceFactory(shown)
     elif render:
         factory = InstanceFactory(create_env(config, factory, "human"))
+    elif factory is not None:
+        factory = keep_vector(factory)
     if isinstance(factory, InstanceFactory):
         config = replace(config, parallel=False, step_timeout=0)
+        if num_vector_envs(factory.env):
+            protocol |= {"action_repeat": 1, "time_limit": None}
     with recording as write_frames:
         mode: Any = "mode" if deterministic else "sample"
         played = evaluate(agent, config, episodes, seed, factory, on_step=write_frames, mode=mode)
