@@ -12,7 +12,7 @@ from gymnasium.wrappers.vector import DictInfoToList, RecordEpisodeStatistics
 import reverie
 from reverie.agents import build_agent
 from reverie.config import EnvConfig, preset
-from reverie.envs import env_spec
+from reverie.envs import env_spec, make_env
 from reverie.envs.gym_vector import GymVectorWorker, num_vector_envs
 from reverie.envs.step_wrapper import StepWrapper
 from reverie.envs.vector import RestartingWorker, VectorEnv
@@ -207,6 +207,29 @@ def test_gym_vector_worker_error_names_the_environment() -> None:
         env.reset(np.ones(2, bool))
         with pytest.raises(EnvError, match="no power"):
             env.step(np.eye(3, dtype=np.float32)[:2])
+
+
+def test_gym_vector_worker_whose_restart_fails_is_restarted_later() -> None:
+    class Fails(Walk):
+        def step(self, action: Any) -> Any:
+            raise RuntimeError("no power")
+
+    created = []
+
+    def create() -> SyncVectorEnv:
+        created.append(None)
+        if len(created) == 2:
+            raise OSError("no licence")
+        return SyncVectorEnv([Fails] * 2)
+
+    with make_env(EnvConfig(), 0, create, restart=True) as env:
+        env.reset(np.ones(2, bool))
+        env.step(np.eye(3, dtype=np.float32)[:2])
+        env.reset(env.needs_reset)
+        failure, second = env.pop_errors()
+        assert "no power" in str(failure)
+        assert str(second) == "create could not create the environment: OSError: no licence."
+        assert env.failed.all() and env.reset(env.needs_reset)["is_first"].all()
 
 
 def test_gym_vector_worker_restored_begins_new_episodes() -> None:

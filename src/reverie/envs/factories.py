@@ -141,14 +141,7 @@ def call_factory(factory: EnvFactory, render_mode: str | None) -> Env:
         with suppress(TypeError, ValueError):
             inspect.signature(factory).bind(render_mode=render_mode)
             options = {"render_mode": render_mode}
-    try:
-        env = factory(**options)
-    except EnvError:
-        raise
-    except Exception as error:
-        raise EnvError(
-            f"{_name(factory)} could not create the environment: {type(error).__name__}: {error}."
-        ) from error
+    env = call(factory, **options)
     if num_vector_envs(env):
         raise VectorEnvError(env)
     if (wrapped := wrap_other(env)) is None:
@@ -157,6 +150,18 @@ def call_factory(factory: EnvFactory, render_mode: str | None) -> Env:
             "Gymnasium, dm_env or the older Gym. Return one of these."
         )
     return wrapped
+
+
+def call(factory: Callable[..., Any], **options: Any) -> Any:
+    """Return what a factory creates; raise an `EnvError` if that fails."""
+    try:
+        return factory(**options)
+    except EnvError:
+        raise
+    except Exception as error:
+        raise EnvError(
+            f"{_name(factory)} could not create the environment: {type(error).__name__}: {error}."
+        ) from error
 
 
 def _name(factory: EnvFactory) -> str:

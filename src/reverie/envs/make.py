@@ -9,7 +9,7 @@ import numpy as np
 
 from reverie.config import EnvConfig
 from reverie.envs.create import action_repeat, create_env, observe
-from reverie.envs.factories import EnvFactory, InstanceFactory
+from reverie.envs.factories import EnvFactory, InstanceFactory, call
 from reverie.envs.gym_vector import GymVectorWorker, VectorEnvError, num_vector_envs
 from reverie.envs.step_wrapper import StepWrapper
 from reverie.envs.vector import RestartingWorker, VectorEnv, Worker
@@ -92,7 +92,7 @@ def _start_worker(
 
 
 def _start_vector(config: EnvConfig, seed: int, factory: EnvFactory | None, first: Any, num_restarts: int) -> Worker:
-    env: Any = first if not num_restarts or factory is None else factory()
+    env: Any = first if not num_restarts or factory is None else call(factory)
     return GymVectorWorker(env, config, _seed(seed, 0, num_restarts))
 
 
