@@ -15,7 +15,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from reverie.config import EnvConfig
 from reverie.envs.space_json import adapt
 from reverie.envs.spaces import InvalidStepError
-from reverie.envs.step_wrapper import EnvState, check_reward, env_name
+from reverie.envs.step_wrapper import FIRST_STEP, EnvState, check_reward, env_name
 from reverie.envs.workers import Infos, allocate_rows
 from reverie.errors import EnvError, ReverieError
 from reverie.specs import Array, EnvSpec
@@ -117,8 +117,7 @@ class GymVectorWorker:
         elif self._mode != AutoresetMode.SAME_STEP:
             firsts = self._split(self._env.reset(options={"reset_mask": np.asarray(mask)})[0])
         for index in np.flatnonzero(mask).tolist():
-            first = {"reward": 0.0, "is_first": True, "is_last": False, "is_terminal": False}
-            self._store(index, {**firsts[index], **first})
+            self._store(index, {**firsts[index], **FIRST_STEP})
         self._ended[mask] = False
         return {}
 

@@ -23,6 +23,9 @@ from reverie.specs import Array, Step
 
 Env = gymnasium.Env[Any, Any]
 
+FIRST_STEP = {"reward": 0.0, "is_first": True, "is_last": False, "is_terminal": False}
+"""Entries of the first step of an episode, without its observation."""
+
 
 @dataclass(frozen=True)
 class EnvState:
@@ -161,8 +164,7 @@ class StepWrapper:
         if not (isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], dict)):
             raise InvalidStepError("reset() did not return (observation, info)")
         self._is_running = True
-        first = {"reward": 0.0, "is_first": True, "is_last": False, "is_terminal": False}
-        return {**self._observe(result[0]), **first}
+        return {**self._observe(result[0]), **FIRST_STEP}
 
     def _take_step(self, action: Array) -> dict[str, Any]:
         observation, reward, terminated, truncated, self.last_info = self._repeated.step(self._act(action))
