@@ -62,13 +62,13 @@ class GymVectorWorker:
         self._env, self._seed = env, seed
         self._num_envs = num_vector_envs(env) or 0
         self._name = env_name(env)
-        self._takes_seed = not is_envpool(env)  # EnvPool takes one when it is created
+        self._has_seed = not is_envpool(env)  # EnvPool takes one when it is created
         if is_envpool(env) and getattr(env, "unwrapped", env).config["batch_size"] not in (0, self._num_envs):
             raise EnvError(f"{self._name} returns some of its environments at a time. Give no batch_size to EnvPool.")
         if not isinstance(env, VectorEnv | gymnasium.Env):
             raise EnvError(f"{self._name} is no environment of Gymnasium. Give env_type='gymnasium' to EnvPool.")
         self._mode = _autoreset_mode(env, self._name)
-        self.autoresets = self._mode == AutoresetMode.NEXT_STEP
+        self.has_autoreset = self._mode == AutoresetMode.NEXT_STEP
         if isinstance(env, VectorEnv):
             native = env.single_observation_space, env.single_action_space
         else:
@@ -112,7 +112,7 @@ class GymVectorWorker:
         """Reset the environments in a mask `[n]`, at first all of them."""
         firsts: Any = self._firsts
         if not self._has_started:
-            firsts = self._split(self._env.reset(**({"seed": self._seed} if self._takes_seed else {}))[0])
+            firsts = self._split(self._env.reset(**({"seed": self._seed} if self._has_seed else {}))[0])
             self._has_started = True
         elif self._mode != AutoresetMode.SAME_STEP:
             firsts = self._split(self._env.reset(options={"reset_mask": np.asarray(mask)})[0])
@@ -123,7 +123,7 @@ class GymVectorWorker:
 
     def step(self, actions: Array) -> Infos:
         """Step every environment with actions `[n, A]`."""
-        began = self._ended & self.autoresets
+        began = self._ended & self.has_autoreset
         batch = self._act.join([self._act(action) for action in actions])
         observations, rewards, terminated, truncated, infos = self._env.step(batch)
         ended = np.asarray(terminated, bool) | np.asarray(truncated, bool)

@@ -43,7 +43,7 @@ class RestartingWorker:
         """Wait until the environments exist and return their spec."""
         assert self._worker is not None
         spec = self._worker.wait_ready()
-        self.rows, self.autoresets = self._worker.rows, self._worker.autoresets
+        self.rows, self.has_autoreset = self._worker.rows, self._worker.has_autoreset
         self.num_envs = len(self.rows["reward"])
         return spec
 
@@ -122,7 +122,7 @@ class VectorEnv:
         borders = np.cumsum([0, *(worker.num_envs for worker in workers)]).tolist()
         self._workers = [(worker, slice(*ends)) for worker, ends in zip(workers, pairwise(borders), strict=True)]
         self.num_envs: int = borders[-1]
-        self._leaves_reset = not any(worker.autoresets for worker in workers)
+        self._has_autoreset = any(worker.has_autoreset for worker in workers)
         self.needs_reset = np.ones(self.num_envs, bool)
         self.failed = np.zeros(self.num_envs, bool)
         self.infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
@@ -235,7 +235,7 @@ class VectorEnv:
             steps = {key: np.concatenate([rows, *(each[key] for each in others)]) for key, rows in first.items()}
         else:
             steps = {key: rows.copy() for key, rows in first.items()}
-        self.needs_reset = steps["is_last"] & self._leaves_reset | self.failed
+        self.needs_reset = steps["is_last"] & (not self._has_autoreset) | self.failed
         return steps
 
     def _begin_exchange(self) -> None:

@@ -52,7 +52,7 @@ class SyncWorker:
         memory_file: descriptor of a file whose memory `rows`, the latest steps `[n, …]`, share with another process.
     """
 
-    autoresets = False
+    has_autoreset = False
     """True where finished environments reset themselves in the next step."""
 
     def __init__(self, builders: Sequence[EnvBuilder], memory_file: int | None = None) -> None:
@@ -111,7 +111,7 @@ class ProcessWorker:
         timeout: limit in seconds of each answer after `wait_ready`; 0 for none.
     """
 
-    autoresets = False
+    has_autoreset = False
 
     def __init__(self, builders: Sequence[EnvBuilder], label: str, timeout: float = 0.0) -> None:
         self._num_envs, self._label, self._step_timeout, self._timeout = len(builders), label, timeout, 0.0

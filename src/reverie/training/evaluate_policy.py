@@ -83,7 +83,8 @@ def evaluate_policy(
         policy: a policy, an agent, or the folder of a run, of one of its checkpoints or of a saved agent. Agents and
             folders take the actor's most likely actions.
         env: a Gymnasium id, `module:Class`, a class or function that creates the environment, or an instance, which is
-            not closed; None takes the one that the agent was trained in. Action repeat and time limit are the agent's.
+            not closed; None takes the one that the agent was trained in. Action repeat and time limit are the agent's,
+            but those of a vector environment (of `gymnasium.vector` or EnvPool) are its own.
         episodes: number of episodes.
         seed: seed of environments and samples; None derives one from the run's, apart from those of training.
         device: auto, cpu or cuda, for folders.
