@@ -102,6 +102,16 @@ def test_gymnasium_makes_registered_tasks() -> None:
     assert set(env.reset(seed=0)[0]) == {"position", "velocity"}
 
 
+@pytest.mark.parametrize(("own", "length"), [(1, 500), (4, 250)])
+def test_task_of_gymnasium_make_repeats_actions_once(own: int, length: int) -> None:
+    config = EnvConfig(action_repeat=2)
+    with make_env(config, 0, lambda: gymnasium.make("dmc/cartpole-balance", action_repeat=own)) as env:
+        step, count = env.reset(ONE), 0
+        while not step["is_last"][0]:
+            step, count = env.step(np.zeros((1, 1), np.float32)), count + 1
+    assert count == length
+
+
 @needs_pictures
 @pytest.mark.parametrize(("name", "camera"), [("walker-walk", 0), ("quadruped-run", 2)])
 def test_pictures_are_those_of_the_releases_camera(name: str, camera: int) -> None:

@@ -65,7 +65,9 @@ def action_repeat(config: EnvConfig, env: Env) -> int:
     """Return how often a wrapper repeats actions; some environments, such as ale-py's games, repeat them themselves."""
     if env.spec is not None and env.spec.entry_point == atari.ENTRY_POINT and env.spec.kwargs.get("frameskip") != 1:
         return 1
-    repeats_itself = isinstance(env.unwrapped, atari.Atari | dmc.ControlSuite) or repeats_actions(env)
+    own = env.unwrapped
+    is_repeating_suite = isinstance(own, dmc.ControlSuite) and own.action_repeat > 1
+    repeats_itself = isinstance(own, atari.Atari) or is_repeating_suite or repeats_actions(env)
     return 1 if repeats_itself else config.action_repeat
 
 

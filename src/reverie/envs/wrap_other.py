@@ -39,12 +39,12 @@ class DmEnv(gymnasium.Env[Any, Any]):
     Args:
         env: the environment.
         camera: number of the camera of dm_control's physics that `render` uses.
-        action_repeat: environment steps per step.
+        action_repeat: environment steps per step; an attribute, too.
     """
 
     def __init__(self, env: Any, camera: int = 0, action_repeat: int = 1) -> None:
         self.wrapped = env
-        self._camera, self._action_repeat = camera, action_repeat
+        self._camera, self.action_repeat = camera, action_repeat
         self._physics = getattr(env, "physics", None)
         random = getattr(env, "random_state", None) or getattr(getattr(env, "task", None), "random", None)
         self._random = random if isinstance(random, np.random.RandomState) else None
@@ -65,7 +65,7 @@ class DmEnv(gymnasium.Env[Any, Any]):
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Repeat an action, and sum the rewards."""
         total = 0.0
-        for _ in range(self._action_repeat):
+        for _ in range(self.action_repeat):
             time_step = self.wrapped.step(action)
             total += time_step.reward or 0.0
             if time_step.last():
