@@ -546,7 +546,7 @@ def test_the_preset_of_an_environment() -> None:
         ("My-v0", EnvSpec({"state": vector, "image": image}, discrete), "crafter"),
         ("My-v0", EnvSpec({"image": image}, continuous), "dmc-vision"),
     ):
-        assert default_preset(name, lambda _, spec=env_spec: spec) == expected  # type: ignore[misc]
+        assert default_preset(name, lambda _, spec=env_spec: spec, {}).name == expected  # type: ignore[misc]
 
 
 @pytest.mark.parametrize("observations", ["pixels", "both"])
@@ -555,8 +555,24 @@ def test_default_preset_with_pictures_asked_for_reads_pictures(observations: str
         assert config.observations == observations
         return EnvSpec({"image": ArraySpec((64, 64, 3), "uint8")}, ActionSpec("discrete", (2,)))
 
-    assert default_preset("dmc/walker-walk", spec_of, observations) == "dmc-vision"
-    assert default_preset("CartPole-v1", spec_of, observations) == "crafter"
+    settings = {"env.observations": observations}
+    for name, expected in (("dmc/walker-walk", "dmc-vision"), ("CartPole-v1", "crafter")):
+        found = default_preset(name, spec_of, settings)
+        kinds = [network.kinds for network in (found.config.world_model.encoder, found.config.world_model.decoder)]
+        assert found.name == expected and (observations == "pixels" or kinds == ["all", "all"])
+    assert preset("dmc-vision").world_model.encoder.kinds == "images"
+
+
+def test_default_preset_keys_given_are_those_of_the_spec() -> None:
+    found: list[EnvConfig] = []
+
+    def spec_of(config: EnvConfig) -> EnvSpec:
+        found.append(config)
+        return EnvSpec({"a": ArraySpec((4,), "float32")}, ActionSpec("discrete", (2,)))
+
+    settings = {"env.image_keys": ("a",), "env.vector_keys": "b,c", "env.time_limit": 3, "prefill": 1}
+    assert default_preset("My-v0", spec_of, settings).name == "vector"
+    assert found == [EnvConfig(name="My-v0", image_keys=("a",), vector_keys=("b", "c"))]
 
 
 @pytest.mark.parametrize("name", ["atari-paper", "dreamer-v1"])

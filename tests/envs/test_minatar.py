@@ -88,4 +88,4 @@ def test_seeds_decide_what_happens() -> None:
 def test_versions_differ_in_their_actions() -> None:
     assert env_spec(EnvConfig(name="MinAtar/Breakout-v0")).action.size == 6
     assert env_spec(EnvConfig(name="MinAtar/Breakout-v1")).action.size == 3
-    assert default_preset("MinAtar/Breakout-v1", env_spec) == "minatar"
+    assert default_preset("MinAtar/Breakout-v1", env_spec, {}).name == "minatar"

@@ -28,4 +28,4 @@ def test_other_observations_are_the_grid_and_the_whole_picture() -> None:
 
 
 def test_default_preset_reads_pictures() -> None:
-    assert default_preset("MiniGrid-Empty-8x8-v0", env_spec) == "crafter"
+    assert default_preset("MiniGrid-Empty-8x8-v0", env_spec, {}).name == "crafter"

@@ -68,8 +68,9 @@ class Ablate(SettingsCommand, Scheduled):
         """Return the configuration of the first environment."""
         plan = self._plan()
         task = plan.tasks[0]
-        base = base_of(task.preset, task.env, "minatar")
-        return Base(base.config.override(**plan.settings | task.settings))
+        settings = plan.settings | task.settings
+        base = base_of(task.preset, task.env, "minatar", settings)
+        return Base(base.config.override(**settings))
 
     def _plan(self) -> "Plan":
         from reverie.sweeps.ablation import ablation_plan

@@ -1,8 +1,9 @@
 """`reverie train`: train an agent in an environment."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import tyro
 
@@ -103,7 +104,7 @@ class Train(SettingsCommand):
         if self.config is not None:
             base = Base(load_config(self.config))
         else:
-            base = base_of(self.preset, self._named(), "atari", self.settings.get("env.observations", "auto"))
+            base = base_of(self.preset, self._named(), "atari", self.settings)
         return base if saved is None else base._replace(config=base.config.override(seed=saved.training.seed))
 
     def _saved(self) -> Config | None:
@@ -121,7 +122,7 @@ class Train(SettingsCommand):
         return given[0] if given else None
 
 
-def base_of(name: str | None, env: str | None, otherwise: str, observations: str = "auto") -> Base:
+def base_of(name: str | None, env: str | None, otherwise: str, settings: Mapping[str, Any]) -> Base:
     """Return the preset of a command line: as named, or by the environment, or else another one.
 
     Raises:
@@ -130,7 +131,8 @@ def base_of(name: str | None, env: str | None, otherwise: str, observations: str
     if name is None and env is not None:
         from reverie.envs import as_factory, env_spec
 
-        name = default_preset(env, lambda config: env_spec(config, as_factory(config.name)[1]), observations)
+        found = default_preset(env, lambda config: env_spec(config, as_factory(config.name)[1]), settings)
+        return Base(found.config, found.name)
     return of_preset(name or otherwise)
 
 

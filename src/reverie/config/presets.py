@@ -7,8 +7,8 @@ change the defaults. `presets/` has the files of the presets; a run folder's `co
 import functools
 import os
 import tomllib
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from reverie.specs import EnvSpec
 
 _FOLDER = Path(__file__).with_name("presets")
 _NAMES = sorted(path.stem for path in _FOLDER.glob("*.toml"))
+_OBSERVED = ("env.observations", "env.image_keys", "env.vector_keys")
 
 
 @dataclass(frozen=True)
@@ -62,27 +63,41 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"The configuration {path} is not valid TOML: {error}.") from None
 
 
-def default_preset(env_name: str, spec_of: Callable[[EnvConfig], EnvSpec], observations: Any = "auto") -> str:
-    """Return the name of the preset for an environment when the user gives none.
+def default_preset(env_name: str, spec_of: Callable[[EnvConfig], EnvSpec], settings: Mapping[str, Any]) -> Preset:
+    """Return the preset for an environment when the user names none.
 
     The name of the environment decides where it can: `ALE/` is atari, `MinAtar/` is minatar, Crafter is crafter, and
     `dmc/` is dmc-proprio, or dmc-vision if pictures are observed. Otherwise its spaces do, for which `spec_of` is
     called: without images it is vector; images are dmc-vision with continuous actions and crafter with discrete ones.
+    With `env.observations` both, the agent reads images and vectors, whatever the preset reads.
 
     Args:
         env_name: the name.
         spec_of: returns the spec of an environment.
-        observations: the setting `env.observations`, where it is given.
+        settings: the given settings by path.
+
+    Raises:
+        ConfigError: if a setting of the observations does not fit.
     """
-    if env_name.startswith("ALE/"):
+    given = {path: settings[path] for path in _OBSERVED if path in settings}
+    env = Config().override(**given, **{"env.name": env_name}).env
+    found = PRESETS[_default_name(env, spec_of)]
+    if env.observations != "both":
+        return found
+    kinds = {f"world_model.{network}.kinds": "all" for network in ("encoder", "decoder")}
+    return replace(found, config=found.config.override(**kinds))
+
+
+def _default_name(env: EnvConfig, spec_of: Callable[[EnvConfig], EnvSpec]) -> str:
+    if env.name.startswith("ALE/"):
         return "atari"
-    if env_name.startswith("MinAtar/"):
+    if env.name.startswith("MinAtar/"):
         return "minatar"
-    if env_name.startswith("dmc/"):
-        return "dmc-vision" if observations in ("pixels", "both") else "dmc-proprio"
-    if "crafter" in env_name.lower():
+    if env.name.startswith("dmc/"):
+        return "dmc-vision" if env.observations in ("pixels", "both") else "dmc-proprio"
+    if "crafter" in env.name.lower():
         return "crafter"
-    spec = spec_of(EnvConfig(name=env_name, observations=observations))
+    spec = spec_of(env)
     if not any(observation.is_image for observation in spec.observations.values()):
         return "vector"
     return "dmc-vision" if spec.action.kind == "continuous" else "crafter"

@@ -103,13 +103,16 @@ def planned_runs(plan: Plan, spec_of: Callable[[EnvConfig], EnvSpec] = spec_by_n
 
 def _runs_of_task(plan: Plan, task: Task, spec_of: Callable[[EnvConfig], EnvSpec]) -> Iterator[PlannedRun]:
     settings = plan.settings | task.settings
-    name = task.preset or default_preset(task.env, spec_of, settings.get("env.observations", "auto"))
+    if task.preset is None:
+        found = default_preset(task.env, spec_of, settings)
+        name, base = found.name, found.config
+    else:
+        name, base = task.preset.replace("_", "-"), preset(task.preset)
     if owned := OWNED.keys() & settings:
         raise ConfigError(f"{min(owned)} cannot be among the settings, since the plan's {OWNED[min(owned)]} say it.")
     settings["env.name"] = task.env
     if plan.threads or "OMP_NUM_THREADS" not in os.environ:
         settings["training.threads"] = plan.threads or max(1, usable_cores() // plan.workers)
-    base = preset(name)
 
     def build(variant: str) -> Config:
         """Return the plan's agent with a variant, whose settings replace the plan's."""
@@ -127,7 +130,7 @@ def _runs_of_task(plan: Plan, task: Task, spec_of: Callable[[EnvConfig], EnvSpec
             raise ConfigError(problem)
         for seed in plan.seeds:
             seeded = config.override(**{"training.seed": seed})
-            yield PlannedRun(task.env, variant, seed, name.replace("_", "-"), seeded, identity(seeded, spec))
+            yield PlannedRun(task.env, variant, seed, name, seeded, identity(seeded, spec))
 
 
 def identity(config: Config, spec: EnvSpec) -> str:

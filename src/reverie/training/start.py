@@ -114,9 +114,11 @@ def train(
     if preset is None and saved is not None:
         base = saved
     else:
-        observations = settings.get("env.observations", "auto")
-        preset = preset or default_preset(name, lambda env: env_spec(env, factory), observations)
-        base = preset_config(preset)
+        if preset is None:
+            found = default_preset(name, lambda env: env_spec(env, factory), settings)
+            preset, base = found.name, found.config
+        else:
+            base = preset_config(preset)
         if saved is not None:
             base = base.override(seed=saved.training.seed)
     base = base.for_env(name)
