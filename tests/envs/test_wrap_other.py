@@ -179,6 +179,24 @@ def test_old_gym_environment_is_seeded_once() -> None:
     assert len(env.seeds) == 1
 
 
+class SeededGym26:
+    """Gym 0.26 with spaces and seeds of its own."""
+
+    observation_space: ClassVar[Any] = SimpleNamespace(spaces=[OldBox(0, 1, (2,), np.float32), OldDiscrete(3)])
+    action_space: ClassVar[Any] = OldDiscrete(2)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        return (np.random.default_rng(seed).random(2, np.float32), 1), {}
+
+    def step(self, action: int) -> Any:
+        return (np.zeros(2, np.float32), 1), 1.0, True, False, {}
+
+
+def test_gym_26_environment_with_a_tuple_is_seeded_by_reset() -> None:
+    first, second = (play(SeededGym26, [1, 0])[0] for _ in range(2))
+    assert (first["0"] == second["0"]).all() and first["1"].tolist() == [0, 1, 0]
+
+
 def test_old_gym_spaces_become_gymnasium_spaces() -> None:
     class Old(OldCounter):
         observation_space = SimpleNamespace(

@@ -3,7 +3,9 @@
 They are recognised by what they have, so that neither dm_env nor Gym is imported.
 """
 
+import inspect
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import gymnasium
@@ -89,7 +91,8 @@ class OldGymEnv(gymnasium.Env[Any, Any]):
     """An environment of the older Gym, whose `reset` returns an observation and whose `step` four values.
 
     `info["TimeLimit.truncated"]` says whether its last step truncates the episode, as Gym's own TimeLimit does. Its
-    `seed` method is called where there is one. Environments of Gym 0.26, with five values, are taken, too.
+    `seed` method is called where there is one. Environments of Gym 0.26, with five values and a seed for `reset`, are
+    taken, too.
     """
 
     def __init__(self, env: Any) -> None:
@@ -102,10 +105,8 @@ class OldGymEnv(gymnasium.Env[Any, Any]):
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Start an episode."""
         super().reset(seed=seed)
-        if seed is not None and hasattr(self.wrapped, "seed"):
-            self.wrapped.seed(seed)
-        result = self.wrapped.reset()
-        has_info = isinstance(result, tuple) and not isinstance(self.observation_space, spaces.Tuple)
+        result = self.wrapped.reset(**self._seed(seed))
+        has_info = isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], dict)
         return result if has_info else (result, {})
 
     def step(self, action: Any) -> Any:
@@ -124,6 +125,15 @@ class OldGymEnv(gymnasium.Env[Any, Any]):
     def close(self) -> None:
         """Close the environment, if it can be closed."""
         getattr(self.wrapped, "close", lambda: None)()
+
+    def _seed(self, seed: int | None) -> dict[str, int]:
+        if seed is not None and hasattr(self.wrapped, "seed"):
+            self.wrapped.seed(seed)
+        elif seed is not None:
+            with suppress(TypeError, ValueError):
+                inspect.signature(self.wrapped.reset).bind(seed=seed)
+                return {"seed": seed}
+        return {}
 
 
 def space_of_old_gym(space: Any) -> Space:
