@@ -11,6 +11,7 @@ import pytest
 
 from reverie.config import EnvConfig
 from reverie.envs import as_factory, choose_env, make_env
+from reverie.envs.registry import find_spec
 from reverie.errors import EnvError
 
 MODULE = """
@@ -27,6 +28,7 @@ def make_line():
     return Line()
 VERSION = 3
 gymnasium.register("Line-v0", Line)
+gymnasium.register("HandWave-v0", Line)
 """
 
 
@@ -74,6 +76,12 @@ def test_as_factory_id_is_returned_as_it_is(folder: Path, name: str) -> None:
 def test_as_factory_mistake_is_named(folder: Path, name: str, words: str) -> None:
     with pytest.raises(EnvError, match=words):
         as_factory(name)
+
+
+def test_find_spec_own_id_that_begins_as_those_of_a_suite_is_found(folder: Path) -> None:
+    name = "line_module:HandWave-v0"
+    as_factory(name)
+    assert find_spec(name).id == find_spec("HandWave-v0").id == "HandWave-v0"
 
 
 def test_as_factory_in_a_new_process_needs_no_pythonpath(folder: Path) -> None:

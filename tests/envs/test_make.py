@@ -48,6 +48,7 @@ def test_unknown_games() -> None:
 
 def test_missing_packages_say_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(EnvSuite, "is_installed", property(lambda suite: not suite.requires))
+    monkeypatch.setattr(gymnasium, "registry", {})  # other tests may have registered the ids
     assert "pip install 'reverie[atari]'" in message("ALE/Pong-v5")
     assert "pip install 'reverie[minigrid]'" in message("MiniGrid-Empty-5x5-v0")
     assert "pip install 'reverie[minatar]'" in message("MinAtar/Breakout-v1")

@@ -110,18 +110,19 @@ def list_envs() -> list[EnvListing]:
 def find_spec(name: str) -> GymnasiumSpec:
     """Return the registration of a Gymnasium id, or raise an `EnvError` with the nearest ids, or what to install."""
     module, _, identifier = name.rpartition(":")
-    suite = next((suite for suite in SUITES if identifier.startswith(suite.prefixes)), None)
-    if suite is not None and not suite.is_installed:
-        raise EnvError(f"{name} needs a package that is not installed; type: {suite.install}")
     try:
-        if suite is not None:
-            _register(suite.register)
         if module:
             importlib.import_module(module)
+        is_known = identifier in gymnasium.registry  # ids of the user may begin as those of a suite
+        suite = next((suite for suite in SUITES if not is_known and identifier.startswith(suite.prefixes)), None)
+        if suite is not None and suite.is_installed:
+            _register(suite.register)
     except Exception as error:
         raise EnvError(
             f"{name}: its module cannot be imported ({error}); install it, or set PYTHONPATH to its folder."
         ) from error
+    if suite is not None and not suite.is_installed:
+        raise EnvError(f"{name} needs a package that is not installed; type: {suite.install}")
     if identifier not in gymnasium.registry:
         _register_all()  # the ids of some suites have no beginning in common
     with suppress(gymnasium.error.Error), warnings.catch_warnings():
