@@ -83,6 +83,13 @@ def test_pixels_of_an_environment_with_images_are_its_own(observations: str) -> 
     assert set(spec.observations) == {"camera", "vector"}
 
 
+@pytest.mark.parametrize(("side", "keys", "expected"), [(32, "vector_keys", {"image", "view"}), (8, "image_keys", {"view"})])
+def test_both_with_keys_counts_the_images_that_they_leave(side: int, keys: str, expected: set[str]) -> None:
+    space = spaces.Dict({"view": spaces.Box(0, 255, (side, side, 3), np.uint8)})
+    config = settings("both", **{keys: ("view",)})
+    assert set(env_spec(config, lambda render_mode=None: Bar(render_mode, space)).observations) == expected
+
+
 def test_both_with_image_taken_by_a_grid_is_called_pixels() -> None:
     grid = spaces.Dict({"image": spaces.Box(0, 255, (7, 7, 3), np.uint8)})
     spec = env_spec(settings("both"), lambda render_mode=None: Bar(render_mode, grid))

@@ -53,7 +53,7 @@ def _create(config: EnvConfig, factory: EnvFactory | None, render_mode: str | No
 
 def observe(config: EnvConfig, env: Env, factory: EnvFactory | None) -> Env:
     """Return the environment with the observations that the configuration names."""
-    if config.observations not in ("pixels", "both") or has_image(env):
+    if config.observations not in ("pixels", "both") or has_image(env, config):
         return env
     if env.render_mode is None and not isinstance(factory, InstanceFactory):
         env.close()

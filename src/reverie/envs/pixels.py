@@ -6,6 +6,7 @@ import gymnasium
 from gymnasium import spaces
 from gymnasium.wrappers import AddRenderObservation
 
+from reverie.config import EnvConfig
 from reverie.envs.observations import ObservationAdapter
 from reverie.errors import EnvError
 
@@ -38,10 +39,10 @@ class Rendered(gymnasium.Wrapper[Any, Any, Any, Any]):
             ) from error
 
 
-def has_image(env: Env) -> bool:
-    """Return whether an environment observes an image itself."""
+def has_image(env: Env, config: EnvConfig) -> bool:
+    """Return whether an environment observes an image itself, with the keys that a configuration names."""
     try:
-        observed = ObservationAdapter(env.observation_space, "").specs
+        observed = ObservationAdapter(env.observation_space, "", config.image_keys, config.vector_keys).specs
     except EnvError:
         return False
     return any(spec.is_image for spec in observed.values())
