@@ -20,7 +20,7 @@ class Bar(gymnasium.Env[Any, Any]):
     action_space = spaces.Discrete(2)
 
     def __init__(self, render_mode: str | None = None, space: spaces.Space[Any] | None = None) -> None:
-        self.render_mode, self.metadata = render_mode, {"render_modes": ["rgb_array"]}
+        self.render_mode, self.metadata = render_mode, {"render_modes": ["human", "rgb_array"]}
         self.observation_space = space or spaces.Box(0, 100, (1,), np.float32)
         self.drawn = 0
 
@@ -106,8 +106,15 @@ def test_pixels_without_a_render_mode_are_refused() -> None:
         observation_space, action_space = spaces.Box(0, 1, (2,)), spaces.Discrete(2)
 
     for factory in (Blind, as_factory(Blind())[1]):
-        with pytest.raises(EnvError, match=r"Blind renders no pictures .*--env\.observations state"):
+        with pytest.raises(EnvError, match=r"Blind renders no pictures .*render_mode=.rgb_array.*--env\.observations state"):
             env_spec(settings("pixels"), factory)
+
+
+def test_pixels_in_a_window_are_refused() -> None:
+    with pytest.raises(EnvError, match=r"^Bar draws in a window\. .*render_mode=.rgb_array.*video") as refused:
+        make_gym_env(settings("pixels"), Bar, "human")
+    assert len(str(refused.value)) <= 160
+    assert make_gym_env(settings("state"), Bar, "human").render_mode == "human"
 
 
 def test_make_gym_env_with_pixels_returns_the_picture() -> None:

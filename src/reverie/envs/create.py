@@ -55,6 +55,11 @@ def observe(config: EnvConfig, env: Env, factory: EnvFactory | None) -> Env:
     """Return the environment with the observations that the configuration names."""
     if config.observations not in ("pixels", "both") or has_image(env, config):
         return env
+    if env.render_mode == "human":
+        raise EnvError(
+            f"{env_name(env)} draws in a window. The agent observes its pictures, and gets none. "
+            "Give it render_mode='rgb_array', and watch a video in place of the window."
+        )
     if env.render_mode is None and not isinstance(factory, InstanceFactory):
         env.close()
         env = _create(config, factory, "rgb_array")

@@ -34,8 +34,8 @@ class Rendered(gymnasium.Wrapper[Any, Any, Any, Any]):
             super().__init__(AddRenderObservation(env, observations == "pixels", key, "vector"))
         except Exception as error:
             raise EnvError(
-                f"{name} renders no pictures ({error}). --env.observations {observations} needs them. Let it render "
-                "rgb_array, or use --env.observations state."
+                f"{name} renders no pictures ({error}). The agent observes them (env.observations {observations}). "
+                "Give it render_mode='rgb_array', or train from --env.observations state."
             ) from error
 
 
