@@ -119,6 +119,21 @@ def test_dm_env_environment_is_stepped(form: str) -> None:
     assert [step["reward"] for step in others] == [1, 1, 0]
 
 
+def test_dm_env_rewards_of_two_objectives_are_refused() -> None:
+    class Two(Rolling):
+        def step(self, action: Any) -> TimeStep:
+            return super().step(action)._replace(reward=np.array([1.0, 2.0]))
+
+    with pytest.raises(EnvError, match="step 1: the reward is array.*which is no number"):
+        play(Two, [0.5])
+
+
+def test_dm_env_environment_without_close_is_stepped() -> None:
+    whole = Rolling()
+    names = ("observation_spec", "action_spec", "reset", "step")
+    assert play(SimpleNamespace(**{name: getattr(whole, name) for name in names}), [0.5])[-1]["is_last"]
+
+
 @pytest.mark.parametrize(("discount", "is_terminal"), [(0.0, True), (1.0, False)])
 def test_dm_env_last_step_with_discount_zero_is_terminal(discount: float, is_terminal: bool) -> None:
     last = play(Rolling(discount), [1])[-1]

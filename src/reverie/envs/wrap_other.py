@@ -12,6 +12,7 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
+from reverie.envs.step_wrapper import check_reward
 from reverie.errors import EnvError
 from reverie.specs import Array
 
@@ -69,7 +70,7 @@ class DmEnv(gymnasium.Env[Any, Any]):
         total = 0.0
         for _ in range(self.action_repeat):
             time_step = self.wrapped.step(action)
-            total += time_step.reward or 0.0
+            total += 0.0 if time_step.reward is None else check_reward(time_step.reward)
             if time_step.last():
                 break
         is_terminal = bool(time_step.last() and time_step.discount == 0)
@@ -80,8 +81,8 @@ class DmEnv(gymnasium.Env[Any, Any]):
         return None if self._physics is None else self._physics.render(height, width, camera_id=self._camera)
 
     def close(self) -> None:
-        """Close the environment."""
-        self.wrapped.close()
+        """Close the environment, if it can be closed."""
+        getattr(self.wrapped, "close", lambda: None)()
 
     def _observe(self, observation: Any) -> Any:
         return observation
