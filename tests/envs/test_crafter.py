@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import warnings
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 
 from reverie.config import EnvConfig
 from reverie.envs import env_spec, make_env, make_gym_env
-from reverie.envs.crafter import Crafter, crafter_score
+from reverie.envs.crafter import Crafter, crafter_score, register
 from reverie.specs import ActionSpec
 
 ONE = np.array([True])
@@ -20,6 +21,13 @@ def test_crafter_score_is_the_geometric_mean() -> None:
     assert crafter_score([1.0] * 22) == pytest.approx(100)
     # By hand: sqrt(101 * 1) - 1.
     assert crafter_score([1.0, 0.0]) == pytest.approx(101**0.5 - 1)
+
+
+def test_register_called_twice_warns_of_nothing() -> None:
+    register()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        register()
 
 
 def test_steps_are_the_packages_own() -> None:

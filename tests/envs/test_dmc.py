@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import warnings
 from typing import Any
 
 import gymnasium
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from reverie.config import EnvConfig, preset
-from reverie.envs import env_spec, list_envs, make_env, make_gym_env
+from reverie.envs import dmc, env_spec, list_envs, make_env, make_gym_env
 from reverie.envs.registry import find_spec
 from reverie.envs.step_wrapper import StepWrapper
 from reverie.specs import ActionSpec
@@ -95,6 +96,12 @@ def test_specs_of_states() -> None:
     spec = env_spec(task("quadruped-walk"))
     assert spec.action == ActionSpec("continuous", (12,))
     assert {entry.dtype for entry in spec.observations.values()} == {"float32"}
+
+
+def test_register_called_again_warns_of_nothing() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        dmc.register()
 
 
 def test_gymnasium_makes_registered_tasks() -> None:

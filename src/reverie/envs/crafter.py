@@ -92,6 +92,8 @@ def crafter_score(success_rates: Sequence[float]) -> float:
 
 def register() -> None:
     """Register `crafter/reward` and `crafter/noreward` in Gymnasium."""
+    if f"{NAMESPACE}/reward" in gymnasium.registry:
+        return
     for name in ("reward", "noreward"):
         gymnasium.register(f"{NAMESPACE}/{name}", f"{__name__}:Crafter", kwargs={"has_reward": name == "reward"})
 

@@ -86,6 +86,8 @@ class ControlSuite(DmEnv):
 
 def register() -> None:
     """Register every task of the suite in Gymnasium, `dmc/walker-walk` and so on, and import dm_control."""
+    if f"{NAMESPACE}/walker-walk" in gymnasium.registry:
+        return
     choose_mujoco_gl()
     logging.getLogger("absl").setLevel(logging.ERROR)  # warnings about the suite's own models
     from dm_control import suite
