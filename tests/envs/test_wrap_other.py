@@ -194,6 +194,18 @@ def test_old_gym_environment_is_seeded_once() -> None:
     assert len(env.seeds) == 1
 
 
+def test_old_gym_environment_with_render_modes_is_rendered() -> None:
+    class Drawn(OldCounter):
+        metadata: ClassVar[dict[str, Any]] = {"render.modes": ["human", "rgb_array"]}
+
+        def render(self, mode: str = "human") -> Any:
+            return np.full((64, 64, 3), 7, np.uint8) if mode == "rgb_array" else None
+
+    config = EnvConfig(observations="pixels", parallel=False)
+    with make_env(config, 0, Drawn) as env:
+        assert (env.reset(ONE)["image"] == 7).all()
+
+
 class SeededGym26:
     """Gym 0.26 with spaces and seeds of its own."""
 

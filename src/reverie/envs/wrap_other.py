@@ -100,6 +100,9 @@ class OldGymEnv(gymnasium.Env[Any, Any]):
         self.wrapped = env
         self.metadata = dict(getattr(env, "metadata", None) or {})
         self.render_mode = getattr(env, "render_mode", None)
+        self._has_mode_argument = self.render_mode is None and "rgb_array" in self.metadata.get("render.modes", ())
+        if self._has_mode_argument:
+            self.render_mode = "rgb_array"
         self.observation_space = space_of_old_gym(env.observation_space)
         self.action_space = space_of_old_gym(env.action_space)
 
@@ -121,7 +124,7 @@ class OldGymEnv(gymnasium.Env[Any, Any]):
 
     def render(self) -> Any:
         """Return what the environment renders."""
-        return self.wrapped.render() if self.render_mode is not None else self.wrapped.render("rgb_array")
+        return self.wrapped.render("rgb_array") if self._has_mode_argument else self.wrapped.render()
 
     def close(self) -> None:
         """Close the environment, if it can be closed."""
