@@ -8,9 +8,8 @@ from gymnasium.wrappers import AddRenderObservation
 
 from reverie.config import EnvConfig
 from reverie.envs.observations import ObservationAdapter
+from reverie.envs.step_wrapper import Env
 from reverie.errors import EnvError
-
-Env = gymnasium.Env[Any, Any]
 
 
 class Rendered(gymnasium.Wrapper[Any, Any, Any, Any]):

@@ -12,14 +12,10 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
+from reverie.envs.spaces import Space
 from reverie.envs.step_wrapper import check_reward
 from reverie.errors import EnvError
 from reverie.specs import Array
-
-Space = spaces.Space[Any]
-
-_UNLIMITED = 1e10
-"""Bound that dm_control gives actuators without one (MuJoCo's mjMAXVAL)."""
 
 
 def wrap_other(env: Any) -> gymnasium.Env[Any, Any] | None:
@@ -177,8 +173,6 @@ def _space_of_spec(spec: Any) -> Space:
         return spaces.Text(1 << 16)
     if hasattr(spec, "minimum"):
         low, high = (np.broadcast_to(bound, spec.shape) for bound in (spec.minimum, spec.maximum))
-        if spec.dtype.kind == "f":
-            low, high = np.where(low <= -_UNLIMITED, -np.inf, low), np.where(high >= _UNLIMITED, np.inf, high)
         return _box(low, high, spec.shape, spec.dtype)
     limits: tuple[float, float] = (-np.inf, np.inf)
     if spec.dtype.kind != "f":
