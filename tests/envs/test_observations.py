@@ -156,6 +156,7 @@ def test_vectors_of_any_number_of_dimensions_are_flattened() -> None:
         (-1, 1, np.float32),
         (0, 255, np.float64),
         (-0.5, 0.5, np.float16),
+        (-60000, 60000, np.float16),
         (0, 65535, np.uint16),
         (0, 10, np.int64),
     ],

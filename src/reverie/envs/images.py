@@ -81,6 +81,8 @@ def _byte_scaler(space: spaces.Box) -> Callable[[Array], Array]:
     low, high, scale = (_simplify(each) for each in (lows, highs, 255 / np.where(highs > lows, highs - lows, 1)))
 
     def convert(image: Array) -> Array:
+        if image.dtype == np.float16:
+            image = image.astype(np.float32)  # differences would overflow
         if (image < low).any() or (image > high).any():
             raise InvalidStepError(f"has values outside the space's bounds: {image.min()} to {image.max()}")
         return np.rint((image - low) * scale).astype(np.uint8)
