@@ -218,6 +218,11 @@ def test_small_grids_are_vectors_unless_they_are_named_images(shape: tuple[int, 
     assert list(ObservationAdapter(space, "Test", image_keys=["image"]).specs) == ["image"]
 
 
+def test_frames_along_the_last_axis_are_a_vector_with_advice() -> None:
+    (note,) = ObservationAdapter(spaces.Box(0, 255, (64, 64, 3, 4), np.uint8), "Test").notes
+    assert "is read as a vector, since frames must be along the first axis" in note and len(note) <= 160
+
+
 def test_dark_bytes_are_noted() -> None:
     (note,) = ObservationAdapter(spaces.Box(0, 10, (20, 20), np.uint8), "Test").notes
     assert "is dark, with values of at most 10 of 255" in note

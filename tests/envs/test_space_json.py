@@ -32,6 +32,7 @@ SPACES = [
     spaces.MultiBinary(3),
     spaces.MultiBinary((2, 3)),
     spaces.Dict([("z", spaces.Discrete(2)), ("a", spaces.Dict({"deep": spaces.MultiBinary(2)}))]),
+    spaces.Dict([(1, spaces.Discrete(2)), (0, spaces.Discrete(3))]),  # type: ignore[list-item]
     spaces.Tuple((spaces.Discrete(2), spaces.Dict({"deep": spaces.Tuple((spaces.MultiBinary(2),))}))),
     Everything().observation_space,
     Everything().action_space,

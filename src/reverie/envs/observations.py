@@ -126,10 +126,10 @@ class ObservationAdapter:
         if is_unwanted or not isinstance(space, spaces.Box) or not (is_wanted or is_grid(space)):
             return False
         if not (is_wanted or is_large(space)):
-            self.notes.append(
-                f"The {name} of shape {space.shape} is read as a vector, since a side is shorter than {MIN_SIDE}; "
-                "env.image_keys makes it an image."
-            )
+            reason = f"a side is shorter than {MIN_SIDE}; env.image_keys makes it an image"
+            if min(space.shape[:2]) >= MIN_SIDE:  # of a stack
+                reason = "frames must be along the first axis; transpose it with gymnasium.ObservationWrapper"
+            self.notes.append(f"The {name} of shape {space.shape} is read as a vector, since {reason}.")
             return False
         if not is_scalable(space):
             raise EnvError(
