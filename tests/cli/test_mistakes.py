@@ -135,8 +135,8 @@ def goes_on(type_: Type, more: str = "") -> None:
     ("environment", "more", "words"),
     [
         ("Fragil-v0", "", "There is no environment 'Fragil-v0'; did you mean Fragile-v0"),
-        ("Strange-v0", "", r"the observation space Sequence\(Discrete\(2\), .* is not supported"),
-        ("Mute-v0", "", r"the action space Text\(.* is not supported"),
+        ("Strange-v0", "", r"the observation space Sequence is not supported"),
+        ("Mute-v0", "", r"the action space Text is not supported"),
         pytest.param(
             "Fragile-v0",
             "--device cuda",

@@ -127,6 +127,7 @@ def test_boxes_without_bounds_are_squashed_with_a_note() -> None:
         assert action in space
     (note,) = act.notes
     assert "has no bounds: actions are squashed by atanh, up to 3.8" in note
+    assert len(note) <= 160
     largest = np.finfo(np.float32).max
     assert ActionAdapter(spaces.Box(-largest, largest, (2,)), "Test").notes
     assert ActionAdapter(spaces.Box(-(2**62), 2**62, (2,), np.int64), "Test")(np.ones(2, np.float32)).tolist() == [4, 4]
@@ -160,13 +161,16 @@ def test_joined_actions_are_those_of_a_vector_environment(space: spaces.Space[An
 def test_unsupported_actions_are_named(space: spaces.Space[Any]) -> None:
     with pytest.raises(EnvError, match=r"MyEnv-v3: the action space .* is not supported; reverie") as caught:
         ActionAdapter(space, "MyEnv-v3")
-    assert str(space) in str(caught.value)
+    assert len(str(caught.value)) <= 160
 
 
 @pytest.mark.parametrize("box", [BOX, spaces.Box(0, 255, (1,), np.uint8)], ids=str)
 def test_mixed_actions_are_refused_in_a_sentence(box: spaces.Space[Any]) -> None:
-    with pytest.raises(EnvError, match=r"MyEnv-v3: the action space .* has discrete and continuous parts. The actor"):
+    with pytest.raises(
+        EnvError, match=r"MyEnv-v3: the action space .* has discrete and continuous parts. The actor"
+    ) as refused:
         ActionAdapter(spaces.Dict({"a": DISCRETE, "b": box}), "MyEnv-v3")
+    assert len(str(refused.value)) <= 160
 
 
 def test_actions_are_checked() -> None:

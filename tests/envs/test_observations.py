@@ -111,7 +111,7 @@ def test_observations_of_nothing_readable_are_refused(space: spaces.Space[Any]) 
         ObservationAdapter(space, "MyEnv-v3")
     message = str(caught.value)
     assert "Discrete, MultiDiscrete, MultiBinary" in message
-    assert str(space) in message
+    assert type(space).__name__ in message and len(message) <= 160
 
 
 @pytest.mark.parametrize("name", UNREADABLE)
@@ -196,8 +196,9 @@ def test_stacked_frames_are_channels(shape: tuple[int, ...]) -> None:
     ids=str,
 )
 def test_images_without_bounds_are_refused_with_advice(space: spaces.Space[Any]) -> None:
-    with pytest.raises(EnvError, match=r"MyEnv: the image in the observation 'depth' .* Clip it to a Box"):
+    with pytest.raises(EnvError, match=r"MyEnv: the image in the observation 'depth' .* Clip it") as refused:
         ObservationAdapter(spaces.Dict({"depth": space}), "MyEnv")
+    assert len(str(refused.value)) <= 160
     adapter = ObservationAdapter(space, "MyEnv", vector_keys=["image"])
     assert adapter.specs["vector"].size == spaces.flatdim(space)
 

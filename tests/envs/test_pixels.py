@@ -83,7 +83,9 @@ def test_pixels_of_an_environment_with_images_are_its_own(observations: str) -> 
     assert set(spec.observations) == {"camera", "vector"}
 
 
-@pytest.mark.parametrize(("side", "keys", "expected"), [(32, "vector_keys", {"image", "view"}), (8, "image_keys", {"view"})])
+@pytest.mark.parametrize(
+    ("side", "keys", "expected"), [(32, "vector_keys", {"image", "view"}), (8, "image_keys", {"view"})]
+)
 def test_both_with_keys_counts_the_images_that_they_leave(side: int, keys: str, expected: set[str]) -> None:
     space = spaces.Dict({"view": spaces.Box(0, 255, (side, side, 3), np.uint8)})
     config = settings("both", **{keys: ("view",)})
@@ -106,7 +108,9 @@ def test_pixels_without_a_render_mode_are_refused() -> None:
         observation_space, action_space = spaces.Box(0, 1, (2,)), spaces.Discrete(2)
 
     for factory in (Blind, as_factory(Blind())[1]):
-        with pytest.raises(EnvError, match=r"Blind renders no pictures .*render_mode=.rgb_array.*--env\.observations state"):
+        with pytest.raises(
+            EnvError, match=r"Blind renders no pictures .*render_mode=.rgb_array.*--env\.observations state"
+        ):
             env_spec(settings("pixels"), factory)
 
 

@@ -124,7 +124,7 @@ def test_dm_env_rewards_of_two_objectives_are_refused() -> None:
         def step(self, action: Any) -> TimeStep:
             return super().step(action)._replace(reward=np.array([1.0, 2.0]))
 
-    with pytest.raises(EnvError, match="step 1: the reward is array.*which is no number"):
+    with pytest.raises(EnvError, match=r"step 1: the reward is array.*which is no number"):
         play(Two, [0.5])
 
 

@@ -46,12 +46,13 @@ class ActionAdapter:
         parts = [part for _, part in leaves(space)]
         discrete = [part for part in parts if isinstance(part, _DISCRETE) and 0 not in (part.shape or ())]
         boxes = [part for part in parts if isinstance(part, spaces.Box) and 0 not in part.shape]
+        kind = type(space).__name__
         if not parts or len(discrete) + len(boxes) < len(parts):
-            raise EnvError(f"{env}: the action space {space} is not supported; reverie acts in {SUPPORTED}.")
+            raise EnvError(f"{env}: the action space {kind} is not supported; reverie acts in {SUPPORTED}.")
         continuous = [box for box in boxes if not _is_countable(box)]
         if discrete and continuous:
             raise EnvError(
-                f"{env}: the action space {space} has discrete and continuous parts. The actor has one kind only. "
+                f"{env}: the action space {kind} has discrete and continuous parts. The actor has one kind only. "
                 "Convert one of them with a gymnasium.ActionWrapper."
             )
         if continuous:
@@ -83,8 +84,8 @@ class ActionAdapter:
     def _note(self, box: spaces.Box) -> None:
         if not all(bounds.all() for bounds in _bounded(box)):
             self.notes.append(
-                f"The action space {box} has no bounds: actions are squashed by atanh, up to 3.8 from 0 or from its "
-                "one bound; give the Box bounds that suit the task."
+                f"The action space of shape {box.shape} has no bounds: actions are squashed by atanh, up to 3.8 from 0 "
+                "or from its one bound; give the Box bounds that suit the task."
             )
         if np.dtype(box.dtype).kind != "f":
             self.notes.append(f"The actions {box} are continuous for the agent, and rounded.")

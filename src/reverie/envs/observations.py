@@ -11,7 +11,7 @@ from reverie.envs.spaces import LARGEST_BOUND, InvalidStepError, Path, Space, ch
 from reverie.errors import EnvError
 from reverie.specs import RESERVED_KEYS, Array, ArraySpec
 
-SUPPORTED = "images and vectors (Box), Discrete, MultiDiscrete, MultiBinary, and Dict and Tuple of these"
+SUPPORTED = "Box, Discrete, MultiDiscrete, MultiBinary, or Dict or Tuple of these"
 
 Converter = Callable[[Array], Array]
 
@@ -68,8 +68,8 @@ class ObservationAdapter:
             self.entries[key] = Entry(path, leaf, spec, convert)
         if not self.entries:
             raise EnvError(
-                f"{env}: the observation space {space} is not supported; reverie reads {SUPPORTED}. "
-                "Convert it with a gymnasium.ObservationWrapper."
+                f"{env}: the observation space {type(space).__name__} is not supported; make it {SUPPORTED} "
+                "(ObservationWrapper)."
             )
         if unknown:
             raise EnvError(
@@ -133,9 +133,8 @@ class ObservationAdapter:
             return False
         if not is_scalable(space):
             raise EnvError(
-                f"{self._env}: the image in the {name} has no bounds below {LARGEST_BOUND:g}. Its pixels cannot be "
-                "scaled. Clip it to a Box with bounds (gymnasium.wrappers.TransformObservation), or make it a vector "
-                "by env.vector_keys."
+                f"{self._env}: the image in the {name} has no bounds below {LARGEST_BOUND:g}. It cannot be scaled. "
+                "Clip it (TransformObservation), or name it in env.vector_keys."
             )
         if space.dtype == np.uint8 and space.high.max() < 128:
             self.notes.append(

@@ -118,8 +118,11 @@ def space_from_json(data: Any, depth: int = 0) -> Space:
     try:
         match data["kind"]:
             case "Dict" if depth < _MAX_DEPTH:
-                children = [(key, space_from_json(child, depth + 1)) for key, child in data["spaces"]]
-                return spaces.Dict([(key if isinstance(key, int) else str(key), child) for key, child in children])
+                children: dict[Any, Space] = {
+                    key if isinstance(key, int) else str(key): space_from_json(child, depth + 1)
+                    for key, child in data["spaces"]
+                }
+                return spaces.Dict(list(children.items()))
             case "Tuple" if depth < _MAX_DEPTH:
                 return spaces.Tuple([space_from_json(child, depth + 1) for child in data["spaces"]])
             case "Discrete":
