@@ -5,6 +5,7 @@ import sys
 import warnings
 from typing import Any
 
+import gymnasium
 import numpy as np
 import pytest
 
@@ -23,7 +24,9 @@ def test_crafter_score_is_the_geometric_mean() -> None:
     assert crafter_score([1.0, 0.0]) == pytest.approx(101**0.5 - 1)
 
 
-def test_register_called_twice_warns_of_nothing() -> None:
+def test_register_called_twice_warns_of_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gymnasium, "registry", {})
+    monkeypatch.setattr(gymnasium.envs.registration, "registry", gymnasium.registry)
     register()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
