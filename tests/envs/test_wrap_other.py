@@ -10,7 +10,7 @@ import pytest
 from gymnasium import spaces
 
 from reverie.config import EnvConfig
-from reverie.envs import as_factory, env_spec, make_env
+from reverie.envs import as_factory, env_spec, make_env, make_gym_env
 from reverie.errors import EnvError
 from reverie.specs import ActionSpec
 
@@ -204,6 +204,7 @@ def test_old_gym_environment_with_render_modes_is_rendered() -> None:
     config = EnvConfig(observations="pixels", parallel=False)
     with make_env(config, 0, Drawn) as env:
         assert (env.reset(ONE)["image"] == 7).all()
+    assert make_gym_env(EnvConfig(), Drawn, "rgb_array").metadata["render_modes"] == ["rgb_array"]
 
 
 class SeededGym26:

@@ -98,7 +98,7 @@ class OldGymEnv(gymnasium.Env[Any, Any]):
         self.render_mode = getattr(env, "render_mode", None)
         self._has_mode_argument = self.render_mode is None and "rgb_array" in self.metadata.get("render.modes", ())
         if self._has_mode_argument:
-            self.render_mode = "rgb_array"
+            self.render_mode, self.metadata["render_modes"] = "rgb_array", ["rgb_array"]
         self.observation_space = space_of_old_gym(env.observation_space)
         self.action_space = space_of_old_gym(env.action_space)
 
