@@ -108,10 +108,9 @@ def test_pixels_without_a_render_mode_are_refused() -> None:
         observation_space, action_space = spaces.Box(0, 1, (2,)), spaces.Discrete(2)
 
     for factory in (Blind, as_factory(Blind())[1]):
-        with pytest.raises(
-            EnvError, match=r"Blind renders no pictures .*render_mode=.rgb_array.*--env\.observations state"
-        ):
+        with pytest.raises(EnvError, match=r"Blind renders no pictures .render_mode is None.*=.rgb_array.") as refused:
             env_spec(settings("pixels"), factory)
+        assert "--env.observations state" in str(refused.value) and len(str(refused.value)) <= 160
 
 
 def test_pixels_in_a_window_are_refused() -> None:

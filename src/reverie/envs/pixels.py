@@ -32,8 +32,9 @@ class Rendered(gymnasium.Wrapper[Any, Any, Any, Any]):
         try:
             super().__init__(AddRenderObservation(env, observations == "pixels", key, "vector"))
         except Exception as error:
+            reason = "render_mode is None" if env.render_mode is None else error
             raise EnvError(
-                f"{name} renders no pictures ({error}). The agent observes them (env.observations {observations}). "
+                f"{name} renders no pictures ({reason}). The agent observes them. "
                 "Give it render_mode='rgb_array', or train from --env.observations state."
             ) from error
 
