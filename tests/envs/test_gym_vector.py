@@ -261,18 +261,6 @@ class Pool(gymnasium.Env[Any, Any]):
         """Wait for those that have stepped; not used."""
 
 
-def test_gym_vector_worker_of_envpool_collects_the_episodes_of_single_environments() -> None:
-    with vector_env(Pool(NUM_ENVS)) as env:
-        stored, _ = collect(env)
-    for found, expected in zip(stored, play_singly(), strict=True):
-        np.testing.assert_array_equal([step["place"] for step in found], [step["place"] for step in expected])
-
-
-def test_gym_vector_worker_of_envpool_with_batch_size_is_refused() -> None:
-    with pytest.raises(EnvError, match="no batch_size"):
-        vector_env(Pool(4, batch_size=2))
-
-
 class VectorPool(SyncVectorEnv):
     """Walks with the interface of EnvPool from version 1.2, a `gymnasium.vector.VectorEnv`."""
 
@@ -289,17 +277,18 @@ class VectorPool(SyncVectorEnv):
         """Wait for those that have stepped; not used."""
 
 
-@pytest.mark.parametrize("wrap", [lambda env: env, gymnasium.vector.VectorWrapper])
-def test_gym_vector_worker_of_a_vector_envpool_is_not_seeded(wrap: Any) -> None:
-    with vector_env(wrap(VectorPool(NUM_ENVS))) as env:
+@pytest.mark.parametrize("pool", [Pool, VectorPool, lambda n: gymnasium.vector.VectorWrapper(VectorPool(n))])
+def test_gym_vector_worker_of_envpool_collects_unseeded_episodes_of_single_environments(pool: Any) -> None:
+    with vector_env(pool(NUM_ENVS)) as env:
         stored, _ = collect(env)
     for found, expected in zip(stored, play_singly(), strict=True):
         np.testing.assert_array_equal([step["place"] for step in found], [step["place"] for step in expected])
 
 
-def test_gym_vector_worker_of_a_vector_envpool_with_batch_size_is_refused() -> None:
+@pytest.mark.parametrize("pool", [Pool, VectorPool])
+def test_gym_vector_worker_of_envpool_with_batch_size_is_refused(pool: Any) -> None:
     with pytest.raises(EnvError, match="no batch_size"):
-        vector_env(VectorPool(4, batch_size=2))
+        vector_env(pool(4, batch_size=2))
 
 
 def test_train_in_an_envpool_of_dm_env_is_refused(tmp_path: Path) -> None:
