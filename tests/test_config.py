@@ -299,6 +299,14 @@ def test_episodes_must_be_as_long_as_sequences() -> None:
     Config().override(**{"env.time_limit": 0})
 
 
+def test_imagine_last_is_at_most_a_sequence() -> None:
+    assert message("behavior.imagine_last", 51) == (
+        "behavior.imagine_last is 51, but sequences have only replay.batch_length=50 steps; lower it, or set 0 for all "
+        "steps."
+    )
+    assert Config().override(**{"behavior.imagine_last": 50}).behavior.imagine_last == 50
+
+
 def test_contradictions_are_found_however_a_configuration_is_made() -> None:
     with pytest.raises(ConfigError, match=r"training\.steps is 100"):
         Config(training=TrainingConfig(steps=100))

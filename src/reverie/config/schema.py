@@ -285,7 +285,10 @@ class BehaviorConfig(Settings):
     """Behavior learning inside the world model."""
 
     horizon: IntFrom2 = 15
-    """H, imagined steps from every state of the batch, at least 2."""
+    """H, imagined steps from every start state, at least 2."""
+    imagine_last: NonNegativeInt = 0
+    """Steps at the end of each sequence whose states are the starts of rollouts; 0 for all of them (release). Fewer
+    save most of an update where the actor learns through the dynamics. DreamerV3's imag_last."""
     return_lambda: UnitInterval = 0.95
     """lambda of the lambda-return, in [0, 1]."""
     long_term_entropy: bool = False
@@ -386,6 +389,11 @@ class Config(Settings):
         env, replay, training = self.env, self.replay, self.training
         length = f"replay.batch_length={replay.batch_length}"
         self.check_prefill(env.num_envs)
+        if self.behavior.imagine_last > replay.batch_length:
+            raise ConfigError(
+                f"behavior.imagine_last is {self.behavior.imagine_last}, but sequences have only {length} steps; lower "
+                "it, or set 0 for all steps."
+            )
         if training.steps < training.prefill:
             raise ConfigError(
                 f"training.steps is {training.steps}, but training.prefill alone takes {training.prefill} of them; "

@@ -3,7 +3,8 @@
 `lambda_return`, `actor_loss` and `critic_loss` are the equations, `ActorCritic.loss` puts them together.
 """
 
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -130,6 +131,19 @@ class ImaginedTargets(NamedTuple):
     """Lambda-returns."""
 
 
+@contextmanager
+def frozen(module: nn.Module) -> Iterator[None]:
+    """Return a context in which gradients flow through a module, and its own parameters have none."""
+    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    try:
+        for parameter in parameters:
+            parameter.requires_grad_(False)
+        yield
+    finally:
+        for parameter in parameters:
+            parameter.requires_grad_(True)
+
+
 class ActorCriticLoss(NamedTuple):
     """Result of `ActorCritic.loss`."""
 
@@ -236,7 +250,7 @@ class ActorCritic(nn.Module):
         scheduled = self.scheduled_values(0) if scheduled is None else scheduled
         # Reinforce with detached actions does not differentiate the rollout.
         differentiates = not is_zero(scheduled["dynamics_weight"]) or not self.detach_action
-        with nullcontext() if differentiates else torch.no_grad():
+        with frozen(model) if differentiates else torch.no_grad():
             trajectory, reward, value, target = self.imagine_targets(
                 model, start, is_terminal, noise, scheduled, is_valid
             )

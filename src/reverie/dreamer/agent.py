@@ -105,10 +105,10 @@ class Dreamer(nn.Module):
     def train_step(self, batch: Mapping[str, Tensor], *, sample: bool = True) -> Metrics:
         """Update world model, actor and critic once (SPEC 23; golden files 13).
 
-        Rollouts start at every posterior state of the batch, inferred before the world model's update, and run in the
-        world model after it. Where the world model's loss or gradients are not finite, no weights, moments or carried
-        state change; where those of actor or critic are not, its own do not. The metric `train/nonfinite_updates` is 1
-        then.
+        Rollouts start at every posterior state of the batch, or of its last `imagine_last` steps. The states are
+        inferred before the world model's update, and the rollouts run in the world model after it. Where the world
+        model's loss or gradients are not finite, no weights, moments or carried state change; where those of actor or
+        critic are not, its own do not. The metric `train/nonfinite_updates` is 1 then.
 
         Args:
             batch: sequences of raw steps, [T, B, …].
@@ -151,8 +151,9 @@ class Dreamer(nn.Module):
     def update(self, steps: dict[str, Tensor], scheduled: ScheduledValues, sample: bool = True) -> Metrics:
         """Update world model, actor and critic. It reads and changes tensors only, so that it can be recorded."""
         posterior, is_valid, metrics = self.update_world_model(steps, scheduled, sample)
-        start = posterior.map(lambda part: part.flatten(0, 1))
-        learned = self.update_actor_critic(start, steps["is_terminal"].flatten(), is_valid, scheduled, sample)
+        first = -self.config.behavior.imagine_last  # -0 keeps all steps
+        start = posterior.map(lambda part: part[first:].flatten(0, 1))
+        learned = self.update_actor_critic(start, steps["is_terminal"][first:].flatten(), is_valid, scheduled, sample)
         return metrics | learned | {NONFINITE: torch.maximum(metrics[NONFINITE], learned[NONFINITE])}
 
     def update_world_model(

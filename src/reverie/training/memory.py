@@ -42,7 +42,9 @@ def least_memory(config: Config, spec: EnvSpec) -> int:
     model, behavior, rssm = config.world_model, config.behavior, config.world_model.rssm
     latents = rssm.stoch * (1 if rssm.latents == "gaussian" else rssm.classes)
     actor, critic = behavior.actor, behavior.critic
-    activations = behavior.horizon * (rssm.deter + actor.layers * actor.units + critic.layers * critic.units)
+    share = (behavior.imagine_last or config.replay.batch_length) / config.replay.batch_length
+    states = share * behavior.horizon
+    activations = int(states * (rssm.deter + actor.layers * actor.units + critic.layers * critic.units))
     if any(observation.is_image for observation in spec.observations.values()):
         activations += model.encoder.cnn_depth * ENCODED + model.decoder.cnn_depth * DECODED
     step = 24 * sum(observation.size for observation in spec.observations.values()) + 16 * latents + 2 * activations

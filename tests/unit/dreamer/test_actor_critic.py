@@ -161,14 +161,19 @@ def test_actor_critic_loss_invalid_update_leaves_the_reward_norm() -> None:
 
 @pytest.mark.parametrize(("gradient", "differentiates"), [("reinforce", False), ("dynamics", True), ("both", True)])
 @pytest.mark.parametrize("long_term_entropy", [False, True])
-def test_actor_loss_reaches_the_world_model_by_dynamics_only(
+def test_actor_loss_is_differentiated_through_the_world_model_by_dynamics_only(
     gradient: str, differentiates: bool, long_term_entropy: bool
 ) -> None:
+    """The start states have a gradient then, and the parameters of the world model have none in any case."""
     agent = make(actor__gradient=gradient, long_term_entropy=long_term_entropy)
+    parameters = list(agent.world_model.parameters())
     start, is_terminal = start_states(agent)
+    start.deter.requires_grad_()
     loss = agent.actor_critic.loss(agent.world_model, start, is_terminal, None).actor
-    found = torch.autograd.grad(loss, list(agent.world_model.rssm.parameters()), allow_unused=True)
-    assert any(gradient is not None and gradient.any() for gradient in found) == differentiates
+    assert all(parameter.requires_grad for parameter in parameters)
+    of_start, *others = torch.autograd.grad(loss, [start.deter, *parameters], allow_unused=True)
+    assert (of_start is not None and bool(of_start.any())) == differentiates
+    assert all(gradient is None for gradient in others)
 
 
 # --- long-term entropy -----------------------------------------------------------------------------------------------

@@ -96,6 +96,30 @@ def test_train_step_carries_the_last_posterior_states() -> None:
         assert not carried.requires_grad
 
 
+@pytest.mark.parametrize("imagine_last", [0, 1, 3, 4])
+def test_train_step_imagines_from_the_last_steps_of_each_sequence(
+    imagine_last: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Start states and their ends are those of the last steps; all losses are those of rollouts from these states."""
+    agent = Dreamer(tiny(behavior__imagine_last=imagine_last), EnvSpec(ATARI_IMAGE, DISCRETE), seed=3)
+    steps = batch(agent.spec, (4, 3))
+    num_starts = 3 * (imagine_last or 4)
+    posterior = agent.world_model.infer(steps).posterior
+    seen = []
+
+    def record(model: Any, start: Any, is_terminal: Tensor, *rest: Any, **more: Any) -> ActorCriticLoss:
+        seen.append((start, is_terminal))
+        return loss(model, start, is_terminal, *rest, **more)
+
+    loss = agent.actor_critic.loss
+    monkeypatch.setattr(agent.actor_critic, "loss", record)
+    agent.train_step(steps, sample=False)
+    ((start, is_terminal),) = seen
+    assert torch.equal(is_terminal, steps["is_terminal"].flatten()[-num_starts:])
+    for part, expected in zip(start, posterior, strict=True):
+        torch.testing.assert_close(part, expected.flatten(0, 1)[-num_starts:])
+
+
 def test_train_world_model_is_the_first_half_of_a_train_step() -> None:
     """The same weights, carried state and metrics as after a whole update; nothing else has changed or was counted."""
     both, alone = (Dreamer(tiny(), EnvSpec(ATARI_IMAGE, DISCRETE), seed=3) for _ in range(2))
