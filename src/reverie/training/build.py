@@ -30,6 +30,7 @@ from reverie.training.display import Display
 from reverie.training.evaluation import Evaluation
 from reverie.training.every import Every
 from reverie.training.failure_budget import FailureBudget
+from reverie.training.latents_check import LatentsCheck
 from reverie.training.learner import Learner
 from reverie.training.loggers import Logger, Loggers, RunInfo
 from reverie.training.memory import check_memory
@@ -134,6 +135,7 @@ def build_trainer(
         show_evaluation, evaluated = partial(display.show, phase="evaluating"), partial(events.call, "on_evaluation")
         events.before = (
             PrefillCheck(state),
+            LatentsCheck(replay.sample),
             Evaluation(every["evaluate"], factory, metrics, budget, stop, show_evaluation, evaluated),
             Videos(every["video"], replay, folder.videos, metrics, outputs, stop),
             MetricsLog(every["log"], metrics, file, outputs, guard, display.show, stop),
