@@ -21,7 +21,7 @@ STRONG = 30.0
 
 def spec_of(preset: str) -> EnvSpec:
     """Return the observations and actions that a preset is tested with."""
-    return SPECS.get(preset, ATARI)
+    return SPECS.get(preset.removesuffix("-small"), ATARI)
 
 
 def shrunk(config: Config) -> Config:

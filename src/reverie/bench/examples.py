@@ -18,13 +18,17 @@ _SPECS = {
 def example_env(config: Config, preset: str) -> str:
     """Return the configuration's environment, or the id of one that suits the preset and is always installed."""
     known = {"vector": "CartPole-v1", "dmc-proprio": "Pendulum-v1"}
-    return config.env.name or known.get(preset.replace("_", "-"), "ALE/Boxing-v5")
+    return config.env.name or known.get(_family(preset), "ALE/Boxing-v5")
 
 
 def example_spec(preset: str) -> EnvSpec:
     """Return typical observations and actions of a preset: Atari with all 18 actions, if it has no others."""
     atari = EnvSpec({"image": ArraySpec((64, 64, 1), "uint8")}, ActionSpec("discrete", (18,)))
-    return _SPECS.get(preset.replace("_", "-"), atari)
+    return _SPECS.get(_family(preset), atari)
+
+
+def _family(preset: str) -> str:
+    return preset.replace("_", "-").removesuffix("-small")
 
 
 def random_batch(spec: EnvSpec, length: int, size: int) -> dict[str, Array]:
