@@ -93,6 +93,7 @@ def healthy() -> Report:
             skipped=0,
             gradients={"model": norms, "actor": norms, "critic": norms},
             trends={"model/image_loss": flat, "model/reward_loss": flat, "model/kl": flat},
+            imagined_reward=Measures(best=0.03, latest=0.02),
         ),
         speed=Measures(frames_per_second=400.0, updates_per_second=6.25, collect_share=0.3, update_share=0.6),
         holdout=None,

@@ -66,6 +66,15 @@ def test_gradients_and_rows() -> None:
     assert found.trends["episode/return"].latest == 3
 
 
+def test_imagined_reward_is_the_best_and_the_latest_eighth() -> None:
+    """It rises to 0.005 and falls to 0.0003, as in a run of Freeway whose latents carried nothing at first."""
+    values = [0.001] * 20 + [0.005] * 10 + [0.0003] * 10
+    rows = [row(step, imagination__reward_mean=value) for step, value in enumerate(values)]
+    found = measure_learning(rows, Config())
+    assert vars(found.imagined_reward) == pytest.approx({"best": 0.005, "latest": 0.0003})
+    assert math.isnan(measure_learning(rows[:7], Config()).imagined_reward.best)
+
+
 def test_nothing_yet() -> None:
     found = measure_learning([row(0)], Config())
     assert (found.rows, found.gradients, found.trends) == (0, {}, {})

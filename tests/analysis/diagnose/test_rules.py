@@ -11,6 +11,7 @@ from reverie.analysis.diagnose import RULES, Report, find
 from reverie.analysis.diagnose.learning import Trend, measure_learning, measure_speed
 from reverie.analysis.diagnose.rules import ENOUGH_UPDATES, suggestions
 from reverie.analysis.diagnose.statistics import Bin
+from reverie.analysis.format import Measures
 from reverie.cli.main import COMMANDS
 from reverie.cli.parser import SettingsCommand, parse
 from reverie.config import PRESETS, Config, preset
@@ -50,6 +51,10 @@ def imagined(**changes: float) -> Report:
     return ill("", value={**healthy().value, "imagined": changed(healthy().value["imagined"], **changes)})
 
 
+def imagined_reward(best: float, latest: float) -> Report:
+    return ill("learning", imagined_reward=Measures(best=best, latest=latest))
+
+
 def replayed(**changes: float) -> Report:
     return ill("", value={**healthy().value, "replayed": changed(healthy().value["imagined"], **changes)})
 
@@ -84,6 +89,7 @@ CASES: dict[str, tuple[Report, Report]] = {
     ),
     "horizon-short": (by_horizon((0.001, 6), (0.009, 24)), by_horizon((0.001, 15), (0.009, 15))),
     "reward-recall-low": (rewards(positive=Bin(0.1, 0.76, 30)), rewards(positive=Bin(0.1, 0.76, 9))),
+    "imagined-rewards-lost": (imagined_reward(0.005, 0.0003), imagined_reward(0.005, 0.0006)),
     "no-rewards": (ill("reward", events=9, groups={"zero": Bin(0.0, 0.0, 6391)}), ill("reward", events=10)),
     "ends-missed": (ill("discount", on_terminal=0.6), ill("discount", on_terminal=0.6, terminals=4)),
     "false-ends": (ill("discount", predicted_end_rate=0.02), ill("discount", predicted_end_rate=0.01)),
@@ -212,9 +218,9 @@ def test_option_of_a_schedule_in_frames_is_read_at_the_frames_so_far() -> None:
 def test_ratios_follow_from_the_run() -> None:
     report = ill("", CASES["posterior-collapse"][0], config=healthy().config.override(**{"world_model.kl.scale": 2.0}))
     finding = find(report)[0]
-    assert finding.severity == "problem" and "--world-model.kl.scale 0.6" in finding.advice
+    assert finding.severity == "problem" and "--world-model.kl.scale 0.2" in finding.advice
     scheduled = report.config.override(**{"world_model.kl.scale": "linear(0,1,200000)"})
-    assert "--world-model.kl.scale 0.15" in find(ill("", report, config=scheduled))[0].advice
+    assert "--world-model.kl.scale 0.05" in find(ill("", report, config=scheduled))[0].advice
 
 
 def test_find_continuous_actor_without_finding_is_summed_up_in_a_sentence() -> None:
@@ -240,7 +246,7 @@ def test_a_collapse_is_found_once() -> None:
 def test_the_split_objective_has_weights_of_its_own() -> None:
     split = healthy().config.override(**{"world_model.kl.objective": "split"})
     wanted = {
-        "posterior-collapse": "--world-model.kl.prior-scale 0.024 with --world-model.kl.posterior-entropy-scale 0.006,",
+        "posterior-collapse": "--world-model.kl.prior-scale 0.008 with --world-model.kl.posterior-entropy-scale 0.002.",
         "kl-high": "--world-model.kl.prior-scale 0.24.",
         "deterministic-latents": "--world-model.kl.posterior-entropy-scale 0.06.",
     }
@@ -294,7 +300,7 @@ def test_a_run_of_vectors_without_discounts_and_metrics() -> None:
     report.value = {"imagined": report.value["imagined"]}
     report.learning, report.speed = measure_learning([], config), measure_speed([])
     findings = find(report)
-    assert findings[0].rule == "posterior-collapse" and "--world-model.loss-scales.vector 6" in findings[0].advice
+    assert findings[0].rule == "posterior-collapse" and "--world-model.loss-scales.vector 40" in findings[0].advice
     assert {finding.section for finding in findings}.isdisjoint({"discount", "learning", "speed"})
 
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from reverie.analysis.curves import Curve, curve
 from reverie.analysis.format import Measures
@@ -72,7 +73,16 @@ def measure_learning(rows: Sequence[Mapping[str, float]], config: Config) -> Mea
         skipped=int(max((row.get("train/nonfinite_updates", 0.0) for row in rows), default=0.0)),
         gradients=gradients,  # by optimizer
         trends={name: trend(line) for name, line in lines.items()},
+        imagined_reward=_best_and_latest(curve(rows, "imagination/reward_mean").values),
     )
+
+
+def _best_and_latest(values: NDArray[np.float64]) -> Measures:
+    """Return the highest and the latest of the means of eight parts of a curve; nan where it has fewer rows."""
+    if len(values) < LEAST_ROWS:
+        return Measures(best=math.nan, latest=math.nan)
+    means = [float(part.mean()) for part in np.array_split(values, 8)]
+    return Measures(best=max(means), latest=means[-1])
 
 
 def measure_speed(rows: Sequence[Mapping[str, float]]) -> Measures:
