@@ -56,6 +56,15 @@ def build_agent(config: Config, spec: EnvSpec, seed: int | None = None, device: 
     return kernels.optimize(agent)
 
 
+def unread_observations(agent: Dreamer) -> str:
+    """Return a message that names the observations which the agent does not read; empty if it reads all."""
+    read = agent.world_model.encoder.keys
+    unread = [key for key in agent.spec.observations if key not in {**read.images, **read.vectors}]
+    kinds = "--world-model.encoder.kinds all --world-model.decoder.kinds all"
+    how = "" if agent.config.world_model.encoder.keys else f" {kinds} adds them."
+    return f"Observations that the agent does not read: {', '.join(unread)}.{how}" if unread else ""
+
+
 def snapshot(agent: Dreamer) -> Snapshot:
     """Return the agent's weights, optimizers, generators, counters and configuration."""
     tensors = {

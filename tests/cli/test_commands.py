@@ -209,11 +209,6 @@ def test_what_differs_from_the_preset_is_printed(run: Run, calls: Calls) -> None
     ]
 
 
-def test_train_says_which_observations_a_preset_does_not_see(run: Run, calls: Calls) -> None:
-    assert "sees images only" in run("train My-v0 --preset dmc-vision")
-    assert "only" not in run("train My-v0 --preset crafter")
-
-
 @pytest.mark.parametrize(
     ("environment", "name"), [("ALE/Pong-v5", "atari"), ("CartPole-v1", "vector"), ("CliCatch-v0", "crafter")]
 )

@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from reverie.agents import build_agent, load_agent, num_parameters, snapshot
+from reverie.agents import build_agent, load_agent, num_parameters, snapshot, unread_observations
 from reverie.config import preset
 from reverie.devices import resolve_device, resolve_dtype
 from reverie.dreamer import Dreamer
 from reverie.errors import CheckpointError, ConfigError
 from reverie.runs.checkpoint import write_checkpoint
 from reverie.specs import ActionSpec, EnvSpec
-from tests.helpers.agents import ATARI_IMAGE, DISCRETE, tiny
+from tests.helpers.agents import ATARI_IMAGE, DICT, DISCRETE, tiny
 
 ATARI_COUNTS = {
     "encoder": 1_549_776,
@@ -95,3 +95,23 @@ def test_load_agent_of_another_version_names_folder_and_setting(tmp_path: Path) 
     write_checkpoint(tmp_path / "old", 0, replace(saved, state={**saved.state, "config": config}))
     with pytest.raises(CheckpointError, match=r"old has settings of another version .*'env\.max_faults'"):
         load_agent(tmp_path / "old")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({}, ""),
+        (
+            {"world_model__encoder__kinds": "images"},
+            "Observations that the agent does not read: position, speed. --world-model.encoder.kinds all "
+            "--world-model.decoder.kinds all adds them.",
+        ),
+        (
+            {"world_model__encoder__keys": ("image",)},
+            "Observations that the agent does not read: position, wrist, speed.",
+        ),
+    ],
+    ids=["all", "images", "keys"],
+)
+def test_unread_observations_are_those_outside_kinds_and_keys(settings: dict[str, object], message: str) -> None:
+    assert unread_observations(Dreamer(tiny(**settings), EnvSpec(DICT, DISCRETE))) == message

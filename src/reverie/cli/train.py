@@ -140,9 +140,6 @@ def announce(logdir: Path, config: Config, name: str | None, base: Config) -> No
     """Print the environment, the folder, and every setting that differs from the preset."""
     with_preset = (" with preset ", (name, "cyan")) if name else ()
     say("Training on ", (config.env.name, "bold"), *with_preset, "; the run folder is ", (str(logdir), "bold"))
-    if (kinds := config.world_model.encoder.kinds) != "all":
-        both = "--world-model.encoder.kinds all --world-model.decoder.kinds all"
-        say(f"  The agent sees {kinds} only; with {both} it sees everything.")
     for path, before, now in diff(config, base):
         if path != "env.name":
             say(f"  {path}: {as_text(now)} (was {as_text(before)})")

@@ -9,7 +9,7 @@ import torch
 
 from reverie import kernels
 from reverie.acting import AgentPolicy
-from reverie.agents import build_agent, load_weights, num_parameters
+from reverie.agents import build_agent, load_weights, num_parameters, unread_observations
 from reverie.config import Config, to_dict
 from reverie.devices import resolve_device
 from reverie.dreamer import Dreamer
@@ -122,7 +122,7 @@ def build_trainer(
         stop = resources.enter_context(StopSignal(lambda: log(_STOPPING)))
         if snapshot:
             state.messages += resumption.compare_files(folder, file, counters)
-        state.messages += collector.spec.notes
+        state.messages += [*collector.spec.notes, *filter(None, [unread_observations(agent)])]
         state.pop_messages(log)
         record_launch(folder.path, launch, counters.steps, config)
         resumed_at = counters.steps if snapshot else None
