@@ -334,6 +334,10 @@ class TrainingConfig(Settings):
     same machine."""
     prefill: NonNegativeInt = 10_000
     """Random agent steps before learning. Atari: 50000."""
+    prefill_max_hold: PositiveInt = 1
+    """Agent steps that a random action of the prefill is held at most, at least 1. Lengths n have probabilities
+    proportional to n^-2 (Dabney et al., 2021). 1: each step has an action of its own (release), with which an agent
+    hardly leaves its place where actions move it to and fro."""
     pretrain_world_model: NonNegativeInt = 0
     """Updates of the world model alone, after the prefill and before all others. Not in the release. A behavior learned
     from a world model without rewards avoids the steps from which rewards could be learned."""

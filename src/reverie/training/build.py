@@ -25,6 +25,7 @@ from reverie.training.async_collector import AsyncCollector, CopiedPolicy, make_
 from reverie.training.callbacks import Callback, CallbackList, Run
 from reverie.training.checkpointing import Checkpointing
 from reverie.training.collection import Collection
+from reverie.training.collectors import RandomPolicy
 from reverie.training.disk import DiskUsage
 from reverie.training.display import Display
 from reverie.training.evaluation import Evaluation
@@ -101,7 +102,9 @@ def build_trainer(
             CopiedPolicy(agent) if isinstance(collector, AsyncCollector) else AgentPolicy(agent),
             every,
             sample_rng=np.random.default_rng(seeds[1]),
-            prefill_rng=np.random.default_rng(seeds[2]),
+            prefill_policy=RandomPolicy(
+                collector.spec.action, np.random.default_rng(seeds[2]), max_hold=settings.prefill_max_hold
+            ),
             callbacks=events,
         )
         counters, metrics = state.counters, state.metrics

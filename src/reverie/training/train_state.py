@@ -14,7 +14,7 @@ from reverie.runs.checkpoint import Snapshot
 from reverie.runs.provenance import runtime, runtime_changes
 from reverie.training import env_states
 from reverie.training.callbacks import CallbackList
-from reverie.training.collectors import SyncCollector
+from reverie.training.collectors import RandomPolicy, SyncCollector
 from reverie.training.counters import Counters
 from reverie.training.every import Every
 from reverie.training.metrics import Metrics
@@ -39,7 +39,7 @@ class TrainState:
     """Acts in the training environments."""
     schedules: dict[str, Every]
     sample_rng: np.random.Generator
-    prefill_rng: np.random.Generator
+    prefill_policy: RandomPolicy
     callbacks: CallbackList
     metrics: Metrics = field(default_factory=Metrics)
     counters: Counters = field(default_factory=Counters)
@@ -91,7 +91,7 @@ class TrainState:
         training = {
             "counters": asdict(self.counters),
             "sample_rng": self.sample_rng.bit_generator.state,
-            "prefill_rng": self.prefill_rng.bit_generator.state,
+            "prefill_policy": self.prefill_policy.state(),
             "metrics": self.metrics.state(),
             "runtime": runtime(self.agent.config),
             env_states.ENVIRONMENTS: packed,
@@ -115,7 +115,7 @@ class TrainState:
         for name, every in self.schedules.items():
             every.last = self.counters.last_due[name]
         self.sample_rng.bit_generator.state = training["sample_rng"]
-        self.prefill_rng.bit_generator.state = training["prefill_rng"]
+        self.prefill_policy.restore(training["prefill_policy"])
         self.metrics.restore(training["metrics"], self.agent.device)
         self.messages += self.callbacks.restore(training["callbacks"])
         self.replay.check(training["replay"])

@@ -11,7 +11,6 @@ from reverie.dreamer import Dreamer
 from reverie.training.callbacks import Run
 from reverie.training.checkpointing import Checkpointing
 from reverie.training.collection import Collection
-from reverie.training.collectors import RandomPolicy
 from reverie.training.learner import Learner
 from reverie.training.loggers import Loggers
 from reverie.training.nonfinite import Diverged
@@ -65,9 +64,8 @@ class Trainer:
 
     def _prefill(self) -> None:
         """Take random steps, until there are enough and, where whole episodes are sampled, one has ended (SPEC 41)."""
-        policy = RandomPolicy(self.run.spec.action, self.state.prefill_rng)
         while not self.state.is_prefilled and self._steps_left and not self._is_stopping:
-            self.collection.step(policy, max_steps=1)
+            self.collection.step(self.state.prefill_policy, max_steps=1)
             self.collection.flush()
             self._on_step()
 
