@@ -49,6 +49,30 @@ def test_plot_twice_writes_the_same_bytes(tmp_path: Path, suffix: str) -> None:
         assert picture.width > 1000 and len(picture.convert("RGB").getcolors(1 << 24) or []) > 50
 
 
+def test_plot_draws_the_published_curve_as_far_as_the_runs_go(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", "dmc/walker-walk", rows=4000)  # 159,960 frames: five points of 30,000
+    out = plot_learning_curve(find_runs([run])[0], tmp_path / "curve.svg", published=True)
+    assert "DreamerV2 from pixels, published (n=5)" in texts(out)
+    bare = draw([run], tmp_path / "bare.svg")
+    assert not any("published" in text for text in texts(bare))
+
+
+@pytest.mark.parametrize(
+    ("env", "metric", "message"),
+    [
+        ("ALE/Pong-v5", "return", "no published curve of return in ALE/Pong-v5 up to 1.16k frames"),
+        ("CartPole-v1", "return", "no published curve of return in CartPole-v1"),
+        ("dmc/walker-walk", "model/kl", "no published curve of model/kl in dmc/walker-walk"),
+    ],
+    ids=["short", "unknown", "other metric"],
+)
+def test_plot_published_without_a_curve_is_refused(tmp_path: Path, env: str, metric: str, message: str) -> None:
+    runs, _ = find_runs([make_run(tmp_path / "run", env)])
+    with pytest.raises(ReverieError, match=message):
+        plot_learning_curve(runs, tmp_path / "curve.svg", metric, published=True)
+    assert not (tmp_path / "curve.svg").exists()
+
+
 def test_plot_of_two_environments_names_them_and_averages_seeds(tmp_path: Path) -> None:
     pong = [make_run(tmp_path / f"pong{seed}", seed=seed) for seed in range(2)]
     boxing = make_run(tmp_path / "boxing", "ALE/Boxing-v5", loss="model/vector_loss")

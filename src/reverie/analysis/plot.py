@@ -1,10 +1,11 @@
 """Learning curves of runs as a figure for papers and pages."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 
 from reverie.analysis import charts
@@ -13,7 +14,9 @@ from reverie.analysis.comparison import label_agents
 from reverie.analysis.curves import band, smooth
 from reverie.analysis.format import frames_text
 from reverie.analysis.labels import COMPUTATION, agent_settings, setting_text
+from reverie.analysis.published import Variant, curve, task
 from reverie.analysis.runs import Run
+from reverie.analysis.scores import variants_of
 from reverie.config import flatten
 from reverie.errors import ReverieError
 
@@ -21,7 +24,13 @@ RETURN = "return"
 """Stands for two metrics in one figure: returns of training episodes and of evaluations."""
 
 
-def plot_learning_curve(runs: Sequence[Run], out: Path, metric: str = RETURN, rows: int | None = None) -> Path:
+PUBLISHED: Mapping[Variant, Any] = {"release": (0, (1, 1.2)), "schedules": (0, (4, 1.5, 1, 1.5))}
+"""Dashes."""
+
+
+def plot_learning_curve(
+    runs: Sequence[Run], out: Path, metric: str = RETURN, rows: int | None = None, published: bool = False
+) -> Path:
     """Draw a metric of runs over environment frames.
 
     Seeds of one agent share a colour: a thin line each, their mean, and a band from their least to their greatest over
@@ -32,10 +41,11 @@ def plot_learning_curve(runs: Sequence[Run], out: Path, metric: str = RETURN, ro
         out: file to write.
         metric: a name in the runs' metrics, or `return`: of training episodes, smoothed over a tenth, and evaluations.
         rows: number of rows of a moving average; the curve itself stays, faint.
+        published: draw DreamerV2's published curve, too, as far as the runs go.
 
     Raises:
-        ReverieError: if no run has the metric, if the ending of `out` is none of .svg, .png and .pdf, or if it cannot
-            be written.
+        ReverieError: if no run has the metric, if nothing is published for their environment, if the ending of `out`
+            is none of .svg, .png and .pdf, or if it cannot be written.
     """
     charts.check_suffix(out)
     known = sorted({RETURN, *(name for run in runs for row in run.rows for name in row)})
@@ -47,6 +57,14 @@ def plot_learning_curve(runs: Sequence[Run], out: Path, metric: str = RETURN, ro
     for index, (name, group) in enumerate(grouped(runs).items()):
         draw_runs(axes, group, group, name, COLORS[index % len(COLORS)], metric, rows)
     places = {run.environment for run in runs}
+    if published:
+        end = max(run.frames for run in runs)
+        starts = [draw_published(axes, place, variant, end) for place in places for variant in variants_of(runs)]
+        if metric != RETURN or len(places) > 1 or not any(start is not None and start <= end for start in starts):
+            raise ReverieError(
+                f"There is no published curve of {metric} in {', '.join(sorted(places))} up to {frames_text(end)} "
+                "frames. No figure was written. Leave out --published."
+            )
     charts.style_axes(axes, y=metric, title=places.pop() if len(places) == 1 else "Learning curves")
     charts.style_frames(axes, 6)
     if not axes.lines:
@@ -91,6 +109,26 @@ def draw_runs(
             text = f"{', '.join(filter(None, (label, what)))} (n={len(averaged)}{end})"
             style |= {"markersize": 4, "markerfacecolor": "white", "markevery": len(frames) // 8 + 1}
             axes.plot(frames, mean, label=text, color=color, linewidth=1.6, zorder=3, **style)
+
+
+def draw_published(axes: Axes, environment: str, variant: Variant, end: float) -> float | None:
+    """Draw DreamerV2's published curve, mean and deviation over seeds, up to a number of frames.
+
+    Returns:
+        The first of its frames, None if there is no curve. Nothing is drawn where that is beyond `end`.
+    """
+    line = curve(environment, variant)
+    if line is None or line.frames[0] > end:
+        return None if line is None else float(line.frames[0])
+    inside = line.frames <= end
+    x, mean, std, n = (values[inside] for values in (line.frames, line.mean, line.std, line.seeds))
+    found = task(environment)
+    agent = f"DreamerV2 ({variant})" if found and found.suite == "atari" else "DreamerV2 from pixels"
+    label = f"{agent}, published (n={'-'.join(map(str, np.unique([n.min(), n.max()])))})"
+    axes.fill_between(x, mean - std, mean + std, color="black", alpha=0.10, linewidth=0)
+    marker = "*" if len(x) < 3 else ""
+    axes.plot(x, mean, color="black", linestyle=PUBLISHED[variant], marker=marker, label=label)
+    return float(line.frames[0])
 
 
 def grouped(runs: Sequence[Run]) -> dict[str, list[Run]]:

@@ -29,6 +29,8 @@ class Plot:
     smooth: int | None = None
     """Rows of a moving average; the curve itself stays, faint. By default returns of training episodes alone are
     smoothed, over a tenth."""
+    published: bool = False
+    """Draw DreamerV2's published curve, too: of Atari from 1M frames on, of DeepMind Control from pixels."""
 
     def __call__(self) -> None:
         require(self.runs, "Say what to draw: reverie plot RUN...")
@@ -38,7 +40,7 @@ class Plot:
         from reverie.analysis.runs import find_runs
 
         runs, unreadable = find_runs(self.runs)
-        figure = plot_learning_curve(runs, self.out, self.metric, self.smooth)
+        figure = plot_learning_curve(runs, self.out, self.metric, self.smooth, self.published)
         for run in runs:
             print_curve(run, self.metric)
         for each in unreadable:

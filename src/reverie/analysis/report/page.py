@@ -11,7 +11,6 @@ from typing import Any
 
 import jinja2
 import matplotlib
-import numpy as np
 from markupsafe import Markup
 from matplotlib.ticker import EngFormatter
 
@@ -19,15 +18,14 @@ from reverie.analysis import charts, scores
 from reverie.analysis.charts import COLORS
 from reverie.analysis.comparison import Comparison, Entry
 from reverie.analysis.format import frames_text, interval_text, listed, plural, score_text
-from reverie.analysis.plot import draw_runs
-from reverie.analysis.published import BASELINES, VARIANTS, Variant, curve, game_scores, task
+from reverie.analysis.plot import draw_published, draw_runs
+from reverie.analysis.published import BASELINES, VARIANTS, Variant, game_scores, task
 from reverie.analysis.report.notes import Note, recorded
 from reverie.analysis.runs import Run
 from reverie.analysis.statistics import KINDS, SuiteScores
 from reverie.provenance import reverie_version
 
 FEW = 5  # number of seeds below which their number is marked
-PUBLISHED: Mapping[str, Any] = {"release": (0, (1, 1.2)), "schedules": (0, (4, 1.5, 1, 1.5))}
 LEVELS = {"random": (1, 3), "gamer": (6, 4)}
 """Dashes."""
 
@@ -76,16 +74,9 @@ def _curves(entries: Sequence[Entry], colors: Mapping[str, str]) -> tuple[Markup
     for entry in entries:
         draw_runs(axes, entry.runs, entry.counted, entry.agent, colors[entry.agent])
     for variant in scores.variants_of(runs):
-        line = curve(name, variant)
-        if line is not None and line.frames[0] > end:
-            caption = f"DreamerV2's published curve begins at {frames_text(line.frames[0])} frames, beyond these runs."
-        elif line is not None:
-            inside = line.frames <= end
-            x, mean, std, n = (values[inside] for values in (line.frames, line.mean, line.std, line.seeds))
-            label = f"DreamerV2 ({variant}), published (n={'-'.join(map(str, np.unique([n.min(), n.max()])))})"
-            axes.fill_between(x, mean - std, mean + std, color="black", alpha=0.10, linewidth=0)
-            dashes, marker = PUBLISHED[variant], "*" if len(x) < 3 else ""
-            axes.plot(x, mean, color="black", linestyle=dashes, marker=marker, label=label)
+        start = draw_published(axes, name, variant, end)
+        if start is not None and start > end:
+            caption = f"DreamerV2's published curve begins at {frames_text(start)} frames, beyond these runs."
     low, high = axes.get_ylim()
     for who, level in (("random", game.random), ("gamer", game.gamer)) if game else ():
         if low - 0.35 * (high - low) <= level <= high + 0.35 * (high - low):
