@@ -27,7 +27,7 @@ def test_random_policy_draws_what_numpy_draws(action: ActionSpec) -> None:
 
 
 def test_random_policy_holds_actions_for_zeta_distributed_lengths() -> None:
-    """Of 64 environments with different actions at each draw, the lengths of constant runs have the law of n^-2."""
+    """Runs of one action in 64 environments have lengths with the probabilities of n^-2."""
     max_hold, steps = 5, 4_000
     policy = RandomPolicy(ActionSpec("continuous", (1,)), np.random.default_rng(0), max_hold)
     actions = np.stack([policy({"is_first": np.zeros(64, bool)})[:, 0] for _ in range(steps)], 1)
