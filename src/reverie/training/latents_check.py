@@ -57,8 +57,9 @@ class LatentsCheck(Callback):
 
     def relative_error(self, metrics: Mapping[str, Tensor]) -> float:
         """Return the decoder's squared error over that of the mean observation of a batch."""
-        sample = self.sample(self._rng)
-        batch = self.run.agent.world_model.preprocess({key: torch.from_numpy(rows) for key, rows in sample.items()})
+        agent = self.run.agent
+        steps_by_key = {key: torch.from_numpy(rows).to(agent.device) for key, rows in self.sample(self._rng).items()}
+        batch = agent.world_model.preprocess(steps_by_key)
         error = variance = 0.0
         for key in self._keys:
             steps = batch[key].flatten(0, 1).flatten(1)
