@@ -19,6 +19,7 @@ from reverie.runs.checkpoints import Checkpoints
 from reverie.runs.metrics import MetricsFile
 from reverie.runs.provenance import Launch, record_launch, recorded_names
 from reverie.runs.run_folder import RunFolder
+from reverie.scaling.learners import shared_updates
 from reverie.shell import command_line
 from reverie.training import resumption
 from reverie.training.async_collector import AsyncCollector, CopiedPolicy, make_collector
@@ -78,6 +79,7 @@ def build_trainer(
         config.check_prefill(collector.num_envs)
         check_memory(config, collector.spec, resolve_device(settings.device))
         agent = build_agent(config, collector.spec)
+        resources.enter_context(shared_updates(agent))
         if initial is not None:
             load_weights(agent, initial)
         if snapshot:
