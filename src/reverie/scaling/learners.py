@@ -73,8 +73,11 @@ def shared_updates(agent: Dreamer) -> Iterator[None]:
     except BaseException as error:
         if (lost := _lost(processes)) is not None:
             raise RunError(lost) from error
-        if isinstance(agent, SharedDreamer):
+        if isinstance(agent, SharedDreamer) and not agent.is_updating:
             agent.end()
+        else:
+            for process in processes:  # they wait for the rest of the update
+                process.kill()
         raise
     finally:
         _end(processes)

@@ -37,6 +37,8 @@ class Call(NamedTuple):
     agent_steps: int
     layout: dict[str, tuple[tuple[int, ...], torch.dtype]]
     """Shape and dtype of each learner's part of the batch, by key."""
+    is_checked: bool
+    """Compare the learners' weights afterwards."""
 
 
 class SharedDreamer(Dreamer):
@@ -66,13 +68,14 @@ class SharedDreamer(Dreamer):
         synchronize(self)
         while (call := self.group.receive()) is not None:
             self._update(call, {})
+            if call.is_checked:
+                check_replicas(self)
 
     def end(self) -> None:
-        """Let the other learners end, unless an update has failed halfway."""
-        if not self.is_updating:
-            if not self.is_synchronized:
-                synchronize(self)
-            self.group.send(None)
+        """Let the other learners end, between two updates."""
+        if not self.is_synchronized:
+            synchronize(self)
+        self.group.send(None)
 
     def _lead(self, name: str, batch: Mapping[str, Tensor], **arguments: Any) -> Metrics:
         if not self.is_synchronized:
@@ -83,11 +86,14 @@ class SharedDreamer(Dreamer):
         layout = {
             key: ((len(value), value.shape[1] // size, *value.shape[2:]), value.dtype) for key, value in batch.items()
         }
-        call = Call(name, arguments, self.agent_steps, layout)
+        is_checked = (self.updates + 1) % CHECK_EVERY == 0
+        call = Call(name, arguments, self.agent_steps, layout, is_checked)
         self.is_updating = True  # and stays True after an error
         self.group.send(call)
         metrics = self._update(call, batch)
         self.is_updating = False
+        if is_checked:
+            check_replicas(self)
         return metrics
 
     def _start_carry(self, batch_size: int) -> None:
@@ -117,8 +123,6 @@ class SharedDreamer(Dreamer):
         if whole is not None:
             for key, value in whole._asdict().items():
                 value.copy_(torch.cat([gathered[key] for gathered in parts]))
-        if self.updates % CHECK_EVERY == 0:
-            check_replicas(self)
         return average_metrics(group, metrics)
 
     def posterior_noise(self, length: int, batch_size: int) -> Tensor:
@@ -195,13 +199,13 @@ def check_replicas(agent: SharedDreamer) -> None:
     """Compare the bits of all learners' weights.
 
     Raises:
-        RunError: if they differ, as they may on processors of different kinds.
+        RunError: in the first learner if they differ, as they may on processors of different kinds.
     """
     bits = [value.view(torch.int32).sum(dtype=torch.int64) for value in agent.parameters()]
     weights = torch.arange(1, len(bits) + 1, device=agent.device)
     sums = agent.group.collect((torch.stack(bits) * weights).sum())
     differing = [rank for rank, value in enumerate(sums) if value != sums[0]]
-    if differing:
+    if differing and agent.group.rank == 0:
         raise RunError(
             f"The weights of learner {differing[0]} differ from those of learner 0 after update {agent.updates:,}. "
             "The run stops, since results would depend on both. Use machines of one kind for all learners."
