@@ -404,9 +404,9 @@ class Config(Settings):
         if replay.batch_size % training.learners:
             possible = [str(n) for n in range(1, replay.batch_size + 1) if replay.batch_size % n == 0]
             raise ConfigError(
-                f"training.learners is {training.learners}, but replay.batch_size={replay.batch_size} sequences can only "
-                f"be divided among {', '.join(possible[:-1])} or {possible[-1]}; choose one of these numbers, or another "
-                "batch size."
+                f"training.learners is {training.learners}, but replay.batch_size={replay.batch_size} sequences can "
+                f"only be divided among {', '.join(possible[:-1])} or {possible[-1]}; choose one of these numbers, or "
+                "another batch size."
             )
         if training.steps < training.prefill:
             raise ConfigError(

@@ -1,7 +1,7 @@
 """The processes of a group of learners: started on this machine, or by torchrun on several.
 
-`reverie train ENV --training.learners 4` starts three more processes. `torchrun --nproc-per-node 4 -m reverie train ENV`
-starts four. In both, the first one trains, and the others follow.
+`reverie train ENV --training.learners 4` starts three more processes, `torchrun --nproc-per-node 4 -m -- reverie train
+ENV` starts four. In both, the first one trains, and the others follow.
 """
 
 import os
@@ -15,6 +15,7 @@ from datetime import timedelta
 
 import torch
 import torch.distributed as dist
+from torch.distributed import Store, TCPStore  # type: ignore[attr-defined]
 
 from reverie.agents import Agent, build_agent
 from reverie.config import Config, from_dict, to_dict
@@ -99,7 +100,10 @@ def follow() -> Agent:
     agent = build_agent(config, spec_from_json(received["spec"], config.env.name), device=name)
     share_updates(agent, group)
     assert isinstance(agent, SharedDreamer)
-    agent.follow()
+    try:
+        agent.follow()
+    finally:
+        dist.destroy_process_group()
     return agent
 
 
@@ -116,7 +120,7 @@ def _start(size: int, device: torch.device) -> list[subprocess.Popen[bytes]]:
             f"training.learners is {size}, but this machine has {torch.cuda.device_count()} GPUs. Each learner needs "
             "its own. Give fewer learners, or --device cpu."
         )
-    store = dist.TCPStore(HOST, 0, size, is_master=True, timeout=timedelta(seconds=START_SECONDS), wait_for_workers=False)
+    store = TCPStore(HOST, 0, size, is_master=True, timeout=timedelta(seconds=START_SECONDS), wait_for_workers=False)
     threads = {"OMP_NUM_THREADS": str(torch.get_num_threads())}
     command = [sys.executable, "-m", "reverie.scaling.learners", str(store.port), str(size)]
     processes = [
@@ -131,7 +135,7 @@ def _start(size: int, device: torch.device) -> list[subprocess.Popen[bytes]]:
     return processes
 
 
-def _meet(store: dist.Store, rank: int, size: int) -> None:
+def _meet(store: Store, rank: int, size: int) -> None:
     backend = BACKEND if torch.cuda.is_available() else "gloo"
     dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=TIMEOUT)
 
@@ -162,9 +166,15 @@ def _end(processes: list[subprocess.Popen[bytes]]) -> None:
 
 def _main() -> None:
     port, size, rank = (int(argument) for argument in sys.argv[1:])
-    store = dist.TCPStore(HOST, port, size, is_master=False, timeout=timedelta(seconds=START_SECONDS))
+    store = TCPStore(HOST, port, size, is_master=False, timeout=timedelta(seconds=START_SECONDS))
     _meet(store, rank, size)
-    follow()
+    parent = os.getppid()
+    try:
+        follow()
+    except RuntimeError:
+        if os.getppid() == parent:
+            raise
+        sys.exit(f"Learner {rank} ends, since learner 0 has ended. Continue the run with --resume.")
 
 
 if __name__ == "__main__":

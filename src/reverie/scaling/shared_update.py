@@ -180,7 +180,7 @@ def share_updates(agent: Dreamer, group: Group) -> None:
         cast(SharedOptimizer, optimizer).group = group
     for part in agent.modules():
         if isinstance(part, WorldModel | RewardNorm | VectorNorm):
-            part.whole_mean = lambda mean: _WholeMean.apply(mean, group)  # type: ignore[method-assign]
+            part.whole_mean = lambda mean: _WholeMean.apply(mean, group)  # type: ignore[no-untyped-call]
 
 
 def synchronize(agent: SharedDreamer) -> None:

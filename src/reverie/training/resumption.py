@@ -18,9 +18,10 @@ SIZES = ("world_model.", "behavior.")
 
 
 def read_progress(newest: Path, num_learners: int) -> tuple[int, int | None]:
-    """Return the steps at which a run last finished, and its number of CPU threads; None for another number of learners.
+    """Return the steps at which a run last finished, and its number of CPU threads.
 
-    The steps are 0 if it never did."""
+    The steps are 0 if it never did. The threads are None if there is no valid number, or were other learners.
+    """
     with validate_contents(newest):
         training = read_state(newest)["training"]
         threads = training["runtime"]["threads"]
