@@ -94,9 +94,9 @@ def play(env: str, observations: str, packages: list[str]) -> dict[str, Any]:
     """Play an episode; runs in the virtual environment."""
     import numpy as np
 
+    from reverie.collectors.random_policy import RandomPolicy
     from reverie.config import EnvConfig
     from reverie.envs import as_factory, make_env
-    from reverie.training.collectors import RandomPolicy
 
     start = time.perf_counter()
     name, factory = as_factory(env)

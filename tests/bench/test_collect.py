@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from reverie.bench import collect
+from reverie.collectors.sync_collector import Policy, SyncCollector
 from reverie.config import preset
-from reverie.training.collectors import Policy, SyncCollector
 
 
 class Clock:

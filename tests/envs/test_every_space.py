@@ -13,10 +13,10 @@ from gymnasium import spaces
 from gymnasium.vector.utils import concatenate, create_empty_array
 
 import reverie
+from reverie.collectors.random_policy import RandomPolicy
 from reverie.envs.observations import ObservationAdapter
 from reverie.envs.spaces import InvalidStepError
 from reverie.envs.step_wrapper import StepWrapper
-from reverie.training.collectors import RandomPolicy
 from tests.helpers.agents import TINY
 
 SHORT = {"training.steps": 60, "training.prefill": 40, "training.eval_every": 0, "training.video_every": 0}

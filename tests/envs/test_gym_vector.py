@@ -11,6 +11,7 @@ from gymnasium.wrappers.vector import DictInfoToList, RecordEpisodeStatistics
 
 import reverie
 from reverie.agents import build_agent
+from reverie.collectors.sync_collector import SyncCollector
 from reverie.config import EnvConfig, preset
 from reverie.envs import env_spec, make_env
 from reverie.envs.gym_vector import GymVectorWorker, num_vector_envs
@@ -18,7 +19,6 @@ from reverie.envs.step_wrapper import StepWrapper
 from reverie.envs.vector import RestartingWorker, VectorEnv
 from reverie.errors import ConfigError, EnvError, ReverieError
 from reverie.specs import Step
-from reverie.training.collectors import SyncCollector
 from tests.helpers.agents import TINY
 
 NUM_ENVS, STEPS = 3, 60

@@ -16,6 +16,7 @@ from gymnasium.envs.classic_control import PendulumEnv
 
 import reverie
 from reverie import Callback
+from reverie.collectors.sync_collector import SyncCollector
 from reverie.config import EnvConfig
 from reverie.envs.atari import Atari
 from reverie.envs.minatar import MinAtar
@@ -24,7 +25,6 @@ from reverie.runs.checkpoints import Checkpoints
 from reverie.runs.digest import digest
 from reverie.runs.verify import verify
 from reverie.training.checkpointing import Checkpointing
-from reverie.training.collectors import SyncCollector
 from reverie.training.counters import Counters
 from reverie.training.env_states import MISSING
 from reverie.training.metrics_log import MetricsLog

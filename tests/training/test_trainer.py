@@ -17,9 +17,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import reverie
 import reverie.errors
 from reverie.acting import AgentPolicy
+from reverie.collectors.sync_collector import Episode
 from reverie.errors import CheckpointError, EnvError, ReplayError, RunError
 from reverie.runs.metrics import read_metrics, read_rows
-from reverie.training.collectors import Episode
 from reverie.training.evaluation import evaluate
 from reverie.training.stop_signal import Interrupted
 from tests.helpers import environments

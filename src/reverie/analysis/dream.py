@@ -9,10 +9,10 @@ import torch
 
 from reverie.acting import AgentPolicy
 from reverie.agents import load
+from reverie.collectors.sync_collector import SyncCollector
 from reverie.envs import choose_env, make_env
 from reverie.errors import RunError
 from reverie.specs import Step
-from reverie.training.collectors import SyncCollector
 from reverie.training.evaluation import check_spec, evaluation_seed
 from reverie.training.videos import draw_dream
 from reverie.video import save_video

@@ -10,6 +10,7 @@ from reverie.bench.examples import example_spec, random_batch
 from reverie.bench.measuring import prepare, seconds_of, spread
 from reverie.config import Config
 from reverie.devices import resolve_device
+from reverie.scaling.learners import shared_updates
 from reverie.training.memory import check_memory
 
 
@@ -29,6 +30,7 @@ def measure_train_step(config: Config, preset: str, repeats: int) -> dict[str, A
 
     # The first updates allocate memory and choose kernels; on CUDA the fourth records the graph of all later ones.
     warm_up = 6 if is_cuda else 2
-    seconds = [seconds_of(update) for _ in range(warm_up + repeats)][warm_up:]
+    with shared_updates(agent):
+        seconds = [seconds_of(update) for _ in range(warm_up + repeats)][warm_up:]
     sizes = {"batch": replay.batch_size, "length": replay.batch_length}
     return {**sizes, "parameters": num_parameters(agent), **spread("seconds", seconds)}

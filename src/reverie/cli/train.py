@@ -49,6 +49,11 @@ class Train(SettingsCommand):
     """Accept a variant that changes nothing here. A sweep has compared it with the agent of its plan."""
 
     def __call__(self) -> None:
+        from reverie.scaling.learners import follow, is_follower
+
+        if is_follower():
+            follow()
+            return
         both = '--preset and --config are both given. Name the preset in the file, base = "PRESET".'
         require(self.preset is None or self.config is None, both)
         for option, is_given in (("--resume", self.resume), ("--overwrite", self.overwrite)):

@@ -372,6 +372,9 @@ class TrainingConfig(Settings):
     first one."""
     threads: Annotated[int, Range("between 0 and 4096", lambda value: 0 <= value <= 4096)] = 0
     """CPU threads of the learner, fixed while a run lives. 0: OMP_NUM_THREADS, or else the usable cores."""
+    learners: PositiveInt = 1
+    """Processes that share each batch, with a GPU each where there are any, and this number of threads each; divides
+    replay.batch_size. Under torchrun: the processes that it starts."""
     cuda_graphs: bool = True
     """On CUDA: an update is recorded once and replayed with a single launch. Experimental: no GPU has run it."""
     compile: Literal["auto", "off"] = "auto"
@@ -397,6 +400,13 @@ class Config(Settings):
             raise ConfigError(
                 f"behavior.imagine_last is {self.behavior.imagine_last}, but sequences have only {length} steps; lower "
                 "it, or set 0 for all steps."
+            )
+        if replay.batch_size % training.learners:
+            possible = [str(n) for n in range(1, replay.batch_size + 1) if replay.batch_size % n == 0]
+            raise ConfigError(
+                f"training.learners is {training.learners}, but replay.batch_size={replay.batch_size} sequences can "
+                f"only be divided among {', '.join(possible[:-1])} or {possible[-1]}; choose one of these numbers, or "
+                "another batch size."
             )
         if training.steps < training.prefill:
             raise ConfigError(

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from reverie.config import Config, config_in_steps
 from reverie.dreamer.actor_critic import ActorCritic
+from reverie.dreamer.imagination import ImaginationNoise
 from reverie.dreamer.layers import ScheduledValues, autocast, initialize
 from reverie.dreamer.optimizer import Optimizer
 from reverie.dreamer.recurrent_policy import ActState, Mode, RecurrentPolicy
@@ -129,6 +130,14 @@ class Dreamer(nn.Module):
         self.updates += 1
         return metrics
 
+    def posterior_noise(self, length: int, batch_size: int) -> Tensor:
+        """Draw the noise of the posterior samples of a batch, [T, B, …]."""
+        return self.world_model.rssm.latents.draw_noise((length, batch_size), self.generator)
+
+    def imagination_noise(self, num_rollouts: int) -> ImaginationNoise:
+        """Draw the noise of N rollouts, of which N / B start in each of T steps, [H, N, …]."""
+        return self.actor_critic.draw_noise(self.world_model, num_rollouts, self.generator)
+
     def to_device(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Move a batch to the agent's device, and start the carried state if the batch size is new."""
         steps = {key: value.to(self.device, non_blocking=True) for key, value in batch.items()}
@@ -167,7 +176,7 @@ class Dreamer(nn.Module):
         model = self.world_model
         assert self.carry is not None
         model.preprocess.update(steps)
-        noise = model.rssm.latents.draw_noise(steps["is_first"].shape, self.generator) if sample else None
+        noise = self.posterior_noise(*steps["is_first"].shape) if sample else None
         with self.autocast():
             loss, posterior, metrics = model.loss(steps, self.carry, noise, scheduled)
         grad_norm, is_valid = self.model_optimizer.step(loss, scheduled["model_lr"])
@@ -187,7 +196,7 @@ class Dreamer(nn.Module):
     ) -> Metrics:
         """Update actor and critic on rollouts from start states [N, …], unless `is_valid` is False."""
         model, actor_critic = self.world_model, self.actor_critic
-        noise = actor_critic.draw_noise(model, len(is_terminal), self.generator) if sample else None
+        noise = self.imagination_noise(len(is_terminal)) if sample else None
         with self.autocast():
             losses = actor_critic.loss(model, start, is_terminal, noise, scheduled, is_valid)
         actor = self.actor_optimizer.step(losses.actor, scheduled["actor_lr"], is_valid)

@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from reverie.config import ConfigError, DecoderConfig, EncoderConfig
-from reverie.dreamer.layers import MLP, LayerNorm
+from reverie.dreamer.layers import MLP, LayerNorm, whole_mean
 from reverie.specs import ArraySpec
 
 ENCODER_KERNELS = (4, 4, 4, 4)  # 64 -> 31 -> 14 -> 6 -> 2
@@ -119,6 +119,7 @@ class VectorNorm(nn.Module):
     LIMIT = 10.0
     """Largest magnitude of a standardised entry."""
 
+    whole_mean = staticmethod(whole_mean)
     mean: Float[Tensor, "V"]
     variance: Float[Tensor, "V"]
     num_batches: Int[Tensor, ""]
@@ -139,10 +140,12 @@ class VectorNorm(nn.Module):
         values = torch.cat([observation[key].float() for key in self.keys], -1).flatten(0, -2)
         self.num_batches.add_(1)
         share = (1 / self.num_batches).clamp(min=1 / self.WINDOW)
-        shift = values.mean(0) - self.mean
+        batch_mean = self.whole_mean(values.mean(0))
+        batch_variance = self.whole_mean((values - batch_mean).square().mean(0))
+        shift = batch_mean - self.mean
         # Mean and variance of a mixture: 1 - share of the statistics so far, share of the batch.
         mean = self.mean + share * shift
-        variance = self.variance + share * (values.var(0, correction=0) - self.variance + (1 - share) * shift.square())
+        variance = self.variance + share * (batch_variance - self.variance + (1 - share) * shift.square())
         is_valid = variance.isfinite() & mean.isfinite()
         self.mean.copy_(torch.where(is_valid, mean, self.mean))
         self.variance.copy_(torch.where(is_valid, variance, self.variance))

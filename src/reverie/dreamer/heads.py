@@ -16,7 +16,7 @@ from reverie.dreamer.distributions import (
     draw_normal,
     draw_uniform,
 )
-from reverie.dreamer.layers import MLP
+from reverie.dreamer.layers import MLP, whole_mean
 from reverie.specs import ActionSpec
 
 
@@ -72,6 +72,7 @@ class RewardNorm(nn.Module):
     With the default momentum of 1 the mean stays 1 and rewards are unchanged.
     """
 
+    whole_mean = staticmethod(whole_mean)
     magnitude: Float[Tensor, ""]
 
     def __init__(self, config: RewardNormConfig) -> None:
@@ -84,7 +85,7 @@ class RewardNorm(nn.Module):
         """Update the running mean; a non-finite mean, or `is_valid` False, leaves it unchanged."""
         momentum = self.config.momentum
         if momentum < 1:
-            mean = reward.abs().mean().double()
+            mean = self.whole_mean(reward.abs().mean()).double()
             magnitude = momentum * self.magnitude + (1 - momentum) * mean
             self.magnitude.copy_(torch.where(mean.isfinite() & is_valid, magnitude, self.magnitude))
 

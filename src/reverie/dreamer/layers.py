@@ -35,6 +35,15 @@ def as_tensor(value: Scalar, device: torch.device) -> Tensor:
     return value if isinstance(value, Tensor) else torch.full((), value, device=device)
 
 
+def whole_mean(mean: Tensor) -> Tensor:
+    """Return the mean over the whole batch, given that over the part of it in this process: the same.
+
+    Modules that compute more with a mean than a sum of losses call this by their attribute `whole_mean`. Where several
+    learners share a batch, it is replaced by an average over them (`reverie.scaling.learners`).
+    """
+    return mean
+
+
 def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[Any]:
     """Return a context in which matrix products and convolutions run in `dtype` (SPEC 37)."""
     return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)

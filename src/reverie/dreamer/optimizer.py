@@ -59,13 +59,17 @@ class Optimizer:
             lr: learning rate.
             is_valid: False only counts the step.
         """
-        gradients = list(torch.autograd.grad(loss, self.parameters))
+        value, gradients = self.differentiate(loss)
         norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
-        valid = loss.detach().isfinite() & norm.isfinite() & is_valid
+        valid = value.isfinite() & norm.isfinite() & is_valid
         self.num_steps += 1
         with torch.no_grad():
             self.apply(gradients, norm, lr, valid)
         return OptimizerStep(norm, valid)
+
+    def differentiate(self, loss: Float[Tensor, ""]) -> tuple[Float[Tensor, ""], list[Tensor]]:
+        """Return the loss without gradient, and its gradients by parameter, both over the whole batch."""
+        return loss.detach(), list(torch.autograd.grad(loss, self.parameters))
 
     def apply(self, gradients: list[Tensor], norm: Float[Tensor, ""], lr: Scalar, is_valid: Bool[Tensor, ""]) -> None:
         """Clip gradients of a global norm, decay the weights and update parameters and moments."""

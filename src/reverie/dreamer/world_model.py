@@ -5,7 +5,7 @@
 with KL balancing in the first term. `WorldModel.loss` is the place to start, `balanced_kl` is KL balancing.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import torch
@@ -16,7 +16,7 @@ from reverie.config import WorldModelConfig, parse_schedule
 from reverie.dreamer.distributions import bernoulli_log_prob, unit_normal_log_prob
 from reverie.dreamer.encoder_decoder import Decoder, Encoder, VectorNorm
 from reverie.dreamer.latents import Latents
-from reverie.dreamer.layers import MLP, Scalar, ScheduledValues
+from reverie.dreamer.layers import MLP, Scalar, ScheduledValues, whole_mean
 from reverie.dreamer.rssm import RSSM, State
 from reverie.specs import EnvSpec
 
@@ -34,6 +34,7 @@ def balanced_kl(
     free_average: bool = True,
     equal_scale: bool = False,
     forward: bool = False,
+    whole_mean: Callable[[Tensor], Tensor] = whole_mean,
 ) -> tuple[Float[Tensor, ""], Float[Tensor, "*N"]]:
     """Return KL(q || p) with balanced gradients (paper, eq. 2 and algorithm 2; SPEC 20; golden file 04).
 
@@ -51,13 +52,14 @@ def balanced_kl(
         free_average: compare the mean over all steps with `free_nats`, instead of each step.
         equal_scale: use the equation at alpha = 0.5, too.
         forward: use KL(p || q) in place of KL(q || p).
+        whole_mean: averages the means of several learners' parts of a batch, see `layers.whole_mean`.
 
     Returns:
         The loss in nats, and the KL of each step.
     """
 
     def free(kl: Tensor) -> Tensor:
-        return kl.mean().clamp(min=free_nats) if free_average else kl.clamp(min=free_nats).mean()
+        return whole_mean(kl.mean()).clamp(min=free_nats) if free_average else kl.clamp(min=free_nats).mean()
 
     def divergence(posterior: Tensor, prior: Tensor) -> Tensor:
         return latents.kl(prior, posterior) if forward else latents.kl(posterior, prior)
@@ -175,6 +177,8 @@ class ModelLoss(NamedTuple):
 class WorldModel(nn.Module):
     """p(x, r, g | a): encoder, RSSM, decoder, reward and discount head (paper, section 2.1)."""
 
+    whole_mean = staticmethod(whole_mean)
+
     def __init__(self, config: WorldModelConfig, spec: EnvSpec) -> None:
         super().__init__()
         self.config = config
@@ -291,6 +295,7 @@ class WorldModel(nn.Module):
             free_average=kl.free_average,
             equal_scale=kl.equal_scale,
             forward=kl.forward,
+            whole_mean=self.whole_mean,
         )
 
     def loss_scale(self, key: str) -> float:

@@ -75,6 +75,7 @@ def runtime(config: Config) -> dict[str, Any]:
         "torch": torch.__version__,
         "cpu": cpu_name(),
         "threads": torch.get_num_threads(),
+        "learners": config.training.learners,
         "device": device_name(device),
         "precision": precision_name(resolve_dtype(device, config.training.precision)),
     }

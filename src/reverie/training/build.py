@@ -10,6 +10,8 @@ import torch
 from reverie import kernels
 from reverie.acting import AgentPolicy
 from reverie.agents import build_agent, load_weights, num_parameters, unread_observations
+from reverie.collectors.async_collector import AsyncCollector, CopiedPolicy
+from reverie.collectors.random_policy import RandomPolicy
 from reverie.config import Config, to_dict
 from reverie.devices import resolve_device
 from reverie.dreamer import Dreamer
@@ -19,13 +21,12 @@ from reverie.runs.checkpoints import Checkpoints
 from reverie.runs.metrics import MetricsFile
 from reverie.runs.provenance import Launch, record_launch, recorded_names
 from reverie.runs.run_folder import RunFolder
+from reverie.scaling.learners import shared_updates
 from reverie.shell import command_line
 from reverie.training import resumption
-from reverie.training.async_collector import AsyncCollector, CopiedPolicy, make_collector
 from reverie.training.callbacks import Callback, CallbackList, Run
 from reverie.training.checkpointing import Checkpointing
 from reverie.training.collection import Collection
-from reverie.training.collectors import RandomPolicy
 from reverie.training.disk import DiskUsage
 from reverie.training.display import Display
 from reverie.training.evaluation import Evaluation
@@ -34,6 +35,7 @@ from reverie.training.failure_budget import FailureBudget
 from reverie.training.latents_check import LatentsCheck
 from reverie.training.learner import Learner
 from reverie.training.loggers import Logger, Loggers, RunInfo
+from reverie.training.make_collector import make_collector
 from reverie.training.memory import check_memory
 from reverie.training.metrics_log import MetricsLog
 from reverie.training.nonfinite import NonFiniteGuard
@@ -78,6 +80,7 @@ def build_trainer(
         config.check_prefill(collector.num_envs)
         check_memory(config, collector.spec, resolve_device(settings.device))
         agent = build_agent(config, collector.spec)
+        resources.enter_context(shared_updates(agent))
         if initial is not None:
             load_weights(agent, initial)
         if snapshot:

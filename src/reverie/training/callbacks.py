@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from reverie.collectors.sync_collector import Episode, Transition
 from reverie.config import Config
 from reverie.dreamer import Dreamer
 from reverie.specs import EnvSpec
-from reverie.training.collectors import Episode, Transition
 from reverie.training.counters import Counters
 
 Json = Any

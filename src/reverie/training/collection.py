@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from reverie.training.collectors import Policy, Transition
+from reverie.collectors.sync_collector import Policy, Transition
 from reverie.training.failure_budget import FailureBudget
 from reverie.training.train_state import TrainState
 

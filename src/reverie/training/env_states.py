@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from reverie.collectors.sync_collector import CollectorState, SyncCollector
 from reverie.config import EnvConfig, flatten
 from reverie.envs import EnvState
 from reverie.errors import CheckpointError
 from reverie.replay import ReplayBuffer
 from reverie.runs.checkpoint import Snapshot
-from reverie.training.collectors import CollectorState, SyncCollector
 
 ENVIRONMENTS, COLLECTOR = "environments", "collector"
 """Files of tensors in a checkpoint, next to those of the agent."""

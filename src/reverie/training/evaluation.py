@@ -9,6 +9,7 @@ import torch
 from typing_extensions import override
 
 from reverie.acting import AgentPolicy
+from reverie.collectors.sync_collector import Episode, SyncCollector
 from reverie.config import EnvConfig
 from reverie.dreamer import Dreamer
 from reverie.dreamer.recurrent_policy import Mode
@@ -16,7 +17,6 @@ from reverie.envs import EnvFactory, InstanceFactory, make_env
 from reverie.errors import EnvError
 from reverie.specs import EnvSpec
 from reverie.training.callbacks import Callback, EvaluationResult
-from reverie.training.collectors import Episode, SyncCollector
 from reverie.training.counters import Counters
 from reverie.training.every import Every
 from reverie.training.failure_budget import FailureBudget

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from typing_extensions import override
 
+from reverie.collectors.sync_collector import Episode
 from reverie.runs.metrics import MetricsFile
 from reverie.training.callbacks import Callback, EvaluationResult
-from reverie.training.collectors import Episode
 from reverie.training.counters import Counters
 from reverie.training.every import Every, is_due_between_steps
 from reverie.training.loggers import Loggers

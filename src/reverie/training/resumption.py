@@ -17,12 +17,16 @@ SIZES = ("world_model.", "behavior.")
 """Prefixes of the settings among which those are that the sizes of the networks depend on."""
 
 
-def read_progress(newest: Path) -> tuple[int, int | None]:
-    """Return the steps at which a run last finished (0 if it never did), and its number of CPU threads if valid."""
+def read_progress(newest: Path, num_learners: int) -> tuple[int, int | None]:
+    """Return the steps at which a run last finished, and its number of CPU threads.
+
+    The steps are 0 if it never did. The threads are None if there is no valid number, or were other learners.
+    """
     with validate_contents(newest):
         training = read_state(newest)["training"]
         threads = training["runtime"]["threads"]
-        is_valid = type(threads) is int and 0 < threads <= 4096
+        is_same = training["runtime"].get("learners", 1) == num_learners
+        is_valid = is_same and type(threads) is int and 0 < threads <= 4096
         return operator.index(training["counters"]["finished_at"]), threads if is_valid else None
 
 

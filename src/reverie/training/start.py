@@ -14,6 +14,7 @@ from reverie.envs import EnvFactory, as_factory, env_spec
 from reverie.runs.checkpoints import Checkpoints
 from reverie.runs.provenance import UNNAMED, Launch
 from reverie.runs.run_folder import RunFolder, saved_settings
+from reverie.scaling.learners import follow, is_follower, with_launched_learners
 from reverie.training import resumption
 from reverie.training.build import build_trainer
 from reverie.training.callbacks import Callback
@@ -43,11 +44,14 @@ def train_config(
         Interrupted: on Ctrl-C or SIGTERM, after a checkpoint.
         ReverieError: for what a user can correct.
     """
+    if is_follower():
+        return follow()
+    config = with_launched_learners(config)
     outputs = [make_logger(logger) if isinstance(logger, str) else logger for logger in loggers]
     with RunFolder.create(logdir, config, resume, overwrite) as folder:
         try:
             newest = Checkpoints(folder.checkpoints).latest() if folder.resumed else None
-            done, threads = resumption.read_progress(newest) if newest else (0, None)
+            done, threads = resumption.read_progress(newest, config.training.learners) if newest else (0, None)
             if newest and done >= config.training.steps:
                 agent = load_agent(newest, config.training.device)
                 message = resumption.nothing_to_do(done, config, folder.saved_config())
@@ -56,7 +60,7 @@ def train_config(
                 else:
                     print(message)
                 return agent
-            threads = resolve_threads(config.training.threads, threads)
+            threads = resolve_threads(config.training.threads, threads, config.training.learners)
             initial = load(init, config.training.device) if init is not None and not newest else None
             trainer = build_trainer(config, folder, env_factory, origin, callbacks, outputs, quiet, threads, initial)
             return trainer.train()

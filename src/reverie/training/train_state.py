@@ -7,6 +7,8 @@ import numpy as np
 
 from reverie import agents
 from reverie.acting import AgentPolicy
+from reverie.collectors.random_policy import RandomPolicy
+from reverie.collectors.sync_collector import SyncCollector
 from reverie.dreamer import ActState, Dreamer, State
 from reverie.errors import EnvError
 from reverie.replay import TRANSACTION_STEPS, ReplayBuffer
@@ -14,7 +16,6 @@ from reverie.runs.checkpoint import Snapshot
 from reverie.runs.provenance import runtime, runtime_changes
 from reverie.training import env_states
 from reverie.training.callbacks import CallbackList
-from reverie.training.collectors import RandomPolicy, SyncCollector
 from reverie.training.counters import Counters
 from reverie.training.every import Every
 from reverie.training.metrics import Metrics

@@ -21,6 +21,11 @@ from torch import nn
 import reverie
 from reverie.acting import to_tensors
 from reverie.agents import build_agent
+from reverie.collectors import env_thread
+from reverie.collectors.async_collector import AsyncCollector
+from reverie.collectors.env_thread import EnvThread
+from reverie.collectors.random_policy import RandomPolicy
+from reverie.collectors.sync_collector import SyncCollector
 from reverie.config import Config, EnvConfig
 from reverie.dreamer import ActState, Dreamer
 from reverie.envs import make_env
@@ -29,10 +34,6 @@ from reverie.replay import ReplayBuffer
 from reverie.runs.digest import digest
 from reverie.runs.metrics import read_metrics
 from reverie.specs import Step
-from reverie.training import env_thread
-from reverie.training.async_collector import AsyncCollector
-from reverie.training.collectors import RandomPolicy, SyncCollector
-from reverie.training.env_thread import EnvThread
 from tests.helpers import environments
 
 CPU = torch.device("cpu")

@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
+from reverie.collectors.random_policy import RandomPolicy
 from reverie.specs import ActionSpec
-from reverie.training.collectors import RandomPolicy
 
 
 @pytest.mark.parametrize(

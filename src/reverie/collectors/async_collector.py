@@ -11,13 +11,11 @@ from typing_extensions import override
 
 from reverie import kernels
 from reverie.acting import AgentPolicy
-from reverie.config import Config
-from reverie.devices import resolve_device
+from reverie.collectors.env_thread import EnvThread
+from reverie.collectors.sync_collector import CollectorState, Policy, SyncCollector, Transition
 from reverie.dreamer import Dreamer
-from reverie.envs import EnvFactory, VectorEnv, make_env
+from reverie.envs import VectorEnv
 from reverie.specs import Step
-from reverie.training.collectors import CollectorState, Policy, SyncCollector, Transition
-from reverie.training.env_thread import EnvThread
 
 
 class AsyncCollector(SyncCollector):
@@ -102,14 +100,3 @@ class CopiedPolicy(AgentPolicy):
     def refresh(self) -> None:
         """Copy the agent's weights."""
         self.policy.load_weights(self._agent.recurrent_policy)
-
-
-def make_collector(config: Config, seed: int, factory: EnvFactory | None) -> SyncCollector:
-    """Create the environments, and what steps them: between updates, or during them (`training.async_collection`)."""
-    device = resolve_device(config.training.device)
-    can_restart = config.env.max_restarts_per_hour > 0
-    make = partial(make_env, config.env, seed, factory, can_restart)
-    setting = config.training.async_collection
-    if setting == "on" or (setting == "auto" and device.type == "cuda"):
-        return AsyncCollector(make, config.training.train_every, device)
-    return SyncCollector(make())
