@@ -105,6 +105,8 @@ def test_the_same_number_of_learners_gives_the_same_bits() -> None:
         with shared_updates(agent):
             train(agent, "discrete", range(10))
             states.append(state_of(agent))
+        assert type(agent) is agents.Agent
+        train(agent, "discrete", range(10, 12))  # by itself
     assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
 
 
@@ -196,3 +198,7 @@ def test_torchrun_starts_the_learners(tmp_path: Path) -> None:
     assert done.stdout.count("Training on CartPole-v1") == 1
     assert read_metrics(tmp_path / "run")[-1]["step"] == 100
     assert "learners = 2" in (tmp_path / "run" / "config.toml").read_text()
+    again = subprocess.run(
+        [sys.executable, *launcher, *arguments, "--resume"], capture_output=True, text=True, timeout=99
+    )
+    assert again.returncode == 0 and "nothing was trained" in again.stdout

@@ -24,7 +24,7 @@ from reverie.dreamer import Dreamer
 from reverie.envs.space_json import spec_from_json, spec_to_json
 from reverie.errors import ConfigError, RunError
 from reverie.scaling.group import Group
-from reverie.scaling.shared_update import SharedDreamer, share_updates
+from reverie.scaling.shared_update import shared
 
 BACKEND = "cpu:gloo,cuda:nccl"
 TIMEOUT = timedelta(days=7)
@@ -60,6 +60,7 @@ def shared_updates(agent: Dreamer) -> Iterator[None]:
         yield
         return
     processes: list[subprocess.Popen[bytes]] = []
+    has_ended = False
     try:
         if dist.is_torchelastic_launched():
             _join_torchrun()
@@ -67,18 +68,18 @@ def shared_updates(agent: Dreamer) -> Iterator[None]:
             processes = _start(size, agent.device)
         group = Group()
         group.send({"config": to_dict(agent.config), "spec": spec_to_json(agent.spec)})
-        share_updates(agent, group)
-        assert isinstance(agent, SharedDreamer)
-        yield
-        agent.end()
+        with shared(agent, group) as leader:
+            try:
+                yield
+            finally:
+                if not leader.is_updating:
+                    leader.end()
+                    has_ended = True
     except BaseException as error:
-        if (lost := _lost(processes)) is not None:
+        if not has_ended and (lost := _lost(processes)) is not None:
             raise RunError(lost) from error
-        if isinstance(agent, SharedDreamer) and not agent.is_updating:
-            agent.end()
-        else:
-            for process in processes:  # they wait for the rest of the update
-                process.kill()
+        for process in processes:  # they may wait for the rest of an update
+            process.kill()
         raise
     finally:
         _end(processes)
@@ -87,24 +88,32 @@ def shared_updates(agent: Dreamer) -> Iterator[None]:
 
 
 def follow() -> Agent:
-    """Make the updates that the first learner calls for, until it ends; return the agent."""
+    """Make the updates that the first learner calls for, until it ends; return the agent, or exit if there are none."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first learner stops the others, after a checkpoint
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if dist.is_torchelastic_launched():
         _join_torchrun()
     group = Group()
-    received = group.receive()
+    if (received := group.receive()) is None:
+        sys.exit()
     config = from_dict(received["config"])
     device = resolve_device(config.training.device)
     name = f"cuda:{os.environ.get('LOCAL_RANK', group.rank)}" if device.type == "cuda" else device.type
     agent = build_agent(config, spec_from_json(received["spec"], config.env.name), device=name)
-    share_updates(agent, group)
-    assert isinstance(agent, SharedDreamer)
-    try:
-        agent.follow()
-    finally:
-        dist.destroy_process_group()
+    with shared(agent, group) as follower:
+        try:
+            follower.follow()
+        finally:
+            dist.destroy_process_group()
     return agent
+
+
+def dismiss_followers() -> None:
+    """Let the processes that torchrun started end, where there is nothing to train."""
+    if dist.is_torchelastic_launched():
+        _join_torchrun()
+        Group().send(None)
+        dist.destroy_process_group()
 
 
 def _join_torchrun() -> None:

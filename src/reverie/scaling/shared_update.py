@@ -7,7 +7,8 @@ finite. Noise is drawn for the whole batch by every learner, from the same gener
 one learner but for the order of summation.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -164,23 +165,30 @@ class _WholeMean(torch.autograd.Function):
         return gradients[0], None
 
 
-def share_updates(agent: Dreamer, group: Group) -> None:
-    """Make an agent share its updates with the other learners of a group.
+@contextmanager
+def shared(agent: Dreamer, group: Group) -> Iterator[SharedDreamer]:
+    """Return a context in which an agent shares its updates with the other learners of a group.
 
     Its parts get a subclass of their class, as by `reverie.kernels.optimize`, which comes first.
     """
-    kind = type(agent)
-    agent.__class__ = type(f"Shared{kind.__name__}", (SharedDreamer, kind), {})
-    assert isinstance(agent, SharedDreamer)
-    agent.group, agent.part = group, None
-    agent.is_synchronized = agent.is_updating = False
-    for optimizer in (agent.model_optimizer, agent.actor_optimizer, agent.critic_optimizer):
-        plain = type(optimizer)
-        optimizer.__class__ = type(f"Shared{plain.__name__}", (SharedOptimizer, plain), {})
-        cast(SharedOptimizer, optimizer).group = group
-    for part in agent.modules():
-        if isinstance(part, WorldModel | RewardNorm | VectorNorm):
-            part.whole_mean = lambda mean: _WholeMean.apply(mean, group)  # type: ignore[no-untyped-call]
+    parts = (agent, agent.model_optimizer, agent.actor_optimizer, agent.critic_optimizer)
+    means = [part for part in agent.modules() if isinstance(part, WorldModel | RewardNorm | VectorNorm)]
+    kinds = [type(part) for part in parts]
+    try:
+        for part, kind in zip(parts, kinds, strict=True):
+            base = SharedDreamer if part is agent else SharedOptimizer
+            part.__class__ = type(f"Shared{kind.__name__}", (base, kind), {})
+            cast(SharedDreamer | SharedOptimizer, part).group = group
+        for module in means:
+            module.whole_mean = lambda mean: _WholeMean.apply(mean, group)  # type: ignore[no-untyped-call]
+        assert isinstance(agent, SharedDreamer)
+        agent.is_synchronized, agent.is_updating, agent.part = False, False, None
+        yield agent
+    finally:
+        for part, kind in zip(parts, kinds, strict=True):
+            part.__class__ = kind
+        for module in means:
+            vars(module).pop("whole_mean", None)
 
 
 def synchronize(agent: SharedDreamer) -> None:

@@ -14,7 +14,7 @@ from reverie.envs import EnvFactory, as_factory, env_spec
 from reverie.runs.checkpoints import Checkpoints
 from reverie.runs.provenance import UNNAMED, Launch
 from reverie.runs.run_folder import RunFolder, saved_settings
-from reverie.scaling.learners import follow, is_follower, with_launched_learners
+from reverie.scaling.learners import dismiss_followers, follow, is_follower, with_launched_learners
 from reverie.training import resumption
 from reverie.training.build import build_trainer
 from reverie.training.callbacks import Callback
@@ -54,6 +54,7 @@ def train_config(
             done, threads = resumption.read_progress(newest, config.training.learners) if newest else (0, None)
             if newest and done >= config.training.steps:
                 agent = load_agent(newest, config.training.device)
+                dismiss_followers()
                 message = resumption.nothing_to_do(done, config, folder.saved_config())
                 if quiet:
                     logging.getLogger("reverie").info(message)
