@@ -27,6 +27,7 @@ from reverie.scaling.group import Group
 CHECK_EVERY = 100
 """Updates between two comparisons of the learners' weights."""
 STD, MEAN = "_std", "_mean"
+"""Ends of the names of metrics that belong together."""
 
 
 class Call(NamedTuple):
@@ -204,7 +205,7 @@ def synchronize(agent: SharedDreamer) -> None:
 
 
 def check_replicas(agent: SharedDreamer) -> None:
-    """Compare the bits of all learners' weights.
+    """Compare checksums of the bits of all learners' weights.
 
     Raises:
         RunError: in the first learner if they differ, as they may on processors of different kinds.
