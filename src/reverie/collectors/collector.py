@@ -52,6 +52,8 @@ class Transition:
     """Wall time that was spent during updates."""
     envs: range | None = None
     """Numbers of the environments, where they are not all of them."""
+    policy_lag: int | None = None
+    """Updates that were made since the agent had the weights that chose the actions; None where this is not known."""
 
     @property
     def num_steps(self) -> int:

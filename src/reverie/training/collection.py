@@ -45,6 +45,8 @@ class Collection:
             self.state.count_steps(transition.num_steps, len(transition.episodes))
             metrics.count("frames", transition.num_steps * self.state.collector.frames_per_step)
             metrics.spend("collect", transition.seconds)
+            if transition.policy_lag is not None:
+                metrics.add({"env/policy_lag": transition.policy_lag})
         self._latest += transitions
         # Only when everything is stored: each of these may end the run.
         for transition in transitions:
