@@ -32,8 +32,6 @@ from tests.helpers.stored_episodes import check_stored
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'reverie[ray]'")
 
-from ray.cluster_utils import Cluster  # noqa: E402
-
 from reverie.scaling.ray_collector import RayCollector, connect  # noqa: E402
 from reverie.scaling.remote_collector import RemoteCollector  # noqa: E402
 
@@ -219,30 +217,6 @@ def test_segment_has_the_steps_of_a_sync_collector_with_the_same_weights_and_see
             assert all((step[key] == own[key]).all() for key in step)
     assert policy.state is not None
     assert (segment.act_state["deter"] == policy.state.latent.deter.numpy()).all()
-
-
-def test_run_in_two_nodes_of_which_one_leaves(tmp_path: Path) -> None:
-    """The collectors of the node that leaves go on in the other one."""
-    ray.shutdown()
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
-    other = cluster.add_node(num_cpus=2)
-
-    class Leave(reverie.Callback):
-        def on_step(self, counters: Any, transitions: list[Transition]) -> None:
-            if counters.steps >= 100 and cluster.worker_nodes:
-                cluster.remove_node(other, allow_graceful=False)
-
-    try:
-        settings = {"ray.address": cluster.address, "ray.cpus": 1.0, "steps": 300, "env.time_limit": 0}
-        settings["env.max_restarts_per_hour"] = 10
-        env = partial(environments.Unreliable, probability=0.0)
-        agent = train(env, tmp_path, callbacks=[Leave()], **settings)
-    finally:
-        ray.shutdown()
-        cluster.shutdown()
-    *_, row = read_metrics(tmp_path)
-    assert row["env/restarts"] >= 1
-    assert sum(episodes_of(tmp_path, agent)) == agent.agent_steps >= 300
 
 
 def test_cluster_that_does_not_answer_is_refused(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""`reverie sweep`: run a grid of environments x variants x seeds."""
+"""`reverie sweep`: run a grid of environments, variants, settings and seeds."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -19,7 +19,7 @@ class Scheduled:
     """Options of a command that trains the runs of a plan."""
 
     out: Path | None = None
-    """Folder of the sweep, by default runs/PLAN or runs/ablation-SUITE. Its runs are in DIR/ENV/VARIANT/seed-N."""
+    """Folder of the sweep, by default runs/PLAN or runs/ablation-SUITE. Its runs are in DIR/ENV/AGENT/seed-N."""
     workers: int | None = None
     """Number of runs at a time; by default the plan's."""
     threads: int | None = None
@@ -47,7 +47,7 @@ class Scheduled:
 
         out = console()
         sweep = survey(plan, runs, folder)
-        if same := ", ".join(dict.fromkeys(f"{run.env} {run.variant}" for run in runs if run.duplicate_of)):
+        if same := ", ".join(dict.fromkeys(f"{run.env} {run.agent}" for run in runs if run.duplicate_of)):
             say(f"Not run, since it would be the same agent as another run: {same}.")
         try:
             if self.dry_run:
@@ -66,7 +66,7 @@ class Scheduled:
 
 @dataclass(frozen=True)
 class Sweep(Scheduled):
-    """Train every run of a grid, environments x variants x seeds.
+    """Train every run of a grid, environments x variants x varied settings x seeds.
 
     The same command continues a sweep: finished runs are kept, interrupted ones resume from their checkpoints, failed
     ones are tried again. docs/experiments.md says how a plan is written.
