@@ -32,7 +32,8 @@ from tests.helpers.stored_episodes import check_stored
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'reverie[ray]'")
 
-from reverie.scaling.ray_collector import RayCollector, connect  # noqa: E402
+from reverie.scaling.cluster import connect  # noqa: E402
+from reverie.scaling.ray_collector import RayCollector  # noqa: E402
 from reverie.scaling.remote_collector import RemoteCollector  # noqa: E402
 
 RUN: dict[str, Any] = {
@@ -44,7 +45,7 @@ RUN: dict[str, Any] = {
 
 @pytest.fixture(scope="module", autouse=True)
 def _cluster() -> Iterator[None]:
-    connect(config(collectors=4, **{"ray.cpus": 1.0}))
+    connect("local", cpus=4)
     yield
     ray.shutdown()
 
@@ -220,5 +221,5 @@ def test_segment_has_the_steps_of_a_sync_collector_with_the_same_weights_and_see
 
 
 def test_cluster_that_does_not_answer_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"No Ray cluster answers at ray.address=127.0.0.1:1"):
+    with pytest.raises(ConfigError, match=r"No Ray cluster answers at 127.0.0.1:1"):
         train(environments.Catch, tmp_path, **{"ray.address": "127.0.0.1:1"})

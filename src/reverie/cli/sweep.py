@@ -2,16 +2,20 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from reverie.cli.console import console, require, require_positive, say
 from reverie.errors import RunError
 from reverie.shell import command_line
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from reverie.sweeps.plan import Plan
     from reverie.sweeps.planned_runs import PlannedRun
+    from reverie.sweeps.status import Sweep as Grid
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +28,11 @@ class Scheduled:
     """Number of runs at a time; by default the plan's."""
     threads: int | None = None
     """CPU threads of each; 0 divides the usable cores by the workers. By default the plan's."""
+    engine: Literal["local", "ray"] = "local"
+    """Where runs are trained: on this machine, or in a Ray cluster whose machines share this folder, as many at a time
+    as have their `resources`."""
+    address: str = "auto"
+    """With --engine ray: auto finds the cluster that runs here, HOST:PORT another one, local starts one here."""
     dry_run: bool = False
     """Only print the grid, its progress, and an estimate of the remaining time."""
 
@@ -32,6 +41,8 @@ class Scheduled:
         require_positive(self, "workers")
         require((self.threads or 0) >= 0, f"--threads is {self.threads}, but it must not be negative.")
         threads = plan.threads if self.threads is None else self.threads
+        if self.engine == "ray":
+            threads = threads or max(1, int(plan.resources.get("cpus", 1)))
         return replace(plan, workers=self.workers or plan.workers, threads=threads)
 
     def train(self, plan: "Plan", runs: "Sequence[PlannedRun]", folder: Path) -> None:
@@ -54,7 +65,10 @@ class Scheduled:
                 out.print(status_table(sweep.runs, sweep.summary()))
                 return
             with sweep_folder(plan, runs, folder):
-                execute(sweep, out, keep_replay=plan.keep_replay)
+                if self.engine == "local":
+                    execute(sweep, out, keep_replay=plan.keep_replay)
+                else:
+                    self._execute_in_cluster(plan, sweep, out)
         except Interrupted as stopped:
             own = next((run.env for run in runs if ":" in run.env), "")
             again = command_line("sweep", folder, env=own)
@@ -62,6 +76,16 @@ class Scheduled:
         if failed := sweep.of(State.FAILED):
             what = f"{len(failed)} of {len(runs)} runs failed, first {failed[0].run.name}: {failed[0].error}"
             raise RunError(f"{what.rstrip('.')}. Each output.log says more. Type the command again to try them again.")
+
+    def _execute_in_cluster(self, plan: "Plan", sweep: "Grid", out: "Console") -> None:
+        from reverie.scaling.cluster import connect
+        from reverie.sweeps.executor import execute
+        from reverie.sweeps.ray_process import RayProcess
+
+        connect(self.address, cpus=0)
+        cpus, gpus = plan.resources.get("cpus", 1.0), plan.resources.get("gpus", 0.0)
+        sweep.workers = self.workers or len(sweep.runs)  # the cluster decides how many have a place
+        execute(sweep, out, process=partial(RayProcess, cpus=cpus, gpus=gpus), keep_replay=plan.keep_replay)
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,8 @@ store; the learner alone stores it. There are two schedules (`ray.schedule`):
 The prefill, whose actions are drawn here, follows the fixed schedule in both.
 """
 
-import logging
 import math
-import os
 import re
-import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -32,7 +29,8 @@ from reverie.config import Config, RayConfig
 from reverie.dreamer import ActState, Dreamer
 from reverie.envs import EnvFactory, InstanceFactory
 from reverie.errors import ConfigError, EnvError, ReverieError
-from reverie.provenance import reverie_version, usable_cores
+from reverie.provenance import reverie_version
+from reverie.scaling.cluster import RayError, RayTaskError, connect, ray
 from reverie.scaling.remote_collector import (
     ActArrays,
     Description,
@@ -42,15 +40,6 @@ from reverie.scaling.remote_collector import (
     unpack_act_state,
 )
 from reverie.specs import Step
-
-try:
-    import ray
-    from ray.exceptions import RayError, RayTaskError
-except ModuleNotFoundError as error:
-    raise ConfigError(
-        "Collectors on Ray need Ray, which is not installed. Nothing was started. Install it with "
-        "pip install 'reverie[ray]'."
-    ) from error
 
 START_SECONDS = 300.0
 """Limit of the wait until a collector exists. A cluster that grows by itself takes minutes."""
@@ -154,7 +143,7 @@ class RayCollector:
         self._num_failures = [0] * size
         self._is_present = [False] * size
         self._states: list[CollectorState | EnvError | None] = [None] * size
-        self._is_own_cluster = connect(config)
+        self._is_own_cluster = connect(config.ray.address, size * config.ray.cpus)
         self._actors: list[Any] = []
         try:
             self._actors += [self._start(index) for index in range(size)]
@@ -337,26 +326,6 @@ class RayCollector:
         failed = [envs[env] for env in transition.failed]
         seconds = transition.seconds / len(self._actors)
         return replace(transition, episodes=episodes, failed=failed, envs=envs, policy_lag=lag, seconds=seconds)
-
-
-def connect(config: Config) -> bool:
-    """Connect to the cluster of `config.ray.address`, unless that was done, and return whether it was started here."""
-    if ray.is_initialized():
-        return False
-    address, is_own = config.ray.address, config.ray.address == "local"
-    cpus = max(usable_cores(), math.ceil(config.training.collectors * config.ray.cpus))
-    options: dict[str, Any] = {"num_cpus": cpus, "include_dashboard": False} if is_own else {}
-    os.environ.setdefault("RAY_worker_niceness", "0")  # by default the learner's threads would starve the collectors
-    try:
-        if host := re.fullmatch(r"([^/]+):(\d+)", address):  # Ray itself waits for minutes
-            socket.create_connection((host[1], int(host[2])), timeout=10).close()
-        ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **options)
-    except OSError as error:
-        raise ConfigError(
-            f"No Ray cluster answers at ray.address={address}. Nothing was started. Start one with ray start --head, "
-            "or leave the address out for one on this machine."
-        ) from error
-    return is_own
 
 
 def _get(calls: Any, timeout: float | None = None) -> Any:

@@ -14,9 +14,10 @@ from reverie.runs.layout import SWEEP
 
 SUITES = {path.stem: path for path in sorted((Path(__file__).parent / "suites").glob("*.toml"))}
 """Plans that come with the package."""
+RESOURCES: dict[str, Any] = {"cpus": float, "gpus": float}
 TASK_KEYS: dict[str, Any] = {"name": str, "preset": str, "settings": Any}
 PLAN_KEYS = TASK_KEYS | {"environments": tuple[Any, ...], "variants": tuple[str, ...], "seeds": tuple[int, ...]}
-PLAN_KEYS |= {"vary": Any, "workers": int, "threads": int, "keep_replay": bool}
+PLAN_KEYS |= {"vary": Any, "resources": Any, "workers": int, "threads": int, "keep_replay": bool}
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,8 @@ class Plan:
     """Runs at a time."""
     threads: int = 0
     """CPU threads of each; 0 divides the usable cores by the workers."""
+    resources: dict[str, float] = field(default_factory=dict)
+    """CPUs and GPUs of each run in a Ray cluster, `cpus` (1) and `gpus` (0)."""
     keep_replay: bool = True
     """Keep the replay of a run that is done; it is most of what a run takes of the disk."""
     source: str = "the plan"
@@ -97,6 +100,7 @@ def parse_plan(data: Any, source: str, default_name: str) -> Plan:
         settings = _settings(given.get("settings", {}), f"{where}settings")
         tasks.append(Task(convert(given.get("name"), str, f"{where}name"), given.get("preset", preset_name), settings))
     table["settings"] = _settings(table["settings"], f"In {source}: settings")
+    table["resources"] = _table(table.get("resources", {}), f"In {source}: resources.", RESOURCES)
     table["vary"] = _varied(table.get("vary", {}), table["settings"], f"In {source}: vary")
     table["variants"] = tuple(name.replace("_", "-") for name in table.get("variants", ("full",)))
     plan = Plan(**{"name": default_name, **table}, tasks=tuple(tasks), source=source)
@@ -109,7 +113,12 @@ def parse_plan(data: Any, source: str, default_name: str) -> Plan:
     for key, items in lists.items():
         if not items or len(set(items)) < len(items):
             raise ConfigError(f"In {source}: {key} is {list(items)!r}, but it must name something, and nothing twice.")
-    least = {"workers": (plan.workers, 1), "threads": (plan.threads, 0), "seeds": (min(plan.seeds), 0)}
+    least: dict[str, tuple[float, int]] = {
+        "workers": (plan.workers, 1),
+        "threads": (plan.threads, 0),
+        "seeds": (min(plan.seeds), 0),
+    }
+    least |= {f"resources.{name}": (amount, 0) for name, amount in plan.resources.items()}
     for key, (value, limit) in least.items():
         if value < limit:
             raise ConfigError(f"In {source}: {key} is {value}, but it must be at least {limit}.")
