@@ -169,6 +169,9 @@ def test_options_and_settings(name: str) -> None:
     own |= {
         "--seeds",
         "--dry-run",
+        "--engine",
+        "--address",
+        "--trials",
         "--suite",
         "--report",
         "--published",

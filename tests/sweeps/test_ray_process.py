@@ -12,8 +12,7 @@ from reverie.cli.main import main
 from reverie.sweeps.executor import LOG
 from reverie.sweeps.status import State
 from reverie.training.stop_signal import Interrupted
-from tests.helpers.sweeps import STEPS, grid, launches, run_sweep, starts
-from tests.sweeps.test_executor import is_alive, send_when
+from tests.helpers.sweeps import STEPS, grid, is_alive, launches, run_sweep, send_when, starts
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'reverie[ray]'")
 

@@ -1,6 +1,6 @@
 """`reverie sweep`: run a grid of environments, variants, settings and seeds."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -11,11 +11,9 @@ from reverie.errors import RunError
 from reverie.shell import command_line
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
+    from reverie.sweeps.executor import Process
     from reverie.sweeps.plan import Plan
     from reverie.sweeps.planned_runs import PlannedRun
-    from reverie.sweeps.status import Sweep as Grid
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,10 +63,10 @@ class Scheduled:
                 out.print(status_table(sweep.runs, sweep.summary()))
                 return
             with sweep_folder(plan, runs, folder):
-                if self.engine == "local":
-                    execute(sweep, out, keep_replay=plan.keep_replay)
-                else:
-                    self._execute_in_cluster(plan, sweep, out)
+                process = self.process(plan)
+                if self.engine == "ray" and not self.workers:
+                    sweep.workers = len(sweep.runs)  # the cluster decides how many have a place
+                execute(sweep, out, process=process, keep_replay=plan.keep_replay)
         except Interrupted as stopped:
             own = next((run.env for run in runs if ":" in run.env), "")
             again = command_line("sweep", folder, env=own)
@@ -77,15 +75,17 @@ class Scheduled:
             what = f"{len(failed)} of {len(runs)} runs failed, first {failed[0].run.name}: {failed[0].error}"
             raise RunError(f"{what.rstrip('.')}. Each output.log says more. Type the command again to try them again.")
 
-    def _execute_in_cluster(self, plan: "Plan", sweep: "Grid", out: "Console") -> None:
+    def process(self, plan: "Plan") -> "Callable[[list[str], Path], Process]":
+        """Return what starts a command; connect to the cluster where that is asked for."""
+        if self.engine == "local":
+            from reverie.sweeps.executor import LocalProcess
+
+            return LocalProcess
         from reverie.scaling.cluster import connect
-        from reverie.sweeps.executor import execute
         from reverie.sweeps.ray_process import RayProcess
 
         connect(self.address, cpus=0)
-        cpus, gpus = plan.resources.get("cpus", 1.0), plan.resources.get("gpus", 0.0)
-        sweep.workers = self.workers or len(sweep.runs)  # the cluster decides how many have a place
-        execute(sweep, out, process=partial(RayProcess, cpus=cpus, gpus=gpus), keep_replay=plan.keep_replay)
+        return partial(RayProcess, cpus=plan.resources.get("cpus", 1.0), gpus=plan.resources.get("gpus", 0.0))
 
 
 @dataclass(frozen=True)

@@ -46,12 +46,8 @@ def survey(plan: Plan, runs: Sequence[PlannedRun], folder: Path) -> Sweep:
 
 
 @contextmanager
-def sweep_folder(plan: Plan, runs: Sequence[PlannedRun], folder: Path) -> Iterator[None]:
-    """Lock the folder of a sweep, and save the plan in it, so that `reverie sweep FOLDER` continues it.
-
-    Raises:
-        RunError: if the folder is in use, holds a run, or cannot be written.
-    """
+def locked_folder(folder: Path) -> Iterator[None]:
+    """Create and lock the folder of a sweep; raise RunError if it is in use, holds a run, or cannot be written."""
     if RunFolder(folder).config_path.exists():
         raise RunError(f"{folder} holds a run and not a sweep. Choose another folder with --out.")
     try:
@@ -62,6 +58,13 @@ def sweep_folder(plan: Plan, runs: Sequence[PlannedRun], folder: Path) -> Iterat
     if lock is None:
         raise RunError(f"Another sweep runs in {folder}. Nothing was started. Wait for its end, or stop it.")
     with lock:
+        yield
+
+
+@contextmanager
+def sweep_folder(plan: Plan, runs: Sequence[PlannedRun], folder: Path) -> Iterator[None]:
+    """Lock the folder of a sweep, and save the plan in it, so that `reverie sweep FOLDER` continues it."""
+    with locked_folder(folder):
         planned = [run.path.as_posix() for run in runs]
         atomic_write(folder / SWEEP, to_json({"format": 1, "plan": plan.to_json(), "runs": planned}))
         yield
@@ -156,7 +159,7 @@ def execute(
         if getattr(child, "is_lost", False) and status.step > started_at[status]:
             return say(f"{status.run.name} has lost its machine at step {status.step:,} and continues on another one")
         if status.state is not State.DONE:
-            return fail(status, _failure(status.folder.path / LOG, child.returncode))
+            return fail(status, failure(status.folder.path / LOG, child.returncode))
         say(f"{status.run.name} is done: last score {status.score}")
         if not keep_replay:
             with suppress(OSError):
@@ -198,7 +201,7 @@ def execute(
         raise Interrupted("", stop.signal)
 
 
-def _failure(log: Path, code: int) -> str:
+def failure(log: Path, code: int) -> str:
     """Return why a process failed: the last line that it wrote, or the signal that ended it."""
     if code <= 0:
         return f"ended by {signal.Signals(-code).name}" if code else "it ended before its planned steps"

@@ -97,9 +97,9 @@ def parse_plan(data: Any, source: str, default_name: str) -> Plan:
     for number, entry in enumerate(table.pop("environments", ()), 1):
         where = f"In {source}: environments[{number}]."
         given = _table({"name": entry} if isinstance(entry, str) else entry, where, TASK_KEYS)
-        settings = _settings(given.get("settings", {}), f"{where}settings")
+        settings = resolved_settings(given.get("settings", {}), f"{where}settings")
         tasks.append(Task(convert(given.get("name"), str, f"{where}name"), given.get("preset", preset_name), settings))
-    table["settings"] = _settings(table["settings"], f"In {source}: settings")
+    table["settings"] = resolved_settings(table["settings"], f"In {source}: settings")
     table["resources"] = _table(table.get("resources", {}), f"In {source}: resources.", RESOURCES)
     table["vary"] = _varied(table.get("vary", {}), table["settings"], f"In {source}: vary")
     table["variants"] = tuple(name.replace("_", "-") for name in table.get("variants", ("full",)))
@@ -137,7 +137,7 @@ def _table(value: Any, where: str, types: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _settings(table: Any, where: str) -> dict[str, Any]:
+def resolved_settings(table: Any, where: str) -> dict[str, Any]:
     """Return settings by their full paths, whether they were written as paths or as tables within tables."""
     if not isinstance(table, dict):
         raise ConfigError(f"{where} is {table!r}, but it must be a table.")
@@ -157,7 +157,7 @@ def _settings(table: Any, where: str) -> dict[str, Any]:
 
 def _varied(table: Any, settings: Mapping[str, Any], where: str) -> dict[str, tuple[Any, ...]]:
     """Return lists of values by their full paths."""
-    found = _settings(table, where)
+    found = resolved_settings(table, where)
     for path, values in found.items():
         if not isinstance(values, list) or not values or any(values.count(value) > 1 for value in values):
             raise ConfigError(f"{where}: {path} is {values!r}, but it must be a list of values, none of them twice.")
