@@ -169,6 +169,9 @@ def test_options_and_settings(name: str) -> None:
     own |= {
         "--seeds",
         "--dry-run",
+        "--engine",
+        "--address",
+        "--trials",
         "--suite",
         "--report",
         "--published",
@@ -181,7 +184,7 @@ def test_options_and_settings(name: str) -> None:
     }
     own |= {"--seconds", "--batches", "--folder", "--updates", "--holdout", "--parts", "--repair"}
     own |= {"--env", "--render", "--video", "--fps"}
-    page = re.sub(r"(pip install|python benchmarks/|torchrun).*", "", text(name))  # options of other programs
+    page = re.sub(r"(pip install|python benchmarks/|torchrun|ray start).*", "", text(name))  # options of other programs
     for flag in set(re.findall(r"(?<![\w-])--[a-z][\w.-]*[\w]", page)) - own:
         assert config_path(flag.removeprefix("--")) in known, f"{name}: {flag}"
     for span in SPAN.findall(prose(name)):

@@ -22,6 +22,9 @@ PACKAGE = Path(schema.__file__).parents[1]
 IGNORED = {PACKAGE / "config", PACKAGE / "cli"}
 
 
+ON_RAY = ["training.collectors", *(path for path in flatten(Config()) if path.startswith("ray."))]
+
+
 class Reads:
     """Paths that were read, of configurations that are watched."""
 
@@ -88,8 +91,15 @@ def test_every_setting_is_read(reads: Reads, tmp_path: Path) -> None:
     with make_env(atari.env, seed=0) as env:
         env.reset(np.ones(1, bool))
         env.step(np.eye(env.spec.action.size, dtype=np.float32)[:1])
-    leaves = set(flatten(Config()))
-    assert sorted(leaves - reads.paths) == []
+    assert sorted({*flatten(Config())} - {*ON_RAY} - reads.paths) == []
+
+
+def test_every_setting_of_collectors_on_ray_is_read(reads: Reads, tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="Ray is not installed: pip install 'reverie[ray]'")
+    tiny = preset("debug").override(steps=60, prefill=40, pretrain=1, train_every=20, eval_every=0, threads=1)
+    free = {"ray.schedule": "free", "ray.cpus": 0.5}
+    train_config(reads.watch(tiny.for_env("Pendulum-v1").override(collect="ray", **free)), tmp_path)
+    assert sorted({*ON_RAY} - reads.paths) == []
 
 
 def test_a_dead_setting_would_be_noticed(reads: Reads, tmp_path: Path) -> None:

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from reverie.bench import collect
-from reverie.collectors.sync_collector import Policy, SyncCollector
+from reverie.collectors.collector import Policy
+from reverie.collectors.sync_collector import SyncCollector
 from reverie.config import preset
 
 

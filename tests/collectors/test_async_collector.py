@@ -324,7 +324,7 @@ def test_async_run_updates_and_rows_come_between_blocks(tmp_path: Path) -> None:
     assert agent.updates == 1 + 2 * 11
     rows = read_metrics(tmp_path)
     # The first evaluation, at step 42, shares the row of the pretraining.
-    assert [row["step"] for row in rows] == [20, 40, 42, 66, 82, 106, 122, 130]
+    assert [row["step"] for row in rows] == [24, 40, 42, 66, 82, 106, 122, 130]
     assert all(row["time/wait"] >= 0 and row["time/collect"] > 0 for row in rows[3:])
 
 

@@ -1,8 +1,11 @@
 """Small grids of fake runs, for the tests of sweeps. As a program it runs one: sweeps.py FOLDER WORKERS PAUSE."""
 
 import io
+import os
 import sys
-from collections.abc import Mapping
+import threading
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +22,8 @@ from reverie.sweeps.status import RunStatus, Sweep
 STUB = Path(__file__).with_name("stub_run.py")
 DISCRETE = EnvSpec({"image": ArraySpec((64, 64, 1), "uint8")}, ActionSpec("discrete", (2,)))
 STEPS = 200
+PATIENCE = 30.0
+"""Seconds after which a test gives up waiting."""
 
 
 def spec_of(_: Any) -> EnvSpec:
@@ -70,6 +75,32 @@ def stub_command(how: Mapping[str, str], pause: float) -> Any:
         return [sys.executable, str(STUB), *words]
 
     return command
+
+
+def wait_for(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    # A process that has ended and was not waited for is still there.
+    return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
+def send_when(condition: Callable[[], object], number: int) -> None:
+    """Send this process a signal once the condition holds."""
+
+    def watch() -> None:
+        wait_for(condition)
+        os.kill(os.getpid(), number)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def survey_of(runs: list[PlannedRun], folder: Path, workers: int = 1) -> Sweep:

@@ -68,6 +68,11 @@ def test_ablated_suite_with_other_agents_keeps_them(given: tuple[str, ...], want
     assert ablated(Plan("s", (Task("A-v0", "debug"),), given, (0,), {}), None, {}).variants == wanted
 
 
+def test_ablated_plan_that_varies_settings_is_refused() -> None:
+    with pytest.raises(ConfigError, match="vary: ablations of one agent are compared"):
+        ablated(Plan("p", (Task("A-v0", "debug"),), vary={"replay.batch_size": (3, 4)}), None, {})
+
+
 def test_ablated_suite_without_the_full_agent_is_refused() -> None:
     suite = Plan("s", (Task("A-v0", "debug"),), ("no-gru-norm", "size-13m"), (0,), {}, source="plan.toml")
     with pytest.raises(ConfigError, match=r"In plan\.toml: variants: 'full' is missing"):

@@ -1,12 +1,9 @@
 """The executor with fake runs: each run once, failures survived, interruptions resumed, one sweep a folder."""
 
-import os
 import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -21,47 +18,22 @@ from reverie.sweeps.planned_runs import planned_runs
 from reverie.sweeps.status import State
 from reverie.training.stop_signal import Interrupted
 from tests.helpers.sweeps import (
+    PATIENCE,
     STEPS,
     grid,
+    is_alive,
     launches,
     plan,
     replace_settings,
     run_sweep,
+    send_when,
     spec_of,
     starts,
     status_of,
     stub_command,
     survey_of,
+    wait_for,
 )
-
-PATIENCE = 30.0
-"""Seconds after which a test gives up waiting."""
-
-
-def wait_for(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    # A process that has ended and was not waited for is still there.
-    return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-
-
-def send_when(condition: Callable[[], object], number: int) -> None:
-    """Send this process a signal once the condition holds."""
-
-    def watch() -> None:
-        wait_for(condition)
-        os.kill(os.getpid(), number)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def start_other(folder: Path, pause: float) -> "subprocess.Popen[bytes]":

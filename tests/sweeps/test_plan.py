@@ -26,6 +26,9 @@ environments = [
 [settings]
 steps = 60_000
 world_model.kl.scale = 0.2
+[vary]
+behavior.actor.optimizer.lr = [1e-4, "linear(1e-3,1e-4,5e3)"]
+"replay.batch-length" = [20, 30]
 """
 
 
@@ -46,6 +49,10 @@ def test_read_plan_of_every_key(tmp_path: Path) -> None:
         variants=("full", "no-gru-norm+no-kl-balancing"),
         seeds=(0, 5),
         settings={"training.steps": 60_000, "world_model.kl.scale": 0.2},
+        vary={
+            "behavior.actor.optimizer.lr": (1e-4, "linear(1e-3,1e-4,5e3)"),
+            "replay.batch_length": (20, 30),
+        },
         workers=3,
         threads=1,
         keep_replay=False,
@@ -68,6 +75,18 @@ def test_to_json_gives_the_same_plan(tmp_path: Path) -> None:
     ("text", "words"),
     [
         ("environments = [", "is not valid TOML"),
+        ('environments = ["A"]\nvary = 3', "vary is 3, but it must be a table"),
+        ('environments = ["A"]\nvary = {replay.batch_size = 3}', "vary: replay.batch_size is 3, but it must be a list"),
+        (
+            'environments = ["A"]\nvary = {replay.batch_size = [3, 3]}',
+            "it must be a list of values, none of them twice",
+        ),
+        ('environments = ["A"]\nvary = {replay.batch_size = []}', "it must be a list of values, none of them twice"),
+        ('environments = ["A"]\nvary = {replay.batch_sise = [3]}', "plan.toml: vary: "),
+        (
+            'environments = ["A"]\nvary = {replay.batch_size = [3]}\nsettings = {replay.batch_size = 4}',
+            "vary: replay.batch_size is among the settings, too",
+        ),
         ("", "plan.toml: environments is [], but it must name something"),
         ("environments = 3", "plan.toml: environments is 3, but it must be a list"),
         ("environments = []", "plan.toml: environments is [], but it must name something"),

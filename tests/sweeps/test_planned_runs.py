@@ -1,5 +1,6 @@
 """Cells: their order, configuration, command and identity."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,37 @@ def test_planned_runs_order_is_seed_by_seed() -> None:
     ]
     assert len({run.id for run in found}) == 8
     assert str(found[1].path) == "A-v0/no-gru-norm/seed-0"
+
+
+def test_planned_runs_have_each_combination_of_varied_settings() -> None:
+    vary = {
+        "world_model.optimizer.lr": (1e-4, 3e-4),
+        "behavior.actor.optimizer.lr": (1e-3,),
+        "replay.batch_size": (3, 4),
+    }
+    found = planned_runs(replace(plan(variants=("full",), seeds=1), vary=vary), spec_of)
+    names = [f"world_model.optimizer.lr={lr},actor.optimizer.lr=0.001" for lr in ("0.0001", "0.0003")]
+    assert [run.varied for run in found] == [f"{name},batch_size={size}" for name in names for size in (3, 4)]
+    assert [run.config.replay.batch_size for run in found] == [3, 4, 3, 4]
+    assert [run.config.world_model.optimizer.lr for run in found] == [1e-4, 1e-4, 3e-4, 3e-4]
+    assert found[0].name == f"A-v0 full {found[0].varied} seed 0"
+    assert str(found[0].path) == f"A-v0/full-{found[0].varied}/seed-0"
+    assert len({run.id for run in found}) == 4
+
+
+def test_planned_runs_varied_settings_that_a_variant_determines_are_duplicates() -> None:
+    vary = {"behavior.actor.gradient": ("both", "dynamics")}
+    found = planned_runs(replace(plan(variants=("full", "reinforce-only"), seeds=1), vary=vary), spec_of)
+    assert [bool(run.duplicate_of) for run in found] == [False, False, False, True]
+
+
+@pytest.mark.parametrize(
+    ("vary", "words"),
+    [({"training.seed": (1, 2)}, "training.seed cannot be among"), ({"replay.batch_size": (0, 1)}, "batch_size is 0")],
+)
+def test_planned_runs_wrong_varied_setting_is_named(vary: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        planned_runs(replace(plan(variants=("full",), seeds=1), vary=vary), spec_of)
 
 
 def test_planned_runs_config_is_preset_variant_plan_environment() -> None:

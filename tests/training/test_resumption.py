@@ -425,7 +425,7 @@ def test_error_between_a_step_and_its_storing_leaves_no_gap(
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"env.num_envs": 3}, "env.num_envs was 2"),
+        ({"env.num_envs": 3}, "there were 2 environments"),
         ({"env.time_limit": 25}, "env.time_limit was 20"),
         ({"threads": 2}, "threads 1 before, 2 now"),
     ],

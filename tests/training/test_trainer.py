@@ -17,7 +17,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import reverie
 import reverie.errors
 from reverie.acting import AgentPolicy
-from reverie.collectors.sync_collector import Episode
+from reverie.collectors.collector import Episode
 from reverie.errors import CheckpointError, EnvError, ReplayError, RunError
 from reverie.runs.metrics import read_metrics, read_rows
 from reverie.training.evaluation import evaluate

@@ -13,8 +13,9 @@ from reverie.acting import AgentPolicy
 from reverie.agents import build_agent
 from reverie.bench.examples import example_env
 from reverie.bench.measuring import per_second, prepare, spread
+from reverie.collectors.collector import Actions, Policy
 from reverie.collectors.random_policy import RandomPolicy
-from reverie.collectors.sync_collector import Actions, Policy, SyncCollector
+from reverie.collectors.sync_collector import SyncCollector
 from reverie.config import Config
 from reverie.envs import make_env
 from reverie.specs import Step

@@ -18,6 +18,7 @@ COMMANDS = {
     "plot": "plot:Plot",
     "report": "report:Report",
     "sweep": "sweep:Sweep",
+    "tune": "tune:Tune",
     "ablate": "ablate:Ablate",
     "demo": "demo:Demo",
     "list presets": "listing:Presets",

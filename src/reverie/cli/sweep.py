@@ -1,15 +1,17 @@
-"""`reverie sweep`: run a grid of environments x variants x seeds."""
+"""`reverie sweep`: run a grid of environments, variants, settings and seeds."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from reverie.cli.console import console, require, require_positive, say
 from reverie.errors import RunError
 from reverie.shell import command_line
 
 if TYPE_CHECKING:
+    from reverie.sweeps.executor import Process
     from reverie.sweeps.plan import Plan
     from reverie.sweeps.planned_runs import PlannedRun
 
@@ -19,11 +21,16 @@ class Scheduled:
     """Options of a command that trains the runs of a plan."""
 
     out: Path | None = None
-    """Folder of the sweep, by default runs/PLAN or runs/ablation-SUITE. Its runs are in DIR/ENV/VARIANT/seed-N."""
+    """Folder of the sweep, by default runs/PLAN or runs/ablation-SUITE. Its runs are in DIR/ENV/AGENT/seed-N."""
     workers: int | None = None
     """Number of runs at a time; by default the plan's."""
     threads: int | None = None
     """CPU threads of each; 0 divides the usable cores by the workers. By default the plan's."""
+    engine: Literal["local", "ray"] = "local"
+    """Where runs are trained: on this machine, or in a Ray cluster whose machines share this folder, as many at a time
+    as have their `resources`."""
+    address: str = "auto"
+    """With --engine ray: auto finds the cluster that runs here, HOST:PORT another one, local starts one here."""
     dry_run: bool = False
     """Only print the grid, its progress, and an estimate of the remaining time."""
 
@@ -32,6 +39,8 @@ class Scheduled:
         require_positive(self, "workers")
         require((self.threads or 0) >= 0, f"--threads is {self.threads}, but it must not be negative.")
         threads = plan.threads if self.threads is None else self.threads
+        if self.engine == "ray":
+            threads = threads or max(1, int(plan.resources.get("cpus", 1)))
         return replace(plan, workers=self.workers or plan.workers, threads=threads)
 
     def train(self, plan: "Plan", runs: "Sequence[PlannedRun]", folder: Path) -> None:
@@ -47,14 +56,17 @@ class Scheduled:
 
         out = console()
         sweep = survey(plan, runs, folder)
-        if same := ", ".join(dict.fromkeys(f"{run.env} {run.variant}" for run in runs if run.duplicate_of)):
+        if same := ", ".join(dict.fromkeys(f"{run.env} {run.agent}" for run in runs if run.duplicate_of)):
             say(f"Not run, since it would be the same agent as another run: {same}.")
         try:
             if self.dry_run:
                 out.print(status_table(sweep.runs, sweep.summary()))
                 return
             with sweep_folder(plan, runs, folder):
-                execute(sweep, out, keep_replay=plan.keep_replay)
+                process = self.process(plan)
+                if self.engine == "ray" and not self.workers:
+                    sweep.workers = len(sweep.runs)  # the cluster decides how many have a place
+                execute(sweep, out, process=process, keep_replay=plan.keep_replay)
         except Interrupted as stopped:
             own = next((run.env for run in runs if ":" in run.env), "")
             again = command_line("sweep", folder, env=own)
@@ -63,10 +75,22 @@ class Scheduled:
             what = f"{len(failed)} of {len(runs)} runs failed, first {failed[0].run.name}: {failed[0].error}"
             raise RunError(f"{what.rstrip('.')}. Each output.log says more. Type the command again to try them again.")
 
+    def process(self, plan: "Plan") -> "Callable[[list[str], Path], Process]":
+        """Return what starts a command; connect to the cluster where that is asked for."""
+        if self.engine == "local":
+            from reverie.sweeps.executor import LocalProcess
+
+            return LocalProcess
+        from reverie.scaling.cluster import connect
+        from reverie.sweeps.ray_process import RayProcess
+
+        connect(self.address, cpus=0)
+        return partial(RayProcess, cpus=plan.resources.get("cpus", 1.0), gpus=plan.resources.get("gpus", 0.0))
+
 
 @dataclass(frozen=True)
 class Sweep(Scheduled):
-    """Train every run of a grid, environments x variants x seeds.
+    """Train every run of a grid, environments x variants x varied settings x seeds.
 
     The same command continues a sweep: finished runs are kept, interrupted ones resume from their checkpoints, failed
     ones are tried again. docs/experiments.md says how a plan is written.

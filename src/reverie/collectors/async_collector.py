@@ -11,8 +11,9 @@ from typing_extensions import override
 
 from reverie import kernels
 from reverie.acting import AgentPolicy
+from reverie.collectors.collector import CollectorState, Policy, Transition
 from reverie.collectors.env_thread import EnvThread
-from reverie.collectors.sync_collector import CollectorState, Policy, SyncCollector, Transition
+from reverie.collectors.sync_collector import SyncCollector
 from reverie.dreamer import Dreamer
 from reverie.envs import VectorEnv
 from reverie.specs import Step
@@ -72,6 +73,10 @@ class AsyncCollector(SyncCollector):
     def flush(self) -> list[Transition]:
         pending, self._pending = self._pending, None
         return pending.result() if pending else []
+
+    @override
+    def make_policy(self, agent: Dreamer) -> AgentPolicy:
+        return CopiedPolicy(agent)
 
     @override
     def state(self) -> CollectorState | None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from reverie.collectors.sync_collector import Actions
+from reverie.collectors.collector import Actions
 from reverie.specs import ActionSpec, Step
 
 

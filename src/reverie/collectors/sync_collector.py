@@ -1,65 +1,14 @@
 """Steps from environments, taken between the updates."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
-from reverie.envs import EnvState, VectorEnv
-from reverie.errors import EnvError
+from reverie.acting import AgentPolicy
+from reverie.collectors.collector import LATEST, CollectorState, Episode, Mask, Policy, Transition
+from reverie.dreamer import Dreamer
+from reverie.envs import VectorEnv
 from reverie.specs import Step
-
-LATEST = "latest/"
-"""Prefix of the latest step's keys in a collector's state."""
-
-Actions = NDArray[np.float32]
-Mask = NDArray[np.bool_]
-Policy = Callable[[Step], Actions]
-"""Chooses actions [N, A] from the latest steps [N, …]."""
-
-
-class Episode(NamedTuple):
-    """A finished episode."""
-
-    return_: float
-    """Undiscounted sum of its raw rewards."""
-    length: int
-    """Agent steps."""
-    info: Mapping[str, Any] = {}
-    """The environment's `info` of the step that ended it."""
-    env: int = 0
-    """Index of its environment."""
-
-
-@dataclass
-class Transition:
-    """One agent step in every environment."""
-
-    steps: list[tuple[Step, Mask]]
-    """Steps [N, …], each with the mask [N] of its valid rows: first steps of new episodes, if any, then the step."""
-    episodes: list[Episode] = field(default_factory=list)
-    """Those that ended with this step."""
-    failed: Sequence[int] = ()
-    """Environments that failed instead of taking the step; their episodes are truncated before it."""
-    errors: list[EnvError] = field(default_factory=list)
-    """Failures of environments that were restarted."""
-    seconds: float = 0.0
-    """Wall time that was spent during updates."""
-
-    @property
-    def num_steps(self) -> int:
-        """Agent steps in all environments together."""
-        return int(self.steps[-1][1].sum())
-
-
-class CollectorState(NamedTuple):
-    """State of environments between two steps."""
-
-    envs: list[EnvState]
-    arrays: dict[str, NDArray[Any]]
-    """Latest steps [N, …] under `LATEST`, and the sums of running episodes."""
 
 
 class SyncCollector:
@@ -106,6 +55,10 @@ class SyncCollector:
     def flush(self) -> list[Transition]:
         """Wait for steps that are under way, and return them; here there are none."""
         return []
+
+    def make_policy(self, agent: Dreamer) -> AgentPolicy:
+        """Return a policy with the agent's own weights."""
+        return AgentPolicy(agent)
 
     def state(self) -> CollectorState | None:
         """Return the states of the environments, None where one failed; raise EnvError where one cannot save it."""

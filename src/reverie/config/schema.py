@@ -347,6 +347,11 @@ class TrainingConfig(Settings):
     """Agent steps between updates, at least 1. Atari: 16; the paper: 4."""
     train_steps: PositiveInt = 1
     """Updates each time, at least 1."""
+    collect: Literal["local", "ray"] = "local"
+    """Where environments are stepped: in this process and its workers, or in the collectors of a Ray cluster, during
+    the updates (`ray`)."""
+    collectors: PositiveInt = 1
+    """With collect=ray: processes that step env.num_envs environments each, at least 1."""
     async_collection: Literal["auto", "on", "off"] = "auto"
     """Collection during updates. on: environments take the next train_every steps meanwhile, with the weights from
     before these updates. off: collection and updates alternate (release). auto: on with CUDA."""
@@ -381,6 +386,34 @@ class TrainingConfig(Settings):
     """auto: on CUDA with Triton, the RSSM's steps are compiled, which takes about a minute at the first update.
     Experimental: no GPU has run it."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        is_valid = self.collect == "ray" or self.collectors == 1
+        self._require(is_valid, "collectors", ", but only training.collect=ray has several of them.")
+
+
+@dataclass(frozen=True)
+class RayConfig(Settings):
+    """Collectors on Ray."""
+
+    address: str = "local"
+    """Cluster: local starts one on this machine, auto finds the one that runs here, or HOST:PORT of its head."""
+    cpus: PositiveFloat = 1.0
+    """CPUs that each collector reserves, above 0; less than 1 for environments that mostly wait."""
+    schedule: Literal["fixed", "free"] = "fixed"
+    """fixed: all collectors take their next segments with the weights of now, and the learner waits for all of them;
+    the same seed and number of collectors give the same run, bit for bit. free: first come, first stored; faster where
+    collectors are not equally fast, and not repeatable."""
+    segment_length: PositiveInt = 16
+    """Agent steps in each environment of a collector between two messages, at least 1."""
+    weights_every: PositiveInt = 10
+    """Updates between two publications of the weights with schedule=free, at least 1; fixed publishes them for each
+    round of segments."""
+    weights_precision: Literal["fp32", "bf16"] = "fp32"
+    """Precision in which matrices are published; bf16 halves the bytes, and rounds the weights that act."""
+    max_policy_lag: PositiveInt = 1_000
+    """Largest number of updates between the weights that chose a segment's actions and its storage, at least 1."""
+
 
 @dataclass(frozen=True)
 class Config(Settings):
@@ -391,6 +424,7 @@ class Config(Settings):
     behavior: BehaviorConfig = field(default_factory=BehaviorConfig)
     replay: ReplayConfig = field(default_factory=ReplayConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
+    ray: RayConfig = field(default_factory=RayConfig)
 
     def __post_init__(self) -> None:
         env, replay, training = self.env, self.replay, self.training
@@ -408,6 +442,7 @@ class Config(Settings):
                 f"only be divided among {', '.join(possible[:-1])} or {possible[-1]}; choose one of these numbers, or "
                 "another batch size."
             )
+        self._check_collectors()
         if training.steps < training.prefill:
             raise ConfigError(
                 f"training.steps is {training.steps}, but training.prefill alone takes {training.prefill} of them; "
@@ -418,6 +453,19 @@ class Config(Settings):
             raise ConfigError(
                 f"{length.replace('=', ' is ')}, but env.time_limit={env.time_limit} leaves no episode that long; "
                 "shorten the sequences, raise the limit, or use replay.sampling=steps."
+            )
+
+    def _check_collectors(self) -> None:
+        env, training, ray = self.env, self.training, self.ray
+        if training.collect == "local":
+            return
+        steps = training.collectors * env.num_envs * ray.segment_length
+        lag = -(-steps // training.train_every) * training.train_steps + (ray.weights_every - 1)
+        if lag > ray.max_policy_lag:
+            raise ConfigError(
+                f"ray.max_policy_lag is {ray.max_policy_lag}, but the segments of all collectors together are "
+                f"{steps} steps, for which up to {lag} updates are made before the next ones come. Raise it to {lag}, "
+                "or lower ray.segment_length."
             )
 
     def check_prefill(self, num_envs: int) -> None:

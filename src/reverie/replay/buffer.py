@@ -46,7 +46,7 @@ class ReplayBuffer:
         self._config, self._num_envs = config, num_envs
         # SPEC 45: an episode must have more steps than the sequence, its reset step included.
         self._limits = (num_envs, config.capacity, config.batch_length + 1)
-        self._arrays = {key: (np.dtype(spec.dtype), (num_envs, *spec.shape)) for key, spec in steps.items()}
+        self._arrays = {key: (np.dtype(spec.dtype), spec.shape) for key, spec in steps.items()}
         self._pending: dict[int, bytes] = {}  # steps that are not stored yet, by id
         self._durable_at = time.monotonic()
         self._has_uncommitted = True  # Steps after the last commit may be on the disk.
@@ -68,33 +68,36 @@ class ReplayBuffer:
         """Finished episodes that are long enough to be sampled."""
         return len(self._index.eligible)
 
-    def add(self, step: Step, mask: NDArray[np.bool_] | None = None) -> None:
+    def add(self, step: Step, mask: NDArray[np.bool_] | None = None, envs: range | None = None) -> None:
         """Append one step of each environment, arrays [N, ...], or only where the bool [N] `mask` is set.
+
+        With `envs` the rows are those of the environments with these numbers instead of all.
 
         A step with `is_first` begins an episode; one that was running in its environment is truncated. A step with
         `is_last` finishes the episode. `EpisodeIndex` says which episodes are evicted then. If the step does not fit,
         or earlier ones cannot be stored, a ReplayError is raised and nothing of the step is remembered.
         """
-        data, index = self._pack(step), self._index
-        if mask is not None and mask.shape != (self._num_envs,):
-            raise ReplayError(f"mask has shape {mask.shape}, but there are {self._num_envs} environments.")
-        chosen = range(self._num_envs) if mask is None else np.flatnonzero(mask).tolist()
+        envs = range(self._num_envs) if envs is None else envs
+        data, index = self._pack(step, len(envs)), self._index
+        if mask is not None and mask.shape != (len(envs),):
+            raise ReplayError(f"mask has shape {mask.shape}, but there are {len(envs)} environments.")
+        chosen = [(row, env) for row, env in enumerate(envs) if mask is None or mask[row]]
         is_first, is_last = step["is_first"].tolist(), step["is_last"].tolist()
-        for env in chosen:
-            if not (is_first[env] or index.since_reset[env]):
+        for row, env in chosen:
+            if not (is_first[row] or index.since_reset[env]):
                 raise ReplayError(
                     f"The step of environment {env} does not follow another one of its episode, but is_first is not "
                     "set. Reset the environment."
                 )
         self._write_if_due()
-        for env in chosen:
-            if is_first[env]:
+        for row, env in chosen:
+            if is_first[row]:
                 index.finish(env)
             episode = index.running(env) or index.begin(env, index.num_begun)
-            data["is_first"][env] |= not episode.length  # where an episode was split
-            self._pending[episode.id << STEP_BITS | episode.length] = data[env].tobytes()
+            data["is_first"][row] |= not episode.length  # where an episode was split
+            self._pending[episode.id << STEP_BITS | episode.length] = data[row].tobytes()
             index.extend(episode)
-            if is_last[env]:
+            if is_last[row]:
                 index.finish(env)
             elif index.must_split(episode):
                 index.finish(env, is_reset=False)
@@ -238,13 +241,14 @@ class ReplayBuffer:
         finally:
             self._database.close()
 
-    def _pack(self, step: Step) -> Array:
-        """Return the step of each environment as one structured value [N]."""
+    def _pack(self, step: Step, num_envs: int) -> Array:
+        """Return the step of each of N environments as one structured value [N]."""
         given = {key: (array.dtype, array.shape) for key, array in step.items()}
-        if given != self._arrays:
-            stored, found = (dict(one - other) for one, other in permutations((self._arrays.items(), given.items())))
+        expected = {key: (dtype, (num_envs, *shape)) for key, (dtype, shape) in self._arrays.items()}
+        if given != expected:
+            stored, found = (dict(one - other) for one, other in permutations((expected.items(), given.items())))
             raise ReplayError(f"The step does not fit: the replay stores {stored}, but was given {found}.")
-        data = np.empty(self._num_envs, self._database.dtype)
+        data = np.empty(num_envs, self._database.dtype)
         for key, array in step.items():
             data[key] = array
         return data

@@ -1,4 +1,5 @@
-"""More than one process: learners that share each batch (`learners`, `shared_update`).
+"""More than one process: collectors on Ray (`ray_collector`), learners that share each batch (`learners`).
 
-Start with `shared_update.SharedDreamer`, which says what is exchanged in an update.
+Start with `ray_collector.RayCollector`, which says which weights act when, and with `shared_update.SharedDreamer`,
+which says what is exchanged in an update.
 """

@@ -30,8 +30,10 @@ def ablated(plan: Plan, seeds: int | None, settings: dict[str, Any]) -> Plan:
     """Return a plan with so many seeds, if given, more settings, and all ablations if it has the full agent alone.
 
     Raises:
-        ConfigError: if it lacks the full agent.
+        ConfigError: if it lacks the full agent, or varies settings.
     """
+    if plan.vary:
+        raise ConfigError(f"In {plan.source}: vary: ablations of one agent are compared. Leave it out, or use a sweep.")
     if FULL not in plan.variants:
         raise ConfigError(f"In {plan.source}: variants: '{FULL}' is missing, with which others are compared. Add it.")
     return replace(

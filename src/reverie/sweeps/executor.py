@@ -1,4 +1,4 @@
-"""Runs the runs of a sweep as child processes, some at a time.
+"""Runs the runs of a sweep as child processes, some at a time, on this machine or in a Ray cluster.
 
 Each is `reverie train ... --resume`: a sweep is resumed by typing it again. If the sweep is killed, its children end,
 too (see `child.py`); until one has, the lock of its run folder keeps another process from starting that run.
@@ -13,9 +13,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
 from rich.console import Console
 from rich.live import Live
+from typing_extensions import override
 
 from reverie.errors import ReverieError, RunError
 from reverie.runs.atomic_io import atomic_write, remove, to_json
@@ -44,12 +46,8 @@ def survey(plan: Plan, runs: Sequence[PlannedRun], folder: Path) -> Sweep:
 
 
 @contextmanager
-def sweep_folder(plan: Plan, runs: Sequence[PlannedRun], folder: Path) -> Iterator[None]:
-    """Lock the folder of a sweep, and save the plan in it, so that `reverie sweep FOLDER` continues it.
-
-    Raises:
-        RunError: if the folder is in use, holds a run, or cannot be written.
-    """
+def locked_folder(folder: Path) -> Iterator[None]:
+    """Create and lock the folder of a sweep; raise RunError if it is in use, holds a run, or cannot be written."""
     if RunFolder(folder).config_path.exists():
         raise RunError(f"{folder} holds a run and not a sweep. Choose another folder with --out.")
     try:
@@ -60,6 +58,13 @@ def sweep_folder(plan: Plan, runs: Sequence[PlannedRun], folder: Path) -> Iterat
     if lock is None:
         raise RunError(f"Another sweep runs in {folder}. Nothing was started. Wait for its end, or stop it.")
     with lock:
+        yield
+
+
+@contextmanager
+def sweep_folder(plan: Plan, runs: Sequence[PlannedRun], folder: Path) -> Iterator[None]:
+    """Lock the folder of a sweep, and save the plan in it, so that `reverie sweep FOLDER` continues it."""
+    with locked_folder(folder):
         planned = [run.path.as_posix() for run in runs]
         atomic_write(folder / SWEEP, to_json({"format": 1, "plan": plan.to_json(), "runs": planned}))
         yield
@@ -70,23 +75,64 @@ def reverie_command(run: PlannedRun, folder: Path) -> list[str]:
     return [sys.executable, "-m", "reverie.sweeps.child", *run.arguments(folder)]
 
 
+@runtime_checkable
+class Process(Protocol):
+    """The part of `subprocess.Popen` that is used here."""
+
+    returncode: Any
+
+    def poll(self) -> int | None:
+        """Return the exit code; None while it runs."""
+
+    def wait(self, timeout: float) -> int:
+        """Wait for the exit code; raise `subprocess.TimeoutExpired` after `timeout` seconds."""
+
+    def terminate(self) -> None:
+        """Send SIGTERM."""
+
+    def kill(self) -> None:
+        """End it, and its own children, at once."""
+
+    def __enter__(self) -> Any: ...
+
+    def __exit__(self, *_: Any) -> None: ...
+
+
+class LocalProcess(subprocess.Popen[bytes]):
+    """A child of this process, in a session of its own: Ctrl-C in the terminal is for the sweep, which passes it on."""
+
+    def __init__(self, command: Sequence[str], log: Path) -> None:
+        with log.open("ab") as output:
+            super().__init__(
+                command, stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+            )
+
+    @override
+    def kill(self) -> None:
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
+
+
 def execute(
     sweep: Sweep,
     console: Console,
     *,
     command: Callable[[PlannedRun, Path], list[str]] = reverie_command,
+    process: Callable[[list[str], Path], Process] = LocalProcess,
     keep_replay: bool = True,
     poll: float = 0.5,
 ) -> None:
     """Run what is left of a sweep, until every run is done or has failed.
 
     The console shows a line when a run begins or ends, on a terminal a table of the running ones, and all at the end.
-    The processes are checked every `poll` seconds; `keep_replay=False` removes the replay of a run that is done.
+    `process` starts a command whose output goes to a file. The processes are checked every `poll` seconds;
+    `keep_replay=False` removes the replay of a run that is done.
 
     Raises:
         Interrupted: on Ctrl-C, SIGTERM or SIGHUP, after all runs have ended with a checkpoint.
     """
-    children: dict[RunStatus, subprocess.Popen[bytes]] = {}
+    children: dict[RunStatus, Process] = {}
+    started_at: dict[RunStatus, int] = {}
 
     def say(message: str) -> None:
         console.print(message, markup=False, soft_wrap=True)
@@ -95,19 +141,25 @@ def execute(
         try:
             status.read()  # another process may run it, or have finished it
             if status.state is State.WAITING:
-                children[status] = _start(status.folder.path, command(status.run, sweep.folder))
-                status.state = State.RUNNING
+                words = command(status.run, sweep.folder)
+                status.folder.path.mkdir(parents=True, exist_ok=True)
+                with (status.folder.path / LOG).open("a") as log:
+                    log.write(f"$ {shlex.join(words)}\n")
+                children[status] = process(words, status.folder.path / LOG)
+                status.state, started_at[status] = State.RUNNING, status.step
                 say(f"{status.run.name} {f'continues at step {status.step:,}' if status.step else 'begins'}")
         except (OSError, ReverieError) as error:
             fail(status, str(error))
 
-    def settle(status: RunStatus, code: int) -> None:
+    def settle(status: RunStatus, child: Process) -> None:
         try:
             status.read()
         except ReverieError as error:
             return fail(status, str(error))
+        if getattr(child, "is_lost", False) and status.step > started_at[status]:
+            return say(f"{status.run.name} has lost its machine at step {status.step:,} and continues on another one")
         if status.state is not State.DONE:
-            return fail(status, _failure(status.folder.path / LOG, code))
+            return fail(status, failure(status.folder.path / LOG, child.returncode))
         say(f"{status.run.name} is done: last score {status.score}")
         if not keep_replay:
             with suppress(OSError):
@@ -127,7 +179,7 @@ def execute(
                     status.read_metrics()
                     if child.poll() is not None:
                         with children.pop(status):
-                            settle(status, child.returncode)
+                            settle(status, child)
                 for status in sweep.unfinished:
                     if status not in children and len(children) < sweep.workers:
                         start(status)
@@ -142,25 +194,14 @@ def execute(
                     status.read()
         finally:
             for child in children.values():
-                with child, suppress(ProcessLookupError, PermissionError):
-                    os.killpg(child.pid, signal.SIGKILL)
+                with child:
+                    child.kill()
     console.print(status_table(sweep.runs, sweep.summary()))
     if stop.requested:
         raise Interrupted("", stop.signal)
 
 
-def _start(folder: Path, command: list[str]) -> "subprocess.Popen[bytes]":
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / LOG).open("ab") as log:
-        log.write(f"$ {shlex.join(command)}\n".encode())
-        log.flush()
-        # A session of its own: Ctrl-C in the terminal is for the sweep, which passes it on once.
-        return subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
-        )
-
-
-def _failure(log: Path, code: int) -> str:
+def failure(log: Path, code: int) -> str:
     """Return why a process failed: the last line that it wrote, or the signal that ended it."""
     if code <= 0:
         return f"ended by {signal.Signals(-code).name}" if code else "it ended before its planned steps"

@@ -3,9 +3,10 @@
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
+from typing import Any
 
 from reverie import config as configs
 from reverie.config import Config, EnvConfig, as_text, combined, default_preset, option, preset, with_variant
@@ -32,18 +33,26 @@ class PlannedRun:
     config: Config
     id: str
     """Hash of what it computes: environment, resolved settings and seed. Equal ids are the same run."""
+    varied: str = ""
+    """The plan's varied settings, as in `lr=0.0003`."""
     duplicate_of: str = ""
     """Name of an earlier run with the same id, which is run in its place."""
 
     @property
     def name(self) -> str:
         """Name in messages."""
-        return f"{self.env} {self.variant} seed {self.seed}"
+        return f"{self.env} {self.agent} seed {self.seed}"
+
+    @property
+    def agent(self) -> str:
+        """Variant and varied settings."""
+        return f"{self.variant} {self.varied}".strip()
 
     @property
     def path(self) -> PurePath:
         """Its run folder, in the folder of the sweep."""
-        return PurePath(folder_name(self.env), self.variant, f"seed-{self.seed}")
+        agent = "-".join(filter(None, (self.variant, self.varied)))
+        return PurePath(folder_name(self.env), folder_name(agent, "=,+"), f"seed-{self.seed}")
 
     @property
     def frames(self) -> int:
@@ -108,16 +117,30 @@ def _runs_of_task(plan: Plan, task: Task, spec_of: Callable[[EnvConfig], EnvSpec
         name, base = found.name, found.config
     else:
         name, base = task.preset.replace("_", "-"), preset(task.preset)
-    if owned := OWNED.keys() & settings:
+    if owned := OWNED.keys() & (settings.keys() | plan.vary.keys()):
         raise ConfigError(f"{min(owned)} cannot be among the settings, since the plan's {OWNED[min(owned)]} say it.")
+    if twice := task.settings.keys() & plan.vary.keys():
+        raise ConfigError(f"{min(twice)} is among the environment's settings, but the plan varies it. Give it once.")
     settings["env.name"] = task.env
     if plan.threads or "OMP_NUM_THREADS" not in os.environ:
         settings["training.threads"] = plan.threads or max(1, usable_cores() // plan.workers)
+    for varied, values in plan.combinations().items():
+        yield from _runs_of_settings(plan, task.env, name, base, settings | values, varied, spec_of)
 
+
+def _runs_of_settings(
+    plan: Plan,
+    env: str,
+    preset_name: str,
+    base: Config,
+    settings: Mapping[str, Any],
+    varied: str,
+    spec_of: Callable[[EnvConfig], EnvSpec],
+) -> Iterator[PlannedRun]:
     def build(variant: str) -> Config:
         """Return the plan's agent with a variant, whose settings replace the plan's."""
         try:
-            return base.override(**settings | combined(variant))
+            return base.override(**{**settings, **combined(variant)})
         except ConfigError as error:
             raise ConfigError(f"variant {variant}: {error}") from None
 
@@ -130,7 +153,7 @@ def _runs_of_task(plan: Plan, task: Task, spec_of: Callable[[EnvConfig], EnvSpec
             raise ConfigError(problem)
         for seed in plan.seeds:
             seeded = config.override(**{"training.seed": seed})
-            yield PlannedRun(task.env, variant, seed, name, seeded, identity(seeded, spec))
+            yield PlannedRun(env, variant, seed, preset_name, seeded, identity(seeded, spec), varied)
 
 
 def identity(config: Config, spec: EnvSpec) -> str:
@@ -139,6 +162,6 @@ def identity(config: Config, spec: EnvSpec) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def folder_name(env: str) -> str:
-    """Return the name of an environment as that of a folder."""
-    return "".join(letter if letter.isalnum() or letter in "._-" else "-" for letter in env)
+def folder_name(name: str, more: str = "") -> str:
+    """Return a name as that of a folder: letters, digits, `._-` and `more` stay."""
+    return "".join(letter if letter.isalnum() or letter in f"._-{more}" else "-" for letter in name)

@@ -128,7 +128,7 @@ class Sweep:
 
 def status_table(runs: Iterable[RunStatus], caption: str) -> Table:
     """Return a table of runs, with what each has reached, its speed and its last score."""
-    columns = ("environment", "preset", "variant", "seed", "state", "done", "frames/s", "last score")
+    columns = ("environment", "preset", "agent", "seed", "state", "done", "frames/s", "last score")
     table = Table(*columns, caption=caption, caption_justify="left")
     for status in runs:
         run, state = status.run, status.state.value
@@ -137,5 +137,5 @@ def status_table(runs: Iterable[RunStatus], caption: str) -> Table:
         shown = Text(state, STYLES.get(status.state, "dim"))
         speed = format_number(status.latest["perf/fps"]) if "perf/fps" in status.latest else ""
         cells = (shown, f"{status.fraction:.0%}", speed, status.score)
-        table.add_row(run.env, run.preset, run.variant, str(run.seed), *cells)
+        table.add_row(run.env, run.preset, run.agent, str(run.seed), *cells)
     return table

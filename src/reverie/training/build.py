@@ -8,9 +8,7 @@ import numpy as np
 import torch
 
 from reverie import kernels
-from reverie.acting import AgentPolicy
 from reverie.agents import build_agent, load_weights, num_parameters, unread_observations
-from reverie.collectors.async_collector import AsyncCollector, CopiedPolicy
 from reverie.collectors.random_policy import RandomPolicy
 from reverie.config import Config, to_dict
 from reverie.devices import resolve_device
@@ -102,7 +100,7 @@ def build_trainer(
             agent,
             replay,
             collector,
-            CopiedPolicy(agent) if isinstance(collector, AsyncCollector) else AgentPolicy(agent),
+            collector.make_policy(agent),
             every,
             sample_rng=np.random.default_rng(seeds[1]),
             prefill_policy=RandomPolicy(

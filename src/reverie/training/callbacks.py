@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from reverie.collectors.sync_collector import Episode, Transition
+from reverie.collectors.collector import Episode, Transition
 from reverie.config import Config
 from reverie.dreamer import Dreamer
 from reverie.specs import EnvSpec

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from reverie.collectors.sync_collector import Policy, Transition
+from reverie.collectors.collector import Policy, Transition
 from reverie.training.failure_budget import FailureBudget
 from reverie.training.train_state import TrainState
 
@@ -39,12 +39,14 @@ class Collection:
         for transition in transitions:
             with metrics.timer("replay"):
                 for step, mask in transition.steps:
-                    replay.add(step, mask)
+                    replay.add(step, mask, transition.envs)
                 if transition.failed:
                     replay.truncate_episodes(transition.failed)
             self.state.count_steps(transition.num_steps, len(transition.episodes))
             metrics.count("frames", transition.num_steps * self.state.collector.frames_per_step)
             metrics.spend("collect", transition.seconds)
+            if transition.policy_lag is not None:
+                metrics.add({"env/policy_lag": transition.policy_lag})
         self._latest += transitions
         # Only when everything is stored: each of these may end the run.
         for transition in transitions:

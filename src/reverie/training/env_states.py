@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reverie.collectors.sync_collector import CollectorState, SyncCollector
+from reverie.collectors.collector import Collector, CollectorState
 from reverie.config import EnvConfig, flatten
 from reverie.envs import EnvState
 from reverie.errors import CheckpointError
@@ -23,7 +23,7 @@ _SAME_GAME = {"num_envs", "parallel", "step_timeout", "max_restarts_per_hour"}
 """Settings that do not change what happens in an environment."""
 
 
-def capture(collector: SyncCollector, replay: ReplayBuffer) -> CollectorState | None:
+def capture(collector: Collector, replay: ReplayBuffer) -> CollectorState | None:
     """Return the states of the environments; None if one has failed; raise EnvError if one cannot save its state."""
     state = collector.state()
     if state is None:
@@ -50,10 +50,10 @@ def pack(state: CollectorState | None) -> tuple[list[Any], dict[str, dict[str, T
     return entries, {ENVIRONMENTS: tensors, COLLECTOR: copies}
 
 
-def restore(snapshot: Snapshot, config: EnvConfig, collector: SyncCollector, replay: ReplayBuffer) -> list[str]:
+def restore(snapshot: Snapshot, config: EnvConfig, collector: Collector, replay: ReplayBuffer) -> list[str]:
     """Restore the environments, and return for each why that failed; empty if it did not."""
     entries, tensors = snapshot.state["training"][ENVIRONMENTS], snapshot.tensors[ENVIRONMENTS]
-    reason = _mismatch(entries, snapshot.state["config"]["env"], config)
+    reason = _mismatch(entries, snapshot.state["config"]["env"], config, collector.num_envs)
     if reason or not snapshot.tensors[COLLECTOR]:
         return [reason or MISSING] * collector.num_envs
     envs = []
@@ -68,12 +68,12 @@ def restore(snapshot: Snapshot, config: EnvConfig, collector: SyncCollector, rep
     return collector.restore(CollectorState(envs, arrays), episodes)
 
 
-def _mismatch(entries: Sequence[Any], saved: Mapping[str, Any], config: EnvConfig) -> str:
+def _mismatch(entries: Sequence[Any], saved: Mapping[str, Any], config: EnvConfig, num_envs: int) -> str:
     """Return why packed states with saved settings do not fit the environments of now; empty if they do."""
     if not entries:
         return MISSING
-    if len(entries) != config.num_envs:
-        return f"env.num_envs was {len(entries)}"
+    if len(entries) != num_envs:
+        return f"there were {len(entries)} environments"
     for name, value in flatten(config).items():
         then, now = (list(each) if isinstance(each, tuple) else each for each in (saved.get(name), value))
         if name not in _SAME_GAME and then != now:

@@ -9,7 +9,8 @@ import torch
 from typing_extensions import override
 
 from reverie.acting import AgentPolicy
-from reverie.collectors.sync_collector import Episode, SyncCollector
+from reverie.collectors.collector import Episode
+from reverie.collectors.sync_collector import SyncCollector
 from reverie.config import EnvConfig
 from reverie.dreamer import Dreamer
 from reverie.dreamer.recurrent_policy import Mode

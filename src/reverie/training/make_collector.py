@@ -3,14 +3,19 @@
 from functools import partial
 
 from reverie.collectors.async_collector import AsyncCollector
+from reverie.collectors.collector import Collector
 from reverie.collectors.sync_collector import SyncCollector
 from reverie.config import Config
 from reverie.devices import resolve_device
 from reverie.envs import EnvFactory, make_env
 
 
-def make_collector(config: Config, seed: int, factory: EnvFactory | None) -> SyncCollector:
-    """Create the environments, and what steps them: between updates, or during them (`training.async_collection`)."""
+def make_collector(config: Config, seed: int, factory: EnvFactory | None) -> Collector:
+    """Create the environments, and what steps them: between updates, during them, or in a cluster (`collect`)."""
+    if config.training.collect == "ray":
+        from reverie.scaling.ray_collector import RayCollector  # takes a second, and Ray is an extra
+
+        return RayCollector(config, seed, factory)
     device = resolve_device(config.training.device)
     can_restart = config.env.max_restarts_per_hour > 0
     make = partial(make_env, config.env, seed, factory, can_restart)

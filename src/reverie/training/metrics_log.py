@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from typing_extensions import override
 
-from reverie.collectors.sync_collector import Episode
+from reverie.collectors.collector import Episode
 from reverie.runs.metrics import MetricsFile
 from reverie.training.callbacks import Callback, EvaluationResult
 from reverie.training.counters import Counters

@@ -7,8 +7,8 @@ import numpy as np
 
 from reverie import agents
 from reverie.acting import AgentPolicy
+from reverie.collectors.collector import Collector
 from reverie.collectors.random_policy import RandomPolicy
-from reverie.collectors.sync_collector import SyncCollector
 from reverie.dreamer import ActState, Dreamer, State
 from reverie.errors import EnvError
 from reverie.replay import TRANSACTION_STEPS, ReplayBuffer
@@ -35,7 +35,7 @@ class TrainState:
 
     agent: Dreamer
     replay: ReplayBuffer
-    collector: SyncCollector
+    collector: Collector
     policy: AgentPolicy
     """Acts in the training environments."""
     schedules: dict[str, Every]

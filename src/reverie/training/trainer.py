@@ -65,7 +65,8 @@ class Trainer:
     def _prefill(self) -> None:
         """Take random steps, until there are enough and, where whole episodes are sampled, one has ended (SPEC 41)."""
         while not self.state.is_prefilled and self._steps_left and not self._is_stopping:
-            self.collection.step(self.state.prefill_policy, max_steps=1)
+            missing = self.run.config.training.prefill - self.run.counters.steps
+            self.collection.step(self.state.prefill_policy, max(1, min(missing, self._steps_left)))
             self.collection.flush()
             self._on_step()
 

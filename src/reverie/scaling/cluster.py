@@ -1,0 +1,49 @@
+"""A Ray cluster: that of an address, or one on this machine."""
+
+import logging
+import math
+import os
+import re
+import socket
+from typing import Any
+
+from reverie.errors import ConfigError
+from reverie.provenance import usable_cores
+
+try:
+    import ray
+    from ray.exceptions import RayError, RayTaskError
+except ModuleNotFoundError as error:
+    raise ConfigError(
+        "Ray is not installed. Nothing was started. Install it with pip install 'reverie[ray]'."
+    ) from error
+
+__all__ = ["RayError", "RayTaskError", "connect", "ray"]
+
+
+def connect(address: str, cpus: float) -> bool:
+    """Connect to a cluster, unless that was done, and return whether it was started here.
+
+    Args:
+        address: local starts one on this machine, auto finds the one that runs here, or HOST:PORT of its head.
+        cpus: that one on this machine has at least, whatever its cores.
+
+    Raises:
+        ConfigError: if no cluster answers.
+    """
+    if ray.is_initialized():
+        return False
+    is_own = address == "local"
+    size = max(usable_cores(), math.ceil(cpus))
+    options: dict[str, Any] = {"num_cpus": size, "include_dashboard": False} if is_own else {}
+    os.environ.setdefault("RAY_worker_niceness", "0")  # by default the learner's threads would starve the collectors
+    try:
+        if host := re.fullmatch(r"([^/]+):(\d+)", address):  # Ray itself waits for minutes
+            socket.create_connection((host[1], int(host[2])), timeout=10).close()
+        ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **options)
+    except OSError as error:
+        raise ConfigError(
+            f"No Ray cluster answers at {address}. Nothing was started. Start one with ray start --head, or give the "
+            "address local for one on this machine."
+        ) from error
+    return is_own

@@ -1,0 +1,289 @@
+"""Search for settings with Optuna: trials are runs of a plan whose settings it suggests.
+
+Optuna chooses values and says which trials to stop early; runs are child processes as in a sweep. All of it is in the
+folder, so that typing the command again continues: trials that were running resume from their checkpoints.
+"""
+
+import json
+import math
+import shlex
+import subprocess
+import time
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import fmean
+from typing import Any, Literal
+
+from rich.console import Console
+
+from reverie.config import convert, to_toml
+from reverie.errors import ConfigError, ReverieError, RunError
+from reverie.runs.atomic_io import atomic_write, to_json
+from reverie.specs import EnvSpec
+from reverie.sweeps.executor import LOG, PATIENCE, LocalProcess, Process, failure, locked_folder, reverie_command
+from reverie.sweeps.plan import Plan, parse_plan, resolved_settings
+from reverie.sweeps.planned_runs import PlannedRun, planned_runs, spec_by_name
+from reverie.sweeps.status import RunStatus, State
+from reverie.training.numbers import format_number
+from reverie.training.stop_signal import Interrupted, StopSignal
+
+try:
+    import optuna
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+    from optuna.trial import Trial, TrialState
+except ModuleNotFoundError as error:
+    raise ConfigError(
+        "Optuna is not installed. Nothing was started. Install it with pip install 'reverie[tune]'."
+    ) from error
+
+STOPPING = "Stopping, each run with a checkpoint. Press Ctrl-C again to stop at once."
+JOURNAL, SEARCH, BEST = "trials.journal", "search.json", "best.toml"
+"""In the folder: Optuna's trials, the search as it was begun, and the configuration of the best trial."""
+
+
+@dataclass(frozen=True)
+class Search:
+    """A plan of one environment and variant, and the settings that are searched."""
+
+    plan: Plan
+    space: Mapping[str, Any]
+    """By path: a list of choices, or a table with `low`, `high` and optionally `log`; whole numbers where both are."""
+    metric: str = "eval/return"
+    """Its last value in each run is what counts, and its mean over the plan's seeds."""
+    direction: Literal["maximize", "minimize"] = "maximize"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what makes two searches the same."""
+        plan = {name: value for name, value in self.plan.to_json().items() if name not in ("workers", "threads")}
+        return {"plan": plan, "space": self.space, "metric": self.metric, "direction": self.direction}
+
+
+def read_search(path: Path) -> Search:
+    """Read a plan with the tables `space` and `objective` from TOML; raise ConfigError for a mistake in it."""
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"The plan {path} cannot be read or is not valid TOML: {error}.") from None
+    space, objective = data.pop("space", {}), data.pop("objective", {})
+    plan = parse_plan(data, str(path), path.stem)
+    sizes = {"environments": len(plan.tasks), "variants": len(plan.variants)}
+    for key, size in sizes.items():
+        if size != 1:
+            raise ConfigError(f"In {path}: {key} names {size}, but a search compares settings of one. Leave one.")
+    if plan.vary:
+        raise ConfigError(f"In {path}: vary is given, but a search chooses the values itself. Put them under [space].")
+    if not isinstance(space, dict) or not space:
+        raise ConfigError(f"In {path}: [space] is missing, which names the settings to search. Add it.")
+    known = {"metric": str, "direction": str}
+    for key, value in objective.items():
+        if key not in known:
+            raise ConfigError(f"In {path}: objective.{key} is an unknown key; the keys are metric, direction.")
+        convert(value, str, f"In {path}: objective.{key}")
+    if (direction := objective.get("direction", "maximize")) not in ("maximize", "minimize"):
+        raise ConfigError(f"In {path}: objective.direction is {direction}, but it must be maximize or minimize.")
+    return Search(plan, _space(space, f"In {path}: space"), **objective)
+
+
+def _space(table: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Return choices and ranges by full path."""
+    found: dict[str, Any] = {}
+    for name, value in _named(table):
+        (path,) = resolved_settings({name: None}, where)
+        if isinstance(value, list):
+            is_valid = len(value) > 1
+        else:
+            is_valid = isinstance(value, dict) and {"low", "high"} <= value.keys() <= {"low", "high", "log"}
+            is_valid = is_valid and all(type(value[end]) in (int, float) for end in ("low", "high"))
+            is_valid = is_valid and value["low"] < value["high"] and (value["low"] > 0 or not value.get("log"))
+        if not is_valid or path in found:
+            raise ConfigError(
+                f"{where}: {name} is {value!r}, but it must be a list of choices, or a table with low, a larger high, "
+                "and log = true for a search of magnitudes above 0; and only once."
+            )
+        found[path] = value
+    return found
+
+
+def _named(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield what is searched by the name that was given, whether it was written as a path or as nested tables."""
+    for name, value in table.items():
+        if isinstance(value, dict) and not {"low", "high", "log"} & value.keys():
+            yield from _named(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
+def suggest(trial: Trial, space: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of a trial by path."""
+    values: dict[str, Any] = {}
+    for path, given in space.items():
+        if isinstance(given, list):
+            values[path] = trial.suggest_categorical(path, given)
+        elif all(isinstance(given[end], int) for end in ("low", "high")):
+            values[path] = trial.suggest_int(path, given["low"], given["high"], log=given.get("log", False))
+        else:
+            values[path] = trial.suggest_float(path, given["low"], given["high"], log=given.get("log", False))
+    return values
+
+
+class RunningTrial:
+    """A trial whose runs, one for each seed, are trained one after the other."""
+
+    def __init__(self, trial: Trial, runs: list[PlannedRun], folder: Path, metric: str) -> None:
+        self.trial, self.folder = trial, folder / f"trial-{trial.number:03d}"
+        self.statuses = [RunStatus(run, self.folder) for run in runs]
+        self.process: Process | None = None
+        self._metric = metric
+        self._reported = max(trial.study.trials[trial.number].intermediate_values, default=-1)
+
+    @property
+    def current(self) -> RunStatus | None:
+        """The first run that is not done; None if all are."""
+        return next((status for status in self.statuses if status.state is not State.DONE), None)
+
+    def report(self) -> bool:
+        """Report new values of the first seed, and return whether the trial is worse than the median of the others."""
+        first = self.statuses[0]
+        first.read_metrics()
+        value = first.latest.get(self._metric)
+        if self.process is None or value is None or self.current is not first or first.step <= self._reported:
+            return False
+        self._reported = first.step
+        self.trial.report(float(value), first.step)
+        return bool(self.trial.should_prune())
+
+    def value(self) -> float:
+        """Return the mean over seeds of the metric's last values; NaN where one has none."""
+        return fmean(float(status.latest.get(self._metric, math.nan)) for status in self.statuses)
+
+
+def search_settings(
+    search: Search,
+    folder: Path,
+    trials: int,
+    console: Console,
+    *,
+    spec_of: Callable[[Any], EnvSpec] = spec_by_name,
+    command: Callable[[PlannedRun, Path], list[str]] = reverie_command,
+    process: Callable[[list[str], Path], Process] = LocalProcess,
+    poll: float = 0.5,
+) -> optuna.Study:
+    """Run trials until `trials` of them have ended, `plan.workers` at a time, and keep the best configuration.
+
+    Raises:
+        RunError: if the folder is in use or holds another search, or no trial has succeeded.
+        Interrupted: on Ctrl-C, SIGTERM or SIGHUP, after all runs have ended with a checkpoint.
+    """
+
+    def say(message: str) -> None:
+        console.print(message, markup=False, soft_wrap=True)
+
+    def planned(values: Mapping[str, Any]) -> list[PlannedRun]:
+        return planned_runs(replace(search.plan, settings={**search.plan.settings, **values}), spec_of)
+
+    def begin(trial: Trial) -> None:
+        values = suggest(trial, search.space)
+        shown = ", ".join(f"{path}={format_number(v) if isinstance(v, float) else v}" for path, v in values.items())
+        say(f"trial {trial.number}: {shown}")
+        try:
+            running.append(RunningTrial(trial, planned(values), folder, search.metric))
+        except ReverieError as error:
+            end(trial, None, f"failed: {error}")
+
+    def end(trial: Trial, value: float | None, how: str, state: TrialState = TrialState.FAIL) -> None:
+        study.tell(trial, value, None if value is not None else state)
+        say(f"trial {trial.number} {how}")
+        if value is not None and study.best_trial.number == trial.number:
+            (best, *_) = planned(study.best_trial.params)
+            atomic_write(folder / BEST, to_toml(best.config).encode())
+
+    def advance(each: RunningTrial) -> bool:
+        """Begin or end a run of a trial, and return whether the trial goes on."""
+        if each.report():
+            assert each.process is not None
+            with each.process:
+                each.process.kill()
+            end(each.trial, None, "stopped early: below the median of the others at this step", TrialState.PRUNED)
+            return False
+        if each.process is not None:
+            if each.process.poll() is None:
+                return True
+            with each.process:
+                code, each.process = each.process.returncode, None
+            status = each.current
+            assert status is not None
+            status.read()
+            if status.state is not State.DONE:
+                end(each.trial, None, f"failed: {failure(status.folder.path / LOG, code)}")
+                return False
+        if (status := each.current) is not None:
+            status.read()
+            if status.state is State.WAITING:
+                words = command(status.run, each.folder)
+                status.folder.path.mkdir(parents=True, exist_ok=True)
+                with (status.folder.path / LOG).open("a") as log:
+                    log.write(f"$ {shlex.join(words)}\n")
+                each.process = process(words, status.folder.path / LOG)
+            return True
+        value = each.value()
+        if math.isnan(value):
+            end(each.trial, None, f"failed: its metrics have no {search.metric}")
+        else:
+            end(each.trial, value, f"is done: {search.metric} {format_number(value)}")
+        return False
+
+    running: list[RunningTrial] = []
+    with locked_folder(folder):
+        _check_same(search, folder)
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        study = optuna.create_study(
+            storage=JournalStorage(JournalFileBackend(str(folder / JOURNAL))),
+            study_name=search.plan.name,
+            direction=search.direction,
+            pruner=optuna.pruners.MedianPruner(),
+            load_if_exists=True,
+        )
+        # Another seed each time: the same one would suggest again what it suggested first.
+        study.sampler = optuna.samplers.TPESampler(seed=len(study.trials), constant_liar=search.plan.workers > 1)
+        with StopSignal(
+            lambda: say("Stopping, each run with a checkpoint. Press Ctrl-C again to stop at once.")
+        ) as stop:
+            try:
+                for frozen in study.get_trials(states=(TrialState.RUNNING,)):
+                    begin(Trial(study, frozen._trial_id))
+                while not stop.requested:
+                    running = [each for each in running if advance(each)]
+                    while len(running) < search.plan.workers and len(study.trials) < trials:
+                        begin(study.ask())
+                    if not running:
+                        break
+                    time.sleep(poll)
+                processes = [each.process for each in running if each.process is not None]
+                for child in processes:
+                    child.terminate()
+                deadline = time.monotonic() + PATIENCE
+                for child in processes:
+                    with suppress(subprocess.TimeoutExpired):
+                        child.wait(max(deadline - time.monotonic(), 0))
+            finally:
+                for each in running:
+                    if each.process is not None:
+                        with each.process:
+                            each.process.kill()
+        if stop.requested:
+            raise Interrupted("", stop.signal)
+    if not study.get_trials(states=(TrialState.COMPLETE,)):
+        raise RunError(f"None of the {len(study.trials)} trials has succeeded. Each output.log in {folder} says why.")
+    return study
+
+
+def _check_same(search: Search, folder: Path) -> None:
+    """Save the search in its folder; raise RunError if the folder holds another one."""
+    path, wanted = folder / SEARCH, to_json(search.to_json())
+    if path.exists() and json.loads(path.read_bytes()) != json.loads(wanted):
+        raise RunError(f"{folder} holds another search than {search.plan.source}. Choose another folder with --out.")
+    atomic_write(path, wanted)
