@@ -188,6 +188,23 @@ def test_a_killed_learner_ends_the_run_with_its_number_and_resume_continues(tmp_
     assert read_metrics(folder)[-1]["step"] == int(steps) + 200
 
 
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds processes in /proc")
+def test_learner_killed_while_no_update_is_made_ends_the_run_with_its_number(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    arguments = train_command(folder, training__prefill=1_000_000, training__steps=2_000_000, training__learners=2)
+    run = subprocess.Popen([sys.executable, "-m", *arguments], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not (folder / "metrics.jsonl").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    (victim,) = Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()
+    os.kill(int(victim), signal.SIGKILL)
+    _, errors = run.communicate(timeout=10)
+    assert run.returncode == 1
+    message = f"Learner 1 of 0 to 1 (process {victim}) was killed by SIGKILL. The run stops."
+    assert message in " ".join(errors.decode().split())
+    assert max((folder / "checkpoints").iterdir()).name > "step-000000000"
+
+
 def test_torchrun_starts_the_learners(tmp_path: Path) -> None:
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "--"]
     arguments = train_command(tmp_path / "run", training__steps=100)

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -61,17 +62,20 @@ def shared_updates(agent: Dreamer) -> Iterator[None]:
         return
     processes: list[subprocess.Popen[bytes]] = []
     has_ended = False
+    is_over = threading.Event()
     try:
         if dist.is_torchelastic_launched():
             _join_torchrun()
         else:
             processes = _start(size, agent.device)
+            threading.Thread(target=_watch, args=(processes, is_over), daemon=True).start()
         group = Group()
         group.send({"config": to_dict(agent.config), "spec": spec_to_json(agent.spec)})
         with shared(agent, group) as leader:
             try:
                 yield
             finally:
+                is_over.set()
                 if not leader.is_updating:
                     leader.end()
                     has_ended = True
@@ -82,6 +86,7 @@ def shared_updates(agent: Dreamer) -> Iterator[None]:
             process.kill()
         raise
     finally:
+        is_over.set()
         _end(processes)
         if dist.is_initialized():
             dist.destroy_process_group()
@@ -147,6 +152,15 @@ def _start(size: int, device: torch.device) -> list[subprocess.Popen[bytes]]:
 def _meet(store: Store, rank: int, size: int) -> None:
     backend = BACKEND if torch.cuda.is_available() else "gloo"
     dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=TIMEOUT)
+
+
+def _watch(processes: list[subprocess.Popen[bytes]], is_over: threading.Event) -> None:
+    """Stop the run, with a checkpoint, soon after another learner has ended, also where no update would notice it."""
+    while not is_over.wait(1):
+        if any(process.poll() is not None for process in processes):
+            if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return
 
 
 def _lost(processes: list[subprocess.Popen[bytes]]) -> str | None:
