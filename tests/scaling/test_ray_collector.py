@@ -51,16 +51,22 @@ def _cluster() -> Iterator[None]:
 
 
 class Slow(environments.Catch):
-    """Steps slowly in the first process that creates one, whose number a file has."""
+    """In the first process that creates one, its 14th step waits for a file, at most five seconds."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, folder: Path) -> None:
         super().__init__()
-        with suppress(FileExistsError), path.open("x") as file:
+        self.folder, self.taken = folder, 0
+        with suppress(FileExistsError), (folder / "slow").open("x") as file:
             file.write(str(os.getpid()))
-        self.is_slow = path.read_text() == str(os.getpid())
+        self.is_slow = (folder / "slow").read_text() == str(os.getpid())
 
     def step(self, action: int) -> environments.Result:
-        time.sleep(0.2 * self.is_slow)
+        self.taken += 1
+        deadline = time.monotonic() + 5
+        while self.is_slow and self.taken == 14 and not (self.folder / "enough").exists():
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.01)
         return super().step(action)
 
 
@@ -152,21 +158,20 @@ def test_more_killed_collectors_than_allowed_end_the_run_with_a_checkpoint(tmp_p
 
 @pytest.mark.parametrize(("limit", "is_exceeded"), [(17, False), (1000, True)])
 def test_free_schedule_keeps_the_policy_lag(limit: int, is_exceeded: bool, tmp_path: Path) -> None:
-    """One collector is slow. Without the limit its weights get older than that."""
-    settings = {
-        "ray.schedule": "free",
-        "ray.weights_every": 2,
-        "ray.max_policy_lag": limit,
-        "train_every": 1,
-        "steps": 120,
-    }
+    """One collector waits until 45 updates have been made. With the limit the learner waits for it, and it gives up."""
+    settings = {"ray.schedule": "free", "ray.weights_every": 2, "ray.max_policy_lag": limit, "train_every": 1}
     lags: list[int] = []
 
     class Watch(reverie.Callback):
+        def on_update(self, counters: Any, metrics: object) -> None:
+            if counters.updates == 45:
+                (tmp_path / "enough").touch()
+
         def on_step(self, counters: Any, transitions: list[Transition]) -> None:
             lags.extend(each.policy_lag for each in transitions if each.policy_lag is not None)
 
-    train(partial(Slow, tmp_path / "slow"), tmp_path / "run", callbacks=[Watch()], **settings)
+    train(partial(Slow, tmp_path), tmp_path / "run", callbacks=[Watch()], **settings)
+    assert (tmp_path / "enough").exists()
     assert len(set(lags)) > 2
     assert (max(lags) > 17) is is_exceeded
 
