@@ -58,6 +58,8 @@ def main(run: Path, config: Path, steps: int, how: str, pause: float) -> None:
         }
         with metrics.open("a") as file:
             file.write(json.dumps(row) + "\n")
+        if how == "saves":
+            checkpoint(run, step)
     while how == "hangs":
         time.sleep(0.1)
     checkpoint(run, step)

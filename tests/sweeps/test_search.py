@@ -30,7 +30,7 @@ prefill = 100
 """
 SPACE = """
 [space]
-behavior.horizon = {low = 1, high = 30}
+behavior.horizon = {low = 2, high = 30}
 "world_model.optimizer.lr" = {low = 1e-4, high = 1e-2, log = true}
 """
 
@@ -61,7 +61,7 @@ def starts(folder: Path) -> list[int]:
 def test_read_search(tmp_path: Path) -> None:
     search = search_of(tmp_path, PLAN + SPACE + '[objective]\nmetric = "model/loss"\ndirection = "minimize"\n')
     assert search.space == {
-        "behavior.horizon": {"low": 1, "high": 30},
+        "behavior.horizon": {"low": 2, "high": 30},
         "world_model.optimizer.lr": {"low": 1e-4, "high": 1e-2, "log": True},
     }
     assert (search.metric, search.direction, search.plan.workers) == ("model/loss", "minimize", 2)
@@ -79,6 +79,9 @@ def test_read_search(tmp_path: Path) -> None:
         (PLAN + "[space]\nbehavior.horizon = 3", "behavior.horizon is 3, but it must be a list of choices"),
         (PLAN + SPACE + "[vary]\nreplay.batch_size = [1, 2]", "vary is given, but a search chooses the values itself"),
         (PLAN + SPACE + "[objective]\nname = 3", "objective.name is an unknown key"),
+        ('objective = "eval/return"' + PLAN + SPACE, "objective is 'eval/return', but it must be a table"),
+        (PLAN + "[space]\ntraining.steps = [300, 400]", "training.steps is searched, but another part of the plan"),
+        (PLAN + "[space]\ntraining.seed = [3, 4]", "training.seed is searched, but another part of the plan sets it"),
         (PLAN + SPACE + '[objective]\ndirection = "up"', "objective.direction is up, but it must be maximize"),
         (PLAN.replace('["A-v0"]', '["A-v0", "B-v0"]') + SPACE, "environments names 2, but a search compares"),
     ],
@@ -128,8 +131,25 @@ def test_search_interrupted_continues_the_trials_that_were_running(tmp_path: Pat
 def test_search_of_which_every_trial_fails_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"None of the 3 trials has succeeded. Each output.log"):
         run(tmp_path, trials=3, how="fails")
-    study, _ = run(tmp_path, trials=6)
+    study, _ = run(tmp_path, trials=3)  # in place of those that failed
     assert [trial.state.name for trial in study.trials] == ["FAIL"] * 3 + ["COMPLETE"] * 3
+
+
+def test_search_of_values_that_no_agent_can_have_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    search = search_of(tmp_path, PLAN + "[space]\nbehavior.horizon = {low = 0, high = 3}")
+    with pytest.raises(ConfigError, match="horizon is 0"):
+        search_settings(search, tmp_path / "out", 2, Console(file=io.StringIO()), spec_of=spec_of)
+    assert not (tmp_path / "out").exists()
+
+
+def test_search_for_a_metric_that_does_not_exist_ends_with_the_first_trial(tmp_path: Path) -> None:
+    search = search_of(tmp_path, PLAN + SPACE + '[objective]\nmetric = "eval/retrun"')
+    command = stub_command({}, 0.0)
+    with pytest.raises(ConfigError, match=r"objective.metric is eval/retrun, but no such metric is in"):
+        search_settings(
+            search, tmp_path / "out", 9, Console(file=io.StringIO()), spec_of=spec_of, command=command, poll=0.02
+        )
+    assert len(list((tmp_path / "out").glob("trial-*"))) <= 2
 
 
 def test_another_search_in_the_folder_is_refused(tmp_path: Path) -> None:

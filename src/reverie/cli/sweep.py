@@ -1,7 +1,7 @@
 """`reverie sweep`: run a grid of environments, variants, settings and seeds."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -69,7 +69,7 @@ class Scheduled:
                 execute(sweep, out, process=process, keep_replay=plan.keep_replay)
         except Interrupted as stopped:
             own = next((run.env for run in runs if ":" in run.env), "")
-            again = command_line("sweep", folder, env=own)
+            again = command_line("sweep", folder, *self.given(), env=own)
             raise Interrupted(f"Stopped; continue with `{again}`.", stopped.signal) from None
         if failed := sweep.of(State.FAILED):
             what = f"{len(failed)} of {len(runs)} runs failed, first {failed[0].run.name}: {failed[0].error}"
@@ -81,11 +81,20 @@ class Scheduled:
             from reverie.sweeps.executor import LocalProcess
 
             return LocalProcess
-        from reverie.scaling.cluster import connect
+        from reverie.scaling.cluster import connect, has_place
         from reverie.sweeps.ray_process import RayProcess
 
-        connect(self.address, cpus=0)
-        return partial(RayProcess, cpus=plan.resources.get("cpus", 1.0), gpus=plan.resources.get("gpus", 0.0))
+        cpus, gpus = plan.resources.get("cpus", 1.0), plan.resources.get("gpus", 0.0)
+        connect(self.address, cpus)
+        if not has_place(cpus, gpus):
+            say(f"No machine of the cluster has {cpus:g} CPUs and {gpus:g} GPUs. Runs wait until one joins.")
+        return partial(RayProcess, cpus=cpus, gpus=gpus)
+
+    def given(self) -> list[str]:
+        """Return the options that were given, for the command that continues."""
+        defaults = {entry.name: entry.default for entry in fields(Scheduled) if entry.name != "out"}
+        chosen = {name: getattr(self, name) for name, value in defaults.items() if getattr(self, name) != value}
+        return [word for name, value in chosen.items() for word in (f"--{name}", str(value))]
 
 
 @dataclass(frozen=True)

@@ -32,11 +32,15 @@ class Tune(Scheduled):
 
         search = read_search(Path(self.plan))
         search = replace(search, plan=self.with_budget(search.plan))
+        if self.engine == "ray" and not self.workers:  # the cluster decides how many have a place
+            search = replace(search, plan=replace(search.plan, workers=self.trials))
         folder = self.out or Path("runs", f"tune-{search.plan.name}")
         try:
             study = search_settings(search, folder, self.trials, console(), process=self.process(search.plan))
         except Interrupted as stopped:
-            again = command_line("tune", self.plan, "--trials", self.trials, "--out", folder)
+            own = search.plan.tasks[0].env
+            words = ["--trials", self.trials, "--out", folder, *self.given()]
+            again = command_line("tune", self.plan, *words, env=own if ":" in own else "")
             raise Interrupted(f"Stopped; continue with `{again}`.", stopped.signal) from None
         env = search.plan.tasks[0].env
         say(f"Best: trial {study.best_trial.number}, {search.metric} {study.best_value:.4g}.")

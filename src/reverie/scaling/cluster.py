@@ -18,7 +18,7 @@ except ModuleNotFoundError as error:
         "Ray is not installed. Nothing was started. Install it with pip install 'reverie[ray]'."
     ) from error
 
-__all__ = ["RayError", "RayTaskError", "connect", "ray"]
+__all__ = ["RayError", "RayTaskError", "connect", "has_place", "ray"]
 
 
 def connect(address: str, cpus: float) -> bool:
@@ -41,9 +41,17 @@ def connect(address: str, cpus: float) -> bool:
         if host := re.fullmatch(r"([^/]+):(\d+)", address):  # Ray itself waits for minutes
             socket.create_connection((host[1], int(host[2])), timeout=10).close()
         ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **options)
-    except OSError as error:
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = str(error).strip().split("\n")[0].rstrip(".")
         raise ConfigError(
-            f"No Ray cluster answers at {address}. Nothing was started. Start one with ray start --head, or give the "
-            "address local for one on this machine."
+            f"No Ray cluster answers at {address} ({reason}). Nothing was started. Start one with ray start --head, or "
+            "give the address local for one on this machine."
         ) from error
     return is_own
+
+
+def has_place(cpus: float, gpus: float) -> bool:
+    """Return whether a machine of the cluster has so many CPUs and GPUs, whatever is free of them now."""
+    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    found = [node["Resources"] for node in nodes if node["Alive"]]
+    return any(each.get("CPU", 0) >= cpus and each.get("GPU", 0) >= gpus for each in found)

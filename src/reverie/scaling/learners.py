@@ -157,9 +157,9 @@ def _meet(store: Store, rank: int, size: int) -> None:
 def _watch(processes: list[subprocess.Popen[bytes]], is_over: threading.Event) -> None:
     """Stop the run, with a checkpoint, soon after another learner has ended, also where no update would notice it."""
     while not is_over.wait(1):
-        if any(process.poll() is not None for process in processes):
-            if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
-                os.kill(os.getpid(), signal.SIGTERM)
+        has_handler = signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
+        if has_handler and any(process.poll() is not None for process in processes):
+            os.kill(os.getpid(), signal.SIGTERM)
             return
 
 

@@ -28,7 +28,7 @@ from reverie.collectors.collector import CollectorState, Policy, Transition
 from reverie.config import Config, RayConfig
 from reverie.dreamer import ActState, Dreamer
 from reverie.envs import EnvFactory, InstanceFactory
-from reverie.errors import ConfigError, EnvError, ReverieError
+from reverie.errors import ConfigError, EnvError
 from reverie.provenance import reverie_version
 from reverie.scaling.cluster import RayError, RayTaskError, connect, ray
 from reverie.scaling.remote_collector import (
@@ -138,7 +138,7 @@ class RayCollector:
         self._policy: PublishedPolicy | None = None
         self._pending: dict[Any, Request] = {}
         self._is_flushed = True
-        self._error: ReverieError | None = None
+        self._error: Exception | None = None
         self._num_starts = [0] * size
         self._num_failures = [0] * size
         self._is_present = [False] * size
@@ -221,7 +221,11 @@ class RayCollector:
             ]
             calls.append(actor.restore.remote(own, pieces))
         problems: list[str] = []
-        for index, (found, restored) in enumerate(_get(calls)):
+        try:
+            results = _get(calls)
+        except RayError as error:
+            raise EnvError(f"A collector is gone ({_reason(error)}). Nothing was trained. Try again.") from error
+        for index, (found, restored) in enumerate(results):
             problems += found
             self._states[index] = restored
         return problems
@@ -244,13 +248,26 @@ class RayCollector:
         self._num_starts[index] += 1
         self._is_present[index], self._states[index] = False, None
         options = {"num_cpus": self._settings.cpus, "max_restarts": 0, "scheduling_strategy": "SPREAD"}
-        return ray.remote(RemoteCollector).options(**options).remote(self._config, int(seed[0]), self._factory)
+        actor: Any = ray.remote(RemoteCollector)
+        try:
+            return actor.options(**options).remote(self._config, int(seed[0]), self._factory)
+        except TypeError as error:
+            raise EnvError(
+                f"The function that creates the environment cannot be sent to other processes ({_first_line(error)}). "
+                "Nothing was started. Pass one that does not hold open files, locks or windows."
+            ) from error
 
     def _describe(self) -> list[Description]:
         """Wait until all collectors have created their environments."""
         calls = [actor.describe.remote() for actor in self._actors]
         ready, _ = ray.wait(calls, num_returns=len(calls), timeout=START_SECONDS)
-        descriptions: list[Description] = _get(ready)
+        try:
+            descriptions: list[Description] = _get(ready)
+        except RayError as error:
+            raise ConfigError(
+                f"A collector cannot be started ({_reason(error)}). Nothing was trained. All nodes need the same "
+                "versions of Python, Ray and reverie, and the package of the environment."
+            ) from error
         if len(ready) < len(calls):
             raise ConfigError(
                 f"{len(ready)} of {len(calls)} collectors have started within {START_SECONDS:.0f} s: each needs "
@@ -309,6 +326,9 @@ class RayCollector:
             envs = range(self.num_envs)[self._slice(index)]
             lost = EnvError(f"Collector {index} of 0 to {len(self._actors) - 1} is gone ({_reason(error)}).")
             return [Transition([], failed=envs, errors=[lost], envs=envs)]
+        except Exception as error:  # raised by the next `step`, when all that has come is stored
+            self._error = self._error or error
+            return []
         self._is_present[index], self._num_failures[index] = True, 0
         self._states[index] = segment.state
         self._error = self._error or segment.error
@@ -334,6 +354,10 @@ def _get(calls: Any, timeout: float | None = None) -> Any:
         return ray.get(calls, timeout=timeout)
     except RayTaskError as error:
         raise (error.cause if isinstance(error.cause, Exception) else RuntimeError(str(error))) from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0].rstrip(".:")
 
 
 def _num_cpus() -> float:

@@ -3,6 +3,7 @@
 import platform
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -128,7 +129,9 @@ class RemoteCollector:
 
         The episodes are given as lists of their pieces.
         """
-        problems = self._open().restore(state, [partial(iter, pieces) for pieces in episodes])
+        # Arrays from other processes are read-only, and an environment may go on with those that it is given.
+        envs = [replace(env, own=_copied(env.own)) for env in state.envs]
+        problems = self._open().restore(state._replace(envs=envs), [partial(iter, pieces) for pieces in episodes])
         return problems, self._state()
 
     def _open(self) -> SyncCollector:
@@ -152,6 +155,10 @@ class RemoteCollector:
             return self._open().state()
         except EnvError as error:
             return error
+
+
+def _copied(own: Mapping[str, NDArray[Any]] | None) -> dict[str, NDArray[Any]] | None:
+    return None if own is None else {name: array.copy() for name, array in own.items()}
 
 
 def _unpack(array: NDArray[Any]) -> torch.Tensor:

@@ -146,7 +146,7 @@ def execute(
                 with (status.folder.path / LOG).open("a") as log:
                     log.write(f"$ {shlex.join(words)}\n")
                 children[status] = process(words, status.folder.path / LOG)
-                status.state, started_at[status] = State.RUNNING, status.step
+                status.state, started_at[status] = State.RUNNING, status.saved_step
                 say(f"{status.run.name} {f'continues at step {status.step:,}' if status.step else 'begins'}")
         except (OSError, ReverieError) as error:
             fail(status, str(error))
@@ -156,7 +156,8 @@ def execute(
             status.read()
         except ReverieError as error:
             return fail(status, str(error))
-        if getattr(child, "is_lost", False) and status.step > started_at[status]:
+        has_advanced = status.saved_step > started_at[status]
+        if status.state is not State.DONE and getattr(child, "is_lost", False) and has_advanced:
             return say(f"{status.run.name} has lost its machine at step {status.step:,} and continues on another one")
         if status.state is not State.DONE:
             return fail(status, failure(status.folder.path / LOG, child.returncode))

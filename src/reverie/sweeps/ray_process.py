@@ -1,18 +1,21 @@
 """Processes of a sweep in a Ray cluster whose machines share the folder of the sweep."""
 
+import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
-from reverie.scaling.cluster import RayError, ray
+from reverie.scaling.cluster import RayError, RayTaskError, ray
 
 PAUSE = 2.0
 """Seconds between two requests for a place: until a machine that has left is known to be gone, it is offered again."""
+MAX_REQUESTS = 20
+"""Requests for a place that may fail; each gives a reason."""
 
 
 class Guard:
@@ -42,6 +45,12 @@ class Guard:
         if self._child is not None:
             self._child.terminate()
 
+    def kill(self) -> None:
+        """Kill the command, and its own children."""
+        if self._child is not None:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._child.pid, signal.SIGKILL)
+
 
 class RayProcess(AbstractContextManager["RayProcess"]):
     """A Python process on some machine of the cluster, with the part of `subprocess.Popen` that a sweep uses.
@@ -61,6 +70,7 @@ class RayProcess(AbstractContextManager["RayProcess"]):
         actor: Any = ray.remote(Guard)
         self._actor = actor.options(num_cpus=cpus, num_gpus=gpus, max_concurrency=2)
         self._arguments = (list(command[1:]), str(log.resolve()), str(Path.cwd()))
+        self._log, self._num_requests = log, 0
         self._queue()
 
     def poll(self) -> int | None:
@@ -83,7 +93,9 @@ class RayProcess(AbstractContextManager["RayProcess"]):
             self.returncode = -signal.SIGTERM
 
     def kill(self) -> None:
-        """End its guard at once, upon which it ends."""
+        """End it, its own children and its guard at once."""
+        if self.returncode is None and self._has_place():
+            ray.wait([self._guard.kill.remote()], timeout=5)
         ray.kill(self._guard)
 
     def __exit__(self, *_: object) -> None:
@@ -93,6 +105,7 @@ class RayProcess(AbstractContextManager["RayProcess"]):
     def _queue(self) -> None:
         """Ask for a place in the cluster."""
         self._queued_at, self._is_placed = time.monotonic(), False
+        self._num_requests += 1
         self._guard = self._actor.remote()
         self._ready = self._guard.ready.remote()
         self._result = self._guard.run.remote(*self._arguments)
@@ -103,15 +116,24 @@ class RayProcess(AbstractContextManager["RayProcess"]):
             try:
                 ray.get(self._ready)
                 self._is_placed = True
-            except RayError:
-                if time.monotonic() - self._queued_at > PAUSE:
+            except RayError as error:
+                if self._num_requests == MAX_REQUESTS:
+                    self._fail(error)
+                elif time.monotonic() - self._queued_at > PAUSE:
                     self._queue()
         return self._is_placed
+
+    def _fail(self, error: Exception) -> None:
+        self.returncode = 1
+        with self._log.open("a") as log:
+            log.write(f"error: The cluster could not start it: {str(error).strip().splitlines()[-1].strip()}\n")
 
     def _poll(self, timeout: float) -> int | None:
         if self.returncode is None and self._has_place() and ray.wait([self._result], timeout=timeout)[0]:
             try:
                 self.returncode = int(ray.get(self._result))
+            except RayTaskError as error:
+                self._fail(error)
             except RayError:
                 self.returncode = -signal.SIGKILL
             self.is_lost = self.returncode == -signal.SIGKILL  # Ray also kills what a node that leaves has running

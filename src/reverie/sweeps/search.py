@@ -19,13 +19,14 @@ from typing import Any, Literal
 
 from rich.console import Console
 
-from reverie.config import convert, to_toml
-from reverie.errors import ConfigError, ReverieError, RunError
-from reverie.runs.atomic_io import atomic_write, to_json
+from reverie.config import combined, convert, to_toml
+from reverie.errors import ConfigError, RunError
+from reverie.replay import REPLAY
+from reverie.runs.atomic_io import atomic_write, remove, to_json
 from reverie.specs import EnvSpec
 from reverie.sweeps.executor import LOG, PATIENCE, LocalProcess, Process, failure, locked_folder, reverie_command
 from reverie.sweeps.plan import Plan, parse_plan, resolved_settings
-from reverie.sweeps.planned_runs import PlannedRun, planned_runs, spec_by_name
+from reverie.sweeps.planned_runs import OWNED, PlannedRun, planned_runs, spec_by_name
 from reverie.sweeps.status import RunStatus, State
 from reverie.training.numbers import format_number
 from reverie.training.stop_signal import Interrupted, StopSignal
@@ -41,6 +42,7 @@ except ModuleNotFoundError as error:
     ) from error
 
 STOPPING = "Stopping, each run with a checkpoint. Press Ctrl-C again to stop at once."
+FAIL = TrialState.FAIL
 JOURNAL, SEARCH, BEST = "trials.journal", "search.json", "best.toml"
 """In the folder: Optuna's trials, the search as it was begun, and the configuration of the best trial."""
 
@@ -79,13 +81,19 @@ def read_search(path: Path) -> Search:
     if not isinstance(space, dict) or not space:
         raise ConfigError(f"In {path}: [space] is missing, which names the settings to search. Add it.")
     known = {"metric": str, "direction": str}
+    if not isinstance(objective, dict):
+        raise ConfigError(f"In {path}: objective is {objective!r}, but it must be a table with metric and direction.")
     for key, value in objective.items():
         if key not in known:
             raise ConfigError(f"In {path}: objective.{key} is an unknown key; the keys are metric, direction.")
         convert(value, str, f"In {path}: objective.{key}")
     if (direction := objective.get("direction", "maximize")) not in ("maximize", "minimize"):
         raise ConfigError(f"In {path}: objective.direction is {direction}, but it must be maximize or minimize.")
-    return Search(plan, _space(space, f"In {path}: space"), **objective)
+    search = Search(plan, _space(space, f"In {path}: space"), **objective)
+    fixed = {**plan.settings, **plan.tasks[0].settings, **combined(plan.variants[0]), **dict.fromkeys(OWNED)}
+    if both := search.space.keys() & fixed.keys():
+        raise ConfigError(f"In {path}: space: {min(both)} is searched, but another part of the plan sets it. Give one.")
+    return search
 
 
 def _space(table: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -98,7 +106,8 @@ def _space(table: Mapping[str, Any], where: str) -> dict[str, Any]:
         else:
             is_valid = isinstance(value, dict) and {"low", "high"} <= value.keys() <= {"low", "high", "log"}
             is_valid = is_valid and all(type(value[end]) in (int, float) for end in ("low", "high"))
-            is_valid = is_valid and value["low"] < value["high"] and (value["low"] > 0 or not value.get("log"))
+            is_valid = is_valid and value["low"] < value["high"] < math.inf and value.get("log", False) in (True, False)
+            is_valid = is_valid and (value["low"] > 0 or not value.get("log"))
         if not is_valid or path in found:
             raise ConfigError(
                 f"{where}: {name} is {value!r}, but it must be a list of choices, or a table with low, a larger high, "
@@ -111,7 +120,7 @@ def _space(table: Mapping[str, Any], where: str) -> dict[str, Any]:
 def _named(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Yield what is searched by the name that was given, whether it was written as a path or as nested tables."""
     for name, value in table.items():
-        if isinstance(value, dict) and not {"low", "high", "log"} & value.keys():
+        if isinstance(value, dict) and value and not {"low", "high", "log"} & value.keys():
             yield from _named(value, f"{prefix}{name}.")
         else:
             yield prefix + name, value
@@ -137,6 +146,8 @@ class RunningTrial:
         self.trial, self.folder = trial, folder / f"trial-{trial.number:03d}"
         self.statuses = [RunStatus(run, self.folder) for run in runs]
         self.process: Process | None = None
+        self.began_at = 0
+        """Step of the checkpoint from which the process began."""
         self._metric = metric
         self._reported = max(trial.study.trials[trial.number].intermediate_values, default=-1)
 
@@ -189,14 +200,15 @@ def search_settings(
         values = suggest(trial, search.space)
         shown = ", ".join(f"{path}={format_number(v) if isinstance(v, float) else v}" for path, v in values.items())
         say(f"trial {trial.number}: {shown}")
-        try:
-            running.append(RunningTrial(trial, planned(values), folder, search.metric))
-        except ReverieError as error:
-            end(trial, None, f"failed: {error}")
+        running.append(RunningTrial(trial, planned(values), folder, search.metric))
 
-    def end(trial: Trial, value: float | None, how: str, state: TrialState = TrialState.FAIL) -> None:
+    def end(trial: Trial, value: float | None, how: str, state: TrialState = FAIL) -> None:
         study.tell(trial, value, None if value is not None else state)
         say(f"trial {trial.number} {how}")
+        if not search.plan.keep_replay:
+            for replay in (folder / f"trial-{trial.number:03d}").rglob(REPLAY):
+                with suppress(OSError):
+                    remove(replay)
         if value is not None and study.best_trial.number == trial.number:
             (best, *_) = planned(study.best_trial.params)
             atomic_write(folder / BEST, to_toml(best.config).encode())
@@ -212,13 +224,16 @@ def search_settings(
         if each.process is not None:
             if each.process.poll() is None:
                 return True
-            with each.process:
-                code, each.process = each.process.returncode, None
+            with each.process as ended:
+                each.process = None
             status = each.current
             assert status is not None
             status.read()
-            if status.state is not State.DONE:
-                end(each.trial, None, f"failed: {failure(status.folder.path / LOG, code)}")
+            is_lost = getattr(ended, "is_lost", False) and status.saved_step > each.began_at
+            if status.state is not State.DONE and is_lost:
+                say(f"trial {each.trial.number} has lost its machine at step {status.step:,} and continues on another")
+            elif status.state is not State.DONE:
+                end(each.trial, None, f"failed: {failure(status.folder.path / LOG, ended.returncode)}")
                 return False
         if (status := each.current) is not None:
             status.read()
@@ -227,15 +242,20 @@ def search_settings(
                 status.folder.path.mkdir(parents=True, exist_ok=True)
                 with (status.folder.path / LOG).open("a") as log:
                     log.write(f"$ {shlex.join(words)}\n")
-                each.process = process(words, status.folder.path / LOG)
+                each.process, each.began_at = process(words, status.folder.path / LOG), status.saved_step
             return True
         value = each.value()
         if math.isnan(value):
             end(each.trial, None, f"failed: its metrics have no {search.metric}")
-        else:
-            end(each.trial, value, f"is done: {search.metric} {format_number(value)}")
+            raise ConfigError(
+                f"In {search.plan.source}: objective.metric is {search.metric}, but no such metric is in "
+                f"{each.statuses[0].folder.metrics}. The search ends. Choose one of that file, and another --out."
+            )
+        end(each.trial, value, f"is done: {search.metric} {format_number(value)}")
         return False
 
+    for values in _corners(search.space):  # a mistake is named before anything runs
+        planned(values)
     running: list[RunningTrial] = []
     with locked_folder(folder):
         _check_same(search, folder)
@@ -253,12 +273,14 @@ def search_settings(
             lambda: say("Stopping, each run with a checkpoint. Press Ctrl-C again to stop at once.")
         ) as stop:
             try:
-                for frozen in study.get_trials(states=(TrialState.RUNNING,)):
-                    begin(Trial(study, frozen._trial_id))
+                # Those that failed are not counted: typing the command again tries others in their place.
+                left = trials - len(study.get_trials(states=[state for state in TrialState if state is not FAIL]))
+                interrupted = [Trial(study, each._trial_id) for each in study.get_trials(states=[TrialState.RUNNING])]
                 while not stop.requested:
                     running = [each for each in running if advance(each)]
-                    while len(running) < search.plan.workers and len(study.trials) < trials:
-                        begin(study.ask())
+                    while len(running) < search.plan.workers and (interrupted or left > 0):
+                        left -= not interrupted
+                        begin(interrupted.pop(0) if interrupted else study.ask())
                     if not running:
                         break
                     time.sleep(poll)
@@ -279,6 +301,15 @@ def search_settings(
     if not study.get_trials(states=(TrialState.COMPLETE,)):
         raise RunError(f"None of the {len(study.trials)} trials has succeeded. Each output.log in {folder} says why.")
     return study
+
+
+def _corners(space: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield values of the space in which each choice and each end of a range occurs."""
+    values = {
+        path: given if isinstance(given, list) else [given["low"], given["high"]] for path, given in space.items()
+    }
+    for index in range(max(len(each) for each in values.values())):
+        yield {path: each[min(index, len(each) - 1)] for path, each in values.items()}
 
 
 def _check_same(search: Search, folder: Path) -> None:

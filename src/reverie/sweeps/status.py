@@ -77,6 +77,12 @@ class RunStatus:
         return int(self.latest.get("step", 0))
 
     @property
+    def saved_step(self) -> int:
+        """Agent steps of the newest checkpoint; 0 if there is none."""
+        newest = Checkpoints(self.folder.checkpoints).latest()
+        return 0 if newest is None else step_and_copy(newest.name)[0]
+
+    @property
     def fraction(self) -> float:
         """Share of its steps that is done, 0 to 1."""
         return min(self.step / self.run.config.training.steps, 1.0)
