@@ -163,7 +163,7 @@ def measure_sleepers(options: argparse.Namespace) -> list[dict[str, Any]]:
 def measure_learners(options: argparse.Namespace) -> list[dict[str, Any]]:
     """Alternating: one process with two threads, two with one each."""
     rows = []
-    for name in ("vector", "atari-laptop", "atari-small"):
+    for name in ("vector", "atari-laptop", "atari-small", "atari"):
         found: dict[int, list[float]] = {1: [], 2: []}
         for _ in range(options.repeats):
             for learners, values in found.items():
