@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from reverie.cli.console import console, print_table, require, require_positive, say
 from reverie.cli.parser import Base, SettingsCommand
-from reverie.cli.sweep import Scheduled
 from reverie.cli.train import base_of
 
 if TYPE_CHECKING:
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Ablate(SettingsCommand, Scheduled):
+class Ablate(SettingsCommand, Grid):
     """Train the full agent and the article's ablations, then count where each is better, worse or tied.
 
     Counts are by the paper's rule, and by what Welch's intervals support. The ablations are the article's six, and the

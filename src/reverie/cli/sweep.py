@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Scheduled:
-    """Options of a command that trains the runs of a plan."""
+    """Options of a command that trains runs."""
 
     out: Path | None = None
-    """Folder of the sweep, by default runs/PLAN or runs/ablation-SUITE. Its runs are in DIR/ENV/AGENT/seed-N."""
+    """Folder of its runs; by default one in runs, named by the plan."""
     workers: int | None = None
     """Number of runs at a time; by default the plan's."""
     threads: int | None = None
@@ -31,8 +31,6 @@ class Scheduled:
     as have their `resources`."""
     address: str = "auto"
     """With --engine ray: auto finds the cluster that runs here, HOST:PORT another one, local starts one here."""
-    dry_run: bool = False
-    """Only print the grid, its progress, and an estimate of the remaining time."""
 
     def with_budget(self, plan: "Plan") -> "Plan":
         """Return a plan with the workers and threads of the command line."""
@@ -42,6 +40,35 @@ class Scheduled:
         if self.engine == "ray":
             threads = threads or max(1, int(plan.resources.get("cpus", 1)))
         return replace(plan, workers=self.workers or plan.workers, threads=threads)
+
+    def process(self, plan: "Plan") -> "Callable[[list[str], Path], Process]":
+        """Return what starts a command; connect to the cluster where that is asked for."""
+        if self.engine == "local":
+            from reverie.sweeps.executor import LocalProcess
+
+            return LocalProcess
+        from reverie.scaling.cluster import connect, has_place
+        from reverie.sweeps.ray_process import RayProcess
+
+        cpus, gpus = plan.resources.get("cpus", 1.0), plan.resources.get("gpus", 0.0)
+        connect(self.address, cpus)
+        if not has_place(cpus, gpus):
+            say(f"No machine of the cluster has {cpus:g} CPUs and {gpus:g} GPUs. Runs wait until one joins.")
+        return partial(RayProcess, cpus=cpus, gpus=gpus)
+
+    def given(self) -> list[str]:
+        """Return the options that were given, for the command that continues."""
+        defaults = {entry.name: entry.default for entry in fields(Scheduled) if entry.name != "out"}
+        chosen = {name: getattr(self, name) for name, value in defaults.items() if getattr(self, name) != value}
+        return [word for name, value in chosen.items() for word in (f"--{name}", str(value))]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grid(Scheduled):
+    """Options of a command that trains the runs of a grid, in DIR/ENV/AGENT/seed-N."""
+
+    dry_run: bool = False
+    """Only print the grid, its progress, and an estimate of the remaining time."""
 
     def train(self, plan: "Plan", runs: "Sequence[PlannedRun]", folder: Path) -> None:
         """Train the runs of a plan in a folder, or only print their progress.
@@ -75,30 +102,9 @@ class Scheduled:
             what = f"{len(failed)} of {len(runs)} runs failed, first {failed[0].run.name}: {failed[0].error}"
             raise RunError(f"{what.rstrip('.')}. Each output.log says more. Type the command again to try them again.")
 
-    def process(self, plan: "Plan") -> "Callable[[list[str], Path], Process]":
-        """Return what starts a command; connect to the cluster where that is asked for."""
-        if self.engine == "local":
-            from reverie.sweeps.executor import LocalProcess
-
-            return LocalProcess
-        from reverie.scaling.cluster import connect, has_place
-        from reverie.sweeps.ray_process import RayProcess
-
-        cpus, gpus = plan.resources.get("cpus", 1.0), plan.resources.get("gpus", 0.0)
-        connect(self.address, cpus)
-        if not has_place(cpus, gpus):
-            say(f"No machine of the cluster has {cpus:g} CPUs and {gpus:g} GPUs. Runs wait until one joins.")
-        return partial(RayProcess, cpus=cpus, gpus=gpus)
-
-    def given(self) -> list[str]:
-        """Return the options that were given, for the command that continues."""
-        defaults = {entry.name: entry.default for entry in fields(Scheduled) if entry.name != "out"}
-        chosen = {name: getattr(self, name) for name, value in defaults.items() if getattr(self, name) != value}
-        return [word for name, value in chosen.items() for word in (f"--{name}", str(value))]
-
 
 @dataclass(frozen=True)
-class Sweep(Scheduled):
+class Sweep(Grid):
     """Train every run of a grid, environments x variants x varied settings x seeds.
 
     The same command continues a sweep: finished runs are kept, interrupted ones resume from their checkpoints, failed

@@ -24,7 +24,6 @@ class Tune(Scheduled):
 
     def __call__(self) -> None:
         require(self.trials > 0, f"--trials is {self.trials}, but it must be at least 1.")
-        require(not self.dry_run, "--dry-run shows a grid, and a search has none. Leave it out.")
         from dataclasses import replace
 
         from reverie.sweeps.search import BEST, read_search, search_settings
