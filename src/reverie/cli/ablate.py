@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from reverie.cli.console import console, print_table, require, require_positive, say
 from reverie.cli.parser import Base, SettingsCommand
+from reverie.cli.sweep import Grid
 from reverie.cli.train import base_of
 
 if TYPE_CHECKING:
