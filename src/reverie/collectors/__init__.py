@@ -1,4 +1,5 @@
 """Steps from environments into transitions: between the updates, or during them.
 
-Start with `sync_collector.SyncCollector`, whose `step` is what the training loop calls.
+Start with `collector.Collector`, the interface that the training loop calls, and `sync_collector.SyncCollector`, the
+simplest of those that have it. Collectors in other processes are in `reverie.scaling`.
 """
