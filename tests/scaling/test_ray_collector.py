@@ -225,6 +225,14 @@ def test_segment_has_the_steps_of_a_sync_collector_with_the_same_weights_and_see
     assert (segment.act_state["deter"] == policy.state.latent.deter.numpy()).all()
 
 
+def test_cluster_leaves_the_handlers_of_signals_as_they_were() -> None:
+    ray.shutdown()
+    handlers = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+    connect("local", cpus=4)
+    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == handlers
+
+
 def test_cluster_that_does_not_answer_is_refused(tmp_path: Path) -> None:
+    ray.shutdown()
     with pytest.raises(ConfigError, match=r"No Ray cluster answers at 127.0.0.1:1"):
         train(environments.Catch, tmp_path, **{"ray.address": "127.0.0.1:1"})

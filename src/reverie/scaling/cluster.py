@@ -4,7 +4,9 @@ import logging
 import math
 import os
 import re
+import signal
 import socket
+import threading
 from typing import Any
 
 from reverie.errors import ConfigError
@@ -37,6 +39,7 @@ def connect(address: str, cpus: float) -> bool:
     size = max(usable_cores(), math.ceil(cpus))
     options: dict[str, Any] = {"num_cpus": size, "include_dashboard": False} if is_own else {}
     os.environ.setdefault("RAY_worker_niceness", "0")  # by default the learner's threads would starve the collectors
+    handler = signal.getsignal(signal.SIGTERM)
     try:
         if host := re.fullmatch(r"([^/]+):(\d+)", address):  # Ray itself waits for minutes
             socket.create_connection((host[1], int(host[2])), timeout=10).close()
@@ -47,6 +50,8 @@ def connect(address: str, cpus: float) -> bool:
             f"No Ray cluster answers at {address} ({reason}). Nothing was started. Start one with ray start --head, or "
             "give the address local for one on this machine."
         ) from error
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, handler)  # Ray's own exits at once, without a checkpoint, also after its end
     return is_own
 
 
