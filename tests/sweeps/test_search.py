@@ -17,7 +17,8 @@ from tests.helpers.sweeps import send_when, spec_of, stub_command
 
 optuna = pytest.importorskip("optuna", reason="Optuna is not installed: pip install 'reverie[tune]'")
 
-from reverie.sweeps.search import BEST, Search, read_search, search_settings  # noqa: E402
+from reverie.sweeps.search import BEST, search_settings  # noqa: E402
+from reverie.sweeps.search_plan import Search, read_search  # noqa: E402
 
 PLAN = """
 preset = "debug"

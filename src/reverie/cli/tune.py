@@ -26,7 +26,8 @@ class Tune(Scheduled):
         require(self.trials > 0, f"--trials is {self.trials}, but it must be at least 1.")
         from dataclasses import replace
 
-        from reverie.sweeps.search import BEST, read_search, search_settings
+        from reverie.sweeps.search import BEST, search_settings
+        from reverie.sweeps.search_plan import read_search
         from reverie.training.stop_signal import Interrupted
 
         search = read_search(Path(self.plan))
