@@ -1,6 +1,6 @@
 """Sweeps: many runs from one plan, in child processes on this machine or in a Ray cluster, resumable.
 
 Start with `plan.py`. `planned_runs.py` expands a plan into runs, `executor.py` runs them (`ray_process.py` elsewhere),
-`status.py` reads their progress from their folders, `ablation.py` compares their scores, and `search.py` (`search_plan.py`) lets Optuna
-choose settings.
+`status.py` reads their progress from their folders, `ablation.py` compares their scores. `search.py` lets Optuna choose
+settings, as its own plan says (`search_plan.py`).
 """
