@@ -27,8 +27,8 @@ class Scheduled:
     threads: int | None = None
     """CPU threads of each; 0 divides the usable cores by the workers. By default the plan's."""
     engine: Literal["local", "ray"] = "local"
-    """Where runs are trained: on this machine, or in a Ray cluster whose machines share this folder, as many at a time
-    as have their `resources`."""
+    """Place where runs are trained: this machine, or a Ray cluster whose machines share the folder. The cluster trains
+    as many at a time as have their `resources`."""
     address: str = "auto"
     """With --engine ray: auto finds the cluster that runs here, HOST:PORT another one, local starts one here."""
 

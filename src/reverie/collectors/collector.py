@@ -1,4 +1,4 @@
-"""What a collector returns, and its interface."""
+"""The interface of collectors, and the data that they return."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field

@@ -348,8 +348,8 @@ class TrainingConfig(Settings):
     train_steps: PositiveInt = 1
     """Updates each time, at least 1."""
     collect: Literal["local", "ray"] = "local"
-    """Where environments are stepped: in this process and its workers, or in the collectors of a Ray cluster, during
-    the updates (`ray`)."""
+    """Place where environments are stepped. local: this process and its workers. ray: the collectors of a Ray cluster,
+    during the updates."""
     collectors: PositiveInt = 1
     """With collect=ray: processes that step env.num_envs environments each, at least 1."""
     async_collection: Literal["auto", "on", "off"] = "auto"

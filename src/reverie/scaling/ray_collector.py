@@ -6,8 +6,8 @@ store; the learner alone stores it. There are two schedules (`ray.schedule`):
 - fixed: all collectors take their next segment with the weights of now, and after its updates the learner waits for all
   of them. Weights, seeds and order are functions of the run's counters and generators, so that the same seed and number
   of collectors give the same run, bit for bit.
-- free: whichever segment is there is stored, and its collector goes on with the latest weights. Nothing waits for a
-  slow one, until its weights would be older than `ray.max_policy_lag`. Not repeatable.
+- free: the first segment that arrives is stored, and its collector continues with the latest weights. Nothing waits for
+  a slow one, until its weights would be older than `ray.max_policy_lag`. Not repeatable.
 
 The prefill, whose actions are drawn here, follows the fixed schedule in both.
 """

@@ -29,7 +29,7 @@ Weights = Mapping[str, NDArray[Any]]
 
 
 class Description(NamedTuple):
-    """What a collector says of itself."""
+    """Description of a collector."""
 
     spec: EnvSpec
     num_envs: int
@@ -47,7 +47,7 @@ class Segment(NamedTuple):
     state: CollectorState | EnvError | None
     """States of the environments, or why they cannot be saved; None where one has failed."""
     error: ReverieError | None
-    """What ended the segment early."""
+    """Error that ended the segment early."""
 
 
 def pack_act_state(state: ActState) -> dict[str, NDArray[Any]]:
@@ -129,7 +129,7 @@ class RemoteCollector:
 
         The episodes are given as lists of their pieces.
         """
-        # Arrays from other processes are read-only, and an environment may go on with those that it is given.
+        # Arrays from other processes are read-only; environments may keep those that they are given.
         envs = [replace(env, own=_copied(env.own)) for env in state.envs]
         problems = self._open().restore(state._replace(envs=envs), [partial(iter, pieces) for pieces in episodes])
         return problems, self._state()

@@ -134,7 +134,7 @@ def search_settings(
             atomic_write(folder / BEST, to_toml(best.config).encode())
 
     def advance(each: RunningTrial) -> bool:
-        """Begin or end a run of a trial, and return whether the trial goes on."""
+        """Begin or end a run of a trial, and return whether the trial continues."""
         if each.report():
             assert each.process is not None
             with each.process:
