@@ -97,6 +97,7 @@ def test_run_whose_node_leaves_continues_in_another_one(tmp_path: Path) -> None:
 
 
 def test_sweep_command_in_a_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ray.shutdown()
     plan = tmp_path / "plan.toml"
     plan.write_text(
         'preset = "debug"\nenvironments = ["CartPole-v1"]\nresources = {cpus = 1}\n'
@@ -113,6 +114,7 @@ def test_sweep_command_in_a_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_sweep_without_a_cluster_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ray.shutdown()
     words = ["sweep", "minatar-quick", "--out", str(tmp_path), "--engine", "ray", "--address", "127.0.0.1:1"]
     assert main(words) == 1
     assert "No Ray cluster answers at 127.0.0.1:1 (" in capsys.readouterr().err
