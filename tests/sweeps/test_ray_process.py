@@ -69,6 +69,7 @@ def test_sweep_stopped_saves_what_runs_and_gives_up_what_waits(cluster: None, tm
 
 def test_run_whose_node_leaves_continues_in_another_one(tmp_path: Path) -> None:
     ray.shutdown()
+    handler = signal.getsignal(signal.SIGTERM)  # the cluster's own stays after its end
     nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     other = nodes.add_node(num_cpus=1)
     runs = grid(seeds=2)
@@ -86,6 +87,7 @@ def test_run_whose_node_leaves_continues_in_another_one(tmp_path: Path) -> None:
     finally:
         ray.shutdown()
         nodes.shutdown()
+        signal.signal(signal.SIGTERM, handler)
     assert len(sweep.of(State.DONE)) == 2, said
     assert "has lost its machine at step" in said
     found = [launches(run, tmp_path) for run in runs]
