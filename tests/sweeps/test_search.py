@@ -54,7 +54,7 @@ def run(folder: Path, trials: int, how: str = "scores", pause: float = 0.0) -> t
 
 
 def starts(folder: Path) -> list[int]:
-    """How often each run of each trial was started."""
+    """Number of starts of each run of each trial."""
     found = sorted((folder / "out").glob("trial-*/A-v0/full/seed-*/launches"))
     return [path.read_text().count("start") for path in found]
 
