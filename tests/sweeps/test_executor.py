@@ -1,9 +1,11 @@
 """The executor with fake runs: each run once, failures survived, interruptions resumed, one sweep a folder."""
 
+import os
 import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,9 @@ import pytest
 from reverie.analysis.runs import find_runs
 from reverie.cli.main import main
 from reverie.errors import ReverieError, RunError
+from reverie.runs.metrics import read_metrics
 from reverie.runs.run_folder import RunFolder
+from reverie.runs.verify import verify
 from reverie.sweeps import executor
 from reverie.sweeps.executor import LOG, sweep_folder
 from reverie.sweeps.planned_runs import planned_runs
@@ -112,6 +116,37 @@ def test_execute_run_that_cannot_be_started_fails(tmp_path: Path) -> None:
     sweep, _ = run_sweep(runs, tmp_path)
     assert [status.state for status in sweep.runs] == [State.FAILED, State.DONE]
     assert "No space left on device" in sweep.runs[0].error
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system in memory with 24 MiB, of which the file `other` takes all but 3 MiB."""
+    if not hasattr(os, "geteuid") or os.geteuid():
+        pytest.skip("mounts a file system, which needs root")
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", tmp_path], capture_output=True).returncode:
+        pytest.skip("mounts a file system, which is not allowed here")
+    (tmp_path / "other").write_bytes(bytes(21 << 20))
+    yield tmp_path
+    subprocess.run(["umount", "--lazy", tmp_path], check=True)
+
+
+def test_sweep_on_a_full_disk_says_so_and_continues_with_space(
+    small_disk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (small_disk / "plan.toml").write_text(
+        'name = "full"\npreset = "vector"\nenvironments = ["CartPole-v1"]\nseeds = [0, 1]\nworkers = 2\nthreads = 1\n[settings]\n'
+        "training = {steps = 60, prefill = 40, pretrain = 1, train_every = 20, eval_every = 0}\n"
+    )
+    command = ["sweep", str(small_disk / "plan.toml"), "--out", str(small_disk / "out")]
+    assert main(command) == 1
+    said = capsys.readouterr().err
+    assert "2 of 2 runs failed" in said and ("disk is full" in said or "No space left on device" in said)
+    assert "Type the command again" in said
+    (small_disk / "other").unlink()
+    assert main(command) == 0
+    assert "full: 2 done" in capsys.readouterr().out
+    for path in (small_disk / "out" / "CartPole-v1" / "full").iterdir():
+        assert not verify(path).damage and int(read_metrics(path)[-1]["step"]) == 60
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -98,18 +98,18 @@ def follow() -> Agent:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if dist.is_torchelastic_launched():
         _join_torchrun()
-    group = Group()
-    if (received := group.receive()) is None:
-        sys.exit()
-    config = from_dict(received["config"])
-    device = resolve_device(config.training.device)
-    name = f"cuda:{os.environ.get('LOCAL_RANK', group.rank)}" if device.type == "cuda" else device.type
-    agent = build_agent(config, spec_from_json(received["spec"], config.env.name), device=name)
-    with shared(agent, group) as follower:
-        try:
+    try:  # a process that exits in its group can abort: gloo's threads hold tensors while the interpreter ends
+        group = Group()
+        if (received := group.receive()) is None:
+            sys.exit()
+        config = from_dict(received["config"])
+        device = resolve_device(config.training.device)
+        name = f"cuda:{os.environ.get('LOCAL_RANK', group.rank)}" if device.type == "cuda" else device.type
+        agent = build_agent(config, spec_from_json(received["spec"], config.env.name), device=name)
+        with shared(agent, group) as follower:
             follower.follow()
-        finally:
-            dist.destroy_process_group()
+    finally:
+        dist.destroy_process_group()
     return agent
 
 

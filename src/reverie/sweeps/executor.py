@@ -149,7 +149,7 @@ def execute(
                 status.state, started_at[status] = State.RUNNING, status.saved_step
                 say(f"{status.run.name} {f'continues at step {status.step:,}' if status.step else 'begins'}")
         except (OSError, ReverieError) as error:
-            fail(status, str(error))
+            fail(status, getattr(error, "strerror", None) or str(error))
 
     def settle(status: RunStatus, child: Process) -> None:
         try:
