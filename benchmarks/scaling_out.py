@@ -8,7 +8,8 @@ prints one JSON line a measurement. Collectors are measured without a learner th
 - messages: bytes of a segment and of published weights, and the seconds that the learner spends on each.
 - collectors: agent steps per second in this process, and of 1, 2, 4 collectors with one environment each.
 - sleepers: the same with 1 and 16 collectors of an environment that sleeps, which leaves the cores free.
-- learners: an update of one process with two threads, and of two with one thread each; time of its reductions.
+- learners: an update of one process with two threads, and of two with one thread each.
+- reductions: seconds that two learners on this machine spend on an update's averages of gradients, by gloo.
 - model: steps per second of larger clusters, from the figures above, and of the sleepers as its check.
 """
 
@@ -28,6 +29,8 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+import torch
+import torch.distributed as dist
 from conditions import machine
 from gymnasium import spaces
 
@@ -35,12 +38,15 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))
 
 from reverie.agents import build_agent  # noqa: E402
+from reverie.bench.examples import example_spec  # noqa: E402
 from reverie.bench.measuring import seconds_of  # noqa: E402
 from reverie.collectors.collector import Collector, Transition  # noqa: E402
 from reverie.config import Config, preset  # noqa: E402
 from reverie.replay import ReplayBuffer  # noqa: E402
+from reverie.scaling.group import Group  # noqa: E402
 from reverie.training.make_collector import make_collector  # noqa: E402
 
+LEARNERS = ("vector", "atari-laptop", "atari-small", "atari")
 SLEEP = 0.05
 SEGMENT = 16
 
@@ -163,7 +169,7 @@ def measure_sleepers(options: argparse.Namespace) -> list[dict[str, Any]]:
 def measure_learners(options: argparse.Namespace) -> list[dict[str, Any]]:
     """Alternating: one process with two threads, two with one each."""
     rows = []
-    for name in ("vector", "atari-laptop", "atari-small", "atari"):
+    for name in LEARNERS:
         found: dict[int, list[float]] = {1: [], 2: []}
         for _ in range(options.repeats):
             for learners, values in found.items():
@@ -177,6 +183,32 @@ def measure_learners(options: argparse.Namespace) -> list[dict[str, Any]]:
             {"preset": name, "seconds_1": median(found[1]), "seconds_2": median(found[2]), "efficiency": median(ratios)}
             | {"all_1": found[1], "all_2": found[2], "precision": preset(name).training.precision}
         )
+    return rows
+
+
+def _reduce(rank: int, store: str, sizes: list[int], repeats: int, result: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
+    group, gradients = Group(), [torch.zeros(size) for size in sizes]
+    seconds = [seconds_of(lambda: [group.average([each]) for each in gradients]) for _ in range(repeats + 3)][3:]
+    dist.destroy_process_group()
+    if rank == 0:
+        Path(result).write_text(json.dumps(seconds))
+
+
+def measure_reductions(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Averages of as many numbers as world model, actor and critic have, without anything else."""
+    rows = []
+    for name in LEARNERS:
+        agent = build_agent(preset(name), example_spec(name))
+        parts = (agent.world_model, agent.actor_critic.actor, agent.actor_critic.critic)
+        sizes = [sum(weight.numel() for weight in part.parameters()) for part in parts]
+        with tempfile.TemporaryDirectory() as folder:
+            result = Path(folder, "seconds")
+            arguments = (str(Path(folder, "store")), sizes, 4 * options.repeats, str(result))
+            torch.multiprocessing.spawn(_reduce, arguments, nprocs=2)  # type: ignore[no-untyped-call]
+            seconds = json.loads(result.read_text())
+        rows.append({"preset": name, "bytes": 4 * sum(sizes), "seconds": median(seconds), "all": seconds})
     return rows
 
 
@@ -231,6 +263,7 @@ def main() -> None:
         "collectors": measure_collectors,
         "sleepers": measure_sleepers,
         "learners": measure_learners,
+        "reductions": measure_reductions,
         "model": measure_model,
     }
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

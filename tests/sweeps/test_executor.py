@@ -133,10 +133,16 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_sweep_on_a_full_disk_says_so_and_continues_with_space(
     small_disk: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (small_disk / "plan.toml").write_text(
-        'name = "full"\npreset = "vector"\nenvironments = ["CartPole-v1"]\nseeds = [0, 1]\nworkers = 2\nthreads = 1\n[settings]\n'
-        "training = {steps = 60, prefill = 40, pretrain = 1, train_every = 20, eval_every = 0}\n"
-    )
+    (small_disk / "plan.toml").write_text("""
+        name = "full"
+        preset = "vector"
+        environments = ["CartPole-v1"]
+        seeds = [0, 1]
+        workers = 2
+        threads = 1
+        [settings]
+        training = {steps = 60, prefill = 40, pretrain = 1, train_every = 20, eval_every = 0}
+    """)
     command = ["sweep", str(small_disk / "plan.toml"), "--out", str(small_disk / "out")]
     assert main(command) == 1
     said = capsys.readouterr().err
