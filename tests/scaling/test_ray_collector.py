@@ -191,6 +191,17 @@ def test_environments_that_cannot_be_created_are_refused(tmp_path: Path) -> None
     assert not list(tmp_path.iterdir())
 
 
+def test_environments_are_closed_at_the_end(tmp_path: Path) -> None:
+    class Closed(environments.Catch):
+        def close(self) -> None:
+            (tmp_path / f"{os.getpid()}-{id(self)}").touch()
+
+    collector = RayCollector(config(), 0, Closed)
+    assert not list(tmp_path.iterdir())
+    collector.close()
+    assert len(list(tmp_path.iterdir())) == 4
+
+
 def test_one_instance_is_refused() -> None:
     with pytest.raises(EnvError, match=r"one instance of Catch was passed.*Pass a function"):
         RayCollector(config(), 0, InstanceFactory(environments.Catch()))

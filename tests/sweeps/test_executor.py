@@ -16,9 +16,10 @@ from reverie.errors import ReverieError, RunError
 from reverie.runs.metrics import read_metrics
 from reverie.runs.run_folder import RunFolder
 from reverie.runs.verify import verify
-from reverie.sweeps import executor
-from reverie.sweeps.executor import LOG, sweep_folder
+from reverie.sweeps import processes
+from reverie.sweeps.executor import sweep_folder
 from reverie.sweeps.planned_runs import planned_runs
+from reverie.sweeps.processes import LOG
 from reverie.sweeps.status import State
 from reverie.training.stop_signal import Interrupted
 from tests.helpers.sweeps import (
@@ -177,7 +178,7 @@ def test_execute_stopped_runs_save_and_continue(tmp_path: Path, number: int) -> 
 
 
 def test_execute_runs_that_ignore_signals_are_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(executor, "PATIENCE", 0.2)
+    monkeypatch.setattr(processes, "PATIENCE", 0.2)
     (run,) = grid(seeds=1)
     send_when(lambda: (tmp_path / run.path / "metrics.jsonl").exists(), signal.SIGTERM)
     with pytest.raises(Interrupted):
@@ -194,7 +195,7 @@ def test_execute_own_error_leaves_no_process(tmp_path: Path, monkeypatch: pytest
             raise RuntimeError("a bug")
         return ""
 
-    monkeypatch.setattr(executor, "status_table", table)
+    monkeypatch.setattr("reverie.sweeps.executor.status_table", table)
     with pytest.raises(RuntimeError, match="a bug"):
         run_sweep([run], tmp_path, how={run.name: "hangs"})
     assert not is_alive(launches(run, tmp_path)[0].pid)

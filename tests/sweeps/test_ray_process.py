@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from reverie.cli.main import main
-from reverie.sweeps.executor import LOG
+from reverie.sweeps.processes import LOG
 from reverie.sweeps.status import State
 from reverie.training.stop_signal import Interrupted
 from tests.helpers.sweeps import STEPS, grid, is_alive, launches, run_sweep, send_when, starts

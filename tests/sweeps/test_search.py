@@ -17,10 +17,11 @@ from tests.helpers.sweeps import send_when, spec_of, stub_command
 
 optuna = pytest.importorskip("optuna", reason="Optuna is not installed: pip install 'reverie[tune]'")
 
-from reverie.sweeps.search import BEST, search_settings  # noqa: E402
+from reverie.sweeps.search import BEST, Searcher  # noqa: E402
 from reverie.sweeps.search_plan import Search, read_search  # noqa: E402
 
 PLAN = """
+keep_replay = false
 preset = "debug"
 environments = ["A-v0"]
 seeds = [0, 1]
@@ -49,7 +50,8 @@ def run(folder: Path, trials: int, how: str = "scores", pause: float = 0.0) -> t
         return stub_command({run.name: how}, pause)(run, trial)
 
     search = search_of(folder)
-    study = search_settings(search, folder / "out", trials, console, spec_of=spec_of, command=command, poll=0.02)
+    searcher = Searcher(search, folder / "out", console, spec_of=spec_of, command=command, poll=0.02)
+    study = searcher.run(trials)
     return study, console.file.getvalue()  # type: ignore[attr-defined]
 
 
@@ -104,6 +106,8 @@ def test_search_finds_the_best_setting_and_continues(tmp_path: Path) -> None:
     best = load_config(tmp_path / "out" / BEST)
     assert best.behavior.horizon == study.best_params["behavior.horizon"]
     assert best.world_model.optimizer.lr == study.best_params["world_model.optimizer.lr"]
+    runs = tmp_path / "out" / "trial-000" / "A-v0" / "full"
+    assert (runs / "seed-0" / "metrics.jsonl").exists() and not (runs / "seed-0" / "replay.db").exists()
 
 
 def test_search_stops_trials_below_the_median(tmp_path: Path) -> None:
@@ -139,7 +143,7 @@ def test_search_of_which_every_trial_fails_is_an_error(tmp_path: Path) -> None:
 def test_search_of_values_that_no_agent_can_have_is_refused_before_anything_runs(tmp_path: Path) -> None:
     search = search_of(tmp_path, PLAN + "[space]\nbehavior.horizon = {low = 0, high = 3}")
     with pytest.raises(ConfigError, match="horizon is 0"):
-        search_settings(search, tmp_path / "out", 2, Console(file=io.StringIO()), spec_of=spec_of)
+        Searcher(search, tmp_path / "out", Console(file=io.StringIO()), spec_of=spec_of).run(2)
     assert not (tmp_path / "out").exists()
 
 
@@ -147,9 +151,9 @@ def test_search_for_a_metric_that_does_not_exist_ends_with_the_first_trial(tmp_p
     search = search_of(tmp_path, PLAN + SPACE + '[objective]\nmetric = "eval/retrun"')
     command = stub_command({}, 0.0)
     with pytest.raises(ConfigError, match=r"objective.metric is eval/retrun, but no such metric is in"):
-        search_settings(
-            search, tmp_path / "out", 9, Console(file=io.StringIO()), spec_of=spec_of, command=command, poll=0.02
-        )
+        Searcher(
+            search, tmp_path / "out", Console(file=io.StringIO()), spec_of=spec_of, command=command, poll=0.02
+        ).run(9)
     assert len(list((tmp_path / "out").glob("trial-*"))) <= 2
 
 
@@ -157,7 +161,7 @@ def test_another_search_in_the_folder_is_refused(tmp_path: Path) -> None:
     run(tmp_path, trials=1)
     search = search_of(tmp_path, PLAN + SPACE.replace("30", "31"))
     with pytest.raises(RunError, match="holds another search"):
-        search_settings(search, tmp_path / "out", 2, Console(file=io.StringIO()), spec_of=spec_of)
+        Searcher(search, tmp_path / "out", Console(file=io.StringIO()), spec_of=spec_of).run(2)
 
 
 def test_tune_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

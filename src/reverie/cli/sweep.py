@@ -11,9 +11,9 @@ from reverie.errors import RunError
 from reverie.shell import command_line
 
 if TYPE_CHECKING:
-    from reverie.sweeps.executor import Process
     from reverie.sweeps.plan import Plan
     from reverie.sweeps.planned_runs import PlannedRun
+    from reverie.sweeps.processes import Process
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +44,7 @@ class Scheduled:
     def process(self, plan: "Plan") -> "Callable[[list[str], Path], Process]":
         """Return what starts a command; connect to the cluster where that is asked for."""
         if self.engine == "local":
-            from reverie.sweeps.executor import LocalProcess
+            from reverie.sweeps.processes import LocalProcess
 
             return LocalProcess
         from reverie.scaling.cluster import connect, has_place

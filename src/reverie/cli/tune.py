@@ -26,7 +26,7 @@ class Tune(Scheduled):
         require(self.trials > 0, f"--trials is {self.trials}, but it must be at least 1.")
         from dataclasses import replace
 
-        from reverie.sweeps.search import BEST, search_settings
+        from reverie.sweeps.search import BEST, Searcher
         from reverie.sweeps.search_plan import read_search
         from reverie.training.stop_signal import Interrupted
 
@@ -36,7 +36,7 @@ class Tune(Scheduled):
             search = replace(search, plan=replace(search.plan, workers=self.trials))
         folder = self.out or Path("runs", f"tune-{search.plan.name}")
         try:
-            study = search_settings(search, folder, self.trials, console(), process=self.process(search.plan))
+            study = Searcher(search, folder, console(), process=self.process(search.plan)).run(self.trials)
         except Interrupted as stopped:
             own = search.plan.tasks[0].env
             words = ["--trials", self.trials, "--out", folder, *self.given()]

@@ -39,6 +39,8 @@ from reverie.specs import Step
 
 START_SECONDS = 300.0
 """Limit of the wait until a collector exists. A cluster that grows by itself takes minutes."""
+END_SECONDS = 10.0
+"""Limit of the wait until collectors have taken the steps of their segments and closed their environments."""
 LONGEST_PAUSE = 32.0
 """Limit in seconds of the pause before another collector takes the place of those that have failed in a row."""
 
@@ -173,7 +175,11 @@ class RayCollector:
         return problems
 
     def close(self) -> None:
-        """End the collectors, and the cluster if this process started it."""
+        """Close the environments, end the collectors, and the cluster if this process started it."""
+        if self._actors:
+            ray.wait(
+                [actor.close.remote() for actor in self._actors], num_returns=len(self._actors), timeout=END_SECONDS
+            )
         for actor in self._actors:
             ray.kill(actor)
         self._actors, self._pending = [], {}

@@ -134,6 +134,11 @@ class RemoteCollector:
         problems = self._open().restore(state._replace(envs=envs), [partial(iter, pieces) for pieces in episodes])
         return problems, self._state()
 
+    def close(self) -> None:
+        """Close the environments, if they have been created."""
+        if self._collector is not None:
+            self._collector.close()
+
     def _open(self) -> SyncCollector:
         if self._collector is None:
             can_restart = self._config.env.max_restarts_per_hour > 0

@@ -1,23 +1,15 @@
-"""Runs the runs of a sweep as child processes, some at a time, on this machine or in a Ray cluster.
+"""Runs the runs of a sweep as processes, some at a time, on this machine or in a Ray cluster.
 
-Each is `reverie train ... --resume`: a sweep is resumed by typing it again. If the sweep is killed, its children end,
-too (see `child.py`); until one has, the lock of its run folder keeps another process from starting that run.
+Each is `reverie train ... --resume`: a sweep is resumed by typing it again.
 """
 
-import os
-import shlex
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
 
 from rich.console import Console
 from rich.live import Live
-from typing_extensions import override
 
 from reverie.errors import ReverieError, RunError
 from reverie.runs.atomic_io import atomic_write, remove, to_json
@@ -26,15 +18,12 @@ from reverie.runs.locks import acquire_lock
 from reverie.runs.run_folder import RunFolder
 from reverie.sweeps.plan import Plan
 from reverie.sweeps.planned_runs import PlannedRun
+from reverie.sweeps.processes import STOPPING, LocalProcess, Process, RunningRun, reverie_command, stop
 from reverie.sweeps.status import RunStatus, State, Sweep, status_table
 from reverie.training.stop_signal import Interrupted, StopSignal
 
 LOCK = ".sweep.lock"
 """In the folder of a sweep: locked while its runs are run."""
-LOG = "output.log"
-"""In a run folder: the commands of the run's processes, and what they wrote."""
-PATIENCE = 150.0
-"""Seconds that runs have to end with a checkpoint, before they are killed."""
 
 
 def survey(plan: Plan, runs: Sequence[PlannedRun], folder: Path) -> Sweep:
@@ -70,49 +59,6 @@ def sweep_folder(plan: Plan, runs: Sequence[PlannedRun], folder: Path) -> Iterat
         yield
 
 
-def reverie_command(run: PlannedRun, folder: Path) -> list[str]:
-    """Return the command that starts or continues a run, in a process that ends with this one."""
-    return [sys.executable, "-m", "reverie.sweeps.child", *run.arguments(folder)]
-
-
-@runtime_checkable
-class Process(Protocol):
-    """The part of `subprocess.Popen` that is used here."""
-
-    returncode: Any
-
-    def poll(self) -> int | None:
-        """Return the exit code; None while it runs."""
-
-    def wait(self, timeout: float) -> int:
-        """Wait for the exit code; raise `subprocess.TimeoutExpired` after `timeout` seconds."""
-
-    def terminate(self) -> None:
-        """Send SIGTERM."""
-
-    def kill(self) -> None:
-        """End it, and its own children, at once."""
-
-    def __enter__(self) -> Any: ...
-
-    def __exit__(self, *_: Any) -> None: ...
-
-
-class LocalProcess(subprocess.Popen[bytes]):
-    """A child of this process, in a session of its own: Ctrl-C in the terminal is for the sweep, which passes it on."""
-
-    def __init__(self, command: Sequence[str], log: Path) -> None:
-        with log.open("ab") as output:
-            super().__init__(
-                command, stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
-            )
-
-    @override
-    def kill(self) -> None:
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.pid, signal.SIGKILL)
-
-
 def execute(
     sweep: Sweep,
     console: Console,
@@ -131,8 +77,7 @@ def execute(
     Raises:
         Interrupted: on Ctrl-C, SIGTERM or SIGHUP, after all runs have ended with a checkpoint.
     """
-    children: dict[RunStatus, Process] = {}
-    started_at: dict[RunStatus, int] = {}
+    running: dict[RunStatus, RunningRun] = {}
 
     def say(message: str) -> None:
         console.print(message, markup=False, soft_wrap=True)
@@ -141,26 +86,18 @@ def execute(
         try:
             status.read()  # another process may run it, or have finished it
             if status.state is State.WAITING:
-                words = command(status.run, sweep.folder)
-                status.folder.path.mkdir(parents=True, exist_ok=True)
-                with (status.folder.path / LOG).open("a") as log:
-                    log.write(f"$ {shlex.join(words)}\n")
-                children[status] = process(words, status.folder.path / LOG)
-                status.state, started_at[status] = State.RUNNING, status.saved_step
+                running[status] = RunningRun(status, command(status.run, sweep.folder), process)
                 say(f"{status.run.name} {f'continues at step {status.step:,}' if status.step else 'begins'}")
         except (OSError, ReverieError) as error:
             fail(status, getattr(error, "strerror", None) or str(error))
 
-    def settle(status: RunStatus, child: Process) -> None:
+    def settle(status: RunStatus) -> None:
         try:
-            status.read()
+            state = running.pop(status).result()
         except ReverieError as error:
             return fail(status, str(error))
-        has_advanced = status.saved_step > started_at[status]
-        if status.state is not State.DONE and getattr(child, "is_lost", False) and has_advanced:
+        if state is not State.DONE:
             return say(f"{status.run.name} has lost its machine at step {status.step:,} and continues on another one")
-        if status.state is not State.DONE:
-            return fail(status, failure(status.folder.path / LOG, child.returncode))
         say(f"{status.run.name} is done: last score {status.score}")
         if not keep_replay:
             with suppress(OSError):
@@ -172,39 +109,23 @@ def execute(
 
     with (
         Live(console=console, auto_refresh=False, transient=True) as live,
-        StopSignal(lambda: say("Stopping, each run with a checkpoint. Press Ctrl-C again to stop at once.")) as stop,
+        StopSignal(lambda: say(STOPPING)) as stopping,
     ):
         try:
-            while not stop.requested and (children or sweep.unfinished):
-                for status, child in list(children.items()):
+            while not stopping.requested and (running or sweep.unfinished):
+                for status, child in list(running.items()):
                     status.read_metrics()
-                    if child.poll() is not None:
-                        with children.pop(status):
-                            settle(status, child)
+                    if child.has_ended():
+                        settle(status)
                 for status in sweep.unfinished:
-                    if status not in children and len(children) < sweep.workers:
+                    if status not in running and len(running) < sweep.workers:
                         start(status)
-                live.update(status_table(children, sweep.summary()), refresh=True)
+                live.update(status_table(running, sweep.summary()), refresh=True)
                 time.sleep(poll)
-            for child in children.values():
-                child.terminate()
-            deadline = time.monotonic() + PATIENCE
-            for status, child in children.items():
-                with suppress(subprocess.TimeoutExpired, ReverieError):
-                    child.wait(max(deadline - time.monotonic(), 0))
-                    status.read()
+            stop(running.values())
         finally:
-            for child in children.values():
-                with child:
-                    child.kill()
+            for child in running.values():
+                child.kill()
     console.print(status_table(sweep.runs, sweep.summary()))
-    if stop.requested:
-        raise Interrupted("", stop.signal)
-
-
-def failure(log: Path, code: int) -> str:
-    """Return why a process failed: the last line that it wrote, or the signal that ended it."""
-    if code <= 0:
-        return f"ended by {signal.Signals(-code).name}" if code else "it ended before its planned steps"
-    last = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()][-1]
-    return f"exit status {code}, without output" if last.startswith("$ ") else last.removeprefix("error: ")
+    if stopping.requested:
+        raise Interrupted("", stopping.signal)
