@@ -13,7 +13,7 @@ from reverie.config import Config, flatten, from_dict, to_dict
 from reverie.devices import resolve_device, resolve_dtype
 from reverie.dreamer import Dreamer, State
 from reverie.dreamer.actor_critic import ActorCritic
-from reverie.dreamer.optimizer import Optimizer
+from reverie.dreamer.exploration import build_explorer
 from reverie.dreamer.world_model import WorldModel
 from reverie.envs.space_json import spec_from_json, spec_to_json
 from reverie.errors import CheckpointError, ConfigError
@@ -72,7 +72,7 @@ def snapshot(agent: Dreamer) -> Snapshot:
         "generators": {name: generator.get_state() for name, generator in _generators(agent).items()},
         "carry": {} if agent.carry is None else agent.carry._asdict(),
     }
-    tensors |= {f"{name}_optimizer": optimizer.state_dict() for name, optimizer in _optimizers(agent).items()}
+    tensors |= {f"{name}_optimizer": optimizer.state_dict() for name, optimizer in agent.optimizers.items()}
     state = {
         "config": to_dict(agent.config),
         "spec": spec_to_json(agent.spec),
@@ -92,7 +92,7 @@ def restore(agent: Dreamer, saved: Snapshot) -> None:
             "The checkpoint's weights do not fit this agent; train it with the settings of the checkpoint's own "
             "configuration, or start a new run."
         ) from error
-    for name, optimizer in _optimizers(agent).items():
+    for name, optimizer in agent.optimizers.items():
         optimizer.load_state_dict(saved.tensors[f"{name}_optimizer"])
     for name, generator in _generators(agent).items():
         state = saved.tensors["generators"][name]
@@ -101,7 +101,8 @@ def restore(agent: Dreamer, saved: Snapshot) -> None:
     carry = {name: part.to(agent.device) for name, part in saved.tensors["carry"].items()}
     agent.carry = State(**carry) if carry else None
     agent.updates = operator.index(saved.state["updates"])
-    agent.actor_critic.num_critic_updates = operator.index(saved.state["critic_updates"])
+    for actor_critic in agent.actor_critics:
+        actor_critic.num_critic_updates = operator.index(saved.state["critic_updates"])
     agent.agent_steps = operator.index(saved.state["agent_steps"])
 
 
@@ -163,11 +164,7 @@ def load(path: Path | str, device: str = "auto") -> Agent:
 
 def num_parameters(agent: Dreamer) -> int:
     """Return the number of trained parameters; the target critic's are not trained."""
-    return sum(p.numel() for optimizer in _optimizers(agent).values() for p in optimizer.parameters)
-
-
-def _optimizers(agent: Dreamer) -> dict[str, Optimizer]:
-    return {"model": agent.model_optimizer, "actor": agent.actor_optimizer, "critic": agent.critic_optimizer}
+    return sum(p.numel() for optimizer in agent.optimizers.values() for p in optimizer.parameters)
 
 
 def _generators(agent: Dreamer) -> dict[str, torch.Generator]:
@@ -181,7 +178,9 @@ def _check_sizes(config: Config, spec: EnvSpec, weights: Mapping[str, tuple[int,
         with torch.device("meta"):
             model = WorldModel(config.world_model, spec)
             actor_critic = ActorCritic(config.behavior, model.rssm.feat_size, spec.action)
-        expected = nn.ModuleDict({"world_model": model, "actor_critic": actor_critic}).state_dict()
+            explorer = build_explorer(config, model, spec)
+        parts = {"world_model": model, "actor_critic": actor_critic}
+        expected = nn.ModuleDict(parts | ({} if explorer is None else {"explorer": explorer})).state_dict()
         if {name: tuple(value.shape) for name, value in expected.items()} == weights:
             return
     raise CheckpointError("The checkpoint's weights do not have the sizes that its configuration says.")

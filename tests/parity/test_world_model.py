@@ -80,7 +80,7 @@ def test_world_model_infer_and_log_likelihoods_have_the_values_of_the_release(
 ) -> None:
     arrays = golden(name)
     model = _model(load, arrays, name)
-    batch, inferred = model.infer(_steps(arrays))
+    batch, inferred, _ = model.infer(_steps(arrays))
     posterior = swap(inferred)
     prior = model.rssm.prior(posterior.deter)
     close(model.encoder(batch).swapaxes(0, 1), arrays["out/embed"], FORWARD, "embed")

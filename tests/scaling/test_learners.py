@@ -39,6 +39,10 @@ CASES: dict[str, tuple[EnvSpec, dict[str, Any]]] = {
         {"behavior__imagine_last": 3, "world_model__kl__free_average": False, "world_model__kl__free_nats": 0.5},
     ),
     "vector": (EnvSpec(VECTOR, DISCRETE), {"world_model__normalize_vectors": True}),
+    "exploring": (
+        EnvSpec(VECTOR, CONTINUOUS),
+        {"training__explore": "plan2explore", "exploration__head__units": 8, "exploration__head__models": 3},
+    ),
 }
 """Observations, actions and settings; free nats are near the KL, so that it crosses them."""
 

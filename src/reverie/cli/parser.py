@@ -34,7 +34,7 @@ _STYLE = (
     tyro.conf.FlagCreatePairsOff,
     tyro.conf.DisallowNone,
 )
-_ORDER = ("training", "env", "replay", "behavior", "world_model", "ray")
+_ORDER = ("training", "env", "replay", "behavior", "exploration", "world_model", "ray")
 """Groups of settings in the help, those that most users change first."""
 
 

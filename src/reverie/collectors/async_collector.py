@@ -99,9 +99,9 @@ class CopiedPolicy(AgentPolicy):
     """Acts with its own copy of the agent's weights while the agent learns."""
 
     def __init__(self, agent: Dreamer) -> None:
-        super().__init__(agent, policy=kernels.optimize(agent.recurrent_policy.clone()))
+        super().__init__(agent, policy=kernels.optimize(agent.collecting_policy.clone()))
         self._agent = agent
 
     def refresh(self) -> None:
         """Copy the agent's weights."""
-        self.policy.load_weights(self._agent.recurrent_policy)
+        self.policy.load_weights(self._agent.collecting_policy)

@@ -58,7 +58,7 @@ class SyncCollector:
 
     def make_policy(self, agent: Dreamer) -> AgentPolicy:
         """Return a policy with the agent's own weights."""
-        return AgentPolicy(agent)
+        return AgentPolicy(agent, policy=agent.collecting_policy)
 
     def state(self) -> CollectorState | None:
         """Return the states of the environments, None where one failed; raise EnvError where one cannot save it."""

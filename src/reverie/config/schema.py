@@ -300,6 +300,38 @@ class BehaviorConfig(Settings):
 
 
 @dataclass(frozen=True)
+class ExplorationHeadConfig(MLPConfig):
+    """Networks of which the intrinsic reward is made: an ensemble, or one that predicts the KL (release: expl_head)."""
+
+    models: IntFrom2 = 10
+    """K, members of the ensemble, at least 2 (release: disag_models)."""
+    target: Literal["stoch", "deter", "feat", "embed"] = "stoch"
+    """What the ensemble predicts of the next step: its stochastic state, deterministic state, both, or the encoder's
+    output (release: disag_target)."""
+    action: Literal["previous", "next", "none"] = "previous"
+    """Action that the ensemble reads with a state. previous: the one that led into the state (release, which is
+    thereby told nothing new). next: the one that leads to the predicted step. none: no action."""
+    log: bool = False
+    """The intrinsic reward is the logarithm of the disagreement (release: disag_log)."""
+    optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(lr=3e-4))
+
+
+@dataclass(frozen=True)
+class ExplorationConfig(Settings):
+    """Exploration, where training.explore is not greedy (release: expl.py)."""
+
+    until: NonNegativeInt = 0
+    """Agent steps until which the exploring behavior collects, and the task's afterwards; 0 is always (release)."""
+    intrinsic_scale: NonNegativeFloat = 1.0
+    """Weight of the intrinsic reward, at least 0."""
+    extrinsic_scale: NonNegativeFloat = 0.0
+    """Weight of the task's reward in what the exploring behavior maximises, at least 0."""
+    head: ExplorationHeadConfig = field(default_factory=ExplorationHeadConfig)
+    reward_norm: RewardNormConfig = field(default_factory=RewardNormConfig)
+    """Normalisation of each reward, plan2explore only (release: expl_reward_norm)."""
+
+
+@dataclass(frozen=True)
 class ReplayConfig(Settings):
     """Replay buffer and its sampler."""
 
@@ -347,6 +379,10 @@ class TrainingConfig(Settings):
     """Agent steps between updates, at least 1. Atari: 16; the paper: 4."""
     train_steps: PositiveInt = 1
     """Updates each time, at least 1."""
+    explore: Literal["greedy", "plan2explore", "model-loss", "random"] = "greedy"
+    """Behavior that collects. greedy: the task's, with its samples. plan2explore: one that seeks states about whose
+    successors an ensemble disagrees (Sekar et al., 2020). model-loss: one that seeks a large KL. random: uniform
+    actions. The task's behavior is learned with each, and evaluated."""
     collect: Literal["local", "ray"] = "local"
     """Place where environments are stepped. local: this process and its workers. ray: the collectors of a Ray cluster,
     during the updates."""
@@ -422,6 +458,7 @@ class Config(Settings):
     env: EnvConfig = field(default_factory=EnvConfig)
     world_model: WorldModelConfig = field(default_factory=WorldModelConfig)
     behavior: BehaviorConfig = field(default_factory=BehaviorConfig)
+    exploration: ExplorationConfig = field(default_factory=ExplorationConfig)
     replay: ReplayConfig = field(default_factory=ReplayConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     ray: RayConfig = field(default_factory=RayConfig)

@@ -173,4 +173,11 @@ def unread(config: Config, spec: EnvSpec | None = None) -> dict[str, str]:
     mixing = ("dynamics_weight", "reinforce_weight", "reinforce_sample")
     note(actor.gradient != "both", f"behavior.actor.gradient is {actor.gradient}", "behavior.actor", *mixing)
     note(actor.entropy == 0, "behavior.actor.entropy is 0", "behavior", "long_term_entropy")
+    explore, exploration = config.training.explore, config.exploration
+    reason = f"training.explore is {explore}"
+    note(explore == "greedy", reason, "exploration", "until")
+    learns = explore in ("plan2explore", "model-loss")
+    note(not learns, reason, "exploration", *(path for path in flatten(exploration) if path != "until"))
+    ensemble = ("head.models", "head.target", "head.action", "head.log")
+    note(explore == "model-loss", reason, "exploration", *ensemble, *flatten(exploration.reward_norm, "reward_norm."))
     return found

@@ -3,7 +3,7 @@
 `lambda_return`, `actor_loss` and `critic_loss` are the equations, `ActorCritic.loss` puts them together.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -119,6 +119,11 @@ def critic_loss(
     return -(trajectory.weight[:-1] * log_prob).mean(), value
 
 
+RewardFunction = Callable[[Trajectory, Bool[Tensor, ""] | bool], Tensor]
+"""Returns the rewards [H1, N] of rollouts in place of the world model's. The second argument is True where running
+statistics are to be updated, as in training."""
+
+
 class ImaginedTargets(NamedTuple):
     """Rollouts with their returns."""
 
@@ -207,6 +212,7 @@ class ActorCritic(nn.Module):
         noise: ImaginationNoise | None,
         scheduled: ScheduledValues,
         update_reward_norm: Bool[Tensor, ""] | bool = False,
+        reward_function: RewardFunction | None = None,
     ) -> ImaginedTargets:
         """Imagine rollouts and compute their lambda-returns (SPEC 23 to 28; golden files 12).
 
@@ -217,8 +223,11 @@ class ActorCritic(nn.Module):
             noise: result of `draw_noise`; None takes modes.
             scheduled: result of `scheduled_values`.
             update_reward_norm: update the normalisation with these rewards first, as training does.
+            reward_function: rewards in place of the world model's.
         """
         trajectory = self.imagine(model, start, is_terminal, noise)
+        if reward_function is not None:
+            trajectory = trajectory._replace(reward=reward_function(trajectory, update_reward_norm))
         if update_reward_norm is not False:
             self.reward_norm.update(trajectory.reward, update_reward_norm)
         reward = self.reward_norm(trajectory.reward)
@@ -236,6 +245,7 @@ class ActorCritic(nn.Module):
         noise: ImaginationNoise | None,
         scheduled: ScheduledValues | None = None,
         is_valid: Bool[Tensor, ""] | bool = True,
+        reward_function: RewardFunction | None = None,
     ) -> ActorCriticLoss:
         """Return the losses of actor and critic on rollouts from every start state (SPEC 23 to 31; golden files 12).
 
@@ -246,13 +256,14 @@ class ActorCritic(nn.Module):
             noise: result of `draw_noise`; None takes modes.
             scheduled: result of `scheduled_values`; None takes those of step 0.
             is_valid: False leaves the reward normalisation unchanged.
+            reward_function: rewards in place of the world model's.
         """
         scheduled = self.scheduled_values(0) if scheduled is None else scheduled
         # Reinforce with detached actions does not differentiate the rollout.
         differentiates = not is_zero(scheduled["dynamics_weight"]) or not self.detach_action
         with frozen(model) if differentiates else torch.no_grad():
             trajectory, reward, value, target = self.imagine_targets(
-                model, start, is_terminal, noise, scheduled, is_valid
+                model, start, is_terminal, noise, scheduled, is_valid, reward_function
             )
         loss_actor, entropy = actor_loss(
             self.actor,

@@ -14,12 +14,13 @@ from torch import Tensor, nn
 
 from reverie.config import Config, config_in_steps
 from reverie.dreamer.actor_critic import ActorCritic
+from reverie.dreamer.exploration import ExploringPolicy, LearningExplorer, build_explorer
 from reverie.dreamer.imagination import ImaginationNoise
 from reverie.dreamer.layers import ScheduledValues, autocast, initialize
 from reverie.dreamer.optimizer import Optimizer
 from reverie.dreamer.recurrent_policy import ActState, Mode, RecurrentPolicy
 from reverie.dreamer.rssm import State
-from reverie.dreamer.world_model import WorldModel
+from reverie.dreamer.world_model import ModelLoss, WorldModel
 from reverie.specs import EnvSpec
 
 Metrics = dict[str, Tensor]
@@ -56,11 +57,16 @@ class Dreamer(nn.Module):
         weights_seed, learn_seed, act_seed = torch.randint(2**62, (3,), generator=seeds).tolist()
         self.world_model = WorldModel(in_steps.world_model, spec)
         self.actor_critic = ActorCritic(in_steps.behavior, self.world_model.rssm.feat_size, spec.action)
+        self.explorer = build_explorer(in_steps, self.world_model, spec)
+        """Behavior that collects in place of the task's; None where that does itself."""
         initialize(self, torch.Generator().manual_seed(weights_seed))
         self.to(self.device)
         self.model_optimizer = Optimizer([self.world_model], in_steps.world_model.optimizer)
         self.actor_optimizer = Optimizer([self.actor_critic.actor], in_steps.behavior.actor.optimizer)
         self.critic_optimizer = Optimizer([self.actor_critic.critic], in_steps.behavior.critic.optimizer)
+        self.explorer_optimizers: dict[str, Optimizer] = {}
+        if isinstance(self.explorer, LearningExplorer):
+            self.explorer_optimizers = self.explorer.optimizers(in_steps)
         self.generator = torch.Generator(self.device).manual_seed(learn_seed)
         """Source of all samples of training."""
         self.act_generator = torch.Generator(self.device).manual_seed(act_seed)
@@ -77,6 +83,24 @@ class Dreamer(nn.Module):
         """Acting part of the agent, with the agent's own weights."""
         model = self.world_model
         return RecurrentPolicy(model.preprocess, model.encoder, model.rssm, self.actor_critic.actor, self.dtype)
+
+    @property
+    def collecting_policy(self) -> RecurrentPolicy:
+        """Acting part of the agent while it collects: the explorer's actor before `exploration.until`."""
+        policy = self.recurrent_policy
+        return policy if self.explorer is None else ExploringPolicy(policy, self.explorer)
+
+    @property
+    def actor_critics(self) -> list[ActorCritic]:
+        """Actor and critic of the task, and those of an explorer that learns."""
+        explorer = self.explorer
+        return [self.actor_critic, *([explorer.actor_critic] if isinstance(explorer, LearningExplorer) else [])]
+
+    @property
+    def optimizers(self) -> dict[str, Optimizer]:
+        """All optimizers by name."""
+        own = {"model": self.model_optimizer, "actor": self.actor_optimizer, "critic": self.critic_optimizer}
+        return own | self.explorer_optimizers
 
     def act(
         self,
@@ -116,7 +140,8 @@ class Dreamer(nn.Module):
             sample: False takes the mode of every latent state and action, for comparisons.
         """
         metrics = self.update(self.to_device(batch), self.scheduled_values(), sample)
-        self.actor_critic.update_target()
+        for actor_critic in self.actor_critics:
+            actor_critic.update_target()
         self.updates += 1
         return metrics
 
@@ -149,42 +174,45 @@ class Dreamer(nn.Module):
     def scheduled_values(self) -> dict[str, float]:
         """Return learning rates and loss weights of the next update."""
         step = self.agent_steps
+        if self.explorer is not None:
+            self.explorer.schedule(step)
         return {
             **self.world_model.scheduled_values(step),
             **self.actor_critic.scheduled_values(step),
-            "model_lr": self.model_optimizer.learning_rate(step),
-            "actor_lr": self.actor_optimizer.learning_rate(step),
-            "critic_lr": self.critic_optimizer.learning_rate(step),
+            **{f"{name}_lr": optimizer.learning_rate(step) for name, optimizer in self.optimizers.items()},
         }
 
     def update(self, steps: dict[str, Tensor], scheduled: ScheduledValues, sample: bool = True) -> Metrics:
         """Update world model, actor and critic. It reads and changes tensors only, so that it can be recorded."""
-        posterior, is_valid, metrics = self.update_world_model(steps, scheduled, sample)
+        inferred, is_valid, metrics = self.update_world_model(steps, scheduled, sample)
         first = -self.config.behavior.imagine_last  # -0 keeps all steps
-        start = posterior.map(lambda part: part[first:].flatten(0, 1))
-        learned = self.update_actor_critic(start, steps["is_terminal"][first:].flatten(), is_valid, scheduled, sample)
-        return metrics | learned | {NONFINITE: torch.maximum(metrics[NONFINITE], learned[NONFINITE])}
+        start = inferred.posterior.map(lambda part: part[first:].flatten(0, 1).detach())
+        is_terminal = steps["is_terminal"][first:].flatten()
+        found = [metrics, self.update_actor_critic(start, is_terminal, is_valid, scheduled, sample)]
+        if isinstance(self.explorer, LearningExplorer):
+            found.append(self.update_explorer(steps, inferred, start, is_terminal, is_valid, scheduled, sample))
+        nonfinite = torch.stack([each[NONFINITE] for each in found]).amax()
+        return {name: value for each in found for name, value in each.items()} | {NONFINITE: nonfinite}
 
     def update_world_model(
         self, steps: dict[str, Tensor], scheduled: ScheduledValues, sample: bool = True
-    ) -> tuple[State, Bool[Tensor, ""], Metrics]:
+    ) -> tuple[ModelLoss, Bool[Tensor, ""], Metrics]:
         """Update the world model.
 
         Returns:
-            Posterior states from before the update [T, B, …], whether the update was valid, and metrics.
+            The loss, with posterior states from before the update; whether the update was valid; and metrics.
         """
         model = self.world_model
         assert self.carry is not None
         model.preprocess.update(steps)
         noise = self.posterior_noise(*steps["is_first"].shape) if sample else None
         with self.autocast():
-            loss, posterior, metrics = model.loss(steps, self.carry, noise, scheduled)
-        grad_norm, is_valid = self.model_optimizer.step(loss, scheduled["model_lr"])
-        posterior = posterior.map(torch.Tensor.detach)
-        for carried, new in zip(self.carry, posterior, strict=True):  # in place: a recording reads these tensors
-            carried.copy_(torch.where(is_valid, new[-1], carried))
-        metrics |= {"model/gradient_norm": grad_norm, NONFINITE: (~is_valid).float()}
-        return posterior, is_valid, metrics
+            inferred = model.loss(steps, self.carry, noise, scheduled)
+        grad_norm, is_valid = self.model_optimizer.step(inferred.loss, scheduled["model_lr"])
+        for carried, new in zip(self.carry, inferred.posterior, strict=True):  # in place: a recording reads them
+            carried.copy_(torch.where(is_valid, new[-1].detach(), carried))
+        metrics = inferred.metrics | {"model/gradient_norm": grad_norm, NONFINITE: (~is_valid).float()}
+        return inferred, is_valid, metrics
 
     def update_actor_critic(
         self,
@@ -207,3 +235,39 @@ class Dreamer(nn.Module):
             "critic/gradient_norm": critic.grad_norm,
             NONFINITE: (~(actor.is_valid & critic.is_valid)).float(),
         }
+
+    def update_explorer(
+        self,
+        steps: dict[str, Tensor],
+        inferred: ModelLoss,
+        start: State,
+        is_terminal: Bool[Tensor, "N"],
+        is_valid: Bool[Tensor, ""],
+        scheduled: ScheduledValues,
+        sample: bool = True,
+    ) -> Metrics:
+        """Update the explorer's heads on inferred states, then its actor and critic on rollouts from start states."""
+        explorer, optimizers = self.explorer, self.explorer_optimizers
+        assert isinstance(explorer, LearningExplorer)
+        posterior = inferred.posterior
+        known = {"stoch": posterior.stoch, "deter": posterior.deter, "feat": posterior.feat}
+        known |= {"embed": inferred.embed, "kl": inferred.kl}
+        targets = {name: value.detach().float() for name, value in known.items()}
+        noise = self.imagination_noise(len(is_terminal)) if sample else None
+        with self.autocast():
+            head_loss = explorer.loss(targets["feat"], targets, steps["action"], steps["is_first"])
+        head = optimizers["explorer_head"].step(head_loss, scheduled["explorer_head_lr"], is_valid)
+        with self.autocast():
+            losses = explorer.actor_critic.loss(
+                self.world_model, start, is_terminal, noise, scheduled, is_valid, explorer.reward
+            )
+        actor = optimizers["explorer_actor"].step(losses.actor, scheduled["explorer_actor_lr"], is_valid)
+        critic = optimizers["explorer_critic"].step(losses.critic, scheduled["explorer_critic_lr"], is_valid)
+        metrics = losses.metrics | {
+            "head_loss": head_loss.detach(),
+            "head_gradient_norm": head.grad_norm,
+            "actor/gradient_norm": actor.grad_norm,
+            "critic/gradient_norm": critic.grad_norm,
+        }
+        are_valid = head.is_valid & actor.is_valid & critic.is_valid
+        return {f"explore/{name}": value for name, value in metrics.items()} | {NONFINITE: (~are_valid).float()}

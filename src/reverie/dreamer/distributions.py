@@ -165,6 +165,29 @@ class TruncatedNormal:
         return (0.5 + LOG_SQRT_2PI + self.scale.log() + self._mass.log() + edges).sum(-1)
 
 
+class Uniform:
+    """Independent uniforms in [-1, 1], [*shape, A]. Noise for `sample` is uniform in [0, 1)."""
+
+    def __init__(self, shape: tuple[int, ...], device: torch.device) -> None:
+        self._zeros = torch.zeros(shape, device=device)
+
+    def mode(self) -> Tensor:
+        """Return the mean, zeros."""
+        return self._zeros
+
+    def sample(self, noise: Tensor | None) -> Tensor:
+        """Return samples."""
+        return self._zeros if noise is None else 2 * noise - 1
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Return the log-density, summed over the last axis."""
+        return self._zeros.sum(-1) - value.shape[-1] * math.log(2)
+
+    def entropy(self) -> Tensor:
+        """Return the differential entropy in nats, summed over the last axis."""
+        return self._zeros.sum(-1) + self._zeros.shape[-1] * math.log(2)
+
+
 class TanhNormal:
     """Independent normals squashed by tanh (release option `tanh_normal`). Noise for `sample` is standard normal."""
 

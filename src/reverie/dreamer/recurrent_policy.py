@@ -93,12 +93,17 @@ class RecurrentPolicy(nn.Module):
             sequence = {key: value[None] for key, value in steps.items()}
             posterior = infer(self.preprocess, self.encoder, self.rssm, sequence, state.latent, noise).posterior
             latent = posterior.map(lambda part: part[0])
-            distribution = self.actor(latent.feat)
+            actor = self.choose_actor(mode)
+            distribution = actor(latent.feat)
         if mode == "mode" or generator is None:
             return ActState(latent, distribution.sample(None))
-        action = distribution.sample(self.actor.draw_noise((num_envs,), generator))
+        action = distribution.sample(actor.draw_noise((num_envs,), generator))
         amount = self.actor.config.exploration_noise
         return ActState(latent, explore(action, self.actor.spec, amount, generator))
+
+    def choose_actor(self, mode: Mode) -> Actor:
+        """Return the actor that acts in a mode."""
+        return self.actor
 
     def clone(self) -> "RecurrentPolicy":
         """Return a copy with its own weights, which change by `load_weights` only."""

@@ -146,6 +146,8 @@ class Inference(NamedTuple):
     """Preprocessed steps [T, B, …]."""
     posterior: State
     """[T, B, …]"""
+    embed: Tensor
+    """Outputs of the encoder [T, B, E]."""
 
 
 def infer(
@@ -161,8 +163,9 @@ def infer(
     A function of three modules, since a `Policy` has these and no decoder and heads.
     """
     batch = preprocess(steps)
-    posterior = rssm.observe(encoder(batch), batch["action"], batch["is_first"], state, noise)
-    return Inference(batch, posterior)
+    embed = encoder(batch)
+    posterior = rssm.observe(embed, batch["action"], batch["is_first"], state, noise)
+    return Inference(batch, posterior, embed)
 
 
 class ModelLoss(NamedTuple):
@@ -171,6 +174,10 @@ class ModelLoss(NamedTuple):
     loss: Float[Tensor, ""]
     posterior: State
     """[T, B, …], with gradients."""
+    embed: Float[Tensor, "T B E"]
+    """Outputs of the encoder, with gradients."""
+    kl: Float[Tensor, "T B"]
+    """KL of each step in nats, with gradients."""
     metrics: dict[str, Tensor]
 
 
@@ -259,7 +266,7 @@ class WorldModel(nn.Module):
             scheduled: result of `scheduled_values`; None takes those of step 0.
         """
         scheduled = self.scheduled_values(0) if scheduled is None else scheduled
-        batch, posterior = self.infer(steps, state, noise)
+        batch, posterior, embed = self.infer(steps, state, noise)
         prior = self.rssm.prior(posterior.deter)
         kl_loss, kl = self.kl_loss(posterior.stats, prior, scheduled)
         loss = scheduled.get("kl_scale", 1.0) * kl_loss  # the split objective weighs its parts itself
@@ -276,7 +283,7 @@ class WorldModel(nn.Module):
             "model/posterior_entropy": latents.entropy(posterior.stats.detach()).mean(),
         }
         metrics = {name: value.detach() for name, value in metrics.items()}
-        return ModelLoss(loss, posterior, metrics)
+        return ModelLoss(loss, posterior, embed, kl, metrics)
 
     def kl_loss(
         self, posterior: Tensor, prior: Tensor, scheduled: ScheduledValues

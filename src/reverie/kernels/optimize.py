@@ -79,7 +79,7 @@ def optimize(target: T, only: Collection[str] | None = None) -> T:
         names -= {*([] if training.cuda_graphs else ["graphs"]), *([] if training.compile == "auto" else ["compile"])}
         if device.type == "cuda":
             names = _convert_cuda(target, names)
-        for optimizer in (target.model_optimizer, target.actor_optimizer, target.critic_optimizer):
+        for optimizer in target.optimizers.values():
             _convert_optimizer(optimizer, names)
     if isinstance(target, RecurrentPolicy) and "policy" in names:
         store_weights(target)

@@ -25,7 +25,7 @@ class PublishedPolicy(AgentPolicy):
     def __init__(self, agent: Dreamer, num_collectors: int, settings: RayConfig) -> None:
         self.parts: list[ActArrays] = [{}] * num_collectors
         """State of the policy in the environments of each collector; empty before the first call."""
-        super().__init__(agent)
+        super().__init__(agent, policy=agent.collecting_policy)
         self.agent, self._settings = agent, settings
         self._weights: Any = None
         self._published_at = -1

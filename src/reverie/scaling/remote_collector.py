@@ -103,7 +103,7 @@ class RemoteCollector:
         collector = self._open()
         if self._policy is None:
             agent = build_agent(self._config, collector.spec)
-            self._policy = AgentPolicy(agent, generator=self._generator, policy=agent.recurrent_policy)
+            self._policy = AgentPolicy(agent, generator=self._generator, policy=agent.collecting_policy)
         if self._weights_updates != updates:
             self._policy.policy.load_state_dict({name: _unpack(array) for name, array in weights.items()})
             self._weights_updates = updates

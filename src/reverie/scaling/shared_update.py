@@ -172,7 +172,7 @@ def shared(agent: Dreamer, group: Group) -> Iterator[SharedDreamer]:
 
     Its parts get a subclass of their class, as by `reverie.kernels.optimize`, which comes first.
     """
-    parts = (agent, agent.model_optimizer, agent.actor_optimizer, agent.critic_optimizer)
+    parts = (agent, *agent.optimizers.values())
     means = [part for part in agent.modules() if isinstance(part, WorldModel | RewardNorm | VectorNorm)]
     kinds = [type(part) for part in parts]
     try:
@@ -196,12 +196,13 @@ def synchronize(agent: SharedDreamer) -> None:
     """Give every learner the state of the first one: weights, moments, the generator of training, counters."""
     counters = torch.tensor([agent.updates, agent.actor_critic.num_critic_updates])
     generator = agent.generator.get_state()
-    optimizers = (agent.model_optimizer, agent.actor_optimizer, agent.critic_optimizer)
-    moments = [value for optimizer in optimizers for value in optimizer.state_dict().values()]
+    moments = [value for optimizer in agent.optimizers.values() for value in optimizer.state_dict().values()]
     for tensor in (*agent.state_dict().values(), *moments, counters, generator):
         agent.group.broadcast(tensor)
     agent.generator.set_state(generator)
-    agent.updates, agent.actor_critic.num_critic_updates = counters.tolist()
+    agent.updates, num_critic_updates = counters.tolist()
+    for actor_critic in agent.actor_critics:
+        actor_critic.num_critic_updates = num_critic_updates
 
 
 def check_replicas(agent: SharedDreamer) -> None:

@@ -25,7 +25,7 @@ def make(spec: ActionSpec = DISCRETE, gamma: float = 0.999, **settings: object) 
 
 def start_states(agent: Dreamer, shape: tuple[int, int] = (3, 2)) -> tuple[State, Tensor]:
     """Return the posterior states of random steps, in modes, and which of them are terminal."""
-    batch, posterior = agent.world_model.infer(tensors(random_steps(agent.spec, shape)))
+    batch, posterior, _ = agent.world_model.infer(tensors(random_steps(agent.spec, shape)))
     return posterior.map(lambda part: part.detach().flatten(0, 1)), batch["is_terminal"].flatten()
 
 

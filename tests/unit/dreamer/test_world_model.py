@@ -180,12 +180,12 @@ def test_infer_sequence_is_the_same_as_step_by_step(latents: str) -> None:
     generator = torch.Generator().manual_seed(0)
     start = model.rssm.initial((3,)).map(lambda part: torch.randn(part.shape, generator=generator))
     noise = model.rssm.latents.draw_noise((5, 3), generator)
-    batch, whole = model.infer(steps, start, noise)
+    batch, whole, _ = model.infer(steps, start, noise)
 
     state, states = start, []
     for t in range(5):
         step = {key: value[t : t + 1] for key, value in steps.items()}
-        part, posterior = model.infer(step, state, noise[t : t + 1])
+        part, posterior, _ = model.infer(step, state, noise[t : t + 1])
         torch.testing.assert_close(part["position"][0], batch["position"][t])
         state = posterior.map(lambda value: value[0])
         states.append(state)

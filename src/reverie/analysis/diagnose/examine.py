@@ -183,7 +183,7 @@ def _means(agent: Dreamer, batches: list[Step]) -> dict[str, Tensor]:
 def _filter(agent: Dreamer, steps: Step, generator: torch.Generator) -> tuple[Batch, State]:
     """Return preprocessed steps and posterior states, each [T, B, …]."""
     noise = agent.world_model.rssm.latents.draw_noise(tuple(steps["is_first"].shape), generator)
-    batch, posterior = agent.world_model.infer(to_tensors(steps, agent.device), noise=noise)
+    batch, posterior, _ = agent.world_model.infer(to_tensors(steps, agent.device), noise=noise)
     return batch, posterior.map(torch.Tensor.float)
 
 
