@@ -106,17 +106,6 @@ def restore(agent: Dreamer, saved: Snapshot) -> None:
     agent.agent_steps = operator.index(saved.state["agent_steps"])
 
 
-def load_weights(agent: Dreamer, source: Dreamer) -> None:
-    """Copy the weights of one agent into another and nothing else, or raise ConfigError where sizes differ."""
-    try:
-        agent.load_state_dict(source.state_dict())
-    except RuntimeError as error:
-        raise ConfigError(
-            f"The weights of an agent for {source.config.env.name} do not fit: its networks have other sizes. "
-            "Train with its settings, or without --init."
-        ) from error
-
-
 def save_agent(agent: Dreamer, folder: Path | str) -> None:
     """Save an agent in a folder of its own, for `reverie.load`; raise CheckpointError where that cannot be written."""
     write_checkpoint(Path(folder), agent.agent_steps, snapshot(agent))

@@ -62,9 +62,12 @@ class Calls(list[dict[str, Any]]):
         overwrite: bool = False,
         quiet: bool = False,
         init: Path | None = None,
+        keep: str = "all",
+        fresh: tuple[str, ...] = (),
     ) -> None:
         call = {"config": config, "logdir": logdir, "resume": resume, "env_factory": env_factory, "origin": origin}
         self.append({**call, "loggers": loggers, "overwrite": overwrite, "quiet": quiet, "init": init})
+        self[-1] |= {"keep": keep, "fresh": fresh}
         logdir.mkdir(parents=True, exist_ok=True)
 
 
@@ -167,10 +170,12 @@ def test_every_setting_is_an_option(run: Run, calls: Calls, path: str) -> None:
 
 def test_train_options_of_the_run_reach_training(run: Run, calls: Calls) -> None:
     run("train My-v0 --preset debug")
-    out = run("train My-v0 --preset debug --log wandb --log mlflow --overwrite --logdir a --init runs/b --quiet")
+    chosen = "--overwrite --logdir a --from runs/b --keep model --fresh reward discount --quiet"
+    out = run(f"train My-v0 --preset debug --log wandb --log mlflow {chosen}")
     options = [(call["loggers"], call["overwrite"], call["quiet"], call["init"]) for call in calls]
     assert options == [(("tensorboard",), False, False, None), (("wandb", "mlflow"), True, True, Path("runs/b"))]
     assert out == ""
+    assert [(call["keep"], call["fresh"]) for call in calls] == [("all", ()), ("model", ("reward", "discount"))]
     run("train My-v0 --preset debug --log none")
     assert calls[2]["loggers"] == ()
 

@@ -54,11 +54,27 @@ def test_train_init_of_a_saved_agent_works_and_a_resumed_run_keeps_its_own_weigh
     assert all(torch.equal(weights.at_start[name], value) for name, value in agent.state_dict().items())
 
 
-def test_train_init_with_other_sizes_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
+def test_train_init_with_other_sizes_keeps_what_fits_and_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, weights = train(tmp_path / "source"), Weights()
+    changes = {"world_model.rssm.deter": 24, "callbacks": [weights], "keep": "model", "fresh": ("decoder",)}
+    train(tmp_path / "new", seed=7, init=tmp_path / "source", **changes)
+    said = " ".join(capsys.readouterr().out.split())
+    assert "encoder kept" in said and "decoder fresh 0 of" in said and "actor fresh" in said
+    assert "rssm in part" in said and " here, " in said and " more " in said
+    name = "world_model.encoder.mlp.0.linear.weight"
+    assert torch.equal(weights.at_start[name], source.state_dict()[name])
+
+
+NOTHING = {"keep": "model", "fresh": ["preprocess", "encoder", "rssm", "decoder", "reward", "discount"]}
+
+
+def test_train_init_of_which_nothing_is_kept_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
     train(tmp_path / "source")
     before, handler = contents(tmp_path), signal.getsignal(signal.SIGTERM)
-    with pytest.raises(ConfigError, match="its networks have other sizes"):
-        train(tmp_path / "new", init=tmp_path / "source", **{"world_model.rssm.deter": 24})
+    with pytest.raises(ConfigError, match="No weights of the agent for CartPole-v1 fit"):
+        train(tmp_path / "new", init=tmp_path / "source", **NOTHING)
     assert contents(tmp_path) == before and not (tmp_path / "new").exists()
     assert signal.getsignal(signal.SIGTERM) == handler
 
@@ -67,8 +83,8 @@ def test_train_init_refused_with_overwrite_keeps_the_old_run(tmp_path: Path) -> 
     train(tmp_path / "source")
     train(tmp_path / "old", **{"world_model.rssm.deter": 24})
     before = contents(tmp_path)
-    with pytest.raises(ConfigError, match="its networks have other sizes"):
-        train(tmp_path / "old", init=tmp_path / "source", overwrite=True, **{"world_model.rssm.deter": 24})
+    with pytest.raises(ConfigError, match="No weights of the agent for CartPole-v1 fit"):
+        train(tmp_path / "old", init=tmp_path / "source", overwrite=True, **NOTHING)
     after = contents(tmp_path)
     assert {name: after.get(name) for name in before if ".lock" not in name and "lock.json" not in name} == {
         name: content for name, content in before.items() if ".lock" not in name and "lock.json" not in name

@@ -134,7 +134,11 @@ def _print_overview(commands: Mapping[str, str]) -> None:
 def _own_options(kind: type) -> list[str]:
     hints = typing.get_type_hints(kind, include_extras=True)
     own = [one.name for one in fields(kind) if one.init and one.default is not MISSING]
-    return [f"--{name.replace('_', '-')}" for name in own if tyro.conf.Positional not in typing.get_args(hints[name])]
+    return [
+        f"--{name.rstrip('_').replace('_', '-')}"
+        for name in own
+        if tyro.conf.Positional not in typing.get_args(hints[name])
+    ]
 
 
 def _split(

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
@@ -39,8 +39,13 @@ class Train(SettingsCommand):
     """Continue the run in --logdir with its saved settings and those given now, or start it if there is none."""
     overwrite: bool = False
     """Delete the run in --logdir and start again."""
-    init: Path | None = None
-    """Run whose weights the agent starts with. Its networks must have the same sizes."""
+    from_: Annotated[Path | None, tyro.conf.arg(name="from")] = None
+    """Run, checkpoint or saved agent with whose weights the agent starts, where their shapes agree. A table says which
+    parameters were kept."""
+    keep: Literal["model", "model+actor", "all"] = "all"
+    """Parts that are taken from there."""
+    fresh: tuple[str, ...] = ()
+    """Parts among them that are not: preprocess, encoder, rssm, decoder, reward, discount, actor, critic, explorer."""
     log: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """Logger besides the JSON lines: tensorboard (default), wandb, mlflow, trackio, or none. Repeat it for several."""
     quiet: bool = False
@@ -54,6 +59,8 @@ class Train(SettingsCommand):
         if is_follower():
             follow()
             return
+        alone = "--keep and --fresh choose among the parts of an agent, but --from names none. Add --from RUN."
+        require(self.from_ or (self.keep, self.fresh) == ("all", ()), alone)
         both = '--preset and --config are both given. Name the preset in the file, base = "PRESET".'
         require(self.preset is None or self.config is None, both)
         for option, is_given in (("--resume", self.resume), ("--overwrite", self.overwrite)):
@@ -92,7 +99,9 @@ class Train(SettingsCommand):
             loggers=() if self.log == ("none",) else self.log or ("tensorboard",),
             overwrite=self.overwrite,
             quiet=self.quiet,
-            init=self.init,
+            init=self.from_,
+            keep=self.keep,
+            fresh=self.fresh,
         )
         if not self.quiet:
             say("\n  ".join(["\nNext:", *next_commands(agent, logdir)]))

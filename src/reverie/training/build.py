@@ -8,11 +8,10 @@ import numpy as np
 import torch
 
 from reverie import kernels
-from reverie.agents import build_agent, load_weights, num_parameters, unread_observations
+from reverie.agents import build_agent, num_parameters, unread_observations
 from reverie.collectors.random_policy import RandomPolicy
 from reverie.config import Config, to_dict
 from reverie.devices import resolve_device
-from reverie.dreamer import Dreamer
 from reverie.envs import EnvFactory, InstanceFactory
 from reverie.replay import ReplayBuffer
 from reverie.runs.checkpoints import Checkpoints
@@ -42,6 +41,7 @@ from reverie.training.train_state import TrainState
 from reverie.training.trainer import Trainer
 from reverie.training.videos import Videos
 from reverie.training.watchdog import PrefillCheck, Watchdog
+from reverie.transfer import Initial, transfer
 
 _STOPPING = "Stopping after this step, with a checkpoint; press Ctrl-C again to stop at once."
 
@@ -55,12 +55,12 @@ def build_trainer(
     loggers: Sequence[Logger],
     is_quiet: bool,
     num_threads: int,
-    initial: Dreamer | None,
+    initial: Initial | None,
 ) -> Trainer:
     """Create a trainer; that of a resumed run continues from the newest checkpoint.
 
     The arguments are those of `reverie.training.train_config`, with the number of CPU threads, which stays fixed since
-    sums differ in their last bits with another one, and the agent whose weights a new run starts with.
+    sums differ in their last bits with another one, and what a new run starts with.
     """
     kernels.tune_malloc()
     settings = config.training
@@ -79,8 +79,7 @@ def build_trainer(
         check_memory(config, collector.spec, resolve_device(settings.device))
         agent = build_agent(config, collector.spec)
         resources.enter_context(shared_updates(agent))
-        if initial is not None:
-            load_weights(agent, initial)
+        table = transfer(agent, *initial) if initial is not None else []
         if snapshot:
             resumption.check_files(folder, snapshot)
         else:
@@ -127,6 +126,7 @@ def build_trainer(
         if snapshot:
             state.messages += resumption.compare_files(folder, file, counters)
         state.messages += [*collector.spec.notes, *filter(None, [unread_observations(agent)])]
+        state.messages += [f"Starting with parts of {initial.source!r}:", *map(str, table)] if initial else []
         state.pop_messages(log)
         record_launch(folder.path, launch, counters.steps, config)
         resumed_at = counters.steps if snapshot else None

@@ -20,6 +20,7 @@ from reverie.training.build import build_trainer
 from reverie.training.callbacks import Callback
 from reverie.training.loggers import Logger, make_logger
 from reverie.training.threads import resolve_threads
+from reverie.transfer import Initial, Keep
 
 
 def train_config(
@@ -33,6 +34,8 @@ def train_config(
     overwrite: bool = False,
     quiet: bool = False,
     init: Path | str | None = None,
+    keep: Keep = "all",
+    fresh: Sequence[str] = (),
 ) -> Dreamer:
     """Train with a complete configuration; the other arguments are those of `train`.
 
@@ -62,7 +65,8 @@ def train_config(
                     print(message)
                 return agent
             threads = resolve_threads(config.training.threads, threads, config.training.learners)
-            initial = load(init, config.training.device) if init is not None and not newest else None
+            source = load(init, config.training.device) if init is not None and not newest else None
+            initial = None if source is None else Initial(source, keep, fresh)
             trainer = build_trainer(config, folder, env_factory, origin, callbacks, outputs, quiet, threads, initial)
             return trainer.train()
         except BaseException:
@@ -82,6 +86,8 @@ def train(
     overwrite: bool = False,
     quiet: bool = False,
     init: Path | str | None = None,
+    keep: Keep = "all",
+    fresh: Sequence[str] = (),
     **settings: Any,
 ) -> Dreamer:
     """Train an agent.
@@ -104,7 +110,10 @@ def train(
             `reverie.training.loggers`. `metrics.jsonl` is written in any case.
         overwrite: remove the run in `logdir` first, if there is one.
         quiet: print nothing, as in notebooks; messages go to Python's logger `reverie`.
-        init: a run or an agent whose weights a new run starts with; its networks must have the same sizes.
+        init: a run or an agent with whose weights a new run starts, where their shapes agree; in the same environment
+            or another one. A table says which parameters were kept.
+        keep: parts that are taken from `init`: `model`, `model+actor` or `all`.
+        fresh: parts among them that are not, see `reverie.transfer.PARTS`, as in `("reward", "discount")`.
         settings: whatever differs from the preset: fields of `TrainingConfig` by name, others by their path, as in
             `**{"world_model.kl.scale": 0.1}`.
 
@@ -134,7 +143,9 @@ def train(
     if logdir is None:
         logdir = new_run_dir(name, preset, variant)
     launch = Launch(preset, variant)
-    return train_config(config, logdir, resume, factory, launch, callbacks, loggers, overwrite, quiet, init)
+    return train_config(
+        config, logdir, resume, factory, launch, callbacks, loggers, overwrite, quiet, init, keep, fresh
+    )
 
 
 def new_run_dir(env: str, preset: str | None = None, variant: str | None = None, parent: Path = Path("runs")) -> Path:
