@@ -84,6 +84,7 @@ def test_every_setting_is_read(reads: Reads, tmp_path: Path) -> None:
             "world_model.kl.objective": "split",
             "behavior.actor.gradient": "both",
             "behavior.actor.reinforce_weight": 0.9,
+            "training.explore": "plan2explore",
         }
     )
     train_config(reads.watch(continuous), tmp_path / "continuous")
