@@ -9,7 +9,7 @@ from gymnasium import spaces
 from reverie.data.episodes import as_float32, check_key
 from reverie.envs.actions import REACH
 from reverie.envs.space_json import adapt
-from reverie.envs.spaces import LARGEST_BOUND, Space, check_array
+from reverie.envs.spaces import LARGEST_BOUND, InvalidStepError, Space, check_array
 from reverie.errors import DataError
 from reverie.runs.atomic_io import Unreadable
 from reverie.specs import ActionSpec, Array, EnvSpec, Step
@@ -50,7 +50,10 @@ class EpisodeAdapter:
 
     def observations(self, values: Any, length: int) -> Step:
         """Convert so many observations, nested as the space is, each an array with a leading axis of time."""
-        return self.entries(self._observe.split(values), length)
+        try:
+            return self.entries(self._observe.split(values), length)
+        except InvalidStepError as error:
+            raise Unreadable(f"does not fit: {error}") from None
 
     def entries(self, values: Mapping[str, Any], length: int) -> Step:
         """Convert some entries of so many observations, arrays with a leading axis of time by key."""
@@ -86,16 +89,18 @@ class EpisodeAdapter:
             raise Unreadable(f"has '{key}' of shape {rows.shape} where {length} rows are needed")
         if space.shape == spec.shape and rows.shape[1:] == spec.shape and rows.dtype == space.dtype == spec.dtype:
             return rows if rows.dtype == np.uint8 else as_float32(rows, key)
-        converted: Iterable[Array] = (convert(check_array(row, space)) for row in rows)
-        return np.stack([*converted])
+        try:
+            return np.stack([convert(check_array(row, space)) for row in rows])
+        except InvalidStepError as error:
+            raise Unreadable(f"has an observation '{key}' that {error}") from None
 
 
-def box_spaces(observations: Mapping[str, Array]) -> spaces.Dict:
+def box_spaces(observations: Mapping[str, Array]) -> Space:
     """Return the space of observations [T, ...] by key, of which nothing but shape and dtype is known."""
     return spaces.Dict([(check_key(key), _box(rows)) for key, rows in observations.items()])
 
 
-def agent_spaces(spec: EnvSpec) -> tuple[spaces.Dict, Space]:
+def agent_spaces(spec: EnvSpec) -> tuple[Space, Space]:
     """Return the spaces of observations and actions as the agent sees them.
 
     Actions are Discrete or MultiDiscrete, or a Box from -1 to 1.

@@ -12,7 +12,6 @@ import numpy as np
 
 from reverie.envs.actions import check_actions
 from reverie.envs.space_json import spec_from_json, spec_to_json
-from reverie.envs.spaces import InvalidStepError
 from reverie.errors import DataError, EnvError, ReverieError
 from reverie.runs.atomic_io import Unreadable, atomic_write, dumps_checksummed, loads_checksummed, read_file
 from reverie.specs import Array, EnvSpec, Step
@@ -56,7 +55,7 @@ def reading(path: Path) -> Iterator[None]:
         yield
     except ReverieError:
         raise
-    except (Unreadable, InvalidStepError) as error:
+    except Unreadable as error:
         raise DataError(f"{path} {error}. Nothing was done. Replace the file or move it away.") from error
     except Exception as error:  # Untrusted files: each library's parser raises its own kinds.
         said = " ".join(str(error).split())[:80] or type(error).__name__
@@ -72,7 +71,7 @@ def import_optional(name: str) -> Any:
     except ImportError:
         package = name.partition(".")[0]
         raise DataError(
-            f"This format needs {package}, which is not installed. Type: pip install 'reverie[data]'"
+            f"This format needs {package}, which is not installed. Nothing was done. Type: pip install 'reverie[data]'"
         ) from None
 
 

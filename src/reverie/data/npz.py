@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from math import prod
 from pathlib import Path
-from typing import IO
+from typing import Any
 
 import numpy as np
 from numpy.lib import format as npy
@@ -151,7 +151,7 @@ def _flag(arrays: Step, name: str, length: int) -> Array | None:
     return arrays[name].astype(bool)
 
 
-def _check_header(member: zipfile.ZipInfo, file: IO[bytes]) -> None:
+def _check_header(member: zipfile.ZipInfo, file: Any) -> None:
     """Compare an array's shape with its size before memory is taken for it."""
     check_key(member.filename.removesuffix(".npy"))
     if not member.filename.endswith(".npy"):

@@ -74,9 +74,7 @@ def export_episodes(source: Recording, folder: Path, format: str) -> Transferred
         chosen.write(temporary, source.spec, done.count(source))
         _require_some(source, done)
     if done.num_led_to and not chosen.holds_first:
-        lost += (
-            f" Of {done.num_led_to:,} episodes the first action and reward are lost, which {format} has no place for."
-        )
+        lost += f" The format {format} does not hold the first action and reward of {done.num_led_to:,} split episodes."
     done.notes += [*source.notes, *([lost.strip()] if lost else [])]
     return done
 
