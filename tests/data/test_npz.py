@@ -22,7 +22,7 @@ def arrays(length: int = 4) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", SPECS)
 def test_round_trip_is_exact(name: str, tmp_path: Path) -> None:
-    spec, episodes = SPECS[name], make_episodes(SPECS[name])
+    spec, episodes = SPECS[name], make_episodes(SPECS[name], (0, 5, 1, 9))
     store(tmp_path / "data", spec, episodes)
     assert run("export", tmp_path / "data", tmp_path / "npz", "--format", "npz") == 0
     assert run("import", tmp_path / "npz", tmp_path / "back") == 0

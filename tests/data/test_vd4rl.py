@@ -70,7 +70,7 @@ def test_import_shards_are_read_in_the_order_of_their_names(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("spec", [PICTURES, WALKER], ids=["discrete", "continuous"])
 def test_round_trip_is_exact(spec: Any, tmp_path: Path) -> None:
-    episodes = make_episodes(spec, (5, 0, 70, 1))
+    episodes = make_episodes(spec, (0, 5, 70, 1))
     episodes[2]["action"][0], episodes[2]["reward"][0] = episodes[2]["action"][1], 4
     store(tmp_path / "data", spec, episodes)
     assert run("export", tmp_path / "data", tmp_path / "set", "--format", "vd4rl") == 0

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from reverie.data.episodes import as_float32, check_key
+from reverie.data.episodes import SPACES, as_float32, check_key
 from reverie.envs.actions import REACH
 from reverie.envs.space_json import adapt
 from reverie.envs.spaces import LARGEST_BOUND, InvalidStepError, Space, check_array
@@ -36,6 +36,7 @@ class EpisodeAdapter:
         self._observe, act, self.spec = adapt(observation, action, name)
         self.notes = list(self.spec.notes)
         self.action_space = action
+        self._name = name
         for key, entry in self._observe.entries.items():
             check_key(key)
             shape, dtype = entry.space.shape, entry.space.dtype
@@ -47,6 +48,16 @@ class EpisodeAdapter:
             raise DataError(f"{name} has actions of nested spaces. It was not read. Store them as one array.")
         if act.spec.kind == "continuous" and not _is_unit(action):
             self.notes.append(f"Actions of {_bounds(action)} are scaled to [-1, 1], and rounded to float32.")
+
+    def matching(self, stored: EnvSpec | None) -> EnvSpec:
+        """Return the spec that is stored next to the episodes, or that of the adapter if there is none."""
+        if stored is None:
+            return self.spec
+        if stored != self.spec:
+            raise DataError(
+                f"{self._name} has other episodes than its {SPACES} says. Nothing was done. Delete that file."
+            )
+        return stored
 
     def observations(self, values: Any, length: int) -> Step:
         """Convert so many observations, nested as the space is, each an array with a leading axis of time."""

@@ -90,12 +90,11 @@ def open_folder(path: Path) -> Recording:
         boxes[name] = spaces.Box(-np.inf, np.inf, values.shape[1:])
     if not boxes:
         raise DataError(f"{path} has no picture of '{first}', and no vectors. Nothing was done. Compare docs/data.md.")
-    actions = np.concatenate([rows.actions for rows in table.values()])
-    action = agent_action_space(stored.action) if stored else _action_space(actions, notes)
-    adapter = EpisodeAdapter(spaces.Dict(boxes), action, str(path))
-    if stored is not None and stored != adapter.spec:
-        raise DataError(f"{path} has other episodes than its spaces.json says. Nothing was done. Delete that file.")
-    spec = adapter.spec if stored is None else stored
+    with reading(path / TABLE):
+        actions = np.concatenate([rows.actions for rows in table.values()])
+        action = agent_action_space(stored.action) if stored else _action_space(actions, notes)
+        adapter = EpisodeAdapter(spaces.Dict(boxes), action, str(path))
+    spec = adapter.matching(stored)
 
     def read() -> Iterator[Episode]:
         for name, rows in table.items():

@@ -53,16 +53,17 @@ def open_npz(path: Path) -> Recording:
     files = sorted(path.glob("*.npz")) if path.is_dir() else [path]
     if not files:
         raise DataError(f"There is no episode (*.npz) in {path}. Nothing was done. Name the folder that holds them.")
-    with reading(files[0]):
-        first = read_arrays(files[0])
-        observations, action = box_spaces(observations_of(first)), infer_action_space(first["action"])
+    for file in files:
+        with reading(file):
+            first = read_arrays(file)
+            observations, action = box_spaces(observations_of(first)), infer_action_space(first["action"])
+        if len(first["action"]) > 1:  # else there is no action to see
+            break
     stored = read_spec(path) if path.is_dir() else None
     if stored is not None:
         observations, action = agent_spaces(stored)
     adapter = EpisodeAdapter(observations, action, str(path))
-    if stored is not None and stored != adapter.spec:
-        raise DataError(f"{path} has other episodes than its spaces.json says. Nothing was done. Delete that file.")
-    spec = adapter.spec if stored is None else stored
+    spec = adapter.matching(stored)
 
     def read() -> Iterator[Episode]:
         for file in files:

@@ -54,7 +54,8 @@ def open_vd4rl(path: Path) -> Recording:
         raise DataError(f"There is no file *.hdf5 in {path}. Nothing was done. Name the folder that holds them.")
     with reading(files[0]), h5py.File(files[0], "r") as file:
         images, rows = _arrays(file)
-        action = infer_action_space(rows["action"][: _starts(rows["step_type"])[1]])
+        taken = rows["action"][rows["step_type"] != FIRST]
+        action = infer_action_space(np.concatenate([np.zeros_like(rows["action"][:1]), taken]))
     box = spaces.Box(0, 255, images.shape[1:], np.uint8)
     adapter = EpisodeAdapter(spaces.Dict({IMAGE: box}), action, str(path))
 
