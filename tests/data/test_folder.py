@@ -168,9 +168,12 @@ def _linked_picture(folder: Path) -> None:
 
 
 def _playlist(folder: Path) -> None:
-    """A list of files under the name of a video."""
+    """A list of videos under the name of one, which ffmpeg would follow."""
     shutil.rmtree(folder / "one")
-    (folder / "one.mp4").write_text("#EXTM3U\n#EXTINF:1,\nfile:///etc/passwd\n")
+    with imageio.get_writer(folder / "secret.mp4", fps=5, codec="mpeg4", macro_block_size=1) as writer:
+        for _ in range(3):
+            writer.append_data(np.zeros((96, 80, 3), np.uint8))
+    (folder / "one.mp4").write_text("ffconcat version 1.0\nfile secret.mp4\n")
 
 
 HOSTILE: dict[str, tuple[Callable[[Path], Any], str, str]] = {

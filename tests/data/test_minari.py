@@ -162,7 +162,7 @@ HOSTILE: dict[str, tuple[Callable[[Path], Any], str, str]] = {
     "another class": (_replace("actions", np.array([1, 2, 0])), MAIN, "outside of its 2 classes"),
     "ends within": (_replace("terminations", np.array([True, False, True])), MAIN, "after it has terminated"),
     "infinite": (_replace("rewards", np.array([1, np.inf, 0])), MAIN, "NaN or infinity"),
-    "too large": (_file(lambda file: file.create_dataset("episode_1/a", (1 << 40,), chunks=(9,))), MAIN, "unpacked"),
+    "too large": (_file(lambda file: file.create_dataset("episode_1/a", (1 << 40,), "f4", chunks=(9,))), MAIN, "unpacked"),
     "link": (_replace("rewards", h5py.ExternalLink("/etc/passwd", "/")), MAIN, "not followed"),
     "soft link": (_replace("rewards", h5py.SoftLink("/episode_0/rewards")), MAIN, "not followed"),
     "fewer episodes": (_metadata(total_episodes=7), MAIN, "holds 2 episodes"),

@@ -4,9 +4,8 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from importlib import import_module
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
@@ -64,12 +63,13 @@ def reading(path: Path) -> Iterator[None]:
         ) from error
 
 
-def import_optional(name: str) -> Any:
-    """Import a package of the extra `data`; raise DataError with the command that installs it."""
+@contextmanager
+def optional_import() -> Iterator[None]:
+    """Turn the failing import of a package of the extra `data` into a DataError with the command that installs it."""
     try:
-        return import_module(name)
-    except ImportError:
-        package = name.partition(".")[0]
+        yield
+    except ImportError as error:
+        package = (error.name or "another package").partition(".")[0]
         raise DataError(
             f"This format needs {package}, which is not installed. Nothing was done. Type: pip install 'reverie[data]'"
         ) from None

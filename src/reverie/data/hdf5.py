@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from reverie.data.episodes import import_optional
+from reverie.data.episodes import optional_import
 from reverie.runs.atomic_io import Unreadable
 
 _MAX_DEPTH = 8
@@ -15,7 +15,8 @@ def check_links(group: Any, names: Iterable[str] | None = None, depth: int = 0) 
     Raises:
         Unreadable: at soft and external links, virtual arrays, and arrays whose bytes are in another file.
     """
-    h5py = import_optional("h5py")
+    with optional_import():
+        import h5py
     num_bytes = 0
     for name in group if names is None else names:
         if not isinstance(group.get(name, getlink=True), h5py.HardLink) or depth > _MAX_DEPTH:

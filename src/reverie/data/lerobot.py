@@ -28,7 +28,7 @@ from reverie.data.episodes import (
     check_key,
     check_size,
     from_transitions,
-    import_optional,
+    optional_import,
     reading,
 )
 from reverie.envs.spaces import Space
@@ -47,8 +47,9 @@ def detect(path: Path) -> bool:
 
 def open_lerobot(path: Path) -> Recording:
     """Open a data set on this machine."""
-    for package in ("pyarrow.parquet", "av"):
-        import_optional(package)
+    with optional_import():
+        import av  # noqa: F401 - to say so before anything is read
+        import pyarrow.parquet  # noqa: F401
     with reading(path / INFO):
         info = parse_json(read_file(path / INFO, limit=1 << 24))
         features = _features(info)
@@ -98,7 +99,8 @@ class _Tables:
         """Return the table of an episode."""
         path = _path(self._folder, "data", row["data/chunk_index"], row["data/file_index"], "parquet")
         if path != self._path:
-            parquet = import_optional("pyarrow.parquet")
+            from pyarrow import parquet
+
             file = parquet.ParquetFile(path)
             check_size(sum(file.metadata.row_group(i).total_byte_size for i in range(file.metadata.num_row_groups)))
             columns = ["episode_index", *self._columns]
@@ -132,7 +134,8 @@ def _features(info: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _episode_rows(folder: Path) -> list[dict[str, Any]]:
-    parquet = import_optional("pyarrow.parquet")
+    from pyarrow import parquet
+
     files = sorted(folder.glob("meta/episodes/*/*.parquet"))
     needed = ("episode_index", "length", "data/chunk_index", "data/file_index")
     rows: list[dict[str, Any]] = []
@@ -214,7 +217,8 @@ def _camera(
             with Image.open(io.BytesIO(cell["bytes"])) as picture:
                 yield np.asarray(picture.convert("RGB"))
         return
-    av = import_optional("av")
+    import av
+
     kind = f"videos/{name}"
     path = _path(folder, kind, row[f"{kind}/chunk_index"], row[f"{kind}/file_index"], "mp4")
     begin = float(row[f"{kind}/from_timestamp"])

@@ -18,7 +18,7 @@ from reverie.data.episodes import (
     check_episode,
     check_size,
     from_transitions,
-    import_optional,
+    optional_import,
     reading,
     to_transitions,
 )
@@ -39,7 +39,9 @@ def detect(path: Path) -> bool:
 def open_minari(path: Path) -> Recording:
     """Open a data set that is stored as HDF5."""
     folder = path if (path / METADATA).is_file() else path / "data"
-    minari, h5py = import_optional("minari"), import_optional("h5py")
+    with optional_import():
+        import h5py
+        import minari
     with reading(folder / METADATA):
         metadata = parse_json(read_file(folder / METADATA, limit=1 << 26))
         # Without them Minari makes the environment, whose name can be that of any module.
@@ -70,19 +72,20 @@ def open_minari(path: Path) -> Recording:
 
 def write_minari(folder: Path, spec: EnvSpec, episodes: Iterable[Episode]) -> None:
     """Write a data set whose spaces are the agent's."""
-    minari = import_optional("minari")
-    storage_class = import_optional("minari.dataset.minari_storage").MinariStorage
-    buffer_class = import_optional("minari.data_collector").EpisodeBuffer
+    with optional_import():
+        import minari
+        from minari.data_collector import EpisodeBuffer
+        from minari.dataset.minari_storage import MinariStorage
     observation, action = agent_spaces(spec)
     data = folder.absolute() / "data"  # Minari's sizes of relative paths fail.
     data.mkdir()
-    storage = storage_class.new(data, observation, action, jpeg_encoding=False)
+    storage = MinariStorage.new(data, observation, action, jpeg_encoding=False)
 
     def buffers() -> Iterator[Any]:
         for episode in episodes:
             actions, rewards = to_transitions(episode)
             terminations = episode["is_terminal"][1:]
-            yield buffer_class(
+            yield EpisodeBuffer(
                 observations={key: episode[key] for key in spec.observations},
                 actions=_native(actions, spec),
                 rewards=rewards,

@@ -28,7 +28,7 @@ from reverie.data.episodes import (
     check_episode,
     check_size,
     flags,
-    import_optional,
+    optional_import,
     reading,
 )
 from reverie.data.hdf5 import check_links
@@ -48,7 +48,8 @@ def detect(path: Path) -> bool:
 
 def open_vd4rl(path: Path) -> Recording:
     """Open a folder of files, or a single one."""
-    h5py = import_optional("h5py")
+    with optional_import():
+        import h5py
     files = sorted(path.glob("*.hdf5")) if path.is_dir() else [path]
     if not files:
         raise DataError(f"There is no file *.hdf5 in {path}. Nothing was done. Name the folder that holds them.")
@@ -72,7 +73,8 @@ def open_vd4rl(path: Path) -> Recording:
 
 def write_vd4rl(folder: Path, spec: EnvSpec, episodes: Iterable[Episode]) -> None:
     """Write all episodes into one file."""
-    h5py = import_optional("h5py")
+    with optional_import():
+        import h5py
     key = _image_key(spec)
     with h5py.File(folder / "data.hdf5", "w") as file:
         for episode in episodes:
