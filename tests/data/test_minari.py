@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
+from reverie.data.adapter import EpisodeAdapter
+from reverie.envs.actions import ActionAdapter
 from tests.helpers.recordings import ARM, POLE, SPECS, assert_same, make_episodes, refused, run, store, stored
 
 minari = pytest.importorskip("minari", reason="Minari is not installed (pip install 'reverie[data]').")
@@ -162,7 +164,11 @@ HOSTILE: dict[str, tuple[Callable[[Path], Any], str, str]] = {
     "another class": (_replace("actions", np.array([1, 2, 0])), MAIN, "outside of its 2 classes"),
     "ends within": (_replace("terminations", np.array([True, False, True])), MAIN, "after it has terminated"),
     "infinite": (_replace("rewards", np.array([1, np.inf, 0])), MAIN, "NaN or infinity"),
-    "too large": (_file(lambda file: file.create_dataset("episode_1/a", (1 << 40,), "f4", chunks=(9,))), MAIN, "unpacked"),
+    "too large": (
+        _file(lambda file: file.create_dataset("episode_1/a", (1 << 40,), "f4", chunks=(9,))),
+        MAIN,
+        "unpacked",
+    ),
     "link": (_replace("rewards", h5py.ExternalLink("/etc/passwd", "/")), MAIN, "not followed"),
     "soft link": (_replace("rewards", h5py.SoftLink("/episode_0/rewards")), MAIN, "not followed"),
     "fewer episodes": (_metadata(total_episodes=7), MAIN, "holds 2 episodes"),
@@ -203,3 +209,33 @@ def test_import_without_minari_names_the_extra(
     shutil.copytree(valid, tmp_path / "set")
     monkeypatch.setitem(__import__("sys").modules, "minari", None)
     assert "pip install 'reverie[data]'" in refused(capsys, "minari", tmp_path / "set")
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        spaces.Box(-2, 6, (2, 3)),
+        spaces.Box(np.array([0, -5.0]), np.array([1e-3, 5e4]), dtype=np.float64),
+        spaces.Box(-np.inf, np.inf, (2,)),
+        spaces.Box(3, np.inf, (1,)),
+        spaces.Box(-np.inf, -1, (1,)),
+        spaces.Box(0, 200, (2,), np.uint8),
+        spaces.Box(-2, 5, (2,), np.int32),
+        spaces.Discrete(5, start=-2),
+        spaces.MultiDiscrete([3, 4], start=[1, -2]),
+        spaces.MultiDiscrete([[2, 3], [4, 5]]),
+        spaces.MultiBinary((2, 2)),
+    ],
+    ids=str,
+)
+def test_import_action_of_any_space_is_what_the_environment_would_get(space: Any) -> None:
+    """The conversion that live environments use, checked by itself elsewhere, leads back to the recorded action."""
+    space.seed(0)
+    actions = np.stack([space.sample() for _ in range(50)])
+    adapter = EpisodeAdapter(spaces.Dict({"vector": OBSERVATION}), space, "Test")
+    vectors = adapter.actions(actions)
+    assert vectors.shape == (50, adapter.spec.action.size) and vectors.dtype == np.float32
+    to_env = ActionAdapter(space, "Test")
+    for vector, action in zip(vectors, actions, strict=True):
+        if np.abs(action).max() < 3.5 or np.isfinite([space.low, space.high] if hasattr(space, "low") else 0).all():
+            np.testing.assert_allclose(to_env(vector), action, rtol=2e-3, atol=1e-5)
