@@ -78,13 +78,14 @@ def open_npz(path: Path) -> Recording:
 
 def read_arrays(path: Path) -> Step:
     """Read all arrays of an archive; nothing in it is unpickled, and none is larger than the archive says."""
+    found: Step = {}
     with zipfile.ZipFile(path) as archive:
         check_size(sum(member.file_size for member in archive.infolist()))
         for member in archive.infolist():
             with archive.open(member) as file:
                 _check_header(member, file)
-    with np.load(path, allow_pickle=False) as arrays:
-        found = {key: arrays[key] for key in arrays.files}
+            with archive.open(member) as file:
+                found[member.filename.removesuffix(".npy")] = npy.read_array(file)  # unpickles nothing
     if "action" not in found:
         raise Unreadable("lacks 'action'")
     if any(array.ndim == 0 or len(array) != len(found["action"]) for array in found.values()):
@@ -137,7 +138,7 @@ def write_npz(folder: Path, spec: EnvSpec, episodes: Iterable[Episode]) -> None:
     """Write each episode into a file; equal episodes give equal bytes."""
     for number, episode in enumerate(episodes):
         data = io.BytesIO()
-        np.savez_compressed(data, allow_pickle=False, **episode)
+        np.savez_compressed(data, **episode)
         time = (_FIRST + timedelta(seconds=number)).strftime("%Y%m%dT%H%M%S")
         identity = hashlib.sha256(data.getvalue()).hexdigest()[:32]
         (folder / f"{time}-{identity}-{len(episode['action']) - 1}.npz").write_bytes(data.getvalue())
