@@ -9,9 +9,22 @@ from typing import Any
 
 import numpy as np
 import pytest
+from gymnasium import spaces
 
 from reverie.data import open_recording
-from tests.helpers.recordings import ARM, PICTURES, SPECS, assert_same, make_episodes, refused, run, store, stored
+from tests.helpers.recordings import (
+    ARM,
+    PICTURES,
+    SPECS,
+    assert_same,
+    make_episodes,
+    make_spec,
+    refused,
+    run,
+    store,
+    stored,
+    vector_space,
+)
 
 
 def arrays(length: int = 4) -> dict[str, Any]:
@@ -28,6 +41,20 @@ def test_round_trip_is_exact(name: str, tmp_path: Path) -> None:
     assert run("import", tmp_path / "npz", tmp_path / "back") == 0
     assert_same(stored(tmp_path / "back"), episodes)
     assert open_recording(tmp_path / "back").spec == spec
+
+
+def test_export_keys_that_numpy_uses_itself(tmp_path: Path) -> None:
+    spec = make_spec(
+        spaces.Discrete(2), file=vector_space(), allow_pickle=vector_space(1), **{"arm/angle": vector_space()}
+    )
+    episodes = make_episodes(spec)
+    store(tmp_path / "data", spec, episodes)
+    run("export", tmp_path / "data", tmp_path / "npz")
+    run("import", tmp_path / "npz", tmp_path / "back")
+    assert_same(stored(tmp_path / "back"), episodes)
+    file = min((tmp_path / "npz").glob("*.npz"))
+    with np.load(file) as arrays:
+        assert (arrays["file"] == episodes[0]["file"]).all()
 
 
 def test_export_split_episode_keeps_what_led_to_it(tmp_path: Path) -> None:

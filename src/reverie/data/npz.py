@@ -138,7 +138,10 @@ def write_npz(folder: Path, spec: EnvSpec, episodes: Iterable[Episode]) -> None:
     """Write each episode into a file; equal episodes give equal bytes."""
     for number, episode in enumerate(episodes):
         data = io.BytesIO()
-        np.savez_compressed(data, **episode)
+        with zipfile.ZipFile(data, "w", zipfile.ZIP_DEFLATED) as archive:  # numpy.savez has keys of its own
+            for key, rows in episode.items():
+                with archive.open(f"{key}.npy", "w", force_zip64=True) as file:
+                    npy.write_array(file, rows)
         time = (_FIRST + timedelta(seconds=number)).strftime("%Y%m%dT%H%M%S")
         identity = hashlib.sha256(data.getvalue()).hexdigest()[:32]
         (folder / f"{time}-{identity}-{len(episode['action']) - 1}.npz").write_bytes(data.getvalue())
