@@ -54,6 +54,8 @@ def test_contracts_of_the_package_hold(imports: grimp.ImportGraph) -> None:
         ("dreamer.new", "config"),
         ("dreamer.new", "torch"),
         ("envs.new", "specs"),
+        ("training.new", "data.new"),
+        ("data.new", "replay.new"),
     ],
     ids=" imports ".join,
 )
@@ -87,6 +89,9 @@ def test_contracts_downward_import_is_allowed(imports: grimp.ImportGraph, added:
         ("envs.new", "replay.new"),
         ("config", "dreamer.new"),
         ("errors", "config"),
+        ("data.new", "training.new"),
+        ("data.new", "agents"),
+        ("replay.new", "data.new"),
         ("unlisted", "errors"),
     ],
     ids=" imports ".join,

@@ -17,9 +17,9 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 CONTROL = {"mujoco", "absl-py", "dm-env", "dm-tree", "lxml", "protobuf", "pyparsing", "requests", "tqdm"}
 """Needed by dm_control, which is installed without its dependencies on Python 3.13."""
-BOUNDS = {"sqlalchemy", "alembic", "imageio-ffmpeg", "numba", *CONTROL}
+BOUNDS = {"sqlalchemy", "alembic", "numba", *CONTROL}
 """Declared and not imported: what a dependency needs. MLflow keeps runs on this machine in SQLite by SQLAlchemy and
-Alembic, imageio writes videos by its plugin, and Crafter's noise is compiled by Numba."""
+Alembic, and Crafter's noise is compiled by Numba."""
 DISTRIBUTIONS = {"mlflow": "mlflow-skinny", "dm_control": "dm-control"}
 """By the name that is imported, where that is another one and the package may be missing."""
 

@@ -12,9 +12,11 @@ if TYPE_CHECKING:
     from reverie.agents import load
     from reverie.agents import save_agent as save
     from reverie.config import Config
+    from reverie.data.sequences import SequenceDataset
     from reverie.dreamer import Dreamer
     from reverie.envs import make_env
     from reverie.policy import Policy
+    from reverie.replay import ReplayBuffer
     from reverie.training import train
     from reverie.training.callbacks import Callback, Stop
     from reverie.training.evaluate_policy import evaluate_policy as evaluate
@@ -24,6 +26,8 @@ __all__ = [
     "Config",
     "Dreamer",
     "Policy",
+    "ReplayBuffer",
+    "SequenceDataset",
     "Stop",
     "evaluate",
     "load",
@@ -38,6 +42,8 @@ _HOMES = {
     "Config": ("reverie.config", "Config"),
     "Dreamer": ("reverie.dreamer", "Dreamer"),
     "Policy": ("reverie.policy", "Policy"),
+    "ReplayBuffer": ("reverie.replay", "ReplayBuffer"),
+    "SequenceDataset": ("reverie.data.sequences", "SequenceDataset"),
     "Stop": ("reverie.training.callbacks", "Stop"),
     "evaluate": ("reverie.training.evaluate_policy", "evaluate_policy"),
     "load": ("reverie.agents", "load"),

@@ -25,6 +25,10 @@ class ReplayError(ReverieError):
     """The replay cannot be opened, written, or sampled."""
 
 
+class DataError(ReverieError):
+    """Recorded episodes cannot be read, or cannot be written in a format."""
+
+
 class CheckpointError(ReverieError):
     """A checkpoint is missing or damaged."""
 

@@ -6,13 +6,10 @@ finds and removes damage.
 """
 
 from reverie.replay.buffer import TRANSACTION_STEPS, ReplayBuffer
-from reverie.replay.database import has_steps, largest_size
+from reverie.replay.database import REPLAY, has_steps, largest_size
 from reverie.replay.reader import ReplayReader
 from reverie.replay.sampling import window_start
 from reverie.replay.verify import repair, verify
-
-REPLAY = "replay.db"
-"""Name of the file in a run's folder."""
 
 __all__ = [
     "REPLAY",

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from reverie.config import ReplayConfig
 from reverie.errors import ReplayError
-from reverie.replay.database import Database, damaged
+from reverie.replay.database import REPLAY, Database, damaged
 from reverie.replay.index import STEP_BITS, Commit, Episode
 from reverie.replay.sampling import draw_windows, read_steps, read_windows
 from reverie.specs import Array, ArraySpec, Step
@@ -31,32 +31,55 @@ class ReplayBuffer:
     """Steps of one or several environments on disk, bounded in number, and sequences drawn from them.
 
     Creates the file, or opens the replay in it as of its last commit. Its methods raise a ReplayError where the disk
-    fails or stored steps are damaged.
+    fails or stored steps are damaged. `ReplayBuffer(path)` opens one for reading: nothing in its folder changes, and
+    the run that writes it may continue.
 
     Args:
-        path: SQLite file of the replay.
-        steps: shape and dtype of each entry of a step, as from `EnvSpec.step`.
+        path: SQLite file of the replay, or the folder that holds it.
+        steps: shape and dtype of each entry of a step, as from `EnvSpec.step`. None: as stored, for reading only.
         config: bounds and sampling; may differ from those that the replay was written with.
         num_envs: N, environments that feed it. A replay of more environments keeps the steps of all.
+
+    Attributes:
+        steps: shape and dtype of each entry of a step.
     """
 
-    def __init__(self, path: Path, steps: Mapping[str, ArraySpec], config: ReplayConfig, num_envs: int) -> None:
-        self.path = Path(path)
+    def __init__(
+        self,
+        path: Path | str,
+        steps: Mapping[str, ArraySpec] | None = None,
+        config: ReplayConfig = ReplayConfig(),  # noqa: B008 - it is frozen
+        num_envs: int = 1,
+    ) -> None:
+        self.path = Path(path) / REPLAY if Path(path).is_dir() else Path(path)
+        self._is_read_only = steps is None
         self.transaction_steps = TRANSACTION_STEPS  # A killed process loses no more steps; with 1 it loses none.
         self._config, self._num_envs = config, num_envs
         # SPEC 45: an episode must have more steps than the sequence, its reset step included.
         self._limits = (num_envs, config.capacity, config.batch_length + 1)
-        self._arrays = {key: (np.dtype(spec.dtype), spec.shape) for key, spec in steps.items()}
         self._pending: dict[int, bytes] = {}  # steps that are not stored yet, by id
         self._durable_at = time.monotonic()
         self._has_uncommitted = True  # Steps after the last commit may be on the disk.
-        self._database = Database(self.path, steps)
+        self._database = Database(self.path, steps, self._is_read_only)
+        self.steps = self._database.specs
+        self._arrays = {key: (np.dtype(spec.dtype), spec.shape) for key, spec in self.steps.items()}
         try:
             self._commits = self._database.commits()
             self._index = self._database.index(self._commits[-1], *self._limits)
         except BaseException:
             self._database.close()
             raise
+
+    @property
+    def num_unfinished(self) -> int:
+        """Stored steps of running episodes."""
+        return self.num_steps - sum(episode.length for episode in self._index.finished)
+
+    def __enter__(self) -> "ReplayBuffer":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     @property
     def num_steps(self) -> int:
@@ -67,6 +90,15 @@ class ReplayBuffer:
     def num_episodes(self) -> int:
         """Finished episodes that are long enough to be sampled."""
         return len(self._index.eligible)
+
+    def episodes(self) -> Iterator[Step]:
+        """Yield the finished episodes in the order in which they finished: arrays [T+1, ...] by key.
+
+        The first row is the reset; row t holds the action that led into observation t, and its reward.
+        """
+        for episode in self._index.finished:
+            found = read_steps(self._read, self._database.dtype, [(episode, 0, episode.length)])
+            yield {key: np.ascontiguousarray(found[key]) for key in self._arrays}
 
     def add(self, step: Step, mask: NDArray[np.bool_] | None = None, envs: range | None = None) -> None:
         """Append one step of each environment, arrays [N, ...], or only where the bool [N] `mask` is set.
@@ -266,6 +298,8 @@ class ReplayBuffer:
 
     def _write(self, commits: Sequence[Commit] = (), is_durable: bool = True) -> None:
         """Store what is pending in one transaction, with the commits of a checkpoint if there are any."""
+        if self._is_read_only:
+            raise ReplayError(f"{self.path} was opened for reading. Nothing was stored. Open it with its `steps`.")
         with self._database.transaction(is_durable):
             if self._has_uncommitted:
                 self._delete_uncommitted()

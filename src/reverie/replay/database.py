@@ -15,8 +15,10 @@ import numpy as np
 from reverie.errors import ReplayError
 from reverie.replay.index import STEP_BITS, Commit, Episode, EpisodeIndex, are_numbers
 from reverie.shell import command_line
-from reverie.specs import ArraySpec
+from reverie.specs import STEP_KEYS, ArraySpec
 
+REPLAY = "replay.db"
+"""Name of the file in a run's folder."""
 _APPLICATION_ID, _VERSION = 0x52564552, 2
 _PAGE_SIZE = 65536
 _WAL_PAGES = 1024  # 64 MiB, then SQLite writes them into the database
@@ -81,12 +83,12 @@ def sqlite_errors(path: Path) -> Iterator[None]:
 class Database:
     """A connection to the file of a replay, created if need be. Its methods raise a ReplayError where SQLite fails.
 
-    With `read_only`, the file is seen as it is now, while another process may be writing; nothing is changed.
+    With `read_only`, the file is seen as it is now, while another process may be writing; nothing is changed. Then
+    `specs` may be None: a step is what the file says.
     """
 
-    def __init__(self, path: Path, specs: Mapping[str, ArraySpec], read_only: bool = False) -> None:
+    def __init__(self, path: Path, specs: Mapping[str, ArraySpec] | None, read_only: bool = False) -> None:
         self.path = path
-        self.dtype = step_dtype(specs)
         if read_only and not path.is_file():
             raise ReplayError(f"There is no replay at {path}. Give the folder of a run that still has its own.")
         with sqlite_errors(path):
@@ -94,10 +96,13 @@ class Database:
                 path.parent.mkdir(parents=True, exist_ok=True)
             self._connection = _connect(path, read_only)
         try:
-            entries = [[key, spec.dtype, list(spec.shape)] for key, spec in sorted(specs.items())]
             if read_only:
                 self.execute("BEGIN")
-            elif not self.execute("SELECT 1 FROM sqlite_master"):
+                self._check_format()
+            self.specs = dict(self._stored_specs() if specs is None else specs)
+            self.dtype = step_dtype(self.specs)
+            entries = [[key, spec.dtype, list(spec.shape)] for key, spec in sorted(self.specs.items())]
+            if not read_only and not self.execute("SELECT 1 FROM sqlite_master"):
                 self._create(entries)
             self._check_format()
             if (stored := self._meta("steps")) != entries:
@@ -246,6 +251,16 @@ class Database:
             raise ReplayError(
                 f"{self.path} is no replay of this version of reverie. It was not read. Choose another folder."
             )
+
+    def _stored_specs(self) -> dict[str, ArraySpec]:
+        """Return shape and dtype of each entry of a step, as they were when the replay was created."""
+        with suppress(TypeError, ValueError):
+            entries = [(str(key), ArraySpec(tuple(shape), str(dtype))) for key, dtype, shape in self._meta("steps")]
+            specs = dict(entries)
+            is_valid = all(are_numbers(*spec.shape) for spec in specs.values()) and "action" in specs
+            if is_valid and STEP_KEYS.items() <= specs.items() and step_dtype(specs).itemsize <= _MAX_LENGTH:
+                return specs
+        raise damaged(self.path, "its entry 'steps' does not describe a step")
 
     def _meta(self, key: str) -> list[Any]:
         found = self.execute("SELECT value, crc FROM meta WHERE key = ?", (key,))

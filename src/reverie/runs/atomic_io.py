@@ -79,7 +79,7 @@ def _remove_temporary_of_killed(folder: Path) -> None:
                 try:
                     os.kill(int(process[1]), 0)
                 except ProcessLookupError:
-                    path.unlink()
+                    remove(path)
 
 
 def write_synced(path: Path, data: bytes) -> None:
