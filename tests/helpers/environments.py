@@ -389,42 +389,53 @@ class Unreliable(gymnasium.Env[Observation, int]):
         return np.array([self.steps, self.episode], np.float32)
 
 
-class Lock(gymnasium.Env[Observation, int]):
-    """A combination lock (Kakade, 2003): each wrong digit ends the episode and consoles, only all right ones open it.
+class River(gymnasium.Env[Observation, int]):
+    """A river that is swum upstream, after RiverSwim (Strehl and Littman, 2008), deterministic and with an end.
 
-    Observation: the number of right digits so far as a one-hot vector, with entries for a failure and the open lock.
-    The `info` has the share of the `digits` * `choices` pairs of position and digit that were ever tried.
+    Actions: 0 drifts two places down, 1 swims one place up. An episode begins at the mouth, place 0, where each step
+    gives 0.01, and has 30 steps, or ends at the source, place 20, with 1. The observation is the place as a one-hot
+    vector. The `info` has the share of the places that were ever reached.
 
-    Best score: 1. A wrong digit gives 0.05 and ends the episode, a right one nothing, the last one 1. Random actions
-    open the lock once in `choices`^`digits` episodes, 46,656 by default.
+    Best score: 1.1, by drifting for ten steps first. Random actions reach the source once in a million episodes
+    (`random_success`), and collect 0.01 at most of the steps.
     """
 
-    best_score = 1.0
+    places, length = 21, 30
+    best_score = 1.1
 
-    def __init__(self, digits: int = 6, choices: int = 6, seed: int = 0) -> None:
-        self.digits = digits
-        self.observation_space = spaces.Box(0, 1, (digits + 2,), np.float32)
-        self.action_space = spaces.Discrete(choices)
-        self._combination = np.random.default_rng(seed).integers(choices, size=digits)
-        self._tried = np.zeros((digits, choices), bool)
+    def __init__(self) -> None:
+        self.observation_space = spaces.Box(0, 1, (self.places,), np.float32)
+        self.action_space = spaces.Discrete(2)
+        self._reached = np.zeros(self.places, bool)
+
+    @classmethod
+    def random_success(cls) -> float:
+        """Probability that an episode of uniformly random actions reaches the source."""
+        at = np.eye(cls.places)[0]
+        for _ in range(cls.length):
+            after = np.zeros(cls.places)
+            after[-1] = at[-1]
+            for place, mass in enumerate(at[:-1]):
+                after[place + 1] += mass / 2
+                after[max(place - 2, 0)] += mass / 2
+            at = after
+        return float(at[-1])
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Observation, dict]:
-        """Close the lock."""
+        """Return to the mouth."""
         super().reset(seed=seed)
-        self._right = 0
-        return self._observe(0), {}
+        self._place = self._steps = 0
+        return self._observe(), {}
 
     def step(self, action: int) -> Result:
-        """Enter a digit."""
-        self._tried[self._right, action] = True
-        if action != self._combination[self._right]:
-            return self._observe(self.digits + 1), 0.05, True, False, self._info()
-        self._right += 1
-        is_open = self._right == self.digits
-        return self._observe(self._right), float(is_open), is_open, False, self._info()
+        """Swim or drift."""
+        self._place = self._place + 1 if action == 1 else max(self._place - 2, 0)
+        self._steps += 1
+        self._reached[self._place] = True
+        is_source = self._place == self.places - 1
+        reward = 1.0 if is_source else 0.01 if self._place == 0 else 0.0
+        info = {"coverage": float(self._reached.mean())}
+        return self._observe(), reward, is_source, not is_source and self._steps == self.length, info
 
-    def _info(self) -> dict[str, float]:
-        return {"coverage": float(self._tried.mean()), "right": float(self._right)}
-
-    def _observe(self, entry: int) -> Observation:
-        return np.eye(self.digits + 2, dtype=np.float32)[entry]
+    def _observe(self) -> Observation:
+        return np.eye(self.places, dtype=np.float32)[self._place]

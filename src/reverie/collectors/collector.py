@@ -52,13 +52,15 @@ class Transition:
     """Wall time that was spent during updates."""
     envs: range | None = None
     """Numbers of the environments, where they are not all of them."""
+    idle_steps: int = 0
+    """Agent steps that count although none was taken, where steps come from data alone."""
     policy_lag: int | None = None
     """Updates that were made since the agent had the weights that chose the actions; None where this is not known."""
 
     @property
     def num_steps(self) -> int:
         """Agent steps in all environments together."""
-        return int(self.steps[-1][1].sum()) if self.steps else 0
+        return int(self.steps[-1][1].sum()) if self.steps else self.idle_steps
 
 
 class CollectorState(NamedTuple):

@@ -383,9 +383,13 @@ class TrainingConfig(Settings):
     """Behavior that collects. greedy: the task's, with its samples. plan2explore: one that seeks states about whose
     successors an ensemble disagrees (Sekar et al., 2020). model-loss: one that seeks a large KL. random: uniform
     actions. The task's behavior is learned with each, and evaluated."""
-    collect: Literal["local", "ray"] = "local"
+    collect: Literal["local", "ray", "none"] = "local"
     """Place where environments are stepped. local: this process and its workers. ray: the collectors of a Ray cluster,
-    during the updates."""
+    during the updates. none: nowhere, the agent learns from recorded episodes alone (--offline); steps still count, so
+    that there is an update for every train_every of them."""
+    validation_share: UnitInterval = 0.1
+    """collect=none: share of the recorded episodes that are held out, in [0, 1]; the world model's losses on them are
+    logged at every evaluation."""
     collectors: PositiveInt = 1
     """With collect=ray: processes that step env.num_envs environments each, at least 1."""
     async_collection: Literal["auto", "on", "off"] = "auto"
@@ -480,7 +484,7 @@ class Config(Settings):
                 "another batch size."
             )
         self._check_collectors()
-        if training.steps < training.prefill:
+        if training.collect != "none" and training.steps < training.prefill:
             raise ConfigError(
                 f"training.steps is {training.steps}, but training.prefill alone takes {training.prefill} of them; "
                 "give more steps or a smaller prefill."
@@ -494,7 +498,7 @@ class Config(Settings):
 
     def _check_collectors(self) -> None:
         env, training, ray = self.env, self.training, self.ray
-        if training.collect == "local":
+        if training.collect != "ray":
             return
         steps = training.collectors * env.num_envs * ray.segment_length
         lag = -(-steps // training.train_every) * training.train_steps + (ray.weights_every - 1)
@@ -508,7 +512,7 @@ class Config(Settings):
     def check_prefill(self, num_envs: int) -> None:
         """Raise a `ConfigError` if the prefill has no sequence of each environment; vectors have their own number."""
         length, needed = self.replay.batch_length, num_envs * self.replay.batch_length
-        if self.training.prefill < needed:
+        if self.training.collect != "none" and self.training.prefill < needed:
             raise ConfigError(
                 f"training.prefill is {self.training.prefill}, but at least {needed} steps are needed for one sequence "
                 f"of replay.batch_length={length} from each of {num_envs} environments."

@@ -8,6 +8,7 @@ RUN/
     tensorboard/      the metrics for TensorBoard
     checkpoints/      see reverie.runs.checkpoints
     replay.db         see reverie.replay; with replay.db-wal and replay.db-shm while it is open
+    validation.db     episodes that are held out, where the run learns from recorded ones
     videos/           open-loop predictions
     failures/         updates that ended the run
     lock.json         process, host and start of the writer, while there is one
@@ -25,13 +26,25 @@ TRACKERS = "trackers.json"
 TENSORBOARD = "tensorboard"
 CHECKPOINTS = "checkpoints"
 REPLAY_FILES = (REPLAY, f"{REPLAY}-wal", f"{REPLAY}-shm", f"{REPLAY}-journal")
+VALIDATION_FILES = tuple(f"validation.db{end}" for end in ("", "-wal", "-shm", "-journal"))
 VIDEOS = "videos"
 FAILURES = "failures"
 SWEEP = "sweep.json"
 """In the folder of a sweep, ENV/VARIANT/seed-N above its runs: its plan, and the folders of the planned runs."""
 LOCK = ".lock"
 
-CONTENT = (CONFIG, PROVENANCE, METRICS, TRACKERS, TENSORBOARD, CHECKPOINTS, *REPLAY_FILES, VIDEOS, FAILURES)
+CONTENT = (
+    CONFIG,
+    PROVENANCE,
+    METRICS,
+    TRACKERS,
+    TENSORBOARD,
+    CHECKPOINTS,
+    *REPLAY_FILES,
+    *VALIDATION_FILES,
+    VIDEOS,
+    FAILURES,
+)
 """Everything that a run writes, but for its lock."""
 
 

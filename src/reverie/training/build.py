@@ -12,14 +12,18 @@ from reverie.agents import build_agent, num_parameters, unread_observations
 from reverie.collectors.random_policy import RandomPolicy
 from reverie.config import Config, to_dict
 from reverie.devices import resolve_device
-from reverie.envs import EnvFactory, InstanceFactory
+from reverie.envs import EnvFactory, InstanceFactory, env_spec
+from reverie.envs.space_json import spec_from_json
 from reverie.replay import ReplayBuffer
+from reverie.runs.checkpoint import Snapshot
 from reverie.runs.checkpoints import Checkpoints
+from reverie.runs.layout import VALIDATION_FILES
 from reverie.runs.metrics import MetricsFile
 from reverie.runs.provenance import Launch, record_launch, recorded_names
 from reverie.runs.run_folder import RunFolder
 from reverie.scaling.learners import shared_updates
 from reverie.shell import command_line
+from reverie.specs import EnvSpec
 from reverie.training import resumption
 from reverie.training.callbacks import Callback, CallbackList, Run
 from reverie.training.checkpointing import Checkpointing
@@ -36,6 +40,7 @@ from reverie.training.make_collector import make_collector
 from reverie.training.memory import check_memory
 from reverie.training.metrics_log import MetricsLog
 from reverie.training.nonfinite import NonFiniteGuard
+from reverie.training.offline import Data, Validation, open_data, open_held_out, store
 from reverie.training.stop_signal import StopSignal
 from reverie.training.train_state import TrainState
 from reverie.training.trainer import Trainer
@@ -56,11 +61,12 @@ def build_trainer(
     is_quiet: bool,
     num_threads: int,
     initial: Initial | None,
+    data: Data | None,
 ) -> Trainer:
     """Create a trainer; that of a resumed run continues from the newest checkpoint.
 
     The arguments are those of `reverie.training.train_config`, with the number of CPU threads, which stays fixed since
-    sums differ in their last bits with another one, and what a new run starts with.
+    sums differ in their last bits with another one, and the weights and episodes that a new run starts with.
     """
     kernels.tune_malloc()
     settings = config.training
@@ -73,7 +79,9 @@ def build_trainer(
     with ExitStack() as resources:
         resources.callback(torch.set_num_threads, torch.get_num_threads())
         torch.set_num_threads(num_threads)
-        collector = make_collector(config, int(seeds[0].generate_state(1)[0]), factory)
+        recording = None if data is None or snapshot else open_data(data, _env_spec(config, factory))
+        recorded = recording.spec if recording else _saved_spec(snapshot)
+        collector = make_collector(config, int(seeds[0].generate_state(1)[0]), factory, recorded)
         resources.callback(collector.close)
         config.check_prefill(collector.num_envs)
         check_memory(config, collector.spec, resolve_device(settings.device))
@@ -84,8 +92,13 @@ def build_trainer(
             resumption.check_files(folder, snapshot)
         else:
             folder.begin(config)
-        replay = ReplayBuffer(folder.replay, collector.spec.step, config.replay, collector.num_envs)
+        replay = ReplayBuffer(folder.replay, collector.spec.step, config.replay, max(1, collector.num_envs))
         resources.callback(replay.close)
+        validation = open_held_out(folder.path / VALIDATION_FILES[0], config, collector.spec, is_new=not snapshot)
+        held_out = resources.enter_context(validation)
+        imported = None
+        if recording and data:
+            imported = store(recording, data.relabel, replay, held_out, settings.validation_share)
         has_images = bool(agent.world_model.decoder.keys.images)
         every = {
             "train": Every(settings.train_every),
@@ -108,6 +121,9 @@ def build_trainer(
             callbacks=events,
         )
         counters, metrics = state.counters, state.metrics
+        counters.imported_steps = imported.num_steps if imported else 0
+        if held_out is not None and held_out.num_steps:
+            state.schedules["validate"] = Every(settings.eval_every)
         if snapshot:
             resumption.restore(state, step, snapshot, folder, config)
             folder.begin(config)
@@ -127,6 +143,7 @@ def build_trainer(
             state.messages += resumption.compare_files(folder, file, counters)
         state.messages += [*collector.spec.notes, *filter(None, [unread_observations(agent)])]
         state.messages += [f"Starting with parts of {initial.source!r}:", *map(str, table)] if initial else []
+        state.messages += [str(imported), *recording.notes] if imported and recording else []
         state.pop_messages(log)
         record_launch(folder.path, launch, counters.steps, config)
         resumed_at = counters.steps if snapshot else None
@@ -137,10 +154,14 @@ def build_trainer(
         collection = Collection(state, budget, log)
         checkpointing = Checkpointing(checkpoints, state, guard, collection.flush, file.sync)
         show_evaluation, evaluated = partial(display.show, phase="evaluating"), partial(events.call, "on_evaluation")
+        has_env = bool(name) or factory is not None
+        evaluation = Evaluation(every["evaluate"], factory, metrics, budget, stop, show_evaluation, evaluated)
+        validate = state.schedules.get("validate")
         events.before = (
             PrefillCheck(state),
             LatentsCheck(replay.sample),
-            Evaluation(every["evaluate"], factory, metrics, budget, stop, show_evaluation, evaluated),
+            *([evaluation] if has_env else []),
+            *([Validation(validate, held_out, metrics)] if validate and held_out else []),
             Videos(every["video"], replay, folder.videos, metrics, outputs, stop),
             MetricsLog(every["log"], metrics, file, outputs, guard, display.show, stop),
             display,
@@ -158,3 +179,12 @@ def build_trainer(
             resume_command="resume=True" if factory else resume_command,
             resources=resources.pop_all(),
         )
+
+
+def _env_spec(config: Config, factory: EnvFactory | None) -> EnvSpec | None:
+    """Return the spec of the environment, None where none is named."""
+    return env_spec(config.env, factory) if config.env.name or factory is not None else None
+
+
+def _saved_spec(snapshot: Snapshot | None) -> EnvSpec | None:
+    return None if snapshot is None else spec_from_json(snapshot.state["spec"])

@@ -18,6 +18,8 @@ class Counters:
     """Finished training episodes, prefill included."""
     updates: int = 0
     """Those of the world model alone included."""
+    imported_steps: int = 0
+    """Steps of recorded episodes that the run began with."""
     seconds: float = 0.0
     """Wall time of the run, over all its parts."""
     pretraining_updates: int = 0

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from reverie.agents import load, load_agent
-from reverie.config import Config, configure, default_preset, with_variant
+from reverie.config import Config, EnvConfig, configure, default_preset, with_variant
 from reverie.config import preset as preset_config
 from reverie.dreamer import Dreamer
 from reverie.envs import EnvFactory, as_factory, env_spec
@@ -15,10 +15,12 @@ from reverie.runs.checkpoints import Checkpoints
 from reverie.runs.provenance import UNNAMED, Launch
 from reverie.runs.run_folder import RunFolder, saved_settings
 from reverie.scaling.learners import dismiss_followers, follow, is_follower, with_launched_learners
+from reverie.specs import EnvSpec
 from reverie.training import resumption
 from reverie.training.build import build_trainer
 from reverie.training.callbacks import Callback
 from reverie.training.loggers import Logger, make_logger
+from reverie.training.offline import Data, Relabel, open_data
 from reverie.training.threads import resolve_threads
 from reverie.transfer import Initial, Keep
 
@@ -36,6 +38,7 @@ def train_config(
     init: Path | str | None = None,
     keep: Keep = "all",
     fresh: Sequence[str] = (),
+    data: Data | None = None,
 ) -> Dreamer:
     """Train with a complete configuration; the other arguments are those of `train`.
 
@@ -67,7 +70,9 @@ def train_config(
             threads = resolve_threads(config.training.threads, threads, config.training.learners)
             source = load(init, config.training.device) if init is not None and not newest else None
             initial = None if source is None else Initial(source, keep, fresh)
-            trainer = build_trainer(config, folder, env_factory, origin, callbacks, outputs, quiet, threads, initial)
+            trainer = build_trainer(
+                config, folder, env_factory, origin, callbacks, outputs, quiet, threads, initial, data
+            )
             return trainer.train()
         except BaseException:
             folder.discard()
@@ -75,7 +80,7 @@ def train_config(
 
 
 def train(
-    env: Any,
+    env: Any = None,
     preset: str | None = None,
     *,
     logdir: Path | str | None = None,
@@ -88,6 +93,9 @@ def train(
     init: Path | str | None = None,
     keep: Keep = "all",
     fresh: Sequence[str] = (),
+    offline: Path | str | None = None,
+    prefill_from: Path | str | None = None,
+    relabel: Relabel | None = None,
     **settings: Any,
 ) -> Dreamer:
     """Train an agent.
@@ -96,7 +104,7 @@ def train(
 
     Args:
         env: a Gymnasium id, a function or class that creates a `gymnasium.Env` (also by its name, `module:Class`), or
-            one instance (which is copied for evaluations).
+            one instance (which is copied for evaluations). None, with `offline`: none, and no evaluations.
         preset: name of the settings to start from; None chooses by the environment, see `default_preset`.
         logdir: folder of the run; None makes a new one, `runs/ENV-PRESET-NUMBER`.
         variant: a change of the agent by its name, or several joined by `+`, see `reverie.config.variants`; on top of
@@ -114,6 +122,10 @@ def train(
             or another one. A table says which parameters were kept.
         keep: parts that are taken from `init`: `model`, `model+actor` or `all`.
         fresh: parts among them that are not, see `reverie.transfer.PARTS`, as in `("reward", "discount")`.
+        offline: recorded episodes, as for `reverie.data.open_recording`, from which alone the agent learns; `env` is
+            for evaluations. A tenth of them (`training.validation_share`) is held out for losses `validation/...`.
+        prefill_from: recorded episodes with which the replay begins, before the agent collects its own.
+        relabel: returns other rewards [T+1] of a recorded episode.
         settings: whatever differs from the preset: fields of `TrainingConfig` by name, others by their path, as in
             `**{"world_model.kl.scale": 0.1}`.
 
@@ -123,13 +135,23 @@ def train(
     Raises:
         ReverieError: for what a user can correct; one sentence says what and how.
     """
-    name, factory = as_factory(env)
+    recorded = offline if offline is not None else prefill_from
+    data = None if recorded is None else Data(Path(recorded), relabel)
+    name, factory = ("", None) if env is None else as_factory(env)
+    if offline is not None:
+        settings = {"collect": "none", **settings}
+
+    def spec_of(env: EnvConfig) -> EnvSpec:
+        if data is not None and not name:
+            return open_data(data, None).spec
+        return env_spec(env, factory)
+
     saved = saved_settings(logdir) if resume and logdir is not None else None
     if preset is None and saved is not None:
         base = saved
     else:
         if preset is None:
-            found = default_preset(name, lambda env: env_spec(env, factory), settings)
+            found = default_preset(name, spec_of, settings)
             preset, base = found.name, found.config
         else:
             base = preset_config(preset)
@@ -139,12 +161,12 @@ def train(
     if saved is not None and variant is not None:  # the run may have it already
         config = with_variant(base, variant).override(**settings)
     else:
-        config = configure(base, variant, settings, lambda env: env_spec(env, factory))
+        config = configure(base, variant, settings, spec_of)
     if logdir is None:
-        logdir = new_run_dir(name, preset, variant)
+        logdir = new_run_dir(name or str(recorded), preset, variant)
     launch = Launch(preset, variant)
     return train_config(
-        config, logdir, resume, factory, launch, callbacks, loggers, overwrite, quiet, init, keep, fresh
+        config, logdir, resume, factory, launch, callbacks, loggers, overwrite, quiet, init, keep, fresh, data
     )
 
 

@@ -52,9 +52,11 @@ class TrainState:
     def is_prefilled(self) -> bool:
         """True if there are enough steps, and an episode if whole episodes are sampled (SPEC 41)."""
         config, counters = self.agent.config, self.counters
-        return counters.steps >= config.training.prefill and (
-            counters.episodes > 0 or config.replay.sampling == "steps"
-        )
+        if config.training.collect == "none":
+            return True
+        num_steps = counters.steps + counters.imported_steps
+        has_episode = counters.episodes > 0 or counters.imported_steps > 0
+        return num_steps >= config.training.prefill and (has_episode or config.replay.sampling == "steps")
 
     def num_updates_due(self) -> int:
         """Return the updates that are due at this step, by `training.train_every` and `train_steps`."""

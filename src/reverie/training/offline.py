@@ -1,0 +1,158 @@
+"""Learning from recorded episodes: into a run's replay, and losses on those that are held out."""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+from reverie.acting import to_tensors
+from reverie.config import Config
+from reverie.data import Episode, Recording, open_recording
+from reverie.dreamer import Dreamer
+from reverie.errors import DataError
+from reverie.replay import ReplayBuffer
+from reverie.specs import Array, EnvSpec, Step
+from reverie.training.callbacks import Callback
+from reverie.training.counters import Counters
+from reverie.training.every import Every
+from reverie.training.metrics import Metrics
+
+Relabel = Callable[[Episode], Array]
+"""Returns other rewards [T+1] of an episode, of which the first one is 0."""
+BATCHES = 4
+"""Batches of held-out sequences in a validation."""
+
+
+class Data(NamedTuple):
+    """Recorded episodes that a run begins with."""
+
+    path: Path
+    relabel: Relabel | None = None
+
+
+class Imported(NamedTuple):
+    """What was stored."""
+
+    num_episodes: int
+    num_steps: int
+    num_held_out: int
+
+    def __str__(self) -> str:
+        """Return a sentence."""
+        held_out = f" {self.num_held_out:,} more are held out." if self.num_held_out else ""
+        return f"{self.num_episodes:,} recorded episodes of {self.num_steps:,} steps are in the replay.{held_out}"
+
+
+def open_data(data: Data, spec: EnvSpec | None) -> Recording:
+    """Open recorded episodes; raise DataError if an environment has other observations or actions than they."""
+    recording = open_recording(data.path)
+    if spec is not None and (spec.step != recording.spec.step or spec.action != recording.spec.action):
+        stored, found = (f"{dict(each.observations)} and {each.action}" for each in (recording.spec, spec))
+        raise DataError(
+            f"{data.path} holds {stored}, but the environment has {found}. Nothing was trained. Set the environment up "
+            "as it was recorded."
+        )
+    return recording
+
+
+def store(
+    recording: Recording, relabel: Relabel | None, replay: ReplayBuffer, held_out: ReplayBuffer | None, share: float
+) -> Imported:
+    """Add the episodes of a recording to a replay, and to another one the share of them that is held out.
+
+    Those are spread evenly: of ten, with a share of 0.1, the tenth.
+    """
+    num_episodes = num_steps = num_held_out = 0
+    for number, episode in enumerate(_relabelled(recording, relabel), 1):
+        is_held_out = held_out is not None and int(number * share) > int((number - 1) * share)
+        target = held_out if is_held_out and held_out is not None else replay
+        for t in range(len(episode["action"])):
+            target.add({key: rows[t : t + 1] for key, rows in episode.items()}, envs=range(1))
+        if is_held_out:
+            num_held_out += 1
+        else:
+            num_episodes, num_steps = num_episodes + 1, num_steps + len(episode["action"]) - 1
+    if not num_episodes:
+        raise DataError(f"{recording.path} has no episode to learn from. Nothing was trained. Name other data.")
+    return Imported(num_episodes, num_steps, num_held_out)
+
+
+def _relabelled(episodes: Iterable[Episode], relabel: Relabel | None) -> Iterator[Episode]:
+    for episode in episodes:
+        if relabel is None:
+            yield episode
+            continue
+        reward = np.asarray(relabel(episode), np.float32)
+        if reward.shape != episode["reward"].shape or not np.isfinite(reward).all():
+            raise DataError(
+                f"relabel returned rewards of shape {reward.shape}, or not finite ones, for an episode of "
+                f"{len(episode['reward'])} rows. Nothing was trained. Return one finite number a row."
+            )
+        yield {**episode, "reward": reward}
+
+
+@torch.no_grad()
+def validate(agent: Dreamer, batch: Step, generator: torch.Generator) -> dict[str, Tensor]:
+    """Return losses of the world model on sequences [T, B, …] that it does not learn from.
+
+    `validation/open_loop_error` is the mean squared error of its predictions, over all observations, where the states
+    of the first half of each sequence are inferred and those of the second half imagined along the recorded actions.
+    """
+    model, steps = agent.world_model, to_tensors(batch, agent.device)
+    context = len(steps["is_first"]) // 2
+    noise = model.rssm.latents.draw_noise(tuple(steps["is_first"].shape), generator)
+    with agent.autocast():
+        found = model.loss(steps, None, noise, model.scheduled_values(agent.agent_steps))
+        start = found.posterior.map(lambda part: part[context - 1])
+        prior = model.rssm.imagine(steps["action"][context:].float(), start, noise[context:])
+        predicted = {**model.decoder.images(prior.feat), **model.decoder.vectors(prior.feat)}
+    targets = {key: value[context:] for key, value in model.preprocess(steps).items()}
+    is_within = steps["is_first"][context:].int().cumsum(0) == 0  # the actions of the next episode do not lead on
+    errors = [(mean.float() - targets[key]).square().flatten(2).mean(-1)[is_within] for key, mean in predicted.items()]
+    losses = {f"validation/{name.removeprefix('model/')}": value for name, value in found.metrics.items()}
+    return losses | {"validation/open_loop_error": torch.cat(errors).mean()}
+
+
+@dataclass(eq=False)
+class Validation(Callback):
+    """Logs losses on held-out episodes every `training.eval_every` steps, and at the end of the run.
+
+    They depend on the weights alone: sequences and noise are the same each time.
+    """
+
+    every: Every
+    replay: ReplayBuffer
+    """The held-out episodes."""
+    metrics: Metrics
+
+    @override
+    def on_step(self, counters: Counters, transitions: object) -> None:
+        is_last = counters.steps >= self.run.config.training.steps
+        if counters.is_pretrained and not is_last and self.every(counters.steps):
+            self._validate()
+
+    @override
+    def on_end(self) -> None:
+        if self.every.period:
+            self._validate()
+
+    def _validate(self) -> None:
+        rng, agent = np.random.default_rng(0), self.run.agent
+        generator = torch.Generator(agent.device).manual_seed(0)
+        with self.metrics.timer("evaluate"):
+            for _ in range(BATCHES):
+                self.metrics.add(validate(agent, self.replay.sample(rng), generator))
+
+
+def open_held_out(path: Path, config: Config, spec: EnvSpec, is_new: bool) -> "ReplayBuffer | nullcontext[None]":
+    """Return the replay of held-out episodes of an offline run, or a context without one."""
+    is_wanted = config.training.collect == "none" and config.training.validation_share > 0
+    if not (is_wanted and is_new) and not path.exists():
+        return nullcontext()
+    return ReplayBuffer(path, spec.step, replace(config.replay, sampling="steps"), 1)
