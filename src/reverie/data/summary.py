@@ -1,5 +1,6 @@
 """Numbers that show what a recording holds."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,7 +47,7 @@ class Summary:
     notes: list[str] = field(default_factory=list)
 
 
-def summarize(recording: Recording, show: Any = None) -> Summary | None:
+def summarize(recording: Recording, show: Callable[[int, Episode], None] | None = None) -> Summary | None:
     """Read a whole recording once; None if it has no episode.
 
     Args:

@@ -1,4 +1,4 @@
-"""HDF5 files of v-d4rl: one or several `*.hdf5` in a folder, each with all of its episodes behind each other.
+"""HDF5 files of v-d4rl: one or several `*.hdf5` in a folder, each with all of its episodes in a row.
 
 | key | dtype | shape |
 |---|---|---|
