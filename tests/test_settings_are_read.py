@@ -16,6 +16,7 @@ import pytest
 from reverie.config import Config, EnvConfig, diff, flatten, from_dict, preset, schema, to_dict
 from reverie.envs import make_env
 from reverie.training import train_config
+from reverie.training.offline import Data
 from tests.helpers.environments import Catch
 
 PACKAGE = Path(schema.__file__).parents[1]
@@ -88,6 +89,9 @@ def test_every_setting_is_read(reads: Reads, tmp_path: Path) -> None:
         }
     )
     train_config(reads.watch(continuous), tmp_path / "continuous")
+    offline = tiny.override(collect="none", steps=8, **{"env.time_limit": 0})
+    data = Data(tmp_path / "discrete")
+    train_config(reads.watch(offline), tmp_path / "offline", data=data)
     atari = reads.watch(preset("atari").for_env("ALE/Pong-v5"))
     with make_env(atari.env, seed=0) as env:
         env.reset(np.ones(1, bool))

@@ -10,11 +10,12 @@ import tyro
 from reverie.cli.console import require, say
 from reverie.cli.dream import Dream
 from reverie.cli.parser import Base, SettingsCommand, of_preset
-from reverie.config import Config, as_text, configure, default_preset, diff, load_config, with_variant
+from reverie.config import Config, EnvConfig, as_text, configure, default_preset, diff, load_config, with_variant
 from reverie.shell import command_line
 
 if TYPE_CHECKING:
     from reverie.dreamer import Dreamer
+    from reverie.specs import EnvSpec
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,11 @@ class Train(SettingsCommand):
     """Parts that are taken from there."""
     fresh: tuple[str, ...] = ()
     """Parts among them that are not: preprocess, encoder, rssm, decoder, reward, discount, actor, critic, explorer."""
+    offline: Path | None = None
+    """Recorded episodes from which alone the agent learns (docs/data.md has the formats). ENV, if it is named, is for
+    evaluations."""
+    prefill_from: Path | None = None
+    """Recorded episodes with which the replay begins."""
     log: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """Logger besides the JSON lines: tensorboard (default), wandb, mlflow, trackio, or none. Repeat it for several."""
     quiet: bool = False
@@ -67,25 +73,32 @@ class Train(SettingsCommand):
             require(self.logdir or not is_given, f"{option} needs the folder of the run: --logdir DIR.")
         alone = "--log none is given together with a logger. Nothing was started. Leave out one of them."
         require("none" not in self.log or self.log == ("none",), alone)
+        two = "--offline and --prefill-from are both given. Nothing was started. Leave out one of them."
+        require(self.offline is None or self.prefill_from is None, two)
+        if self.offline is not None:
+            self.settings["training.collect"] = "none"
         saved, base, named = self._saved(), self._without_variant(), self._named()
         env = named or base.config.env.name
         missing = f"{self.config} names no environment." if self.config else "The environment is missing."
-        require(env, f"{missing} Type reverie train ENV; reverie list envs shows what is installed.")
+        is_offline = base.config.override(**self.settings).training.collect == "none"
+        require(env or is_offline, f"{missing} Type reverie train ENV; reverie list envs shows what is installed.")
 
-        from reverie.envs import as_factory, choose_env, env_spec
+        from reverie.envs import as_factory, choose_env
         from reverie.runs.provenance import Launch, recorded_names
         from reverie.training import train_config
+        from reverie.training.offline import Data
         from reverie.training.start import new_run_dir
 
-        if named is None:
+        recorded = self.offline or self.prefill_from
+        if named is None and env:
             choose_env(base.config.env)  # refuses code that only the file of a run names
-        _, factory = as_factory(env)
+        _, factory = as_factory(env) if env else ("", None)
         settings = {**self.settings, "env.name": env}
         if self.variant is not None and (saved is not None or self.in_sweep):  # the run may have it already
             config = with_variant(base.config, self.variant).override(**settings)
         else:
-            config = configure(base.config, self.variant, settings, lambda env: env_spec(env, factory))
-        logdir = self.logdir or new_run_dir(env, base.preset, self.variant)
+            config = configure(base.config, self.variant, settings, self._spec_of)
+        logdir = self.logdir or new_run_dir(env or str(recorded), base.preset, self.variant)
         if not self.quiet:
             # Of a resumed run, training says what differs from the saved settings.
             name = base.preset if saved is None else base.preset or recorded_names(logdir)[0]
@@ -102,6 +115,7 @@ class Train(SettingsCommand):
             init=self.from_,
             keep=self.keep,
             fresh=self.fresh,
+            data=None if recorded is None else Data(recorded),
         )
         if not self.quiet:
             say("\n  ".join(["\nNext:", *next_commands(agent, logdir)]))
@@ -115,11 +129,24 @@ class Train(SettingsCommand):
         saved = self._saved()
         if saved is not None and self.preset is None and self.config is None:
             return Base(saved)
-        if self.config is not None:
-            base = Base(load_config(self.config))
-        else:
-            base = base_of(self.preset, self._named(), "atari", self.settings)
+        base = self._preset() if self.config is None else Base(load_config(self.config))
         return base if saved is None else base._replace(config=base.config.override(seed=saved.training.seed))
+
+    def _preset(self) -> Base:
+        named = self._named()
+        if self.preset is None and named is None and self.offline is not None:
+            found = default_preset("", self._spec_of, self.settings)
+            return Base(found.config, found.name)
+        return base_of(self.preset, named, "atari", self.settings)
+
+    def _spec_of(self, env: EnvConfig) -> "EnvSpec":
+        """Return the spec of an environment, or without one that of the recorded episodes."""
+        from reverie.data import open_recording
+        from reverie.envs import as_factory, env_spec
+
+        if not env.name and self.offline is not None:
+            return open_recording(self.offline).spec
+        return env_spec(env, as_factory(env.name)[1])
 
     def _saved(self) -> Config | None:
         """Return the settings of the run that is resumed."""
@@ -153,7 +180,13 @@ def base_of(name: str | None, env: str | None, otherwise: str, settings: Mapping
 def announce(logdir: Path, config: Config, name: str | None, base: Config) -> None:
     """Print the environment, the folder, and every setting that differs from the preset."""
     with_preset = (" with preset ", (name, "cyan")) if name else ()
-    say("Training on ", (config.env.name, "bold"), *with_preset, "; the run folder is ", (str(logdir), "bold"))
+    say(
+        "Training on ",
+        (config.env.name or "recorded episodes", "bold"),
+        *with_preset,
+        "; the run folder is ",
+        (str(logdir), "bold"),
+    )
     for path, before, now in diff(config, base):
         if path != "env.name":
             say(f"  {path}: {as_text(now)} (was {as_text(before)})")
@@ -165,10 +198,11 @@ def next_commands(agent: "Dreamer", run: Path) -> list[str]:
 
     env = agent.config.env.name
     named = ["--env", env] if ":" in env else []
-    commands = [command_line("eval", run, *named, env=env), command_line("plot", run)]
+    commands = [command_line("eval", run, *named, env=env)] if env else []
+    commands.append(command_line("plot", run))
     lengths = [row["episode/length"] for row in read_metrics(run) if "episode/length" in row]
     horizon = min(Dream.horizon, int(lengths[-1]) + 1 - Dream.context) if lengths else Dream.horizon
-    if agent.world_model.decoder.keys.images and horizon > 0:
+    if env and agent.world_model.decoder.keys.images and horizon > 0:
         shorter = [] if horizon == Dream.horizon else ["--horizon", horizon]
         commands.insert(1, command_line("dream", run, *named, *shorter, env=env))
     return commands

@@ -85,11 +85,16 @@ def choose_env(config: EnvConfig, env: Any = None) -> tuple[EnvConfig, EnvFactor
         env: as for `as_factory`; None takes the agent's own, without importing a module of the current folder.
 
     Raises:
-        EnvError: if `env` is None and the agent was trained in a class; and as `as_factory`.
+        EnvError: if `env` is None and the agent was trained in a class or in no environment; and as `as_factory`.
     """
     if env is not None:
         name, factory = as_factory(env)
         return replace(config, name=name), factory
+    if not config.name:
+        raise EnvError(
+            "The agent learned from recorded episodes alone and names no environment. Nothing was played. Name one: "
+            "--env ID, or env=ID in Python."
+        )
     module, _, name = config.name.rpartition(":")
     if name.isidentifier():  # a name that no id has
         raise EnvError(

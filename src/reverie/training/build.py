@@ -167,7 +167,9 @@ def build_trainer(
             display,
         )
         events.after = (checkpointing, DiskUsage(checkpoints))
-        resume_command = f"`{command_line('train', name, '--logdir', folder.path, '--resume', env=name)}`"
+        resume_command = (
+            f"`{command_line('train', *[name][: bool(name)], '--logdir', folder.path, '--resume', env=name)}`"
+        )
         return Trainer(
             run=Run(folder.path, config, collector.spec, agent, counters, log),
             state=state,
