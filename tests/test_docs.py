@@ -17,7 +17,7 @@ from reverie.bench.examples import example_spec
 from reverie.cli.main import COMMANDS
 from reverie.cli.parser import SettingsCommand, parse
 from reverie.config import PATHS, PRESETS, resolve, to_toml
-from reverie.errors import ConfigError, EnvError
+from reverie.errors import ConfigError, DataError, EnvError
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
