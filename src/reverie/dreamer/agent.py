@@ -13,7 +13,7 @@ from jaxtyping import Bool
 from torch import Tensor, nn
 
 from reverie.config import Config, config_in_steps
-from reverie.dreamer.actor_critic import ActorCritic
+from reverie.dreamer.actor_critic import ActorCritic, ActorCriticLoss
 from reverie.dreamer.exploration import ExploringPolicy, LearningExplorer, build_explorer
 from reverie.dreamer.imagination import ImaginationNoise
 from reverie.dreamer.layers import ScheduledValues, autocast, initialize
@@ -223,12 +223,19 @@ class Dreamer(nn.Module):
         sample: bool = True,
     ) -> Metrics:
         """Update actor and critic on rollouts from start states [N, …], unless `is_valid` is False."""
-        model, actor_critic = self.world_model, self.actor_critic
         noise = self.imagination_noise(len(is_terminal)) if sample else None
         with self.autocast():
-            losses = actor_critic.loss(model, start, is_terminal, noise, scheduled, is_valid)
-        actor = self.actor_optimizer.step(losses.actor, scheduled["actor_lr"], is_valid)
-        critic = self.critic_optimizer.step(losses.critic, scheduled["critic_lr"], is_valid)
+            losses = self.actor_critic.loss(self.world_model, start, is_terminal, noise, scheduled, is_valid)
+        return self._step_actor_critic(losses, "", scheduled, is_valid)
+
+    def _step_actor_critic(
+        self, losses: ActorCriticLoss, prefix: str, scheduled: ScheduledValues, is_valid: Bool[Tensor, ""]
+    ) -> Metrics:
+        """Step the optimizers `{prefix}actor` and `{prefix}critic`."""
+        actor, critic = (
+            self.optimizers[prefix + name].step(loss, scheduled[f"{prefix}{name}_lr"], is_valid)
+            for name, loss in (("actor", losses.actor), ("critic", losses.critic))
+        )
         return {
             **losses.metrics,
             "actor/gradient_norm": actor.grad_norm,
@@ -247,7 +254,7 @@ class Dreamer(nn.Module):
         sample: bool = True,
     ) -> Metrics:
         """Update the explorer's heads on inferred states, then its actor and critic on rollouts from start states."""
-        explorer, optimizers = self.explorer, self.explorer_optimizers
+        explorer = self.explorer
         assert isinstance(explorer, LearningExplorer)
         posterior = inferred.posterior
         known = {"stoch": posterior.stoch, "deter": posterior.deter, "feat": posterior.feat}
@@ -256,18 +263,12 @@ class Dreamer(nn.Module):
         noise = self.imagination_noise(len(is_terminal)) if sample else None
         with self.autocast():
             head_loss = explorer.loss(targets["feat"], targets, steps["action"], steps["is_first"])
-        head = optimizers["explorer_head"].step(head_loss, scheduled["explorer_head_lr"], is_valid)
+        head = self.explorer_optimizers["explorer_head"].step(head_loss, scheduled["explorer_head_lr"], is_valid)
         with self.autocast():
             losses = explorer.actor_critic.loss(
                 self.world_model, start, is_terminal, noise, scheduled, is_valid, explorer.reward
             )
-        actor = optimizers["explorer_actor"].step(losses.actor, scheduled["explorer_actor_lr"], is_valid)
-        critic = optimizers["explorer_critic"].step(losses.critic, scheduled["explorer_critic_lr"], is_valid)
-        metrics = losses.metrics | {
-            "head_loss": head_loss.detach(),
-            "head_gradient_norm": head.grad_norm,
-            "actor/gradient_norm": actor.grad_norm,
-            "critic/gradient_norm": critic.grad_norm,
-        }
-        are_valid = head.is_valid & actor.is_valid & critic.is_valid
-        return {f"explore/{name}": value for name, value in metrics.items()} | {NONFINITE: (~are_valid).float()}
+        metrics = self._step_actor_critic(losses, "explorer_", scheduled, is_valid)
+        nonfinite = torch.maximum(metrics.pop(NONFINITE), (~head.is_valid).float())
+        metrics |= {"head_loss": head_loss.detach(), "head_gradient_norm": head.grad_norm}
+        return {f"explore/{name}": value for name, value in metrics.items()} | {NONFINITE: nonfinite}
