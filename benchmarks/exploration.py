@@ -6,7 +6,7 @@
 prints one JSON line a run: the score of the task's behavior, how often the source was reached while collecting, the
 step at which it first was, and the share of the places that were reached, over the steps. `River` in
 tests/helpers/environments.py has the rules: 20 places against a current, of which random play reaches the last one in
-one of some million episodes of 30 steps; staying at the mouth gives 0.3, the source 1.
+one of 38,000 episodes of 30 steps; staying at the mouth gives 0.3, the source 1.
 """
 
 import argparse

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from reverie.devices import BF16_FLAGS, cpu_flags
+from tests.helpers.environments import River
 
 ROOT = Path(__file__).resolve().parents[2]
 PRECISION = "fp32" if cpu_flags().isdisjoint(BF16_FLAGS) else "bf16"
@@ -51,3 +52,20 @@ def test_recall() -> None:
     """Remember a cue that is no longer visible: an agent without memory scores 0 (see `Recall`)."""
     outcome = prove("Recall", "fp32")
     assert outcome["score"] >= 0.9 * outcome["best"]
+
+
+@pytest.mark.learning
+def test_river() -> None:
+    """Explore up to a source that random play does not reach, and learn to go there; without, no reward shows it."""
+    options = ["--explore", "plan2explore", "--seeds", "0", "--steps", "3000"]
+    done = subprocess.run(
+        [sys.executable, ROOT / "benchmarks" / "exploration.py", *options],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    outcome = json.loads(done.stdout)
+    assert River.random_success() * outcome["episodes"] < 0.005
+    assert outcome["score"] >= 0.9
