@@ -133,6 +133,18 @@ def test_a_nonfinite_part_of_another_learner_skips_the_update_of_all() -> None:
     assert_close(found, expected, rtol=2e-3)
 
 
+def test_a_loss_between_two_updates_is_that_of_the_whole_batch() -> None:
+    """The others wait for an update, and would never answer."""
+    agent = build("discrete", 2)
+    with shared_updates(agent):
+        train(agent, "discrete", range(2))
+        found = agent.world_model.loss(batch_of("discrete", 5), None, None).loss.item()
+        train(agent, "discrete", range(2, 4))
+    alone = build("discrete")
+    train(alone, "discrete", range(2))
+    assert found == pytest.approx(alone.world_model.loss(batch_of("discrete", 5), None, None).loss.item(), rel=1e-3)
+
+
 def test_weights_that_differ_are_found() -> None:
     agent = build("vector", 2)
     with pytest.raises(RunError, match="weights of learner 1 differ from those of learner 0 after update 3"):  # noqa: SIM117

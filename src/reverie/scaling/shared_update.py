@@ -54,6 +54,8 @@ class SharedDreamer(Dreamer):
     """True after the first learner's state has been sent to the others."""
     is_updating: bool
     """True during an update, when the others cannot be called."""
+    is_dividing: bool
+    """True while a batch is divided. At other times, as in a validation, a loss is of the whole batch."""
     part: State | None
     """This learner's part of the carried state."""
 
@@ -117,11 +119,11 @@ class SharedDreamer(Dreamer):
             value.copy_(received[key])
         self.agent_steps = call.agent_steps
         try:
-            self.carry = self.part
+            self.carry, self.is_dividing = self.part, True
             metrics = cast(Metrics, getattr(super(), call.name)(part, **call.arguments))
             parts = group.gather(carried, layout)
         finally:
-            self.carry = whole
+            self.carry, self.is_dividing = whole, False
         if whole is not None:
             for key, value in whole._asdict().items():
                 value.copy_(torch.cat([gathered[key] for gathered in parts]))
@@ -172,6 +174,11 @@ def shared(agent: Dreamer, group: Group) -> Iterator[SharedDreamer]:
 
     Its parts get a subclass of their class, as by `reverie.kernels.optimize`, which comes first.
     """
+
+    def whole_mean(mean: Tensor) -> Tensor:
+        is_dividing = cast(SharedDreamer, agent).is_dividing
+        return _WholeMean.apply(mean, group) if is_dividing else mean  # type: ignore[no-untyped-call]
+
     parts = (agent, *agent.optimizers.values())
     means = [part for part in agent.modules() if isinstance(part, WorldModel | RewardNorm | VectorNorm)]
     kinds = [type(part) for part in parts]
@@ -181,9 +188,10 @@ def shared(agent: Dreamer, group: Group) -> Iterator[SharedDreamer]:
             part.__class__ = type(f"Shared{kind.__name__}", (base, kind), {})
             cast(SharedDreamer | SharedOptimizer, part).group = group
         for module in means:
-            module.whole_mean = lambda mean: _WholeMean.apply(mean, group)  # type: ignore[no-untyped-call]
+            module.whole_mean = whole_mean
         assert isinstance(agent, SharedDreamer)
-        agent.is_synchronized, agent.is_updating, agent.part = False, False, None
+        agent.is_synchronized = agent.is_updating = agent.is_dividing = False
+        agent.part = None
         yield agent
     finally:
         for part, kind in zip(parts, kinds, strict=True):
