@@ -104,6 +104,8 @@ def restore(agent: Dreamer, saved: Snapshot) -> None:
     for actor_critic in agent.actor_critics:
         actor_critic.num_critic_updates = operator.index(saved.state["critic_updates"])
     agent.agent_steps = operator.index(saved.state["agent_steps"])
+    if agent.explorer is not None:
+        agent.explorer.schedule(agent.agent_steps)
 
 
 def save_agent(agent: Dreamer, folder: Path | str) -> None:

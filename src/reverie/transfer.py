@@ -77,6 +77,8 @@ def transfer(agent: Dreamer, source: Dreamer, keep: Keep = "all", fresh: Collect
     Raises:
         ConfigError: if there is no part of a name, or no parameter fits.
     """
+    if keep not in KEPT:
+        raise ConfigError(f"keep is '{keep}', but it must be one of {', '.join(KEPT)}.")
     for name in fresh:
         if name not in PARTS:
             raise ConfigError(f"fresh names no part '{name}'{did_you_mean(name, PARTS, 'the parts are')}")
@@ -88,17 +90,20 @@ def transfer(agent: Dreamer, source: Dreamer, keep: Keep = "all", fresh: Collect
             continue
         is_wanted = part in KEPT[keep] and part not in fresh
         fitting = {name for name in names if is_wanted and name in other and other[name].shape == own[name].shape}
+        for name in [name for name in fitting if name.endswith(".bias")]:  # of a layer whose weight does not fit
+            weight = name.removesuffix("bias") + "weight"
+            fitting -= {name} if weight in own and weight not in fitting else set()
         for name in fitting:
             own[name].copy_(other[name])
         others = [
             f"{name} is {_shape(own[name])} here, {_shape(other[name]) if name in other else 'missing'} there"
             for name in names
-            if is_wanted and name not in fitting
+            if is_wanted and (name not in other or other[name].shape != own[name].shape)
         ]
         sizes = {name: own[name].numel() for name in names}
         num_kept = sum(sizes[name] for name in fitting)
         table.append(TransferredPart(part, num_kept, sum(sizes.values()) - num_kept, others))
-    if not any(part.num_kept for part in table):
+    if not any(part.num_kept > 1 for part in table):  # one is a reward's magnitude
         raise ConfigError(
             f"No weights of the agent for {source.config.env.name} fit: its networks have other sizes, or all parts "
             "are to be fresh. Nothing was trained. Train with its settings, or without --from."

@@ -12,7 +12,7 @@ import reverie
 from reverie.agents import build_agent
 from reverie.cli.main import main
 from reverie.data import Episode, open_recording
-from reverie.errors import DataError
+from reverie.errors import ConfigError, DataError
 from reverie.replay import ReplayBuffer
 from reverie.runs.digest import digest
 from reverie.runs.metrics import read_metrics
@@ -118,6 +118,55 @@ def test_relabel_replaces_the_rewards(data: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="relabel returned rewards of shape"):
         offline(tmp_path / "wrong", data, relabel=lambda episode: episode["reward"][1:])
     assert not (tmp_path / "wrong").exists()
+
+
+def test_data_that_cannot_be_read_leaves_the_old_run_as_it_was(data: Path, tmp_path: Path) -> None:
+    offline(tmp_path / "run", data)
+    before = digest(tmp_path / "run")
+    with pytest.raises(DataError, match="relabel returned"):
+        offline(tmp_path / "run", data, overwrite=True, relabel=lambda episode: episode["reward"] + 1)
+    assert digest(tmp_path / "run") == before
+    assert not (tmp_path / "run" / ".import").exists()
+
+
+def test_run_that_is_overwritten_may_be_the_data(data: Path, tmp_path: Path) -> None:
+    offline(tmp_path / "run", data, **{"training.validation_share": 0.0})
+    before = episodes(tmp_path / "run" / "replay.db")
+    offline(tmp_path / "run", tmp_path / "run", overwrite=True, **{"training.validation_share": 0.0})
+    assert all(same(*pair) for pair in zip(before, episodes(tmp_path / "run" / "replay.db"), strict=True))
+
+
+class HeldOut(reverie.Callback):
+    """Counts the held-out episodes that another process would find when the run has begun."""
+
+    def on_start(self, run: Any) -> None:
+        self.found = len(episodes(run.path / "validation.db"))
+
+
+def test_held_out_episodes_are_on_the_disk_before_the_first_update(data: Path, tmp_path: Path) -> None:
+    held_out = HeldOut()
+    offline(tmp_path / "run", data, callbacks=[held_out])
+    assert held_out.found > 0
+
+
+def test_held_out_episodes_that_are_too_short_are_not_validated(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    long = {"replay.batch_length": 60, "replay.sampling": "steps", "training.validation_share": 0.05, "quiet": False}
+    offline(tmp_path / "run", data, **long)
+    assert "shorter than replay.batch_length. Nothing is validated." in " ".join(capsys.readouterr().out.split())
+    assert not any("validation/loss" in row for row in read_metrics(tmp_path / "run"))
+
+
+def test_offline_without_data_and_of_an_online_run_are_refused(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"no recorded episodes.*--offline DATA"):
+        reverie.train("CartPole-v1", "debug", logdir=tmp_path / "run", **{**SETTINGS, "collect": "none", "steps": 8})
+    settings = {**SETTINGS, "eval_every": 0, "steps": 210}
+    reverie.train("CartPole-v1", "debug", logdir=tmp_path / "online", **settings)
+    with pytest.raises(ConfigError, match=r"collects in its environment\. Nothing was changed"):
+        reverie.train("CartPole-v1", logdir=tmp_path / "online", resume=True, offline=data, loggers=[], quiet=True)
+    with pytest.raises(ConfigError, match="explore is random, but with"):
+        offline(tmp_path / "explore", data, explore="random")
 
 
 def test_data_of_another_environment_is_refused(data: Path, tmp_path: Path) -> None:

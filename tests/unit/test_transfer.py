@@ -64,6 +64,17 @@ def test_transfer_to_other_actions_keeps_what_does_not_depend_on_them() -> None:
     assert len(table["rssm"].others) == 1  # the layer that reads the action
 
 
+def test_transfer_of_which_no_weight_fits_is_refused() -> None:
+    """Of layers with other sizes no bias is kept, though that of an output may have the same shape."""
+    sizes = {
+        f"world_model__{part}__units": 24 for part in ("encoder__mlp", "decoder__mlp", "reward_head", "discount_head")
+    }
+    sizes |= {"world_model__rssm__deter": 24, "world_model__rssm__hidden": 24, "world_model__rssm__stoch": 5}
+    sizes |= {"behavior__actor__units": 24, "behavior__critic__units": 24}
+    with pytest.raises(ConfigError, match="No weights of the agent for"):
+        transfer(build(1, **sizes), build(2), fresh=["preprocess"])
+
+
 def test_transfer_to_an_exploring_agent_leaves_its_explorer_fresh() -> None:
     table = {part.name: part for part in transfer(build(1, training__explore="plan2explore"), build(2))}
     assert state_of(table["explorer"]) == "fresh" and state_of(table["actor"]) == "kept"

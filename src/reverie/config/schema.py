@@ -303,8 +303,8 @@ class BehaviorConfig(Settings):
 class ExplorationHeadConfig(MLPConfig):
     """Networks of which the intrinsic reward is made: an ensemble, or one that predicts the KL (release: expl_head)."""
 
-    models: IntFrom2 = 10
-    """K, members of the ensemble, at least 2 (release: disag_models)."""
+    models: Annotated[int, Range("between 2 and 1000", lambda value: 2 <= value <= 1000)] = 10
+    """K, members of the ensemble, 2 to 1000 (release: disag_models)."""
     target: Literal["stoch", "deter", "feat", "embed"] = "stoch"
     """What the ensemble predicts of the next step: its stochastic state, deterministic state, both, or the encoder's
     output (release: disag_target)."""
@@ -321,7 +321,8 @@ class ExplorationConfig(Settings):
     """Exploration, where training.explore is not greedy (release: expl.py)."""
 
     until: NonNegativeInt = 0
-    """Agent steps until which the exploring behavior collects, and the task's afterwards; 0 is always (release)."""
+    """Agent steps until which the exploring behavior collects, and the task's afterwards; 0 is always (release:
+    expl_until, in environment frames)."""
     intrinsic_scale: NonNegativeFloat = 1.0
     """Weight of the intrinsic reward, at least 0."""
     extrinsic_scale: NonNegativeFloat = 0.0
@@ -428,6 +429,8 @@ class TrainingConfig(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        is_valid = self.collect != "none" or self.explore == "greedy"
+        self._require(is_valid, "explore", ", but with training.collect=none nothing is collected.")
         is_valid = self.collect == "ray" or self.collectors == 1
         self._require(is_valid, "collectors", ", but only training.collect=ray has several of them.")
 

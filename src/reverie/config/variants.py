@@ -173,6 +173,8 @@ def unread(config: Config, spec: EnvSpec | None = None) -> dict[str, str]:
     mixing = ("dynamics_weight", "reinforce_weight", "reinforce_sample")
     note(actor.gradient != "both", f"behavior.actor.gradient is {actor.gradient}", "behavior.actor", *mixing)
     note(actor.entropy == 0, "behavior.actor.entropy is 0", "behavior", "long_term_entropy")
+    collect = config.training.collect
+    note(collect != "none", f"training.collect is {collect}", "training", "validation_share")
     explore, exploration = config.training.explore, config.exploration
     reason = f"training.explore is {explore}"
     note(explore == "greedy", reason, "exploration", "until")

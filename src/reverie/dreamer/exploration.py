@@ -29,11 +29,14 @@ class Explorer(nn.Module):
     is_acting: Bool[Tensor, ""]
     """True while this behavior collects; a tensor, so that copies of a policy follow it."""
 
-    def __init__(self, config: Config, actor: Actor) -> None:
+    def __init__(self, config: Config) -> None:
         super().__init__()
         self._until = config.exploration.until
-        self.actor = actor
-        self.register_buffer("is_acting", torch.ones((), dtype=torch.bool))
+        self.register_buffer("is_acting", torch.ones((), dtype=torch.bool), persistent=False)
+
+    def get_actor(self) -> Actor:
+        """Return the actor that collects."""
+        raise NotImplementedError
 
     def schedule(self, agent_step: int) -> None:
         """Set whether this behavior acts at a step."""
@@ -64,7 +67,12 @@ class RandomExplorer(Explorer):
     """Explores by uniform actions."""
 
     def __init__(self, config: Config, action: ActionSpec) -> None:
-        super().__init__(config, RandomActor(action))
+        super().__init__(config)
+        self._actor = RandomActor(action)
+
+    def get_actor(self) -> Actor:
+        """Return the actor that collects."""
+        return self._actor
 
 
 class LearningExplorer(Explorer):
@@ -74,10 +82,13 @@ class LearningExplorer(Explorer):
     """Networks of which the intrinsic reward is made."""
 
     def __init__(self, config: Config, feat_size: int, action: ActionSpec) -> None:
-        actor_critic = ActorCritic(config.behavior, feat_size, action)
-        super().__init__(config, actor_critic.actor)
+        super().__init__(config)
         self.config = config.exploration
-        self.actor_critic = actor_critic
+        self.actor_critic = ActorCritic(config.behavior, feat_size, action)
+
+    def get_actor(self) -> Actor:
+        """Return the actor that collects."""
+        return self.actor_critic.actor
 
     def optimizers(self, config: Config) -> dict[str, Optimizer]:
         """Return new optimizers of heads, actor and critic."""
@@ -145,9 +156,9 @@ class Plan2Explore(LearningExplorer):
         intrinsic = self.disagreement(trajectory.feat, trajectory.action)
         if config.head.log:
             intrinsic = intrinsic.log()
-        if config.head.action == "next":  # no action led into the start state
-            intrinsic = torch.cat([torch.zeros_like(intrinsic[:1]), intrinsic])
         reward = config.intrinsic_scale * _normalized(self.intrinsic_norm, intrinsic, update_norms)
+        if config.head.action == "next":  # no action led into the start state; it gets the reward of the next one
+            reward = torch.cat([reward[:1].detach(), reward])
         if config.extrinsic_scale:
             extrinsic = _normalized(self.extrinsic_norm, trajectory.reward, update_norms)
             reward = reward + config.extrinsic_scale * extrinsic
@@ -190,7 +201,7 @@ class ExploringPolicy(RecurrentPolicy):
 
     def __init__(self, policy: RecurrentPolicy, explorer: Explorer) -> None:
         super().__init__(policy.preprocess, policy.encoder, policy.rssm, policy.actor, policy.dtype)
-        self.explorer_actor = explorer.actor
+        self.explorer_actor = explorer.get_actor()
         self.register_buffer("is_exploring", explorer.is_acting)
 
     def choose_actor(self, mode: Mode) -> Actor:

@@ -268,7 +268,8 @@ class ReplayBuffer:
     def close(self) -> None:
         """Commit and close the file."""
         try:
-            if self._index.commit(self._commits[-1].identity) != self._commits[-1]:
+            is_changed = self._index.commit(self._commits[-1].identity) != self._commits[-1]
+            if is_changed and not self._is_read_only:
                 self.commit()
         finally:
             self._database.close()

@@ -27,6 +27,8 @@ TENSORBOARD = "tensorboard"
 CHECKPOINTS = "checkpoints"
 REPLAY_FILES = (REPLAY, f"{REPLAY}-wal", f"{REPLAY}-shm", f"{REPLAY}-journal")
 VALIDATION_FILES = tuple(f"validation.db{end}" for end in ("", "-wal", "-shm", "-journal"))
+STAGED = ".import"
+"""Folder of recorded episodes while they are read, before anything of a run is written."""
 VIDEOS = "videos"
 FAILURES = "failures"
 SWEEP = "sweep.json"
@@ -44,6 +46,7 @@ CONTENT = (
     *VALIDATION_FILES,
     VIDEOS,
     FAILURES,
+    STAGED,
 )
 """Everything that a run writes, but for its lock."""
 

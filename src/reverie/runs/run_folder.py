@@ -15,7 +15,18 @@ from reverie.replay import REPLAY, has_steps
 from reverie.runs.atomic_io import atomic_write, make_dir, remove
 from reverie.runs.checkpoint import MANIFEST, is_checkpoint
 from reverie.runs.checkpoints import Checkpoints
-from reverie.runs.layout import CHECKPOINTS, CONFIG, CONTENT, LOCK, METRICS, REPLAY_FILES, VIDEOS, RunPaths
+from reverie.runs.layout import (
+    CHECKPOINTS,
+    CONFIG,
+    CONTENT,
+    LOCK,
+    METRICS,
+    REPLAY_FILES,
+    STAGED,
+    VALIDATION_FILES,
+    VIDEOS,
+    RunPaths,
+)
 from reverie.runs.locks import acquire_lock, is_locked
 
 
@@ -92,7 +103,8 @@ class RunFolder(RunPaths):
         """Create the folders and save the configuration, which replaces that of a resumed run."""
         self._begun = True
         # Without --overwrite, only what was left by a run that was killed before its first checkpoint.
-        replaced = CONTENT if self._overwrite else () if self.resumed else (*REPLAY_FILES, CHECKPOINTS)
+        left = (*REPLAY_FILES, *VALIDATION_FILES, CHECKPOINTS)
+        replaced = {*CONTENT} - {STAGED} if self._overwrite else () if self.resumed else left
         self._before -= {*replaced}
         try:
             for name in replaced:

@@ -14,10 +14,11 @@ from reverie.config import Config, to_dict
 from reverie.devices import resolve_device
 from reverie.envs import EnvFactory, InstanceFactory, env_spec
 from reverie.envs.space_json import spec_from_json
+from reverie.errors import ConfigError
 from reverie.replay import ReplayBuffer
 from reverie.runs.checkpoint import Snapshot
 from reverie.runs.checkpoints import Checkpoints
-from reverie.runs.layout import VALIDATION_FILES
+from reverie.runs.layout import STAGED, VALIDATION_FILES
 from reverie.runs.metrics import MetricsFile
 from reverie.runs.provenance import Launch, record_launch, recorded_names
 from reverie.runs.run_folder import RunFolder
@@ -40,7 +41,7 @@ from reverie.training.make_collector import make_collector
 from reverie.training.memory import check_memory
 from reverie.training.metrics_log import MetricsLog
 from reverie.training.nonfinite import NonFiniteGuard
-from reverie.training.offline import Data, Validation, open_data, open_held_out, store
+from reverie.training.offline import Data, Validation, move_into_place, open_data, open_held_out, stage
 from reverie.training.stop_signal import StopSignal
 from reverie.training.train_state import TrainState
 from reverie.training.trainer import Trainer
@@ -81,6 +82,11 @@ def build_trainer(
         torch.set_num_threads(num_threads)
         recording = None if data is None or snapshot else open_data(data, _env_spec(config, factory))
         recorded = recording.spec if recording else _saved_spec(snapshot)
+        if settings.collect == "none" and recorded is None:
+            raise ConfigError(
+                "training.collect is none, but there are no recorded episodes. Nothing was trained. Name them: "
+                "--offline DATA."
+            )
         collector = make_collector(config, int(seeds[0].generate_state(1)[0]), factory, recorded)
         resources.callback(collector.close)
         config.check_prefill(collector.num_envs)
@@ -88,17 +94,20 @@ def build_trainer(
         agent = build_agent(config, collector.spec)
         resources.enter_context(shared_updates(agent))
         table = transfer(agent, *initial) if initial is not None else []
+        imported = None
         if snapshot:
             resumption.check_files(folder, snapshot)
         else:
+            if recording and data:
+                imported = stage(recording, data.relabel, config, folder.path / STAGED)
             folder.begin(config)
+            if imported:
+                move_into_place(imported, folder.path)
         replay = ReplayBuffer(folder.replay, collector.spec.step, config.replay, max(1, collector.num_envs))
         resources.callback(replay.close)
-        validation = open_held_out(folder.path / VALIDATION_FILES[0], config, collector.spec, is_new=not snapshot)
-        held_out = resources.enter_context(validation)
-        imported = None
-        if recording and data:
-            imported = store(recording, data.relabel, replay, held_out, settings.validation_share)
+        held_out = open_held_out(folder.path / VALIDATION_FILES[0], config)
+        if held_out is not None:
+            resources.callback(held_out.close)
         has_images = bool(agent.world_model.decoder.keys.images)
         every = {
             "train": Every(settings.train_every),
@@ -122,7 +131,7 @@ def build_trainer(
         )
         counters, metrics = state.counters, state.metrics
         counters.imported_steps = imported.num_steps if imported else 0
-        if held_out is not None and held_out.num_steps:
+        if held_out is not None:
             state.schedules["validate"] = Every(settings.eval_every)
         if snapshot:
             resumption.restore(state, step, snapshot, folder, config)
@@ -143,7 +152,9 @@ def build_trainer(
             state.messages += resumption.compare_files(folder, file, counters)
         state.messages += [*collector.spec.notes, *filter(None, [unread_observations(agent)])]
         state.messages += [f"Starting with parts of {initial.source!r}:", *map(str, table)] if initial else []
-        state.messages += [str(imported), *recording.notes] if imported and recording else []
+        state.messages += imported.messages() if imported else []
+        if imported and imported.num_held_out and held_out is None:
+            state.messages.append("The held-out episodes are shorter than replay.batch_length. Nothing is validated.")
         state.pop_messages(log)
         record_launch(folder.path, launch, counters.steps, config)
         resumed_at = counters.steps if snapshot else None

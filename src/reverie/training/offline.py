@@ -1,7 +1,6 @@
 """Learning from recorded episodes: into a run's replay, and losses on those that are held out."""
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -15,8 +14,10 @@ from reverie.acting import to_tensors
 from reverie.config import Config
 from reverie.data import Episode, Recording, open_recording
 from reverie.dreamer import Dreamer
-from reverie.errors import DataError
-from reverie.replay import ReplayBuffer
+from reverie.errors import DataError, ReplayError
+from reverie.replay import REPLAY, ReplayBuffer
+from reverie.runs.atomic_io import remove
+from reverie.runs.layout import VALIDATION_FILES
 from reverie.specs import Array, EnvSpec, Step
 from reverie.training.callbacks import Callback
 from reverie.training.counters import Counters
@@ -37,16 +38,28 @@ class Data(NamedTuple):
 
 
 class Imported(NamedTuple):
-    """What was stored."""
+    """Recorded episodes that were read, in replays which the run does not have yet."""
 
+    folder: Path
+    """Of the replay, and of that of the held-out episodes."""
     num_episodes: int
     num_steps: int
+    """Those that the replay has kept."""
     num_held_out: int
+    num_evicted: int
+    """Rows that exceeded the capacity of the replay."""
+    notes: list[str]
 
-    def __str__(self) -> str:
-        """Return a sentence."""
+    def messages(self) -> list[str]:
+        """Return sentences for the user."""
         held_out = f" {self.num_held_out:,} more are held out." if self.num_held_out else ""
-        return f"{self.num_episodes:,} recorded episodes of {self.num_steps:,} steps are in the replay.{held_out}"
+        found = [f"{self.num_episodes:,} recorded episodes of {self.num_steps:,} steps are in the replay.{held_out}"]
+        if self.num_evicted:
+            found = [
+                f"The replay keeps {self.num_steps:,} steps of {self.num_episodes:,} recorded episodes, the last ones. "
+                f"Raise replay.capacity to keep all.{held_out}"
+            ]
+        return found + self.notes
 
 
 def open_data(data: Data, spec: EnvSpec | None) -> Recording:
@@ -61,26 +74,50 @@ def open_data(data: Data, spec: EnvSpec | None) -> Recording:
     return recording
 
 
-def store(
-    recording: Recording, relabel: Relabel | None, replay: ReplayBuffer, held_out: ReplayBuffer | None, share: float
-) -> Imported:
-    """Add the episodes of a recording to a replay, and to another one the share of them that is held out.
+def stage(recording: Recording, relabel: Relabel | None, config: Config, folder: Path) -> Imported:
+    """Read all episodes into replays in a temporary folder, so that bad ones leave no trace in a run.
 
-    Those are spread evenly: of ten, with a share of 0.1, the tenth.
+    An offline run holds `training.validation_share` of them out, spread evenly: of ten, with a share of 0.1, the tenth.
     """
+    share = config.training.validation_share if config.training.collect == "none" else 0.0
+    remove(folder)
+    folder.mkdir()
     num_episodes = num_steps = num_held_out = 0
-    for number, episode in enumerate(_relabelled(recording, relabel), 1):
-        is_held_out = held_out is not None and int(number * share) > int((number - 1) * share)
-        target = held_out if is_held_out and held_out is not None else replay
-        for t in range(len(episode["action"])):
-            target.add({key: rows[t : t + 1] for key, rows in episode.items()}, envs=range(1))
-        if is_held_out:
-            num_held_out += 1
-        else:
-            num_episodes, num_steps = num_episodes + 1, num_steps + len(episode["action"]) - 1
-    if not num_episodes:
-        raise DataError(f"{recording.path} has no episode to learn from. Nothing was trained. Name other data.")
-    return Imported(num_episodes, num_steps, num_held_out)
+    unbounded = replace(config.replay, capacity=1 << 40)
+    try:
+        with (
+            ReplayBuffer(folder / REPLAY, recording.spec.step, config.replay) as replay,
+            ReplayBuffer(folder / VALIDATION_FILES[0], recording.spec.step, unbounded) as held_out,
+        ):
+            for number, episode in enumerate(_relabelled(recording, relabel), 1):
+                is_held_out = int(number * share) > int((number - 1) * share)
+                target = held_out if is_held_out else replay
+                for t in range(len(episode["action"])):
+                    target.add({key: rows[t : t + 1] for key, rows in episode.items()}, envs=range(1))
+                if is_held_out:
+                    num_held_out += 1
+                else:
+                    num_episodes, num_steps = num_episodes + 1, num_steps + len(episode["action"]) - 1
+            num_evicted = num_steps + num_episodes - replay.num_steps
+        if not num_episodes:
+            why = f"training.validation_share={share:g} holds all out" if num_held_out else "no episode is finished"
+            raise DataError(f"{recording.path} has nothing to learn from: {why}. Nothing was trained. Name other data.")
+        notes = [*recording.notes]
+        if share and not num_held_out:
+            notes.append("No episode is held out: there are too few for training.validation_share.")
+        if not num_held_out:
+            remove(folder / VALIDATION_FILES[0])
+        return Imported(folder, num_episodes, num_steps - num_evicted, num_held_out, num_evicted, notes)
+    except BaseException:
+        remove(folder)
+        raise
+
+
+def move_into_place(imported: Imported, run: Path) -> None:
+    """Move the replays to where a run has them."""
+    for path in sorted(imported.folder.iterdir()):
+        path.rename(run / path.name)
+    imported.folder.rmdir()
 
 
 def _relabelled(episodes: Iterable[Episode], relabel: Relabel | None) -> Iterator[Episode]:
@@ -89,10 +126,10 @@ def _relabelled(episodes: Iterable[Episode], relabel: Relabel | None) -> Iterato
             yield episode
             continue
         reward = np.asarray(relabel(episode), np.float32)
-        if reward.shape != episode["reward"].shape or not np.isfinite(reward).all():
+        if reward.shape != episode["reward"].shape or not np.isfinite(reward).all() or reward[0]:
             raise DataError(
-                f"relabel returned rewards of shape {reward.shape}, or not finite ones, for an episode of "
-                f"{len(episode['reward'])} rows. Nothing was trained. Return one finite number a row."
+                f"relabel returned rewards of shape {reward.shape}, or not finite ones, or a first one that is not 0, "
+                f"for an episode of {len(episode['reward'])} rows. Nothing was trained. Return one number for each."
             )
         yield {**episode, "reward": reward}
 
@@ -145,14 +182,19 @@ class Validation(Callback):
     def _validate(self) -> None:
         rng, agent = np.random.default_rng(0), self.run.agent
         generator = torch.Generator(agent.device).manual_seed(0)
-        with self.metrics.timer("evaluate"):
+        with self.metrics.timer("validate"):
             for _ in range(BATCHES):
                 self.metrics.add(validate(agent, self.replay.sample(rng), generator))
 
 
-def open_held_out(path: Path, config: Config, spec: EnvSpec, is_new: bool) -> "ReplayBuffer | nullcontext[None]":
-    """Return the replay of held-out episodes of an offline run, or a context without one."""
-    is_wanted = config.training.collect == "none" and config.training.validation_share > 0
-    if not (is_wanted and is_new) and not path.exists():
-        return nullcontext()
-    return ReplayBuffer(path, spec.step, replace(config.replay, sampling="steps"), 1)
+def open_held_out(path: Path, config: Config) -> ReplayBuffer | None:
+    """Open the replay of held-out episodes for reading; None if there is none, or no sequence can be drawn from it."""
+    if not path.exists():
+        return None
+    held_out = ReplayBuffer(path, config=replace(config.replay, sampling="steps"))
+    try:
+        held_out.check_sampleable()
+    except ReplayError:
+        held_out.close()
+        return None
+    return held_out

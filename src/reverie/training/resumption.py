@@ -13,7 +13,7 @@ from reverie.runs.run_folder import RunFolder
 from reverie.training.counters import Counters
 from reverie.training.train_state import TrainState
 
-SIZES = ("world_model.", "behavior.")
+SIZES = ("world_model.", "behavior.", "exploration.head.", "training.explore")
 """Prefixes of the settings among which those are that the sizes of the networks depend on."""
 
 

@@ -11,6 +11,7 @@ from reverie.config import Config, EnvConfig, configure, default_preset, with_va
 from reverie.config import preset as preset_config
 from reverie.dreamer import Dreamer
 from reverie.envs import EnvFactory, as_factory, env_spec
+from reverie.errors import ConfigError
 from reverie.runs.checkpoints import Checkpoints
 from reverie.runs.provenance import UNNAMED, Launch
 from reverie.runs.run_folder import RunFolder, saved_settings
@@ -57,6 +58,11 @@ def train_config(
     with RunFolder.create(logdir, config, resume, overwrite) as folder:
         try:
             newest = Checkpoints(folder.checkpoints).latest() if folder.resumed else None
+            if newest and config.training.collect == "none" != folder.saved_config().training.collect:
+                raise ConfigError(
+                    f"The run in {logdir} collects in its environment. Nothing was changed. Begin another run to learn "
+                    "from recorded episodes alone."
+                )
             done, threads = resumption.read_progress(newest, config.training.learners) if newest else (0, None)
             if newest and done >= config.training.steps:
                 agent = load_agent(newest, config.training.device)
@@ -135,6 +141,12 @@ def train(
     Raises:
         ReverieError: for what a user can correct; one sentence says what and how.
     """
+    if offline is not None and prefill_from is not None:
+        raise ConfigError("offline and prefill_from are both given. Nothing was started. Leave out one of them.")
+    if relabel is not None and offline is None and prefill_from is None:
+        raise ConfigError("relabel is given without recorded episodes. Nothing was started. Add offline=DATA.")
+    if init is None and (keep, tuple(fresh)) != ("all", ()):
+        raise ConfigError("keep and fresh choose among the parts of init, which is not given. Add init=RUN.")
     recorded = offline if offline is not None else prefill_from
     data = None if recorded is None else Data(Path(recorded), relabel)
     name, factory = ("", None) if env is None else as_factory(env)

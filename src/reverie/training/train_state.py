@@ -69,6 +69,8 @@ class TrainState:
         counters.frames = counters.steps * self.collector.frames_per_step
         counters.episodes += episodes
         self.agent.agent_steps = counters.steps
+        if self.agent.explorer is not None:
+            self.agent.explorer.schedule(counters.steps)
 
     def pop_messages(self, log: Callable[[str], None]) -> None:
         """Print the messages, each once."""

@@ -18,6 +18,7 @@ _WAITS = {
     "collect": _ENVIRONMENTS,
     "wait": _ENVIRONMENTS,
     "evaluate": _ENVIRONMENTS,
+    "validate": "losses on held-out episodes",
     "replay": "the replay",
     "sample": "a batch from the replay",
     "learn": "an update of the networks",

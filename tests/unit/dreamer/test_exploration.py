@@ -63,11 +63,8 @@ def test_plan2explore_reward_is_the_spread_of_the_members(action: str, log: bool
     feat, actions = as_numpy(trajectory.feat, trajectory.action)
     for t in range(5):
         for n in range(5):
-            source = t - 1 if action == "next" else t
-            if source < 0:
-                assert found[t, n] == 0
-                continue
-            paired = {"previous": [actions[t, n]], "next": [actions[t, n]], "none": []}[action]
+            source = max(t - 1, 0) if action == "next" else t  # the start state has the reward of the next one
+            paired = {"previous": [actions[t, n]], "next": [actions[max(t, 1), n]], "none": []}[action]
             inputs = np.concatenate([feat[source, n], *paired])
             members = np.array([numpy_mlp(head, inputs) for head in explorer.heads])
             center = members.mean(0)
