@@ -64,10 +64,11 @@ class Calls(list[dict[str, Any]]):
         init: Path | None = None,
         keep: str = "all",
         fresh: tuple[str, ...] = (),
+        data: Any = None,
     ) -> None:
         call = {"config": config, "logdir": logdir, "resume": resume, "env_factory": env_factory, "origin": origin}
         self.append({**call, "loggers": loggers, "overwrite": overwrite, "quiet": quiet, "init": init})
-        self[-1] |= {"keep": keep, "fresh": fresh}
+        self[-1] |= {"keep": keep, "fresh": fresh, "data": data}
         logdir.mkdir(parents=True, exist_ok=True)
 
 
