@@ -41,7 +41,7 @@ def seen(agent: Dreamer) -> tuple[Batch, State]:
     steps["is_first"] = np.zeros((LENGTH, BATCH), bool)
     steps["is_first"][0] = steps["is_first"][5, 1] = True
     with torch.no_grad():
-        return agent.world_model.infer(to_tensors(steps, agent.device))
+        return agent.world_model.infer(to_tensors(steps, agent.device))[:2]
 
 
 def means(data: Batch) -> dict[str, Tensor]:
