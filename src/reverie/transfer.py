@@ -32,7 +32,7 @@ KEPT: dict[str, Collection[str]] = {"model": MODEL, "model+actor": {*MODEL, "act
 
 
 class Initial(NamedTuple):
-    """What a new run starts with; the arguments of `transfer`."""
+    """Arguments of `transfer` for a new run."""
 
     source: Dreamer
     keep: Keep = "all"
@@ -40,7 +40,7 @@ class Initial(NamedTuple):
 
 
 class TransferredPart(NamedTuple):
-    """What became of a part of an agent."""
+    """Row of the table: a part of the new agent."""
 
     name: str
     num_kept: int

@@ -65,7 +65,7 @@ def test_transfer_to_other_actions_keeps_what_does_not_depend_on_them() -> None:
 
 
 def test_transfer_of_which_no_weight_fits_is_refused() -> None:
-    """Of layers with other sizes no bias is kept, though that of an output may have the same shape."""
+    """A bias is not kept without the weight of its layer, though that of an output may have the same shape."""
     sizes = {
         f"world_model__{part}__units": 24 for part in ("encoder__mlp", "decoder__mlp", "reward_head", "discount_head")
     }

@@ -306,7 +306,7 @@ class ExplorationHeadConfig(MLPConfig):
     models: Annotated[int, Range("between 2 and 1000", lambda value: 2 <= value <= 1000)] = 10
     """K, members of the ensemble, 2 to 1000 (release: disag_models)."""
     target: Literal["stoch", "deter", "feat", "embed"] = "stoch"
-    """What the ensemble predicts of the next step: its stochastic state, deterministic state, both, or the encoder's
+    """Target of the ensemble, of the next step: its stochastic state, deterministic state, both, or the encoder's
     output (release: disag_target)."""
     action: Literal["previous", "next", "none"] = "previous"
     """Action that the ensemble reads with a state. previous: the one that led into the state (release, which is

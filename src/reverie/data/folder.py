@@ -53,7 +53,7 @@ from reverie.specs import Array, EnvSpec, Step
 TABLE = "steps.csv"
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp")
 DEMUXERS = {".mp4": "mov", ".mov": "mov", ".mkv": "matroska", ".webm": "matroska", ".avi": "avi", ".gif": "gif"}
-"""What reads a video by its ending; a file of another kind, such as a list of addresses, is refused."""
+"""Reader of a video by its ending; a file of another kind, such as a list of addresses, is refused."""
 _MAX_TABLE = 1 << 30
 _MAX_PIXELS = 1 << 25
 _MAX_CLASSES = 10_000

@@ -25,7 +25,7 @@ class Format:
     losses: Callable[[EnvSpec], str] = lambda _: ""
     """Says in a sentence what a written recording does not hold; raises DataError where it cannot be written."""
     holds_first: bool = True
-    """Whether it has a place for what led to an episode's first row: nothing, but where a long episode was split."""
+    """True if it has a place for what led to an episode's first row: nothing, but where a long episode was split."""
 
 
 FORMATS = {

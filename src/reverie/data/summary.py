@@ -29,7 +29,7 @@ class Statistics:
 
 @dataclass
 class Summary:
-    """What a recording holds. Steps are actions; the first row of an episode follows none."""
+    """Contents of a recording. Steps are actions; the first row of an episode follows none."""
 
     episodes: int
     steps: int

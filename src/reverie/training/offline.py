@@ -41,7 +41,7 @@ class Imported(NamedTuple):
     """Recorded episodes that were read, in replays which the run does not have yet."""
 
     folder: Path
-    """Of the replay, and of that of the held-out episodes."""
+    """Folder of the replay and of the held-out episodes."""
     num_episodes: int
     num_steps: int
     """Those that the replay has kept."""
