@@ -25,7 +25,7 @@ PARTS = {
     **MODEL,
     "actor": ("actor_critic.actor.",),
     "critic": ("actor_critic.critic.", "actor_critic.target_critic.", "actor_critic.reward_norm."),
-    "explorer": ("explorer.",),
+    "explorer": ("explorer.", "penalty_ensemble."),
 }
 """Parts of an agent, with the prefixes of their parameters and statistics."""
 KEPT: dict[str, Collection[str]] = {"model": MODEL, "model+actor": {*MODEL, "actor"}, "all": PARTS}

@@ -294,6 +294,10 @@ class BehaviorConfig(Settings):
     long_term_entropy: bool = False
     """The policy's entropy, times actor.entropy and the probability that the episode continues, is added to imagined
     rewards, so that values include later entropy (the article's "long-term entropy", tried without benefit)."""
+    disagreement_penalty: NonNegativeFloat = 0.0
+    """lambda, at least 0: imagined rewards are reduced by lambda times the disagreement of an ensemble
+    (exploration.head) about each step, so that behavior learned from recorded episodes stays where the world model
+    knows what happens. v-d4rl's offline_lmbd, which is 10."""
     actor: ActorConfig = field(default_factory=ActorConfig)
     critic: CriticConfig = field(default_factory=CriticConfig)
     reward_norm: RewardNormConfig = field(default_factory=RewardNormConfig)
@@ -308,9 +312,10 @@ class ExplorationHeadConfig(MLPConfig):
     target: Literal["stoch", "deter", "feat", "embed"] = "stoch"
     """Target of the ensemble, of the next step: its stochastic state, deterministic state, both, or the encoder's
     output (release: disag_target)."""
-    action: Literal["previous", "next", "none"] = "previous"
+    action: Literal["auto", "previous", "next", "none"] = "auto"
     """Action that the ensemble reads with a state. previous: the one that led into the state (release, which is
-    thereby told nothing new). next: the one that leads to the predicted step. none: no action."""
+    thereby told nothing new). next: the one that leads to the predicted step. none: no action. auto: previous for
+    plan2explore, next for the disagreement penalty alone."""
     log: bool = False
     """The intrinsic reward is the logarithm of the disagreement (release: disag_log)."""
     optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(lr=3e-4))
@@ -487,6 +492,12 @@ class Config(Settings):
                 "another batch size."
             )
         self._check_collectors()
+        if self.behavior.disagreement_penalty and training.explore == "model-loss":
+            raise ConfigError(
+                f"behavior.disagreement_penalty is {self.behavior.disagreement_penalty:g}, but "
+                "training.explore=model-loss has no ensemble that could disagree. Set it to 0, or explore by "
+                "plan2explore, random or greedy."
+            )
         if training.collect != "none" and training.steps < training.prefill:
             raise ConfigError(
                 f"training.steps is {training.steps}, but training.prefill alone takes {training.prefill} of them; "

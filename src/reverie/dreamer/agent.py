@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from reverie.config import Config, config_in_steps
 from reverie.dreamer.actor_critic import ActorCritic, ActorCriticLoss
-from reverie.dreamer.exploration import ExploringPolicy, LearningExplorer, build_explorer
-from reverie.dreamer.imagination import ImaginationNoise
+from reverie.dreamer.ensemble import Ensemble, Heads
+from reverie.dreamer.exploration import ExploringPolicy, LearningExplorer, Plan2Explore, build_ensemble, build_explorer
+from reverie.dreamer.imagination import ImaginationNoise, Trajectory
 from reverie.dreamer.layers import ScheduledValues, autocast, initialize
 from reverie.dreamer.optimizer import Optimizer
 from reverie.dreamer.recurrent_policy import ActState, Mode, RecurrentPolicy
@@ -59,14 +60,22 @@ class Dreamer(nn.Module):
         self.actor_critic = ActorCritic(in_steps.behavior, self.world_model.rssm.feat_size, spec.action)
         self.explorer = build_explorer(in_steps, self.world_model, spec)
         """Behavior that collects in place of the task's; None where that does itself."""
+        self.penalty_ensemble: Ensemble | None = None
+        """Ensemble for the disagreement penalty alone, where no explorer has one."""
+        if in_steps.behavior.disagreement_penalty and not isinstance(self.explorer, Plan2Explore):
+            self.penalty_ensemble = build_ensemble(in_steps, self.world_model, spec)
         initialize(self, torch.Generator().manual_seed(weights_seed))
         self.to(self.device)
         self.model_optimizer = Optimizer([self.world_model], in_steps.world_model.optimizer)
         self.actor_optimizer = Optimizer([self.actor_critic.actor], in_steps.behavior.actor.optimizer)
         self.critic_optimizer = Optimizer([self.actor_critic.critic], in_steps.behavior.critic.optimizer)
-        self.explorer_optimizers: dict[str, Optimizer] = {}
+        self.other_optimizers: dict[str, Optimizer] = {}
+        if self.heads is not None:
+            self.other_optimizers["heads"] = Optimizer([self.heads], in_steps.exploration.head.optimizer)
         if isinstance(self.explorer, LearningExplorer):
-            self.explorer_optimizers = self.explorer.optimizers(in_steps)
+            behavior, learner = in_steps.behavior, self.explorer.actor_critic
+            self.other_optimizers["explorer_actor"] = Optimizer([learner.actor], behavior.actor.optimizer)
+            self.other_optimizers["explorer_critic"] = Optimizer([learner.critic], behavior.critic.optimizer)
         self.generator = torch.Generator(self.device).manual_seed(learn_seed)
         """Source of all samples of training."""
         self.act_generator = torch.Generator(self.device).manual_seed(act_seed)
@@ -97,10 +106,15 @@ class Dreamer(nn.Module):
         return [self.actor_critic, *([explorer.actor_critic] if isinstance(explorer, LearningExplorer) else [])]
 
     @property
+    def heads(self) -> Heads | None:
+        """Networks that learn from posterior states: an explorer's, or the ensemble of the disagreement penalty."""
+        return self.explorer.heads if isinstance(self.explorer, LearningExplorer) else self.penalty_ensemble
+
+    @property
     def optimizers(self) -> dict[str, Optimizer]:
         """All optimizers by name."""
         own = {"model": self.model_optimizer, "actor": self.actor_optimizer, "critic": self.critic_optimizer}
-        return own | self.explorer_optimizers
+        return own | self.other_optimizers
 
     def act(
         self,
@@ -188,9 +202,12 @@ class Dreamer(nn.Module):
         first = -self.config.behavior.imagine_last  # -0 keeps all steps
         start = inferred.posterior.map(lambda part: part[first:].flatten(0, 1).detach())
         is_terminal = steps["is_terminal"][first:].flatten()
-        found = [metrics, self.update_actor_critic(start, is_terminal, is_valid, scheduled, sample)]
+        found = [metrics]
+        if self.heads is not None:
+            found.append(self.update_heads(self.heads, steps, inferred, is_valid, scheduled))
+        found.append(self.update_actor_critic(start, is_terminal, is_valid, scheduled, sample))
         if isinstance(self.explorer, LearningExplorer):
-            found.append(self.update_explorer(steps, inferred, start, is_terminal, is_valid, scheduled, sample))
+            found.append(self.update_explorer(start, is_terminal, is_valid, scheduled, sample))
         nonfinite = torch.stack([each[NONFINITE] for each in found]).amax()
         return {name: value for each in found for name, value in each.items()} | {NONFINITE: nonfinite}
 
@@ -214,6 +231,25 @@ class Dreamer(nn.Module):
         metrics = inferred.metrics | {"model/gradient_norm": grad_norm, NONFINITE: (~is_valid).float()}
         return inferred, is_valid, metrics
 
+    def update_heads(
+        self,
+        heads: Heads,
+        steps: dict[str, Tensor],
+        inferred: ModelLoss,
+        is_valid: Bool[Tensor, ""],
+        scheduled: ScheduledValues,
+    ) -> Metrics:
+        """Update the heads on inferred states, unless `is_valid` is False."""
+        posterior = inferred.posterior
+        known = {"stoch": posterior.stoch, "deter": posterior.deter, "feat": posterior.feat}
+        known |= {"embed": inferred.embed, "kl": inferred.kl}
+        targets = {name: value.detach().float() for name, value in known.items()}
+        with self.autocast():
+            loss, metrics = heads.loss(targets["feat"], targets, steps["action"], steps["is_first"])
+        step = self.optimizers["heads"].step(loss, scheduled["heads_lr"], is_valid)
+        metrics |= {"loss": loss.detach(), "gradient_norm": step.grad_norm}
+        return {f"heads/{name}": value for name, value in metrics.items()} | {NONFINITE: (~step.is_valid).float()}
+
     def update_actor_critic(
         self,
         start: State,
@@ -224,9 +260,40 @@ class Dreamer(nn.Module):
     ) -> Metrics:
         """Update actor and critic on rollouts from start states [N, …], unless `is_valid` is False."""
         noise = self.imagination_noise(len(is_terminal)) if sample else None
+        ensemble, weight = self.heads, self.config.behavior.disagreement_penalty
+        penalties: Metrics = {}
+
+        def penalized(trajectory: Trajectory, _update: Bool[Tensor, ""] | bool) -> Tensor:
+            assert isinstance(ensemble, Ensemble)
+            penalty = weight * ensemble.penalty(trajectory.feat, trajectory.action)
+            penalties["imagination/penalty_mean"] = penalty.detach().mean()
+            return trajectory.reward - penalty
+
         with self.autocast():
-            losses = self.actor_critic.loss(self.world_model, start, is_terminal, noise, scheduled, is_valid)
-        return self._step_actor_critic(losses, "", scheduled, is_valid)
+            losses = self.actor_critic.loss(
+                self.world_model, start, is_terminal, noise, scheduled, is_valid, penalized if weight else None
+            )
+        return self._step_actor_critic(losses, "", scheduled, is_valid) | penalties
+
+    def update_explorer(
+        self,
+        start: State,
+        is_terminal: Bool[Tensor, "N"],
+        is_valid: Bool[Tensor, ""],
+        scheduled: ScheduledValues,
+        sample: bool = True,
+    ) -> Metrics:
+        """Update the explorer's actor and critic on rollouts from start states [N, …], unless `is_valid` is False."""
+        explorer = self.explorer
+        assert isinstance(explorer, LearningExplorer)
+        noise = self.imagination_noise(len(is_terminal)) if sample else None
+        with self.autocast():
+            losses = explorer.actor_critic.loss(
+                self.world_model, start, is_terminal, noise, scheduled, is_valid, explorer.reward
+            )
+        metrics = self._step_actor_critic(losses, "explorer_", scheduled, is_valid)
+        nonfinite = metrics.pop(NONFINITE)
+        return {f"explore/{name}": value for name, value in metrics.items()} | {NONFINITE: nonfinite}
 
     def _step_actor_critic(
         self, losses: ActorCriticLoss, prefix: str, scheduled: ScheduledValues, is_valid: Bool[Tensor, ""]
@@ -242,33 +309,3 @@ class Dreamer(nn.Module):
             "critic/gradient_norm": critic.grad_norm,
             NONFINITE: (~(actor.is_valid & critic.is_valid)).float(),
         }
-
-    def update_explorer(
-        self,
-        steps: dict[str, Tensor],
-        inferred: ModelLoss,
-        start: State,
-        is_terminal: Bool[Tensor, "N"],
-        is_valid: Bool[Tensor, ""],
-        scheduled: ScheduledValues,
-        sample: bool = True,
-    ) -> Metrics:
-        """Update the explorer's heads on inferred states, then its actor and critic on rollouts from start states."""
-        explorer = self.explorer
-        assert isinstance(explorer, LearningExplorer)
-        posterior = inferred.posterior
-        known = {"stoch": posterior.stoch, "deter": posterior.deter, "feat": posterior.feat}
-        known |= {"embed": inferred.embed, "kl": inferred.kl}
-        targets = {name: value.detach().float() for name, value in known.items()}
-        noise = self.imagination_noise(len(is_terminal)) if sample else None
-        with self.autocast():
-            head_loss = explorer.loss(targets["feat"], targets, steps["action"], steps["is_first"])
-        head = self.explorer_optimizers["explorer_head"].step(head_loss, scheduled["explorer_head_lr"], is_valid)
-        with self.autocast():
-            losses = explorer.actor_critic.loss(
-                self.world_model, start, is_terminal, noise, scheduled, is_valid, explorer.reward
-            )
-        metrics = self._step_actor_critic(losses, "explorer_", scheduled, is_valid)
-        nonfinite = torch.maximum(metrics.pop(NONFINITE), (~head.is_valid).float())
-        metrics |= {"head_loss": head_loss.detach(), "head_gradient_norm": head.grad_norm}
-        return {f"explore/{name}": value for name, value in metrics.items()} | {NONFINITE: nonfinite}

@@ -33,7 +33,7 @@ class GraphedDreamer(Dreamer):
 
 def has_plain_update(kind: type[Dreamer]) -> bool:
     """Return whether a class of agents updates as `Dreamer` does."""
-    methods = ("update", "update_world_model", "update_actor_critic", "update_explorer")
+    methods = ("update", "update_world_model", "update_heads", "update_actor_critic", "update_explorer")
     return all(getattr(kind, name) is getattr(Dreamer, name) for name in methods)
 
 

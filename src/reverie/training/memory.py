@@ -44,7 +44,11 @@ def least_memory(config: Config, spec: EnvSpec) -> int:
     actor, critic = behavior.actor, behavior.critic
     share = (behavior.imagine_last or config.replay.batch_length) / config.replay.batch_length
     states = share * behavior.horizon
-    activations = int(states * (rssm.deter + actor.layers * actor.units + critic.layers * critic.units))
+    rollouts = 2 if config.training.explore in ("plan2explore", "model-loss") else 1
+    activations = int(states * rollouts * (rssm.deter + actor.layers * actor.units + critic.layers * critic.units))
+    if config.training.explore == "plan2explore" or behavior.disagreement_penalty:
+        head = config.exploration.head  # members' predictions of all imagined states, by their smallest target
+        activations += int((states + 1) * head.models * min(rssm.deter, latents))
     if any(observation.is_image for observation in spec.observations.values()):
         activations += model.encoder.cnn_depth * ENCODED + model.decoder.cnn_depth * DECODED
     step = 24 * sum(observation.size for observation in spec.observations.values()) + 16 * latents + 2 * activations

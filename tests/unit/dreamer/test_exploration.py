@@ -13,6 +13,7 @@ from reverie import agents, kernels
 from reverie.dreamer import Dreamer
 from reverie.dreamer.exploration import LearningExplorer, ModelLoss, Plan2Explore, RandomExplorer
 from reverie.dreamer.imagination import Trajectory
+from reverie.errors import ConfigError
 from reverie.specs import ActionSpec, ArraySpec, EnvSpec
 from tests.helpers.agents import CONTINUOUS, DISCRETE, MULTI_DISCRETE, random_steps, tensors, tiny
 
@@ -66,7 +67,7 @@ def test_plan2explore_reward_is_the_spread_of_the_members(action: str, log: bool
             source = max(t - 1, 0) if action == "next" else t  # the start state has the reward of the next one
             paired = {"previous": [actions[t, n]], "next": [actions[max(t, 1), n]], "none": []}[action]
             inputs = np.concatenate([feat[source, n], *paired])
-            members = np.array([numpy_mlp(head, inputs) for head in explorer.heads])
+            members = np.array([numpy_mlp(head, inputs) for head in explorer.heads.members])
             center = members.mean(0)
             spread = np.mean(np.sqrt(np.mean((members - center) ** 2, axis=0)))
             assert float(found[t, n]) == pytest.approx(2 * (np.log(spread) if log else spread), rel=1e-4)
@@ -76,7 +77,7 @@ def test_plan2explore_adds_the_normalised_reward_of_the_task() -> None:
     norm = {"exploration__reward_norm__momentum": 0.9, "exploration__extrinsic_scale": 0.5}
     agent = build(**norm)
     explorer, trajectory = plan2explore(agent), random_trajectory(agent)
-    spread = explorer.disagreement(trajectory.feat, trajectory.action)
+    spread = explorer.heads.disagreement(trajectory.feat, trajectory.action)
     found = explorer.reward(trajectory, update_norms=True)
     sizes = [0.9 + 0.1 * float(value.abs().mean()) for value in (spread, trajectory.reward)]
     expected = spread / sizes[0] + 0.5 * trajectory.reward / sizes[1]
@@ -98,7 +99,7 @@ def test_plan2explore_loss_predicts_the_next_step_of_the_same_episode(action: st
     actions = torch.randn(6, 2, 4, generator=generator)
     is_first = torch.zeros(6, 2, dtype=torch.bool)
     is_first[0] = is_first[3, 1] = True
-    found = explorer.loss(feat, targets, actions, is_first)
+    found = explorer.heads.loss(feat, targets, actions, is_first)[0]
     x, y, a = as_numpy(feat, targets[target], actions)
     total = 0.0
     for t in range(5):
@@ -106,7 +107,7 @@ def test_plan2explore_loss_predicts_the_next_step_of_the_same_episode(action: st
             if (t, b) == (2, 1):  # step 3 begins another episode
                 continue
             paired = {"previous": [a[t, b]], "next": [a[t + 1, b]], "none": []}[action]
-            for head in explorer.heads:
+            for head in explorer.heads.members:
                 error = y[t + 1, b] - numpy_mlp(head, np.concatenate([x[t, b], *paired]))
                 total += np.sum(0.5 * error**2 + 0.5 * np.log(2 * np.pi))
     assert found.item() == pytest.approx(total / 10, rel=1e-5)
@@ -123,10 +124,10 @@ def test_plan2explore_loss_has_the_gradient_of_finite_differences() -> None:
         torch.zeros(4, 3, dtype=torch.bool),
     )
     weights = list(explorer.heads.parameters())
-    gradients = torch.autograd.grad(explorer.loss(*arguments), weights)
+    gradients = torch.autograd.grad(explorer.heads.loss(*arguments)[0], weights)
     direction = [torch.randn(weight.shape, generator=generator) for weight in weights]
     slope = sum(float((g * d).sum()) for g, d in zip(gradients, direction, strict=True))
-    assert directional(lambda: explorer.loss(*arguments), weights, direction) == pytest.approx(slope, rel=1e-2)
+    assert directional(lambda: explorer.heads.loss(*arguments)[0], weights, direction) == pytest.approx(slope, rel=1e-2)
 
 
 def directional(loss: Any, weights: list[nn.Parameter], direction: list[Tensor], size: float = 1e-3) -> float:
@@ -164,7 +165,7 @@ def test_explorers_actor_climbs_the_disagreement_through_the_dynamics(action: st
     direction = [torch.randn(weight.shape, generator=generator) for weight in actor]
     slope = sum(float((g * d).sum()) for g, d in zip(gradients, direction, strict=False) if g is not None)
     assert abs(slope) > 1e-5
-    assert directional(loss, actor, direction, 1e-2) == pytest.approx(slope, rel=2e-2)
+    assert directional(loss, actor, direction, 2e-3) == pytest.approx(slope, rel=2e-2)
 
 
 @pytest.mark.parametrize("explore", ["plan2explore", "model-loss", "random"])
@@ -187,7 +188,7 @@ def test_update_changes_every_weight_of_the_explorer(explore: str) -> None:
         metrics = agent.train_step(tensors(random_steps(agent.spec, (6, 3), seed)))
     same = [name for name, value in agent.explorer.named_parameters() if torch.equal(value, before[name])]
     assert same == []
-    assert {"explore/head_loss", "explore/actor/loss", "explore/imagination/reward_mean"} <= metrics.keys()
+    assert {"heads/loss", "explore/actor/loss", "explore/imagination/reward_mean"} <= metrics.keys()
     assert all(bool(value.isfinite()) for value in metrics.values())
 
 
@@ -197,9 +198,9 @@ def test_model_loss_learns_the_kl() -> None:
     assert isinstance(explorer, ModelLoss)
     feat = torch.randn(8, 4, agent.world_model.rssm.feat_size, generator=torch.Generator().manual_seed(0))
     kl = feat[..., 0].abs()
-    optimizer = agent.explorer_optimizers["explorer_head"]
+    optimizer = agent.optimizers["heads"]
     for _ in range(300):
-        loss = explorer.loss(feat, {"kl": kl}, torch.zeros(8, 4, 4), torch.zeros(8, 4, dtype=torch.bool))
+        loss = explorer.heads.loss(feat, {"kl": kl}, torch.zeros(8, 4, 4), torch.zeros(8, 4, dtype=torch.bool))[0]
         optimizer.step(loss, 1e-2)
     trajectory = random_trajectory(agent)._replace(feat=feat)
     assert torch.allclose(explorer.reward(trajectory), kl, atol=0.2)
@@ -214,10 +215,10 @@ def test_disagreement_falls_where_the_next_step_is_known_and_not_elsewhere() -> 
     target = torch.randn(2, 40, rssm.feat_size - rssm.deter_size, generator=generator)
     action, first = torch.zeros(2, 40, 4), torch.zeros(2, 40, dtype=torch.bool)
     first[1, 20:] = True  # these have no successor
-    optimizer = agent.explorer_optimizers["explorer_head"]
+    optimizer = agent.optimizers["heads"]
     for _ in range(400):
-        optimizer.step(explorer.loss(feat, {"stoch": target}, action, first), 3e-3)
-    spread = explorer.disagreement(feat, action)[0]
+        optimizer.step(explorer.heads.loss(feat, {"stoch": target}, action, first)[0], 3e-3)
+    spread = explorer.heads.disagreement(feat, action)[0]
     assert float(spread[:20].mean()) < 0.6 * float(spread[20:].mean())
 
 
@@ -277,3 +278,52 @@ def test_kernels_compute_the_same() -> None:
     expected, found = plain.train_step(batch), fast.train_step(batch)
     for name, value in expected.items():
         assert float(found[name]) == pytest.approx(float(value), rel=1e-3, abs=1e-4), name
+
+
+@pytest.mark.parametrize("action", ["auto", "previous", "next", "none"])
+def test_disagreement_penalty_is_the_distance_of_the_members_from_their_mean(action: str) -> None:
+    agent = build("greedy", exploration__head__action=action, behavior__disagreement_penalty=10.0)
+    ensemble, trajectory = agent.penalty_ensemble, random_trajectory(agent)
+    assert ensemble is not None
+    found = ensemble.penalty(trajectory.feat, trajectory.action)
+    feat, actions = as_numpy(trajectory.feat, trajectory.action)
+    follows = action in ("auto", "next")
+    for t in range(5):
+        for n in range(5):
+            if follows and t == 0:  # a state from data, into which nothing imagined has led
+                assert found[t, n] == 0
+                continue
+            source = t - 1 if follows else t
+            inputs = np.concatenate([feat[source, n], *([] if action == "none" else [actions[t, n]])])
+            members = np.array([numpy_mlp(head, inputs) for head in ensemble.members])
+            distances = [np.sqrt(np.sum((member - members.mean(0)) ** 2)) for member in members]
+            assert float(found[t, n]) == pytest.approx(np.mean(distances), rel=1e-4)
+
+
+def test_disagreement_penalty_reduces_the_rewards_that_the_task_is_learned_from() -> None:
+    """One update from the same weights: the returns differ by the weight times the penalty, and so do the metrics."""
+    settings = {"behavior__return_lambda": 1.0, "behavior__horizon": 2}
+    agents_by_weight = {
+        weight: build("greedy", behavior__disagreement_penalty=weight, **settings) for weight in (1e-9, 10.0)
+    }
+    batch = tensors(random_steps(agents_by_weight[10.0].spec, (6, 3)))
+    free, penalised = (agent.train_step(batch) for agent in agents_by_weight.values())
+    difference = free["imagination/reward_mean"] - penalised["imagination/reward_mean"]
+    assert float(difference) == pytest.approx(float(penalised["imagination/penalty_mean"]), rel=1e-3)
+    assert float(difference) > 1e-3
+
+
+def test_disagreement_penalty_of_zero_changes_nothing() -> None:
+    assert build("greedy").heads is None
+
+
+def test_plan2explore_and_the_penalty_share_an_ensemble() -> None:
+    agent = build(behavior__disagreement_penalty=1.0)
+    assert agent.penalty_ensemble is None
+    metrics = agent.train_step(tensors(random_steps(agent.spec, (6, 3))))
+    assert {"imagination/penalty_mean", "explore/imagination/reward_mean", "heads/disagreement"} <= metrics.keys()
+
+
+def test_model_loss_has_no_ensemble_for_the_penalty() -> None:
+    with pytest.raises(ConfigError, match=r"model-loss has no ensemble that could disagree"):
+        build("model-loss", behavior__disagreement_penalty=1.0)
