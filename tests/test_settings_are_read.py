@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from reverie.config import Config, EnvConfig, diff, flatten, from_dict, preset, schema, to_dict
+from reverie.config import Config, EnvConfig, agent, diff, flatten, from_dict, preset, schema, to_dict
 from reverie.envs import make_env
 from reverie.training import train_config
 from reverie.training.offline import Data
@@ -66,7 +66,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> Iterator[Reads]:
             noted.read(self, name, sys._getframe(1).f_code.co_filename)
         return object.__getattribute__(self, name)
 
-    classes = [kind for kind in vars(schema).values() if isinstance(kind, type) and is_dataclass(kind)]
+    classes = [kind for module in (schema, agent) for kind in vars(module).values() if is_dataclass(kind)]
     for kind in classes:
         monkeypatch.setattr(kind, "__getattribute__", noting)
         # A clone of a policy keeps the watched parts.

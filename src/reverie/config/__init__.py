@@ -1,31 +1,33 @@
 """Configuration: settings as frozen dataclasses, presets and variants as TOML.
 
-Start with `schema.py`, which has every setting. `settings.py` reads, writes and changes settings by name, `presets.py`
-loads configuration files, `variants.py` named changes of the agent.
+Start with `schema.py` and `agent.py`, which have every setting. `settings.py` reads, writes and changes settings by
+name, `presets.py` loads configuration files, `variants.py` named changes of the agent.
 """
 
+from reverie.config.agent import (
+    ActorConfig,
+    BehaviorConfig,
+    CriticConfig,
+    DecoderConfig,
+    EncoderConfig,
+    ExplorationHeadConfig,
+    KLConfig,
+    MLPConfig,
+    OptimizerConfig,
+    RewardNormConfig,
+    RSSMConfig,
+    WorldModelConfig,
+)
 from reverie.config.names import did_you_mean, nearest, option, resolve
 from reverie.config.presets import PRESETS, default_preset, load_config, preset
 from reverie.config.schedules import parse_schedule
 from reverie.config.schema import (
     PATHS,
-    ActorConfig,
-    BehaviorConfig,
     Config,
-    CriticConfig,
-    DecoderConfig,
-    EncoderConfig,
     EnvConfig,
-    ExplorationHeadConfig,
-    KLConfig,
-    MLPConfig,
-    OptimizerConfig,
     RayConfig,
     ReplayConfig,
-    RewardNormConfig,
-    RSSMConfig,
     TrainingConfig,
-    WorldModelConfig,
     config_in_steps,
     from_dict,
 )

@@ -70,12 +70,14 @@ class Ensemble(Heads):
         return -(likelihood * ~is_first[1:]).mean(), {"disagreement": disagreement}
 
     def disagreement(self, feat: Float[Tensor, "H1 N F"], action: Float[Tensor, "H1 N A"]) -> Float[Tensor, "_ N"]:
-        """Return the standard deviation of the members' predictions, the mean over entries.
+        """Return the spread of the members' predictions, the mean over entries.
 
         The members have no gradient. With the pairing `next` there is one row less than in `feat`.
         """
         with frozen(self):
-            return self._predict(feat, action).std(0, correction=0).mean(-1)
+            predicted = self._predict(feat, action)
+            spread = predicted.var if self.config.spread == "variance" else predicted.std
+            return spread(0, correction=0).mean(-1)
 
     def penalty(self, feat: Float[Tensor, "H1 N F"], action: Float[Tensor, "H1 N A"]) -> Float[Tensor, "H1 N"]:
         """Return the distance of the members' predictions from their mean, the mean over members (v-d4rl: meandis).

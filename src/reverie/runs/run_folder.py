@@ -196,9 +196,10 @@ class RunFolder(RunPaths):
             return
         there, given = saved.env.name, config.env.name
         if there != given:
+            what = f"is of {there}" if there else "learns from recorded episodes without an environment"
             raise RunError(
-                f"The run in {path} is of {there} and cannot continue with {given}. Name {there}, or choose another "
-                "--logdir."
+                f"The run in {path} {what} and cannot continue {f'with {given}' if given else 'without it'}. "
+                f"{f'Name {there}' if there else 'Name none'}, or choose another --logdir."
             )
         seed = saved.training.seed
         if seed != config.training.seed:

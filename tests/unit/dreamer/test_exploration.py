@@ -57,8 +57,10 @@ def as_numpy(*values: Tensor) -> list[Floats]:
 
 @pytest.mark.parametrize("action", ["previous", "next", "none"])
 @pytest.mark.parametrize("log", [False, True])
-def test_plan2explore_reward_is_the_spread_of_the_members(action: str, log: bool) -> None:
-    agent = build(exploration__head__action=action, exploration__head__log=log, exploration__intrinsic_scale=2.0)
+@pytest.mark.parametrize("spread", ["std", "variance"])
+def test_plan2explore_reward_is_the_spread_of_the_members(action: str, log: bool, spread: str) -> None:
+    head = {"exploration__head__action": action, "exploration__head__log": log, "exploration__head__spread": spread}
+    agent = build(**head, exploration__intrinsic_scale=2.0)
     explorer, trajectory = plan2explore(agent), random_trajectory(agent)
     found = explorer.reward(trajectory)
     feat, actions = as_numpy(trajectory.feat, trajectory.action)
@@ -69,8 +71,9 @@ def test_plan2explore_reward_is_the_spread_of_the_members(action: str, log: bool
             inputs = np.concatenate([feat[source, n], *paired])
             members = np.array([numpy_mlp(head, inputs) for head in explorer.heads.members])
             center = members.mean(0)
-            spread = np.mean(np.sqrt(np.mean((members - center) ** 2, axis=0)))
-            assert float(found[t, n]) == pytest.approx(2 * (np.log(spread) if log else spread), rel=1e-4)
+            variance = np.mean((members - center) ** 2, axis=0)
+            size = np.mean(variance if spread == "variance" else np.sqrt(variance))
+            assert float(found[t, n]) == pytest.approx(2 * (np.log(size) if log else size), rel=1e-4)
 
 
 def test_plan2explore_adds_the_normalised_reward_of_the_task() -> None:
