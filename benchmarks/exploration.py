@@ -1,12 +1,16 @@
-"""A river whose source random play does not reach: with and without exploration, over several seeds.
+"""Goals that random play does not reach: with and without exploration, over several seeds.
 
     python benchmarks/exploration.py --out results/exploration.jsonl
     python benchmarks/exploration.py --explore plan2explore --seeds 0
+    python benchmarks/exploration.py --env rooms --steps 12000 --seeds 0 --out results/exploration.jsonl
+    python benchmarks/exploration.py --plot results/exploration.jsonl docs/images/exploration.png
 
-prints one JSON line a run: the score of the task's behavior, how often the source was reached while collecting, the
+prints one JSON line a run: the score of the task's behavior, how often the goal was reached while collecting, the
 step at which it first was, and the share of the places that were reached, over the steps. `River` in
-tests/helpers/environments.py has the rules: 20 places against a current, of which random play reaches the last one in
-one of 38,000 episodes of 30 steps; staying at the mouth gives 0.3, the source 1.
+tests/helpers/environments.py has the rules of the river: 20 places against a current, of which random play reaches the
+last one in one of 38,000 episodes of 30 steps; staying at the mouth gives 0.3, the source 1. `Rooms`, from pixels, are
+MiniGrid's: three with closed doors between them, always the same, and a goal in the last one, which random play did not
+reach in 500 episodes.
 """
 
 import argparse
@@ -17,6 +21,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import numpy as np
 import torch
 from conditions import machine
@@ -54,10 +59,53 @@ RIVER: dict[str, Any] = {
 }
 
 
-class Arrivals(reverie.Callback):
-    """Notes when the source was reached, and the coverage at each episode."""
+ROOMS: dict[str, Any] = {
+    "replay.batch_size": 8,
+    "replay.batch_length": 24,
+    "train_every": 4,
+    "prefill": 1_000,
+    "eval_every": 0,
+    "video_every": 0,
+    "behavior.actor.entropy": 1e-3,
+    "exploration.head.models": 5,
+    "exploration.head.action": "next",
+    "exploration.reward_norm.momentum": 0.99,
+    "exploration.intrinsic_scale": 0.1,
+}
+
+
+class Rooms(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """Three of MiniGrid's rooms as pictures of what the agent sees; the `info` has the share of reached places."""
 
     def __init__(self) -> None:
+        from minigrid.envs.multiroom import MultiRoomEnv
+        from minigrid.wrappers import ImgObsWrapper, ReseedWrapper, RGBImgPartialObsWrapper
+
+        rooms = MultiRoomEnv(3, 3, maxRoomSize=5)
+        super().__init__(ImgObsWrapper(RGBImgPartialObsWrapper(ReseedWrapper(rooms, seeds=(1,)))))
+        self._reached: set[tuple[int, ...]] = set()
+
+    def step(self, action: Any) -> Any:
+        """Take a step."""
+        observation, reward, *ends, info = self.env.step(action)
+        rooms: Any = self.unwrapped
+        self._reached.add(tuple(rooms.agent_pos))
+        doors = len(rooms.rooms) - 1
+        places = sum((room.size[0] - 2) * (room.size[1] - 2) for room in rooms.rooms) + doors
+        return observation, reward, *ends, {**info, "coverage": len(self._reached) / places}
+
+
+ENVS: dict[str, tuple[type[gymnasium.Env[Any, Any]], str, dict[str, Any]]] = {
+    "river": (River, "debug", RIVER),
+    "rooms": (Rooms, "minatar", ROOMS),
+}
+
+
+class Arrivals(reverie.Callback):
+    """Notes when the goal was reached, and the coverage at each episode."""
+
+    def __init__(self, bar: float) -> None:
+        self._bar = bar
         self.reached_at: list[int] = []
         self.coverage: list[tuple[int, float]] = []
         self._steps = 0
@@ -66,22 +114,24 @@ class Arrivals(reverie.Callback):
         """Note an episode."""
         self._steps += episode.length
         self.coverage.append((self._steps, float(episode.info["coverage"])))
-        if episode.return_ >= 1:
+        if episode.return_ > self._bar:
             self.reached_at.append(self._steps)
 
 
-def measure(explore: str, seed: int, **changes: Any) -> dict[str, Any]:
+def measure(name: str, explore: str, seed: int, **changes: Any) -> dict[str, Any]:
     """Train and evaluate one agent."""
-    arrivals, started = Arrivals(), time.monotonic()
+    env, preset, settings = ENVS[name]
+    arrivals, started = Arrivals(0.5 if name == "river" else 0.0), time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        settings = {**RIVER, "explore": explore, "seed": seed, **changes}
+        settings = {**settings, "explore": explore, "seed": seed, **changes}
         agent = reverie.train(
-            River, "debug", logdir=Path(folder, "run"), callbacks=[arrivals], loggers=[], quiet=True, **settings
+            env, preset, logdir=Path(folder, "run"), callbacks=[arrivals], loggers=[], quiet=True, **settings
         )
-        episodes = evaluate(agent, agent.config.env, 10, seed=99, factory=River)
+        episodes = evaluate(agent, agent.config.env, 10, seed=99, factory=env)
     marks = range(0, agent.agent_steps + 1, 500)
     steps, shares = (np.array(column) for column in zip(*arrivals.coverage, strict=True))
     return {
+        "env": name,
         "explore": explore,
         "seed": seed,
         "score": float(np.mean([each.return_ for each in episodes])),
@@ -93,18 +143,46 @@ def measure(explore: str, seed: int, **changes: Any) -> dict[str, Any]:
     }
 
 
+def plot(rows: Path, picture: Path) -> None:
+    """Draw the coverage over the steps: a panel for each environment, a line for each run."""
+    import matplotlib.pyplot as plt
+
+    runs = [json.loads(line) for line in rows.read_text().splitlines()]
+    figure, panels = plt.subplots(1, len(ENVS), figsize=(9, 3.2), sharey=True, layout="constrained")
+    colors = {"plan2explore": "#0072B2", "greedy": "#D55E00", "model-loss": "#009E73", "random": "#7f7f7f"}
+    for env, panel in zip(ENVS, panels, strict=True):
+        labelled: set[str] = set()
+        for run in runs:
+            if run.get("env", "river") == env:
+                steps, shares = zip(*run["coverage"], strict=True)
+                label = None if run["explore"] in labelled else run["explore"]
+                panel.plot(steps, shares, color=colors[run["explore"]], label=label)
+                labelled.add(run["explore"])
+        panel.set(title=env.capitalize(), xlabel="Steps", ylim=(0, 1.05))
+        panel.legend(loc="lower right", frameon=False)
+    panels[0].set_ylabel("Share of places reached")
+    figure.savefig(picture, dpi=110)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     choices = ["plan2explore", "model-loss", "greedy", "random"]
+    parser.add_argument("--env", choices=list(ENVS), default="river")
     parser.add_argument("--explore", nargs="+", choices=choices, default=["plan2explore", "greedy"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--steps", type=int, default=RIVER["steps"])
+    parser.add_argument(
+        "--plot", nargs=2, type=Path, metavar=("ROWS", "PNG"), help="draw stored rows, and train nothing"
+    )
     parser.add_argument("--out", type=Path, help="file to which rows are added")
     options = parser.parse_args()
+    if options.plot:
+        plot(*options.plot)
+        return
     torch.set_num_threads(1)
     for seed in options.seeds:
         for explore in options.explore:
-            row = {**measure(explore, seed, steps=options.steps), **machine()}
+            row = {**measure(options.env, explore, seed, steps=options.steps), **machine()}
             print(json.dumps(row), flush=True)
             if options.out:
                 with options.out.open("a") as file:
