@@ -13,7 +13,7 @@ from reverie.config import Config, flatten, from_dict, to_dict
 from reverie.devices import resolve_device, resolve_dtype
 from reverie.dreamer import Dreamer, State
 from reverie.dreamer.actor_critic import ActorCritic
-from reverie.dreamer.exploration import build_explorer
+from reverie.dreamer.exploration import build_explorer, build_penalty_ensemble
 from reverie.dreamer.world_model import WorldModel
 from reverie.envs.space_json import spec_from_json, spec_to_json
 from reverie.errors import CheckpointError, ConfigError
@@ -170,8 +170,9 @@ def _check_sizes(config: Config, spec: EnvSpec, weights: Mapping[str, tuple[int,
             model = WorldModel(config.world_model, spec)
             actor_critic = ActorCritic(config.behavior, model.rssm.feat_size, spec.action)
             explorer = build_explorer(config, model, spec)
-        parts = {"world_model": model, "actor_critic": actor_critic}
-        expected = nn.ModuleDict(parts | ({} if explorer is None else {"explorer": explorer})).state_dict()
+            ensemble = build_penalty_ensemble(config, model, spec, explorer)
+        parts = {"world_model": model, "actor_critic": actor_critic, "explorer": explorer, "penalty_ensemble": ensemble}
+        expected = nn.ModuleDict({name: part for name, part in parts.items() if part is not None}).state_dict()
         if {name: tuple(value.shape) for name, value in expected.items()} == weights:
             return
     raise CheckpointError("The checkpoint's weights do not have the sizes that its configuration says.")

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from reverie.config import Config, config_in_steps
 from reverie.dreamer.actor_critic import ActorCritic, ActorCriticLoss
 from reverie.dreamer.ensemble import Ensemble, Heads
-from reverie.dreamer.exploration import ExploringPolicy, LearningExplorer, Plan2Explore, build_ensemble, build_explorer
+from reverie.dreamer.exploration import ExploringPolicy, LearningExplorer, build_explorer, build_penalty_ensemble
 from reverie.dreamer.imagination import ImaginationNoise, Trajectory
 from reverie.dreamer.layers import ScheduledValues, autocast, initialize
 from reverie.dreamer.optimizer import Optimizer
@@ -60,10 +60,8 @@ class Dreamer(nn.Module):
         self.actor_critic = ActorCritic(in_steps.behavior, self.world_model.rssm.feat_size, spec.action)
         self.explorer = build_explorer(in_steps, self.world_model, spec)
         """Behavior that collects in place of the task's; None where that does itself."""
-        self.penalty_ensemble: Ensemble | None = None
+        self.penalty_ensemble = build_penalty_ensemble(in_steps, self.world_model, spec, self.explorer)
         """Ensemble for the disagreement penalty alone, where no explorer has one."""
-        if in_steps.behavior.disagreement_penalty and not isinstance(self.explorer, Plan2Explore):
-            self.penalty_ensemble = build_ensemble(in_steps, self.world_model, spec)
         initialize(self, torch.Generator().manual_seed(weights_seed))
         self.to(self.device)
         self.model_optimizer = Optimizer([self.world_model], in_steps.world_model.optimizer)

@@ -169,6 +169,15 @@ def build_explorer(config: Config, model: WorldModel, spec: EnvSpec) -> Explorer
     return RandomExplorer(config, spec.action) if kind == "random" else None
 
 
+def build_penalty_ensemble(
+    config: Config, model: WorldModel, spec: EnvSpec, explorer: Explorer | None
+) -> Ensemble | None:
+    """Return the ensemble of the disagreement penalty; None without a penalty, and where the explorer has one."""
+    if not config.behavior.disagreement_penalty or isinstance(explorer, Plan2Explore):
+        return None
+    return build_ensemble(config, model, spec)
+
+
 def _normalized(norm: RewardNorm, reward: Tensor, update: Bool[Tensor, ""] | bool) -> Tensor:
     if update is not False:
         norm.update(reward, update)

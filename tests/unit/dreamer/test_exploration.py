@@ -257,9 +257,11 @@ def test_random_explorer_draws_uniform_actions(action: ActionSpec) -> None:
         assert torch.allclose(actions.var(0), torch.full((2,), 1 / 3), atol=0.03)
 
 
-@pytest.mark.parametrize("explore", ["plan2explore", "model-loss", "random"])
-def test_saved_explorer_continues_bit_for_bit(explore: str, tmp_path: Path) -> None:
-    settings = tiny(training__explore=explore, **SMALL)
+@pytest.mark.parametrize(
+    ("explore", "penalty"), [("plan2explore", 0.0), ("model-loss", 0.0), ("random", 0.0), ("greedy", 10.0)]
+)
+def test_saved_explorer_continues_bit_for_bit(explore: str, penalty: float, tmp_path: Path) -> None:
+    settings = tiny(training__explore=explore, behavior__disagreement_penalty=penalty, **SMALL)
     agent = agents.build_agent(settings, EnvSpec(VECTOR, DISCRETE), seed=1)
     batches = [tensors(random_steps(agent.spec, (6, 3), seed)) for seed in range(4)]
     for batch in batches[:2]:
