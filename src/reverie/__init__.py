@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from reverie.agents import save_agent as save
     from reverie.config import Config
     from reverie.data.sequences import SequenceDataset
+    from reverie.dream import Dream
     from reverie.dreamer import Dreamer
     from reverie.envs import make_env
     from reverie.policy import Policy
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Callback",
     "Config",
+    "Dream",
     "Dreamer",
     "Policy",
     "ReplayBuffer",
@@ -40,6 +42,7 @@ __all__ = [
 _HOMES = {
     "Callback": ("reverie.training.callbacks", "Callback"),
     "Config": ("reverie.config", "Config"),
+    "Dream": ("reverie.dream", "Dream"),
     "Dreamer": ("reverie.dreamer", "Dreamer"),
     "Policy": ("reverie.policy", "Policy"),
     "ReplayBuffer": ("reverie.replay", "ReplayBuffer"),

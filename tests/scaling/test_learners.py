@@ -41,7 +41,12 @@ CASES: dict[str, tuple[EnvSpec, dict[str, Any]]] = {
     "vector": (EnvSpec(VECTOR, DISCRETE), {"world_model__normalize_vectors": True}),
     "exploring": (
         EnvSpec(VECTOR, CONTINUOUS),
-        {"training__explore": "plan2explore", "exploration__head__units": 8, "exploration__head__models": 3},
+        {
+            "training__explore": "plan2explore",
+            "exploration__head__units": 8,
+            "exploration__head__models": 3,
+            "behavior__disagreement_penalty": 10.0,
+        },
     ),
 }
 """Observations, actions and settings; free nats are near the KL, so that it crosses them."""

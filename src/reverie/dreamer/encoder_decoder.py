@@ -160,6 +160,13 @@ class VectorNorm(nn.Module):
             for key, mean, deviation in parts
         }
 
+    def invert(self, key: str, value: Float[Tensor, "*N V"]) -> Float[Tensor, "*N V"]:
+        """Return a vector observation from its standardised one, which may have been clipped."""
+        sizes = list(self.keys.values())
+        parts = zip(self.mean.split(sizes), (self.variance + 1e-8).sqrt().split(sizes), strict=True)
+        mean, deviation = dict(zip(self.keys, parts, strict=True))[key]
+        return value * deviation + mean
+
 
 class Encoder(nn.Module):
     """Images, concatenated along channels, through convolutions; vectors, concatenated, through an MLP (SPEC 13)."""

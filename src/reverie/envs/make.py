@@ -11,7 +11,7 @@ from reverie.config import EnvConfig
 from reverie.envs.create import action_repeat, create_env, observe
 from reverie.envs.factories import EnvFactory, InstanceFactory, call
 from reverie.envs.gym_vector import GymVectorWorker, VectorEnvError, num_vector_envs
-from reverie.envs.step_wrapper import StepWrapper
+from reverie.envs.step_wrapper import Env, StepWrapper
 from reverie.envs.vector import RestartingWorker, VectorEnv, Worker
 from reverie.envs.workers import IS_SUPPORTED, ProcessWorker, SyncWorker
 from reverie.errors import EnvError
@@ -97,10 +97,14 @@ def _start_vector(config: EnvConfig, seed: int, factory: EnvFactory | None, firs
 
 
 def _build(config: EnvConfig, seed: int, factory: EnvFactory | None, number: int, num_restarts: int) -> StepWrapper:
-    env = create_env(config, factory)
     label = f" ({number + 1} of {config.num_envs})" if config.num_envs > 1 else ""
+    return wrap_env(config, create_env(config, factory), _seed(seed, number, num_restarts), label)
+
+
+def wrap_env(config: EnvConfig, env: Env, seed: int, label: str = "") -> StepWrapper:
+    """Return an environment of `create_env` with the agent's observations and actions."""
     repeat, keys = action_repeat(config, env), (config.image_keys, config.vector_keys)
-    return StepWrapper(env, _seed(seed, number, num_restarts), repeat, config.time_limit, label, *keys)
+    return StepWrapper(env, seed, repeat, config.time_limit, label, *keys)
 
 
 def _seed(seed: int, number: int, num_restarts: int) -> int:

@@ -1,0 +1,497 @@
+"""A game inside the dream, and in the real environment beside it: a tree of states, driven by messages.
+
+A message is a JSON object with `do`; the answer is one, too. `docs/studio.md` lists both. Nothing here knows of a
+browser or a socket.
+"""
+
+import base64
+import binascii
+import io
+import json
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from math import isfinite
+from pathlib import Path
+from typing import Any, Literal
+
+import imageio.v3 as iio
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from reverie.agents import load
+from reverie.config.names import did_you_mean
+from reverie.dream import Dream, Moment, latent_classes
+from reverie.dreamer.recurrent_policy import Mode
+from reverie.envs.step_wrapper import EnvState
+from reverie.errors import ReverieError
+from reverie.replay import REPLAY, ReplayReader
+from reverie.runs.run_folder import find_checkpoint
+from reverie.specs import ActionSpec, Array, Step
+from reverie.studio.real import RealEnvironment, Row
+from reverie.video import H264
+
+World = Literal["dream", "real", "both"]
+WORLDS: tuple[World, ...] = ("dream", "real", "both")
+MAX_NODES = 20_000
+"""States that a game may have; each takes some 25 kB."""
+MAX_EPISODES = 20
+"""Newest episodes of a replay that are offered."""
+FPS = 15
+SCALE = 4
+"""Pixels of a recording for each pixel of the image."""
+FORMAT = "reverie-dream-1"
+
+
+class MessageError(ReverieError):
+    """A message that cannot be followed; nothing has changed."""
+
+
+@dataclass(frozen=True)
+class Real:
+    """A step of the real environment."""
+
+    row: Row
+    state: EnvState
+    moment: Moment
+    """What the model infers from all observations so far."""
+    surprise: float
+
+
+@dataclass(frozen=True)
+class Node:
+    """A state of the game."""
+
+    id: int
+    parent: "Node | None"
+    dream: Moment
+    real: Real | None = None
+    action: Array | None = None
+    """Action that led here; None at the start."""
+    world: World = "dream"
+    by: str = ""
+    """`person` or `policy`."""
+    step_of_episode: int | None = None
+    """Row of the recorded episode, as long as its actions were followed."""
+
+    @property
+    def depth(self) -> int:
+        """Steps since the start."""
+        return self.dream.depth
+
+    def path(self) -> "list[Node]":
+        """Return the nodes from the start to this one."""
+        nodes: list[Node] = []
+        node: Node | None = self
+        while node is not None:
+            nodes.append(node)
+            node = node.parent
+        return nodes[::-1]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a player may change between two steps."""
+
+    seed: int = 0
+    temperature: float = 1.0
+    deterministic: bool = False
+    policy_mode: Mode = "mode"
+    policy_temperature: float = 1.0
+
+
+@dataclass
+class _Game:
+    begin: dict[str, Any]
+    nodes: list[Node] = field(default_factory=list)
+    episode: Step | None = None
+    env: RealEnvironment | None = None
+    at: int = -1
+    """Node where the real environment is."""
+
+
+class Session:
+    """One player's game with one agent.
+
+    Args:
+        run: folder of a run, of one of its checkpoints, or of a saved agent.
+        env: environment in place of the agent's own, see `reverie.evaluate`.
+    """
+
+    def __init__(self, run: Path, env: Any = None) -> None:
+        checkpoint = find_checkpoint(run)
+        self.run, self.checkpoint = run, checkpoint.name
+        self.agent = load(checkpoint, "cpu")
+        self._env = env
+        self._settings = Settings()
+        self._dream = Dream(self.agent)
+        self._game: _Game | None = None
+        self._replay = next((path for path in (run / REPLAY, checkpoint.parent.parent / REPLAY) if path.exists()), None)
+        self._handlers: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
+            "hello": self._hello,
+            "begin": self._begin,
+            "step": self._step,
+            "settings": self._set,
+            "save": self._save,
+            "load": self._load,
+            "record": self._record,
+            "episodes": self._list_episodes,
+        }
+
+    def handle(self, message: Any) -> dict[str, Any]:
+        """Answer a message; one that cannot be followed is answered with `error`, a sentence, and changes nothing."""
+        try:
+            if not isinstance(message, dict) or not isinstance(message.get("do"), str):
+                raise MessageError("A message is an object with `do`. Nothing was done.")
+            if (handler := self._handlers.get(message["do"])) is None:
+                raise _unknown("message", message["do"], self._handlers)
+            return {"did": message["do"], **handler(message)}
+        except ReverieError as error:
+            return {"error": str(error)}
+
+    def close(self) -> None:
+        """Close the environment."""
+        if self._game is not None and self._game.env is not None:
+            self._game.env.close()
+        self._game = None
+
+    # Messages
+
+    def _hello(self, message: Mapping[str, Any]) -> dict[str, Any]:
+        agent = self.agent
+        action = agent.spec.action
+        return {
+            "run": self.run.name,
+            "checkpoint": self.checkpoint,
+            "env": agent.config.env.name,
+            "steps": agent.agent_steps,
+            "frames": agent.agent_steps * agent.config.env.action_repeat,
+            "action": {"kind": action.kind, "sizes": list(action.sizes)},
+            "images": {key: list(self._image(key, 0).shape) for key in self._image_keys()},
+            "vectors": {key: spec.size for key, spec in agent.spec.observations.items() if not spec.is_image},
+            "has_replay": self._replay is not None,
+            "has_env": bool(agent.config.env.name) or self._env is not None,
+            "max_nodes": MAX_NODES,
+        }
+
+    def _list_episodes(self, message: Mapping[str, Any]) -> dict[str, Any]:
+        found = []
+        for number, episode in self._episodes(MAX_EPISODES):
+            rewards = episode["reward"]
+            found.append({"number": number, "length": len(rewards) - 1, "return": round(float(rewards.sum()), 3)})
+        return {"episodes": found}
+
+    def _begin(self, message: Mapping[str, Any]) -> dict[str, Any]:
+        source = message.get("from", "env")
+        seed = _integer(message, "seed", self._settings.seed, 0, 2**31 - 1)
+        settings = replace(self._settings, seed=seed)
+        dream = Dream(self.agent, seed, temperature=settings.temperature, deterministic=settings.deterministic)
+        if source == "env":
+            env = RealEnvironment(self.agent, seed, self._env)
+            try:
+                row, state = env.reset()
+                moment = dream.begin({key: value[None] for key, value in row.items()})
+            except BaseException:
+                env.close()
+                raise
+            game = _Game({"from": "env", "seed": seed}, env=env, at=0)
+            game.nodes.append(Node(0, None, moment, Real(row, state, moment, 0.0)))
+        elif source == "replay":
+            number = _integer(message, "episode", -1, -1, 2**31 - 1)
+            number, episode = self._episode(number)
+            step = _integer(message, "step", 0, 0, len(episode["reward"]) - 1)
+            moment = dream.begin({key: rows[: step + 1] for key, rows in episode.items()})
+            game = _Game({"from": "replay", "seed": seed, "episode": number, "step": step}, episode=episode)
+            game.nodes.append(Node(0, None, moment, step_of_episode=step))
+        else:
+            raise _unknown("start", source, ("env", "replay"))
+        self.close()
+        self._game, self._dream, self._settings = game, dream, settings
+        return {
+            "node": self._describe(game.nodes[0]),
+            "begin": game.begin,
+            "meanings": [] if game.env is None else game.env.meanings,
+        }
+
+    def _step(self, message: Mapping[str, Any]) -> dict[str, Any]:
+        game = self._playing()
+        node = game.nodes[_integer(message, "node", len(game.nodes) - 1, 0, len(game.nodes) - 1)]
+        world = message.get("world", "dream")
+        if world not in WORLDS:
+            raise _unknown("world", world, WORLDS)
+        by = "policy" if message.get("action") is None else "person"
+        if by == "policy":
+            moment = node.real.moment if world == "real" and node.real is not None else node.dream
+            action = self._dream.act(moment, self._settings.policy_mode, self._settings.policy_temperature)
+        else:
+            action = action_vector(self.agent.spec.action, message["action"])
+        return {"node": self._describe(self._advance(game, node, action, world, by))}
+
+    def _set(self, message: Mapping[str, Any]) -> dict[str, Any]:
+        now = self._settings
+        mode = message.get("policy_mode", now.policy_mode)
+        if mode not in ("mode", "sample"):
+            raise _unknown("policy_mode", mode, ("mode", "sample"))
+        self._settings = Settings(
+            now.seed,
+            _number(message, "temperature", now.temperature, 0.05, 5.0),
+            bool(message.get("deterministic", now.deterministic)),
+            mode,
+            _number(message, "policy_temperature", now.policy_temperature, 0.05, 5.0),
+        )
+        self._dream.temperature, self._dream.deterministic = self._settings.temperature, self._settings.deterministic
+        return {"settings": vars(self._settings)}
+
+    def _save(self, message: Mapping[str, Any]) -> dict[str, Any]:
+        path = self._path(message)
+        steps = [[action_value(self.agent.spec.action, node.action), node.world, node.by] for node in path[1:]]
+        saved = {
+            "format": FORMAT,
+            "run": self.run.name,
+            "checkpoint": self.checkpoint,
+            "begin": self._playing().begin,
+            "settings": vars(self._settings),
+            "steps": steps,
+        }
+        return {"file": saved}
+
+    def _load(self, message: Mapping[str, Any]) -> dict[str, Any]:
+        saved = message.get("file")
+        if not isinstance(saved, dict) or saved.get("format") != FORMAT:
+            raise MessageError(f"The file is not a saved dream ({FORMAT}). Nothing was loaded.")
+        steps, begin, settings = saved.get("steps"), saved.get("begin"), saved.get("settings")
+        if not (isinstance(steps, list) and isinstance(begin, dict) and isinstance(settings, dict)):
+            raise MessageError("The saved dream is damaged: it has no `begin`, `settings` or `steps`.")
+        if len(steps) >= MAX_NODES:
+            raise MessageError(f"The saved dream has {len(steps):,} steps, and a game at most {MAX_NODES:,}.")
+        self._set(settings)
+        answer = self._begin({**begin, "do": "begin"})
+        game = self._playing()
+        nodes = [answer["node"]]
+        for step in steps:
+            if not (isinstance(step, list) and len(step) == 3 and step[1] in WORLDS):
+                raise MessageError("The saved dream is damaged: a step is [action, world, by].")
+            action = action_vector(self.agent.spec.action, step[0])
+            by = "policy" if step[2] == "policy" else "person"
+            nodes.append(self._describe(self._advance(game, game.nodes[-1], action, step[1], by)))
+        notes = []
+        if saved.get("checkpoint") != self.checkpoint:
+            notes.append(
+                f"It was saved with {saved.get('checkpoint')}, and this is {self.checkpoint}: the dream may differ."
+            )
+        return {**answer, "nodes": nodes, "notes": notes}
+
+    def _record(self, message: Mapping[str, Any]) -> dict[str, Any]:
+        kind = message.get("format", "gif")
+        if kind not in ("gif", "mp4"):
+            raise _unknown("format", kind, ("gif", "mp4"))
+        path = self._path(message)
+        if not self._image_keys():
+            raise MessageError("The agent predicts no images. Nothing was recorded.")
+        frames = np.stack([self._frame(node) for node in path])
+        file = io.BytesIO()
+        if kind == "gif":
+            iio.imwrite(file, frames, extension=".gif", duration=1000 // FPS, loop=0)
+        else:
+            iio.imwrite(file, frames, extension=".mp4", fps=FPS, codec=H264["codec"], macro_block_size=2)
+        name = f"{self.run.name}-dream.{kind}"
+        return {"name": name, "data": base64.b64encode(file.getvalue()).decode(), "frames": len(frames)}
+
+    # Parts
+
+    def _playing(self) -> _Game:
+        if self._game is None:
+            raise MessageError("No game has begun. Begin one first.")
+        return self._game
+
+    def _path(self, message: Mapping[str, Any]) -> list[Node]:
+        game = self._playing()
+        return game.nodes[_integer(message, "node", len(game.nodes) - 1, 0, len(game.nodes) - 1)].path()
+
+    def _episode(self, number: int) -> tuple[int, Step]:
+        found = next(self._episodes(1 if number < 0 else MAX_EPISODES, number), None)
+        if found is None:
+            raise MessageError("The replay does not have this episode among its newest. Begin with another one.")
+        return found
+
+    def _episodes(self, count: int, only: int = -1) -> Iterator[tuple[int, Step]]:
+        """Yield the newest finished episodes, the newest first, with their numbers."""
+        if self._replay is None:
+            return
+        with ReplayReader(self._replay, self.agent.spec.step) as reader:
+            finished = sorted((each for each in reader.episodes() if each.finished), key=lambda each: each.id)
+            for episode in finished[: -count - 1 : -1]:
+                if only in (-1, episode.id):
+                    pieces = list(reader.steps(episode))
+                    yield episode.id, {key: np.concatenate([each[key] for each in pieces]) for key in pieces[0]}
+
+    def _advance(self, game: _Game, node: Node, action: Array, world: World, by: str) -> Node:
+        if len(game.nodes) >= MAX_NODES:
+            raise MessageError(f"The game has {MAX_NODES:,} states, the most there can be. Begin another one.")
+        if world != "dream" and (node.real is None or game.env is None):
+            raise MessageError("No real environment is at this step. Go on in the dream, or begin in the environment.")
+        real = None
+        if world != "dream" and node.real is not None and game.env is not None:
+            if node.real.row["is_last"]:
+                raise MessageError("The real episode is over. Go on in the dream, rewind, or begin another one.")
+            rows = [each.real.row for each in node.path() if each.real is not None]
+            is_there, game.at = game.at == node.id, -1
+            row, state = game.env.step(action, rows, node.real.state, is_there)
+            observed = self._dream.observe(node.real.moment, action, row)
+            real = Real(row, state, observed.moment, observed.surprise)
+        # Where only the real environment is played, the dream waits in the state that is inferred from it.
+        dream = real.moment if world == "real" and real is not None else self._dream.step(node.dream, action)
+        step = None if node.step_of_episode is None else self._followed(game, node.step_of_episode + 1, action)
+        child = Node(len(game.nodes), node, dream, real, action, world, by, step)
+        game.nodes.append(child)
+        if real is not None:
+            game.at = child.id
+        return child
+
+    def _followed(self, game: _Game, step: int, action: Array) -> int | None:
+        rows = game.episode
+        is_same = rows is not None and step < len(rows["reward"]) and np.array_equal(rows["action"][step], action)
+        return step if is_same else None
+
+    def _describe(self, node: Node) -> dict[str, Any]:
+        dream, game = node.dream, self._playing()
+        classes, num_classes = latent_classes(dream.latent, self.agent)
+        found: dict[str, Any] = {
+            "id": node.id,
+            "parent": None if node.parent is None else node.parent.id,
+            "depth": node.depth,
+            "action": None if node.action is None else action_value(self.agent.spec.action, node.action),
+            "world": node.world,
+            "by": node.by,
+            "dream": {
+                "reward": dream.reward,
+                "continues": dream.continues,
+                "value": dream.value,
+                "policy": [round(float(each), 4) for each in dream.policy],
+                "latent": classes,
+                "classes": num_classes,
+                **self._shown(dream.observations),
+            },
+        }
+        truth: Mapping[str, Array] | None = None
+        if node.real is not None:
+            truth = node.real.row
+            found["real"] = {
+                "reward": float(truth["reward"]),
+                "is_last": bool(truth["is_last"]),
+                "surprise": node.real.surprise,
+                "value": node.real.moment.value,
+                **self._shown(truth),
+            }
+        elif node.step_of_episode is not None and game.episode is not None:
+            truth = {key: rows[node.step_of_episode] for key, rows in game.episode.items()}
+            ended = bool(truth["is_last"])
+            found["recorded"] = {"reward": float(truth["reward"]), "is_last": ended, **self._shown(truth)}
+        if truth is not None:
+            found["divergence"] = self._divergence(dream, truth)
+        return found
+
+    def _divergence(self, dream: Moment, truth: Mapping[str, Array]) -> float:
+        """Return the mean squared difference of images in [0, 1], or of vectors where there are no images."""
+        keys = self._image_keys() or list(dream.observations)
+        scale = 255.0 if self._image_keys() else 1.0
+        errors = [(dream.observations[key] - truth[key].astype(float)) / scale for key in keys]
+        return float(np.mean([np.mean(error**2) for error in errors]))
+
+    def _shown(self, observations: Mapping[str, Array]) -> dict[str, Any]:
+        images = {key: _encode(observations[key]) for key in self._image_keys() if key in observations}
+        vectors = {
+            key: [round(float(each), 4) for each in observations[key].reshape(-1)]
+            for key, spec in self.agent.spec.observations.items()
+            if not spec.is_image and key in observations
+        }
+        return {"images": images, "vectors": vectors}
+
+    def _image_keys(self) -> list[str]:
+        return list(self.agent.world_model.decoder.keys.images)
+
+    def _image(self, key: str, value: int) -> Array:
+        return np.full(self.agent.spec.observations[key].shape, value, np.uint8)
+
+    def _frame(self, node: Node) -> NDArray[np.uint8]:
+        """Return dream and reality side by side, as a video shows them."""
+        key = self._image_keys()[0]
+        parts = [as_rgb(node.dream.observations[key])]
+        if any(each.real is not None for each in node.path()[:1]):
+            real = node.real.row[key] if node.real is not None else self._image(key, 24)
+            parts.append(as_rgb(real))
+        joined = np.concatenate(parts, 1)
+        return joined.repeat(SCALE, 0).repeat(SCALE, 1)
+
+
+def action_vector(spec: ActionSpec, value: Any) -> Array:
+    """Return the action [A] of a message: the number of a discrete action, a list of numbers for several, or values.
+
+    Raises:
+        MessageError: if it does not fit.
+    """
+    values = value if isinstance(value, list) else [value]
+    if len(values) != len(spec.sizes if spec.kind == "discrete" else range(spec.size)):
+        raise MessageError(f"An action has {len(spec.sizes)} numbers here, not {len(values)}. No step was taken.")
+    if not all(isinstance(each, int | float) and not isinstance(each, bool) and isfinite(each) for each in values):
+        raise MessageError("An action is a number, or a list of numbers. No step was taken.")
+    if spec.kind == "continuous":
+        if not all(-1 <= each <= 1 for each in values):
+            raise MessageError("An action has values from -1 to 1. No step was taken.")
+        return np.asarray(values, np.float32)
+    parts = []
+    for each, size in zip(values, spec.sizes, strict=True):
+        if each != int(each) or not 0 <= each < size:
+            raise MessageError(f"There is no action {each}: they are numbered from 0 to {size - 1}. No step was taken.")
+        parts.append(np.eye(size, dtype=np.float32)[int(each)])
+    return np.concatenate(parts)
+
+
+def action_value(spec: ActionSpec, action: Array | None) -> Any:
+    """Return the inverse of `action_vector`."""
+    if action is None:
+        return None
+    if spec.kind == "continuous":
+        return [round(float(each), 6) for each in action]
+    found, start = [], 0
+    for size in spec.sizes:
+        found.append(int(action[start : start + size].argmax()))
+        start += size
+    return found[0] if len(found) == 1 else found
+
+
+def as_rgb(image: Array) -> NDArray[np.uint8]:
+    """Return an image with three channels; of other numbers, as in stacked frames, the last one is shown."""
+    return image if image.shape[-1] == 3 else np.repeat(image[..., -1:], 3, -1)
+
+
+def _encode(image: Array) -> str:
+    file = io.BytesIO()
+    Image.fromarray(as_rgb(image)).save(file, "PNG", compress_level=1)
+    return base64.b64encode(file.getvalue()).decode()
+
+
+def _unknown(what: str, given: Any, known: Collection[str]) -> MessageError:
+    return MessageError(f"There is no {what} '{given}'{did_you_mean(str(given), known, 'there are')} Nothing was done.")
+
+
+def _integer(message: Mapping[str, Any], name: str, default: int, low: int, high: int) -> int:
+    value = message.get(name, default)
+    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+        raise MessageError(f"{name} must be a whole number from {low} to {high}. Nothing was done.")
+    return value
+
+
+def _number(message: Mapping[str, Any], name: str, default: float, low: float, high: float) -> float:
+    value = message.get(name, default)
+    if not isinstance(value, int | float) or isinstance(value, bool) or not low <= value <= high:
+        raise MessageError(f"{name} must be a number from {low} to {high}. Nothing was done.")
+    return float(value)
+
+
+def parse_message(text: str | bytes) -> Any:
+    """Return the JSON of a message; raise MessageError where it is none."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError, binascii.Error):
+        raise MessageError("A message must be JSON. Nothing was done.") from None
