@@ -166,7 +166,7 @@ def _locate(path: Path) -> list[Path]:
         if path.name.endswith(f".{METRICS}"):
             return [path]
         raise RunError(f"{path} is not the {METRICS} of a run. Give the folder of a run, or one that holds runs.")
-    found = list(_walk(path, DEPTH))
+    found = list(run_folders(path, DEPTH))
     if not found:
         raise RunError(f"There is no run in {path}: no folder with a {CONFIG} or {METRICS}.")
     return found
@@ -181,11 +181,12 @@ def _is_dropped(run: Path) -> bool:
         return False
 
 
-def _walk(folder: Path, depth: int) -> Iterator[Path]:
+def run_folders(folder: Path, depth: int = DEPTH) -> Iterator[Path]:
+    """Yield the run folders and exported metrics files in a folder, so many levels down."""
     if (folder / METRICS).is_file() or (folder / CONFIG).is_file():
         yield folder
         return
     yield from sorted(folder.glob(f"*.{METRICS}"))
     if depth:
         for child in sorted(path for path in folder.iterdir() if path.is_dir()):
-            yield from _walk(child, depth - 1)
+            yield from run_folders(child, depth - 1)

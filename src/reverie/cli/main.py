@@ -15,6 +15,8 @@ COMMANDS = {
     "eval": "evaluate:Eval",
     "dream": "dream:Dream",
     "diagnose": "diagnose:Diagnose",
+    "studio": "studio:Studio",
+    "play": "studio:Play",
     "plot": "plot:Plot",
     "report": "report:Report",
     "sweep": "sweep:Sweep",

@@ -1,0 +1,78 @@
+"""`reverie studio` and `reverie play`: watch runs and play inside the dream, in a browser."""
+
+import sys
+import webbrowser
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+import tyro
+
+from reverie.cli.console import require, say
+from reverie.errors import ReverieError
+
+
+@dataclass(frozen=True)
+class Studio:
+    """Watch runs, and play inside the dream of their agents, in a browser.
+
+    The address is printed on the first line. Only this machine is answered, and only who has the address.
+    """
+
+    folder: tyro.conf.Positional[Path] = Path("runs")
+    """Folder that holds runs, up to four levels down."""
+    port: int = 0
+    """Port to listen on; 0 takes a free one."""
+    host: str = "127.0.0.1"
+    """Address to listen on. Others than this machine's own let everybody in the network who has the address read runs
+    and play; nothing is encrypted."""
+    open: bool = True
+    """Open the page, where there is a display."""
+
+    def __call__(self) -> None:
+        require(self.folder.is_dir(), f"--folder is {self.folder}, but there is no such folder. Train an agent first.")
+        run_studio(self.folder, self.host, self.port, self.open, "/")
+
+
+@dataclass(frozen=True)
+class Play:
+    """Play inside the dream of an agent, and beside it in its environment, in a browser."""
+
+    run: tyro.conf.Positional[Path]
+    """Folder of a run, or of a saved agent."""
+    port: int = 0
+    """Port to listen on; 0 takes a free one."""
+    host: str = "127.0.0.1"
+    """Address to listen on, see `reverie studio`."""
+    open: bool = True
+    """Open the page, where there is a display."""
+
+    def __call__(self) -> None:
+        from reverie.runs.run_folder import find_checkpoint
+
+        find_checkpoint(self.run)  # or one sentence that says why there is nothing to play with
+        folder = self.run.resolve()
+        run_studio(folder.parent, self.host, self.port, self.open, f"/play/{quote(folder.name)}")
+
+
+def run_studio(folder: Path, host: str, port: int, opens: bool, page: str) -> None:
+    """Serve until interrupted."""
+    try:
+        from reverie.studio.server import serve
+    except ImportError as error:
+        raise ReverieError(
+            f"The studio needs {error.name}, which is not installed. Install it: pip install 'reverie[studio]'."
+        ) from error
+    from reverie.training.threads import act_on_one_thread
+
+    act_on_one_thread()
+    if host not in ("127.0.0.1", "localhost", "::1"):
+        say(("warning: ", "yellow"), f"{host} is reached from other machines, and nothing is encrypted.", stderr=True)
+
+    def started(address: str) -> None:
+        print(address, flush=True)
+        say("Ctrl-C ends it.", stderr=True)
+        if opens and sys.stdout.isatty():
+            webbrowser.open(address)
+
+    serve(folder, host, port, started, page)

@@ -1,0 +1,369 @@
+"""The studio's server: pages, data as JSON, and a socket for each game.
+
+Whoever has the address may read runs and play, and nobody else: the address has a token that opens the door once and
+leaves a cookie; other hosts and origins are refused; nothing but `GET` is answered, and no run is ever written to.
+"""
+
+import asyncio
+import os
+import secrets
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from jinja2 import Environment, PackageLoader
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse, Response
+from starlette.routing import Mount, Route, WebSocketRoute
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from reverie.errors import ReverieError
+from reverie.studio.runs import RunIndex, WatchedRun
+from reverie.studio.session import MessageError, Session, parse_message
+
+COOKIE = "reverie_studio"
+MAX_MESSAGE = 1 << 20
+"""Bytes of a message from a page."""
+MAX_GAMES = 4
+"""Games that may be open at the same time; each holds an agent."""
+REFRESH = 2.0
+"""Seconds between two looks at the runs for the pages that watch them."""
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+HEADERS = {
+    "content-security-policy": POLICY,
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+}
+
+
+class Door:
+    """Lets in who has the token, once, or the cookie that it leaves.
+
+    Args:
+        app: what is behind the door.
+        hosts: values of the `Host` header that are answered.
+        token: opens the door once.
+        cookie: value of the cookie.
+    """
+
+    def __init__(self, app: ASGIApp, hosts: frozenset[str], token: str, cookie: str) -> None:
+        self._app, self._hosts, self._token, self._cookie = app, hosts, token, cookie
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, pass on, or refuse a request."""
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        connection = HTTPConnection(scope)
+        reason = self._refusal(connection)
+        if scope["type"] == "websocket":
+            if reason:
+                await WebSocket(scope, receive, send).close(4403, reason)
+            else:
+                await self._app(scope, receive, send)
+            return
+        response: ASGIApp
+        given = connection.query_params.get("token", "")
+        if reason and self._token and secrets.compare_digest(given.encode(), self._token.encode()):
+            self._token = ""
+            response = RedirectResponse(connection.url.remove_query_params("token").path, 303)
+            response.set_cookie(COOKIE, self._cookie, httponly=True, samesite="strict", max_age=30 * 24 * 3600)
+        elif reason:
+            response = Response(reason, HTTPStatus.FORBIDDEN, media_type="text/plain")
+        else:
+            response = self._app
+
+        async def with_headers(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], *((k.encode(), v.encode()) for k, v in HEADERS.items())]
+            await send(message)
+
+        await response(scope, receive, with_headers)
+
+    def _refusal(self, connection: HTTPConnection) -> str:
+        """Return why a request is refused; empty if it is not."""
+        host = connection.headers.get("host", "")
+        if host not in self._hosts:
+            return f"This studio is not at {host[:100]!r}. Use the address that it has printed."
+        origin = connection.headers.get("origin")
+        if (origin is None and connection.scope["type"] == "websocket") or (origin and urlsplit(origin).netloc != host):
+            return "Pages of other sites cannot use this studio. Open its own page."
+        cookie = connection.cookies.get(COOKIE, "")
+        if not secrets.compare_digest(cookie.encode(), self._cookie.encode()):
+            return "This address has been used, or is not complete. Start `reverie studio` again for a new one."
+        return ""
+
+
+class Studio:
+    """What the pages ask for.
+
+    Args:
+        index: the runs.
+        open_session: returns a game with the agent of a run.
+    """
+
+    def __init__(self, index: RunIndex, open_session: Callable[[Path], Session] = Session) -> None:
+        self.index = index
+        self._open_session = open_session
+        self._games = 0
+        self._templates = Environment(loader=PackageLoader("reverie.studio"), autoescape=True, auto_reload=False)
+
+    def routes(self) -> list[Any]:
+        """Return all routes."""
+        static = StaticFiles(directory=str(files("reverie.studio") / "static"))
+        return [
+            Route("/", self.page_runs),
+            Route("/run/{name:path}", self.page_run),
+            Route("/play/{name:path}", self.page_play),
+            Route("/compare", self.page_compare),
+            Route("/api/runs", self.api_runs),
+            Route("/api/run/{name:path}", self.api_run),
+            Route("/api/series/{name:path}", self.api_series),
+            Route("/video/{video}/{name:path}", self.video),
+            Route("/plotly.js", self.plotly),
+            WebSocketRoute("/watch", self.watch),
+            WebSocketRoute("/game/{name:path}", self.game),
+            Mount("/static", static),
+        ]
+
+    async def page_runs(self, request: Request) -> Response:
+        """Serve the table of runs."""
+        return self._render("runs.html", title="Runs", folder=str(self.index.folder))
+
+    async def page_run(self, request: Request) -> Response:
+        """Serve the page of a run."""
+        run = await self._run(request)
+        return self._render("run.html", title=run.name, run=run.name)
+
+    async def page_play(self, request: Request) -> Response:
+        """Serve the page on which one plays."""
+        run = await self._run(request)
+        return self._render("play.html", title=f"Play {run.name}", run=run.name)
+
+    async def page_compare(self, request: Request) -> Response:
+        """Serve the page of several runs."""
+        return self._render("compare.html", title="Compare")
+
+    async def api_runs(self, request: Request) -> Response:
+        """Return the summaries of all runs."""
+        return JSONResponse(await run_in_threadpool(self._summaries))
+
+    async def api_run(self, request: Request) -> Response:
+        """Return all about a run but its curves."""
+        run = await self._run(request)
+        return JSONResponse(_finite(await run_in_threadpool(run.details)))
+
+    async def api_series(self, request: Request) -> Response:
+        """Return curves of a run: those of `?metric=…`."""
+        run = await self._run(request)
+        return JSONResponse(_finite(await run_in_threadpool(run.series, request.query_params.getlist("metric"))))
+
+    async def video(self, request: Request) -> Response:
+        """Return a video that a run has saved."""
+        run, name = await self._run(request), request.path_params["video"]
+        path = run.path / "videos" / name
+        if Path(name).name != name or path.suffix not in (".gif", ".png") or not path.is_file() or path.is_symlink():
+            raise HTTPException(HTTPStatus.NOT_FOUND, f"The run has no video {name}.")
+        return FileResponse(path)
+
+    async def plotly(self, request: Request) -> Response:
+        """Return the JavaScript that plotly's Python package brings."""
+        path = str(files("plotly") / "package_data" / "plotly.min.js")
+        return FileResponse(path, media_type="text/javascript", headers={"cache-control": "max-age=86400"})
+
+    async def watch(self, socket: WebSocket) -> None:
+        """Send the summaries of runs whenever one of them changes."""
+        await socket.accept()
+        known: dict[str, Any] = {}
+        try:
+            while True:
+                found = {each["name"]: each for each in await run_in_threadpool(self._summaries)}
+                changed = [each for name, each in found.items() if known.get(name) != each]
+                gone = [name for name in known if name not in found]
+                if changed or gone:
+                    await socket.send_json({"changed": changed, "gone": gone})
+                known = found
+                try:  # what a page says here is not read; that it goes is noticed
+                    await asyncio.wait_for(socket.receive(), REFRESH)
+                except TimeoutError:
+                    continue
+                if socket.client_state.name != "CONNECTED":
+                    return
+        except (WebSocketDisconnect, RuntimeError):
+            return
+
+    async def game(self, socket: WebSocket) -> None:
+        """Play: answer each message of a page."""
+        await socket.accept()
+        run = await run_in_threadpool(self._find, socket.path_params["name"])
+        if run is None:
+            await socket.send_json({"error": "This run is gone. Go back to the table of runs.", "ended": True})
+            await socket.close()
+            return
+        if self._games >= MAX_GAMES:
+            full = f"{MAX_GAMES} games are open, the most there can be. Close another one, and load this page again."
+            await socket.send_json({"error": full, "ended": True})
+            await socket.close()
+            return
+        self._games += 1
+        session: Session | None = None
+        try:
+            try:
+                session = await run_in_threadpool(self._open_session, run.path)
+            except ReverieError as error:
+                await socket.send_json({"error": str(error), "ended": True})
+                await socket.close()
+                return
+            await socket.send_json(session.handle({"do": "hello"}))
+            while True:
+                try:
+                    message = parse_message(await socket.receive_text())
+                except MessageError as error:
+                    await socket.send_json({"error": str(error)})
+                    continue
+                except KeyError:  # bytes instead of text
+                    await socket.send_json({"error": "A message must be text. Nothing was done."})
+                    continue
+                await socket.send_json(_finite(await run_in_threadpool(session.handle, message)))
+        except (WebSocketDisconnect, RuntimeError):
+            return
+        finally:
+            self._games -= 1
+            if session is not None:
+                await run_in_threadpool(session.close)
+
+    def _summaries(self) -> list[dict[str, Any]]:
+        return [_finite(run.summary()) for run in self.index.refresh()]
+
+    def _find(self, name: str) -> WatchedRun | None:
+        run = self.index.get(name)
+        if run is None:
+            self.index.refresh()
+            run = self.index.get(name)
+        return run
+
+    async def _run(self, request: Request) -> WatchedRun:
+        name = request.path_params["name"]
+        run = await run_in_threadpool(self._find, name)
+        if run is None:
+            raise HTTPException(HTTPStatus.NOT_FOUND, f"There is no run {name[:200]!r} in {self.index.folder}.")
+        return run
+
+    def _render(self, template: str, **values: Any) -> Response:
+        return HTMLResponse(self._templates.get_template(template).render(**values))
+
+
+def create_app(
+    folder: Path, hosts: frozenset[str], token: str, cookie: str, open_session: Callable[[Path], Session] = Session
+) -> ASGIApp:
+    """Return the studio of a folder of runs.
+
+    Args:
+        folder: holds runs, up to four levels down.
+        hosts: values of the `Host` header that are answered.
+        token: opens the door once.
+        cookie: value of the cookie that it leaves.
+        open_session: returns a game with the agent of a run.
+    """
+    studio = Studio(RunIndex(folder), open_session)
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        await run_in_threadpool(studio.index.refresh)
+        yield
+
+    def explain(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        return Response(error.detail, error.status_code, media_type="text/plain")
+
+    app = Starlette(routes=studio.routes(), lifespan=lifespan, exception_handlers={HTTPException: explain})
+    return Door(app, hosts, token, cookie)
+
+
+def remembered_cookie(path: Path | None = None) -> str:
+    """Return the value of this user's cookie, so that pages stay open when the studio is started again."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    path = path or cache / "reverie" / "studio-cookie"
+    try:
+        if len(stored := path.read_text(encoding="ascii").strip()) >= 32:
+            return stored
+    except (OSError, ValueError):
+        pass
+    value = secrets.token_urlsafe(32)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            file.write(value)
+    except OSError:
+        pass  # then pages have to be opened again
+    return value
+
+
+def serve(folder: Path, host: str, port: int, on_start: Callable[[str], None], page: str = "/") -> None:
+    """Serve a folder until interrupted.
+
+    Args:
+        folder: holds runs.
+        host: address to listen on.
+        port: 0 takes a free one.
+        on_start: called with the address of a page once it is served.
+        page: path of that page.
+    """
+    import socket as sockets
+
+    import uvicorn
+
+    family = sockets.AF_INET6 if ":" in host else sockets.AF_INET
+    try:
+        listener = sockets.create_server((host, port), family=family)
+    except OSError as error:
+        raise ReverieError(
+            f"Port {port} of {host} cannot be used ({error.strerror or error}). Nothing is served. Choose another "
+            "--port; 0 takes a free one."
+        ) from error
+    port = listener.getsockname()[1]
+    names = {host, "127.0.0.1", "localhost"} if host in ("127.0.0.1", "localhost") else {host, sockets.gethostname()}
+    if host in ("0.0.0.0", "::"):  # every address of this machine
+        names |= {str(info[4][0]) for info in sockets.getaddrinfo(sockets.gethostname(), None)}
+        names |= {"127.0.0.1", "localhost"}
+    hosts = frozenset(f"[{name}]:{port}" if ":" in name else f"{name}:{port}" for name in names)
+    token = secrets.token_urlsafe(16)
+    app = create_app(folder, hosts, token, remembered_cookie())
+    config = uvicorn.Config(app, log_level="warning", ws_max_size=MAX_MESSAGE, ws="websockets-sansio", lifespan="on")
+    server = uvicorn.Server(config)
+    shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host
+    address = f"http://{f'[{shown}]' if ':' in shown else shown}:{port}{page}?token={token}"
+
+    def wait() -> None:
+        while not server.started and not server.should_exit:
+            threading.Event().wait(0.05)
+        if server.started:
+            on_start(address)
+
+    threading.Thread(target=wait, daemon=True).start()
+    with listener:
+        server.run(sockets=[listener])
+
+
+def _finite(value: Any) -> Any:
+    """Return a value for JSON, with None for what is not finite."""
+    if isinstance(value, dict):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and value - value != 0 else value
