@@ -23,6 +23,9 @@ _HEX = "000000 00dc5a ffffff 5a5a6e e63c28 fac800 3c6eff c846e6 00d2e6 965a1e ff
 COLORS = np.array([list(bytes.fromhex(color)) for color in _HEX.split()], np.uint8)
 """Colour of an empty cell, then of a game's objects, one for each channel of its state."""
 
+MEANINGS = {"n": "NOOP", "l": "LEFT", "u": "UP", "r": "RIGHT", "d": "DOWN", "f": "FIRE"}
+"""Names of the package's actions."""
+
 _CONSTANT = ("channels", "action_map", "ramping", "random")
 """Attributes of a game of the package that are not part of its state."""
 
@@ -72,6 +75,10 @@ class MinAtar(gymnasium.Env[Image, np.int64]):
         """One frame; `truncated` is always False."""
         reward, done = self._game.act(self._actions[action])
         return self._image(), float(reward), bool(done), False, {}
+
+    def get_action_meanings(self) -> list[str]:
+        """Return the names of the actions, as Atari environments do."""
+        return [MEANINGS[self._game.env.action_map[action]] for action in self._actions]
 
     def render(self) -> Image | None:
         """Return the image, each pixel as 5x5, in render mode `rgb_array`."""

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from reverie.analysis import published
+from reverie.analysis.labels import agent_label
 from reverie.analysis.runs import run_folders
 from reverie.config import PRESETS, Config, as_text, diff, flatten, load_config, preset
 from reverie.errors import ReverieError
@@ -113,6 +114,7 @@ class WatchedRun:
         videos = sorted(path.name for path in (self.path / "videos").glob("*.gif"))
         found: dict[str, Any] = {
             **self.summary(),
+            "label": self.name if config is None else agent_label(config, about.preset, about.variant),
             "metrics": sorted(self.columns),
             "starts": [dict(start) for start in about.starts],
             "videos": videos[::-1],

@@ -7,7 +7,7 @@ const metrics = [...new Set(runs.flatMap((run) => run.metrics))].sort();
 select.append(...metrics.map((metric) => element("option", {}, metric)));
 select.value = ["eval/return", "episode/return"].find((metric) => metrics.includes(metric)) ?? metrics[0];
 
-const label = (run) => [run.env, run.preset, run.variant, ...run.changed.filter(([path]) => !["training.seed", "training.steps"].includes(path)).map(([path, now]) => `${path.split(".").pop()}=${now}`)].filter(Boolean).join(" ");
+const label = (run) => `${run.env} ${run.label}`;
 const interpolate = ([x, y], at) => {
   if (!x.length || at < x[0] || at > x[x.length - 1]) return null;
   let index = x.findIndex((each) => each >= at);

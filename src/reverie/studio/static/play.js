@@ -10,7 +10,7 @@ const pressed = new Set();
 // Messages
 
 const connection = socket(`/game/${encodeName(run)}`, receive, (state) => {
-  $("#state").textContent = state === "open" ? "" : "The studio does not answer; it is tried again.";
+  $("#state").textContent = state === "open" ? "The agent is loaded …" : "The studio does not answer; it is tried again.";
   if (state === "lost") { waiting = false; pause(); }
 });
 
@@ -22,7 +22,12 @@ function ask(message) {
 
 function receive(answer) {
   waiting = false;
-  if (answer.error) { $("#message").textContent = answer.error; pause(); return; }
+  if (answer.error) {
+    $("#message").textContent = answer.error;
+    if (answer.ended) { $("#state").textContent = ""; connection.close(); }
+    pause();
+    return;
+  }
   if (answer.did === "hello") return begin(answer);
   if (answer.did === "begin" || answer.did === "load") {
     nodes = new Map();
@@ -34,7 +39,12 @@ function receive(answer) {
     go(leaf, answer.node.real ? null : "dream");
     if (answer.notes?.length) $("#message").textContent = answer.notes.join(" ");
   }
-  if (answer.did === "step") { nodes.set(answer.node.id, answer.node); leaf = answer.node.id; go(leaf); }
+  if (answer.did === "step") {
+    nodes.set(answer.node.id, answer.node);
+    leaf = answer.node.id;
+    go(leaf);
+    if (answer.node.real?.is_last) { pause(); $("#message").textContent = "The real episode is over. The dream goes on, or rewind, or begin a new game."; }
+  }
   if (answer.did === "episodes") showEpisodes(answer.episodes);
   if (answer.did === "save") saved(answer.file);
   if (answer.did === "record") download(answer.name, Uint8Array.from(atob(answer.data), (letter) => letter.charCodeAt(0)));
@@ -42,6 +52,7 @@ function receive(answer) {
 
 function begin(answer) {
   const first = hello === null;
+  $("#state").textContent = "";
   hello = answer;
   $("#agent").textContent = `${hello.env}, ${hello.checkpoint}, ${number(hello.frames)} frames`;
   $("#new-env").disabled = !hello.has_env;
