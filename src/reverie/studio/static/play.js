@@ -4,6 +4,7 @@ import { element, encodeName, getJson, number, socket } from "./common.js";
 const $ = (selector) => document.querySelector(selector);
 const run = $("#play").dataset.run;
 let hello = null, meanings = [], nodes = new Map(), current = null, leaf = null, playing = false, waiting = false, saved = null;
+let queued = null;  // an action that was clicked while an answer was awaited
 let value = [];  // of continuous actions
 const pressed = new Set();
 
@@ -22,6 +23,11 @@ function ask(message) {
 
 function receive(answer) {
   waiting = false;
+  follow(answer);
+  if (queued !== null && !waiting && current !== null && !answer.error) { const action = queued; queued = null; step(action); }
+}
+
+function follow(answer) {
   if (answer.error) {
     $("#message").textContent = answer.error;
     if (answer.ended) { $("#state").textContent = ""; connection.close(); }
@@ -147,7 +153,7 @@ function showActions() {
   if (hello.action.kind === "discrete" && hello.action.sizes.length === 1) {
     place.replaceChildren(...actionNames().map((name, index) => {
       const button = element("button", { type: "button" }, meanings[index] && meanings[index].length > 1 ? meanings[index].toLowerCase() : name.toLowerCase());
-      button.onclick = () => { if (!waiting) step(index); };
+      button.onclick = () => { if (waiting) queued = index; else step(index); };
       return button;
     }));
     $("#keys").textContent = "Arrow keys or WASD and space, or the numbers 0 to 9; P plays and pauses, N one step, B back, M forward. Without a key, time stands still where there is no action for it.";
