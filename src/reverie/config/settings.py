@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from copy import deepcopy
 from dataclasses import asdict, fields, is_dataclass, replace
+from functools import cache
 from typing import Any, Literal, NamedTuple, TypeVar
 
 import tomlkit
@@ -36,7 +37,7 @@ class Settings:
     """
 
     def __post_init__(self) -> None:
-        for name, hint in typing.get_type_hints(type(self), include_extras=True).items():
+        for name, hint in _hints(type(self), True).items():  # type: ignore[arg-type]
             value = getattr(self, name)
             for limit in getattr(hint, "__metadata__", ()):
                 self._require(limit.contains(value), name, f", but it must be {limit.words}.")
@@ -51,6 +52,11 @@ class Settings:
     def _require(self, condition: bool, field: str, problem: str) -> None:
         if not condition:
             raise ConfigError(f"{type(self).__name__}.{field} is {getattr(self, field)}{problem}")
+
+
+@cache
+def _hints(kind: type, include_extras: bool) -> dict[str, Any]:
+    return typing.get_type_hints(kind, include_extras=include_extras)
 
 
 T = TypeVar("T", bound=Settings)
@@ -124,7 +130,7 @@ def update(config: T, changes: Mapping[str, Any]) -> T:
     known = tuple(flatten(config))
 
     def changed(group: Any, changes: Mapping[str, Any], prefix: str) -> Any:
-        hints, values = typing.get_type_hints(type(group)), {}
+        hints, values = _hints(type(group), False), {}  # type: ignore[arg-type]
         for name, value in changes.items():
             path = f"{prefix}{name}"
             if name not in hints:

@@ -40,12 +40,16 @@ class WatchedRun:
     """Frames and values of each metric."""
     last: dict[str, Any] = field(default_factory=dict)
     """The latest row."""
+    _paths: RunPaths = field(init=False)
     _tail: MetricsTail | None = None
     _config_time: float = -1.0
 
+    def __post_init__(self) -> None:
+        self._paths = RunPaths(self.path)
+
     def refresh(self) -> None:
         """Read what is new."""
-        paths = RunPaths(self.path)
+        paths = self._paths
         try:
             changed = paths.config_path.stat().st_mtime
             if changed != self._config_time:
@@ -72,7 +76,7 @@ class WatchedRun:
 
     def state(self) -> str:
         """Return finished, running, stale, failed or stopped."""
-        paths = RunPaths(self.path)
+        paths = self._paths
         planned = 0 if self.config is None else self.config.training.steps
         if is_locked(paths.lock_path):
             return "stale" if time.time() - self._written() > STALE else "running"
@@ -83,7 +87,7 @@ class WatchedRun:
     def summary(self) -> dict[str, Any]:
         """Return the row of the table of runs."""
         config, last = self.config, self.last
-        about = read_provenance(RunPaths(self.path).provenance_path)
+        about = read_provenance(self._paths.provenance_path)
         scores = self.columns.get("eval/return") or self.columns.get("episode/return")
         speeds = self.columns.get("perf/fps")
         return {
@@ -109,7 +113,7 @@ class WatchedRun:
 
     def details(self) -> dict[str, Any]:
         """Return what the page of the run shows beside its curves."""
-        about = read_provenance(RunPaths(self.path).provenance_path)
+        about = read_provenance(self._paths.provenance_path)
         config = self.config
         videos = sorted(path.name for path in (self.path / "videos").glob("*.gif"))
         found: dict[str, Any] = {
@@ -132,7 +136,7 @@ class WatchedRun:
 
     def _written(self) -> float:
         try:
-            return RunPaths(self.path).metrics.stat().st_mtime
+            return self._paths.metrics.stat().st_mtime
         except OSError:
             return 0.0
 
@@ -143,7 +147,9 @@ class RunIndex:
     def __init__(self, folder: Path) -> None:
         self.folder = folder.resolve()
         self._runs: dict[str, WatchedRun] = {}
-        self._lock = Lock()
+        self._lock, self._look = Lock(), Lock()
+        self._summaries: list[dict[str, Any]] = []
+        self._looked = float("-inf")
 
     def refresh(self) -> list[WatchedRun]:
         """Find new runs, forget those that are gone, and read what is new in the others."""
@@ -158,6 +164,14 @@ class RunIndex:
             for run in found.values():
                 run.refresh()
             return list(found.values())
+
+    def summaries(self, max_age: float = 0.0) -> list[dict[str, Any]]:
+        """Return the rows of the table of runs, those of the last look if that was less than `max_age` seconds ago."""
+        with self._look:
+            if time.monotonic() - self._looked > max_age:
+                self._summaries = [run.summary() for run in self.refresh()]
+                self._looked = time.monotonic()
+            return self._summaries
 
     def get(self, name: str) -> WatchedRun | None:
         """Return a run by its name; None if there is none, or its folder is gone."""

@@ -8,6 +8,7 @@ import asyncio
 import os
 import secrets
 import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from http import HTTPStatus
@@ -37,7 +38,9 @@ MAX_MESSAGE = 1 << 20
 MAX_GAMES = 4
 """Games that may be open at the same time; each holds an agent."""
 REFRESH = 2.0
-"""Seconds between two looks at the runs for the pages that watch them."""
+"""Seconds between two looks at the runs for the pages that watch them, at least."""
+LOAD = 0.01
+"""Share of a core that looking may take."""
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -192,14 +195,16 @@ class Studio:
         known: dict[str, Any] = {}
         try:
             while True:
+                started = time.monotonic()
                 found = {each["name"]: each for each in await run_in_threadpool(self._summaries)}
+                took = time.monotonic() - started
                 changed = [each for name, each in found.items() if known.get(name) != each]
                 gone = [name for name in known if name not in found]
                 if changed or gone:
                     await socket.send_json({"changed": changed, "gone": gone})
                 known = found
                 try:  # what a page says here is not read; that it goes is noticed
-                    await asyncio.wait_for(socket.receive(), REFRESH)
+                    await asyncio.wait_for(socket.receive(), max(REFRESH, took / LOAD))
                 except TimeoutError:
                     continue
                 if socket.client_state.name != "CONNECTED":
@@ -248,7 +253,7 @@ class Studio:
                 await run_in_threadpool(session.close)
 
     def _summaries(self) -> list[dict[str, Any]]:
-        return [_finite(run.summary()) for run in self.index.refresh()]
+        return [_finite(each) for each in self.index.summaries(REFRESH / 2)]
 
     def _find(self, name: str) -> WatchedRun | None:
         run = self.index.get(name)
