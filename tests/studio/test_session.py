@@ -80,17 +80,32 @@ def test_dream_starts_from_a_recorded_episode_and_is_compared_while_its_actions_
     episodes = do(breakout, "episodes")["episodes"]
     assert episodes[0]["number"] > episodes[-1]["number"]
     episode = next(each for each in episodes if each["length"] > 3)
-    start = do(breakout, "begin", **{"from": "replay", "episode": episode["number"], "step": 1})["node"]
-    assert "recorded" in start
+    nodes = do(breakout, "begin", **{"from": "replay", "episode": episode["number"], "step": 1})["nodes"]
+    assert all("recorded" in node for node in nodes)
     game = breakout._playing()
     assert game.episode is not None
     followed = int(game.episode["action"][2].argmax())
     same = do(breakout, "step", action=followed)["node"]
-    other = do(breakout, "step", node=0, action=(followed + 1) % 3)["node"]
+    other = do(breakout, "step", node=1, action=(followed + 1) % 3)["node"]
     assert np.array_equal(picture(same, "recorded"), game.episode["image"][2])
     assert same["divergence"] >= 0
     assert "recorded" not in other
     assert "No real environment" in breakout.handle({"do": "step", "action": 0, "world": "both"})["error"]
+
+
+def test_recorded_episode_is_watched_and_left_for_a_dream(session: Session) -> None:
+    episode = next(each for each in do(session, "episodes")["episodes"] if each["length"] > 3)
+    nodes = do(session, "begin", **{"from": "replay", "episode": episode["number"]})["nodes"]
+    assert len(nodes) == episode["length"] + 1
+    assert sum(node["recorded"]["reward"] for node in nodes) == pytest.approx(episode["return"])
+    assert all(node["recorded"]["surprise"] >= 0 for node in nodes[1:])
+    assert nodes[-1]["recorded"]["is_last"]
+    left = do(session, "step", node=2, action=0)["node"]
+    assert (left["parent"], left["depth"], left["world"]) == (2, 3, "dream")
+    file = do(session, "save")["file"]
+    assert (file["begin"]["step"], len(file["steps"])) == (2, 1)
+    again = do(session, "load", file=file)["nodes"]
+    assert [shown(node) for node in again] == [shown(node) for node in [*nodes[:3], left]]
 
 
 def test_policy_acts_where_no_action_is_given(session: Session) -> None:
@@ -190,7 +205,7 @@ def test_nothing_can_be_played_before_a_game_has_begun(breakout: Session) -> Non
     [
         (ActionSpec("discrete", (3, 2)), [2, 0]),
         (ActionSpec("discrete", (4,)), 3),
-        (ActionSpec("continuous", (2,)), [0.5, -1.0]),
+        (ActionSpec("continuous", (2,)), [float(np.float32(0.1)), -1.0]),
     ],
 )
 def test_action_of_a_message_and_back(spec: ActionSpec, value: Any) -> None:

@@ -33,6 +33,8 @@ from reverie.video import H264
 
 World = Literal["dream", "real", "both"]
 WORLDS: tuple[World, ...] = ("dream", "real", "both")
+MAX_WATCHED = 2_000
+"""Steps of a recorded episode that are watched at once."""
 MAX_NODES = 20_000
 """States that a game may have; each takes some 25 kB."""
 MAX_EPISODES = 20
@@ -68,11 +70,13 @@ class Node:
     real: Real | None = None
     action: Array | None = None
     """Action that led here; None at the start."""
-    world: World = "dream"
+    world: World | Literal["recorded"] = "dream"
     by: str = ""
     """`person` or `policy`."""
     step_of_episode: int | None = None
     """Row of the recorded episode, as long as its actions were followed."""
+    surprise: float | None = None
+    """That of a recorded observation."""
 
     @property
     def depth(self) -> int:
@@ -197,21 +201,34 @@ class Session:
             game = _Game({"from": "env", "seed": seed}, env=env, at=0)
             game.nodes.append(Node(0, None, moment, Real(row, state, moment, 0.0)))
         elif source == "replay":
-            number = _integer(message, "episode", -1, -1, 2**31 - 1)
-            number, episode = self._episode(number)
-            step = _integer(message, "step", 0, 0, len(episode["reward"]) - 1)
-            moment = dream.begin({key: rows[: step + 1] for key, rows in episode.items()})
+            number, episode = self._episode(_integer(message, "episode", -1, -1, 2**31 - 1))
+            last = len(episode["reward"]) - 1
+            step = _integer(message, "step", min(last, MAX_WATCHED), 0, last)
             game = _Game({"from": "replay", "seed": seed, "episode": number, "step": step}, episode=episode)
-            game.nodes.append(Node(0, None, moment, step_of_episode=step))
+            self._watch(dream, game, episode, step)
         else:
             raise _unknown("start", source, ("env", "replay"))
         self.close()
         self._game, self._dream, self._settings = game, dream, settings
         return {
-            "node": self._describe(game.nodes[0]),
+            "node": self._describe(game.nodes[-1]),
+            "nodes": [self._describe(node) for node in game.nodes],
             "begin": game.begin,
             "meanings": [] if game.env is None else game.env.meanings,
         }
+
+    @staticmethod
+    def _watch(dream: Dream, game: _Game, episode: Step, last: int) -> None:
+        """Add the states that are inferred from an episode up to a step; of a long one only the last are kept."""
+        first = max(0, last - MAX_WATCHED)
+        moment = dream.begin({key: rows[: first + 1] for key, rows in episode.items()})
+        game.nodes.append(Node(0, None, moment, step_of_episode=first))
+        for step in range(first + 1, last + 1):
+            row = {key: rows[step] for key, rows in episode.items()}
+            moment, surprise = dream.observe(moment, row["action"], row)
+            parent, action = game.nodes[-1], row["action"]
+            node = Node(len(game.nodes), parent, moment, None, action, "recorded", "recorded", step, surprise)
+            game.nodes.append(node)
 
     def _step(self, message: Mapping[str, Any]) -> dict[str, Any]:
         game = self._playing()
@@ -243,13 +260,17 @@ class Session:
         return {"settings": vars(self._settings)}
 
     def _save(self, message: Mapping[str, Any]) -> dict[str, Any]:
-        path = self._path(message)
-        steps = [[action_value(self.agent.spec.action, node.action), node.world, node.by] for node in path[1:]]
+        path, begin = self._path(message), self._playing().begin
+        played = [node for node in path[1:] if node.world != "recorded"]
+        steps = [[action_value(self.agent.spec.action, node.action), node.world, node.by] for node in played]
+        if begin["from"] == "replay":  # it was left at an earlier step than was watched
+            start = path[len(path) - len(played) - 1]
+            begin = {**begin, "step": start.step_of_episode}
         saved = {
             "format": FORMAT,
             "run": self.run.name,
             "checkpoint": self.checkpoint,
-            "begin": self._playing().begin,
+            "begin": begin,
             "settings": vars(self._settings),
             "steps": steps,
         }
@@ -267,7 +288,7 @@ class Session:
         self._set(settings)
         answer = self._begin({**begin, "do": "begin"})
         game = self._playing()
-        nodes = [answer["node"]]
+        nodes = answer["nodes"]
         for step in steps:
             if not (isinstance(step, list) and len(step) == 3 and step[1] in WORLDS):
                 raise MessageError("The saved dream is damaged: a step is [action, world, by].")
@@ -350,7 +371,9 @@ class Session:
 
     def _followed(self, game: _Game, step: int, action: Array) -> int | None:
         rows = game.episode
-        is_same = rows is not None and step < len(rows["reward"]) and np.array_equal(rows["action"][step], action)
+        is_same = (
+            rows is not None and step < len(rows["reward"]) and np.allclose(rows["action"][step], action, atol=1e-6)
+        )
         return step if is_same else None
 
     def _describe(self, node: Node) -> dict[str, Any]:
@@ -387,6 +410,8 @@ class Session:
             truth = {key: rows[node.step_of_episode] for key, rows in game.episode.items()}
             ended = bool(truth["is_last"])
             found["recorded"] = {"reward": float(truth["reward"]), "is_last": ended, **self._shown(truth)}
+            if node.surprise is not None:
+                found["recorded"]["surprise"] = node.surprise
         if truth is not None:
             found["divergence"] = self._divergence(dream, truth)
         return found
@@ -452,7 +477,7 @@ def action_value(spec: ActionSpec, action: Array | None) -> Any:
     if action is None:
         return None
     if spec.kind == "continuous":
-        return [round(float(each), 6) for each in action]
+        return [float(each) for each in action]
     found, start = [], 0
     for size in spec.sizes:
         found.append(int(action[start : start + size].argmax()))

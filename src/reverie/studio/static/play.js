@@ -38,11 +38,14 @@ function follow(answer) {
   if (answer.did === "begin" || answer.did === "load") {
     nodes = new Map();
     meanings = answer.meanings;
-    for (const node of answer.nodes ?? [answer.node]) nodes.set(node.id, node);
-    leaf = Math.max(...nodes.keys());
+    for (const node of answer.nodes) nodes.set(node.id, node);
+    leaf = answer.nodes.at(-1).id;
+    lastBegin = answer.begin;
     $("#seed").value = answer.begin.seed;
     showActions();
-    go(leaf, answer.node.real ? null : "dream");
+    const watched = answer.did === "begin" && answer.begin.from === "replay";
+    go(watched ? 0 : leaf, answer.begin.from === "env" ? null : "dream");
+    if (watched) $("#message").textContent = "Play shows the episode; go back to a step and act to dream on from there.";
     if (answer.notes?.length) $("#message").textContent = answer.notes.join(" ");
   }
   if (answer.did === "step") {
@@ -73,13 +76,12 @@ function begin(answer) {
 
 function restore() {  // the server was started again: it is given the path to play once more
   const path = pathTo(leaf);
-  const steps = path.slice(1).map((node) => [node.action, node.world, node.by]);
-  ask({ do: "load", file: { format: "reverie-dream-1", run: hello.run, checkpoint: hello.checkpoint, begin: began(), settings: settings(), steps } });
+  const steps = path.slice(1).filter((node) => node.world !== "recorded").map((node) => [node.action, node.world, node.by]);
+  ask({ do: "load", file: { format: "reverie-dream-1", run: hello.run, checkpoint: hello.checkpoint, begin: lastBegin, settings: settings(), steps } });
 }
 
 let lastBegin = { from: "env", seed: 0 };
-const began = () => lastBegin;
-function start(message) { lastBegin = message; pause(); ask({ do: "begin", ...message }); }
+function start(message) { pause(); ask({ do: "begin", ...message }); }
 
 // The tree
 
@@ -130,6 +132,8 @@ function keyedAction() {  // undefined where no key is held and there is no acti
   });
   return best ?? (noop >= 0 ? noop : undefined);
 }
+
+const acting = () => chosen("player") === "policy" || [...pressed].some((key) => key in ARROWS || /^[0-9]$/.test(key));
 
 function continuousAction() {
   const size = hello.action.sizes[0], pad = navigator.getGamepads?.().find(Boolean);
@@ -198,6 +202,9 @@ function tick(now) {
   requestAnimationFrame(tick);
   const wanted = 1000 / Number($("#fps").value);
   if (!playing || waiting || current === null || now - last < wanted - 2) return;
+  const path = pathTo(leaf), next = path[path.findIndex((node) => node.id === current) + 1];
+  if (next?.world === "recorded" && !acting()) { last = now; go(next.id); return; }
+  if (next === undefined && nodes.get(current).world === "recorded" && !acting()) { pause(); return; }
   if (chosen("player") === "policy") { last = now; step(); return; }
   const action = personAction();
   if (action !== undefined) { last = Math.max(now - wanted, last + wanted); if (now - last > wanted) last = now; step(action); }
@@ -234,7 +241,7 @@ const style = (name) => getComputedStyle(document.documentElement).getPropertyVa
 const LINES = [
   ["Predicted reward", (node) => node.dream.reward, "#E69F00"], ["Reward", (node) => node.real?.reward ?? node.recorded?.reward, "#0072B2"],
   ["Value", (node) => node.dream.value, "#009E73"], ["Continues", (node) => node.dream.continues, "#999999"],
-  ["Divergence", (node) => node.divergence, "#CC79A7"], ["Surprise", (node) => node.real?.surprise, "#D55E00"],
+  ["Divergence", (node) => node.divergence, "#CC79A7"], ["Surprise", (node) => node.real?.surprise ?? node.recorded?.surprise, "#D55E00"],
 ];
 
 function drawLines(path, at) {
@@ -323,7 +330,7 @@ $("#forward").onclick = forward;
 $("#path").oninput = () => { pause(); go(pathTo(leaf)[Number($("#path").value)].id); };
 $("#branches").onchange = () => { pause(); leaf = Number($("#branches").value); go(leaf); };
 $("#new-env").onclick = () => start({ from: "env", seed: Number($("#seed").value) });
-$("#new-replay").onclick = () => start({ from: "replay", seed: Number($("#seed").value), episode: Number($("#episode").value), step: Number($("#step").value) });
+$("#new-replay").onclick = () => start({ from: "replay", seed: Number($("#seed").value), episode: Number($("#episode").value) });
 for (const id of ["gif", "mp4"]) $(`#${id}`).onclick = () => { pause(); ask({ do: "record", node: current, format: id }); };
 
 function showEpisodes(episodes) {
