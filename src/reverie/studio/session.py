@@ -130,6 +130,7 @@ class Session:
         self._settings = Settings()
         self._dream = Dream(self.agent)
         self._game: _Game | None = None
+        self._meanings: list[str] | None = None
         self._replay = next((path for path in (run / REPLAY, checkpoint.parent.parent / REPLAY) if path.exists()), None)
         self._handlers: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
             "hello": self._hello,
@@ -214,7 +215,7 @@ class Session:
             "node": self._describe(game.nodes[-1]),
             "nodes": [self._describe(node) for node in game.nodes],
             "begin": game.begin,
-            "meanings": [] if game.env is None else game.env.meanings,
+            "meanings": self._action_names(game),
         }
 
     @staticmethod
@@ -319,6 +320,18 @@ class Session:
         return {"name": name, "data": base64.b64encode(file.getvalue()).decode(), "frames": len(frames)}
 
     # Parts
+
+    def _action_names(self, game: _Game) -> list[str]:
+        """Return the names of the actions; a game that begins in a recorded episode asks an environment once."""
+        if self._meanings is None:
+            try:
+                env = game.env or RealEnvironment(self.agent, 0, self._env)
+            except ReverieError:  # there is none on this machine, and the actions have numbers
+                return []
+            self._meanings = env.meanings
+            if env is not game.env:
+                env.close()
+        return self._meanings
 
     def _playing(self) -> _Game:
         if self._game is None:

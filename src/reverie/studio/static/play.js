@@ -15,9 +15,14 @@ const connection = socket(`/game/${encodeName(run)}`, receive, (state) => {
   if (state === "lost") { waiting = false; pause(); }
 });
 
+function say(text, isError = false) {
+  $("#message").textContent = text;
+  $("#message").className = isError ? "" : "note";
+}
+
 function ask(message) {
   waiting = true;
-  $("#message").textContent = "";
+  say("");
   connection.send(message);
 }
 
@@ -29,7 +34,7 @@ function receive(answer) {
 
 function follow(answer) {
   if (answer.error) {
-    $("#message").textContent = answer.error;
+    say(answer.error, true);
     if (answer.ended) { $("#state").textContent = ""; connection.close(); }
     pause();
     return;
@@ -45,14 +50,14 @@ function follow(answer) {
     showActions();
     const watched = answer.did === "begin" && answer.begin.from === "replay";
     go(watched ? 0 : leaf, answer.begin.from === "env" ? null : "dream");
-    if (watched) $("#message").textContent = "Play shows the episode; go back to a step and act to dream on from there.";
-    if (answer.notes?.length) $("#message").textContent = answer.notes.join(" ");
+    if (watched) say("Play shows the episode; go back to a step and act to dream on from there.");
+    if (answer.notes?.length) say(answer.notes.join(" "));
   }
   if (answer.did === "step") {
     nodes.set(answer.node.id, answer.node);
     leaf = answer.node.id;
     go(leaf);
-    if (answer.node.real?.is_last) { pause(); $("#message").textContent = "The real episode is over. The dream goes on, or rewind, or begin a new game."; }
+    if (answer.node.real?.is_last) { pause(); say("The real episode is over. The dream goes on, or rewind, or begin a new game."); }
   }
   if (answer.did === "episodes") showEpisodes(answer.episodes);
   if (answer.did === "save") saved(answer.file);
@@ -358,12 +363,12 @@ $("#link").onclick = () => {
 };
 $("#open").onchange = async () => {
   try { ask({ do: "load", file: JSON.parse(await $("#open").files[0].text()) }); }
-  catch { $("#message").textContent = "The file is not a saved dream."; }
+  catch { say("The file is not a saved dream.", true); }
   $("#open").value = "";
 };
 const encode = (file) => btoa(JSON.stringify(file)).replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "");
 function decode(text) {
   try { return JSON.parse(atob(text.replaceAll("-", "+").replaceAll("_", "/"))); }
-  catch { $("#message").textContent = "The link is damaged; a new game begins."; return null; }
+  catch { say("The link is damaged; a new game begins.", true); return null; }
 }
 addEventListener("resize", () => current !== null && show());
