@@ -17,9 +17,10 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 CONTROL = {"mujoco", "absl-py", "dm-env", "dm-tree", "lxml", "protobuf", "pyparsing", "requests", "tqdm"}
 """Needed by dm_control, which is installed without its dependencies on Python 3.13."""
-BOUNDS = {"sqlalchemy", "alembic", "numba", *CONTROL}
+BOUNDS = {"sqlalchemy", "alembic", "numba", "websockets", "plotly", *CONTROL}
 """Declared and not imported: what a dependency needs. MLflow keeps runs on this machine in SQLite by SQLAlchemy and
-Alembic, and Crafter's noise is compiled by Numba."""
+Alembic, Crafter's noise is compiled by Numba, uvicorn's sockets are those of websockets, and the studio serves the
+JavaScript of plotly."""
 DISTRIBUTIONS = {"mlflow": "mlflow-skinny", "dm_control": "dm-control"}
 """By the name that is imported, where that is another one and the package may be missing."""
 

@@ -12,6 +12,7 @@ pytest.importorskip("starlette", reason="the studio is not installed: pip instal
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
+import reverie
 from reverie.runs.run_folder import RunFolder
 from reverie.studio import server
 from reverie.studio.server import COOKIE, create_app, remembered_cookie
@@ -238,6 +239,18 @@ def test_run_without_an_agent_says_so(connect: Connect, runs: Path, tmp_path: Pa
             answer = socket.receive_json()
             assert words in answer["error"]
             assert answer["ended"]
+
+
+def test_checkpoints_and_saved_agents_are_played_by_their_paths(connect: Connect, runs: Path, tmp_path: Path) -> None:
+    newest = max(path.name for path in (runs / "breakout" / "checkpoints").glob("step-*"))
+    with play(connect(), f"breakout/checkpoints/{newest}") as socket:
+        assert socket.receive_json()["checkpoint"] == newest
+    reverie.save(reverie.load(runs / "cartpole"), tmp_path / "agent")
+    client = connect(tmp_path)
+    assert client.get("/play/agent").status_code == 200
+    with play(client, "agent") as socket:
+        assert socket.receive_json()["env"] == "CartPole-v1"
+    assert client.get(f"/play/../{runs.name}/breakout/checkpoints/{newest}").status_code == 404
 
 
 def test_games_are_limited_and_closed(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:

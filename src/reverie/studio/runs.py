@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
@@ -14,6 +15,7 @@ from reverie.analysis.labels import agent_label
 from reverie.analysis.runs import run_folders
 from reverie.config import PRESETS, Config, as_text, diff, flatten, load_config, preset
 from reverie.errors import ReverieError
+from reverie.runs.checkpoint import is_checkpoint
 from reverie.runs.layout import CHECKPOINTS, RunPaths
 from reverie.runs.locks import is_locked
 from reverie.runs.metrics import MetricsTail
@@ -174,9 +176,13 @@ class RunIndex:
             return self._summaries
 
     def get(self, name: str) -> WatchedRun | None:
-        """Return a run by its name; None if there is none, or its folder is gone."""
+        """Return a run, a checkpoint of one, or a saved agent, by its name; None if there is none in the folder."""
         with self._lock:
             run = self._runs.get(name)
+            if run is None:
+                with suppress(OSError, ValueError):  # a name that no file can have
+                    path = (self.folder / name).resolve()
+                    run = WatchedRun(path, name) if path.is_relative_to(self.folder) and is_checkpoint(path) else None
             if run is None or not run.path.is_dir():
                 return None
             run.refresh()
