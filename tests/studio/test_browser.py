@@ -235,3 +235,25 @@ def test_run_that_disappears_leaves_the_table(page: Any, studio: Server) -> None
     page.wait_for_selector("#runs tbody tr:nth-child(2)", state="detached")
     page.goto(address(studio, "/run/cartpole"))
     assert "There is no run" in page.inner_text("body")
+
+
+def test_oversized_messages_end_their_socket_alone(studio: Server) -> None:
+    from websockets.exceptions import ConnectionClosed
+    from websockets.sync.client import connect
+
+    cookie = (studio.cache / ".cache" / "reverie" / "studio-cookie").read_text()
+    origin = f"http://127.0.0.1:{studio.port}"
+
+    def open_socket() -> Any:
+        headers = {"Cookie": f"reverie_studio={cookie}"}
+        return connect(f"ws://127.0.0.1:{studio.port}/game/breakout", origin=origin, additional_headers=headers)
+
+    with open_socket() as socket:
+        assert "hello" in socket.recv(timeout=30)
+        socket.send("x" * (2 << 20))
+        with pytest.raises(ConnectionClosed) as closed:
+            socket.recv(timeout=30)
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 1009
+    with open_socket() as socket:
+        assert "hello" in socket.recv(timeout=30)
