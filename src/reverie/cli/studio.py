@@ -31,7 +31,7 @@ class Studio:
 
     def __call__(self) -> None:
         require(self.folder.is_dir(), f"--folder is {self.folder}, but there is no such folder. Train an agent first.")
-        run_studio(self.folder, self.host, self.port, self.open, "/")
+        run_studio(self.folder, self.host, self.port, self.open)
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,9 @@ class Play:
     """Play inside the dream of an agent, and beside it in its environment, in a browser."""
 
     run: tyro.conf.Positional[Path]
-    """Folder of a run, or of a saved agent."""
+    """Folder of a run, of one of its checkpoints, or of a saved agent."""
+    env: str | None = None
+    """Gymnasium id or module:Class, also from the current folder; needed if the run was trained on a class."""
     port: int = 0
     """Port to listen on; 0 takes a free one."""
     host: str = "127.0.0.1"
@@ -52,10 +54,10 @@ class Play:
 
         find_checkpoint(self.run)  # or one sentence that says why there is nothing to play with
         folder = self.run.resolve()
-        run_studio(folder.parent, self.host, self.port, self.open, f"/play/{quote(folder.name)}")
+        run_studio(folder.parent, self.host, self.port, self.open, f"/play/{quote(folder.name)}", self.env)
 
 
-def run_studio(folder: Path, host: str, port: int, opens: bool, page: str) -> None:
+def run_studio(folder: Path, host: str, port: int, opens: bool, page: str = "/", env: str | None = None) -> None:
     """Serve until interrupted."""
     try:
         from reverie.studio.server import serve
@@ -75,4 +77,4 @@ def run_studio(folder: Path, host: str, port: int, opens: bool, page: str) -> No
         if opens and sys.stdout.isatty():
             webbrowser.open(address)
 
-    serve(folder, host, port, started, page)
+    serve(folder, host, port, started, page, env)

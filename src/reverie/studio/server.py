@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from http import HTTPStatus
 from importlib.resources import files
 from pathlib import Path
@@ -319,7 +320,9 @@ def remembered_cookie(path: Path | None = None) -> str:
     return value
 
 
-def serve(folder: Path, host: str, port: int, on_start: Callable[[str], None], page: str = "/") -> None:
+def serve(
+    folder: Path, host: str, port: int, on_start: Callable[[str], None], page: str = "/", env: str | None = None
+) -> None:
     """Serve a folder until interrupted.
 
     Args:
@@ -328,6 +331,7 @@ def serve(folder: Path, host: str, port: int, on_start: Callable[[str], None], p
         port: 0 takes a free one.
         on_start: called with the address of a page once it is served.
         page: path of that page.
+        env: environment in place of the agents' own, see `Session`.
     """
     import socket as sockets
 
@@ -348,7 +352,7 @@ def serve(folder: Path, host: str, port: int, on_start: Callable[[str], None], p
         names |= {"127.0.0.1", "localhost"}
     hosts = frozenset(f"[{name}]:{port}" if ":" in name else f"{name}:{port}" for name in names)
     token = secrets.token_urlsafe(16)
-    app = create_app(folder, hosts, token, remembered_cookie())
+    app = create_app(folder, hosts, token, remembered_cookie(), partial(Session, env=env))
     config = uvicorn.Config(app, log_level="warning", ws_max_size=MAX_MESSAGE, ws="websockets-sansio", lifespan="on")
     server = uvicorn.Server(config)
     shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host

@@ -4,6 +4,7 @@ import { element, encodeName, getJson, number, socket } from "./common.js";
 const $ = (selector) => document.querySelector(selector);
 const run = $("#play").dataset.run;
 let hello = null, meanings = [], nodes = new Map(), current = null, leaf = null, playing = false, waiting = false, saved = null;
+let fellBack = false;
 let queued = null;  // an action that was clicked while an answer was awaited
 let value = [];  // of continuous actions
 const pressed = new Set();
@@ -37,6 +38,10 @@ function follow(answer) {
     say(answer.error, true);
     if (answer.ended) { $("#state").textContent = ""; connection.close(); }
     pause();
+    if (hello && current === null && hello.has_replay && !fellBack) {  // no environment here: its recorded episodes are left
+      fellBack = true;
+      connection.send({ do: "begin", from: "replay" });
+    }
     return;
   }
   if (answer.did === "hello") return begin(answer);
