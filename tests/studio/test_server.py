@@ -85,6 +85,12 @@ def test_other_hosts_and_origins_are_refused(connect: Connect) -> None:
         pass  # a socket without an origin is no page
 
 
+def test_token_under_another_name_is_refused_and_stays_valid(connect: Connect) -> None:
+    client = connect(cookies={})
+    assert client.get(f"/?token={TOKEN}", headers={"host": "evil.example"}).status_code == 403
+    assert client.get(f"/?token={TOKEN}", follow_redirects=False).status_code == 303
+
+
 def test_every_answer_has_a_content_security_policy(connect: Connect) -> None:
     client = connect()
     for path in ("/", "/run/breakout", "/play/breakout", "/api/runs", "/static/play.js", "/nothing", "/plotly.js"):

@@ -15,6 +15,8 @@ from PIL import Image
 from reverie.specs import ActionSpec
 from reverie.studio.session import MessageError, Session, action_value, action_vector, parse_message
 
+SAVED: dict[str, Any] = {"format": "reverie-dream-1", "begin": {"from": "env", "seed": 1}, "settings": {}}
+
 
 @pytest.fixture(params=["breakout", "cartpole"])
 def session(request: pytest.FixtureRequest, runs: Path) -> Iterator[Session]:
@@ -108,6 +110,19 @@ def test_recorded_episode_is_watched_and_left_for_a_dream(session: Session) -> N
     assert [shown(node) for node in again] == [shown(node) for node in [*nodes[:3], left]]
 
 
+def test_long_episode_is_watched_from_later_on_and_saved_from_there(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reverie.studio.session.MAX_WATCHED", 2)
+    episode = next(each for each in do(session, "episodes")["episodes"] if each["length"] > 4)
+    nodes = do(session, "begin", **{"from": "replay", "episode": episode["number"]})["nodes"]
+    assert len(nodes) == 3
+    assert nodes[-1]["recorded"]["is_last"]
+    left = do(session, "step", node=1, action=0)["node"]
+    again = do(session, "load", file=do(session, "save")["file"])["nodes"]
+    assert [shown(node) for node in again] == [shown(node) for node in [*nodes[:2], left]]
+
+
 def test_policy_acts_where_no_action_is_given(session: Session) -> None:
     start = do(session, "begin", **{"from": "env", "seed": 0})["node"]
     node = do(session, "step")["node"]
@@ -188,6 +203,8 @@ def test_recording_has_a_frame_for_each_step(breakout: Session, kind: str, tmp_p
         ({"do": "record", "format": "webm"}, "There is no format 'webm'"),
         ({"do": "load", "file": {}}, "The file is not a saved dream"),
         ({"do": "load", "file": {"format": "reverie-dream-1"}}, "The saved dream is damaged"),
+        ({"do": "load", "file": {**SAVED, "steps": [[0, "dream"]]}}, "a step is [action, world, by]"),
+        ({"do": "load", "file": {**SAVED, "steps": [[0, "dream", ""], [9, "dream", ""]]}}, "There is no action 9"),
     ],
 )
 def test_messages_that_cannot_be_followed_change_nothing(breakout: Session, message: Any, words: str) -> None:

@@ -75,6 +75,10 @@ class Door:
             return
         connection = HTTPConnection(scope)
         reason = self._refusal(connection)
+        has_cookie = secrets.compare_digest(connection.cookies.get(COOKIE, "").encode(), self._cookie.encode())
+        may_enter = not reason and not has_cookie
+        if may_enter:
+            reason = "This address has been used, or is not complete. Start `reverie studio` again for a new one."
         if scope["type"] == "websocket":
             if reason:
                 await WebSocket(scope, receive, send).close(4403, reason)
@@ -83,7 +87,7 @@ class Door:
             return
         response: ASGIApp
         given = connection.query_params.get("token", "")
-        if reason and self._token and secrets.compare_digest(given.encode(), self._token.encode()):
+        if may_enter and self._token and secrets.compare_digest(given.encode(), self._token.encode()):
             self._token = ""
             response = RedirectResponse(connection.url.remove_query_params("token").path, 303)
             response.set_cookie(COOKIE, self._cookie, httponly=True, samesite="strict", max_age=30 * 24 * 3600)
@@ -100,16 +104,13 @@ class Door:
         await response(scope, receive, with_headers)
 
     def _refusal(self, connection: HTTPConnection) -> str:
-        """Return why a request is refused; empty if it is not."""
+        """Return why a request is refused whatever it brings; empty if it is not."""
         host = connection.headers.get("host", "")
         if host not in self._hosts:
             return f"This studio is not at {host[:100]!r}. Use the address that it has printed."
         origin = connection.headers.get("origin")
         if (origin is None and connection.scope["type"] == "websocket") or (origin and urlsplit(origin).netloc != host):
             return "Pages of other sites cannot use this studio. Open its own page."
-        cookie = connection.cookies.get(COOKIE, "")
-        if not secrets.compare_digest(cookie.encode(), self._cookie.encode()):
-            return "This address has been used, or is not complete. Start `reverie studio` again for a new one."
         return ""
 
 

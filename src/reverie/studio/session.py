@@ -33,10 +33,10 @@ from reverie.video import H264
 
 World = Literal["dream", "real", "both"]
 WORLDS: tuple[World, ...] = ("dream", "real", "both")
-MAX_WATCHED = 2_000
-"""Steps of a recorded episode that are watched at once."""
-MAX_NODES = 20_000
-"""States that a game may have; each takes some 25 kB."""
+MAX_WATCHED = 500
+"""Steps of a recorded episode that are watched at once, its last ones."""
+MAX_NODES = 10_000
+"""States that a game may have; each takes some 50 kB."""
 MAX_EPISODES = 20
 """Newest episodes of a replay that are offered."""
 FPS = 15
@@ -204,9 +204,11 @@ class Session:
         elif source == "replay":
             number, episode = self._episode(_integer(message, "episode", -1, -1, 2**31 - 1))
             last = len(episode["reward"]) - 1
-            step = _integer(message, "step", min(last, MAX_WATCHED), 0, last)
-            game = _Game({"from": "replay", "seed": seed, "episode": number, "step": step}, episode=episode)
-            self._watch(dream, game, episode, step)
+            step = _integer(message, "step", last, 0, last)
+            first = _integer(message, "first", max(0, step - MAX_WATCHED), max(0, step - MAX_WATCHED), step)
+            begin = {"from": "replay", "seed": seed, "episode": number, "first": first, "step": step}
+            game = _Game(begin, episode=episode)
+            self._watch(dream, game, episode, first, step)
         else:
             raise _unknown("start", source, ("env", "replay"))
         self.close()
@@ -219,9 +221,8 @@ class Session:
         }
 
     @staticmethod
-    def _watch(dream: Dream, game: _Game, episode: Step, last: int) -> None:
-        """Add the states that are inferred from an episode up to a step; of a long one only the last are kept."""
-        first = max(0, last - MAX_WATCHED)
+    def _watch(dream: Dream, game: _Game, episode: Step, first: int, last: int) -> None:
+        """Add the states that are inferred from an episode, from one step to another."""
         moment = dream.begin({key: rows[: first + 1] for key, rows in episode.items()})
         game.nodes.append(Node(0, None, moment, step_of_episode=first))
         for step in range(first + 1, last + 1):
@@ -286,16 +287,17 @@ class Session:
             raise MessageError("The saved dream is damaged: it has no `begin`, `settings` or `steps`.")
         if len(steps) >= MAX_NODES:
             raise MessageError(f"The saved dream has {len(steps):,} steps, and a game at most {MAX_NODES:,}.")
-        self._set(settings)
-        answer = self._begin({**begin, "do": "begin"})
-        game = self._playing()
-        nodes = answer["nodes"]
+        played = []
         for step in steps:
             if not (isinstance(step, list) and len(step) == 3 and step[1] in WORLDS):
-                raise MessageError("The saved dream is damaged: a step is [action, world, by].")
-            action = action_vector(self.agent.spec.action, step[0])
+                raise MessageError("The saved dream is damaged: a step is [action, world, by]. Nothing was loaded.")
             by = "policy" if step[2] == "policy" else "person"
-            nodes.append(self._describe(self._advance(game, game.nodes[-1], action, step[1], by)))
+            played.append((action_vector(self.agent.spec.action, step[0]), step[1], by))
+        self._set(settings)
+        answer = self._begin({**begin, "do": "begin"})
+        game, nodes = self._playing(), answer["nodes"]
+        for action, world, by in played:
+            nodes.append(self._describe(self._advance(game, game.nodes[-1], action, world, by)))
         notes = []
         if saved.get("checkpoint") != self.checkpoint:
             notes.append(
