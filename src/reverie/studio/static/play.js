@@ -329,9 +329,9 @@ function show() {
 // Buttons
 
 const settings = () => ({
-  temperature: Number($("#temperature").value), deterministic: $("#deterministic").checked, policy_mode: $("#sample").checked ? "sample" : "mode", policy_temperature: 1,
+  temperature: Number($("#temperature").value), deterministic: $("#deterministic").checked, policy_mode: $("#sample").checked ? "sample" : "mode", policy_temperature: Number($("#policy-temperature").value),
 });
-for (const id of ["temperature", "deterministic", "sample"]) $(`#${id}`).onchange = () => connection.send({ do: "settings", ...settings() });
+for (const id of ["temperature", "deterministic", "sample", "policy-temperature"]) $(`#${id}`).onchange = () => connection.send({ do: "settings", ...settings() });
 for (const slider of document.querySelectorAll("details input[type=range]")) slider.oninput = () => { slider.nextElementSibling.textContent = slider.value; };
 $("#pause").onclick = toggle;
 $("#one").onclick = one;
