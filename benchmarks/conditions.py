@@ -1,5 +1,6 @@
 """What a measurement was made on and with; knows the standard library only, so that any Python can say it."""
 
+import json
 import os
 import platform
 import subprocess
@@ -10,6 +11,15 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 """Of the processor: those that decide how fast matrices are multiplied."""
+
+
+def report(row: dict[str, Any], out: Path | None) -> None:
+    """Print a row with the machine that it was measured on, as JSON, and add it to a file."""
+    line = json.dumps(row | machine())
+    print(line, flush=True)
+    if out:
+        with out.open("a") as file:
+            file.write(line + "\n")
 
 
 def machine() -> dict[str, Any]:

@@ -24,7 +24,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 import torch
-from conditions import machine
+from conditions import report
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -182,11 +182,7 @@ def main() -> None:
     torch.set_num_threads(1)
     for seed in options.seeds:
         for explore in options.explore:
-            row = {**measure(options.env, explore, seed, steps=options.steps), **machine()}
-            print(json.dumps(row), flush=True)
-            if options.out:
-                with options.out.open("a") as file:
-                    file.write(json.dumps(row) + "\n")
+            report(measure(options.env, explore, seed, steps=options.steps), options.out)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ means of 20 episodes with mode actions; the best is 10, that of random play -6, 
 """
 
 import argparse
-import json
 import sys
 import tempfile
 import time
@@ -19,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from conditions import machine
+from conditions import report
 from gymnasium import Env, Wrapper
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -108,11 +107,7 @@ def main() -> None:
                     "explored_steps": options.exploring,
                     "seconds": round(time.monotonic() - started, 1),
                 }
-                row = {**row, **machine()}
-                print(json.dumps(row), flush=True)
-                if options.out:
-                    with options.out.open("a") as file:
-                        file.write(json.dumps(row) + "\n")
+                report(row, options.out)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ new one (`offline`).
 """
 
 import argparse
-import json
 import sys
 import tempfile
 import time
@@ -20,7 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from conditions import machine
+from conditions import report
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -107,10 +106,7 @@ def main() -> None:
                     row = {"env": name, "seed": seed, **data, "online": online, "penalty": penalty, "offline": offline}
                     row |= {"seconds": time.monotonic() - started}
                     row = {key: round(value, 2) if isinstance(value, float) else value for key, value in row.items()}
-                    print(json.dumps(row | machine()), flush=True)
-                    if options.out:
-                        with options.out.open("a") as file:
-                            file.write(json.dumps(row | machine()) + "\n")
+                    report(row, options.out)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from typing import Any
 
 import psutil
 import torch
-from conditions import machine
+from conditions import report
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -206,11 +206,7 @@ def main() -> None:
                     assert run is not None
                     run.series(["model/kl"])
                     found["curve_seconds"] = time.perf_counter() - started
-            row = {"part": part, **{key: round(value, 4) for key, value in found.items()}, **machine()}
-            print(json.dumps(row), flush=True)
-            if options.out:
-                with options.out.open("a") as file:
-                    file.write(json.dumps(row) + "\n")
+            report({"part": part, **{key: round(value, 4) for key, value in found.items()}}, options.out)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -186,6 +187,20 @@ def train_command(folder: Path, **settings: Any) -> list[str]:
     return ["reverie", "train", "CartPole-v1", "--preset", "vector", "--logdir", str(folder), *options]
 
 
+def find_learner(parent: int, rank: int) -> int:
+    """Return the process id of a learner among the children of a run, once it has started."""
+    ending = [b"reverie.scaling.learners", str(rank).encode(), b""]
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        for child in Path(f"/proc/{parent}/task/{parent}/children").read_text().split():
+            with suppress(OSError):  # a child of another kind, which has ended
+                words = Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")
+                if ending[0] in words and words[-2:] == ending[1:]:
+                    return int(child)
+        time.sleep(0.1)
+    raise AssertionError(f"learner {rank} of process {parent} did not start")
+
+
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds processes in /proc")
 def test_a_killed_learner_ends_the_run_with_its_number_and_resume_continues(tmp_path: Path) -> None:
     folder = tmp_path / "run"
@@ -195,9 +210,7 @@ def test_a_killed_learner_ends_the_run_with_its_number_and_resume_continues(tmp_
     while not any((folder / "checkpoints").glob("step-*[1-9]*/manifest.json")) and time.monotonic() < deadline:
         assert run.poll() is None
         time.sleep(0.1)
-    children = Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()
-    commands = {int(pid): Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0") for pid in children}
-    (victim,) = [pid for pid, words in commands.items() if words[-2:] == [b"2", b""]]
+    victim = find_learner(run.pid, 2)
     os.kill(victim, signal.SIGKILL)
     _, errors = run.communicate(timeout=60)
     assert run.returncode == 1
@@ -217,9 +230,9 @@ def test_learner_killed_while_no_update_is_made_ends_the_run_with_its_number(tmp
     deadline = time.monotonic() + 60
     while not (folder / "metrics.jsonl").exists() and time.monotonic() < deadline:
         time.sleep(0.1)
-    (victim,) = Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()
-    os.kill(int(victim), signal.SIGKILL)
-    _, errors = run.communicate(timeout=10)
+    victim = find_learner(run.pid, 1)
+    os.kill(victim, signal.SIGKILL)
+    _, errors = run.communicate(timeout=60)
     assert run.returncode == 1
     message = f"Learner 1 of 0 to 1 (process {victim}) was killed by SIGKILL. The run stops."
     assert message in " ".join(errors.decode().split())

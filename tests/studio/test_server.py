@@ -15,7 +15,8 @@ from starlette.websockets import WebSocketDisconnect
 import reverie
 from reverie.runs.run_folder import RunFolder
 from reverie.studio import server
-from reverie.studio.server import COOKIE, create_app, remembered_cookie
+from reverie.studio.access import COOKIE, remembered_cookie
+from reverie.studio.server import create_app
 from reverie.studio.session import Session
 
 HOST, TOKEN, VALUE = "127.0.0.1:8000", "one-time", "a-long-secret"
@@ -49,7 +50,7 @@ def content(folder: Path) -> dict[str, bytes]:
     }
 
 
-# The door
+# Access
 
 
 def test_token_opens_once_and_leaves_a_cookie(connect: Connect) -> None:

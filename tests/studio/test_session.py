@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 
 from reverie.specs import ActionSpec
-from reverie.studio.session import MessageError, Session, action_value, action_vector, parse_message
+from reverie.studio.messages import MessageError, action_value, action_vector, parse_message
+from reverie.studio.session import Session
 
 SAVED: dict[str, Any] = {"format": "reverie-dream-1", "begin": {"from": "env", "seed": 1}, "settings": {}}
 

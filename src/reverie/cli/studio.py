@@ -30,7 +30,8 @@ class Studio:
     """Open the page, where there is a display."""
 
     def __call__(self) -> None:
-        require(self.folder.is_dir(), f"--folder is {self.folder}, but there is no such folder. Train an agent first.")
+        advice = "Nothing is shown. Name one that holds runs, or train an agent."
+        require(self.folder.is_dir(), f"There is no folder {self.folder}. {advice}")
         run_studio(self.folder, self.host, self.port, self.open)
 
 

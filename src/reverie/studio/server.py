@@ -1,11 +1,9 @@
 """The studio's server: pages, data as JSON, and a socket for each game.
 
-Whoever has the address may read runs and play, and nobody else: the address has a token that opens the door once and
-leaves a cookie; other hosts and origins are refused; nothing but `GET` is answered, and no run is ever written to.
+The address has a token, see `access.py`. Nothing but `GET` is answered, and no run is ever written to.
 """
 
 import asyncio
-import os
 import secrets
 import threading
 import time
@@ -16,24 +14,24 @@ from http import HTTPStatus
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from jinja2 import Environment, PackageLoader
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
-from starlette.requests import HTTPConnection, Request
-from starlette.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse, Response
+from starlette.requests import Request
+from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
 from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from reverie.errors import ReverieError
+from reverie.studio.access import AccessMiddleware, remembered_cookie
+from reverie.studio.messages import MessageError, parse_message
 from reverie.studio.runs import RunIndex, WatchedRun
-from reverie.studio.session import MessageError, Session, parse_message
+from reverie.studio.session import Session
 
-COOKIE = "reverie_studio"
 MAX_MESSAGE = 1 << 20
 """Bytes of a message from a page."""
 MAX_GAMES = 4
@@ -42,80 +40,10 @@ REFRESH = 2.0
 """Seconds between two looks at the runs for the pages that watch them, at least."""
 LOAD = 0.01
 """Share of a core that looking may take."""
-POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
-    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
-HEADERS = {
-    "content-security-policy": POLICY,
-    "x-content-type-options": "nosniff",
-    "referrer-policy": "no-referrer",
-    "cross-origin-opener-policy": "same-origin",
-    "cross-origin-resource-policy": "same-origin",
-}
-
-
-class Door:
-    """Lets in who has the token, once, or the cookie that it leaves.
-
-    Args:
-        app: what is behind the door.
-        hosts: values of the `Host` header that are answered.
-        token: opens the door once.
-        cookie: value of the cookie.
-    """
-
-    def __init__(self, app: ASGIApp, hosts: frozenset[str], token: str, cookie: str) -> None:
-        self._app, self._hosts, self._token, self._cookie = app, hosts, token, cookie
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer, pass on, or refuse a request."""
-        if scope["type"] == "lifespan":
-            await self._app(scope, receive, send)
-            return
-        connection = HTTPConnection(scope)
-        reason = self._refusal(connection)
-        has_cookie = secrets.compare_digest(connection.cookies.get(COOKIE, "").encode(), self._cookie.encode())
-        may_enter = not reason and not has_cookie
-        if may_enter:
-            reason = "This address has been used, or is not complete. Start `reverie studio` again for a new one."
-        if scope["type"] == "websocket":
-            if reason:
-                await WebSocket(scope, receive, send).close(4403, reason)
-            else:
-                await self._app(scope, receive, send)
-            return
-        response: ASGIApp
-        given = connection.query_params.get("token", "")
-        if may_enter and self._token and secrets.compare_digest(given.encode(), self._token.encode()):
-            self._token = ""
-            response = RedirectResponse(connection.url.remove_query_params("token").path, 303)
-            response.set_cookie(COOKIE, self._cookie, httponly=True, samesite="strict", max_age=30 * 24 * 3600)
-        elif reason:
-            response = Response(reason, HTTPStatus.FORBIDDEN, media_type="text/plain")
-        else:
-            response = self._app
-
-        async def with_headers(message: Any) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], *((k.encode(), v.encode()) for k, v in HEADERS.items())]
-            await send(message)
-
-        await response(scope, receive, with_headers)
-
-    def _refusal(self, connection: HTTPConnection) -> str:
-        """Return why a request is refused whatever it brings; empty if it is not."""
-        host = connection.headers.get("host", "")
-        if host not in self._hosts:
-            return f"This studio is not at {host[:100]!r}. Use the address that it has printed."
-        origin = connection.headers.get("origin")
-        if (origin is None and connection.scope["type"] == "websocket") or (origin and urlsplit(origin).netloc != host):
-            return "Pages of other sites cannot use this studio. Open its own page."
-        return ""
 
 
 class Studio:
-    """What the pages ask for.
+    """Pages, data and sockets.
 
     Args:
         index: the runs.
@@ -283,7 +211,7 @@ def create_app(
     Args:
         folder: holds runs, up to four levels down.
         hosts: values of the `Host` header that are answered.
-        token: opens the door once.
+        token: valid for one request.
         cookie: value of the cookie that it leaves.
         open_session: returns a game with the agent of a run.
     """
@@ -299,26 +227,7 @@ def create_app(
         return Response(error.detail, error.status_code, media_type="text/plain")
 
     app = Starlette(routes=studio.routes(), lifespan=lifespan, exception_handlers={HTTPException: explain})
-    return Door(app, hosts, token, cookie)
-
-
-def remembered_cookie(path: Path | None = None) -> str:
-    """Return the value of this user's cookie, so that pages stay open when the studio is started again."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    path = path or cache / "reverie" / "studio-cookie"
-    try:
-        if len(stored := path.read_text(encoding="ascii").strip()) >= 32:
-            return stored
-    except (OSError, ValueError):
-        pass
-    value = secrets.token_urlsafe(32)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-            file.write(value)
-    except OSError:
-        pass  # then pages have to be opened again
-    return value
+    return AccessMiddleware(app, hosts, token, cookie)
 
 
 def serve(
@@ -341,9 +250,10 @@ def serve(
     family = sockets.AF_INET6 if ":" in host else sockets.AF_INET
     try:
         listener = sockets.create_server((host, port), family=family)
-    except OSError as error:
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
         raise ReverieError(
-            f"Port {port} of {host} cannot be used ({error.strerror or error}). Nothing is served. Choose another "
+            f"Port {port} of {host} cannot be used ({reason}). Nothing is served. Choose another "
             "--port; 0 takes a free one."
         ) from error
     port = listener.getsockname()[1]

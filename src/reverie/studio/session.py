@@ -5,29 +5,34 @@ browser or a socket.
 """
 
 import base64
-import binascii
 import io
-import json
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from math import isfinite
 from pathlib import Path
 from typing import Any, Literal
 
 import imageio.v3 as iio
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from reverie.agents import load
-from reverie.config.names import did_you_mean
 from reverie.dream import Dream, Moment, latent_classes
 from reverie.dreamer.recurrent_policy import Mode
 from reverie.envs.step_wrapper import EnvState
 from reverie.errors import ReverieError
 from reverie.replay import REPLAY, ReplayReader
 from reverie.runs.run_folder import find_checkpoint
-from reverie.specs import ActionSpec, Array, Step
+from reverie.specs import Array, Step
+from reverie.studio.messages import (
+    MessageError,
+    action_value,
+    action_vector,
+    as_rgb,
+    encode_image,
+    read_integer,
+    read_number,
+    unknown,
+)
 from reverie.studio.real import RealEnvironment, Row
 from reverie.video import H264
 
@@ -45,10 +50,6 @@ SCALE = 4
 FORMAT = "reverie-dream-1"
 
 
-class MessageError(ReverieError):
-    """A message that cannot be followed; nothing has changed."""
-
-
 @dataclass(frozen=True)
 class Real:
     """A step of the real environment."""
@@ -56,7 +57,7 @@ class Real:
     row: Row
     state: EnvState
     moment: Moment
-    """What the model infers from all observations so far."""
+    """State that is inferred from all observations so far."""
     surprise: float
 
 
@@ -76,7 +77,7 @@ class Node:
     step_of_episode: int | None = None
     """Row of the recorded episode, as long as its actions were followed."""
     surprise: float | None = None
-    """That of a recorded observation."""
+    """Surprise of a recorded observation, see `dream.Observed`."""
 
     @property
     def depth(self) -> int:
@@ -95,7 +96,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Settings:
-    """What a player may change between two steps."""
+    """Settings that a player may change between two steps."""
 
     seed: int = 0
     temperature: float = 1.0
@@ -149,7 +150,7 @@ class Session:
             if not isinstance(message, dict) or not isinstance(message.get("do"), str):
                 raise MessageError("A message is an object with `do`. Nothing was done.")
             if (handler := self._handlers.get(message["do"])) is None:
-                raise _unknown("message", message["do"], self._handlers)
+                raise unknown("message", message["do"], self._handlers)
             return {"did": message["do"], **handler(message)}
         except ReverieError as error:
             return {"error": str(error)}
@@ -176,7 +177,6 @@ class Session:
             "vectors": {key: spec.size for key, spec in agent.spec.observations.items() if not spec.is_image},
             "has_replay": self._replay is not None,
             "has_env": bool(agent.config.env.name) or self._env is not None,
-            "max_nodes": MAX_NODES,
         }
 
     def _list_episodes(self, message: Mapping[str, Any]) -> dict[str, Any]:
@@ -188,7 +188,7 @@ class Session:
 
     def _begin(self, message: Mapping[str, Any]) -> dict[str, Any]:
         source = message.get("from", "env")
-        seed = _integer(message, "seed", self._settings.seed, 0, 2**31 - 1)
+        seed = read_integer(message, "seed", self._settings.seed, 0, 2**31 - 1)
         settings = replace(self._settings, seed=seed)
         dream = Dream(self.agent, seed, temperature=settings.temperature, deterministic=settings.deterministic)
         if source == "env":
@@ -202,15 +202,15 @@ class Session:
             game = _Game({"from": "env", "seed": seed}, env=env, at=0)
             game.nodes.append(Node(0, None, moment, Real(row, state, moment, 0.0)))
         elif source == "replay":
-            number, episode = self._episode(_integer(message, "episode", -1, -1, 2**31 - 1))
+            number, episode = self._episode(read_integer(message, "episode", -1, -1, 2**31 - 1))
             last = len(episode["reward"]) - 1
-            step = _integer(message, "step", last, 0, last)
-            first = _integer(message, "first", max(0, step - MAX_WATCHED), max(0, step - MAX_WATCHED), step)
+            step = read_integer(message, "step", last, 0, last)
+            first = read_integer(message, "first", max(0, step - MAX_WATCHED), max(0, step - MAX_WATCHED), step)
             begin = {"from": "replay", "seed": seed, "episode": number, "first": first, "step": step}
             game = _Game(begin, episode=episode)
             self._watch(dream, game, episode, first, step)
         else:
-            raise _unknown("start", source, ("env", "replay"))
+            raise unknown("start", source, ("env", "replay"))
         self.close()
         self._game, self._dream, self._settings = game, dream, settings
         return {
@@ -234,10 +234,10 @@ class Session:
 
     def _step(self, message: Mapping[str, Any]) -> dict[str, Any]:
         game = self._playing()
-        node = game.nodes[_integer(message, "node", len(game.nodes) - 1, 0, len(game.nodes) - 1)]
+        node = game.nodes[read_integer(message, "node", len(game.nodes) - 1, 0, len(game.nodes) - 1)]
         world = message.get("world", "dream")
         if world not in WORLDS:
-            raise _unknown("world", world, WORLDS)
+            raise unknown("world", world, WORLDS)
         by = "policy" if message.get("action") is None else "person"
         if by == "policy":
             moment = node.real.moment if world == "real" and node.real is not None else node.dream
@@ -250,13 +250,13 @@ class Session:
         now = self._settings
         mode = message.get("policy_mode", now.policy_mode)
         if mode not in ("mode", "sample"):
-            raise _unknown("policy_mode", mode, ("mode", "sample"))
+            raise unknown("policy_mode", mode, ("mode", "sample"))
         self._settings = Settings(
             now.seed,
-            _number(message, "temperature", now.temperature, 0.05, 5.0),
+            read_number(message, "temperature", now.temperature, 0.05, 5.0),
             bool(message.get("deterministic", now.deterministic)),
             mode,
-            _number(message, "policy_temperature", now.policy_temperature, 0.05, 5.0),
+            read_number(message, "policy_temperature", now.policy_temperature, 0.05, 5.0),
         )
         self._dream.temperature, self._dream.deterministic = self._settings.temperature, self._settings.deterministic
         return {"settings": vars(self._settings)}
@@ -308,7 +308,7 @@ class Session:
     def _record(self, message: Mapping[str, Any]) -> dict[str, Any]:
         kind = message.get("format", "gif")
         if kind not in ("gif", "mp4"):
-            raise _unknown("format", kind, ("gif", "mp4"))
+            raise unknown("format", kind, ("gif", "mp4"))
         path = self._path(message)
         if not self._image_keys():
             raise MessageError("The agent predicts no images. Nothing was recorded.")
@@ -342,7 +342,7 @@ class Session:
 
     def _path(self, message: Mapping[str, Any]) -> list[Node]:
         game = self._playing()
-        return game.nodes[_integer(message, "node", len(game.nodes) - 1, 0, len(game.nodes) - 1)].path()
+        return game.nodes[read_integer(message, "node", len(game.nodes) - 1, 0, len(game.nodes) - 1)].path()
 
     def _episode(self, number: int) -> tuple[int, Step]:
         found = next(self._episodes(1 if number < 0 else MAX_EPISODES, number), None)
@@ -439,7 +439,7 @@ class Session:
         return float(np.mean([np.mean(error**2) for error in errors]))
 
     def _shown(self, observations: Mapping[str, Array]) -> dict[str, Any]:
-        images = {key: _encode(observations[key]) for key in self._image_keys() if key in observations}
+        images = {key: encode_image(observations[key]) for key in self._image_keys() if key in observations}
         vectors = {
             key: [round(float(each), 4) for each in observations[key].reshape(-1)]
             for key, spec in self.agent.spec.observations.items()
@@ -462,76 +462,3 @@ class Session:
             parts.append(as_rgb(real))
         joined = np.concatenate(parts, 1)
         return joined.repeat(SCALE, 0).repeat(SCALE, 1)
-
-
-def action_vector(spec: ActionSpec, value: Any) -> Array:
-    """Return the action [A] of a message: the number of a discrete action, a list of numbers for several, or values.
-
-    Raises:
-        MessageError: if it does not fit.
-    """
-    values = value if isinstance(value, list) else [value]
-    if len(values) != len(spec.sizes if spec.kind == "discrete" else range(spec.size)):
-        raise MessageError(f"An action has {len(spec.sizes)} numbers here, not {len(values)}. No step was taken.")
-    if not all(isinstance(each, int | float) and not isinstance(each, bool) and isfinite(each) for each in values):
-        raise MessageError("An action is a number, or a list of numbers. No step was taken.")
-    if spec.kind == "continuous":
-        if not all(-1 <= each <= 1 for each in values):
-            raise MessageError("An action has values from -1 to 1. No step was taken.")
-        return np.asarray(values, np.float32)
-    parts = []
-    for each, size in zip(values, spec.sizes, strict=True):
-        if each != int(each) or not 0 <= each < size:
-            raise MessageError(f"There is no action {each}: they are numbered from 0 to {size - 1}. No step was taken.")
-        parts.append(np.eye(size, dtype=np.float32)[int(each)])
-    return np.concatenate(parts)
-
-
-def action_value(spec: ActionSpec, action: Array | None) -> Any:
-    """Return the inverse of `action_vector`."""
-    if action is None:
-        return None
-    if spec.kind == "continuous":
-        return [float(each) for each in action]
-    found, start = [], 0
-    for size in spec.sizes:
-        found.append(int(action[start : start + size].argmax()))
-        start += size
-    return found[0] if len(found) == 1 else found
-
-
-def as_rgb(image: Array) -> NDArray[np.uint8]:
-    """Return an image with three channels; of other numbers, as in stacked frames, the last one is shown."""
-    return image if image.shape[-1] == 3 else np.repeat(image[..., -1:], 3, -1)
-
-
-def _encode(image: Array) -> str:
-    file = io.BytesIO()
-    Image.fromarray(as_rgb(image)).save(file, "PNG", compress_level=1)
-    return base64.b64encode(file.getvalue()).decode()
-
-
-def _unknown(what: str, given: Any, known: Collection[str]) -> MessageError:
-    return MessageError(f"There is no {what} '{given}'{did_you_mean(str(given), known, 'there are')} Nothing was done.")
-
-
-def _integer(message: Mapping[str, Any], name: str, default: int, low: int, high: int) -> int:
-    value = message.get(name, default)
-    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-        raise MessageError(f"{name} must be a whole number from {low} to {high}. Nothing was done.")
-    return value
-
-
-def _number(message: Mapping[str, Any], name: str, default: float, low: float, high: float) -> float:
-    value = message.get(name, default)
-    if not isinstance(value, int | float) or isinstance(value, bool) or not low <= value <= high:
-        raise MessageError(f"{name} must be a number from {low} to {high}. Nothing was done.")
-    return float(value)
-
-
-def parse_message(text: str | bytes) -> Any:
-    """Return the JSON of a message; raise MessageError where it is none."""
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError, binascii.Error):
-        raise MessageError("A message must be JSON. Nothing was done.") from None
