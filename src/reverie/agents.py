@@ -92,14 +92,15 @@ def restore(agent: Dreamer, saved: Snapshot) -> None:
             "The checkpoint's weights do not fit this agent; train it with the settings of the checkpoint's own "
             "configuration, or start a new run."
         ) from error
-    for name, optimizer in agent.optimizers.items():
-        optimizer.load_state_dict(saved.tensors[f"{name}_optimizer"])
-    for name, generator in _generators(agent).items():
-        state = saved.tensors["generators"][name]
-        if state.shape == generator.get_state().shape:  # else that of another kind of device
-            generator.set_state(state)
-    carry = {name: part.to(agent.device) for name, part in saved.tensors["carry"].items()}
-    agent.carry = State(**carry) if carry else None
+    if not saved.state.get("weights_only"):
+        for name, optimizer in agent.optimizers.items():
+            optimizer.load_state_dict(saved.tensors[f"{name}_optimizer"])
+        for name, generator in _generators(agent).items():
+            state = saved.tensors["generators"][name]
+            if state.shape == generator.get_state().shape:  # else that of another kind of device
+                generator.set_state(state)
+        carry = {name: part.to(agent.device) for name, part in saved.tensors["carry"].items()}
+        agent.carry = State(**carry) if carry else None
     agent.updates = operator.index(saved.state["updates"])
     for actor_critic in agent.actor_critics:
         actor_critic.num_critic_updates = operator.index(saved.state["critic_updates"])
@@ -108,9 +109,24 @@ def restore(agent: Dreamer, saved: Snapshot) -> None:
         agent.explorer.schedule(agent.agent_steps)
 
 
-def save_agent(agent: Dreamer, folder: Path | str) -> None:
-    """Save an agent in a folder of its own, for `reverie.load`; raise CheckpointError where that cannot be written."""
-    write_checkpoint(Path(folder), agent.agent_steps, snapshot(agent))
+def save_agent(agent: Dreamer, folder: Path | str, weights_only: bool = False) -> None:
+    """Save an agent in a folder of its own, for `reverie.load`.
+
+    Args:
+        agent: the agent.
+        folder: the new folder.
+        weights_only: leave out optimizers and random generators, and round the weights to 16 bits (float16): a sixth
+            of the size. The agent acts, dreams, and can be the start of another run, but its training does not go on.
+
+    Raises:
+        CheckpointError: if the folder cannot be written.
+    """
+    saved = snapshot(agent)
+    if weights_only:
+        rounded = {name: parameter.detach().half() for name, parameter in agent.named_parameters()}
+        fitting = {name: parameter for name, parameter in rounded.items() if bool(parameter.isfinite().all())}
+        saved = Snapshot({"weights": saved.tensors["weights"] | fitting}, {**saved.state, "weights_only": True})
+    write_checkpoint(Path(folder), agent.agent_steps, saved)
 
 
 def load_agent(folder: Path | str, device: str | None = None) -> Agent:

@@ -1,6 +1,5 @@
 """The pages in a real browser, driven as a person would: by keyboard and mouse."""
 
-import base64
 import json
 import shutil
 import subprocess
@@ -10,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 pytest.importorskip("starlette", reason="the studio is not installed: pip install 'reverie[studio]'")
@@ -177,9 +177,59 @@ def test_dreams_are_recorded_saved_and_opened(page: Any, studio: Server, tmp_pat
     assert page.evaluate("() => document.querySelector('#dream').toDataURL()") == picture
     page.click("#link")
     page.wait_for_selector("#state:has-text('link')")
-    link = page.evaluate("() => location.hash")
-    coded = link.removeprefix("#dream=").replace("-", "+").replace("_", "/")
-    assert json.loads(base64.b64decode(coded + "=" * (-len(coded) % 4)))["begin"]["from"] == "env"
+    link = page.evaluate("() => location.href")
+    for address, depth_shown, words in ((link, "4 of 4", ""), (link[:-9], "0 of 0", "The link is damaged")):
+        page.goto("about:blank")
+        page.goto(address)
+        page.wait_for_selector(f"#depth:has-text('{depth_shown}')")
+        page.wait_for_timeout(200)
+        assert words in page.inner_text("#message")
+        assert (page.evaluate("() => document.querySelector('#dream').toDataURL()") == picture) is (words == "")
+
+
+def test_link_of_the_longest_dream_is_short_enough_for_an_address(page: Any, studio: Server) -> None:
+    page.goto(address(studio, "/"))
+    actions = [int(action) for action in np.random.default_rng(0).integers(6, size=10_000)]
+    length, same = page.evaluate(
+        """async (actions) => {
+            const { pack, unpack } = await import("/static/common.js");
+            const dream = { steps: actions.map((action) => [action, "both", "person"]) };
+            const text = await pack(dream);
+            return [text.length, JSON.stringify(await unpack(text)) === JSON.stringify(dream)];
+        }""",
+        actions,
+    )
+    assert same
+    assert length < 30_000
+
+
+def test_bookmarks_are_remembered_by_the_browser(page: Any, studio: Server) -> None:
+    open_game(page, studio, "breakout")
+    for index in range(3):
+        page.click("#actions button >> nth=1")
+        page.wait_for_selector(f"#depth:has-text('{index + 1} of')")
+    page.wait_for_timeout(200)
+    picture = page.evaluate("() => document.querySelector('#dream').toDataURL()")
+    page.click("#bookmark")
+    page.wait_for_selector("#bookmarks option >> nth=1", state="attached")
+    open_game(page, studio, "breakout")
+    assert page.locator("#bookmarks option").all_inner_texts() == ["choose", "3 steps from seed 0"]
+    page.select_option("#bookmarks", index=1)
+    page.wait_for_selector("#depth:has-text('3 of 3')")
+    page.wait_for_timeout(200)
+    assert page.evaluate("() => document.querySelector('#dream').toDataURL()") == picture
+    page.click("#forget")
+    assert page.locator("#bookmarks option").all_inner_texts() == ["none"]
+
+
+def test_diagnosis_is_made_when_asked_for(page: Any, studio: Server) -> None:
+    page.goto(address(studio, "/run/cartpole"))
+    page.click("#examine")
+    page.wait_for_selector("#findings li")
+    page.wait_for_selector("#diagnosis-picture")
+    assert "steps" in page.inner_text("#examined")
+    page.click("text=Report")
+    page.wait_for_selector("text=What to know first")
 
 
 def test_vectors_are_drawn_as_bars(page: Any, studio: Server) -> None:

@@ -1,6 +1,9 @@
 """The server: who is let in, what is answered, and what no message can do."""
 
+import base64
 import json
+import re
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,7 @@ from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
 import reverie
+from reverie.analysis.report import report_runs
 from reverie.runs.run_folder import RunFolder
 from reverie.studio import server
 from reverie.studio.access import COOKIE, remembered_cookie
@@ -155,6 +159,41 @@ def test_runs_and_their_curves(connect: Connect, runs: Path) -> None:
     assert series.keys() == {"model/kl"}
     frames, values = series["model/kl"]
     assert len(frames) == len(values) > 0
+
+
+def test_messages_of_a_run_newest_first(connect: Connect, runs: Path, tmp_path: Path) -> None:
+    shutil.copytree(runs / "cartpole", tmp_path / "run")
+    lines = [f"2026-12-01 10:00:{second:02} +0000 step {second}: <b>message</b> {second}\n" for second in range(60)]
+    (tmp_path / "run" / "messages.log").write_text("".join(lines * 2))
+    found = connect(tmp_path).get("/api/run/run").json()["messages"]
+    assert found == (lines * 2)[-100:][::-1]
+
+
+def test_report_is_the_page_that_the_command_writes(connect: Connect, runs: Path, tmp_path: Path) -> None:
+    client = connect()
+    page = client.get("/report", params={"run": ["cartpole", "breakout"]})
+    written = report_runs([runs / "cartpole", runs / "breakout"], tmp_path / "report").page.read_text()
+    without_time = re.compile(r"<dt>Made</dt><dd>.*?</dd>")
+    assert without_time.sub("", page.text) == without_time.sub("", written)
+    refused = client.get("/report", params={"run": "absent"})
+    assert refused.status_code == 404 and len(refused.text) > 20
+
+
+def test_diagnosis_has_findings_and_a_picture(connect: Connect, runs: Path) -> None:
+    client = connect()
+    before = content(runs)
+    answer = client.get("/api/diagnosis/cartpole")
+    assert answer.status_code == 200, answer.text
+    found = answer.json()
+    assert {"rule", "section", "severity", "seen", "means", "advice"} == set(found["findings"][0])
+    assert base64.b64decode(found["picture"]).startswith(b"\x89PNG")
+    assert content(runs) == before
+
+
+def test_diagnosis_that_is_impossible_says_why(connect: Connect, runs: Path, tmp_path: Path) -> None:
+    shutil.copytree(runs / "cartpole", tmp_path / "run", ignore=shutil.ignore_patterns("replay.db*"))
+    answer = connect(tmp_path).get("/api/diagnosis/run")
+    assert answer.status_code == 409 and "replay" in answer.text
 
 
 def test_run_that_trains_is_watched(connect: Connect, runs: Path, tmp_path: Path) -> None:

@@ -265,6 +265,27 @@ def test_policy_other_number_of_environments_is_refused() -> None:
     assert isinstance(ObservationError(), ReverieError)
 
 
+def test_weights_only_is_smaller_and_acts_alike_but_for_rounding(tmp_path: Path) -> None:
+    agent = make_agent("CartPole-v1", **{"world_model.normalize_vectors": True})
+    state = agent.state_dict()
+    statistics = next(name for name in state if name.endswith(".mean"))
+    state[statistics].fill_(1e6)  # too large for 16 bits, and no parameter
+    with torch.no_grad():
+        large = next(agent.world_model.decoder.parameters())
+        large.view(-1)[0] = 1e6  # a parameter that 16 bits cannot hold keeps 32
+    save_agent(agent, tmp_path / "all")
+    save_agent(agent, tmp_path / "weights", weights_only=True)
+    sizes = [(tmp_path / name / "tensors.safetensors").stat().st_size for name in ("all", "weights")]
+    assert sizes[1] < sizes[0] / 4
+    loaded = reverie.load(tmp_path / "weights")
+    assert (loaded.agent_steps, loaded.updates, loaded.config) == (agent.agent_steps, agent.updates, agent.config)
+    for name, value in agent.state_dict().items():
+        assert loaded.state_dict()[name].dtype == value.dtype
+        torch.testing.assert_close(loaded.state_dict()[name], value, rtol=1e-3, atol=1e-6)
+    assert all(parameter.dtype == torch.float32 for parameter in loaded.parameters())
+    assert loaded.policy()(np.zeros(4)) in (0, 1)
+
+
 # --- the agent -------------------------------------------------------------------------------------------------------
 
 

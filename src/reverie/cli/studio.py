@@ -39,8 +39,10 @@ class Studio:
 class Play:
     """Play inside the dream of an agent, and beside it in its environment, in a browser."""
 
-    run: tyro.conf.Positional[Path]
+    run: tyro.conf.Positional[Path | None] = None
     """Folder of a run, of one of its checkpoints, or of a saved agent."""
+    example: str | None = None
+    """Instead of a run: an agent that comes with reverie, boxing, cartpole or space-invaders."""
     env: str | None = None
     """Gymnasium id or module:Class, also from the current folder; needed if the run was trained on a class."""
     port: int = 0
@@ -53,6 +55,16 @@ class Play:
     def __call__(self) -> None:
         from reverie.runs.run_folder import find_checkpoint
 
+        is_one = (self.run is None) != (self.example is None)
+        require(is_one, "Name one agent: reverie play RUN, or reverie play --example boxing. Nothing is shown.")
+        if self.run is None:
+            assert self.example is not None
+            from reverie.studio.example_agents import PREFIX, example_path
+
+            folder = example_path(self.example)
+            page = f"/play/{PREFIX}{folder.name}"
+            run_studio(folder.parent, self.host, self.port, self.open, page, self.env)
+            return
         find_checkpoint(self.run)  # or one sentence that says why there is nothing to play with
         folder = self.run.resolve()
         run_studio(folder.parent, self.host, self.port, self.open, f"/play/{quote(folder.name)}", self.env)

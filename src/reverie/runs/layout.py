@@ -4,6 +4,7 @@ RUN/
     config.toml       the resolved configuration: that of the start, with all options given on resume since
     about.json        names of preset and variant, and each start: command, versions, commit, machine, precision
     metrics.jsonl     one row of metrics a line
+    messages.log      what was printed and stays to be known, with time and agent step
     trackers.json     ids of the run in experiment trackers
     tensorboard/      the metrics for TensorBoard
     checkpoints/      see reverie.runs.checkpoints
@@ -22,6 +23,7 @@ from reverie.replay import REPLAY
 CONFIG = "config.toml"
 PROVENANCE = "about.json"
 METRICS = "metrics.jsonl"
+MESSAGES = "messages.log"
 TRACKERS = "trackers.json"
 TENSORBOARD = "tensorboard"
 CHECKPOINTS = "checkpoints"
@@ -39,6 +41,7 @@ CONTENT = (
     CONFIG,
     PROVENANCE,
     METRICS,
+    MESSAGES,
     TRACKERS,
     TENSORBOARD,
     CHECKPOINTS,
@@ -64,6 +67,7 @@ class RunPaths:
         self.config_path = self.path / f"{prefix}{CONFIG}"
         self.provenance_path = self.path / f"{prefix}{PROVENANCE}"
         self.metrics = self.path / f"{prefix}{METRICS}"
+        self.messages = self.path / MESSAGES
         self.trackers_path = self.path / TRACKERS
         self.tensorboard = self.path / TENSORBOARD
         self.checkpoints = self.path / CHECKPOINTS

@@ -1,16 +1,21 @@
 """Runs as the studio shows them: read while they are written, and never changed."""
 
+import base64
 import time
+from collections import deque
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from threading import Lock
 from typing import Any
 
 import numpy as np
 
 from reverie.analysis import published
+from reverie.analysis.diagnose import examine, find
+from reverie.analysis.diagnose.picture import draw
 from reverie.analysis.labels import agent_label
 from reverie.analysis.runs import run_folders
 from reverie.config import PRESETS, Config, as_text, diff, flatten, load_config, preset
@@ -20,11 +25,14 @@ from reverie.runs.layout import CHECKPOINTS, RunPaths
 from reverie.runs.locks import is_locked
 from reverie.runs.metrics import MetricsTail
 from reverie.runs.provenance import read_provenance
+from reverie.studio.example_agents import PREFIX, example_path
 
 POINTS = 1_000
 """Points of a curve that are sent to a page."""
 STALE = 600
 """Seconds without a row of metrics after which a run that still holds its lock counts as stale."""
+MESSAGES = 100
+"""Newest messages of a run that are sent to a page."""
 KEPT = ("step", "frames", "time", "updates")
 
 
@@ -124,6 +132,7 @@ class WatchedRun:
             "metrics": sorted(self.columns),
             "starts": [dict(start) for start in about.starts],
             "videos": videos[::-1],
+            "messages": last_lines(self._paths.messages, MESSAGES),
             "settings": [],
             "changed": [],
             "references": {},
@@ -176,10 +185,13 @@ class RunIndex:
             return self._summaries
 
     def get(self, name: str) -> WatchedRun | None:
-        """Return a run, a checkpoint of one, or a saved agent, by its name; None if there is none in the folder."""
+        """Return a run, a checkpoint of one, a saved agent, or an example agent, by its name; None if there is none."""
         with self._lock:
             run = self._runs.get(name)
-            if run is None:
+            if run is None and name.startswith(PREFIX):
+                with suppress(ReverieError):
+                    run = WatchedRun(example_path(name.removeprefix(PREFIX)), name)
+            elif run is None:
                 with suppress(OSError, ValueError):  # a name that no file can have
                     path = (self.folder / name).resolve()
                     run = WatchedRun(path, name) if path.is_relative_to(self.folder) and is_checkpoint(path) else None
@@ -187,6 +199,32 @@ class RunIndex:
                 return None
             run.refresh()
             return run
+
+
+def diagnosis(run: Path) -> dict[str, Any]:
+    """Return the findings about a run's newest checkpoint, worst first, and their picture as PNG in base64.
+
+    Raises:
+        RunError: if it cannot be examined.
+    """
+    report = examine(run, device="cpu")
+    findings = find(report)
+    with TemporaryDirectory() as folder:
+        picture = draw(report, findings, Path(folder, "diagnosis.png")).read_bytes()
+    return {
+        "steps": report.agent_steps,
+        "findings": [finding._asdict() for finding in findings],
+        "picture": base64.b64encode(picture).decode(),
+    }
+
+
+def last_lines(path: Path, count: int) -> list[str]:
+    """Return the last lines of a text file, the newest first; none if there is no such file."""
+    try:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            return list(deque(file, count))[::-1]
+    except OSError:
+        return []
 
 
 def thin(places: list[float], values: list[float], points: int) -> list[list[float]]:

@@ -26,10 +26,11 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from reverie.analysis.report import report_page
 from reverie.errors import ReverieError
 from reverie.studio.access import AccessMiddleware, remembered_cookie
 from reverie.studio.messages import MessageError, parse_message
-from reverie.studio.runs import RunIndex, WatchedRun
+from reverie.studio.runs import RunIndex, WatchedRun, diagnosis
 from reverie.studio.session import Session
 
 MAX_MESSAGE = 1 << 20
@@ -54,6 +55,7 @@ class Studio:
         self.index = index
         self._open_session = open_session
         self._games = 0
+        self._diagnosing = asyncio.Lock()
         self._templates = Environment(loader=PackageLoader("reverie.studio"), autoescape=True, auto_reload=False)
 
     def routes(self) -> list[Any]:
@@ -64,9 +66,11 @@ class Studio:
             Route("/run/{name:path}", self.page_run),
             Route("/play/{name:path}", self.page_play),
             Route("/compare", self.page_compare),
+            Route("/report", self.page_report),
             Route("/api/runs", self.api_runs),
             Route("/api/run/{name:path}", self.api_run),
             Route("/api/series/{name:path}", self.api_series),
+            Route("/api/diagnosis/{name:path}", self.api_diagnosis),
             Route("/video/{video}/{name:path}", self.video),
             Route("/plotly.js", self.plotly),
             WebSocketRoute("/watch", self.watch),
@@ -92,6 +96,17 @@ class Studio:
         """Serve the page of several runs."""
         return self._render("compare.html", title="Compare")
 
+    async def page_report(self, request: Request) -> Response:
+        """Serve what `reverie report` writes about the runs of `?run=…`."""
+        names = request.query_params.getlist("run")
+        found = [await run_in_threadpool(self._find, name) for name in names]
+        paths = [run.path for run in found if run is not None]
+        try:
+            page = await run_in_threadpool(report_page, paths)
+        except ReverieError as error:
+            raise HTTPException(HTTPStatus.NOT_FOUND, str(error)) from None
+        return HTMLResponse(page)
+
     async def api_runs(self, request: Request) -> Response:
         """Return the summaries of all runs."""
         return JSONResponse(await run_in_threadpool(self._summaries))
@@ -105,6 +120,16 @@ class Studio:
         """Return curves of a run: those of `?metric=…`."""
         run = await self._run(request)
         return JSONResponse(_finite(await run_in_threadpool(run.series, request.query_params.getlist("metric"))))
+
+    async def api_diagnosis(self, request: Request) -> Response:
+        """Return the findings of `reverie diagnose` about the newest checkpoint, and its picture."""
+        run = await self._run(request)
+        async with self._diagnosing:  # it takes some seconds of a core, and one is enough
+            try:
+                found = await run_in_threadpool(diagnosis, run.path)
+            except ReverieError as error:
+                raise HTTPException(HTTPStatus.CONFLICT, str(error)) from None
+        return JSONResponse(_finite(found))
 
     async def video(self, request: Request) -> Response:
         """Return a video that a run has saved."""

@@ -139,7 +139,12 @@ def build_trainer(
         name, (preset, variant) = config.env.name, recorded_names(folder.path, launch)
         title = [name, preset, variant, f"{num_parameters(agent):,} parameters", str(agent.device)]
         display = Display(
-            " · ".join(filter(None, title)), settings.steps, collector.frames_per_step, counters.steps, is_quiet
+            " · ".join(filter(None, title)),
+            settings.steps,
+            collector.frames_per_step,
+            counters.steps,
+            is_quiet,
+            folder.messages,
         )
         log = resources.enter_context(display).log
         resources.enter_context(Watchdog(metrics, log))

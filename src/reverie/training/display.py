@@ -5,8 +5,11 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import partial
+from pathlib import Path
 
 from rich.columns import Columns
 from rich.console import Console, Group
@@ -35,7 +38,7 @@ class Display(Callback):
 
     On a terminal a live view, redrawn in place; otherwise (a file, a pipe, `TERM=dumb`, `CI` set, or a terminal
     without Unicode) a plain line every ten seconds. If it is quiet, nothing is printed, and messages go to Python's
-    logger `reverie`.
+    logger `reverie`. Messages are added to a file, too, with time and agent step.
     """
 
     title: str
@@ -43,6 +46,7 @@ class Display(Callback):
     frames_per_step: int = 1
     step: int = 0
     is_quiet: bool = False
+    file: Path | None = None
     console: Console = field(default_factory=partial(Console, highlight=False))
     clock: Callable[[], float] = time.monotonic
 
@@ -63,14 +67,14 @@ class Display(Callback):
         if self.is_live:
             self._live.start()
         else:
-            self.log(self.title)
+            self._print(self.title)
         return self
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
         if self.is_live:
             self._live.stop()
         elif error is None and self._last_line > -math.inf:
-            self.log(self.plain_line())
+            self._print(self.plain_line())
 
     @override
     def on_step(self, counters: Counters, transitions: object) -> None:
@@ -107,10 +111,17 @@ class Display(Callback):
             self._bar.update(self._task.id, completed=step, description=phase)
         if not (self.is_live or self.is_quiet) and now - self._last_line >= LINE_INTERVAL:
             self._last_line = now
-            self.log(self.plain_line())
+            self._print(self.plain_line())
 
     def log(self, message: str) -> None:
-        """Print a message that stays: above the live view, or as a line of its own."""
+        """Print a message that stays, above the live view or as a line of its own, and add it to the file."""
+        self._print(message)
+        if self.file is not None:
+            line = f"{datetime.now().astimezone():%Y-%m-%d %H:%M:%S %z} step {self.step:,}: {message}\n"
+            with suppress(OSError), self.file.open("a", encoding="utf-8") as file:  # a full disk ends no run here
+                file.write(line)
+
+    def _print(self, message: str) -> None:
         if self.is_quiet:
             logging.getLogger("reverie").info(message)
         else:

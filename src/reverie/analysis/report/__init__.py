@@ -49,12 +49,22 @@ def report_runs(paths: Iterable[Path], out: Path, frames: float | None = None) -
         RunError: if there are no runs that can be read.
         ReverieError: if `out` cannot be written.
     """
-    comparison = compare(*find_runs(paths), frames)
-    found = [one for one in (suite_scores(comparison, "atari"), suite_scores(comparison, "dmc")) if one is not None]
-    report = Report(comparison, found, list(notes(comparison, found)), out / "index.html", out / "report.json")
-    atomic_write(report.page, write_page(comparison, found, report.notes).encode())
+    comparison, found, known = _compared(paths, frames)
+    report = Report(comparison, found, known, out / "index.html", out / "report.json")
+    atomic_write(report.page, write_page(comparison, found, known).encode())
     atomic_write(report.data, (json.dumps(report.json(), indent=2) + "\n").encode())
     return report
+
+
+def report_page(paths: Iterable[Path], frames: float | None = None) -> str:
+    """Return the page of `report_runs` as HTML, and write nothing."""
+    return write_page(*_compared(paths, frames))
+
+
+def _compared(paths: Iterable[Path], frames: float | None) -> tuple[Comparison, list[SuiteScores], list[Note]]:
+    comparison = compare(*find_runs(paths), frames)
+    found = [one for one in (suite_scores(comparison, "atari"), suite_scores(comparison, "dmc")) if one is not None]
+    return comparison, found, list(notes(comparison, found))
 
 
 def _rows(entry: Entry) -> tuple[dict[str, Any], list[dict[str, Any]]]:

@@ -41,6 +41,7 @@ async function draw() {
   Plotly.react("chart", lines, layout(metric), chartOptions);
 }
 
+document.querySelector("#report").href = `/report${location.search}`;
 select.onchange = draw;
 document.querySelector("#band").onchange = draw;
 await draw();

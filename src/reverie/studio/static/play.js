@@ -1,19 +1,23 @@
 // A game in the dream of an agent: every state that was seen is kept, so that going back costs nothing.
-import { element, encodeName, getJson, number, socket } from "./common.js";
+import { element, encodeName, number, pack, socket, style, unpack } from "./common.js";
+import { drawImage, drawLatent, drawLines, drawPolicy, drawVectors } from "./draw.js";
 
 const $ = (selector) => document.querySelector(selector);
 const run = $("#play").dataset.run;
-let hello = null, meanings = [], nodes = new Map(), current = null, leaf = null, playing = false, waiting = false, saved = null;
-let fellBack = false;
+let hello = null, meanings = [], nodes = new Map(), current = null, leaf = null, playing = false, saved = null;
+let fellBack = false, notice = "";
 let queued = null;  // an action that was clicked while an answer was awaited
 let value = [];  // of continuous actions
 const pressed = new Set();
 
-// Messages
+// Messages: each is answered once, in order, and the game waits for most of them
 
+const sent = [];  // whether the game waits, for each message without an answer
+const waiting = () => sent.some(Boolean);
 const connection = socket(`/game/${encodeName(run)}`, receive, (state) => {
   $("#state").textContent = state === "open" ? "The agent is loaded …" : "The studio does not answer; it is tried again.";
-  if (state === "lost") { waiting = false; pause(); }
+  sent.length = 0;
+  if (state === "lost") pause();
 });
 
 function say(text, isError = false) {
@@ -21,16 +25,19 @@ function say(text, isError = false) {
   $("#message").className = isError ? "" : "note";
 }
 
+function send(message, waits = false) {
+  if (connection.send(message) !== false) sent.push(waits);
+}
+
 function ask(message) {
-  waiting = true;
   say("");
-  connection.send(message);
+  send(message, true);
 }
 
 function receive(answer) {
-  waiting = false;
+  if (answer.did !== "hello") sent.shift();
   follow(answer);
-  if (queued !== null && !waiting && current !== null && !answer.error) { const action = queued; queued = null; step(action); }
+  if (queued !== null && !waiting() && current !== null && !answer.error) { const action = queued; queued = null; step(action); }
 }
 
 function follow(answer) {
@@ -40,7 +47,7 @@ function follow(answer) {
     pause();
     if (hello && current === null && hello.has_replay && !fellBack) {  // no environment here: its recorded episodes are left
       fellBack = true;
-      connection.send({ do: "begin", from: "replay" });
+      send({ do: "begin", from: "replay" }, true);
     }
     return;
   }
@@ -57,6 +64,7 @@ function follow(answer) {
     go(watched ? 0 : leaf, answer.begin.from === "env" ? null : "dream");
     if (watched) say("Play shows the episode; go back to a step and act to dream on from there.");
     if (answer.notes?.length) say(answer.notes.join(" "));
+    if (notice) { say(notice, true); notice = ""; }
   }
   if (answer.did === "step") {
     nodes.set(answer.node.id, answer.node);
@@ -69,19 +77,20 @@ function follow(answer) {
   if (answer.did === "record") download(answer.name, Uint8Array.from(atob(answer.data), (letter) => letter.charCodeAt(0)));
 }
 
-function begin(answer) {
+async function begin(answer) {
   const first = hello === null;
   $("#state").textContent = "";
   hello = answer;
   $("#agent").textContent = `${hello.env}, ${hello.checkpoint}, ${number(hello.frames)} frames`;
   $("#new-env").disabled = !hello.has_env;
   $("#new-replay").disabled = !hello.has_replay;
-  const link = location.hash.startsWith("#dream=") && first ? decode(location.hash.slice(7)) : null;
+  const link = location.hash.startsWith("#dream=") && first ? await unpack(location.hash.slice(7)) : null;
+  if (location.hash.startsWith("#dream=") && first && !link) notice = "The link is damaged; a new game begins.";
   if (link) ask({ do: "load", file: link });
   else if (current !== null && nodes.size) restore();
   else if (hello.has_env) ask({ do: "begin", from: "env", seed: Number($("#seed").value) });
   else if (hello.has_replay) ask({ do: "begin", from: "replay" });
-  if (hello.has_replay) setTimeout(() => connection.send({ do: "episodes" }), 300);
+  if (hello.has_replay) send({ do: "episodes" });
 }
 
 function restore() {  // the server was started again: it is given the path to play once more
@@ -128,6 +137,13 @@ function actionNames() {
   return [...Array(size).keys()].map(String);
 }
 
+const shownName = (index, name) => (meanings[index]?.length > 1 ? meanings[index] : name).toLowerCase();
+
+function policyNames(shares) {
+  const names = hello.action.kind === "discrete" && hello.action.sizes.length === 1 ? actionNames() : shares.map((_, index) => `${index + 1}`);
+  return names.map((name, index) => shownName(index, name));
+}
+
 function keyedAction() {  // undefined where no key is held and there is no action for that
   const names = actionNames(), held = new Set([...pressed].map((key) => ARROWS[key]).filter(Boolean));
   const digit = [...pressed].find((key) => /^[0-9]$/.test(key) && Number(key) < names.length);
@@ -166,8 +182,8 @@ function showActions() {
   const place = $("#actions");
   if (hello.action.kind === "discrete" && hello.action.sizes.length === 1) {
     place.replaceChildren(...actionNames().map((name, index) => {
-      const button = element("button", { type: "button" }, meanings[index] && meanings[index].length > 1 ? meanings[index].toLowerCase() : name.toLowerCase());
-      button.onclick = () => { if (waiting) queued = index; else step(index); };
+      const button = element("button", { type: "button" }, shownName(index, name));
+      button.onclick = () => { if (waiting()) queued = index; else step(index); };
       return button;
     }));
     $("#keys").textContent = "Arrow keys or WASD and space, or the numbers 0 to 9; P plays and pauses, N one step, B back, M forward. Without a key, time stands still where there is no action for it.";
@@ -203,7 +219,7 @@ addEventListener("blur", () => pressed.clear());
 function toggle() { playing ? pause() : resume(); }
 function resume() { playing = true; $("#pause").textContent = "Pause"; $("#pause").setAttribute("aria-pressed", "true"); }
 function pause() { playing = false; $("#pause").textContent = "Play"; $("#pause").setAttribute("aria-pressed", "false"); }
-function one() { pause(); if (!waiting && current !== null) step(chosen("player") === "policy" ? undefined : personAction() ?? 0); }
+function one() { pause(); if (!waiting() && current !== null) step(chosen("player") === "policy" ? undefined : personAction() ?? 0); }
 function back() { pause(); const parent = nodes.get(current)?.parent; if (parent !== null && parent !== undefined) go(parent); }
 function forward() { pause(); const path = pathTo(leaf), next = path[path.findIndex((node) => node.id === current) + 1]; if (next) go(next.id); }
 
@@ -211,7 +227,7 @@ let last = 0;
 function tick(now) {
   requestAnimationFrame(tick);
   const wanted = 1000 / Number($("#fps").value);
-  if (!playing || waiting || current === null || now - last < wanted - 2) return;
+  if (!playing || waiting() || current === null || now - last < wanted - 2) return;
   const path = pathTo(leaf), next = path[path.findIndex((node) => node.id === current) + 1];
   if (next?.world === "recorded" && !acting()) { last = now; go(next.id); return; }
   if (next === undefined && nodes.get(current).world === "recorded" && !acting()) { pause(); return; }
@@ -221,92 +237,12 @@ function tick(now) {
 }
 requestAnimationFrame(tick);
 
-// Drawing
-
-const picture = new Image(), realPicture = new Image();
-
-function draw(canvas, image, found) {
-  const data = Object.values(found?.images ?? {})[0];
-  canvas.hidden = !data;
-  if (!data) return;
-  image.onload = () => { canvas.width = image.width; canvas.height = image.height; canvas.getContext("2d").drawImage(image, 0, 0); };
-  image.src = `data:image/png;base64,${data}`;
-}
-
-function drawVectors(place, found, other, color) {
-  const bars = Object.entries(found?.vectors ?? {});
-  place.replaceChildren(...bars.map(([key, values]) => {
-    const top = Math.max(1e-6, ...values.map(Math.abs), ...(other?.vectors?.[key] ?? []).map(Math.abs)), width = 100 / values.length;
-    const shapes = values.map((value, index) => {
-      const height = 48 * Math.abs(value) / top;
-      return `<rect x="${index * width + 0.1 * width}" y="${value >= 0 ? 50 - height : 50}" width="${0.8 * width}" height="${height}" fill="${color}"/>`;
-    }).join("");
-    const drawn = new DOMParser().parseFromString(`<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 100 100" preserveAspectRatio="none" role="img"><line x1="0" x2="100" y1="50" y2="50" stroke="currentColor" stroke-width="0.3"/>${shapes}</svg>`, "image/svg+xml").documentElement;
-    drawn.setAttribute("aria-label", `${key}: ${values.map((each) => number(each)).join(", ")}`);
-    return element("div", {}, `${key} `, element("span", { class: "soft" }, values.slice(0, 8).map((each) => number(each)).join(", ")), drawn);
-  }));
-}
-
-const style = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-const LINES = [
-  ["Predicted reward", (node) => node.dream.reward, "#E69F00"], ["Reward", (node) => node.real?.reward ?? node.recorded?.reward, "#0072B2"],
-  ["Value", (node) => node.dream.value, "#009E73"], ["Continues", (node) => node.dream.continues, "#999999"],
-  ["Divergence", (node) => node.divergence, "#CC79A7"], ["Surprise", (node) => node.real?.surprise ?? node.recorded?.surprise, "#D55E00"],
-];
-
-function drawLines(path, at) {
-  const canvas = $("#lines"), scale = devicePixelRatio || 1;
-  const width = canvas.clientWidth, height = canvas.clientHeight;
-  canvas.width = width * scale; canvas.height = height * scale;
-  const pen = canvas.getContext("2d");
-  pen.scale(scale, scale);
-  const shown = path.slice(-300), row = height / LINES.length, x = (index) => 4 + (width - 8) * index / Math.max(shown.length - 1, 1);
-  const texts = [];
-  LINES.forEach(([name, read, color], line) => {
-    const values = shown.map(read), known = values.filter((each) => each !== undefined);
-    const low = Math.min(...known, 0), high = Math.max(...known, 1e-6), y = (each) => row * (line + 1) - 5 - (row - 10) * (each - low) / (high - low || 1);
-    pen.strokeStyle = style("--line"); pen.lineWidth = 1;
-    pen.beginPath(); pen.moveTo(0, row * (line + 1) - 1); pen.lineTo(width, row * (line + 1) - 1); pen.stroke();
-    pen.strokeStyle = color; pen.lineWidth = 2; pen.beginPath();
-    let drawing = false;
-    values.forEach((each, index) => {
-      if (each === undefined) { drawing = false; return; }
-      drawing ? pen.lineTo(x(index), y(each)) : pen.moveTo(x(index), y(each));
-      drawing = true;
-    });
-    pen.stroke();
-    const now = read(nodes.get(at));
-    const mark = element("i", { style: `border-color:${color}` });
-    texts.push(element("span", {}, mark, `${name} ${now === undefined ? "–" : number(now, name === "Divergence" ? 4 : 2)}`));
-  });
-  const index = shown.findIndex((node) => node.id === at);
-  if (index >= 0) { pen.strokeStyle = style("--ink"); pen.lineWidth = 1; pen.beginPath(); pen.moveTo(x(index), 0); pen.lineTo(x(index), height); pen.stroke(); }
-  $("#legend").replaceChildren(...texts);
-}
-
-function drawPolicy(node) {
-  const discrete = hello.action.kind === "discrete", names = discrete && hello.action.sizes.length === 1 ? actionNames() : node.dream.policy.map((_, index) => `${index + 1}`);
-  $("#policy").replaceChildren(...node.dream.policy.flatMap((share, index) => [
-    element("span", {}, (meanings[index]?.length > 1 ? meanings[index] : names[index] ?? "").toLowerCase()),
-    element("b", { style: `width:${100 * Math.abs(share)}%` }), element("span", {}, number(share)),
-  ]));
-}
-
-function drawLatent(node) {
-  const { latent, classes } = node.dream, canvas = $("#latent");
-  canvas.closest("div").hidden = !classes;
-  if (!classes) return;
-  canvas.width = classes; canvas.height = latent.length;
-  const pen = canvas.getContext("2d");
-  pen.fillStyle = style("--shade"); pen.fillRect(0, 0, classes, latent.length);
-  pen.fillStyle = style("--accent");
-  latent.forEach((each, index) => pen.fillRect(each, index, 1, 1));
-}
+// Showing
 
 function show() {
   const node = nodes.get(current), path = pathTo(leaf), truth = node.real ?? node.recorded;
-  draw($("#dream"), picture, node.dream);
-  draw($("#real"), realPicture, truth);
+  drawImage($("#dream"), node.dream);
+  drawImage($("#real"), truth);
   drawVectors($("#dream-vectors"), node.dream, truth, style("--dream"));
   drawVectors($("#real-vectors"), truth, node.dream, style("--real"));
   $("#real-title").textContent = node.recorded ? "Recorded" : "Reality";
@@ -321,9 +257,10 @@ function show() {
   if ($("#branches").length !== leaves.length || Number($("#branches").value) !== leaf) {
     $("#branches").replaceChildren(...leaves.map((each, index) => element("option", { value: each.id, selected: each.id === leaf }, `${index + 1}: ${each.depth} steps, value ${number(each.dream.value)}`)));
   }
-  drawLines(path, current);
-  drawPolicy(node);
-  drawLatent(node);
+  const others = leaves.filter((each) => each.id !== leaf).slice(-8).map((each) => pathTo(each.id));
+  drawLines($("#lines"), $("#legend"), path, node, others);
+  drawPolicy($("#policy"), node.dream.policy, policyNames(node.dream.policy));
+  drawLatent($("#latent"), node.dream);
 }
 
 // Buttons
@@ -331,7 +268,7 @@ function show() {
 const settings = () => ({
   temperature: Number($("#temperature").value), deterministic: $("#deterministic").checked, policy_mode: $("#sample").checked ? "sample" : "mode", policy_temperature: Number($("#policy-temperature").value),
 });
-for (const id of ["temperature", "deterministic", "sample", "policy-temperature"]) $(`#${id}`).onchange = () => connection.send({ do: "settings", ...settings() });
+for (const id of ["temperature", "deterministic", "sample", "policy-temperature"]) $(`#${id}`).onchange = () => send({ do: "settings", ...settings() });
 for (const slider of document.querySelectorAll("details input[type=range]")) slider.oninput = () => { slider.nextElementSibling.textContent = slider.value; };
 $("#pause").onclick = toggle;
 $("#one").onclick = one;
@@ -360,7 +297,7 @@ $("#save").onclick = () => {
 };
 $("#link").onclick = () => {
   saved = async (file) => {
-    location.hash = `dream=${encode(file)}`;
+    location.hash = `dream=${await pack(file)}`;
     try { await navigator.clipboard.writeText(location.href); $("#state").textContent = "The link is copied."; }
     catch { $("#state").textContent = "The link is in the address line."; }
   };
@@ -371,9 +308,40 @@ $("#open").onchange = async () => {
   catch { say("The file is not a saved dream.", true); }
   $("#open").value = "";
 };
-const encode = (file) => btoa(JSON.stringify(file)).replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "");
-function decode(text) {
-  try { return JSON.parse(atob(text.replaceAll("-", "+").replaceAll("_", "/"))); }
-  catch { say("The link is damaged; a new game begins.", true); return null; }
+
+// Bookmarks: saved dreams that this browser remembers for the agent
+
+const shelf = `reverie-bookmarks:${run}`;
+
+function bookmarks() {
+  try { return JSON.parse(localStorage.getItem(shelf)) ?? []; } catch { return []; }
 }
+
+function keepBookmarks(kept, index = kept.length - 1) {
+  try { localStorage.setItem(shelf, JSON.stringify(kept)); }
+  catch { say("The browser keeps no more bookmarks. Forget some, or save the dream as a file.", true); }
+  showBookmarks(index);
+}
+
+function showBookmarks(chosenIndex = -1) {
+  const kept = bookmarks();
+  const options = kept.map(({ name }, index) => element("option", { value: index, selected: index === chosenIndex }, name));
+  $("#bookmarks").replaceChildren(element("option", { value: "" }, kept.length ? "choose" : "none"), ...options);
+  $("#forget").disabled = !kept.length;
+}
+
+$("#bookmark").onclick = () => {
+  const { depth } = nodes.get(current);
+  saved = (file) => keepBookmarks([...bookmarks(), { name: `${depth} steps from ${file.begin.from === "env" ? "seed" : "episode"} ${file.begin.episode ?? file.begin.seed}`, file }]);
+  ask({ do: "save", node: current });
+};
+$("#bookmarks").onchange = () => {
+  const kept = bookmarks()[Number($("#bookmarks").value)];
+  if ($("#bookmarks").value !== "" && kept) { pause(); ask({ do: "load", file: kept.file }); }
+};
+$("#forget").onclick = () => {
+  if ($("#bookmarks").value === "") say("Choose the bookmark first.", true);
+  else keepBookmarks(bookmarks().filter((_, index) => index !== Number($("#bookmarks").value)), -1);
+};
+showBookmarks();
 addEventListener("resize", () => current !== null && show());

@@ -52,6 +52,8 @@ async function load() {
   facts();
   fill("#changed", details.changed);
   fill("#settings", details.settings);
+  document.querySelector("#messages").hidden = !details.messages.length;
+  document.querySelector("#messages pre").textContent = details.messages.join("");
   const videos = details.videos.slice(0, 4);
   document.querySelector("#videos").hidden = !videos.length;
   document.querySelector(".videos").replaceChildren(...videos.map((video) => element("figure", {}, element("img", { src: `/video/${encodeURIComponent(video)}/${name}`, alt: `Open-loop prediction ${video}: truth, model and error`, loading: "lazy" }), element("figcaption", { class: "soft" }, video))));
@@ -59,6 +61,25 @@ async function load() {
   await draw();
 }
 
+async function examine() {
+  const button = document.querySelector("#examine"), state = document.querySelector("#examined");
+  button.disabled = true;
+  state.textContent = "The world model reads its replay; this takes some seconds to a minute …";
+  try {
+    const found = await getJson(`/api/diagnosis/${name}`);
+    document.querySelector("#findings").replaceChildren(...found.findings.map(({ rule, section, severity, seen, means, advice }) => {
+      const title = element("b", { class: severity }, severity === "ok" ? section : `${severity}: ${rule}`);
+      return element("li", { class: severity }, title, ` ${seen}`, ...[means, advice && `Try: ${advice}`].filter(Boolean).map((text) => element("p", { class: "soft" }, text)));
+    }));
+    const picture = document.querySelector("#diagnosis-picture");
+    picture.src = `data:image/png;base64,${found.picture}`;
+    picture.hidden = false;
+    state.textContent = `After ${number(found.steps)} steps.`;
+  } catch (error) { state.textContent = error.message; }
+  button.disabled = false;
+}
+
+document.querySelector("#examine").onclick = examine;
 load().catch((error) => { document.querySelector("#state").textContent = error.message; });
 socket("/watch", ({ changed, gone }) => {
   if (gone.includes(run)) document.querySelector("#state").textContent = "This run is gone.";
