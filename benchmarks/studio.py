@@ -6,7 +6,8 @@
 steps a second that a page asks for at most (60) and gets, with pictures, in a headless Chromium on the same machine.
 `runs`: seconds until a folder of a thousand runs is read for the first time, and again, as pages that watch it need.
 `rows`: the same for one run of a million rows, and for its thinned curve. `watching`: share of a core that the studio
-takes while a page watches a thousand runs of which one grows.
+takes while a page watches a thousand runs of which one grows. `training`: updates a second of a run on all cores, in
+alternating windows without the studio, with it, and with a page that shows the run, in a browser on the same machine.
 """
 
 import argparse
@@ -16,9 +17,11 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import torch
 from conditions import report
@@ -28,6 +31,7 @@ ROOT = Path(__file__).resolve().parents[1]
 from reverie import agents  # noqa: E402
 from reverie.config import preset  # noqa: E402
 from reverie.envs.make import env_spec  # noqa: E402
+from reverie.runs.metrics import read_rows  # noqa: E402
 from reverie.studio.runs import RunIndex  # noqa: E402
 from reverie.studio.session import Session  # noqa: E402
 
@@ -173,9 +177,50 @@ def watching(folder: Path, seconds: float) -> dict[str, Any]:
         return {"share_of_a_core": with_page(server.address, "/", watch)}
 
 
+def training(folder: Path, rounds: int = 8, seconds: float = 20) -> dict[str, Any]:
+    """Return the median updates a second with the studio, and with a page of the run, as shares of those without."""
+    settings = {
+        "preset": "demo",
+        "steps": 10_000_000,
+        "prefill": 2000,
+        "video-every": 0,
+        "eval-every": 0,
+        "log-every": 50,
+    }
+    options = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
+    command = [sys.executable, "-m", "reverie", "train", "ALE/Boxing-v5", *options, "--logdir", str(folder / "run")]
+
+    def rate(_: object = None) -> float:
+        time.sleep(4)
+        before = read_rows(folder / "run")[-1]
+        time.sleep(seconds)
+        after = read_rows(folder / "run")[-1]
+        return float((after["updates"] - before["updates"]) / (after["time"] - before["time"]))
+
+    rates = defaultdict[str, list[float]](list)
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        while not (folder / "run" / "metrics.jsonl").exists() or read_rows(folder / "run")[-1]["updates"] < 100:
+            time.sleep(1)
+        for _ in range(rounds):
+            rates["without"].append(rate())
+            with Server(folder) as server:
+                rates["studio"].append(rate())
+                rates["page"].append(with_page(server.address, "/run/run", rate))
+    finally:
+        process.terminate()
+        process.wait()
+    shares = {name: np.array(rates[name]) / np.array(rates["without"]) for name in ("studio", "page")}
+    return {
+        "updates_per_second": float(np.median(rates["without"])),
+        **{f"{name}_share": float(np.median(each)) for name, each in shares.items()},
+        **{f"{name}_error": float(each.std(ddof=1) / rounds**0.5) for name, each in shares.items()},
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parts = ["game", "browser", "runs", "rows", "watching"]
+    parts = ["game", "browser", "runs", "rows", "watching", "training"]
     parser.add_argument("--parts", nargs="+", choices=parts, default=parts)
     parser.add_argument("--out", type=Path, help="file to which rows are added")
     options = parser.parse_args()
@@ -195,6 +240,8 @@ def main() -> None:
                 found = browser(Path(parent, "agents", "boxing"))
             elif part == "watching":
                 found = watching(runs, 60)
+            elif part == "training":
+                found = training(Path(parent))
             else:
                 folder = runs if part == "runs" else long
                 found = reading(folder)

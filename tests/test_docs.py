@@ -188,7 +188,7 @@ def test_options_and_settings(name: str) -> None:
     }
     own |= {"--seconds", "--batches", "--folder", "--updates", "--holdout", "--parts", "--repair"}
     own |= {"--env", "--render", "--video", "--fps"}
-    own |= {"--format", "--sheet", "--port", "--host"}
+    own |= {"--format", "--sheet", "--port", "--host", "--example"}
     page = re.sub(r"(pip install|python benchmarks/|torchrun|ray start).*", "", text(name))  # options of other programs
     for flag in set(re.findall(r"(?<![\w-])--[a-z][\w.-]*[\w]", page)) - own:
         assert config_path(flag.removeprefix("--")) in known, f"{name}: {flag}"

@@ -222,6 +222,14 @@ def test_bookmarks_are_remembered_by_the_browser(page: Any, studio: Server) -> N
     assert page.locator("#bookmarks option").all_inner_texts() == ["none"]
 
 
+def test_newest_episodes_are_reached_from_the_page_of_the_run(page: Any, studio: Server) -> None:
+    page.goto(address(studio, "/run/breakout"))
+    page.click("text=Watch the newest episodes")
+    page.wait_for_selector("#real-title:has-text('Recorded')")
+    page.keyboard.press("m")
+    wait_until(lambda: depth(page) == 1)
+
+
 def test_diagnosis_is_made_when_asked_for(page: Any, studio: Server) -> None:
     page.goto(address(studio, "/run/cartpole"))
     page.click("#examine")
@@ -230,6 +238,21 @@ def test_diagnosis_is_made_when_asked_for(page: Any, studio: Server) -> None:
     assert "steps" in page.inner_text("#examined")
     page.click("text=Report")
     page.wait_for_selector("text=What to know first")
+
+
+def test_a_button_is_held_as_a_key_is(page: Any, studio: Server) -> None:
+    open_game(page, studio, "breakout")
+    page.keyboard.press("p")
+    page.hover("#actions button >> nth=2")
+    page.mouse.down()
+    page.wait_for_timeout(1500)
+    page.mouse.up()
+    page.keyboard.press("p")
+    page.wait_for_timeout(300)
+    with page.expect_download() as download:
+        page.click("#save")
+    actions = [step[0] for step in json.loads(Path(download.value.path()).read_text())["steps"]]
+    assert actions.count(2) >= 3 and len(actions) == depth(page)
 
 
 def test_vectors_are_drawn_as_bars(page: Any, studio: Server) -> None:

@@ -3,6 +3,8 @@
 import io
 import logging
 import math
+import re
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -138,6 +140,25 @@ def test_quiet_display_prints_nothing_and_logs_messages(caplog: pytest.LogCaptur
         display.log("a message")
     assert printed(console) == "" and not display.is_live
     assert "a message" in caplog.messages
+
+
+def test_messages_are_added_to_a_file_with_time_and_step_and_progress_is_not(tmp_path: Path) -> None:
+    for step in (5_000, 9_000):
+        file = tmp_path / "messages.log"
+        with Display("title", 10_000, step=step, is_quiet=step == 9_000, console=terminal(), file=file) as display:
+            display.log(f"At [{step}]")
+            display.update(step + 1)
+    lines = file.read_text().splitlines()
+    assert [re.sub(r"^20\d\d-\d\d-\d\d \d\d:\d\d:\d\d [+-]\d{4} ", "", line) for line in lines] == [
+        "step 5,000: At [5000]",
+        "step 9,000: At [9000]",
+    ]
+
+
+def test_message_that_cannot_be_written_is_printed_all_the_same(tmp_path: Path) -> None:
+    console = terminal()
+    Display("title", 10, console=console, file=tmp_path / "gone" / "messages.log").log("Kept.")
+    assert "Kept." in printed(console)
 
 
 @pytest.mark.parametrize(("variable", "value"), [("CI", "true"), ("TERM", "dumb")])

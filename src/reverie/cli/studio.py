@@ -42,7 +42,7 @@ class Play:
     run: tyro.conf.Positional[Path | None] = None
     """Folder of a run, of one of its checkpoints, or of a saved agent."""
     example: str | None = None
-    """Instead of a run: an agent that comes with reverie, boxing, cartpole or space-invaders."""
+    """Instead of a run: an agent that comes with reverie, boxing or cartpole."""
     env: str | None = None
     """Gymnasium id or module:Class, also from the current folder; needed if the run was trained on a class."""
     port: int = 0

@@ -130,6 +130,7 @@ class WatchedRun:
             **self.summary(),
             "label": self.name if config is None else agent_label(config, about.preset, about.variant),
             "metrics": sorted(self.columns),
+            "has_replay": self._paths.replay.exists(),
             "starts": [dict(start) for start in about.starts],
             "videos": videos[::-1],
             "messages": last_lines(self._paths.messages, MESSAGES),

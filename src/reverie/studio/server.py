@@ -29,6 +29,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from reverie.analysis.report import report_page
 from reverie.errors import ReverieError
 from reverie.studio.access import AccessMiddleware, remembered_cookie
+from reverie.studio.example_agents import PREFIX, example_names
 from reverie.studio.messages import MessageError, parse_message
 from reverie.studio.runs import RunIndex, WatchedRun, diagnosis
 from reverie.studio.session import Session
@@ -73,6 +74,7 @@ class Studio:
             Route("/api/diagnosis/{name:path}", self.api_diagnosis),
             Route("/video/{video}/{name:path}", self.video),
             Route("/plotly.js", self.plotly),
+            Route("/style.css", self.style),
             WebSocketRoute("/watch", self.watch),
             WebSocketRoute("/game/{name:path}", self.game),
             Mount("/static", static),
@@ -80,7 +82,8 @@ class Studio:
 
     async def page_runs(self, request: Request) -> Response:
         """Serve the table of runs."""
-        return self._render("runs.html", title="Runs", folder=str(self.index.folder))
+        examples = {name: f"{PREFIX}{name}" for name in example_names()}
+        return self._render("runs.html", title="Runs", folder=str(self.index.folder), examples=examples)
 
     async def page_run(self, request: Request) -> Response:
         """Serve the page of a run."""
@@ -143,6 +146,10 @@ class Studio:
         """Return the JavaScript that plotly's Python package brings."""
         path = str(files("plotly") / "package_data" / "plotly.min.js")
         return FileResponse(path, media_type="text/javascript", headers={"cache-control": "max-age=86400"})
+
+    async def style(self, request: Request) -> Response:
+        """Return the style that the pages share with those of `reverie report`."""
+        return FileResponse(str(files("reverie.analysis.report") / "templates" / "style.css"))
 
     async def watch(self, socket: WebSocket) -> None:
         """Send the summaries of runs whenever one of them changes."""

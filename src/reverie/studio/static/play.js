@@ -7,6 +7,7 @@ const run = $("#play").dataset.run;
 let hello = null, meanings = [], nodes = new Map(), current = null, leaf = null, playing = false, saved = null;
 let fellBack = false, notice = "";
 let queued = null;  // an action that was clicked while an answer was awaited
+let held = null;  // an action whose button is held down
 let value = [];  // of continuous actions
 const pressed = new Set();
 
@@ -88,7 +89,7 @@ async function begin(answer) {
   if (location.hash.startsWith("#dream=") && first && !link) notice = "The link is damaged; a new game begins.";
   if (link) ask({ do: "load", file: link });
   else if (current !== null && nodes.size) restore();
-  else if (hello.has_env) ask({ do: "begin", from: "env", seed: Number($("#seed").value) });
+  else if (hello.has_env && !(location.hash === "#episodes" && hello.has_replay)) ask({ do: "begin", from: "env", seed: Number($("#seed").value) });
   else if (hello.has_replay) ask({ do: "begin", from: "replay" });
   if (hello.has_replay) send({ do: "episodes" });
 }
@@ -145,21 +146,22 @@ function policyNames(shares) {
 }
 
 function keyedAction() {  // undefined where no key is held and there is no action for that
-  const names = actionNames(), held = new Set([...pressed].map((key) => ARROWS[key]).filter(Boolean));
+  if (held !== null) return held;
+  const names = actionNames(), keys = new Set([...pressed].map((key) => ARROWS[key]).filter(Boolean));
   const digit = [...pressed].find((key) => /^[0-9]$/.test(key) && Number(key) < names.length);
   if (digit !== undefined) return Number(digit);
   const noop = names.indexOf("NOOP");
-  if (!held.size) return noop >= 0 ? noop : undefined;
+  if (!keys.size) return noop >= 0 ? noop : undefined;
   let best, most = 0;
   names.forEach((name, index) => {
     const parts = ["UP", "DOWN", "LEFT", "RIGHT", "FIRE"].filter((part) => name.includes(part));
-    const matched = parts.filter((part) => held.has(part)).length;
+    const matched = parts.filter((part) => keys.has(part)).length;
     if (parts.length && matched === parts.length && matched > most) { best = index; most = matched; }
   });
   return best ?? (noop >= 0 ? noop : undefined);
 }
 
-const acting = () => chosen("player") === "policy" || [...pressed].some((key) => key in ARROWS || /^[0-9]$/.test(key));
+const acting = () => chosen("player") === "policy" || held !== null || [...pressed].some((key) => key in ARROWS || /^[0-9]$/.test(key));
 
 function continuousAction() {
   const size = hello.action.sizes[0], pad = navigator.getGamepads?.().find(Boolean);
@@ -183,7 +185,12 @@ function showActions() {
   if (hello.action.kind === "discrete" && hello.action.sizes.length === 1) {
     place.replaceChildren(...actionNames().map((name, index) => {
       const button = element("button", { type: "button" }, shownName(index, name));
-      button.onclick = () => { if (waiting()) queued = index; else step(index); };
+      button.onpointerdown = () => { held = index; };
+      button.onpointerup = button.onpointercancel = button.onpointerleave = () => { held = null; };
+      button.onclick = (event) => {
+        if (playing && event.detail) return;  // it was held, and the game goes on by itself
+        if (waiting()) queued = index; else step(index);
+      };
       return button;
     }));
     $("#keys").textContent = "Arrow keys or WASD and space, or the numbers 0 to 9; P plays and pauses, N one step, B back, M forward. Without a key, time stands still where there is no action for it.";

@@ -2,11 +2,11 @@ import { chartOptions, colors, element, encodeName, getJson, layout, number, soc
 
 const charts = document.querySelector("#charts"), run = charts.dataset.run, name = encodeName(run);
 const CHARTS = [
-  ["Return", ["eval/return", "episode/return"]], ["World model", ["model/image_loss", "model/vector_loss", "model/reward_loss", "model/discount_loss"]],
+  ["Return", ["eval/return", "episode/return"]], ["Observation loss", ["model/image_loss", "model/vector_loss"]], ["Reward and discount loss", ["model/reward_loss", "model/discount_loss"]],
   ["KL and entropies", ["model/kl", "model/prior_entropy", "model/posterior_entropy"]], ["Policy entropy", ["actor/entropy"]],
   ["Actor and critic", ["actor/loss", "critic/loss"]], ["Imagined", ["imagination/return_mean", "imagination/reward_mean", "critic/value"]],
-  ["Held-out episodes", ["validation/loss", "validation/image_loss", "validation/open_loop_error"]], ["Exploration", ["explore/imagination/reward_mean", "heads/disagreement"]],
-  ["Speed", ["perf/fps", "perf/updates_per_second"]],
+  ["Held-out episodes", ["validation/loss", "validation/image_loss"]], ["Open-loop error on held-out episodes", ["validation/open_loop_error"]], ["Exploration", ["explore/imagination/reward_mean", "heads/disagreement"]],
+  ["Frames a second", ["perf/fps"]], ["Updates a second", ["perf/updates_per_second"]],
 ];
 let details = null;
 
@@ -49,6 +49,7 @@ function fill(selector, rows) {
 async function load() {
   details = await getJson(`/api/run/${name}`);
   document.querySelector("#play-link").hidden = !details.has_agent;
+  document.querySelector("#episodes").hidden = !(details.has_agent && details.has_replay);
   facts();
   fill("#changed", details.changed);
   fill("#settings", details.settings);
@@ -57,7 +58,7 @@ async function load() {
   const videos = details.videos.slice(0, 4);
   document.querySelector("#videos").hidden = !videos.length;
   document.querySelector(".videos").replaceChildren(...videos.map((video) => element("figure", {}, element("img", { src: `/video/${encodeURIComponent(video)}/${name}`, alt: `Open-loop prediction ${video}: truth, model and error`, loading: "lazy" }), element("figcaption", { class: "soft" }, video))));
-  document.querySelector("#starts").replaceChildren(...details.starts.map((start) => element("dl", { class: "facts" }, ...Object.entries(start).map(([key, value]) => element("div", {}, element("dt", {}, key), element("dd", {}, typeof value === "object" ? JSON.stringify(value) : String(value)))))));
+  document.querySelector("#starts").replaceChildren(...details.starts.map((start) => element("dl", { class: "facts" }, ...Object.entries(start).filter(([, value]) => value !== null).map(([key, value]) => element("div", { class: key }, element("dt", {}, key), element("dd", {}, typeof value === "object" ? JSON.stringify(value) : String(value)))))));
   await draw();
 }
 
