@@ -66,7 +66,7 @@ class Ensemble(Heads):
         """Return the negative log-likelihood of the next steps, summed over members; see `Heads.loss`."""
         predicted, target = self._predict(feat, action)[:, : len(feat) - 1], targets[self.config.target][1:]
         likelihood = unit_normal_log_prob(predicted, target, 1).sum(0)
-        disagreement = predicted.detach().std(0, correction=0).mean()
+        disagreement = _std(predicted.detach()).mean()
         return -(likelihood * ~is_first[1:]).mean(), {"disagreement": disagreement}
 
     def disagreement(self, feat: Float[Tensor, "H1 N F"], action: Float[Tensor, "H1 N A"]) -> Float[Tensor, "_ N"]:
@@ -76,8 +76,8 @@ class Ensemble(Heads):
         """
         with frozen(self):
             predicted = self._predict(feat, action)
-            spread = predicted.var if self.config.spread == "variance" else predicted.std
-            return spread(0, correction=0).mean(-1)
+            spread = _variance(predicted) if self.config.spread == "variance" else _std(predicted)
+            return spread.mean(-1)
 
     def penalty(self, feat: Float[Tensor, "H1 N F"], action: Float[Tensor, "H1 N A"]) -> Float[Tensor, "H1 N"]:
         """Return the distance of the members' predictions from their mean, the mean over members (v-d4rl: meandis).
@@ -97,6 +97,16 @@ class Ensemble(Heads):
             feat, action = feat[:-1], action[1:]  # nothing was chosen in the last state
         inputs = feat if self.pairing == "none" else torch.cat([feat, action.to(feat.dtype)], -1)
         return torch.stack([member(inputs) for member in self.members]).float()
+
+
+def _variance(predicted: Float[Tensor, "K _ N D"]) -> Float[Tensor, "_ N D"]:
+    """Return the population variance over members; `torch.var` along the first axis takes five times as long on a CPU."""
+    return (predicted - predicted.mean(0)).square().mean(0)
+
+
+def _std(predicted: Float[Tensor, "K _ N D"]) -> Float[Tensor, "_ N D"]:
+    """Return the population standard deviation over members; where they agree, its gradient is 0 and not nan."""
+    return _variance(predicted).clamp_min(torch.finfo(predicted.dtype).tiny).sqrt()
 
 
 class KLHead(Heads):

@@ -76,6 +76,20 @@ def test_plan2explore_reward_is_the_spread_of_the_members(action: str, log: bool
             assert float(found[t, n]) == pytest.approx(2 * (np.log(size) if log else size), rel=1e-4)
 
 
+@pytest.mark.parametrize("spread", ["std", "variance"])
+def test_members_that_agree_have_no_spread_and_a_finite_gradient(spread: str) -> None:
+    agent = build(exploration__head__spread=spread)
+    explorer, trajectory = plan2explore(agent), random_trajectory(agent)
+    first, *others = explorer.heads.members
+    for member in others:
+        member.load_state_dict(first.state_dict())
+    feat = trajectory.feat.detach().requires_grad_()
+    found = explorer.heads.disagreement(feat, trajectory.action)
+    found.sum().backward()
+    assert feat.grad is not None
+    assert float(found.detach().max()) < 1e-6 and bool(feat.grad.isfinite().all())
+
+
 def test_plan2explore_adds_the_normalised_reward_of_the_task() -> None:
     norm = {"exploration__reward_norm__momentum": 0.9, "exploration__extrinsic_scale": 0.5}
     agent = build(**norm)
