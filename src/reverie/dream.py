@@ -1,10 +1,10 @@
 """Step the world model by hand: a dream that can be rewound and branched.
 
     dream = reverie.Dream(reverie.load("runs/boxing"))
-    moment = dream.begin(episode)                         # rows of a recorded episode: the state after the last one
-    moment = dream.step(moment, dream.act(moment))        # as often as you like, from any moment
+    state = dream.begin(episode)                    # rows of a recorded episode: the state after the last one
+    state = dream.step(state, dream.act(state))     # as often as you like, from any state
 
-A `Moment` is a value: nothing changes it, so that a dream is rewound by stepping from an earlier one again.
+A `DreamState` is a value: nothing changes it, so that a dream is rewound by stepping from an earlier one again.
 """
 
 from collections.abc import Mapping
@@ -27,8 +27,8 @@ LATENT, ACTION = 0, 1
 
 
 @dataclass(frozen=True)
-class Moment:
-    """A latent state, and what the agent predicts in it."""
+class DreamState:
+    """A latent state, with what is decoded and predicted from it."""
 
     latent: State
     """The state, [1, …]."""
@@ -49,7 +49,7 @@ class Moment:
 class Observed(NamedTuple):
     """Result of `Dream.observe`."""
 
-    moment: Moment
+    state: DreamState
     surprise: float
     """KL of the posterior from the prior in nats: how much the observation has told the model."""
 
@@ -63,8 +63,8 @@ class Dream:
     Args:
         agent: a trained agent, as from `reverie.load`.
         seed: seed of all samples.
-        temperature: of the latent states; below 1 likely ones become likelier, above 1 less so.
-        deterministic: take the mode of every latent state.
+        temperature: of the prior in `step`; below 1 likely states become likelier, above 1 less so.
+        deterministic: take the mode of the prior.
     """
 
     def __init__(self, agent: Dreamer, seed: int = 0, *, temperature: float = 1.0, deterministic: bool = False) -> None:
@@ -72,7 +72,7 @@ class Dream:
         self.temperature, self.deterministic = temperature, deterministic
 
     @torch.no_grad()
-    def begin(self, steps: Step) -> Moment:
+    def begin(self, steps: Step) -> DreamState:
         """Return the state that is inferred from the last of some recorded steps.
 
         Args:
@@ -84,23 +84,23 @@ class Dream:
         sequence = to_tensors({key: value[:, None] for key, value in steps.items()}, self.agent.device)
         with self.agent.autocast():
             posterior = model.infer(sequence, noise=noise).posterior
-        return self._moment(posterior.map(lambda part: part[-1]), 0)
+        return self._decoded(posterior.map(lambda part: part[-1]), 0)
 
     @torch.no_grad()
-    def step(self, moment: Moment, action: Array) -> Moment:
+    def step(self, state: DreamState, action: Array) -> DreamState:
         """Return the state that the model imagines after an action [A], one-hot or in [-1, 1]."""
         rssm = self.agent.world_model.rssm
         with self.agent.autocast():
-            deter = rssm.recur(moment.latent, self._tensor(action))
-            latent = self._draw(deter, rssm.prior(deter), moment.depth + 1)
-        return self._moment(latent, moment.depth + 1)
+            deter = rssm.recur(state.latent, self._tensor(action))
+            latent = self._draw(deter, rssm.prior(deter), state.depth + 1)
+        return self._decoded(latent, state.depth + 1)
 
     @torch.no_grad()
-    def observe(self, moment: Moment, action: Array, row: Mapping[str, Array]) -> Observed:
+    def observe(self, state: DreamState, action: Array, row: Mapping[str, Array]) -> Observed:
         """Return the state that is inferred after an action has led to an observation.
 
         Args:
-            moment: the inferred state before.
+            state: the inferred state before.
             action: the action [A].
             row: the observations [...] by key.
         """
@@ -109,28 +109,28 @@ class Dream:
         sequence = to_tensors(arrays, self.agent.device)
         sequence["action"] = self._tensor(action)[None]
         sequence["is_first"] = torch.zeros((1, 1), dtype=torch.bool, device=self.agent.device)
-        depth = moment.depth + 1
+        depth = state.depth + 1
         noise = self._noise(depth)
         with self.agent.autocast():
-            posterior = model.infer(sequence, moment.latent, None if noise is None else noise[None]).posterior
+            posterior = model.infer(sequence, state.latent, None if noise is None else noise[None]).posterior
             found = posterior.map(lambda part: part[0])
             surprise = model.rssm.latents.kl(found.stats, model.rssm.prior(found.deter))
-        return Observed(self._moment(found, depth), float(surprise))
+        return Observed(self._decoded(found, depth), float(surprise))
 
     @torch.no_grad()
-    def act(self, moment: Moment, mode: Mode = "mode", temperature: float = 1.0) -> Array:
+    def act(self, state: DreamState, mode: Mode = "mode", temperature: float = 1.0) -> Array:
         """Return the actor's action [A] in a state; with samples, discrete ones at a temperature."""
         actor = self.agent.actor_critic.actor
         with self.agent.autocast():
-            distribution = actor(moment.latent.feat)
+            distribution = actor(state.latent.feat)
         if mode == "mode":
             return self._array(distribution.mode())[0]
         if isinstance(distribution, OneHot):
             distribution = OneHot(distribution.logits / temperature, distribution.sizes)
-        noise = actor.draw_noise((1,), self._generator(moment.depth, ACTION))
+        noise = actor.draw_noise((1,), self._generator(state.depth, ACTION))
         return self._array(distribution.sample(noise))[0]
 
-    def _moment(self, latent: State, depth: int) -> Moment:
+    def _decoded(self, latent: State, depth: int) -> DreamState:
         agent, model = self.agent, self.agent.world_model
         with agent.autocast():
             feat = latent.feat
@@ -147,7 +147,7 @@ class Dream:
         norm = model.preprocess.vector_norm
         for key, vector in vectors.items():
             observations[key] = self._array(vector if norm is None else norm.invert(key, vector))[0]
-        return Moment(
+        return DreamState(
             latent=latent,
             depth=depth,
             observations=observations,

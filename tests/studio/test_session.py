@@ -168,6 +168,39 @@ def test_saved_dream_is_played_again_exactly(session: Session, runs: Path) -> No
     other.close()
 
 
+def test_settings_that_changed_on_the_way_are_saved_with_their_step(session: Session) -> None:
+    do(session, "begin", **{"from": "env", "seed": 3})
+    nodes = []
+    for temperature in (1.0, 1.0, 3.0, 3.0, 0.3):
+        do(session, "settings", temperature=temperature)
+        nodes.append(do(session, "step", action=1, world="dream")["node"])
+    do(session, "settings", temperature=5.0)
+    file = do(session, "save")["file"]
+    assert (file["settings"]["temperature"], [len(step) for step in file["steps"]]) == (1.0, [3, 3, 4, 3, 4])
+    other = Session(session.run)
+    loaded = do(other, "load", file=json.loads(json.dumps(file)))
+    other.close()
+    assert [shown(node) for node in loaded["nodes"][1:]] == [shown(node) for node in nodes]
+    assert loaded["settings"]["temperature"] == 0.3
+    plain = {**file, "steps": [step[:3] for step in file["steps"]]}
+    loaded = do(other, "load", file=plain)
+    assert [shown(node) for node in loaded["nodes"][1:]] != [shown(node) for node in nodes]
+    other.close()
+
+
+def test_dream_that_cannot_be_loaded_leaves_the_game_as_it_was(session: Session) -> None:
+    do(session, "settings", temperature=2.0)
+    do(session, "begin", **{"from": "env", "seed": 3})
+    node = do(session, "step", action=1, world="both")["node"]
+    file = do(session, "save")["file"]
+    broken = {**file, "begin": {"from": "replay", "seed": 1, "episode": -1}, "settings": {"temperature": 0.5}}
+    assert "No real environment" in session.handle({"do": "load", "file": broken})["error"]
+    assert do(session, "settings")["settings"]["temperature"] == 2.0
+    again = do(session, "step", node=0, action=1, world="both")["node"]
+    assert (again["id"], again["parent"]) == (2, 0)
+    assert shown({**again, "id": node["id"]}) == shown(node)
+
+
 @pytest.mark.parametrize("kind", ["gif", "mp4"])
 def test_recording_has_a_frame_for_each_step(breakout: Session, kind: str, tmp_path: Path) -> None:
     do(breakout, "begin", **{"from": "env", "seed": 0})
@@ -198,7 +231,7 @@ def test_recording_has_a_frame_for_each_step(breakout: Session, kind: str, tmp_p
         ({"do": "step", "world": "reel"}, "There is no world 'reel'; did you mean real?"),
         ({"do": "begin", "from": "moon"}, "There is no start 'moon'; there are env, replay."),
         ({"do": "begin", "seed": -1}, "seed must be a whole number"),
-        ({"do": "begin", "from": "replay", "episode": 999999}, "does not have this episode"),
+        ({"do": "begin", "from": "replay", "episode": 999999}, "no longer has this episode"),
         ({"do": "settings", "temperature": 0}, "temperature must be a number from 0.05 to 5"),
         ({"do": "settings", "policy_mode": "best"}, "There is no policy_mode 'best'"),
         ({"do": "record", "format": "webm"}, "There is no format 'webm'"),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from reverie.dream import Dream, Moment, latent_classes
+from reverie.dream import Dream, DreamState, latent_classes
 from reverie.dreamer import Dreamer
 from reverie.specs import ActionSpec, ArraySpec, EnvSpec, Step
 from tests.helpers.agents import CONTINUOUS, DISCRETE, random_steps, tiny
@@ -26,7 +26,7 @@ def episode(agent: Dreamer, length: int = 6) -> Step:
     return rows
 
 
-def walk(dream: Dream, start: Moment, actions: Any) -> list[Moment]:
+def walk(dream: Dream, start: DreamState, actions: Any) -> list[DreamState]:
     moments = [start]
     for action in actions:
         moments.append(dream.step(moments[-1], action))
@@ -43,13 +43,13 @@ def test_modes_are_those_of_an_open_loop_prediction(latents: str, action: Action
     sequence = {key: torch.from_numpy(value[:, None]) for key, value in rows.items()}
     posterior = model.infer({key: value[:3] for key, value in sequence.items()}).posterior
     prior = model.rssm.imagine(sequence["action"][3:], posterior.map(lambda part: part[-1]))
-    for moment, feat in zip(found, [posterior.feat[-1], *prior.feat], strict=True):
-        assert torch.equal(moment.latent.feat, feat)
-        assert moment.reward == pytest.approx(model.reward(feat).item())
-        assert moment.value == pytest.approx(agent.actor_critic.critic(feat).item())
+    for state, feat in zip(found, [posterior.feat[-1], *prior.feat], strict=True):
+        assert torch.equal(state.latent.feat, feat)
+        assert state.reward == pytest.approx(model.reward(feat).item())
+        assert state.value == pytest.approx(agent.actor_critic.critic(feat).item())
         expected = ((model.decoder.images(feat)["image"] + 0.5).clamp(0, 1) * 255).round()[0]
-        assert np.array_equal(moment.observations["image"], expected.detach().numpy())
-        assert moment.observations["position"] == pytest.approx(model.decoder.vectors(feat)["position"][0].tolist())
+        assert np.array_equal(state.observations["image"], expected.detach().numpy())
+        assert state.observations["position"] == pytest.approx(model.decoder.vectors(feat)["position"][0].tolist())
 
 
 def test_the_same_seed_and_actions_give_the_same_dream_also_after_a_branch() -> None:
@@ -63,7 +63,7 @@ def test_the_same_seed_and_actions_give_the_same_dream_also_after_a_branch() -> 
     other = walk(Dream(agent, seed=4), start, rows["action"])
     assert all(torch.equal(a.latent.stoch, b.latent.stoch) for a, b in zip(first, again, strict=True))
     assert not all(torch.equal(a.latent.stoch, b.latent.stoch) for a, b in zip(first, other, strict=True))
-    assert [moment.depth for moment in first] == list(range(7))
+    assert [state.depth for state in first] == list(range(7))
 
 
 def test_observation_is_filtered_and_its_surprise_is_the_kl() -> None:
@@ -73,8 +73,8 @@ def test_observation_is_filtered_and_its_surprise_is_the_kl() -> None:
     start = dream.begin({key: value[:5] for key, value in rows.items()})
     found = dream.observe(start, rows["action"][5], {key: value[5] for key, value in rows.items()})
     whole = dream.begin(rows)
-    assert torch.allclose(found.moment.latent.feat, whole.latent.feat)
-    assert found.moment.depth == 1
+    assert torch.allclose(found.state.latent.feat, whole.latent.feat)
+    assert found.state.depth == 1
     prior, posterior = model.rssm.prior(whole.latent.deter).softmax(-1), whole.latent.stats.softmax(-1)
     assert found.surprise == pytest.approx((posterior * (posterior / prior).log()).sum().item(), rel=1e-4)
 
@@ -87,9 +87,9 @@ def test_low_temperature_takes_likely_states_and_high_temperature_others() -> No
     def share(temperature: float) -> float:
         dream = Dream(agent, seed=1, temperature=temperature)
         same = []
-        for moment, action in zip(modes[:-1], rows["action"], strict=True):
-            drawn = latent_classes(dream.step(moment, action).latent, agent)[0]
-            most = dream.step(moment, action).latent.stats[0].argmax(-1).tolist()
+        for state, action in zip(modes[:-1], rows["action"], strict=True):
+            drawn = latent_classes(dream.step(state, action).latent, agent)[0]
+            most = dream.step(state, action).latent.stats[0].argmax(-1).tolist()
             same.append(np.mean(np.array(drawn) == np.array(most)))
         return float(np.mean(same))
 
@@ -99,14 +99,14 @@ def test_low_temperature_takes_likely_states_and_high_temperature_others() -> No
 
 def test_actor_acts_as_its_distribution_says() -> None:
     agent = build()
-    moment = Dream(agent).begin(episode(agent))
-    assert moment.policy.shape == (agent.spec.action.size,)
-    assert moment.policy.sum() == pytest.approx(len(agent.spec.action.sizes))
-    best = Dream(agent).act(moment)
-    assert best.argmax() == moment.policy.argmax()
-    drawn = {tuple(Dream(agent, seed=seed).act(moment, "sample")) for seed in range(50)}
+    state = Dream(agent).begin(episode(agent))
+    assert state.policy.shape == (agent.spec.action.size,)
+    assert state.policy.sum() == pytest.approx(len(agent.spec.action.sizes))
+    best = Dream(agent).act(state)
+    assert best.argmax() == state.policy.argmax()
+    drawn = {tuple(Dream(agent, seed=seed).act(state, "sample")) for seed in range(50)}
     assert len(drawn) > 1
-    assert {tuple(Dream(agent, seed=seed).act(moment, "sample", 0.001)) for seed in range(9)} == {tuple(best)}
+    assert {tuple(Dream(agent, seed=seed).act(state, "sample", 0.001)) for seed in range(9)} == {tuple(best)}
 
 
 def test_standardised_vectors_are_shown_in_their_own_units() -> None:

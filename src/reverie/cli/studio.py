@@ -24,8 +24,8 @@ class Studio:
     port: int = 0
     """Port to listen on; 0 takes a free one."""
     host: str = "127.0.0.1"
-    """Address to listen on. Others than this machine's own let everybody in the network who has the address read runs
-    and play; nothing is encrypted."""
+    """Address to listen on. Others than this machine's own let in the first browser of the network that opens the
+    printed address; nothing is encrypted."""
     open: bool = True
     """Open the page, where there is a display."""
 
@@ -81,13 +81,14 @@ def run_studio(folder: Path, host: str, port: int, opens: bool, page: str = "/",
     from reverie.training.threads import act_on_one_thread
 
     act_on_one_thread()
-    if host not in ("127.0.0.1", "localhost", "::1"):
+    is_local = host in ("127.0.0.1", "localhost", "::1")
+    if not is_local:
         say(("warning: ", "yellow"), f"{host} is reached from other machines, and nothing is encrypted.", stderr=True)
 
     def started(address: str) -> None:
         print(address, flush=True)
         say("Ctrl-C ends it.", stderr=True)
-        if opens and sys.stdout.isatty():
+        if opens and sys.stdout.isatty() and is_local:
             webbrowser.open(address)
 
     serve(folder, host, port, started, page, env)

@@ -84,8 +84,7 @@ class Ensemble(Heads):
 
             p_t = mean_k |f_k - mean_j f_j|
 
-        It belongs to the state that the pair of state and action leads into with the pairing `next`, where start
-        states, which come from data, have none, and to the state itself with another one.
+        With the pairing `next`, p_{t+1} is that of (z_t, a_t), and p_0 = 0; otherwise p_t is that of z_t.
         """
         with frozen(self):
             predicted = self._predict(feat, action)
@@ -100,7 +99,7 @@ class Ensemble(Heads):
 
 
 def _variance(predicted: Float[Tensor, "K _ N D"]) -> Float[Tensor, "_ N D"]:
-    """Return the population variance over members; `torch.var` along the first axis takes five times as long on a CPU."""
+    """Return the population variance over members, in a fifth of the time of `torch.var` along axis 0 on a CPU."""
     return (predicted - predicted.mean(0)).square().mean(0)
 
 

@@ -26,7 +26,8 @@ class Explorer(nn.Module):
     """Base of the exploring behaviors, which act before step `exploration.until`."""
 
     is_acting: Bool[Tensor, ""]
-    """True while this behavior collects; a tensor, so that copies of a policy follow it."""
+    """True while this behavior collects. `ExploringPolicy` has it as a buffer that is published with the weights, so
+    that asynchronous and remote collectors change actors at `exploration.until`, too."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -96,10 +97,11 @@ class LearningExplorer(Explorer):
 class Plan2Explore(LearningExplorer):
     """Seeks states about whose successors an ensemble disagrees (Sekar et al., 2020).
 
-        r_t = norm(mean_d std_k f_k(z_t, a)_d)
+        r_t     = intrinsic_scale norm(mean_d std_k f_k(z_t, a_{t-1})_d) + extrinsic_scale norm(r^task_t)   `previous`
+        r_{t+1} = intrinsic_scale norm(mean_d std_k f_k(z_t, a_t)_d) + extrinsic_scale norm(r^task_{t+1})   `next`
 
-    See `Ensemble` for the action a. With the action that was chosen in z_t, the reward belongs to the state that it
-    leads into.
+    where a_t is chosen in z_t, see `Ensemble`. With `next`, the start state has the reward of the one after it. The
+    settings `head.log` and `head.spread` take the logarithm, and the variance instead of the standard deviation.
     """
 
     heads: Ensemble

@@ -298,7 +298,7 @@ def serve(
     app = create_app(folder, hosts, token, remembered_cookie(), partial(Session, env=env))
     config = uvicorn.Config(app, log_level="warning", ws_max_size=MAX_MESSAGE, ws="websockets-sansio", lifespan="on")
     server = uvicorn.Server(config)
-    shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host
+    shown = sockets.gethostname() if host in ("0.0.0.0", "::") else host
     address = f"http://{f'[{shown}]' if ':' in shown else shown}:{port}{page}?token={token}"
 
     def wait() -> None:

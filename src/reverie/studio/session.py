@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reverie.agents import load
-from reverie.dream import Dream, Moment, latent_classes
+from reverie.dream import Dream, DreamState, latent_classes
 from reverie.dreamer.recurrent_policy import Mode
 from reverie.envs.step_wrapper import EnvState
 from reverie.errors import ReverieError
@@ -56,7 +56,7 @@ class Real:
 
     row: Row
     state: EnvState
-    moment: Moment
+    inferred: DreamState
     """State that is inferred from all observations so far."""
     surprise: float
 
@@ -67,7 +67,7 @@ class Node:
 
     id: int
     parent: "Node | None"
-    dream: Moment
+    dream: DreamState
     real: Real | None = None
     action: Array | None = None
     """Action that led here; None at the start."""
@@ -78,6 +78,8 @@ class Node:
     """Row of the recorded episode, as long as its actions were followed."""
     surprise: float | None = None
     """Surprise of a recorded observation, see `dream.Observed`."""
+    settings: "Settings | None" = None
+    """Those with which the step was taken; None at the start and of recorded steps."""
 
     @property
     def depth(self) -> int:
@@ -195,12 +197,12 @@ class Session:
             env = RealEnvironment(self.agent, seed, self._env)
             try:
                 row, state = env.reset()
-                moment = dream.begin({key: value[None] for key, value in row.items()})
+                dreamed = dream.begin({key: value[None] for key, value in row.items()})
             except BaseException:
                 env.close()
                 raise
             game = _Game({"from": "env", "seed": seed}, env=env, at=0)
-            game.nodes.append(Node(0, None, moment, Real(row, state, moment, 0.0)))
+            game.nodes.append(Node(0, None, dreamed, Real(row, state, dreamed, 0.0)))
         elif source == "replay":
             number, episode = self._episode(read_integer(message, "episode", -1, -1, 2**31 - 1))
             last = len(episode["reward"]) - 1
@@ -214,6 +216,7 @@ class Session:
         self.close()
         self._game, self._dream, self._settings = game, dream, settings
         return {
+            "settings": vars(settings),
             "node": self._describe(game.nodes[-1]),
             "nodes": [self._describe(node) for node in game.nodes],
             "begin": game.begin,
@@ -223,13 +226,13 @@ class Session:
     @staticmethod
     def _watch(dream: Dream, game: _Game, episode: Step, first: int, last: int) -> None:
         """Add the states that are inferred from an episode, from one step to another."""
-        moment = dream.begin({key: rows[: first + 1] for key, rows in episode.items()})
-        game.nodes.append(Node(0, None, moment, step_of_episode=first))
+        state = dream.begin({key: rows[: first + 1] for key, rows in episode.items()})
+        game.nodes.append(Node(0, None, state, step_of_episode=first))
         for step in range(first + 1, last + 1):
             row = {key: rows[step] for key, rows in episode.items()}
-            moment, surprise = dream.observe(moment, row["action"], row)
+            state, surprise = dream.observe(state, row["action"], row)
             parent, action = game.nodes[-1], row["action"]
-            node = Node(len(game.nodes), parent, moment, None, action, "recorded", "recorded", step, surprise)
+            node = Node(len(game.nodes), parent, state, None, action, "recorded", "recorded", step, surprise)
             game.nodes.append(node)
 
     def _step(self, message: Mapping[str, Any]) -> dict[str, Any]:
@@ -240,8 +243,8 @@ class Session:
             raise unknown("world", world, WORLDS)
         by = "policy" if message.get("action") is None else "person"
         if by == "policy":
-            moment = node.real.moment if world == "real" and node.real is not None else node.dream
-            action = self._dream.act(moment, self._settings.policy_mode, self._settings.policy_temperature)
+            state = node.real.inferred if world == "real" and node.real is not None else node.dream
+            action = self._dream.act(state, self._settings.policy_mode, self._settings.policy_temperature)
         else:
             action = action_vector(self.agent.spec.action, message["action"])
         return {"node": self._describe(self._advance(game, node, action, world, by))}
@@ -264,7 +267,14 @@ class Session:
     def _save(self, message: Mapping[str, Any]) -> dict[str, Any]:
         path, begin = self._path(message), self._playing().begin
         played = [node for node in path[1:] if node.world != "recorded"]
-        steps = [[action_value(self.agent.spec.action, node.action), node.world, node.by] for node in played]
+        first = (played and played[0].settings) or self._settings
+        steps, before = [], first
+        for node in played:
+            step: list[Any] = [action_value(self.agent.spec.action, node.action), node.world, node.by]
+            if node.settings is not None and node.settings != before:
+                step.append(vars(node.settings))
+                before = node.settings
+            steps.append(step)
         if begin["from"] == "replay":  # it was left at an earlier step than was watched
             start = path[len(path) - len(played) - 1]
             begin = {**begin, "step": start.step_of_episode}
@@ -273,7 +283,7 @@ class Session:
             "run": self.run.name,
             "checkpoint": self.checkpoint,
             "begin": begin,
-            "settings": vars(self._settings),
+            "settings": vars(first),
             "steps": steps,
         }
         return {"file": saved}
@@ -289,21 +299,34 @@ class Session:
             raise MessageError(f"The saved dream has {len(steps):,} steps, and a game at most {MAX_NODES:,}.")
         played = []
         for step in steps:
-            if not (isinstance(step, list) and len(step) == 3 and step[1] in WORLDS):
+            if not (isinstance(step, list) and len(step) in (3, 4) and step[1] in WORLDS):
                 raise MessageError("The saved dream is damaged: a step is [action, world, by]. Nothing was loaded.")
             by = "policy" if step[2] == "policy" else "person"
-            played.append((action_vector(self.agent.spec.action, step[0]), step[1], by))
-        self._set(settings)
-        answer = self._begin({**begin, "do": "begin"})
-        game, nodes = self._playing(), answer["nodes"]
-        for action, world, by in played:
-            nodes.append(self._describe(self._advance(game, game.nodes[-1], action, world, by)))
+            changed = step[3] if len(step) == 4 and isinstance(step[3], dict) else {}
+            played.append((action_vector(self.agent.spec.action, step[0]), step[1], by, changed))
+        old, old_dream, old_settings = self._game, self._dream, self._settings
+        self._game = None
+        try:
+            self._set(settings)
+            answer = self._begin({**begin, "do": "begin"})
+            game, nodes = self._playing(), answer["nodes"]
+            for action, world, by, changed in played:
+                if changed:
+                    self._set(changed)
+                nodes.append(self._describe(self._advance(game, game.nodes[-1], action, world, by)))
+        except BaseException:
+            self.close()
+            self._game, self._dream, self._settings = old, old_dream, old_settings
+            self._set({})
+            raise
+        if old is not None and old.env is not None:
+            old.env.close()
         notes = []
         if saved.get("checkpoint") != self.checkpoint:
             notes.append(
                 f"It was saved with {saved.get('checkpoint')}, and this is {self.checkpoint}: the dream may differ."
             )
-        return {**answer, "nodes": nodes, "notes": notes}
+        return {**answer, "settings": vars(self._settings), "nodes": nodes, "notes": notes}
 
     def _record(self, message: Mapping[str, Any]) -> dict[str, Any]:
         kind = message.get("format", "gif")
@@ -345,18 +368,18 @@ class Session:
         return game.nodes[read_integer(message, "node", len(game.nodes) - 1, 0, len(game.nodes) - 1)].path()
 
     def _episode(self, number: int) -> tuple[int, Step]:
-        found = next(self._episodes(1 if number < 0 else MAX_EPISODES, number), None)
+        found = next(self._episodes(1, number), None)
         if found is None:
-            raise MessageError("The replay does not have this episode among its newest. Begin with another one.")
+            raise MessageError("The replay no longer has this episode. Nothing was done. Begin with another one.")
         return found
 
     def _episodes(self, count: int, only: int = -1) -> Iterator[tuple[int, Step]]:
-        """Yield the newest finished episodes, the newest first, with their numbers."""
+        """Yield the newest finished episodes, the newest first, with their numbers; or `only` the one of a number."""
         if self._replay is None:
             return
         with ReplayReader(self._replay, self.agent.spec.step) as reader:
             finished = sorted((each for each in reader.episodes() if each.finished), key=lambda each: each.id)
-            for episode in finished[: -count - 1 : -1]:
+            for episode in finished[: -count - 1 : -1] if only < 0 else finished:
                 if only in (-1, episode.id):
                     pieces = list(reader.steps(episode))
                     yield episode.id, {key: np.concatenate([each[key] for each in pieces]) for key in pieces[0]}
@@ -373,12 +396,12 @@ class Session:
             rows = [each.real.row for each in node.path() if each.real is not None]
             is_there, game.at = game.at == node.id, -1
             row, state = game.env.step(action, rows, node.real.state, is_there)
-            observed = self._dream.observe(node.real.moment, action, row)
-            real = Real(row, state, observed.moment, observed.surprise)
+            observed = self._dream.observe(node.real.inferred, action, row)
+            real = Real(row, state, observed.state, observed.surprise)
         # Where only the real environment is played, the dream waits in the state that is inferred from it.
-        dream = real.moment if world == "real" and real is not None else self._dream.step(node.dream, action)
+        dream = real.inferred if world == "real" and real is not None else self._dream.step(node.dream, action)
         step = None if node.step_of_episode is None else self._followed(game, node.step_of_episode + 1, action)
-        child = Node(len(game.nodes), node, dream, real, action, world, by, step)
+        child = Node(len(game.nodes), node, dream, real, action, world, by, step, settings=self._settings)
         game.nodes.append(child)
         if real is not None:
             game.at = child.id
@@ -418,7 +441,7 @@ class Session:
                 "reward": float(truth["reward"]),
                 "is_last": bool(truth["is_last"]),
                 "surprise": node.real.surprise,
-                "value": node.real.moment.value,
+                "value": node.real.inferred.value,
                 **self._shown(truth),
             }
         elif node.step_of_episode is not None and game.episode is not None:
@@ -431,7 +454,7 @@ class Session:
             found["divergence"] = self._divergence(dream, truth)
         return found
 
-    def _divergence(self, dream: Moment, truth: Mapping[str, Array]) -> float:
+    def _divergence(self, dream: DreamState, truth: Mapping[str, Array]) -> float:
         """Return the mean squared difference of images in [0, 1], or of vectors where there are no images."""
         keys = self._image_keys() or list(dream.observations)
         scale = 255.0 if self._image_keys() else 1.0

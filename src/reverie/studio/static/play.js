@@ -61,6 +61,7 @@ function follow(answer) {
     lastBegin = answer.begin;
     $("#seed").value = answer.begin.seed;
     showActions();
+    showSettings(answer.settings);
     const watched = answer.did === "begin" && answer.begin.from === "replay";
     go(watched ? 0 : leaf, answer.begin.from === "env" ? null : "dream");
     if (watched) say("Play shows the episode; go back to a step and act to dream on from there.");
@@ -271,6 +272,15 @@ function show() {
 }
 
 // Buttons
+
+function showSettings(now) {
+  for (const [id, value] of [["temperature", now.temperature], ["policy-temperature", now.policy_temperature]]) {
+    $(`#${id}`).value = value;
+    $(`#${id}`).nextElementSibling.textContent = value;
+  }
+  $("#deterministic").checked = now.deterministic;
+  $("#sample").checked = now.policy_mode === "sample";
+}
 
 const settings = () => ({
   temperature: Number($("#temperature").value), deterministic: $("#deterministic").checked, policy_mode: $("#sample").checked ? "sample" : "mode", policy_temperature: Number($("#policy-temperature").value),
