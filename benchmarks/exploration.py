@@ -6,11 +6,11 @@
     python benchmarks/exploration.py --plot results/exploration.jsonl docs/images/exploration.png
 
 prints one JSON line a run: the score of the task's behavior, how often the goal was reached while collecting, the
-step at which it first was, and the share of the places that were reached, over the steps. `River` in
-tests/helpers/environments.py has the rules of the river: 20 places against a current, of which random play reaches the
-last one in one of 38,000 episodes of 30 steps; staying at the mouth gives 0.3, the source 1. `Rooms`, from pixels, are
-MiniGrid's: three with closed doors between them, always the same, and a goal in the last one, which random play did not
-reach in 500 episodes.
+step at which it first was, and the share of the places that were reached, over the steps. `--explore uniform` plays at
+random, without an agent. `River` in tests/helpers/environments.py has the rules of the river: 20 places against a
+current, of which random play reaches the last one in one of 38,000 episodes of 30 steps; staying at the mouth gives
+0.3, the source 1. `Rooms`, from pixels, are MiniGrid's: two with a closed door between them, always the same, and a
+goal in the second one, ten steps away.
 """
 
 import argparse
@@ -60,28 +60,30 @@ RIVER: dict[str, Any] = {
 
 
 ROOMS: dict[str, Any] = {
-    "replay.batch_size": 8,
-    "replay.batch_length": 24,
-    "train_every": 4,
+    "replay.batch_size": 6,
+    "replay.batch_length": 20,
+    "train_every": 2,
     "prefill": 1_000,
     "eval_every": 0,
     "video_every": 0,
-    "behavior.actor.entropy": 1e-3,
+    "behavior.actor.entropy": 5e-3,
+    "behavior.imagine_last": 6,
     "exploration.head.models": 5,
     "exploration.head.action": "next",
     "exploration.reward_norm.momentum": 0.99,
     "exploration.intrinsic_scale": 0.1,
+    "world_model.loss_scales.reward": 10.0,
 }
 
 
 class Rooms(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """Three of MiniGrid's rooms as pictures of what the agent sees; the `info` has the share of reached places."""
+    """Two of MiniGrid's rooms as pictures of what the agent sees; the `info` has the share of reached places."""
 
     def __init__(self) -> None:
         from minigrid.envs.multiroom import MultiRoomEnv
         from minigrid.wrappers import ImgObsWrapper, ReseedWrapper, RGBImgPartialObsWrapper
 
-        rooms = MultiRoomEnv(3, 3, maxRoomSize=5)
+        rooms = MultiRoomEnv(2, 2, maxRoomSize=5)
         super().__init__(ImgObsWrapper(RGBImgPartialObsWrapper(ReseedWrapper(rooms, seeds=(1,)))))
         self._reached: set[tuple[int, ...]] = set()
 
@@ -111,30 +113,54 @@ class Arrivals(reverie.Callback):
         self._steps = 0
 
     def on_episode(self, episode: Episode) -> None:
+        """Note an episode of training."""
+        self.add(episode.length, episode.return_, episode.info)
+
+    def add(self, length: int, return_: float, info: Any) -> None:
         """Note an episode."""
-        self._steps += episode.length
-        self.coverage.append((self._steps, float(episode.info["coverage"])))
-        if episode.return_ > self._bar:
+        self._steps += length
+        self.coverage.append((self._steps, float(info["coverage"])))
+        if return_ > self._bar:
             self.reached_at.append(self._steps)
+
+
+def play(env: type[gymnasium.Env[Any, Any]], arrivals: Arrivals, seed: int, steps: int) -> float:
+    """Play at random, without an agent, and return the mean return of an episode."""
+    made, rng, taken, returns = env(), np.random.default_rng(seed), 0, []
+    while taken < steps:
+        made.reset(seed=seed)
+        rewards, ended = [], False
+        while not ended:
+            _, reward, terminated, truncated, info = made.step(rng.integers(made.action_space.n))
+            rewards.append(float(reward))
+            ended = terminated or truncated
+        taken += len(rewards)
+        returns.append(sum(rewards))
+        arrivals.add(len(rewards), returns[-1], info)
+    return float(np.mean(returns))
 
 
 def measure(name: str, explore: str, seed: int, **changes: Any) -> dict[str, Any]:
     """Train and evaluate one agent."""
     env, preset, settings = ENVS[name]
     arrivals, started = Arrivals(0.5 if name == "river" else 0.0), time.monotonic()
-    with tempfile.TemporaryDirectory() as folder:
-        settings = {**settings, "explore": explore, "seed": seed, **changes}
-        agent = reverie.train(
-            env, preset, logdir=Path(folder, "run"), callbacks=[arrivals], loggers=[], quiet=True, **settings
-        )
-        episodes = evaluate(agent, agent.config.env, 10, seed=99, factory=env)
-    marks = range(0, agent.agent_steps + 1, 500)
+    if explore == "uniform":
+        score = play(env, arrivals, seed, changes["steps"])
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            settings = {**settings, "explore": explore, "seed": seed, **changes}
+            agent = reverie.train(
+                env, preset, logdir=Path(folder, "run"), callbacks=[arrivals], loggers=[], quiet=True, **settings
+            )
+            episodes = evaluate(agent, agent.config.env, 10, seed=99, factory=env)
+        score = float(np.mean([each.return_ for each in episodes]))
+    marks = range(0, changes["steps"] + 1, 500)
     steps, shares = (np.array(column) for column in zip(*arrivals.coverage, strict=True))
     return {
         "env": name,
         "explore": explore,
         "seed": seed,
-        "score": float(np.mean([each.return_ for each in episodes])),
+        "score": score,
         "arrivals": len(arrivals.reached_at),
         "first_arrival": arrivals.reached_at[0] if arrivals.reached_at else None,
         "episodes": len(arrivals.coverage),
@@ -149,7 +175,13 @@ def plot(rows: Path, picture: Path) -> None:
 
     runs = [json.loads(line) for line in rows.read_text().splitlines()]
     figure, panels = plt.subplots(1, len(ENVS), figsize=(9, 3.2), sharey=True, layout="constrained")
-    colors = {"plan2explore": "#0072B2", "greedy": "#D55E00", "model-loss": "#009E73", "random": "#7f7f7f"}
+    colors = {
+        "plan2explore": "#0072B2",
+        "greedy": "#D55E00",
+        "model-loss": "#009E73",
+        "random": "#7f7f7f",
+        "uniform": "#7f7f7f",
+    }
     for env, panel in zip(ENVS, panels, strict=True):
         labelled: set[str] = set()
         for run in runs:
@@ -166,7 +198,7 @@ def plot(rows: Path, picture: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    choices = ["plan2explore", "model-loss", "greedy", "random"]
+    choices = ["plan2explore", "model-loss", "greedy", "random", "uniform"]
     parser.add_argument("--env", choices=list(ENVS), default="river")
     parser.add_argument("--explore", nargs="+", choices=choices, default=["plan2explore", "greedy"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
