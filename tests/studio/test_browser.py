@@ -240,6 +240,23 @@ def test_diagnosis_is_made_when_asked_for(page: Any, studio: Server) -> None:
     page.wait_for_selector("text=What to know first")
 
 
+def test_keys_are_the_actions_of_an_atari_game(page: Any, studio: Server) -> None:
+    open_game(page, studio, "example:boxing")
+    assert page.locator("#actions button").all_inner_texts()[:4] == ["noop", "fire", "up", "right"]
+    for keys in (["ArrowRight"], ["ArrowUp", "ArrowLeft"], ["ArrowDown", " "]):
+        for key in keys:
+            page.keyboard.down(key)
+        reached = depth(page)
+        page.keyboard.press("n")
+        page.wait_for_selector(f"#depth:has-text('{reached + 1} of')")
+        for key in keys:
+            page.keyboard.up(key)
+    with page.expect_download() as download:
+        page.click("#save")
+    steps = json.loads(Path(download.value.path()).read_text())["steps"]
+    assert [action for action, *_ in steps] == [3, 7, 13]  # RIGHT, UPLEFT, DOWNFIRE
+
+
 def test_a_button_is_held_as_a_key_is(page: Any, studio: Server) -> None:
     open_game(page, studio, "breakout")
     page.keyboard.press("p")

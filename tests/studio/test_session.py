@@ -12,8 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from reverie.config import EnvConfig
+from reverie.envs.create import create_env
 from reverie.specs import ActionSpec
 from reverie.studio.messages import MessageError, action_value, action_vector, parse_message
+from reverie.studio.real import action_meanings
 from reverie.studio.session import Session
 
 SAVED: dict[str, Any] = {"format": "reverie-dream-1", "begin": {"from": "env", "seed": 1}, "settings": {}}
@@ -166,6 +169,23 @@ def test_saved_dream_is_played_again_exactly(session: Session, runs: Path) -> No
     file["checkpoint"] = "step-9"
     assert "the dream may differ" in do(other, "load", file=file)["notes"][0]
     other.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "names"),
+    [
+        ("ALE/Boxing-v5", ["NOOP", "FIRE", "UP", "RIGHT"]),
+        ("MinAtar/Breakout-v1", ["NOOP", "LEFT", "RIGHT"]),
+        ("MiniGrid-Empty-5x5-v0", ["left", "right", "forward", "pickup"]),
+        ("CartPole-v1", []),
+    ],
+)
+def test_actions_have_the_names_of_the_environment(name: str, names: list[str]) -> None:
+    if name.startswith("MiniGrid"):
+        pytest.importorskip("minigrid")
+    env = create_env(EnvConfig(name=name, num_envs=1), None)
+    assert action_meanings(env)[:4] == names
+    env.close()
 
 
 def test_settings_that_changed_on_the_way_are_saved_with_their_step(session: Session) -> None:

@@ -65,6 +65,10 @@ class Atari(gymnasium.Env[Image, np.int64]):
         self.observation_space = spaces.Box(0, 255, (*IMAGE_SIZE, *(channels or (1,))), np.uint8)
         self.action_space = spaces.Discrete(len(self._actions))
 
+    def get_action_meanings(self) -> list[str]:
+        """Return the names of the actions, as `UPRIGHTFIRE`."""
+        return [action.name for action in self._actions]
+
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Image, dict[str, Any]]:
         """Start an episode. A seed also restarts the emulator, which reads its own seed only when it loads the game."""
         super().reset(seed=seed)

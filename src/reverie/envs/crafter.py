@@ -50,7 +50,12 @@ class Crafter(gymnasium.Env[Image, np.int64]):
         self._names: list[str] = list(crafter.constants.achievements)
         self._latest: deque[list[float]] = deque(maxlen=WINDOW)
         self.observation_space = spaces.Box(0, 255, (64, 64, 3), np.uint8)
-        self.action_space = spaces.Discrete(len(crafter.constants.actions))
+        self._actions: list[str] = list(crafter.constants.actions)
+        self.action_space = spaces.Discrete(len(self._actions))
+
+    def get_action_meanings(self) -> list[str]:
+        """Return the names of the actions, as `move_left`."""
+        return list(self._actions)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Image, dict[str, Any]]:
         """Start an episode in a new world."""

@@ -1,5 +1,6 @@
 """A real environment beside the dream, which can be taken back to any of its steps."""
 
+from enum import Enum
 from typing import Any
 
 import numpy as np
@@ -27,10 +28,8 @@ class RealEnvironment:
     def __init__(self, agent: Dreamer, seed: int, env: Any = None) -> None:
         config, factory = choose_env(agent.config.env, env)
         created = create_env(EnvConfig(**{**vars(config), "num_envs": 1}), factory)
-        self.meanings: list[str] = []
-        """Names of the discrete actions, where the environment has any."""
-        if hasattr(created.unwrapped, "get_action_meanings"):
-            self.meanings = [str(name) for name in created.unwrapped.get_action_meanings()]
+        self.meanings = action_meanings(created)
+        """Names of the discrete actions; none if the environment gives them none."""
         self._wrapper = wrap_env(config, created, seed)
         self._spec = agent.spec
         found = self._wrapper.spec
@@ -65,6 +64,18 @@ class RealEnvironment:
 
     def _row(self, found: dict[str, Any], action: Array) -> Row:
         return as_row({**found, "action": action}, self._spec)
+
+
+def action_meanings(env: Any) -> list[str]:
+    """Return the names that an environment gives to its discrete actions; none if it gives them none.
+
+    They come from `get_action_meanings`, as in Atari, or from an enumeration `actions`, as in MiniGrid.
+    """
+    inner = env.unwrapped
+    if hasattr(inner, "get_action_meanings"):
+        return [str(name) for name in inner.get_action_meanings()]
+    names = getattr(inner, "actions", None)
+    return [each.name for each in names] if isinstance(names, type) and issubclass(names, Enum) else []
 
 
 def as_row(found: dict[str, Any], spec: EnvSpec) -> Row:

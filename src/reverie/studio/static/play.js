@@ -130,7 +130,8 @@ function step(action) {
 // Input
 
 const ARROWS = { ArrowUp: "UP", ArrowDown: "DOWN", ArrowLeft: "LEFT", ArrowRight: "RIGHT", " ": "FIRE", w: "UP", s: "DOWN", a: "LEFT", d: "RIGHT" };
-const LETTERS = { U: "UP", D: "DOWN", L: "LEFT", R: "RIGHT", F: "FIRE", N: "NOOP" };
+// Parts of the names of actions that keys stand for: Atari's, MinAtar's letters, MiniGrid's and Crafter's words.
+const LETTERS = { U: "UP", D: "DOWN", L: "LEFT", R: "RIGHT", F: "FIRE", N: "NOOP", FORWARD: "UP", TOGGLE: "FIRE", DO: "FIRE" };
 
 function actionNames() {
   const size = hello.action.sizes[0];
