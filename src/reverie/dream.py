@@ -22,6 +22,8 @@ from reverie.dreamer.latents import Binary, Gaussian
 from reverie.dreamer.recurrent_policy import Mode
 from reverie.specs import Array, Step
 
+PIECE = 256
+"""Recorded steps that are encoded at once."""
 LATENT, ACTION = 0, 1
 """Kinds of samples, which have generators of their own."""
 
@@ -81,10 +83,16 @@ class Dream:
         model, length = self.agent.world_model, len(steps["is_first"])
         generator = self._generator(-1, LATENT)
         noise = None if self.deterministic else model.rssm.latents.draw_noise((length, 1), generator)
-        sequence = to_tensors({key: value[:, None] for key, value in steps.items()}, self.agent.device)
-        with self.agent.autocast():
-            posterior = model.infer(sequence, noise=noise).posterior
-        return self._decoded(posterior.map(lambda part: part[-1]), 0)
+        state = None
+        for start in range(0, length, PIECE):
+            piece = slice(start, start + PIECE)
+            rows = {key: value[piece, None] for key, value in steps.items()}
+            with self.agent.autocast():
+                drawn = None if noise is None else noise[piece]
+                posterior = model.infer(to_tensors(rows, self.agent.device), state, drawn).posterior
+            state = posterior.map(lambda part: part[-1])
+        assert state is not None
+        return self._decoded(state, 0)
 
     @torch.no_grad()
     def step(self, state: DreamState, action: Array) -> DreamState:

@@ -205,21 +205,40 @@ def test_link_of_the_longest_dream_is_short_enough_for_an_address(page: Any, stu
 
 def test_bookmarks_are_remembered_by_the_browser(page: Any, studio: Server) -> None:
     open_game(page, studio, "breakout")
+    assert page.is_disabled("#recall")
     for index in range(3):
         page.click("#actions button >> nth=1")
         page.wait_for_selector(f"#depth:has-text('{index + 1} of')")
     page.wait_for_timeout(200)
     picture = page.evaluate("() => document.querySelector('#dream').toDataURL()")
     page.click("#bookmark")
-    page.wait_for_selector("#bookmarks option >> nth=1", state="attached")
-    open_game(page, studio, "breakout")
-    assert page.locator("#bookmarks option").all_inner_texts() == ["choose", "3 steps from seed 0"]
-    page.select_option("#bookmarks", index=1)
-    page.wait_for_selector("#depth:has-text('3 of 3')")
-    page.wait_for_timeout(200)
-    assert page.evaluate("() => document.querySelector('#dream').toDataURL()") == picture
+    page.wait_for_selector("#bookmarks option", state="attached")
+    page.click("#actions button >> nth=2")
+    page.wait_for_selector("#depth:has-text('4 of 4')")
+    for reload in (False, True):
+        if reload:
+            open_game(page, studio, "breakout")
+        assert page.locator("#bookmarks option").all_inner_texts() == ["3 steps from seed 0"]
+        page.click("#recall")
+        page.wait_for_selector("#depth:has-text('3 of 3')")
+        page.wait_for_timeout(200)
+        assert page.evaluate("() => document.querySelector('#dream').toDataURL()") == picture
     page.click("#forget")
-    assert page.locator("#bookmarks option").all_inner_texts() == ["none"]
+    assert page.locator("#bookmarks option").count() == 0
+
+
+def test_answer_that_comes_late_does_not_undo_a_rewind(page: Any, studio: Server) -> None:
+    open_game(page, studio, "breakout")
+    for index in range(3):
+        page.click("#actions button >> nth=1")
+        page.wait_for_selector(f"#depth:has-text('{index + 1} of')")
+    page.evaluate("() => { document.querySelector('#one').click(); document.querySelector('#back').click(); }")
+    page.wait_for_timeout(800)
+    assert depth(page) == 2
+    page.evaluate("() => { for (const name of ['one', 'back', 'back']) document.querySelector(`#${name}`).click(); }")
+    page.wait_for_timeout(800)
+    assert page.inner_text("#depth") == "0 of 4"
+    assert page.locator("#branches option").count() == 2
 
 
 def test_newest_episodes_are_reached_from_the_page_of_the_run(page: Any, studio: Server) -> None:
@@ -318,6 +337,24 @@ def test_game_survives_a_restart_of_the_server(page: Any, studio: Server) -> Non
     page.wait_for_selector("#depth:has-text('4 of 4')")
 
 
+def test_episode_that_was_left_survives_a_restart_of_the_server(page: Any, studio: Server) -> None:
+    page.goto(address(studio, "/play/breakout#episodes"))
+    page.wait_for_selector("#real-title:has-text('Recorded')")
+    page.keyboard.press("m")
+    page.keyboard.press("m")
+    page.click("#actions button >> nth=1")
+    page.wait_for_selector("#depth:has-text('3 of 3')")
+    page.wait_for_timeout(200)
+    picture = page.evaluate("() => document.querySelector('#dream').toDataURL()")
+    studio.stop()
+    page.wait_for_selector("#state:has-text('does not answer')")
+    studio.start()
+    page.wait_for_selector("#state:text-is('')", state="attached")
+    page.wait_for_timeout(1500)
+    assert page.inner_text("#depth") == "3 of 3"
+    assert page.evaluate("() => document.querySelector('#dream').toDataURL()") == picture
+
+
 def test_run_that_disappears_leaves_the_table(page: Any, studio: Server) -> None:
     page.goto(address(studio, "/"))
     page.wait_for_selector("#runs tbody tr:nth-child(2)")
@@ -335,7 +372,7 @@ def test_oversized_messages_end_their_socket_alone(studio: Server) -> None:
     origin = f"http://127.0.0.1:{studio.port}"
 
     def open_socket() -> Any:
-        headers = {"Cookie": f"reverie_studio={cookie}"}
+        headers = {"Cookie": f"reverie_studio_{studio.port}={cookie}"}
         return connect(f"ws://127.0.0.1:{studio.port}/game/breakout", origin=origin, additional_headers=headers)
 
     with open_socket() as socket:

@@ -19,12 +19,13 @@ import reverie
 from reverie.analysis.report import report_runs
 from reverie.runs.run_folder import RunFolder
 from reverie.studio import server
-from reverie.studio.access import COOKIE, remembered_cookie
+from reverie.studio.access import COOKIE, remember, remembered_cookie
 from reverie.studio.server import create_app
 from reverie.studio.session import Session
 
 HOST, TOKEN, VALUE = "127.0.0.1:8000", "one-time", "a-long-secret"
 URL = f"http://{HOST}"
+COOKIE_NAME = f"{COOKIE}8000"
 Connect = Callable[..., TestClient]
 
 
@@ -34,7 +35,7 @@ def connect(runs: Path) -> Iterator[Connect]:
 
     def make(folder: Path = runs, open_session: Any = Session, **options: Any) -> TestClient:
         app = create_app(folder, frozenset({HOST}), TOKEN, VALUE, open_session)
-        client = TestClient(app, base_url=URL, **{"cookies": {COOKIE: VALUE}, **options})
+        client = TestClient(app, base_url=URL, **{"cookies": {COOKIE_NAME: VALUE}, **options})
         client.__enter__()
         clients.append(client)
         return client
@@ -63,7 +64,7 @@ def test_token_opens_once_and_leaves_a_cookie(connect: Connect) -> None:
     assert (refused.status_code, "has been used, or is not complete" in refused.text) == (403, True)
     opened = client.get(f"/?token={TOKEN}", follow_redirects=False)
     assert (opened.status_code, opened.headers["location"]) == (303, "/")
-    assert {"HttpOnly", "SameSite=strict"} <= {part.strip() for part in opened.headers["set-cookie"].split(";")}
+    assert {"HttpOnly", "SameSite=lax"} <= {part.strip() for part in opened.headers["set-cookie"].split(";")}
     assert client.get("/").status_code == 200
     client.cookies.clear()
     assert client.get(f"/?token={TOKEN}").status_code == 403
@@ -71,7 +72,7 @@ def test_token_opens_once_and_leaves_a_cookie(connect: Connect) -> None:
 
 @pytest.mark.parametrize("token", ["", "wrong", "one-tim", "ö" * 9])
 def test_wrong_tokens_and_cookies_are_refused(connect: Connect, token: str) -> None:
-    client = connect(cookies={COOKIE: "another"})
+    client = connect(cookies={COOKIE_NAME: "another"})
     assert client.get("/", params={"token": token}).status_code == 403
     assert client.get("/api/runs").status_code == 403
 
@@ -129,14 +130,44 @@ def test_paths_lead_nowhere_else(connect: Connect, path: str) -> None:
     assert connect().get(path).status_code == 404
 
 
-def test_cookie_is_remembered_for_this_user_alone(tmp_path: Path) -> None:
-    path = tmp_path / "cache" / "studio-cookie"
-    first = remembered_cookie(path)
+def test_cookie_is_remembered_for_this_user_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    first, path = remembered_cookie(), tmp_path / "cache" / "reverie" / "studio-cookie"
     assert len(first) >= 32
     assert path.stat().st_mode & 0o077 == 0
-    assert remembered_cookie(path) == first
+    assert remembered_cookie() == first
     path.write_text("short")
-    assert len(remembered_cookie(path)) >= 32
+    assert len(remembered_cookie()) >= 32
+
+
+def test_own_address_is_answered_where_every_address_is(runs: Path) -> None:
+    for is_every, status in ((False, 403), (True, 200)):
+        app = create_app(runs, frozenset({"name:8000"}), TOKEN, VALUE, is_every=is_every)
+        client = TestClient(app, base_url="http://192.168.7.7:8000", cookies={COOKIE_NAME: VALUE})
+        assert client.get("/").status_code == status
+        assert client.get("/", headers={"host": "192.168.7.8:8000"}).status_code == 403
+        assert client.get("/", headers={"host": "NAME:8000"}).status_code == 200
+
+
+def test_origin_that_is_no_address_is_refused(connect: Connect) -> None:
+    assert connect().get("/", headers={"origin": "http://["}).status_code == 403
+
+
+def test_previews_of_a_link_do_not_use_its_token_up(connect: Connect) -> None:
+    client = connect(cookies={})
+    assert client.head(f"/?token={TOKEN}").status_code == 403
+    assert client.get(f"/?token={TOKEN}", follow_redirects=False).status_code == 303
+
+
+def test_studio_starts_at_the_port_of_last_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    with server._listen("127.0.0.1", 0, server.socket.AF_INET) as first:
+        port = first.getsockname()[1]
+        remember(server.PORT_FILE, str(port))
+        with server._listen("127.0.0.1", 0, server.socket.AF_INET) as second:
+            assert second.getsockname()[1] != port
+    with server._listen("127.0.0.1", 0, server.socket.AF_INET) as again:
+        assert again.getsockname()[1] == port
 
 
 # Runs
@@ -175,7 +206,7 @@ def test_report_is_the_page_that_the_command_writes(connect: Connect, runs: Path
     written = report_runs([runs / "cartpole", runs / "breakout"], tmp_path / "report").page.read_text()
     without_time = re.compile(r"<dt>Made</dt><dd>.*?</dd>")
     assert without_time.sub("", page.text) == without_time.sub("", written)
-    refused = client.get("/report", params={"run": "absent"})
+    refused = client.get("/report", params={"run": ["cartpole", "absent"]})
     assert refused.status_code == 404 and len(refused.text) > 20
 
 
@@ -267,11 +298,33 @@ def test_game_over_the_socket_changes_nothing_in_the_run(connect: Connect, runs:
 def test_malformed_messages_are_answered_with_a_sentence(connect: Connect) -> None:
     with play(connect()) as socket:
         socket.receive_json()
-        for text in ("", "{", "[]", "null", '{"do": 7}', '{"do": "step", "node": 1e999}', "[" * 50_000):
+        long = "9" * 400
+        for text in (
+            "",
+            "{",
+            "[]",
+            r'{"do": "\ud800"}',
+            f'{{"do": "step", "action": {long}}}',
+            "null",
+            '{"do": 7}',
+            '{"do": "step", "node": 1e999}',
+            "[" * 50_000,
+        ):
             socket.send_text(text)
             assert len(socket.receive_json()["error"]) > 10
         socket.send_bytes(b"\x00\xff")
         assert "must be text" in socket.receive_json()["error"]
+        socket.send_json({"do": "begin"})
+        assert "node" in socket.receive_json()
+
+
+def test_error_of_an_environment_ends_no_game(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    with play(connect()) as socket:
+        socket.receive_json()
+        with monkeypatch.context() as patch:
+            patch.setattr(Session, "_playing", lambda self: 1 / 0)
+            socket.send_json({"do": "step"})
+            assert "ZeroDivisionError" in socket.receive_json()["error"]
         socket.send_json({"do": "begin"})
         assert "node" in socket.receive_json()
 

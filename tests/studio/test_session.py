@@ -208,6 +208,22 @@ def test_settings_that_changed_on_the_way_are_saved_with_their_step(session: Ses
     other.close()
 
 
+def test_settings_that_change_before_the_first_step_are_not_those_of_the_beginning(session: Session) -> None:
+    do(session, "begin", **{"from": "env", "seed": 3})
+    do(session, "settings", deterministic=True)
+    nodes = [do(session, "step", action=1, world="both")["node"] for _ in range(3)]
+    other = Session(session.run)
+    loaded = do(other, "load", file=do(session, "save")["file"])
+    other.close()
+    assert [shown(node) for node in loaded["nodes"][1:]] == [shown(node) for node in nodes]
+
+
+def test_dream_of_another_run_says_so(session: Session) -> None:
+    do(session, "begin", **{"from": "env", "seed": 3})
+    file = {**do(session, "save")["file"], "run": "another"}
+    assert "saved with the run another" in do(session, "load", file=file)["notes"][0]
+
+
 def test_dream_that_cannot_be_loaded_leaves_the_game_as_it_was(session: Session) -> None:
     do(session, "settings", temperature=2.0)
     do(session, "begin", **{"from": "env", "seed": 3})

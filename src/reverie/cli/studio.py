@@ -10,6 +10,7 @@ import tyro
 
 from reverie.cli.console import require, say
 from reverie.errors import ReverieError
+from reverie.runs.layout import CHECKPOINTS, CONFIG
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,10 @@ class Studio:
     def __call__(self) -> None:
         advice = "Nothing is shown. Name one that holds runs, or train an agent."
         require(self.folder.is_dir(), f"There is no folder {self.folder}. {advice}")
-        run_studio(self.folder, self.host, self.port, self.open)
+        folder, page = self.folder.resolve(), "/"
+        if (folder / CONFIG).is_file():  # a run itself
+            folder, page = folder.parent, f"/run/{quote(folder.name)}"
+        run_studio(folder, self.host, self.port, self.open, page)
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,8 @@ class Play:
             return
         find_checkpoint(self.run)  # or one sentence that says why there is nothing to play with
         folder = self.run.resolve()
+        folder = folder.parent if folder.is_file() else folder
+        folder = folder.parent if folder.name == CHECKPOINTS else folder
         run_studio(folder.parent, self.host, self.port, self.open, f"/play/{quote(folder.name)}", self.env)
 
 

@@ -5,7 +5,6 @@ import binascii
 import io
 import json
 from collections.abc import Collection, Mapping
-from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -30,7 +29,7 @@ def action_vector(spec: ActionSpec, value: Any) -> Array:
     values = value if isinstance(value, list) else [value]
     if len(values) != len(spec.sizes if spec.kind == "discrete" else range(spec.size)):
         raise MessageError(f"An action has {len(spec.sizes)} numbers here, not {len(values)}. No step was taken.")
-    if not all(isinstance(each, int | float) and not isinstance(each, bool) and isfinite(each) for each in values):
+    if not all(isinstance(each, int | float) and not isinstance(each, bool) and abs(each) < 1e9 for each in values):
         raise MessageError("An action is a number, or a list of numbers. No step was taken.")
     if spec.kind == "continuous":
         if not all(-1 <= each <= 1 for each in values):
@@ -93,6 +92,8 @@ def read_number(message: Mapping[str, Any], name: str, default: float, low: floa
 def parse_message(text: str | bytes) -> Any:
     """Return the JSON of a message; raise MessageError where it is none."""
     try:
-        return json.loads(text)
+        value = json.loads(text)
+        json.dumps(value, ensure_ascii=False).encode()  # half a character could not be sent back
+        return value
     except (ValueError, RecursionError, binascii.Error):
         raise MessageError("A message must be JSON. Nothing was done.") from None

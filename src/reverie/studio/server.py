@@ -4,11 +4,13 @@ The address has a token, see `access.py`. Nothing but `GET` is answered, and no 
 """
 
 import asyncio
+import logging
 import secrets
+import socket
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from http import HTTPStatus
 from importlib.resources import files
@@ -28,18 +30,23 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from reverie.analysis.report import report_page
 from reverie.errors import ReverieError
-from reverie.studio.access import AccessMiddleware, remembered_cookie
+from reverie.studio.access import AccessMiddleware, remember, remembered, remembered_cookie
 from reverie.studio.example_agents import PREFIX, example_names
 from reverie.studio.messages import MessageError, parse_message
 from reverie.studio.runs import RunIndex, WatchedRun, diagnosis
 from reverie.studio.session import Session
 
+LOCAL = ("127.0.0.1", "localhost", "::1")
+"""Addresses that only this machine reaches."""
+PORT_FILE = "studio-port"
 MAX_MESSAGE = 1 << 20
 """Bytes of a message from a page."""
 MAX_GAMES = 4
 """Games that may be open at the same time; each holds an agent."""
 REFRESH = 2.0
 """Seconds between two looks at the runs for the pages that watch them, at least."""
+LONGEST = 60.0
+"""Seconds between them at most."""
 LOAD = 0.01
 """Share of a core that looking may take."""
 
@@ -102,8 +109,10 @@ class Studio:
     async def page_report(self, request: Request) -> Response:
         """Serve what `reverie report` writes about the runs of `?run=…`."""
         names = request.query_params.getlist("run")
-        found = [await run_in_threadpool(self._find, name) for name in names]
-        paths = [run.path for run in found if run is not None]
+        found = {name: await run_in_threadpool(self._find, name) for name in names}
+        if gone := [name for name, run in found.items() if run is None]:
+            raise HTTPException(HTTPStatus.NOT_FOUND, f"There is no run {gone[0][:200]!r}. No report was made.")
+        paths = [run.path for run in found.values() if run is not None]
         try:
             page = await run_in_threadpool(report_page, paths)
         except ReverieError as error:
@@ -138,7 +147,8 @@ class Studio:
         """Return a video that a run has saved."""
         run, name = await self._run(request), request.path_params["video"]
         path = run.path / "videos" / name
-        if Path(name).name != name or path.suffix not in (".gif", ".png") or not path.is_file() or path.is_symlink():
+        is_video = Path(name).name == name and len(name) < 200 and path.suffix in (".gif", ".png")
+        if not is_video or not path.is_file() or path.is_symlink():
             raise HTTPException(HTTPStatus.NOT_FOUND, f"The run has no video {name}.")
         return FileResponse(path)
 
@@ -166,7 +176,7 @@ class Studio:
                     await socket.send_json({"changed": changed, "gone": gone})
                 known = found
                 try:  # what a page says here is not read; that it goes is noticed
-                    await asyncio.wait_for(socket.receive(), max(REFRESH, took / LOAD))
+                    await asyncio.wait_for(socket.receive(), max(REFRESH, min(took / LOAD, LONGEST)))
                 except TimeoutError:
                     continue
                 if socket.client_state.name != "CONNECTED":
@@ -206,7 +216,7 @@ class Studio:
                 except KeyError:  # bytes instead of text
                     await socket.send_json({"error": "A message must be text. Nothing was done."})
                     continue
-                await socket.send_json(_finite(await run_in_threadpool(session.handle, message)))
+                await socket.send_json(_finite(await run_in_threadpool(_answer, session, message)))
         except (WebSocketDisconnect, RuntimeError):
             return
         finally:
@@ -236,7 +246,12 @@ class Studio:
 
 
 def create_app(
-    folder: Path, hosts: frozenset[str], token: str, cookie: str, open_session: Callable[[Path], Session] = Session
+    folder: Path,
+    hosts: frozenset[str],
+    token: str,
+    cookie: str,
+    open_session: Callable[[Path], Session] = Session,
+    is_every: bool = False,
 ) -> ASGIApp:
     """Return the studio of a folder of runs.
 
@@ -246,6 +261,7 @@ def create_app(
         token: valid for one request.
         cookie: value of the cookie that it leaves.
         open_session: returns a game with the agent of a run.
+        is_every: answer under every address of this machine, too.
     """
     studio = Studio(RunIndex(folder), open_session)
 
@@ -259,7 +275,7 @@ def create_app(
         return Response(error.detail, error.status_code, media_type="text/plain")
 
     app = Starlette(routes=studio.routes(), lifespan=lifespan, exception_handlers={HTTPException: explain})
-    return AccessMiddleware(app, hosts, token, cookie)
+    return AccessMiddleware(app, hosts, token, cookie, is_every)
 
 
 def serve(
@@ -275,13 +291,11 @@ def serve(
         page: path of that page.
         env: environment in place of the agents' own, see `Session`.
     """
-    import socket as sockets
-
     import uvicorn
 
-    family = sockets.AF_INET6 if ":" in host else sockets.AF_INET
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        listener = sockets.create_server((host, port), family=family)
+        listener = _listen(host, port, family)
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ReverieError(
@@ -289,16 +303,18 @@ def serve(
             "--port; 0 takes a free one."
         ) from error
     port = listener.getsockname()[1]
-    names = {host, "127.0.0.1", "localhost"} if host in ("127.0.0.1", "localhost") else {host, sockets.gethostname()}
-    if host in ("0.0.0.0", "::"):  # every address of this machine
-        names |= {str(info[4][0]) for info in sockets.getaddrinfo(sockets.gethostname(), None)}
-        names |= {"127.0.0.1", "localhost"}
-    hosts = frozenset(f"[{name}]:{port}" if ":" in name else f"{name}:{port}" for name in names)
+    if host in LOCAL:
+        remember(PORT_FILE, str(port))
+    is_every = host in ("0.0.0.0", "::")
+    names = {host} if host not in LOCAL and not is_every else {host, *LOCAL}
+    names |= set() if host in LOCAL else {socket.gethostname()}
+    hosts = {f"[{name}]:{port}" if ":" in name else f"{name}:{port}" for name in names}
+    hosts |= names if port == 80 else set()  # browsers leave this one out
     token = secrets.token_urlsafe(16)
-    app = create_app(folder, hosts, token, remembered_cookie(), partial(Session, env=env))
+    app = create_app(folder, frozenset(hosts), token, remembered_cookie(), partial(Session, env=env), is_every)
     config = uvicorn.Config(app, log_level="warning", ws_max_size=MAX_MESSAGE, ws="websockets-sansio", lifespan="on")
     server = uvicorn.Server(config)
-    shown = sockets.gethostname() if host in ("0.0.0.0", "::") else host
+    shown = socket.gethostname() if host in ("0.0.0.0", "::") else host
     address = f"http://{f'[{shown}]' if ':' in shown else shown}:{port}{page}?token={token}"
 
     def wait() -> None:
@@ -310,6 +326,23 @@ def serve(
     threading.Thread(target=wait, daemon=True).start()
     with listener:
         server.run(sockets=[listener])
+
+
+def _listen(host: str, port: int, family: int) -> socket.socket:
+    """Return a socket; for port 0 at the port of last time, at which links and bookmarks of a browser are valid."""
+    if port == 0 and host in LOCAL and (last := remembered(PORT_FILE)).isdecimal():
+        with suppress(OSError, OverflowError):
+            return socket.create_server((host, int(last)), family=family)
+    return socket.create_server((host, port), family=family)
+
+
+def _answer(session: Session, message: Any) -> dict[str, Any]:
+    try:
+        return session.handle(message)
+    except Exception as error:  # of an environment or of PyTorch: the game may go on
+        logging.getLogger("reverie").exception("A message of a game failed.")
+        said = " ".join(str(error).split())[:200]
+        return {"error": f"That failed ({type(error).__name__}: {said}). The game is as it was; its server has more."}
 
 
 def _finite(value: Any) -> Any:

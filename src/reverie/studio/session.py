@@ -42,6 +42,8 @@ MAX_WATCHED = 500
 """Steps of a recorded episode that are watched at once, its last ones."""
 MAX_NODES = 10_000
 """States that a game may have; each takes some 50 kB."""
+MAX_RECORDED = 1_000
+"""Steps of a path that a recording has, its last ones."""
 MAX_EPISODES = 20
 """Newest episodes of a replay that are offered."""
 FPS = 15
@@ -110,6 +112,8 @@ class Settings:
 @dataclass
 class _Game:
     begin: dict[str, Any]
+    settings: Settings
+    """Those of its beginning."""
     nodes: list[Node] = field(default_factory=list)
     episode: Step | None = None
     env: RealEnvironment | None = None
@@ -201,7 +205,7 @@ class Session:
             except BaseException:
                 env.close()
                 raise
-            game = _Game({"from": "env", "seed": seed}, env=env, at=0)
+            game = _Game({"from": "env", "seed": seed}, settings, env=env, at=0)
             game.nodes.append(Node(0, None, dreamed, Real(row, state, dreamed, 0.0)))
         elif source == "replay":
             number, episode = self._episode(read_integer(message, "episode", -1, -1, 2**31 - 1))
@@ -209,7 +213,7 @@ class Session:
             step = read_integer(message, "step", last, 0, last)
             first = read_integer(message, "first", max(0, step - MAX_WATCHED), max(0, step - MAX_WATCHED), step)
             begin = {"from": "replay", "seed": seed, "episode": number, "first": first, "step": step}
-            game = _Game(begin, episode=episode)
+            game = _Game(begin, settings, episode=episode)
             self._watch(dream, game, episode, first, step)
         else:
             raise unknown("start", source, ("env", "replay"))
@@ -217,6 +221,7 @@ class Session:
         self._game, self._dream, self._settings = game, dream, settings
         return {
             "settings": vars(settings),
+            "begun": vars(settings),
             "node": self._describe(game.nodes[-1]),
             "nodes": [self._describe(node) for node in game.nodes],
             "begin": game.begin,
@@ -267,8 +272,7 @@ class Session:
     def _save(self, message: Mapping[str, Any]) -> dict[str, Any]:
         path, begin = self._path(message), self._playing().begin
         played = [node for node in path[1:] if node.world != "recorded"]
-        first = (played and played[0].settings) or self._settings
-        steps, before = [], first
+        steps, before = [], self._playing().settings
         for node in played:
             step: list[Any] = [action_value(self.agent.spec.action, node.action), node.world, node.by]
             if node.settings is not None and node.settings != before:
@@ -283,7 +287,7 @@ class Session:
             "run": self.run.name,
             "checkpoint": self.checkpoint,
             "begin": begin,
-            "settings": vars(first),
+            "settings": vars(self._playing().settings),
             "steps": steps,
         }
         return {"file": saved}
@@ -322,6 +326,10 @@ class Session:
         if old is not None and old.env is not None:
             old.env.close()
         notes = []
+        if saved.get("run") != self.run.name:
+            notes.append(
+                f"It was saved with the run {saved.get('run')}, and this is {self.run.name}: the dream differs."
+            )
         if saved.get("checkpoint") != self.checkpoint:
             notes.append(
                 f"It was saved with {saved.get('checkpoint')}, and this is {self.checkpoint}: the dream may differ."
@@ -332,10 +340,11 @@ class Session:
         kind = message.get("format", "gif")
         if kind not in ("gif", "mp4"):
             raise unknown("format", kind, ("gif", "mp4"))
-        path = self._path(message)
+        path = self._path(message)[-MAX_RECORDED:]
         if not self._image_keys():
             raise MessageError("The agent predicts no images. Nothing was recorded.")
-        frames = np.stack([self._frame(node) for node in path])
+        has_real = self._playing().nodes[0].real is not None
+        frames = np.stack([self._frame(node, has_real) for node in path])
         file = io.BytesIO()
         if kind == "gif":
             iio.imwrite(file, frames, extension=".gif", duration=1000 // FPS, loop=0)
@@ -424,6 +433,7 @@ class Session:
             "action": None if node.action is None else action_value(self.agent.spec.action, node.action),
             "world": node.world,
             "by": node.by,
+            "settings": None if node.settings is None else vars(node.settings),
             "dream": {
                 "reward": dream.reward,
                 "continues": dream.continues,
@@ -476,11 +486,11 @@ class Session:
     def _image(self, key: str, value: int) -> Array:
         return np.full(self.agent.spec.observations[key].shape, value, np.uint8)
 
-    def _frame(self, node: Node) -> NDArray[np.uint8]:
+    def _frame(self, node: Node, has_real: bool) -> NDArray[np.uint8]:
         """Return dream and reality side by side, as a video shows them."""
         key = self._image_keys()[0]
         parts = [as_rgb(node.dream.observations[key])]
-        if any(each.real is not None for each in node.path()[:1]):
+        if has_real:
             real = node.real.row[key] if node.real is not None else self._image(key, 24)
             parts.append(as_rgb(real))
         joined = np.concatenate(parts, 1)

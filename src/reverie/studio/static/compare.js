@@ -1,7 +1,10 @@
 import { chartOptions, colors, element, encodeName, getJson, layout, number } from "./common.js";
 
 const names = new URLSearchParams(location.search).getAll("run");
-const runs = await Promise.all(names.map((name) => getJson(`/api/run/${encodeName(name)}`)));
+const runs = await Promise.all(names.map((name) => getJson(`/api/run/${encodeName(name)}`))).catch((error) => {
+  document.querySelector("#state").textContent = error.message;
+  throw error;
+});
 const select = document.querySelector("#metric");
 const metrics = [...new Set(runs.flatMap((run) => run.metrics))].sort();
 select.append(...metrics.map((metric) => element("option", {}, metric)));

@@ -5,9 +5,11 @@ import { drawImage, drawLatent, drawLines, drawPolicy, drawVectors } from "./dra
 const $ = (selector) => document.querySelector(selector);
 const run = $("#play").dataset.run;
 let hello = null, meanings = [], nodes = new Map(), current = null, leaf = null, playing = false, saved = null;
-let fellBack = false, notice = "";
+let fellBack = false, notice = "", restoring = false, begunWith = null;
 let queued = null;  // an action that was clicked while an answer was awaited
-let held = null;  // an action whose button is held down
+let held = null, wasHeld = false;  // an action whose button is held down, and whether a step has taken it
+const release = () => { held = null; };
+for (const event of ["pointerup", "pointercancel", "blur"]) addEventListener(event, release);
 let value = [];  // of continuous actions
 const pressed = new Set();
 
@@ -43,6 +45,7 @@ function receive(answer) {
 
 function follow(answer) {
   if (answer.error) {
+    queued = null;
     say(answer.error, true);
     if (answer.ended) { $("#state").textContent = ""; connection.close(); }
     pause();
@@ -59,50 +62,66 @@ function follow(answer) {
     for (const node of answer.nodes) nodes.set(node.id, node);
     leaf = answer.nodes.at(-1).id;
     lastBegin = answer.begin;
+    begunWith = hello.checkpoint;
+    restoring = false;
+    queued = null;
+    document.querySelector(".controls").inert = false;
     $("#seed").value = answer.begin.seed;
     showActions();
     showSettings(answer.settings);
+    lastSettings = answer.begun;
     const watched = answer.did === "begin" && answer.begin.from === "replay";
     go(watched ? 0 : leaf, answer.begin.from === "env" ? null : "dream");
+    if (watched) document.querySelector("[name=player][value=person]").checked = true;
     if (watched) say("Play shows the episode; go back to a step and act to dream on from there.");
     if (answer.notes?.length) say(answer.notes.join(" "));
     if (notice) { say(notice, true); notice = ""; }
   }
   if (answer.did === "step") {
     nodes.set(answer.node.id, answer.node);
-    leaf = answer.node.id;
+    const stayed = current === answer.node.parent;  // or one has gone elsewhere since
+    if (stayed || leaf === answer.node.parent) leaf = answer.node.id;
+    if (!stayed) { show(); return; }
     go(leaf);
     if (answer.node.real?.is_last) { pause(); say("The real episode is over. The dream goes on, or rewind, or begin a new game."); }
   }
+  if (answer.did === "settings") showSettings(answer.settings);
   if (answer.did === "episodes") showEpisodes(answer.episodes);
   if (answer.did === "save") saved(answer.file);
   if (answer.did === "record") download(answer.name, Uint8Array.from(atob(answer.data), (letter) => letter.charCodeAt(0)));
 }
 
 async function begin(answer) {
-  const first = hello === null;
   $("#state").textContent = "";
   hello = answer;
   $("#agent").textContent = `${hello.env}, ${hello.checkpoint}, ${number(hello.frames)} frames`;
   $("#new-env").disabled = !hello.has_env;
   $("#new-replay").disabled = !hello.has_replay;
-  const link = location.hash.startsWith("#dream=") && first ? await unpack(location.hash.slice(7)) : null;
-  if (location.hash.startsWith("#dream=") && first && !link) notice = "The link is damaged; a new game begins.";
+  const isLink = location.hash.startsWith("#dream=") && current === null, link = isLink ? await unpack(location.hash.slice(7)) : null;
+  if (isLink && !link) notice = "The link is damaged; a new game begins.";
   if (link) ask({ do: "load", file: link });
-  else if (current !== null && nodes.size) restore();
+  else if (current !== null && nodes.size && !restoring) restore();
   else if (hello.has_env && !(location.hash === "#episodes" && hello.has_replay)) ask({ do: "begin", from: "env", seed: Number($("#seed").value) });
   else if (hello.has_replay) ask({ do: "begin", from: "replay" });
+  else say("This agent has no environment on this machine and no replay, so that no game can begin. Open a saved dream, or name an environment: reverie play RUN --env ID.", true);
   if (hello.has_replay) send({ do: "episodes" });
 }
 
-function restore() {  // the server was started again: it is given the path to play once more
-  const path = pathTo(leaf);
-  const steps = path.slice(1).filter((node) => node.world !== "recorded").map((node) => [node.action, node.world, node.by]);
-  ask({ do: "load", file: { format: "reverie-dream-1", run: hello.run, checkpoint: hello.checkpoint, begin: lastBegin, settings: settings(), steps } });
+function restore() {  // the server was started again: it is given the path to play once more, and only once
+  restoring = true;
+  const path = pathTo(leaf), played = path.filter((node) => node.settings);
+  const steps = played.map((node, index) => {
+    const before = index ? played[index - 1].settings : lastSettings;
+    return [node.action, node.world, node.by, ...(JSON.stringify(node.settings) === JSON.stringify(before) ? [] : [node.settings])];
+  });
+  const begin = lastBegin.from === "replay" ? { ...lastBegin, step: lastBegin.first + path.length - played.length - 1 } : lastBegin;
+  const others = [...nodes.values()].filter((node) => node.settings).length > played.length;
+  if (others) notice = "The studio was started again. This branch is as it was; the others are gone.";
+  ask({ do: "load", file: { format: "reverie-dream-1", run: hello.run, checkpoint: begunWith, begin, settings: lastSettings, steps } });
 }
 
-let lastBegin = { from: "env", seed: 0 };
-function start(message) { pause(); ask({ do: "begin", ...message }); }
+let lastBegin = { from: "env", seed: 0 }, lastSettings = {};
+function start(message) { pause(); queued = null; ask({ do: "begin", ...message }); }
 
 // The tree
 
@@ -148,7 +167,7 @@ function policyNames(shares) {
 }
 
 function keyedAction() {  // undefined where no key is held and there is no action for that
-  if (held !== null) return held;
+  if (held !== null) { wasHeld = true; return held; }
   const names = actionNames(), keys = new Set([...pressed].map((key) => ARROWS[key]).filter(Boolean));
   const digit = [...pressed].find((key) => /^[0-9]$/.test(key) && Number(key) < names.length);
   if (digit !== undefined) return Number(digit);
@@ -184,13 +203,14 @@ function personAction() {
 
 function showActions() {
   const place = $("#actions");
+  value = [];
   if (hello.action.kind === "discrete" && hello.action.sizes.length === 1) {
     place.replaceChildren(...actionNames().map((name, index) => {
       const button = element("button", { type: "button" }, shownName(index, name));
-      button.onpointerdown = () => { held = index; };
-      button.onpointerup = button.onpointercancel = button.onpointerleave = () => { held = null; };
+      button.onpointerdown = (event) => { if (event.button === 0) { held = index; wasHeld = false; } };
+      button.onpointerleave = release;
       button.onclick = (event) => {
-        if (playing && event.detail) return;  // it was held, and the game goes on by itself
+        if (playing && event.detail && wasHeld) { wasHeld = false; return; }  // the game has taken it already
         if (waiting()) queued = index; else step(index);
       };
       return button;
@@ -204,14 +224,14 @@ function showActions() {
       slider.oninput = () => { value[index] = Number(slider.value); };
       return element("label", {}, `Action ${index + 1} `, slider);
     }));
-    $("#keys").textContent = "Sliders, arrow keys for the first two, or a gamepad; P plays and pauses, N one step, B back, M forward.";
+    $("#keys").textContent = `Sliders${continuous ? ", arrow keys for the first two, or a gamepad" : ""}; P plays and pauses, N one step, B back, M forward.`;
   }
 }
 
 addEventListener("keydown", (event) => {
   if (event.target.matches("input:not([type=range]):not([type=radio]):not([type=checkbox]), select") || event.ctrlKey || event.metaKey || event.altKey) return;
   const onControl = event.target.matches("button, summary, input, .button");
-  if (event.key === " " && onControl && event.target !== $("#pause")) return;
+  if (event.key === " " && onControl && (event.target !== $("#pause") || !playing)) return;
   if (event.key.startsWith("Arrow") && event.target.matches("input[type=range], input[type=radio]")) return;
   const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
   if (key in ARROWS || /^[0-9]$/.test(key)) { pressed.add(key); event.preventDefault(); }
@@ -227,7 +247,7 @@ addEventListener("blur", () => pressed.clear());
 
 function toggle() { playing ? pause() : resume(); }
 function resume() { playing = true; $("#pause").textContent = "Pause"; $("#pause").setAttribute("aria-pressed", "true"); }
-function pause() { playing = false; $("#pause").textContent = "Play"; $("#pause").setAttribute("aria-pressed", "false"); }
+function pause() { playing = false; queued = null; $("#pause").textContent = "Play"; $("#pause").setAttribute("aria-pressed", "false"); }
 function one() { pause(); if (!waiting() && current !== null) step(chosen("player") === "policy" ? undefined : personAction() ?? 0); }
 function back() { pause(); const parent = nodes.get(current)?.parent; if (parent !== null && parent !== undefined) go(parent); }
 function forward() { pause(); const path = pathTo(leaf), next = path[path.findIndex((node) => node.id === current) + 1]; if (next) go(next.id); }
@@ -239,7 +259,8 @@ function tick(now) {
   if (!playing || waiting() || current === null || now - last < wanted - 2) return;
   const path = pathTo(leaf), next = path[path.findIndex((node) => node.id === current) + 1];
   if (next?.world === "recorded" && !acting()) { last = now; go(next.id); return; }
-  if (next === undefined && nodes.get(current).world === "recorded" && !acting()) { pause(); return; }
+  const hasButtons = hello.action.kind === "discrete" && hello.action.sizes.length === 1;
+  if (next === undefined && nodes.get(current).world === "recorded" && hasButtons && !acting()) { pause(); return; }
   if (chosen("player") === "policy") { last = now; step(); return; }
   const action = personAction();
   if (action !== undefined) { last = Math.max(now - wanted, last + wanted); if (now - last > wanted) last = now; step(action); }
@@ -313,9 +334,11 @@ $("#save").onclick = () => {
   saved = (file) => download(`${hello.run}-dream.json`, JSON.stringify(file));
   ask({ do: "save", node: current });
 };
+let linked = "";  // the link that this page has made itself
 $("#link").onclick = () => {
   saved = async (file) => {
-    location.hash = `dream=${await pack(file)}`;
+    linked = `#dream=${await pack(file)}`;
+    location.hash = linked;
     try { await navigator.clipboard.writeText(location.href); $("#state").textContent = "The link is copied."; }
     catch { $("#state").textContent = "The link is in the address line."; }
   };
@@ -335,31 +358,35 @@ function bookmarks() {
   try { return JSON.parse(localStorage.getItem(shelf)) ?? []; } catch { return []; }
 }
 
-function keepBookmarks(kept, index = kept.length - 1) {
+function keepBookmarks(kept) {
   try { localStorage.setItem(shelf, JSON.stringify(kept)); }
   catch { say("The browser keeps no more bookmarks. Forget some, or save the dream as a file.", true); }
-  showBookmarks(index);
+  showBookmarks();
 }
 
-function showBookmarks(chosenIndex = -1) {
+function showBookmarks() {
   const kept = bookmarks();
-  const options = kept.map(({ name }, index) => element("option", { value: index, selected: index === chosenIndex }, name));
-  $("#bookmarks").replaceChildren(element("option", { value: "" }, kept.length ? "choose" : "none"), ...options);
-  $("#forget").disabled = !kept.length;
+  $("#bookmarks").replaceChildren(...kept.map(({ id, name }) => element("option", { value: id }, name)));
+  for (const name of ["bookmarks", "recall", "forget"]) $(`#${name}`).disabled = !kept.length;
 }
 
 $("#bookmark").onclick = () => {
   const { depth } = nodes.get(current);
-  saved = (file) => keepBookmarks([...bookmarks(), { name: `${depth} steps from ${file.begin.from === "env" ? "seed" : "episode"} ${file.begin.episode ?? file.begin.seed}`, file }]);
+  saved = (file) => {
+    const name = `${depth} steps from ${file.begin.from === "env" ? `seed ${file.begin.seed}` : `episode ${file.begin.episode}`}`;
+    keepBookmarks([{ id: crypto.randomUUID(), name, file }, ...bookmarks()]);
+  };
   ask({ do: "save", node: current });
 };
-$("#bookmarks").onchange = () => {
-  const kept = bookmarks()[Number($("#bookmarks").value)];
-  if ($("#bookmarks").value !== "" && kept) { pause(); ask({ do: "load", file: kept.file }); }
+$("#recall").onclick = () => {
+  const found = bookmarks().find(({ id }) => id === $("#bookmarks").value);
+  if (found) { pause(); ask({ do: "load", file: found.file }); }
 };
-$("#forget").onclick = () => {
-  if ($("#bookmarks").value === "") say("Choose the bookmark first.", true);
-  else keepBookmarks(bookmarks().filter((_, index) => index !== Number($("#bookmarks").value)), -1);
-};
+$("#forget").onclick = () => keepBookmarks(bookmarks().filter(({ id }) => id !== $("#bookmarks").value));
+addEventListener("storage", showBookmarks);
 showBookmarks();
+addEventListener("hashchange", async () => {
+  const link = location.hash.startsWith("#dream=") && location.hash !== linked && hello ? await unpack(location.hash.slice(7)) : null;
+  if (link) { pause(); ask({ do: "load", file: link }); }
+});
 addEventListener("resize", () => current !== null && show());

@@ -1,7 +1,7 @@
 import { element, encodeName, number, socket } from "./common.js";
 
 const runs = new Map(), chosen = new Set();
-const body = document.querySelector("#runs tbody");
+const body = document.querySelector("#runs tbody"), drawn = new Map();
 let sort = "written", ascending = false;
 
 const progress = (run) => (run.planned ? Math.min(run.step / run.planned, 1) : 0);
@@ -39,7 +39,21 @@ function show() {
     const text = `${run.name} ${run.env} ${run.preset} ${run.variant}`.toLowerCase();
     return (!state || run.state === state) && words.every((word) => text.includes(word));
   });
-  body.replaceChildren(...found.sort(compareRuns).slice(0, 2000).map(row));
+  const rows = found.sort(compareRuns).slice(0, 2000).map((run) => {
+    const text = JSON.stringify(run), known = drawn.get(run.name);
+    if (known?.text === text) return known.row;
+    const made = row(run), focused = known?.row.contains(document.activeElement) ? [...known.row.querySelectorAll("a, input")].indexOf(document.activeElement) : -1;
+    if (known?.row.isConnected) known.row.replaceWith(made);
+    if (focused >= 0) made.querySelectorAll("a, input")[focused]?.focus();
+    drawn.set(run.name, { text, row: made });
+    return made;
+  });
+  // Rows that stay where they are keep the focus, and a click that has begun.
+  if (rows.length !== body.children.length || rows.some((each, index) => body.children[index] !== each)) {
+    const { activeElement } = document;
+    body.replaceChildren(...rows);
+    if (activeElement.isConnected) activeElement.focus();
+  }
   document.querySelector("#count").textContent = `${number(found.length)} of ${number(runs.size)}`;
   document.querySelector("#empty").hidden = runs.size > 0;
 }
