@@ -190,7 +190,7 @@ def plot(rows: Path, picture: Path) -> None:
                 label = None if run["explore"] in labelled else run["explore"]
                 panel.plot(steps, shares, color=colors[run["explore"]], label=label)
                 labelled.add(run["explore"])
-        panel.set(title=env.capitalize(), xlabel="Steps", ylim=(0, 1.05))
+        panel.set(title=env.capitalize(), xlabel="Steps", xlim=(0, 6_000), ylim=(0, 1.05))
         panel.legend(loc="lower right", frameon=False)
     panels[0].set_ylabel("Share of places reached")
     figure.savefig(picture, dpi=110)
