@@ -39,7 +39,7 @@ from reverie.runs.verify import verify
 
 MORE = 60
 """Steps that a damaged run is trained on."""
-NOT_COMPARED = ("tensorboard/", "lock.json", ".lock", "replay.db")
+NOT_COMPARED = ("tensorboard/", "messages.log", "lock.json", ".lock", "replay.db")
 """Files of which a part, or all, is read by no run."""
 LOSS = re.compile("was changed since|is corrupted or gone|has lost steps|not be bit-identical")
 """Messages of a resumed run about what it lacks."""
