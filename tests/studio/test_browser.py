@@ -87,6 +87,14 @@ def open_game(page: Any, studio: Server, name: str) -> None:
     page.wait_for_selector("#depth:has-text('0 of 0')")
 
 
+def restart(page: Any, studio: Server) -> None:
+    studio.stop()
+    page.wait_for_selector("#state:has-text('does not answer')")
+    studio.start()
+    page.wait_for_selector("#state:text-is('')", state="attached")
+    page.wait_for_timeout(1500)
+
+
 def wait_until(condition: Any, seconds: float = 30) -> None:
     end = time.monotonic() + seconds
     while not condition():
@@ -327,11 +335,7 @@ def test_game_survives_a_restart_of_the_server(page: Any, studio: Server) -> Non
         page.click("#actions button >> nth=2")
         page.wait_for_selector(f"#depth:has-text('{index + 1} of')")
     picture = page.evaluate("() => document.querySelector('#dream').toDataURL()")
-    studio.stop()
-    page.wait_for_selector("#state:has-text('does not answer')")
-    studio.start()
-    page.wait_for_selector("#state:text-is('')", state="attached")
-    page.wait_for_timeout(1500)
+    restart(page, studio)
     assert page.evaluate("() => document.querySelector('#dream').toDataURL()") == picture
     page.click("#actions button >> nth=2")
     page.wait_for_selector("#depth:has-text('4 of 4')")
@@ -346,11 +350,7 @@ def test_episode_that_was_left_survives_a_restart_of_the_server(page: Any, studi
     page.wait_for_selector("#depth:has-text('3 of 3')")
     page.wait_for_timeout(200)
     picture = page.evaluate("() => document.querySelector('#dream').toDataURL()")
-    studio.stop()
-    page.wait_for_selector("#state:has-text('does not answer')")
-    studio.start()
-    page.wait_for_selector("#state:text-is('')", state="attached")
-    page.wait_for_timeout(1500)
+    restart(page, studio)
     assert page.inner_text("#depth") == "3 of 3"
     assert page.evaluate("() => document.querySelector('#dream').toDataURL()") == picture
 
