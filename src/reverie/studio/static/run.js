@@ -8,7 +8,8 @@ const CHARTS = [
   ["Held-out episodes", ["validation/loss", "validation/image_loss"]], ["Open-loop error on held-out episodes", ["validation/open_loop_error"]], ["Exploration", ["explore/imagination/reward_mean", "heads/disagreement"]],
   ["Frames a second", ["perf/fps"]], ["Updates a second", ["perf/updates_per_second"]],
 ];
-let details = null;
+const PAUSE = 20_000;  // milliseconds between two drawings of all charts, which take processor time from a run on the same machine
+let details = null, drawn = Date.now();
 
 async function draw() {
   const wanted = CHARTS.flatMap(([, metrics]) => metrics).filter((metric) => details.metrics.includes(metric));
@@ -84,5 +85,5 @@ document.querySelector("#examine").onclick = examine;
 load().catch((error) => { document.querySelector("#state").textContent = error.message; });
 socket("/watch", ({ changed, gone }) => {
   if (gone.includes(run)) document.querySelector("#state").textContent = "This run is gone.";
-  if (details && changed.some((each) => each.name === run)) load().catch(() => {});
+  if (details && Date.now() - drawn > PAUSE && changed.some((each) => each.name === run)) { drawn = Date.now(); load().catch(() => {}); }
 }, (state) => { document.querySelector("#state").textContent = state === "open" ? "live" : "The studio does not answer; it is tried again."; });
